@@ -1,0 +1,1 @@
+"""Test infrastructure for Python: real machines, real processes, real build artifacts."""
