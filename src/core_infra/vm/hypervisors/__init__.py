@@ -1,0 +1,1 @@
+"""What runs machines: the port, and QEMU behind it."""

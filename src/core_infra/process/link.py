@@ -1,0 +1,122 @@
+"""A connected socket that the supervisor serves: reading and writing never block a caller."""
+
+from __future__ import annotations
+
+import selectors
+import threading
+from typing import TYPE_CHECKING
+
+from core_infra.process.supervisor import supervisor
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+_CHUNK = 256 * 1024
+
+
+class Link:
+    """One end of a stream socket.
+
+    Args:
+        sock: connected; the link owns it from now on.
+        on_data: called on the supervisor's thread with each piece that arrives.
+        on_close: called there once, when the peer has gone or the link was closed.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        on_data: Callable[[bytes], None],
+        on_close: Callable[[], None],
+    ) -> None:
+        sock.setblocking(False)  # noqa: FBT003 - the socket module's signature
+        self._sock = sock
+        self._on_data = on_data
+        self._on_close = on_close
+        self._lock = threading.Lock()
+        self._pending = bytearray()
+        self._open = True
+        supervisor().call(lambda: self._watch(selectors.EVENT_READ))
+
+    def send(self, data: bytes) -> bool:
+        """Send or queue *data*; False if the link is closed. Never blocks, keeps the order.
+
+        The queue has no bound of its own: the protocols above grant what may be under way.
+        """
+        with self._lock:
+            if not self._open:
+                return False
+            sent = 0
+            if not self._pending:
+                try:
+                    sent = self._sock.send(data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    return False  # the reading side sees the same and closes
+            if sent < len(data):
+                if not self._pending:
+                    supervisor().post(self._want_write)
+                self._pending += data[sent:]
+        return True
+
+    def drain(self) -> None:
+        """Receive all that the peer sent before it went; call on the supervisor's thread."""
+        while self._open and self._receive():
+            pass
+
+    def close(self) -> None:
+        """Close the socket; on_close is called if it had not been."""
+        supervisor().call(self._close)
+
+    def _watch(self, events: int) -> None:
+        supervisor().watch(self._sock.fileno(), events, self._ready)
+
+    def _want_write(self) -> None:
+        if self._open:
+            self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _ready(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE and not self._flush():
+            self._close()
+            return
+        if events & selectors.EVENT_READ:
+            self._receive()
+
+    def _receive(self) -> bool:
+        try:
+            data = self._sock.recv(_CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self._on_data(data)
+        else:
+            self._close()
+        return True
+
+    def _flush(self) -> bool:
+        with self._lock:
+            try:
+                sent = self._sock.send(self._pending)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            del self._pending[:sent]
+            if not self._pending:
+                self._watch(selectors.EVENT_READ)
+        return True
+
+    def _close(self) -> None:
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            self._pending.clear()
+        supervisor().unwatch(self._sock.fileno())
+        self._sock.close()
+        self._on_close()

@@ -1,0 +1,152 @@
+"""The serial console of a machine: every byte in a file from the first on, and pexpect on top."""
+
+from __future__ import annotations
+
+import codecs
+import threading
+from typing import TYPE_CHECKING
+
+from pexpect.exceptions import EOF, TIMEOUT
+from pexpect.spawnbase import SpawnBase
+
+from core_infra.process.link import Link
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    _Spawn = SpawnBase[str]
+else:
+    _Spawn = SpawnBase  # generic only in its type stubs
+
+_TAIL_BYTES = 16 * 1024
+
+
+class Console:
+    """The log of a machine's serial line, and the line itself.
+
+    Args:
+        sock: connected to the serial port.
+        path: the log file; the supervisor appends to it as bytes arrive.
+    """
+
+    def __init__(self, sock: socket.socket, path: Path) -> None:
+        self.path = path
+        self._file = path.open("wb", buffering=0)
+        self._size = 0
+        self._open = True
+        self._changed = threading.Condition()
+        self._link = Link(sock, on_data=self._append, on_close=self._closed)
+
+    def send(self, data: bytes) -> None:
+        """Type *data* on the line."""
+        self._link.send(data)
+
+    def read(self, offset: int, size: int, timeout: float | None) -> bytes | None:
+        """Bytes of the log from *offset*, waiting for the first; None when no more will come.
+
+        Returns b"" if none came within *timeout* seconds.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._size > offset or not self._open, timeout)
+            if self._size <= offset:
+                return b"" if self._open else None
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def text(self) -> str:
+        """The whole log so far."""
+        return self.path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
+
+    def tail(self, lines: int) -> str:
+        """The last lines of the log."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, self._size - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+        return "\n".join(text.replace("\r\n", "\n").splitlines()[-lines:])
+
+    def follow(self, timeout: float | None = None) -> Iterator[str]:
+        """The log line by line, then each new line as it comes, until the machine has ended.
+
+        Ends early when nothing new came for *timeout* seconds.
+        """
+        offset, partial = 0, b""
+        while data := self.read(offset, 1 << 16, timeout):
+            offset += len(data)
+            *lines, partial = (partial + data).split(b"\n")
+            for line in lines:
+                yield line.rstrip(b"\r").decode("utf-8", "replace")
+        if partial:
+            yield partial.decode("utf-8", "replace")
+
+    def drain(self) -> None:
+        """Take what the ended machine left on the line; call on the supervisor's thread."""
+        self._link.drain()
+
+    def close(self) -> None:
+        """Close the line; the log stays."""
+        self._link.close()
+
+    def _append(self, data: bytes) -> None:
+        with self._changed:
+            try:
+                written = self._file.write(data) or 0
+            except OSError:
+                return  # a full disk costs the log, not the machine
+            self._size += written
+            self._changed.notify_all()
+
+    def _closed(self) -> None:
+        with self._changed:
+            self._open = False
+            self._file.close()
+            self._changed.notify_all()
+
+
+class ConsoleSpawn(_Spawn):
+    """A pexpect object on a machine's console: ``expect``, ``send``, ``sendline``, ….
+
+    Reading begins at the console's first byte, so nothing is missed, however late it is asked for.
+    """
+
+    def __init__(self, console: Console, *, timeout: float) -> None:
+        super().__init__(timeout=timeout, maxread=1 << 16, encoding="utf-8", codec_errors="replace")
+        self._text = codecs.getincrementaldecoder("utf-8")("replace")
+        self._console = console
+        self._offset = 0
+        self.name = "<console>"
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
+        """What pexpect reads with; raises its TIMEOUT and EOF."""
+        wait = self.timeout if timeout == -1 else timeout
+        data = self._console.read(self._offset, size, wait)
+        if data is None:
+            self.flag_eof = True
+            raise EOF("the machine has ended")
+        if not data:
+            raise TIMEOUT(f"nothing new on the console for {wait} s")
+        self._offset += len(data)
+        text = self._text.decode(data)
+        self._log(text, "read")  # type: ignore[attr-defined] # missing in the stubs
+        return text
+
+    def send(self, text: str) -> int:
+        """Type *text*; the number of bytes sent."""
+        data = text.encode()
+        self._log(text, "send")  # type: ignore[attr-defined] # missing in the stubs
+        self._console.send(data)
+        return len(data)
+
+    def sendline(self, text: str = "") -> int:
+        """Type *text* and Enter."""
+        return self.send(f"{text}\n")
+
+    def sendcontrol(self, char: str) -> int:
+        """Type a control character: ``sendcontrol("c")`` is Ctrl-C."""
+        return self.send(chr(ord(char.upper()) & 0x1F))
+
+    def isalive(self) -> bool:
+        """Whether the line is still open."""
+        return not self.flag_eof

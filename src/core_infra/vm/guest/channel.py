@@ -1,0 +1,147 @@
+"""One request to the guest agent: its input, its output under flow control, and its end."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError, TimeoutExpiredError
+from core_infra.vm.guest.protocol import MAX_DATA, WINDOW, Done, Frame, FrameType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STDOUT = 1
+STDERR = 2
+Chunk = tuple[int, bytes]
+
+
+class Channel:
+    """A command, a file being read or a file being written, in the guest.
+
+    Frames come in on the supervisor's thread; the user's thread waits in :meth:`read`. What the
+    user has taken is granted back to the guest, so at most a window per stream is ever held here.
+    """
+
+    def __init__(self, number: int, send: Callable[[Frame], None]) -> None:
+        self.number = number
+        self._send = send
+        self._changed = threading.Condition()
+        self._chunks: deque[Chunk] = deque()
+        self._done: Done | None = None
+        self._error: CoreInfraError | None = None
+        self._input: deque[memoryview] = deque()
+        self._input_closed = False
+        self._credit = WINDOW
+        self._owed = {STDOUT: 0, STDERR: 0}
+        self._abandoned = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the request is done or its connection gone; output may still wait."""
+        return self._done is not None or self._error is not None
+
+    def read(self, deadline: float | None = None) -> list[Chunk]:
+        """What has arrived: at least one piece, or nothing once the request is done.
+
+        Raises:
+            TimeoutExpiredError: nothing came before *deadline* (on ``time.monotonic``).
+            CoreInfraError: the machine or the connection has gone.
+        """
+        with self._changed:
+            self._wait(lambda: self._chunks or self._done or self._error, deadline)
+            chunks = list(self._chunks)
+            self._chunks.clear()
+            if not chunks and self._error is not None:
+                raise self._error
+        self._grant(chunks)
+        return chunks
+
+    def result(self, deadline: float | None = None) -> Done:
+        """Wait until the request has ended, dropping output that nobody read."""
+        while self.read(deadline):
+            pass
+        assert self._done is not None  # noqa: S101 - read() returned nothing
+        return self._done
+
+    def write(self, data: bytes, deadline: float | None = None) -> None:
+        """Queue input; waits while a whole window is queued already."""
+        with self._changed:
+            self._wait(lambda: self._queued() < WINDOW or self._done or self._error, deadline)
+            if self._error is not None:
+                raise self._error
+            self._input.append(memoryview(data))
+            self._flush()
+
+    def close_input(self) -> None:
+        """No more input; what is queued is still sent."""
+        with self._changed:
+            self._input_closed = True
+            self._flush()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command's process group; a file transfer is given up."""
+        self._send(Frame(FrameType.SIGNAL, self.number, struct.pack("<I", number)))
+
+    def abandon(self) -> None:
+        """Nobody will read on: what still comes is granted and dropped until the end."""
+        with self._changed:
+            self._abandoned = True
+            chunks = list(self._chunks)
+            self._chunks.clear()
+        self._grant(chunks)
+
+    def receive(self, frame: Frame) -> bool:
+        """Take a frame of this channel, on the supervisor's thread; True if it was the last."""
+        with self._changed:
+            if frame.type in (FrameType.STDOUT, FrameType.STDERR):
+                stream = STDOUT if frame.type == FrameType.STDOUT else STDERR
+                self._chunks.append((stream, frame.payload))
+            elif frame.type == FrameType.STDIN_GRANT:
+                self._credit += struct.unpack("<I", frame.payload)[0]
+                self._flush()
+            elif frame.type == FrameType.DONE:
+                self._done = Done.decode(frame.payload)
+            self._changed.notify_all()
+        if self._abandoned:
+            self.abandon()
+        return self._done is not None
+
+    def fail(self, error: CoreInfraError) -> None:
+        """The connection has gone: wake whoever waits."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def _wait(self, ready: Callable[[], object], deadline: float | None) -> None:
+        left = None if deadline is None else deadline - time.monotonic()
+        if not self._changed.wait_for(ready, left):
+            raise TimeoutExpiredError("the guest did not answer in time", timeout=None)
+
+    def _queued(self) -> int:
+        return sum(map(len, self._input))
+
+    def _flush(self) -> None:
+        while self._input and self._credit:
+            head = self._input.popleft()
+            size = min(len(head), MAX_DATA, self._credit)
+            self._credit -= size
+            if size:
+                self._send(Frame(FrameType.DATA, self.number, bytes(head[:size])))
+            if size < len(head):
+                self._input.appendleft(head[size:])
+        if self._input_closed and not self._input and self._done is None:
+            self._input_closed = False
+            self._send(Frame(FrameType.EOF, self.number))
+
+    def _grant(self, chunks: list[Chunk]) -> None:
+        # A grant wakes the guest, which costs more than the bytes it is for: so few and large.
+        for stream, data in chunks:
+            self._owed[stream] += len(data)
+        for stream, owed in self._owed.items():
+            if owed >= WINDOW // 4 and self._done is None:
+                self._owed[stream] = 0
+                self._send(Frame(FrameType.GRANT, self.number, struct.pack("<II", stream, owed)))

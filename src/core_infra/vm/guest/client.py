@@ -1,0 +1,203 @@
+"""The host's side of the guest agent: opens channels and sorts incoming frames to them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, TypeVar
+
+from core_infra.errors import (
+    CommandFailedError,
+    CoreInfraError,
+    TimeoutExpiredError,
+    UnavailableError,
+)
+from core_infra.process.link import Link
+from core_infra.vm.guest.channel import Channel
+from core_infra.vm.guest.protocol import (
+    Done,
+    Frame,
+    FrameDecoder,
+    FrameType,
+    HelloAck,
+    Outcome,
+    ProtocolError,
+    encode_exec,
+    encode_hello,
+)
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+T = TypeVar("T")
+
+_ENTROPY_BYTES = 64
+KEEP_MODE = 0xFFFFFFFF
+"""For :meth:`AgentClient.open_write`: the replaced file's mode, or 0644 for a new one."""
+
+
+class GuestGoneError(UnavailableError):
+    """The machine, or its agent, went away while something was under way."""
+
+
+class GuestOperationError(CommandFailedError):
+    """The guest could not start a program, or could not open, read or write a file.
+
+    Attributes:
+        errno: the guest's error number.
+    """
+
+
+class AgentClient:
+    """A session with a guest agent.
+
+    Args:
+        sock: connected to the agent, perhaps long before the guest runs.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._channels: dict[int, Channel] = {}
+        self._error: CoreInfraError | None = None
+        self._decoder = FrameDecoder()
+        self._hello: Future[HelloAck] = Future()
+        self._pong: Future[None] = Future()
+        self._link = Link(sock, on_data=self._receive, on_close=self._closed)
+
+    def hello(self, timeout: float) -> HelloAck:
+        """Begin the session: the agent resets, reseeds the guest's kernel, then gets the clock.
+
+        The call may come before the guest runs: QEMU holds the bytes until the agent reads. The
+        clock follows in a message of its own, since this one may wait for a whole boot.
+
+        Raises:
+            TimeoutExpiredError: the agent did not answer within *timeout* seconds.
+            GuestGoneError: the machine ended first.
+        """
+        nonce = os.urandom(16)
+        self._hello = Future()
+        self._decoder.seek_hello(nonce)
+        payload = encode_hello(nonce, clock_ns=0, entropy=os.urandom(_ENTROPY_BYTES))
+        self._send(Frame(FrameType.HELLO, 0, payload))
+        ack = _result(self._hello, timeout, "the guest agent did not answer")
+        if "entropy_error" in ack.info:
+            raise UnavailableError(
+                "the guest's random generator could not be seeded", why=ack.info["entropy_error"]
+            )
+        self.set_clock(time.time_ns())
+        return ack
+
+    def open_exec(
+        self, argv: Sequence[bytes], *, env: Mapping[bytes, bytes], cwd: bytes, user: bytes
+    ) -> Channel:
+        """Start a program in the guest."""
+        return self._open(FrameType.EXEC, encode_exec(argv, env=env, cwd=cwd, user=user))
+
+    def open_read(self, path: bytes) -> Channel:
+        """Read a file of the guest; its bytes come as stdout."""
+        return self._open(FrameType.READ, struct.pack("<I", len(path)) + path)
+
+    def open_write(self, path: bytes, mode: int = KEEP_MODE) -> Channel:
+        """Write a file in the guest: its input becomes the file when the input is closed."""
+        return self._open(FrameType.WRITE, struct.pack("<II", mode, len(path)) + path)
+
+    def set_clock(self, clock_ns: int, timeout: float = 30.0) -> None:
+        """Set the guest's wall clock, in nanoseconds since the epoch."""
+        self._request(FrameType.CLOCK, struct.pack("<Q", clock_ns), timeout)
+
+    def reseed(self, entropy: bytes, timeout: float = 30.0) -> None:
+        """Mix *entropy* into the guest's random generator and make it reseed at once."""
+        self._request(FrameType.RESEED, entropy, timeout)
+
+    def poweroff(self) -> None:
+        """Make the guest sync its disks and power off; does not wait for it."""
+        self._send(Frame(FrameType.POWEROFF, 0, b"\0"))
+
+    def ping(self, timeout: float) -> None:
+        """Return once the agent has answered; TimeoutExpiredError after *timeout* seconds."""
+        self._pong = Future()
+        self._send(Frame(FrameType.PING, 0))
+        _result(self._pong, timeout, "the guest agent did not answer a ping")
+
+    def fail(self, error: CoreInfraError) -> None:
+        """The machine has gone: everything under way, and all that follows, raises *error*."""
+        with self._lock:
+            self._error = self._error or error
+            channels = list(self._channels.values())
+            self._channels.clear()
+        for future in (self._hello, self._pong):
+            if not future.done():
+                future.set_exception(self._error)
+        for channel in channels:
+            channel.fail(self._error)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._link.close()
+
+    def _request(self, kind: FrameType, payload: bytes, timeout: float) -> None:
+        channel = self._open(kind, payload)
+        raise_failure(channel.result(time.monotonic() + timeout), kind.name.lower())
+
+    def _open(self, kind: FrameType, payload: bytes) -> Channel:
+        channel = Channel(next(self._numbers), self._send)
+        frame = Frame(kind, channel.number, payload)
+        frame.encode()  # a request that is too large must not leave a channel behind
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            self._channels[channel.number] = channel
+        self._send(frame)
+        return channel
+
+    def _send(self, frame: Frame) -> None:
+        self._link.send(frame.encode())
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._dispatch(frame)
+        except ProtocolError as error:
+            self.fail(error)
+
+    def _dispatch(self, frame: Frame) -> None:
+        if frame.type == FrameType.HELLO_ACK:
+            self._hello.set_result(HelloAck.decode(frame.payload))
+        elif frame.type == FrameType.PONG:
+            if not self._pong.done():
+                self._pong.set_result(None)
+        elif frame.type == FrameType.PROTOCOL_ERROR:
+            raise ProtocolError(
+                "the guest agent did not understand us",
+                why=frame.payload.decode("utf-8", "replace"),
+            )
+        else:
+            channel = self._channels.get(frame.channel)
+            if channel is not None and channel.receive(frame):
+                with self._lock:
+                    self._channels.pop(frame.channel, None)
+
+    def _closed(self) -> None:
+        self.fail(GuestGoneError("the connection to the guest agent has closed"))
+
+
+def raise_failure(done: Done, what: str) -> None:
+    """Raise GuestOperationError if the agent could not do *what* at all."""
+    if done.outcome is Outcome.FAILED:
+        raise GuestOperationError(
+            f"{what}: {done.message}" if done.message else what, errno=done.code
+        )
+
+
+def _result(future: Future[T], timeout: float, what: str) -> T:
+    try:
+        return future.result(timeout)
+    except FutureTimeoutError:
+        raise TimeoutExpiredError(f"{what} within {timeout:.1f} s", timeout=timeout) from None

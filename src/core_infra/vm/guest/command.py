@@ -1,0 +1,266 @@
+"""Commands in a guest: what one is given, how it is followed, and what comes of it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from core_infra.errors import CommandFailedError, TimeoutExpiredError
+from core_infra.vm.guest.channel import STDERR, STDOUT
+from core_infra.vm.guest.client import raise_failure
+from core_infra.vm.guest.protocol import Done, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from core_infra.vm.guest.channel import Channel
+
+
+_STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
+_SHOWN = 2000
+
+
+class GuestCommandError(CommandFailedError):
+    """A command in the guest ended with an exit code other than 0, and ``check`` was asked for."""
+
+
+class GuestCommandTimeoutError(TimeoutExpiredError):
+    """A command in the guest did not end in time and was killed.
+
+    Attributes:
+        command: the command as a list.
+        stdout: what it had written to standard output, bytes.
+        stderr: what it had written to standard error, bytes.
+    """
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What came of a command.
+
+    Attributes:
+        command: the command as a list of arguments; a string was run by ``/bin/sh -c``.
+        exit_code: its exit code, or minus the signal's number if a signal ended it.
+        stdout_bytes: exactly what it wrote to standard output.
+        stderr_bytes: exactly what it wrote to standard error.
+        duration: seconds it ran, as the guest measured.
+    """
+
+    command: list[str]
+    exit_code: int
+    stdout_bytes: bytes = field(repr=False)
+    stderr_bytes: bytes = field(repr=False)
+    duration: float
+
+    @property
+    def stdout(self) -> str:
+        """Standard output as text (UTF-8; bytes that are not are shown as U+FFFD)."""
+        return self.stdout_bytes.decode("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error as text (UTF-8; bytes that are not are shown as U+FFFD)."""
+        return self.stderr_bytes.decode("utf-8", "replace")
+
+    def check(self) -> ExecResult:
+        """Return self, or raise GuestCommandError if the exit code is not 0."""
+        if self.exit_code != 0:
+            raise GuestCommandError(
+                f"command failed in the guest: {shlex.join(self.command)}",
+                why=f"{describe_exit(self.exit_code)}{shown_output(self)}",
+                command=self.command,
+                exit_code=self.exit_code,
+                stdout=self.stdout_bytes,
+                stderr=self.stderr_bytes,
+            )
+        return self
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"ended by signal {-code}"
+
+
+def shown_output(result: ExecResult) -> str:
+    """The last of a command's output, labelled and indented for a message."""
+    parts = []
+    for label, text in (("stdout", result.stdout), ("stderr", result.stderr)):
+        if text:
+            cut = "… " if len(text) > _SHOWN else ""
+            lines = (cut + text[-_SHOWN:]).rstrip("\n").splitlines()
+            parts.append("".join(f"\n  {label} | {line}" for line in lines))
+    return "".join(parts)
+
+
+def as_argv(command: str | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The command as arguments: a string is a line for the guest's shell, a sequence is as is."""
+    if isinstance(command, str):
+        return ["/bin/sh", "-c", command]
+    return [os.fspath(part) for part in command]
+
+
+class OutputLine(str):
+    """A line of output, without its newline: a str that knows its stream.
+
+    Attributes:
+        stream: "stdout" or "stderr".
+    """
+
+    __slots__ = ("stream",)
+    stream: str
+
+    def __new__(cls, text: str, stream: str) -> Self:
+        """A line that came on *stream*."""
+        line = super().__new__(cls, text)
+        line.stream = stream
+        return line
+
+
+class GuestProcess:
+    """A command that runs in the guest; made by ``Machine.stream``.
+
+    Iterate over it for its lines as they come, stdout's and stderr's in the order of arrival. As
+    a context manager it kills the command at the end of the block if it still runs.
+
+    Attributes:
+        command: the command as a list of arguments.
+    """
+
+    def __init__(self, command: list[str], channel: Channel, deadline: float | None) -> None:
+        self.command = command
+        self._channel = channel
+        self._deadline = deadline
+        self._done: Done | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, minus the signal's number if one ended it; None until that is read."""
+        return None if self._done is None else exit_code(self._done)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds it ran, as the guest measured; None until its end is read."""
+        return None if self._done is None else self._done.duration_ns / 1e9
+
+    def is_running(self) -> bool:
+        """Whether its end has not been seen yet."""
+        return self._done is None and not self._channel.ended
+
+    def chunks(self) -> Iterator[tuple[str, bytes]]:
+        """Its output as it comes: pairs of stream ("stdout", "stderr") and bytes.
+
+        Raises:
+            GuestCommandTimeoutError: the command's time is up; it was killed.
+        """
+        while self._done is None:
+            try:
+                chunks = self._channel.read(self._deadline)
+            except TimeoutExpiredError:
+                self._give_up(b"", b"")
+            for stream, data in chunks:
+                yield _STREAMS[stream], data
+            if not chunks:
+                self._end()
+
+    def __iter__(self) -> Iterator[OutputLine]:
+        partial = {"stdout": b"", "stderr": b""}
+        for stream, data in self.chunks():
+            *lines, partial[stream] = (partial[stream] + data).split(b"\n")
+            for line in lines:
+                yield OutputLine(line.decode("utf-8", "replace"), stream)
+        for stream, rest in partial.items():
+            if rest:
+                yield OutputLine(rest.decode("utf-8", "replace"), stream)
+
+    def send_input(self, data: str | bytes) -> None:
+        """Write to its standard input; waits while it does not read."""
+        self._channel.write(data.encode() if isinstance(data, str) else data, self._deadline)
+
+    def close_stdin(self) -> None:
+        """End its standard input."""
+        self._channel.close_input()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command and what it started in its process group."""
+        self._channel.signal(number)
+
+    def kill(self) -> None:
+        """Send SIGKILL to the command and what it started in its process group."""
+        self.signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Drop what it still writes and wait for its end; its exit code.
+
+        Raises:
+            TimeoutExpiredError: it still runs after *timeout* seconds.
+        """
+        if self._done is None:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            self._channel.result(deadline)
+            self._end()
+        assert self._done is not None  # noqa: S101 - set by _end
+        return exit_code(self._done)
+
+    def collect(self) -> ExecResult:
+        """Read it to its end; its whole output and its exit code.
+
+        Raises:
+            GuestCommandTimeoutError: the command's time is up; it was killed.
+        """
+        output: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
+        try:
+            while chunks := self._channel.read(self._deadline):
+                for stream, data in chunks:
+                    output[stream].append(data)
+        except TimeoutExpiredError:
+            self._give_up(b"".join(output[STDOUT]), b"".join(output[STDERR]))
+        done = self._end()
+        return ExecResult(
+            self.command,
+            exit_code(done),
+            b"".join(output[STDOUT]),
+            b"".join(output[STDERR]),
+            done.duration_ns / 1e9,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_running():
+            self.kill()
+        self._channel.abandon()
+
+    def _end(self) -> Done:
+        if self._done is None:
+            done = self._channel.result()
+            raise_failure(done, f"cannot run {shlex.join(self.command)!r} in the guest")
+            self._done = done
+        return self._done
+
+    def _give_up(self, stdout: bytes, stderr: bytes) -> None:
+        self.kill()
+        self._channel.abandon()
+        partial = ExecResult(self.command, -signal.SIGKILL, stdout, stderr, 0.0)
+        raise GuestCommandTimeoutError(
+            f"command did not end in time in the guest: {shlex.join(self.command)}",
+            why=f"it was killed{shown_output(partial)}",
+            todo="Give it a longer timeout=…, or set CORE_INFRA_TIMEOUT_FACTOR on a slow host.",
+            command=self.command,
+            stdout=stdout,
+            stderr=stderr,
+        ) from None
+
+
+def exit_code(done: Done) -> int:
+    """The exit code of a request that ended, as ``subprocess`` would tell it."""
+    return -done.code if done.outcome is Outcome.SIGNALED else done.code

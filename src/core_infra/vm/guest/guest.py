@@ -1,0 +1,272 @@
+"""What a test does with a machine's inside: run commands, move files, wait for things."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.vm.guest import files
+from core_infra.vm.guest.command import (
+    ExecResult,
+    GuestCommandTimeoutError,
+    GuestProcess,
+    as_argv,
+    describe_exit,
+    shown_output,
+)
+from core_infra.vm.timeouts import scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from core_infra.vm.guest.client import AgentClient
+
+_INTERVAL = 0.05
+_LISTEN = "0A"
+
+
+class Guest:
+    """The inside of a running machine, reached through its agent.
+
+    A command is a string, run by ``/bin/sh -c``, or a sequence of arguments, run as it is. It runs
+    as root in ``/root`` unless told otherwise. Timeouts are in seconds; where none is given, a
+    default applies that grows on slow hosts (``CORE_INFRA_TIMEOUT_FACTOR``).
+
+    Attributes:
+        history: the last commands and what came of them, newest last.
+    """
+
+    def __init__(self) -> None:
+        self.history: deque[ExecResult] = deque(maxlen=10)
+
+    @property
+    def agent(self) -> AgentClient:
+        """The connection to the agent; raises WrongStateError when the machine is not running."""
+        raise NotImplementedError
+
+    def exec(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - subprocess's name for it
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> ExecResult:
+        """Run a command to its end.
+
+        Args:
+            command: a line for the shell, or a sequence of arguments.
+            input: its standard input; without it that is empty.
+            env: variables added to the guest's own.
+            cwd: its working directory; the user's home if not given.
+            user: whom it runs as, a name or a number; root if not given.
+            timeout: seconds until it is killed, with all of its process group.
+            check: raise if its exit code is not 0.
+
+        Raises:
+            GuestCommandError: *check* was asked for and it failed.
+            GuestCommandTimeoutError: it did not end in time; carries what it wrote until then.
+            GuestOperationError: it could not be started: no such program, user or directory.
+            GuestGoneError: the machine ended meanwhile.
+        """
+        limit = scaled(60) if timeout is None else timeout
+        process = self._start(command, env=env, cwd=cwd, user=user, timeout=limit)
+        if input is not None:
+            process.send_input(input)
+        process.close_stdin()
+        try:
+            result = process.collect()
+        except GuestCommandTimeoutError as error:
+            self.history.append(ExecResult(process.command, -9, error.stdout, error.stderr, limit))
+            raise
+        self.history.append(result)
+        return result.check() if check else result
+
+    def stream(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+        timeout: float | None = None,
+    ) -> GuestProcess:
+        """Start a command and follow it: iterate for its lines, or wait, signal, feed it.
+
+        Args are those of :meth:`exec`; without *timeout* it may run for ever. Use it in a
+        ``with`` block, which kills it at the end.
+        """
+        return self._start(command, env=env, cwd=cwd, user=user, timeout=timeout)
+
+    def read_bytes(self, path: str) -> bytes:
+        """The content of a file in the guest; GuestOperationError if it cannot be read."""
+        return b"".join(files.read_file(self.agent, path, scaled(30)))
+
+    def read_text(self, path: str) -> str:
+        """The content of a UTF-8 text file in the guest."""
+        return self.read_bytes(path).decode("utf-8")
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Replace a file in the guest, all at once; parents are made, an old mode is kept."""
+        files.write_file(self.agent, path, iter([data]), scaled(30))
+
+    def write_text(self, path: str, text: str) -> None:
+        """Replace a text file in the guest (UTF-8), all at once; parents are made."""
+        self.write_bytes(path, text.encode("utf-8"))
+
+    def push(self, source: str | os.PathLike[str], target: str) -> None:
+        """Copy a file or a directory of this host into the guest.
+
+        A file becomes *target*, or goes into it by its own name if *target* ends in ``/``. A
+        directory's content goes into the directory *target*, which is made; links and modes are
+        kept, the owner becomes root.
+        """
+        path = Path(source)
+        mode = files.file_mode(path)
+        if mode is None:
+            with self.stream(files.extract_command(target)) as process:
+                files.send_tree(process, path)
+                self._require_success(process.collect(), f"cannot push {path} to {target!r}")
+            return
+        if target.endswith("/"):
+            target += path.name
+        with path.open("rb") as file:
+            files.write_file(self.agent, target, files.chunks_of(file), scaled(30), mode)
+
+    def pull(self, source: str, target: str | os.PathLike[str]) -> None:
+        """Copy a file or a directory of the guest to this host.
+
+        A file becomes *target*, or goes into it by its own name if *target* is a directory. A
+        directory's content goes into the directory *target*, which is made; nothing is ever
+        written outside it, whatever the guest sends.
+        """
+        path = Path(target)
+        if self.exec(["test", "-d", source]).exit_code == 0:
+            with self.stream(files.archive_command(source)) as process:
+                errors = files.receive_tree(process, path)
+                code = process.wait()
+            result = ExecResult(process.command, code, b"", errors, 0.0)
+            self._require_success(result, f"cannot pull {source!r} to {path}")
+            return
+        if path.is_dir():
+            path = path / files.base_name(source)
+        pieces = files.read_file(self.agent, source, scaled(30))
+        first = next(pieces, b"")  # an unreadable file must not leave an empty one here
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for piece in itertools.chain([first], pieces):
+                file.write(piece)
+        mode = self.exec(["stat", "-L", "-c", "%a", source]).stdout.strip()
+        if mode:
+            path.chmod(int(mode, 8) & 0o777)
+
+    def wait_until_succeeds(
+        self, command: str | Sequence[str | os.PathLike[str]], *, timeout: float | None = None
+    ) -> ExecResult:
+        """Run a command again and again until its exit code is 0; that result.
+
+        Raises:
+            TimeoutExpiredError: it still fails after *timeout* seconds; shows the last attempt.
+        """
+        limit = scaled(30) if timeout is None else timeout
+        deadline = time.monotonic() + limit
+        last: list[ExecResult] = []
+
+        def attempt() -> bool:
+            last[:] = [self.exec(command, timeout=max(0.1, deadline - time.monotonic()))]
+            return last[0].exit_code == 0
+
+        def why() -> str:
+            result = last[0]
+            ending = describe_exit(result.exit_code)
+            return f"the last time it ended with {ending}{shown_output(result)}"
+
+        self._wait(attempt, limit, f"{shlex.join(as_argv(command))!r} to succeed", why)
+        return last[0]
+
+    def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:
+        """Wait until *path* exists in the guest; TimeoutExpiredError after *timeout* seconds."""
+        limit = scaled(30) if timeout is None else timeout
+        parent = os.path.dirname(path) or "/"  # noqa: PTH120 - a path of the guest's
+
+        def exists() -> bool:
+            return self.exec(["test", "-e", path]).exit_code == 0
+
+        def why() -> str:
+            listing = self.exec(["ls", "-la", parent])
+            return f"{parent} holds{shown_output(listing)}"
+
+        self._wait(exists, limit, f"{path!r} to appear in the guest", why)
+
+    def wait_for_port(self, port: int, *, timeout: float | None = None) -> None:
+        """Wait until a program in the guest listens on a TCP *port*.
+
+        The guest's own table of sockets is read; nothing connects, so a server that accepts only
+        once is left alone. TimeoutExpiredError after *timeout* seconds.
+        """
+        if not 0 < port < 1 << 16:
+            raise InvalidError(f"cannot wait for port {port}", why="a TCP port is 1 to 65535")
+        limit = scaled(30) if timeout is None else timeout
+
+        def listening() -> set[int]:
+            tables = self.exec("cat /proc/net/tcp /proc/net/tcp6 2>/dev/null").stdout
+            rows = [line.split() for line in tables.splitlines()]
+            return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == _LISTEN}
+
+        self._wait(
+            lambda: port in listening(),
+            limit,
+            f"port {port} to be listened on in the guest",
+            lambda: f"listened on there: {sorted(listening()) or 'nothing'}",
+        )
+
+    def _start(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None,
+        cwd: str,
+        user: str,
+        timeout: float | None,
+    ) -> GuestProcess:
+        argv = as_argv(command)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        channel = self.agent.open_exec(
+            [os.fsencode(part) for part in argv],
+            env={os.fsencode(name): os.fsencode(value) for name, value in (env or {}).items()},
+            cwd=os.fsencode(cwd),
+            user=os.fsencode(user),
+        )
+        return GuestProcess(argv, channel, deadline)
+
+    def _wait(
+        self, ready: Callable[[], bool], limit: float, what: str, why: Callable[[], str]
+    ) -> None:
+        deadline = time.monotonic() + limit
+        while not ready():
+            if time.monotonic() >= deadline:
+                raise TimeoutExpiredError(
+                    f"waited {limit:.1f} s in vain for {what}", why=why(), timeout=limit
+                )
+            time.sleep(_INTERVAL)
+
+    @staticmethod
+    def _require_success(result: ExecResult, what: str) -> None:
+        if result.exit_code != 0:
+            raise CommandFailedError(
+                what,
+                why=f"{describe_exit(result.exit_code)}{shown_output(result)}",
+                command=result.command,
+                exit_code=result.exit_code,
+                stdout=result.stdout_bytes,
+                stderr=result.stderr_bytes,
+            )

@@ -1,0 +1,82 @@
+"""The port to a hypervisor: what a program that runs machines must be able to tell and do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from core_infra.vm.images.image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """How the guest's instructions run.
+
+    Attributes:
+        name: "kvm", "hvf" or "tcg" (plain emulation).
+        reason: why it is this one, for people.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """What a machine is made of.
+
+    Attributes:
+        name: its name, unique within the run.
+        image: what it boots.
+        memory: MiB.
+        cpus: virtual processors.
+    """
+
+    name: str
+    image: Image
+    memory: int
+    cpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A descriptor that the hypervisor inherits for one of its connections.
+
+    Attributes:
+        fd: the descriptor's number.
+        listening: it is a listening socket, on which we are the first to connect; else one end of
+            a connected pair.
+    """
+
+    fd: int
+    listening: bool
+
+
+class Hypervisor(Protocol):
+    """A program that runs machines."""
+
+    name: str
+
+    def available(self) -> bool:
+        """Whether the program is installed."""
+
+    def version(self) -> str:
+        """Its version; UnavailableError when it is not installed."""
+
+    def program(self, arch: str) -> Path:
+        """The program for guests of *arch*; UnavailableError tells how to install it."""
+
+    def command_line(
+        self,
+        spec: MachineSpec,
+        accelerator: str,
+        *,
+        monitor: Wire,
+        console: Wire,
+        agent: Wire,
+    ) -> Sequence[str]:
+        """The whole command that boots *spec*."""

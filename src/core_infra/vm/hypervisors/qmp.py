@@ -1,0 +1,116 @@
+"""QEMU's machine protocol (QMP): JSON commands and events, one a line.
+
+Written here rather than taken from ``qemu.qmp``: that one needs an asyncio event loop of its own
+beside the supervisor, and its import alone takes longer than restoring a machine.
+Source of the format: QEMU's ``docs/interop/qmp-spec.rst``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any
+
+from core_infra.errors import CommandFailedError, TimeoutExpiredError, UnavailableError
+from core_infra.process.link import Link
+
+if TYPE_CHECKING:
+    import socket
+
+
+class QmpError(CommandFailedError):
+    """QEMU refused a command.
+
+    Attributes:
+        command: the QMP command.
+        error_class: QEMU's class of the error.
+    """
+
+
+class Qmp:
+    """A QMP connection.
+
+    Args:
+        sock: connected to QEMU's monitor, at any time before or after QEMU starts serving it.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._replies: dict[int, Future[Any]] = {}
+        self._partial = b""
+        self._closed = False
+        self._link = Link(sock, on_data=self._receive, on_close=self._fail_all)
+        # Capabilities may be negotiated before the greeting is read: QEMU reads in order.
+        self._negotiated = self._send("qmp_capabilities", {})
+
+    def execute(self, command: str, *, timeout: float = 10.0, **arguments: Any) -> Any:
+        """Run a QMP command; its return value.
+
+        Raises:
+            QmpError: QEMU refused it.
+            TimeoutExpiredError: no answer within *timeout* seconds.
+            UnavailableError: QEMU has gone.
+        """
+        arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
+        reply = self._send(command, arguments)
+        try:
+            return reply.result(timeout)
+        except FutureTimeoutError:
+            raise TimeoutExpiredError(
+                f"QEMU did not answer {command!r} within {timeout} s", timeout=timeout
+            ) from None
+
+    def post(self, command: str) -> None:
+        """Send a command without waiting for its answer, as ``quit`` needs it."""
+        self._send(command, {})
+
+    def close(self) -> None:
+        """Close the connection; commands under way fail with UnavailableError."""
+        self._link.close()
+
+    def _send(self, command: str, arguments: dict[str, Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        number = next(self._ids)
+        with self._lock:
+            if self._closed:
+                future.set_exception(self._gone())
+                return future
+            self._replies[number] = future
+        message = {"execute": command, "arguments": arguments, "id": number}
+        self._link.send(json.dumps(message).encode() + b"\n")
+        return future
+
+    def _receive(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            with self._lock:
+                future = self._replies.pop(message.get("id"), None)
+            if future is None:
+                continue  # the greeting, an event
+            if "error" in message:
+                error = message["error"]
+                future.set_exception(
+                    QmpError(
+                        f"QEMU refused command {message['id']}",
+                        why=error.get("desc", ""),
+                        error_class=error.get("class", ""),
+                    )
+                )
+            else:
+                future.set_result(message.get("return"))
+
+    def _fail_all(self) -> None:
+        with self._lock:
+            self._closed = True
+            replies, self._replies = self._replies, {}
+        for future in replies.values():
+            future.set_exception(self._gone())
+
+    @staticmethod
+    def _gone() -> UnavailableError:
+        return UnavailableError("QEMU's monitor is closed", why="the machine has ended")

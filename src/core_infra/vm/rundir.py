@@ -1,0 +1,149 @@
+"""Where the machines of one run keep their files, and how a killed run is cleaned up after.
+
+Every process that boots machines has one run directory, with a lock file that it holds as long as
+it lives: the kernel releases the lock however the process ends, so "is the owner alive?" needs no
+guess about process ids. The next run's start removes directories whose lock is free, and ends
+processes recorded there that are still the ones recorded (the same pid *and* start time).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from core_infra.errors import InvalidError
+
+RECORD = "machine.json"
+_LOCK = "owner.lock"
+_RUN = "run-"
+_KEPT = "kept-"
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What :func:`sweep` removed: a dead run's directory, and how many processes it ended."""
+
+    directory: Path
+    ended: int
+
+
+def base_directory() -> Path:
+    """The directory that holds all run directories of this user; made if it is not there.
+
+    Raises:
+        InvalidError: somebody else owns it, so its content cannot be trusted.
+    """
+    base = Path(tempfile.gettempdir()) / f"core-infra-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        base.mkdir(mode=0o700)
+    status = base.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise InvalidError(
+            f"cannot use {base}",
+            why="it is not a directory of this user's",
+            todo="Remove it, or set TMPDIR to a directory of your own.",
+        )
+    return base
+
+
+class RunDirectory:
+    """The run directory of this process.
+
+    Attributes:
+        path: the directory; it goes with :meth:`close`.
+        swept: what dead runs had left, removed when this one was made.
+    """
+
+    def __init__(self) -> None:
+        base = base_directory()
+        # Held while directories appear and disappear, so that nobody sweeps one half made.
+        with FileLock(base / ".lock"):
+            self.swept = _sweep(base)
+            self.path = Path(tempfile.mkdtemp(prefix=f"{_RUN}{os.getpid()}-", dir=base))
+            self._lock = FileLock(self.path / _LOCK)
+            self._lock.acquire()
+
+    def keep(self, machine: Path) -> Path:
+        """Move a machine's directory out of the run, where no sweep takes it while it runs."""
+        kept = self.path.parent / f"{_KEPT}{machine.name}"
+        machine.rename(kept)
+        return kept
+
+    def close(self) -> None:
+        """Remove the directory."""
+        with FileLock(self.path.parent / ".lock"):
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._lock.release(force=True)
+
+
+def kept_machines() -> list[Path]:
+    """The directories of machines that were kept and still run, in order of their names."""
+    return [path for path in sorted(base_directory().glob(f"{_KEPT}*")) if _is_running(path)]
+
+
+def write_record(directory: Path, pid: int, **facts: Any) -> None:
+    """Note in a machine's directory which process it is, and what else is worth knowing."""
+    record = {"pid": pid, "start_time": _start_time(pid), **facts}
+    (directory / RECORD).write_text(json.dumps(record, indent=2))
+
+
+def _sweep(base: Path) -> list[Swept]:
+    swept = []
+    for path in sorted(base.glob(f"{_RUN}*")):
+        lock = FileLock(path / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        ended = sum(_end(record.parent) for record in path.glob(f"*/{RECORD}"))
+        shutil.rmtree(path, ignore_errors=True)
+        lock.release(force=True)
+        swept.append(Swept(path, ended))
+    for path in sorted(base.glob(f"{_KEPT}*")):
+        if not _is_running(path):
+            shutil.rmtree(path, ignore_errors=True)
+            swept.append(Swept(path, 0))
+    return swept
+
+
+def _end(machine: Path) -> bool:
+    try:
+        pid = json.loads((machine / RECORD).read_text())["pid"]
+        # Once it is held, a pidfd never comes to mean another process; so look after opening it.
+        handle = os.pidfd_open(pid)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    try:
+        if not _is_running(machine):
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _is_running(machine: Path) -> bool:
+    try:
+        record = json.loads((machine / RECORD).read_text())
+        return bool(record["start_time"] == _start_time(record["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot: field 22 of proc(5)'s stat."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    # The second field, the name, may contain blanks and brackets: count from its end.
+    return int(text.rpartition(")")[2].split()[19])

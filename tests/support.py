@@ -1,0 +1,25 @@
+"""What several tests need."""
+
+import os
+import select
+from pathlib import Path
+
+
+def is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_gone(pid: int) -> None:
+    """Wait for a process that is not our child, by its pidfd: no polling."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([handle], [], [], 30)[0], f"{pid} still runs"
+    finally:
+        os.close(handle)
