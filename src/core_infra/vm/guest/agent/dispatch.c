@@ -1,0 +1,116 @@
+/* What each frame of the host does. */
+#include "agent.h"
+
+#include <errno.h>
+
+bool in_guest;
+
+static problem hello(const struct frame *f) {
+    if (f->channel != 0 || f->length < MIN_HELLO || f->length > MAX_HELLO)
+        return "bad HELLO";
+    const char *clock_error = NULL, *entropy_error = NULL;
+    uint64_t clock;
+    memcpy(&clock, f->payload + NONCE, sizeof clock);
+    channels_drop();
+    output_clear();
+    if (in_guest && clock)
+        clock_error = set_clock(clock);
+    if (in_guest && f->length > MIN_HELLO)
+        entropy_error = add_entropy(f->payload + MIN_HELLO, f->length - MIN_HELLO);
+    uint8_t *ack = output_begin(NONCE + MAX_MESSAGE);
+    memcpy(ack, f->payload, NONCE);
+    size_t size = describe((char *)ack + NONCE, MAX_MESSAGE, clock_error, entropy_error);
+    output_commit(HELLO_ACK, 0, NONCE + size);
+    return NULL;
+}
+
+static problem signal_channel(struct channel *c, const struct frame *f) {
+    struct cursor cursor = cursor_of(f);
+    uint32_t signal = take_u32(&cursor);
+    if (f->length != 4 || signal < 1 || signal > 64)
+        return "bad SIGNAL";
+    if (c->kind == COMMAND)
+        command_kill(c, (int)signal);
+    else
+        channel_done(c, SIGNALED, signal, "");
+    return NULL;
+}
+
+static problem grant(struct channel *c, const struct frame *f) {
+    struct cursor cursor = cursor_of(f);
+    uint32_t stream = take_u32(&cursor), n = take_u32(&cursor);
+    if (f->length != 8 || stream < 1 || stream > 2)
+        return "bad GRANT";
+    struct source *s = &c->out[stream - 1];
+    if (n > WINDOW - s->window)
+        return "GRANT of more than was sent";
+    s->window += n;
+    return NULL;
+}
+
+static problem for_channel(const struct frame *f) {
+    struct channel *c = channel_find(f->channel);
+    if (f->type == DATA && f->length > MAX_DATA)
+        return "DATA longer than 64 KiB";
+    if (!c)
+        return NULL; /* it was under way when the channel ended */
+    if (f->type == SIGNAL)
+        return signal_channel(c, f);
+    if (f->type == GRANT)
+        return grant(c, f);
+    if (c->kind == READER)
+        return "input for a READ";
+    if (f->type == DATA)
+        return sink_accept(c, f->payload, f->length);
+    c->in.eof = true;
+    return NULL;
+}
+
+static problem new_channel(const struct frame *f) {
+    if (f->channel == 0 || channel_find(f->channel))
+        return "EXEC, READ or WRITE on a channel in use";
+    return f->type == EXEC ? command_start(f) : f->type == READ ? file_read(f) : file_write(f);
+}
+
+/* CLOCK, RESEED, POWEROFF: only where this is the machine they are meant for. */
+static problem for_machine(const struct frame *f) {
+    uint64_t began = now();
+    struct cursor cursor = cursor_of(f);
+    const char *error = NULL;
+    uint32_t code = EPERM;
+    if (f->length != (f->type == CLOCK ? 8 : f->type == POWEROFF ? 1 : f->length))
+        return "bad CLOCK or POWEROFF";
+    if (!in_guest)
+        error = "this agent was started to leave its machine alone";
+    else if (f->type == CLOCK)
+        error = set_clock(take_u64(&cursor));
+    else if (f->type == RESEED)
+        error = add_entropy(f->payload, f->length);
+    else
+        error = power_off(f->payload[0] == 1);
+    if (in_guest && error)
+        code = (uint32_t)errno;
+    send_done(f->channel, error ? FAILED : EXITED, error ? code : 0, now() - began,
+              error ? error : "");
+    return NULL;
+}
+
+problem dispatch(const struct frame *f) {
+    switch (f->type) {
+    case HELLO:
+        return hello(f);
+    case EXEC: case READ: case WRITE:
+        return new_channel(f);
+    case DATA: case END_OF_DATA: case SIGNAL: case GRANT:
+        return for_channel(f);
+    case CLOCK: case RESEED: case POWEROFF:
+        return for_machine(f);
+    case PING:
+        if (f->length > MAX_DATA)
+            return "PING longer than 64 KiB";
+        output_frame(PONG, f->channel, f->payload, f->length);
+        return NULL;
+    default:
+        return "a frame of unknown type";
+    }
+}

@@ -1,0 +1,144 @@
+/* Arguments, and the loop. */
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_WATCHED = 2 + 3 * MAX_CHANNELS + MAX_DRAINS, READS_PER_TURN = 16 };
+
+static const char usage[] =
+    "usage: agent --port NAME | [--guest] --device PATH | [--guest] --fd N\n"
+    "  --port NAME    the virtio-serial port of that name, now or once it appears\n"
+    "  --device PATH  a character device\n"
+    "  --fd N         a stream that is open already; exits at its end\n"
+    "  --guest        this machine is the guest: HELLO, CLOCK, RESEED and POWEROFF act on it.\n"
+    "                 --port implies it; without it the agent leaves clock, entropy and power be\n";
+
+static struct pollfd watched[MAX_WATCHED];
+static int watched_count;
+
+int watch(int fd, short events) {
+    watched[watched_count] = (struct pollfd){.fd = fd, .events = events};
+    return watched_count++;
+}
+
+bool fired(int slot) {
+    return slot >= 0 && watched[slot].revents;
+}
+
+void quit(void) {
+    channels_drop();
+    exit(0);
+}
+
+static void handle_frames(void) {
+    struct frame f;
+    while (output_room(FRAME_ROOM)) {
+        bool got = input_next(&f);
+        problem bad = got ? dispatch(&f) : input_problem();
+        if (bad) {
+            output_frame(PROTOCOL_ERROR, 0, bad, strlen(bad));
+            channels_drop();
+            input_lost();
+        } else if (!got) {
+            break;
+        }
+    }
+}
+
+static void serve_port(bool readable) {
+    input_check_stalled();
+    handle_frames();
+    for (int i = 0; readable && i < READS_PER_TURN && output_room(FRAME_ROOM); i++) {
+        if (!input_read())
+            break;
+        handle_frames();
+        if (input_empty())
+            break; /* there may be more, but then poll() says so */
+    }
+}
+
+static int patience(void) {
+    int wait = input_patience();
+    if (!port_here() && (wait < 0 || wait > RETRY_MS))
+        wait = RETRY_MS;
+    return output_starved() ? 0 : wait;
+}
+
+static _Noreturn void serve(int children) {
+    for (;;) {
+        watched_count = 0;
+        int child_slot = watch(children, POLLIN), port_slot = -1;
+        short in = output_room(FRAME_ROOM) ? POLLIN : 0, out = output_pending() ? POLLOUT : 0;
+        if (port_here())
+            port_slot = watch(port_fd(), in | out);
+        drains_watch();
+        channels_watch();
+        poll(watched, (nfds_t)watched_count, patience());
+        drains_pump();
+        struct signalfd_siginfo news;
+        if (fired(child_slot) && read(children, &news, sizeof news) > 0)
+            commands_reap();
+        serve_port(!port_here() || fired(port_slot));
+        channels_pump();
+        output_flush();
+    }
+}
+
+/* Descriptors 0 to 2 are a child's; ours must be others. */
+static void fill_standard_descriptors(void) {
+    int fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd < 2)
+        fd = dup(fd);
+    if (fd > 2)
+        close(fd);
+}
+
+static bool parse_arguments(char **argument) {
+    int ports = 0;
+    while (*++argument) {
+        if (strcmp(*argument, "--guest") == 0) {
+            in_guest = true;
+            continue;
+        }
+        const char *value = argument[1];
+        if (!value)
+            return false;
+        if (strcmp(*argument, "--port") == 0) {
+            in_guest = true;
+            port_use_name(value);
+        } else if (strcmp(*argument, "--device") == 0) {
+            port_use_device(value);
+        } else if (strcmp(*argument, "--fd") == 0) {
+            port_use_fd(atoi(value));
+        } else {
+            return false;
+        }
+        argument++;
+        ports++;
+    }
+    return ports == 1;
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
+    fill_standard_descriptors();
+    if (!parse_arguments(argv)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    umask(022);
+    if (chdir("/") < 0)
+        return 1;
+    spawn_prepare();
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    serve(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+}
