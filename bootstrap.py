@@ -1,0 +1,259 @@
+"""The one way in on a fresh machine: sets up what is missing, then runs a nox session.
+
+    python3 bootstrap.py demo
+    python3 bootstrap.py tests -k console
+
+Needs nothing but Python. This file must parse on Python 3.6, so that an old Python can say what is
+wrong instead of a SyntaxError.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - the reader of this message has an older one
+    sys.stderr.write(
+        "bootstrap.py: needs Python 3.11 or newer, and %s is Python %d.%d: "  # noqa: UP031
+        "start it with a newer one, as in: python3.11 bootstrap.py tests\n"
+        % ((sys.executable or "this",) + sys.version_info[:2])  # noqa: RUF005
+    )
+    sys.exit(3)
+
+import argparse
+import ast
+import errno
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import textwrap
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+# Not sys.executable: that may be the Python of the very .venv that is to be made anew.
+BASE = str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)))
+# Written before anything else is in .venv, and completed last: an interrupted run shows.
+STAMP = VENV / ".bootstrap"
+# Sessions that start no machine, and so need no QEMU.
+WITHOUT_MACHINES = {"lint"}
+# By machine: the program, and the package of Debian and Ubuntu that has it.
+QEMU = {
+    "x86_64": ("qemu-system-x86_64", "qemu-system-x86"),
+    "aarch64": ("qemu-system-aarch64", "qemu-system-arm"),
+}
+EXIT_CODES = """\
+exit codes:
+  0    the session passed
+  1    the session failed; what it says stands above
+  2    wrong usage, or no such session
+  3    Python is older than 3.11
+  4    a system package is missing, and this user or this system can't install it
+  5    apt-get failed
+  6    no network
+  7    the disk is full
+  8    the virtual environment can't be made
+  130  interrupted
+"""
+DISK_FULL = "a disk is full; df -h shows which"
+NO_NETWORK = (
+    "temporary failure",
+    "could not resolve",
+    "could not connect",
+    "unable to connect",
+    "failed to establish a new connection",
+    "network is unreachable",
+    "max retries exceeded",
+    "timed out",
+)
+
+
+class SetupError(Exception):
+    """The set-up can't go on: one sentence for the user, and the exit code."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def main() -> int:
+    """Set up what is missing, then become nox; returns an exit code only if it came to neither."""
+    session, arguments = parse_arguments()
+    try:
+        packages = missing_packages(session)
+        if packages:
+            install_packages(packages)
+        if not venv_is_ready():
+            make_venv()
+        say(f"nox -s {session}")
+        os.chdir(ROOT)
+        # Signals and the exit code are from here on between the user and nox.
+        os.execv(PYTHON, [str(PYTHON), "-m", "nox", "-s", session, "--", *arguments])  # noqa: S606
+    except SetupError as error:
+        sys.stderr.write(f"bootstrap.py: {error}\n")
+        return error.code
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        sys.stderr.write(f"bootstrap.py: {DISK_FULL if full else error}\n")
+        return 7 if full else 8
+    except KeyboardInterrupt:
+        sys.stderr.write("\nbootstrap.py: interrupted; the next run takes up from here\n")
+        return 130
+
+
+def parse_arguments() -> "tuple[str, list[str]]":
+    """Read the session and its arguments from the command line."""
+    sessions = known_sessions()
+    width = max(map(len, sessions))
+    listed = "\n".join(f"  {name:{width}}  {line}" for name, line in sessions.items())
+    parser = argparse.ArgumentParser(
+        prog="bootstrap.py",
+        description="Set up what is missing on this machine, then run a nox session.",
+        epilog=f"sessions:\n{listed}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("session", metavar="SESSION", help="one of the sessions below")
+    rest = parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own")
+    rest.required = False
+    found = parser.parse_args()
+    if found.session not in sessions:
+        parser.error(f"no session {found.session!r}; there are: {', '.join(sessions)}")
+    # As with nox itself, a -- may set the session's arguments apart.
+    return found.session, found.arguments[found.arguments[:1] == ["--"] :]
+
+
+def known_sessions() -> "dict[str, str]":
+    """The sessions of noxfile.py and what each is for, read without nox, which may be missing."""
+    module = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    return {
+        function.name: ast.get_docstring(function) or ""
+        for function in module.body
+        if isinstance(function, ast.FunctionDef)
+        and any(ast.unparse(line).startswith("nox.session") for line in function.decorator_list)
+    }
+
+
+def missing_packages(session: str) -> "dict[str, str]":
+    """The system packages that the session needs and this host lacks, and what each is for."""
+    packages = {}
+    if importlib.util.find_spec("ensurepip") is None:
+        if sys.base_prefix != "/usr":
+            raise SetupError(8, f"{sys.executable} was built without ensurepip: use another Python")
+        name = "python{}.{}-venv".format(*sys.version_info)
+        packages[name] = "to make virtual environments, which Debian's Python leaves out"
+    if session not in WITHOUT_MACHINES:
+        machine = platform.machine()
+        if machine not in QEMU:
+            raise SetupError(4, f"there is no guest for {machine}: use {' or '.join(QEMU)}")
+        program, name = QEMU[machine]
+        if shutil.which(program) is None:
+            packages[name] = f"{program}, which runs the machines that the {session} need"
+    return packages
+
+
+def install_packages(packages: "dict[str, str]") -> None:
+    """Say what is missing and why, then install it with apt-get, as root or with sudo."""
+    names = " ".join(packages)
+    say("System packages are missing:")
+    for name, why in packages.items():
+        print(f"      {name}: {why}", flush=True)
+    if shutil.which("apt-get") is None:
+        raise SetupError(
+            4, f"there is no apt-get here: install what is the same as {names} by hand, then retry"
+        )
+    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
+    install = ["install", "-y", "--no-install-recommends", *packages]
+    by_hand = f"apt-get update && apt-get install -y --no-install-recommends {names}"
+    sudo = []
+    if os.geteuid() != 0:
+        if shutil.which("sudo") is None:
+            raise SetupError(4, f"neither root nor sudo: have an administrator type: {by_hand}")
+        sudo = ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
+        if subprocess.run([*sudo, "true"], check=False).returncode != 0:
+            raise SetupError(4, f"sudo refused: have an administrator type: {by_hand}")
+    command = [*sudo, "env", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", *apt]
+    say("apt-get update")
+    # Also when it fails: one dead source among many must not stop us, and `install` will tell.
+    _, complaints = run([*command, "update"])
+    say(f"apt-get {' '.join(install)} (about a minute)")
+    code, output = run([*command, *install])
+    if code != 0:
+        raise explained(5, f"apt-get could not install {names}", complaints + output)
+
+
+def venv_is_ready() -> bool:
+    """Whether .venv was completed, by this Python, at this place, and still works."""
+    return STAMP.is_file() and STAMP.read_text() == fingerprint() and venv_runs("import nox")
+
+
+def venv_runs(statement: str) -> bool:
+    """Whether the Python of .venv starts and can do this."""
+    return PYTHON.exists() and run([str(PYTHON), "-c", statement])[0] == 0
+
+
+def make_venv() -> None:
+    """Make .venv anew, with nox in it."""
+    if not STAMP.exists() and venv_runs("pass"):
+        raise SetupError(8, f"{VENV} is not from this script: move it away, then retry")
+    say(f"{VENV}: a virtual environment with nox")
+    if VENV.exists():
+        shutil.rmtree(VENV)
+    VENV.mkdir()
+    STAMP.write_text("unfinished")
+    for command in ([BASE, "-m", "venv", str(VENV)], [str(PYTHON), "-m", "pip", "install", *nox()]):
+        code, output = run(command)
+        if code != 0:
+            raise explained(8, f"{' '.join(command)} failed", output)
+    STAMP.write_text(fingerprint())
+
+
+def nox() -> "list[str]":
+    """What pip installs as nox, from the one place that says so."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        groups = tomllib.load(file)["dependency-groups"]
+    return [str(requirement) for requirement in groups["nox"]]
+
+
+def fingerprint() -> str:
+    """All that .venv depends on: virtual environments survive neither a move nor a new Python."""
+    return "\n".join([str(VENV), BASE, sys.version, *nox()])
+
+
+def run(command: "list[str]") -> "tuple[int, str]":
+    """Run a program quietly; returns its exit code and output."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        output, _ = process.communicate()
+    except KeyboardInterrupt:
+        # It got the Ctrl-C too. dpkg finishes its step first, and must not be killed in it.
+        process.communicate()
+        raise
+    return process.returncode, output
+
+
+def explained(code: int, sentence: str, output: str) -> SetupError:
+    """Show the end of a failed program's output; the error says why it failed if that is known."""
+    sys.stderr.write(textwrap.indent("\n".join(output.splitlines()[-20:]), "    ") + "\n")
+    lowered = output.lower()
+    if "no space left on device" in lowered or "enough free space" in lowered:
+        return SetupError(7, f"{sentence}: {DISK_FULL}")
+    if any(words in lowered for words in NO_NETWORK):
+        return SetupError(6, f"{sentence}: no network, or a proxy that is not configured")
+    return SetupError(code, f"{sentence}: its output stands above")
+
+
+def say(line: str) -> None:
+    """Announce a step."""
+    print(f"==> {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""This project's nox sessions. `python3 bootstrap.py SESSION` prepares the host and runs one.
+
+bootstrap.py reads the names and docstrings from this file's text: keep to plain `@nox.session`
+functions.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.reuse_existing_virtualenvs = True
+# An environment made by another Python is made anew.
+os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+GUEST = ROOT / "src" / "core_infra" / "vm" / "guest"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, types and the floors: ruff, mypy --strict, import-linter."""
+    # Our own package is read from its source: no need to compile the guest agent first.
+    install(session, *PYPROJECT["project"]["dependencies"], group="lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports", env={"PYTHONPATH": "src:pytest_plugin"})
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite; arguments go to pytest."""
+    install(session, "-e", ".", group="tests")
+    run_pytest(session)
+
+
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """The example suite on real machines; arguments go to pytest."""
+    install(session, "-e", ".")
+    run_pytest(session, "--core-vm", "examples", "-v")
+
+
+def run_pytest(session: nox.Session, *args: str) -> None:
+    """Run pytest, and on Ctrl-C give it the time to stop the machines that it started."""
+    session.run("pytest", *args, *session.posargs, interrupt_timeout=30, terminate_timeout=10)
+
+
+def install(session: nox.Session, *requirements: str, group: str | None = None) -> None:
+    """Install into the session's environment, unless that is done and nothing has changed since."""
+    stamp = Path(session.bin).parent / "installed-from"
+    inputs = digest()
+    if stamp.exists() and stamp.read_text() == inputs:
+        return
+    if session.run_install("python", "-c", "", silent=True, log=False) is None:
+        return  # nox -R: as it stands, and so without a new stamp.
+    stamp.unlink(missing_ok=True)
+    groups = [group] if group else []
+    try:
+        session.install(*requirements, *nox.project.dependency_groups(PYPROJECT, *groups))
+    except nox.command.CommandFailed:
+        session.error(
+            "This session's packages could not be installed; pip says why above. "
+            "Without a network, pip needs an index or a folder of wheels that it can reach."
+        )
+    stamp.write_text(inputs)
+
+
+def digest() -> str:
+    """Hash all that an installation is made from: where we are, packaging, the agent's sources."""
+    total = hashlib.sha256(bytes(ROOT))
+    sources = sorted(path for path in (GUEST / "agent").rglob("*") if path.is_file())
+    for path in (ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sources):
+        total.update(bytes(path.relative_to(ROOT)) + b"\0")
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
