@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
-from core_infra.vm.guest import files
+from core_infra.vm.guest import files, tree
 from core_infra.vm.guest.command import (
     ExecResult,
     GuestCommandTimeoutError,
@@ -133,8 +133,8 @@ class Guest:
         path = Path(source)
         mode = files.file_mode(path)
         if mode is None:
-            with self.stream(files.extract_command(target)) as process:
-                files.send_tree(process, path)
+            with self.stream(tree.unpack_command(target)) as process:
+                tree.send_tree(process, path)
                 self._require_success(process.collect(), f"cannot push {path} to {target!r}")
             return
         if target.endswith("/"):
@@ -147,12 +147,12 @@ class Guest:
 
         A file becomes *target*, or goes into it by its own name if *target* is a directory. A
         directory's content goes into the directory *target*, which is made; nothing is ever
-        written outside it, whatever the guest sends.
+        written outside it or through a link, whatever the guest sends.
         """
         path = Path(target)
         if self.exec(["test", "-d", source]).exit_code == 0:
-            with self.stream(files.archive_command(source)) as process:
-                errors = files.receive_tree(process, path)
+            with self.stream(tree.pack_command(source)) as process:
+                errors = tree.receive_tree(process, path)
                 code = process.wait()
             result = ExecResult(process.command, code, b"", errors, 0.0)
             self._require_success(result, f"cannot pull {source!r} to {path}")

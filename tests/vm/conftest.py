@@ -1,0 +1,29 @@
+"""A launcher for the whole run, and machines that several tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from core_infra.vm import Launcher, Machine
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    with Launcher() as launcher:
+        yield launcher
+
+
+@pytest.fixture(scope="module")
+def machine(launcher: Launcher) -> Iterator[Machine]:
+    """A machine for the tests of one module, none of which harms it."""
+    machine = launcher.boot()
+    yield machine
+    launcher.discard(machine)
+
+
+@pytest.fixture
+def own_machine(launcher: Launcher) -> Iterator[Machine]:
+    """A machine that the test may break."""
+    machine = launcher.boot()
+    yield machine
+    launcher.discard(machine)

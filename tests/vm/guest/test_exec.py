@@ -1,0 +1,183 @@
+"""Commands in a real machine."""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from core_infra.vm import (
+    GuestCommandError,
+    GuestCommandTimeoutError,
+    GuestOperationError,
+    Machine,
+)
+
+
+def test_output_exit_code_and_duration(machine: Machine) -> None:
+    result = machine.exec("echo out; echo err >&2; exit 3")
+    assert (result.stdout, result.stderr, result.exit_code) == ("out\n", "err\n", 3)
+    assert 0 < result.duration < 60
+
+
+def test_a_list_is_not_seen_by_a_shell(machine: Machine) -> None:
+    assert machine.exec(["echo", "$HOME", "a  b", "*"]).stdout == "$HOME a  b *\n"
+
+
+def test_check_raises_with_the_output(machine: Machine) -> None:
+    with pytest.raises(GuestCommandError, match="no luck") as caught:
+        machine.exec("echo no luck >&2; exit 9", check=True)
+    assert caught.value.exit_code == 9
+    assert caught.value.stderr == b"no luck\n"
+
+
+def test_a_signal_is_a_negative_exit_code(machine: Machine) -> None:
+    assert machine.exec("kill -TERM $$").exit_code == -signal.SIGTERM
+
+
+def test_environment_directory_and_user(machine: Machine) -> None:
+    result = machine.exec(
+        'echo "$A|$PWD|$(id -un)|$HOME"', env={"A": "1 = 2\n3"}, cwd="/tmp", user="nobody"
+    )
+    assert result.stdout.startswith("1 = 2\n3|/tmp|nobody|")
+    assert machine.exec('echo "$(id -un)|$PWD|$HOME"').stdout == "root|/root|/root\n"
+
+
+def test_input_text_and_bytes(machine: Machine) -> None:
+    assert machine.exec("cat", input="grüß dich\n").stdout == "grüß dich\n"
+    assert machine.exec("cat", input=b"\0\xff\r\n").stdout_bytes == b"\0\xff\r\n"
+    assert machine.exec("cat").stdout == ""
+
+
+def test_megabytes_there_and_back_unchanged(machine: Machine) -> None:
+    data = hashlib.shake_256(b"seed").digest(8 << 20)
+    assert machine.exec("cat", input=data).stdout_bytes == data
+
+
+def test_64_mib_of_random_bytes_and_the_exit_code(machine: Machine) -> None:
+    data = os.urandom(64 << 20)
+    result = machine.exec("cat; exit 5", input=data)
+    assert result.exit_code == 5
+    assert result.stdout_bytes == data
+
+
+def test_100_kb_of_arguments(machine: Machine) -> None:
+    arguments = [f"argument-{number:06}" for number in range(6000)]
+    result = machine.exec(["sh", "-c", 'echo "$# $1"; printf %s "$*" | wc -c', "sh", *arguments])
+    assert result.stdout == f"6000 argument-000000\n{len(' '.join(arguments))}\n"
+    one = "x" * 100_000
+    assert machine.exec(["printf", "%s", one]).stdout == one
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    arguments=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))),
+    data=st.binary(max_size=5000),
+)
+def test_arguments_and_input_arrive_as_they_are(
+    machine: Machine, arguments: list[str], data: bytes
+) -> None:
+    result = machine.exec(["sh", "-c", r'printf "%s\0" "$@"; cat', "sh", *arguments], input=data)
+    want = b"".join(arg.encode() + b"\0" for arg in arguments) or b"\0"
+    assert result.stdout_bytes == want + data
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"command": ["/no/such/program"]}, "/no/such/program"),
+        ({"command": "true", "cwd": "/no/such/dir"}, "/no/such/dir"),
+        ({"command": "true", "user": "no-such-user"}, "no-such-user"),
+    ],
+)
+def test_what_cannot_start_is_named(
+    machine: Machine, options: dict[str, object], named: str
+) -> None:
+    with pytest.raises(GuestOperationError, match=named):
+        machine.exec(**options)  # type: ignore[arg-type]
+
+
+def test_a_command_that_never_ends_is_killed_with_its_children(machine: Machine) -> None:
+    with pytest.raises(GuestCommandTimeoutError, match="begun") as caught:
+        machine.exec("echo begun; sleep 4321 & sleep 4321", timeout=1)
+    assert caught.value.stdout == b"begun\n"
+    machine.wait_until_succeeds("! pgrep -f 'sleep 4321'")
+
+
+def test_a_left_over_in_the_background_delays_nothing(machine: Machine) -> None:
+    result = machine.exec("while :; do echo noise; sleep 0.01; done & echo $!")
+    pid = int(result.stdout.split()[0])
+    assert machine.exec(["kill", "-0", str(pid)]).exit_code == 0
+    machine.exec(["kill", str(pid)], check=True)
+
+
+def test_ten_at_once(machine: Machine) -> None:
+    outputs: dict[int, str] = {}
+
+    def work(number: int) -> None:
+        command = f"cat; seq 1 {number * 1000}"
+        outputs[number] = machine.exec(command, input=f"{number}\n" * 1000).stdout
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(10):
+        counted = "".join(f"{n}\n" for n in range(1, number * 1000 + 1))
+        assert outputs[number] == f"{number}\n" * 1000 + counted
+
+
+def test_a_stalled_stream_stalls_nobody_else(machine: Machine) -> None:
+    with machine.stream("yes") as stalled:
+        assert machine.exec("echo free").stdout == "free\n"
+        assert next(iter(stalled)) == "y"
+        assert stalled.is_running()
+    machine.wait_until_succeeds("! pgrep -x yes")
+
+
+def test_stream_tells_lines_and_their_stream(machine: Machine) -> None:
+    with machine.stream("echo one; sleep 0.2; echo two >&2; sleep 0.2; printf three") as process:
+        lines = [(line, line.stream) for line in process]
+    assert lines == [("one", "stdout"), ("two", "stderr"), ("three", "stdout")]
+    assert process.exit_code == 0
+
+
+def test_stream_is_a_conversation(machine: Machine) -> None:
+    with machine.stream("while read line; do echo got $line; done; exit 6") as process:
+        lines = iter(process)
+        process.send_input("a\n")
+        assert next(lines) == "got a"
+        process.send_input("b\n")
+        assert next(lines) == "got b"
+        process.close_stdin()
+        assert process.wait(60) == 6
+
+
+def test_stream_can_be_signalled(machine: Machine) -> None:
+    with machine.stream("trap 'echo bye; exit 2' TERM; echo ready; while :; do sleep 0.01; done") as p:
+        lines = iter(p)
+        assert next(lines) == "ready"
+        p.signal(signal.SIGTERM)
+        assert next(lines) == "bye"
+        assert p.wait(60) == 2
+
+
+def test_the_clock_is_the_hosts(machine: Machine) -> None:
+    before = time.time()
+    guest = float(machine.exec(["date", "+%s"]).stdout)
+    assert before - 2 < guest < time.time() + 2
+
+
+def test_history_remembers_what_was_run(machine: Machine) -> None:
+    machine.exec("echo remembered")
+    assert machine.history[-1].stdout == "remembered\n"
+
+
+def test_200_in_a_row(machine: Machine) -> None:
+    for number in range(200):
+        assert machine.exec(["echo", str(number)]).stdout == f"{number}\n"

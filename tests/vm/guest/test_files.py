@@ -1,0 +1,182 @@
+"""Files and trees between host and guest."""
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from core_infra.errors import NotFoundError
+from core_infra.vm import GuestOperationError, Machine
+from core_infra.vm.guest.tree import UnsafeTreeError, receive_tree
+
+
+def tree_of(root: Path) -> dict[str, tuple[str, str]]:
+    """Every path below root with its kind and content or link target."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        mode = oct(stat.S_IMODE(path.lstat().st_mode))
+        if path.is_symlink():
+            found[name] = ("link", os.readlink(path))
+        elif path.is_dir():
+            found[name] = ("dir", mode)
+        else:
+            found[name] = (mode, hashlib.sha256(path.read_bytes()).hexdigest())
+    return found
+
+
+def test_text_round_trip_makes_parents(machine: Machine) -> None:
+    machine.write_text("/root/new/deep/file.txt", "häll\no")
+    assert machine.read_text("/root/new/deep/file.txt") == "häll\no"
+    assert machine.exec("cat /root/new/deep/file.txt").stdout == "häll\no"
+
+
+def test_empty_and_binary_files(machine: Machine) -> None:
+    machine.write_bytes("/tmp/empty", b"")
+    assert machine.read_bytes("/tmp/empty") == b""
+    data = hashlib.shake_256(b"x").digest(3 << 20)
+    machine.write_bytes("/tmp/big", data)
+    assert machine.read_bytes("/tmp/big") == data
+
+
+def test_rewriting_keeps_the_mode_and_writes_through_links(machine: Machine) -> None:
+    machine.exec("echo old > /tmp/real; chmod 640 /tmp/real; ln -sf real /tmp/link", check=True)
+    machine.write_text("/tmp/link", "new")
+    assert machine.exec("cat /tmp/real; stat -c %a /tmp/real; readlink /tmp/link").stdout == (
+        "new640\nreal\n"
+    )
+
+
+def test_proc_and_sys_are_readable(machine: Machine) -> None:
+    assert "Linux" in machine.read_text("/proc/version")
+
+
+@pytest.mark.parametrize("path", ["/no/such/file", "/etc", "/dev/null/x"])
+def test_what_cannot_be_read_is_named(machine: Machine, path: str) -> None:
+    with pytest.raises(GuestOperationError, match=path):
+        machine.read_bytes(path)
+
+
+def test_what_cannot_be_written_is_named(machine: Machine) -> None:
+    with pytest.raises(GuestOperationError, match="/proc/version"):
+        machine.write_text("/proc/version/no", "x")
+
+
+def test_a_full_guest_is_told_and_leaves_the_old_file(machine: Machine) -> None:
+    machine.exec(
+        "mkdir -p /mnt/small && mount -t tmpfs -o size=256k none /mnt/small; echo old >/mnt/small/f",
+        check=True,
+    )
+    with pytest.raises(GuestOperationError, match="/mnt/small/f"):
+        machine.write_bytes("/mnt/small/f", bytes(1 << 20))
+    assert machine.exec("cat /mnt/small/f; ls -A /mnt/small").stdout == "old\nf\n"
+
+
+def test_push_and_pull_a_file_keep_the_mode(machine: Machine, tmp_path: Path) -> None:
+    source = tmp_path / "tool"
+    source.write_bytes(b"#!/bin/sh\necho it runs\n")
+    source.chmod(0o750)
+    machine.push(source, "/usr/local/bin/")
+    assert machine.exec("tool").stdout == "it runs\n"
+    machine.pull("/usr/local/bin/tool", tmp_path / "back" / "tool2")
+    back = tmp_path / "back" / "tool2"
+    assert back.read_bytes() == source.read_bytes()
+    assert stat.S_IMODE(back.stat().st_mode) == 0o750
+    machine.pull("/usr/local/bin/tool", tmp_path / "back")
+    assert (tmp_path / "back" / "tool").exists()
+
+
+def test_a_tree_there_and_back(machine: Machine, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "empty").mkdir(parents=True)
+    (source / "sub dir").mkdir()
+    (source / "sub dir" / "new\nline").write_text("x")
+    (source / ("long" * 50)).mkdir()
+    (source / ("long" * 50) / ("name" * 50)).write_bytes(os.urandom(100_000))
+    (source / "ünï").write_text("y")
+    (source / "run.sh").write_text("#!/bin/sh\n")
+    (source / "run.sh").chmod(0o755)
+    (source / "link").symlink_to("sub dir/new\nline")
+    (source / "dangling").symlink_to("nowhere")
+    machine.push(source, "/srv/tree")
+    assert machine.exec("stat -c %U /srv/tree/run.sh").stdout == "root\n"
+    machine.pull("/srv/tree", tmp_path / "back")
+    assert tree_of(tmp_path / "back") == tree_of(source)
+
+
+def test_links_that_lead_outside_stay_links(machine: Machine, tmp_path: Path) -> None:
+    machine.exec("mkdir -p /tmp/links && ln -sf /etc/passwd /tmp/links/a && ln -sf ../.. /tmp/links/b")
+    machine.pull("/tmp/links", tmp_path / "links")
+    assert tree_of(tmp_path / "links") == {"a": ("link", "/etc/passwd"), "b": ("link", "../..")}
+
+
+def hostile_archive(kind: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+
+        def add(name: str, **facts: object) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = 3 if not facts else 0
+            for fact, value in facts.items():
+                setattr(member, fact, value)
+            archive.addfile(member, io.BytesIO(b"bad"))
+
+        if kind == "dotdot":
+            add("../outside")
+        elif kind == "absolute":
+            add("/tmp/core-infra-test-outside")
+        elif kind == "through a link":
+            add("x", type=tarfile.SYMTYPE, linkname="..")
+            add("x/outside")
+        elif kind == "hard link to outside":
+            add("x", type=tarfile.LNKTYPE, linkname="../victim")
+        elif kind == "hard link through a link":
+            add("x", type=tarfile.SYMTYPE, linkname="..")
+            add("y", type=tarfile.LNKTYPE, linkname="x/victim")
+        elif kind == "device":
+            add("x", type=tarfile.CHRTYPE, devmajor=1, devminor=1)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "dotdot",
+        "absolute",
+        "through a link",
+        "hard link to outside",
+        "hard link through a link",
+        "device",
+    ],
+)
+def test_a_hostile_guest_cannot_write_outside(
+    machine: Machine, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "victim").write_text("unharmed")
+    machine.write_bytes("/tmp/evil.tar", hostile_archive(kind))
+    with machine.stream("cat /tmp/evil.tar") as process, pytest.raises(UnsafeTreeError):
+        receive_tree(process, tmp_path / "target")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["target", "victim"]
+    assert (tmp_path / "victim").read_text() == "unharmed"
+    assert (tmp_path / "victim").stat().st_nlink == 1
+
+
+def test_pulling_again_replaces_files_and_links(machine: Machine, tmp_path: Path) -> None:
+    machine.exec("mkdir -p /tmp/twice && ln -sf /etc /tmp/twice/x", check=True)
+    machine.pull("/tmp/twice", tmp_path / "twice")
+    machine.exec("rm /tmp/twice/x && echo file > /tmp/twice/x", check=True)
+    machine.pull("/tmp/twice", tmp_path / "twice")
+    assert (tmp_path / "twice" / "x").read_text() == "file\n"
+    assert not (tmp_path / "twice" / "x").is_symlink()
+
+
+def test_missing_sources_are_named_and_leave_nothing(machine: Machine, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="absent"):
+        machine.push(tmp_path / "absent", "/tmp/x")
+    with pytest.raises(GuestOperationError, match="/no/such"):
+        machine.pull("/no/such", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
