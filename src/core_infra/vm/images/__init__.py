@@ -1,0 +1,1 @@
+"""Guest images: the default one, and those that users bring."""

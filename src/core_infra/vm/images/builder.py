@@ -1,0 +1,167 @@
+"""Builds the default guest image."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from core_infra.errors import (
+    InvalidError,
+    NotFoundError,
+    TimeoutExpiredError,
+    UnavailableError,
+)
+from core_infra.vm.images import apt
+from core_infra.vm.images.image import CONSOLES
+from core_infra.vm.images.initrd import cpio
+from core_infra.vm.images.kernel import unwrap
+from core_infra.vm.images.manifest import INITRD, KERNEL, read_manifest, write_manifest
+from core_infra.vm.images.modules import ModuleTree
+from core_infra.vm.images.programs import USE_OWN_IMAGE, run
+from core_infra.vm.images.root import guest_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from core_infra.vm.images.image import Image
+    from core_infra.vm.images.recipe import Recipe
+
+_DEBIAN_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+_KERNEL_PACKAGE = {"debian": "linux-image-cloud-{arch}", "ubuntu": "linux-image-virtual"}
+_UNFINISHED = ".building-"
+_PATIENCE = 900  # seconds that another process may take to build the image
+
+# The timer options spare an emulated machine the calibrations that sometimes never end; after a
+# panic the machine restarts at once, which QEMU's -no-reboot turns into its end.
+_CMDLINE = {
+    "x86_64": "no_timer_check tsc=reliable reboot=t panic=-1 random.trust_cpu=on",
+    "aarch64": "panic=-1 random.trust_cpu=on",
+}
+
+
+def build(recipe: Recipe, target: Path, progress: Callable[[str], None]) -> Image:
+    """Build the image into the directory ``target``, unless another process just did.
+
+    Raises:
+        CoreInfraError: as ``default_image`` says.
+    """
+    images = target.parent
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        with _lock(images / ".lock", progress):
+            try:
+                return read_manifest(target)
+            except (NotFoundError, InvalidError):
+                _clean(target)
+            with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=images) as work:
+                packages = _fetch(recipe, images.parent, progress)
+                progress("building the guest image")
+                _make(recipe, packages, Path(work)).rename(target)
+            return read_manifest(target)
+    except OSError as error:
+        raise UnavailableError(
+            f"The default guest image can't be built in {images}",
+            why=str(error),
+            todo="Make room, or choose another place with CORE_INFRA_CACHE_DIR.",
+        ) from error
+
+
+def kernel_package(recipe: Recipe) -> str:
+    """The name of the package that stands for the newest small kernel.
+
+    Raises:
+        UnavailableError: for this distribution or architecture none is known.
+    """
+    for name in recipe.distributions:
+        if name in _KERNEL_PACKAGE and recipe.arch in _DEBIAN_ARCH:
+            return _KERNEL_PACKAGE[name].format(arch=_DEBIAN_ARCH[recipe.arch])
+    raise UnavailableError(
+        f"There is no default guest image for {recipe.arch} on {recipe.distributions[0]}",
+        why=f"known are {', '.join(_DEBIAN_ARCH)} on {', '.join(_KERNEL_PACKAGE)}",
+        todo=USE_OWN_IMAGE,
+    )
+
+
+def _fetch(
+    recipe: Recipe, cache_dir: Path, progress: Callable[[str], None]
+) -> dict[apt.Package, Path]:
+    return apt.fetch(
+        [kernel_package(recipe), "busybox-static"],
+        _DEBIAN_ARCH[recipe.arch],
+        directory=cache_dir / "packages",
+        state=cache_dir / "apt" / recipe.arch,
+        progress=progress,
+    )
+
+
+def _make(recipe: Recipe, packages: dict[apt.Package, Path], work: Path) -> Path:
+    unpacked = work / "unpacked"
+    for deb in packages.values():
+        run(["dpkg-deb", "--extract", str(deb), str(unpacked)])
+    kernel = _only(unpacked, "boot/vmlinu[xz]-*")
+    modules = ModuleTree(_only(unpacked, "lib/modules/*", "usr/lib/modules/*"))
+    busybox = _only(unpacked, "bin/busybox", "usr/bin/busybox").read_bytes()
+    console = CONSOLES[recipe.arch]
+    root = guest_root(recipe.rootfs, busybox, recipe.agent, modules, console=console)
+    result = work / "image"
+    result.mkdir()
+    (result / KERNEL).write_bytes(unwrap(kernel.read_bytes()))
+    (result / INITRD).write_bytes(cpio(root))
+    write_manifest(
+        result,
+        image={
+            "cmdline": f"console={console} {_CMDLINE[recipe.arch]}",
+            "arch": recipe.arch,
+            "name": f"default (Linux {modules.release})",
+            "has_agent": True,
+            "console": console,
+        },
+        packages=[
+            {"name": item.name, "version": item.version, "sha256": item.sha256} for item in packages
+        ],
+    )
+    return result
+
+
+def _only(root: Path, *patterns: str) -> Path:
+    found = [path for pattern in patterns for path in root.glob(pattern)]
+    if len(found) != 1:
+        raise InvalidError(
+            "The packages are unlike any that are known here",
+            why=f"{len(found)} files match {' or '.join(patterns)}, not one",
+            todo=USE_OWN_IMAGE,
+        )
+    return found[0]
+
+
+@contextmanager
+def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        progress("waiting for another process that builds the guest image")
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except filelock.Timeout as error:
+            raise TimeoutExpiredError(
+                f"Another process holds {path} for more than {_PATIENCE} s",
+                timeout=_PATIENCE,
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _clean(target: Path) -> None:
+    """Remove what a killed build left, and a damaged image. Only with the lock held."""
+    for left in target.parent.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left)
+    if target.exists():
+        shutil.rmtree(target)

@@ -1,0 +1,88 @@
+"""Decompression by magic number, whichever method a distribution chose."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import struct
+import sys
+import zlib
+from typing import TYPE_CHECKING
+
+import lz4.block  # type: ignore[import-untyped] # it has none
+
+from core_infra.errors import InvalidError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+_LZ4_MAGIC = b"\x02\x21\x4c\x18"  # the legacy frame, the only one that kernels use
+_LZ4_BLOCK = 8 << 20
+_LZ4_SIZE = 4
+_FAILURES = (
+    zlib.error,
+    lzma.LZMAError,
+    zstd.ZstdError,
+    lz4.block.LZ4BlockError,
+    OSError,
+    EOFError,
+    ValueError,
+)
+
+
+def is_compressed(data: bytes) -> bool:
+    """Whether ``data`` begins with the magic number of a method that is known here."""
+    return data.startswith(tuple(_METHODS))
+
+
+def decompress(data: bytes, limit: int) -> bytes:
+    """Unpack gzip, xz, zstd, bzip2, lzma or lz4 (legacy frame); what follows its end is ignored.
+
+    Args:
+        data: the packed bytes.
+        limit: stop soon after this many unpacked bytes; a caller that asks for one more than it
+            expects sees that there was more.
+
+    Raises:
+        InvalidError: the method is unknown, or the data are damaged.
+    """
+    for magic, method in _METHODS.items():
+        if data.startswith(magic):
+            try:
+                return method(data, limit)
+            except _FAILURES as error:
+                raise InvalidError("Packed data are damaged", why=str(error)) from error
+    raise InvalidError(f"Unknown compression: the data begin with {data[:6].hex(' ') or 'nothing'}")
+
+
+def _lz4(data: bytes, limit: int) -> bytes:
+    blocks = []
+    position = len(_LZ4_MAGIC)
+    # A kernel's payload ends in its unpacked size, four bytes that are no block.
+    while len(data) - position > _LZ4_SIZE and limit > 0:
+        (size,) = struct.unpack_from("<I", data, position)
+        position += _LZ4_SIZE
+        block = data[position : position + size]
+        blocks.append(lz4.block.decompress(block, uncompressed_size=_LZ4_BLOCK))
+        limit -= len(blocks[-1])
+        position += size
+    return b"".join(blocks)
+
+
+_METHODS: dict[bytes, Callable[[bytes, int], bytes]] = {
+    _LZ4_MAGIC: _lz4,
+    GZIP_MAGIC: lambda data, limit: zlib.decompressobj(wbits=31).decompress(data, limit),
+    b"\xfd7zXZ\0": lambda data, limit: lzma.LZMADecompressor().decompress(data, limit),
+    b"\x28\xb5\x2f\xfd": lambda data, limit: zstd.ZstdDecompressor().decompress(data, limit),
+    b"BZh": lambda data, limit: bz2.BZ2Decompressor().decompress(data, limit),
+    b"\x5d\0\0": lambda data, limit: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(
+        data, limit
+    ),
+}

@@ -1,0 +1,51 @@
+"""The default guest image: built once from the host's own packages, then found in the cache.
+
+Finding it must be quick, so this module imports little; what building needs is in ``builder``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm.images.manifest import read_manifest
+from core_infra.vm.images.recipe import recipe_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from core_infra.vm.images.image import Image
+
+
+def default_image(
+    arch: str, *, cache_dir: Path, progress: Callable[[str], None] | None = None
+) -> Image:
+    """The default image: a Linux kernel, busybox and core-infra's agent.
+
+    It is built on first use, without root, from this host's Debian or Ubuntu packages. A finished
+    image is used until its recipe changes: the files of its root, the agent, the code that builds
+    it, or the host's distribution. Several processes may ask at once; one builds.
+
+    Args:
+        arch: the guest's architecture: ``x86_64`` or ``aarch64``.
+        cache_dir: the directory whose ``images`` holds it.
+        progress: is called with a line of text before anything slow.
+
+    Raises:
+        UnavailableError: this host lacks apt, the network, space, or an agent for ``arch``.
+        NotFoundError: apt knows no kernel package for it.
+        InvalidError: a package is damaged or unlike any that is known here.
+        CommandFailedError: one of the programs that unpack packages failed.
+        TimeoutExpiredError: a program, or another process that builds the image, took too long.
+    """
+    recipe = recipe_for(arch)
+    target = cache_dir / "images" / f"default-{arch}-{recipe.key}"
+    try:
+        return read_manifest(target)
+    except (NotFoundError, InvalidError):
+        # Not imported above: that takes ten times as long as finding a finished image.
+        builder = import_module("core_infra.vm.images.builder")
+        image: Image = builder.build(recipe, target, progress or (lambda _: None))
+        return image

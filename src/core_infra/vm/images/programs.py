@@ -1,0 +1,69 @@
+"""Runs the host's programs that the image is made with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CommandFailedError, TimeoutExpiredError, UnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+USE_OWN_IMAGE = (
+    "Pass an image of your own instead: --core-vm-image=NAME, "
+    "where NAME-kernel, NAME-initrd.img and NAME-cmdline are the files."
+)
+
+
+def require_programs(*names: str) -> None:
+    """Check that the programs are on PATH.
+
+    Raises:
+        UnavailableError: one is not; it says what to do instead.
+    """
+    for name in names:
+        if shutil.which(name) is None:
+            raise UnavailableError(
+                "The default guest image can't be built on this host",
+                why=f"it is made of Debian or Ubuntu packages, and there is no {name}",
+                todo=USE_OWN_IMAGE,
+            )
+
+
+def run(command: list[str], *, cwd: Path | None = None, timeout: float = 900) -> str:
+    """Run a program to its end, without a terminal and in the C locale; return its output.
+
+    Raises:
+        CommandFailedError: its exit code was not 0.
+        TimeoutExpiredError: it took longer than ``timeout`` seconds; it was killed.
+    """
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutExpiredError(
+            f"{command[0]} did not end within {timeout:g} s",
+            why=(error.stderr or b"").decode(errors="replace").strip(),
+            timeout=timeout,
+        ) from error
+    if done.returncode:
+        raise CommandFailedError(
+            f"{' '.join(command)} failed with exit code {done.returncode}",
+            why=done.stderr.decode(errors="replace").strip(),
+            command=command,
+            exit_code=done.returncode,
+            stdout=done.stdout,
+            stderr=done.stderr,
+        )
+    return done.stdout.decode(errors="replace")
