@@ -17,10 +17,10 @@ from core_infra.errors import (
     UnavailableError,
 )
 from core_infra.vm.images import apt
-from core_infra.vm.images.image import CONSOLES
+from core_infra.vm.images.image import CONSOLES, built_image
 from core_infra.vm.images.initrd import cpio
 from core_infra.vm.images.kernel import unwrap
-from core_infra.vm.images.manifest import INITRD, KERNEL, read_manifest, write_manifest
+from core_infra.vm.images.manifest import INITRD, KERNEL, write_manifest
 from core_infra.vm.images.modules import ModuleTree
 from core_infra.vm.images.programs import USE_OWN_IMAGE, run
 from core_infra.vm.images.root import guest_root
@@ -55,14 +55,14 @@ def build(recipe: Recipe, target: Path, progress: Callable[[str], None]) -> Imag
         images.mkdir(parents=True, exist_ok=True)
         with _lock(images / ".lock", progress):
             try:
-                return read_manifest(target)
+                return built_image(target)
             except (NotFoundError, InvalidError):
                 _clean(target)
             with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=images) as work:
                 packages = _fetch(recipe, images.parent, progress)
                 progress("building the guest image")
                 _make(recipe, packages, Path(work)).rename(target)
-            return read_manifest(target)
+            return built_image(target)
     except OSError as error:
         raise UnavailableError(
             f"The default guest image can't be built in {images}",

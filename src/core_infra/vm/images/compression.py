@@ -21,8 +21,6 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GZIP_MAGIC = b"\x1f\x8b"
-
 _LZ4_MAGIC = b"\x02\x21\x4c\x18"  # the legacy frame, the only one that kernels use
 _LZ4_BLOCK = 8 << 20
 _LZ4_SIZE = 4
@@ -78,7 +76,7 @@ def _lz4(data: bytes, limit: int) -> bytes:
 
 _METHODS: dict[bytes, Callable[[bytes, int], bytes]] = {
     _LZ4_MAGIC: _lz4,
-    GZIP_MAGIC: lambda data, limit: zlib.decompressobj(wbits=31).decompress(data, limit),
+    b"\x1f\x8b": lambda data, limit: zlib.decompressobj(wbits=31).decompress(data, limit),
     b"\xfd7zXZ\0": lambda data, limit: lzma.LZMADecompressor().decompress(data, limit),
     b"\x28\xb5\x2f\xfd": lambda data, limit: zstd.ZstdDecompressor().decompress(data, limit),
     b"BZh": lambda data, limit: bz2.BZ2Decompressor().decompress(data, limit),

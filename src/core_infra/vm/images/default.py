@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm.images.manifest import read_manifest
+from core_infra.vm.images.image import built_image
 from core_infra.vm.images.recipe import recipe_for
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def default_image(
         TimeoutExpiredError: a program, or another process that builds the image, took too long.
     """
     recipe = recipe_for(arch)
-    target = cache_dir / "images" / f"default-{arch}-{recipe.key}"
+    target = cache_dir.absolute() / "images" / f"default-{arch}-{recipe.key}"
     try:
-        return read_manifest(target)
+        return built_image(target)
     except (NotFoundError, InvalidError):
         # Not imported above: that takes ten times as long as finding a finished image.
         builder = import_module("core_infra.vm.images.builder")

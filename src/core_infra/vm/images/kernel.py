@@ -13,36 +13,15 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
 from core_infra.vm.images.compression import decompress, is_compressed
+from core_infra.vm.images.magic import KERNEL_HEAD, kernel_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HEAD_SIZE = 0x250  # as far as any header field that is read here goes
-
-_MAGIC = {
-    "elf": (0, b"\x7fELF"),
-    "bzimage": (0x202, b"HdrS"),
-    "zboot": (4, b"zimg"),
-    "arm64": (0x38, b"ARM\x64"),
-    "gzip": (0, b"\x1f\x8b"),
-}
 _OLDEST_BOOT_PROTOCOL = 0x208  # brought the payload's fields
 _PT_NOTE = 4
 _XEN_PHYS32_ENTRY = (b"Xen\0", 18)
 _LIMIT = 1 << 30
-
-
-def kernel_kind(head: bytes) -> str | None:
-    """What kind of kernel a file is, judged by its first ``HEAD_SIZE`` bytes.
-
-    Returns:
-        ``elf``, ``bzimage``, ``arm64``, ``zboot`` (EFI), ``gzip`` (an arm64 kernel may come like
-        that), or None if it is no kernel that is known here.
-    """
-    for kind, (offset, magic) in _MAGIC.items():
-        if head[offset : offset + len(magic)] == magic:
-            return kind
-    return None
 
 
 def unwrap(kernel: bytes) -> bytes:
@@ -55,7 +34,7 @@ def unwrap(kernel: bytes) -> bytes:
     Raises:
         InvalidError: the file is no kernel, or is damaged.
     """
-    kind = kernel_kind(kernel[:HEAD_SIZE])
+    kind = kernel_kind(kernel[:KERNEL_HEAD])
     if kind is None:
         raise InvalidError("The file is no kernel", why="none of the known magic numbers is in it")
     if kind == "bzimage":

@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm.images.image import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +31,8 @@ def write_manifest(
     (directory / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
 
 
-def read_manifest(directory: Path) -> Image:
-    """The built image in ``directory``, if its files have the recorded sizes.
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The fields of the ``Image`` in ``directory``, if its files have the recorded sizes.
 
     Their contents are not read: this happens at the start of each run.
 
@@ -45,7 +44,7 @@ def read_manifest(directory: Path) -> Image:
     try:
         record = json.loads(path.read_bytes())
         sizes = {name: record["outputs"][name]["size"] for name in (KERNEL, INITRD)}
-        image = Image(kernel=directory / KERNEL, initrd=directory / INITRD, **record["image"])
+        image = dict(record["image"], kernel=directory / KERNEL, initrd=directory / INITRD)
     except FileNotFoundError as error:
         raise NotFoundError(f"There is no built image in {directory}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
