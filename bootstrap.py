@@ -216,8 +216,12 @@ def nox() -> "list[str]":
 
 
 def fingerprint() -> str:
-    """All that .venv depends on: virtual environments survive neither a move nor a new Python."""
-    return "\n".join([str(VENV), BASE, sys.version, *nox()])
+    """All that .venv depends on: a virtual environment survives neither a move nor a new Python.
+
+    BASE tells Pythons apart well enough: a patch release under the same name harms nothing, and
+    apt-get may bring one while we run.
+    """
+    return "\n".join([str(VENV), BASE, *nox()])
 
 
 def run(command: "list[str]") -> "tuple[int, str]":
