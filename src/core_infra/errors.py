@@ -19,7 +19,7 @@ its errors to the controller that way).
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 
 class CoreInfraError(Exception):
@@ -38,33 +38,31 @@ class CoreInfraError(Exception):
         self.why = why
         self.todo = todo
         self.facts = facts
+        # Set, not looked up when asked for: an OSError has errno and filename of its own, which
+        # would answer None.
+        for name, value in facts.items():
+            setattr(self, name, value)
 
-    def __getattr__(self, name: str) -> Any:
-        facts: dict[str, Any] = self.__dict__.get("facts", {})
-        try:
-            return facts[name]
-        except KeyError:
-            message = f"{type(self).__name__!r} has no attribute {name!r}"
-            raise AttributeError(message) from None
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __str__(self) -> str:
         head = f"{self.what}: {self.why}" if self.why else self.what
         return f"{head}\n{self.todo}" if self.todo else head
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.what, self.why, self.todo, self.facts)
-
-    @classmethod
-    def _from_parts(cls, what: str, why: str, todo: str, facts: dict[str, Any]) -> Self:
-        error = cls.__new__(cls)
-        CoreInfraError.__init__(error, what, why=why, todo=todo, **facts)
-        return error
+        # The state brings back notes, and what a subclass's own __init__ has set.
+        arguments = (type(self), self.what, self.why, self.todo, self.facts)
+        return _rebuild, arguments, self.__dict__
 
 
 def _rebuild(
     kind: type[CoreInfraError], what: str, why: str, todo: str, facts: dict[str, Any]
 ) -> CoreInfraError:
-    return kind._from_parts(what, why, todo, facts)  # noqa: SLF001 - the other half of __reduce__
+    error = kind.__new__(kind)
+    CoreInfraError.__init__(error, what, why=why, todo=todo, **facts)
+    return error
 
 
 class NotFoundError(CoreInfraError):

@@ -1,0 +1,36 @@
+"""A file system as a value: the same operations on the real one and in memory."""
+
+from core_infra.medium.copy import copy
+from core_infra.medium.errors import (
+    AccessDeniedError,
+    DirectoryNotEmptyError,
+    InvalidPathError,
+    InvalidTextError,
+    PathExistsError,
+    PathIsDirectoryError,
+    PathNotDirectoryError,
+    PathNotFoundError,
+    StorageError,
+)
+from core_infra.medium.local import LocalMedium
+from core_infra.medium.medium import FileInfo, Medium
+from core_infra.medium.memory import MemoryMedium
+from core_infra.medium.writer import AtomicWriter
+
+__all__ = [
+    "AccessDeniedError",
+    "AtomicWriter",
+    "DirectoryNotEmptyError",
+    "FileInfo",
+    "InvalidPathError",
+    "InvalidTextError",
+    "LocalMedium",
+    "Medium",
+    "MemoryMedium",
+    "PathExistsError",
+    "PathIsDirectoryError",
+    "PathNotDirectoryError",
+    "PathNotFoundError",
+    "StorageError",
+    "copy",
+]

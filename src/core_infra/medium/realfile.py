@@ -1,0 +1,61 @@
+"""The system's errors as the library's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError
+from core_infra.medium.errors import path_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class RealFile(io.FileIO):
+    """A file whose failures are the library's own.
+
+    Args:
+        file: the real path, or a descriptor, which is closed with the file.
+        mode: r, w or a.
+        told: what :func:`translated` takes.
+    """
+
+    def __init__(self, file: str | int, mode: str, *told: str) -> None:
+        super().__init__(file, mode)
+        self._told = told
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read some."""
+        with translated(*self._told):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        """Read the rest."""
+        with translated(*self._told):
+            return super().readall()
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write some."""
+        with translated(*self._told):
+            return super().write(data)
+
+
+@contextlib.contextmanager
+def translated(action: str, path: str, real: str) -> Iterator[None]:
+    """Turn an OSError into the library's error for the same situation.
+
+    Args:
+        action: what is tried, as in "cannot *action* 'the/path'".
+        path: the path as the caller gave it.
+        real: the path that the system sees.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, CoreInfraError) or error.errno is None:
+            raise
+        raise path_error(error.errno, action, path, filename=real) from error

@@ -1,0 +1,69 @@
+"""A file that appears when it is closed."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+class AtomicWriter(io.BufferedWriter):
+    """Buffers into *raw*; closing commits, anything else abandons.
+
+    Args:
+        raw: takes the bytes; closed at the end, last of all.
+        commit: makes what *raw* has got visible; called once, after the last flush.
+        abandon: removes every trace of it; called instead, or when the commit failed.
+    """
+
+    def __init__(
+        self, raw: io.RawIOBase, commit: Callable[[], None], abandon: Callable[[], None]
+    ) -> None:
+        super().__init__(raw, 1 << 16)
+        self._commit = commit
+        self._abandon = abandon
+
+    def close(self) -> None:
+        """Make the file visible under its name.
+
+        Raises:
+            CoreInfraError: it could not be written; the path is as it was.
+        """
+        if self.closed:
+            return
+        try:
+            self.flush()
+            self._commit()
+        except BaseException:
+            self.abandon()
+            raise
+        self.raw.close()
+
+    def abandon(self) -> None:
+        """Drop what was written; the path stays as it was."""
+        if self.closed:
+            return
+        try:
+            self._abandon()
+        finally:
+            self.raw.close()  # before the base class could flush what is still in the buffer
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def __del__(self) -> None:
+        if not self.closed:  # the base class would close, and so commit half a file
+            self.abandon()
+            warnings.warn(f"never closed, so not written: {self!r}", ResourceWarning, stacklevel=2)

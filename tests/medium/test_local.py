@@ -1,0 +1,289 @@
+"""What only the real file system has: links, crashes, other writers, permissions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from core_infra.medium import (
+    AccessDeniedError,
+    InvalidPathError,
+    LocalMedium,
+    PathIsDirectoryError,
+    PathNotFoundError,
+    StorageError,
+)
+from core_infra.medium.paths import RESERVED
+
+WRITER = Path(__file__).with_name("crashing_writer.py")
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalMedium:
+    return LocalMedium(tmp_path)
+
+
+def start_writer(directory: Path, name: str, how: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, WRITER, directory, name, how])
+
+
+def unfinished(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir() if path.name.startswith(RESERVED)]
+
+
+def die_in_the_middle(directory: Path, name: str) -> None:
+    assert start_writer(directory, name, "middle").wait(60) == -signal.SIGKILL
+    assert len(unfinished(directory)) == 1
+
+
+def test_without_a_root_paths_are_the_real_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    medium = LocalMedium()
+    medium.write_text("d/f", "1")
+    assert (tmp_path / "d/f").read_text() == "1"
+    assert medium.read_text(str(tmp_path / "d/f")) == "1"
+
+
+def test_a_root_is_no_fence_and_holds_when_the_working_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    medium = LocalMedium("root")
+    monkeypatch.chdir("/")
+    medium.write_text("f", "1")
+    medium.write_text("../beside", "2")
+    medium.write_text(f"{tmp_path}/absolute", "3")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["absolute", "beside", "root"]
+
+
+def test_an_error_names_the_real_path(tmp_path: Path, local: LocalMedium) -> None:
+    with pytest.raises(PathNotFoundError) as caught:
+        local.read_text("d/f")
+    assert caught.value.path == "d/f"
+    assert caught.value.filename == f"{tmp_path}/d/f"
+    assert str(caught.value) == (
+        f"cannot read '{tmp_path}/d/f': there is no such file or directory"
+    )
+
+
+def test_a_write_through_a_link_replaces_the_target(tmp_path: Path, local: LocalMedium) -> None:
+    local.write_text("real/target", "old", mode=0o600)
+    (tmp_path / "link").symlink_to("second")
+    (tmp_path / "second").symlink_to("real/target")
+    local.write_text("link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "second").is_symlink()
+    assert local.read_text("real/target") == "new"
+    assert local.stat("real/target").mode == 0o600
+
+
+def test_a_write_through_a_dangling_link_makes_its_target(
+    tmp_path: Path, local: LocalMedium
+) -> None:
+    (tmp_path / "link").symlink_to("not/yet")
+    assert not local.exists("link")
+    assert local.list(".") == ["link"]
+    local.write_text("link", "new")
+    assert local.read_text("not/yet") == "new"
+
+
+def test_links_in_a_circle_are_an_invalid_path(tmp_path: Path, local: LocalMedium) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for operation in (local.read_text, local.list, local.stat, local.create):
+        with pytest.raises(InvalidPathError, match="circle"):
+            operation("a")
+
+
+def test_deleting_a_link_leaves_what_it_points_to(tmp_path: Path, local: LocalMedium) -> None:
+    local.write_text("kept/f", "1")
+    for delete in (local.delete, local.delete_all):
+        (tmp_path / "link").symlink_to("kept")
+        delete("link")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/link").symlink_to("../kept")
+    local.delete_all("d")
+    assert local.list(".") == ["kept"]
+    assert local.read_text("kept/f") == "1"
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, local: LocalMedium) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidPathError, match="device, a pipe"):
+        local.write_text("pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+    with local.append("/dev/null") as writer:
+        writer.write(b"x")
+
+
+def test_a_full_device_is_a_storage_error(local: LocalMedium) -> None:
+    writer = local.append("/dev/full")
+    writer.write(b"x")
+    with pytest.raises(StorageError, match="No space left") as caught:
+        writer.close()
+    assert isinstance(caught.value, OSError)
+    assert (caught.value.errno, caught.value.path) == (28, "/dev/full")
+
+
+def test_what_the_system_forbids_is_denied() -> None:
+    # Nobody, not even root, makes files in /proc.
+    with pytest.raises((AccessDeniedError, PathNotFoundError)):
+        LocalMedium().write_text("/proc/core-infra", "x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_replaced_file_keeps_its_owner(tmp_path: Path, local: LocalMedium) -> None:
+    local.write_text("f", "old", mode=0o640)
+    os.chown(tmp_path / "f", 1234, 1235)
+    local.write_text("f", "new")
+    found = (tmp_path / "f").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1234, 1235, 0o640)
+
+
+def test_the_umask_counts_for_new_files(local: LocalMedium) -> None:
+    os.umask(0o077)
+    local.write_text("d/f", "")
+    assert (local.stat("d").mode, local.stat("d/f").mode) == (0o700, 0o600)
+
+
+def test_content_is_on_the_disk_before_the_name_is(
+    local: LocalMedium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        calls.append(f"fsync {path.relative_to(tmp_path)}"[: len("fsync d/" + RESERVED)])
+        fsync(fd)
+
+    def watched_replace(old: str, new: str) -> None:
+        calls.append("replace")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    local.write_text("d/f", "1")
+    assert calls == ["fsync .", f"fsync d/{RESERVED}", "replace", "fsync d"]
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_version(
+    tmp_path: Path, local: LocalMedium
+) -> None:
+    for _ in range(8):
+        writer = start_writer(tmp_path, "f", "loop")
+        seen: set[bytes] = set()
+        try:
+            while len(seen) < 5:
+                assert writer.poll() is None
+                if local.exists("f"):
+                    seen.add(whole_version(local.read_bytes("f")))
+                assert local.list(".") in ([], ["f"])
+        finally:
+            writer.kill()
+            writer.wait()
+        whole_version(local.read_bytes("f"))
+        assert local.list(".") == ["f"]
+    local.write_bytes("f", b"last")
+    assert unfinished(tmp_path) == []
+
+
+def whole_version(data: bytes) -> bytes:
+    assert data == data[:7] * 20_000
+    return data[:7]
+
+
+def test_a_half_written_file_is_invisible_and_goes_with_the_next_write(
+    tmp_path: Path, local: LocalMedium
+) -> None:
+    local.write_text("f", "old", mode=0o604)
+    die_in_the_middle(tmp_path, "f")
+    assert local.read_text("f") == "old"
+    assert local.list(".") == ["f"]
+    local.write_text("other", "1")
+    assert len(unfinished(tmp_path)) == 1
+    local.write_text("f", "new")
+    assert unfinished(tmp_path) == []
+    assert (local.read_text("f"), local.stat("f").mode) == ("new", 0o604)
+
+
+def test_a_directory_with_nothing_but_a_half_written_file_is_empty(
+    tmp_path: Path, local: LocalMedium
+) -> None:
+    (tmp_path / "d").mkdir()
+    die_in_the_middle(tmp_path / "d", "f")
+    assert local.list("d") == []
+    local.delete("d")
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_living_writers_file_is_left_alone(tmp_path: Path, local: LocalMedium) -> None:
+    with local.create("f") as slow:
+        slow.write(b"slow")
+        slow.flush()
+        local.write_text("f", "quick")
+        with pytest.raises(OSError, match="not empty"):
+            LocalMedium(tmp_path.parent).delete(tmp_path.name)
+        assert local.read_text("f") == "quick"
+    assert local.read_text("f") == "slow"
+    assert unfinished(tmp_path) == []
+
+
+def test_a_name_of_the_longest_length_can_be_written(local: LocalMedium) -> None:
+    local.write_text("n" * 255, "1")
+    local.write_text("n" * 255, "2")
+    assert local.read_text("n" * 255) == "2"
+
+
+def test_an_abandoned_write_leaves_nothing(tmp_path: Path, local: LocalMedium) -> None:
+    writer = local.create("f")
+    writer.write(b"x" * 200_000)
+    writer.abandon()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_whose_directory_goes_away_fails_clearly(local: LocalMedium) -> None:
+    writer = local.create("d/f")
+    local.delete_all("d")
+    with pytest.raises(PathNotFoundError):
+        writer.close()
+    assert writer.closed
+
+
+def test_a_write_onto_which_a_directory_was_put_fails_and_leaves_nothing(
+    tmp_path: Path, local: LocalMedium
+) -> None:
+    writer = local.create("f")
+    (tmp_path / "f").mkdir()
+    with pytest.raises(PathIsDirectoryError):
+        writer.close()
+    assert unfinished(tmp_path) == []
+
+
+def test_threads_that_write_one_file_never_mix(tmp_path: Path, local: LocalMedium) -> None:
+    failures: list[BaseException] = []
+
+    def write(letter: bytes) -> None:
+        try:
+            for _ in range(25):
+                local.write_bytes("f", letter * 100_000)
+                assert len(set(local.read_bytes("f"))) == 1
+        except BaseException as error:  # noqa: BLE001 - reported by the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(local.read_bytes("f")) == 100_000
+    assert unfinished(tmp_path) == []
