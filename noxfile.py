@@ -12,7 +12,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.reuse_existing_virtualenvs = True
-# uv is faster, but knows nothing of pip's configuration: index mirrors, certificates, wheel folders.
+# uv is faster, but does not read the configuration of pip: mirrors, certificates, wheel folders.
 nox.options.default_venv_backend = "virtualenv"
 # An environment made by another Python is made anew.
 os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")
