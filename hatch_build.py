@@ -21,7 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ARCHITECTURES = ("x86_64", "aarch64")
 FLAGS = (
     *("-std=gnu11", "-D_GNU_SOURCE", "-Os", "-static", "-s"),
-    *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"),
+    *("-flto", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
     *("-Wall", "-Wextra", "-Werror"),
 )
 UBSAN_TRAP = ("-fsanitize=undefined", "-fsanitize-trap=undefined")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -9,7 +10,7 @@ import struct
 import subprocess
 from collections import defaultdict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from core_infra.vm.guest.protocol import (
     MAX_DATA,
@@ -24,13 +25,13 @@ from core_infra.vm.guest.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 # Nothing here is timed; this only turns a hang into a failure.
-HANG = 120.0
+HANG = 60.0
 
 NONCE = b"0123456789abcdef"
+KEEP_MODE = 0xFFFFFFFF
 
 
 @dataclass
@@ -44,11 +45,11 @@ class Result:
 class Agent:
     """One agent; as a context manager it has said HELLO, and is gone afterwards."""
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, **options: Any) -> None:
         self.socket, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [binary, "--fd", str(theirs.fileno())], pass_fds=[theirs.fileno()]
+                [binary, "--fd", str(theirs.fileno())], pass_fds=[theirs.fileno()], **options
             )
         self.socket.settimeout(HANG)
         self.decoder = FrameDecoder()
@@ -119,9 +120,13 @@ class Agent:
     def signal(self, channel: int, number: int = signal.SIGKILL) -> None:
         self.send(FrameType.SIGNAL, channel, struct.pack("<I", number))
 
-    def finish(self, channel: int, stdin: bytes = b"") -> Result:
-        """Send *stdin* and EOF as the window allows, take and grant all output, until DONE."""
+    def finish(self, channel: int, stdin: bytes = b"", *, grant_at: int = 1) -> Result:
+        """Send *stdin* and EOF as the window allows, take and grant all output, until DONE.
+
+        Output is granted whenever *grant_at* bytes of it have come.
+        """
         output = {FrameType.STDOUT: bytearray(), FrameType.STDERR: bytearray()}
+        ungranted = dict.fromkeys(output, 0)
         pid, window, todo, open_ = None, WINDOW, memoryview(stdin), True
         while True:
             while open_ and (window or not todo) and not self._readable():
@@ -134,8 +139,13 @@ class Agent:
                     open_ = False
             frame = self.next_of(channel)
             if frame.type in (FrameType.STDOUT, FrameType.STDERR):
-                output[FrameType(frame.type)] += frame.payload
-                self.grant(channel, frame.type - FrameType.STDOUT + 1, len(frame.payload))
+                kind = FrameType(frame.type)
+                output[kind] += frame.payload
+                ungranted[kind] += len(frame.payload)
+                assert ungranted[kind] <= WINDOW
+                if ungranted[kind] >= grant_at:
+                    self.grant(channel, kind - FrameType.STDOUT + 1, ungranted[kind])
+                    ungranted[kind] = 0
             elif frame.type == FrameType.STDIN_GRANT:
                 window += struct.unpack("<I", frame.payload)[0]
                 assert window <= WINDOW
@@ -148,29 +158,30 @@ class Agent:
     def _readable(self) -> bool:
         return bool(self.queue or select.select([self.socket], [], [], 0)[0])
 
-    def run(self, *argv: str | bytes, stdin: bytes = b"", channel: int = 1, **options: bytes) -> Result:
-        self.start(channel, *argv, **options)
+    def run(self, *argv: str | bytes, stdin: bytes = b"", channel: int = 1, **how: Any) -> Result:
+        self.start(channel, *argv, **how)
         return self.finish(channel, stdin)
 
     def read(self, path: Path | str, channel: int = 1) -> Result:
-        data = str(path).encode()
+        data = os.fsencode(path)
         self.send(FrameType.READ, channel, struct.pack("<I", len(data)) + data)
-        return self.finish_read(channel)
-
-    def finish_read(self, channel: int) -> Result:
-        data = bytearray()
+        output = bytearray()
         while (frame := self.next_of(channel)).type == FrameType.STDOUT:
-            data += frame.payload
+            output += frame.payload
             self.grant(channel, 1, len(frame.payload))
         assert frame.type == FrameType.DONE, frame
-        return Result(Done.decode(frame.payload), bytes(data), b"", None)
+        return Result(Done.decode(frame.payload), bytes(output), b"", None)
 
-    def open_write(self, path: Path | str, mode: int = 0xFFFFFFFF, channel: int = 1) -> None:
-        data = str(path).encode()
+    def open_write(self, path: Path | str, mode: int = KEEP_MODE, channel: int = 1) -> None:
+        data = os.fsencode(path)
         self.send(FrameType.WRITE, channel, struct.pack("<II", mode, len(data)) + data)
 
-    def write(
-        self, path: Path | str, data: bytes, mode: int = 0xFFFFFFFF, channel: int = 1
-    ) -> Done:
-        self.open_write(path, mode, channel)
-        return self.finish(channel, data).done
+    def write(self, path: Path | str, data: bytes, mode: int = KEEP_MODE) -> Done:
+        self.open_write(path, mode)
+        return self.finish(1, data).done
+
+
+def wait_for_end(pidfd: int) -> None:
+    """Wait until the process of *pidfd* has ended."""
+    assert select.select([pidfd], [], [], HANG)[0], "the process lives on"
+    os.close(pidfd)

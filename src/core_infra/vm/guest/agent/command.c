@@ -95,12 +95,13 @@ static void fail_spawn(struct channel *c, const struct spawn *s, const char *use
         channel_fail(c, s->error, "cannot run as user \"%s\": %s", user, why);
     else if (s->stage == IN_DIRECTORY)
         channel_fail(c, s->error, "cannot enter directory \"%s\": %s", s->cwd, why);
-    else if (s->error == ENOENT && strchr(s->argv[0], '/') && access(s->argv[0], F_OK) == 0)
-        channel_fail(c, s->error, "cannot run \"%s\": the interpreter or loader that it names "
-                     "is not there", s->argv[0]);
+    else if (s->error == ENOENT && !strchr(s->argv[0], '/'))
+        channel_fail(c, ENOENT, "cannot run \"%s\": no such program in %s", s->argv[0], s->path);
+    else if (s->error == ENOENT && access(s->argv[0], F_OK) == 0)
+        channel_fail(c, ENOENT, "cannot run \"%s\": the interpreter it names is not there",
+                     s->argv[0]);
     else
-        channel_fail(c, s->error, "cannot run \"%s\": %s%s", s->argv[0], why,
-                     s->error == ENOENT && !strchr(s->argv[0], '/') ? ", not in PATH either" : "");
+        channel_fail(c, s->error, "cannot run \"%s\": %s", s->argv[0], why);
 }
 
 /* Pipes to the child's 0, 1, 2; ours do not block: a child can open and read its stdout, too. */

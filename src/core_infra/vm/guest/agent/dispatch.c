@@ -2,6 +2,7 @@
 #include "agent.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 bool in_guest;
 
@@ -76,22 +77,25 @@ static problem new_channel(const struct frame *f) {
 static problem for_machine(const struct frame *f) {
     uint64_t began = now();
     struct cursor cursor = cursor_of(f);
-    const char *error = NULL;
-    uint32_t code = EPERM;
-    if (f->length != (f->type == CLOCK ? 8 : f->type == POWEROFF ? 1 : f->length))
-        return "bad CLOCK or POWEROFF";
-    if (!in_guest)
-        error = "this agent was started to leave its machine alone";
-    else if (f->type == CLOCK)
+    const char *action = f->type == CLOCK ? "set the clock" : f->type == RESEED ? "add entropy"
+                                                                               : "power off";
+    if (channel_find(f->channel) || (f->type == CLOCK && f->length != 8) ||
+        (f->type == RESEED && f->length > MAX_ENTROPY) || (f->type == POWEROFF && f->length != 1))
+        return "bad CLOCK, RESEED or POWEROFF";
+    errno = EPERM;
+    const char *error = "this agent leaves its machine alone, it was started without --guest";
+    if (in_guest && f->type == CLOCK)
         error = set_clock(take_u64(&cursor));
-    else if (f->type == RESEED)
+    else if (in_guest && f->type == RESEED)
         error = add_entropy(f->payload, f->length);
-    else
-        error = power_off(f->payload[0] == 1);
-    if (in_guest && error)
-        code = (uint32_t)errno;
-    send_done(f->channel, error ? FAILED : EXITED, error ? code : 0, now() - began,
-              error ? error : "");
+    else if (in_guest)
+        error = power_off(f->payload[0]);
+    int code = errno;
+    char message[MAX_MESSAGE] = "";
+    if (error)
+        snprintf(message, sizeof message, "cannot %s: %s", action, error);
+    send_done(f->channel, error ? FAILED : EXITED, error ? (uint32_t)code : 0, now() - began,
+              message);
     return NULL;
 }
 

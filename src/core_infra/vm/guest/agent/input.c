@@ -5,8 +5,11 @@
  *
  * - what has been consumed stays in the buffer for a while, and after a bad header the search
  *   begins LOOKBACK bytes before it, for a HELLO that reaches beyond it;
- * - a half frame that has got no byte for STALL_MS, and whose last bytes are a whole HELLO, is
- *   dropped in favour of that HELLO (a host waits for the answer after HELLO).
+ * - when no byte has come for STALL_MS, half a frame is pending, and the last bytes are a whole
+ *   HELLO, that HELLO counts (a host waits for the answer after HELLO).
+ *
+ * One case is left, a HELLO that ends exactly where the half frame would; so a host that gets no
+ * answer says HELLO again.
  */
 #include "agent.h"
 
@@ -30,9 +33,14 @@ static uint32_t u32_at(const uint8_t *at) {
     return value;
 }
 
-/* Drop what is consumed, but for LOOKBACK bytes. */
+/* Where a search begins that looks back from here. */
+static size_t lookback(size_t here) {
+    return here < LOOKBACK ? 0 : here - LOOKBACK;
+}
+
+/* Drop what is consumed, but for what a search may look back to. */
 static void compact(void) {
-    size_t shift = start - (start < LOOKBACK ? start : LOOKBACK);
+    size_t shift = lookback(start);
     memmove(buffer, buffer + shift, end - shift);
     start -= shift;
     end -= shift;
@@ -104,7 +112,7 @@ problem input_problem(void) {
 void input_lost(void) {
     trouble = NULL;
     seeking = true;
-    start = current - (current < LOOKBACK ? current : LOOKBACK);
+    start = lookback(current);
 }
 
 int input_patience(void) {
@@ -115,16 +123,15 @@ void input_check_stalled(void) {
     if (input_patience() < 0 || now() - last_read < STALL_MS * UINT64_C(1000000))
         return;
     stall_checked = true;
-    size_t from = start + 1;
-    const uint8_t *at;
-    while (from < end && (at = memmem(buffer + from, end - from, hello_start, sizeof hello_start))) {
-        from = (size_t)(at - buffer) + 1;
-        size_t have = end - (from - 1);
-        if (have >= HEADER && is_hello_length(u32_at(at + 8)) && have == HEADER + u32_at(at + 8)) {
-            start = from - 1;
+    const uint8_t *at = buffer + lookback(start), *stop = buffer + end;
+    while ((at = memmem(at, (size_t)(stop - at), hello_start, sizeof hello_start))) {
+        size_t size = (size_t)(stop - at);
+        if (size >= HEADER && is_hello_length(u32_at(at + 8)) && size == HEADER + u32_at(at + 8)) {
+            start = (size_t)(at - buffer);
             seeking = false;
             return;
         }
+        at++;
     }
 }
 
