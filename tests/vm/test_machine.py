@@ -173,7 +173,7 @@ class TestBrokenImages:
 
     def test_a_guest_without_an_agent(self, launcher: Launcher) -> None:
         image = launcher.default_image()
-        image = replace(image, cmdline=f"{image.cmdline} rdinit=/bin/sleep -- 600")
+        image = replace(image, cmdline=f"{image.cmdline} rdinit=/bin/cat")
         with pytest.raises(BootError, match="did not answer within"):
             launcher.boot(image, timeout=5)
 
@@ -225,11 +225,13 @@ def test_a_killed_owner_leaves_nothing_that_the_next_start_does_not_remove(
     with Launcher() as launcher:
         swept = launcher.run.swept
     wait_gone(int(pid))
-    assert [(str(entry.directory), entry.ended) for entry in swept] == [(run, int(kind == "outlive"))]
+    assert [(str(entry.directory), entry.ended) for entry in swept] == [
+        (run, int(kind == "outlive"))
+    ]
     assert not Path(run).exists()
 
 
-def test_a_kept_machine_outlives_its_launcher_and_can_be_reached(tmp_path: Path) -> None:
+def test_a_kept_machine_outlives_its_launcher_and_can_be_reached() -> None:
     with Launcher(accelerator="tcg", outlive=True) as launcher:
         machine = launcher.boot(name="keeper")
         directory = launcher.keep(machine)

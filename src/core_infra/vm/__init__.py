@@ -16,7 +16,7 @@ from core_infra.vm.guest.command import (
     GuestProcess,
     OutputLine,
 )
-from core_infra.vm.images.image import Image
+from core_infra.vm.images.image import Image, load_image
 from core_infra.vm.launcher import BootError, Launcher
 from core_infra.vm.machine import Machine, MachineStateError, Status
 
@@ -34,4 +34,5 @@ __all__ = [
     "MachineStateError",
     "OutputLine",
     "Status",
+    "load_image",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 else:
     _Spawn = SpawnBase  # generic only in its type stubs
 
-_TAIL_BYTES = 16 * 1024
+_TAIL_BYTES = 64 * 1024
+# A shell asks its terminal where the cursor is: printed elsewhere, that terminal would answer.
+_CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Console:
@@ -61,11 +64,16 @@ class Console:
         return self.path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
 
     def tail(self, lines: int) -> str:
-        """The last lines of the log."""
+        """The last lines of the log, safe to print: without what a terminal would obey."""
         with self.path.open("rb") as file:
             file.seek(max(0, self._size - _TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
-        return "\n".join(text.replace("\r\n", "\n").splitlines()[-lines:])
+        return "\n".join(_CONTROLS.sub("", text).splitlines()[-lines:])
+
+    def panic(self) -> str | None:
+        """The kernel's own sentence, if it panicked."""
+        found = re.findall(r"Kernel panic - not syncing: .*", self.tail(500))
+        return str(found[-1]) if found else None
 
     def follow(self, timeout: float | None = None) -> Iterator[str]:
         """The log line by line, then each new line as it comes, until the machine has ended.

@@ -135,7 +135,8 @@ class Launcher:
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
         image = image or self.default_image()
-        name = name or f"vm{next(self._numbers)}"
+        if name is None:
+            name = f"vm{next(self._numbers)}"
         spec = MachineSpec(name, image, _checked_memory(memory), _checked_cpus(cpus))
         limit = timeouts.scaled(BOOT_TIMEOUT) if timeout is None else timeout
         return self._boot(spec, self.accelerator.name, limit)
@@ -203,7 +204,7 @@ class Launcher:
 
     def _machine_directory(self, name: str) -> Path:
         directory = self.run.path / name
-        if "/" in name or name.startswith(".") or not name.isprintable():
+        if not name or "/" in name or name.startswith(".") or not name.isprintable():
             raise InvalidError(
                 f"cannot name a machine {name!r}",
                 why="the name becomes a directory's",
@@ -255,13 +256,12 @@ class Launcher:
             raise _boot_error(machine, why) from error
         except CoreInfraError as error:
             log = (machine.directory / "hypervisor.log").read_text(errors="replace").strip()
-            why = f"{self.hypervisor.name} ended: {log or 'the guest restarted or panicked'}"
+            why = machine.panic() or log or "it restarted, or QEMU ended without a word"
             raise _boot_error(machine, why) from error
 
     def _probe(self, accelerator: str, limit: float) -> str | None:
         """Boot the default image with *accelerator*; None if it works, else why it does not."""
-        name = f"probe-{accelerator}-{next(self._numbers)}"
-        spec = MachineSpec(name, self.default_image(), DEFAULT_MEMORY, 1)
+        spec = MachineSpec(f"probe-{accelerator}", self.default_image(), DEFAULT_MEMORY, 1)
         try:
             machine = self._boot(spec, accelerator, limit)
         except BootError as error:
@@ -274,7 +274,9 @@ def _connect(spec: MachineSpec, child: Child, wires: Wires, directory: Path) -> 
     write_record(directory, child.pid, name=spec.name, image=spec.image.name)
     console = Console(wires.ours["console"], directory / "console.log")
     qmp = Qmp(wires.ours["monitor"])
-    return Machine(spec, child, qmp, AgentClient(wires.ours["agent"]), console)
+    # The connection closes a moment before the process has ended, which tells more.
+    agent = AgentClient(wires.ours["agent"], on_lost=lambda: None)
+    return Machine(spec, child, qmp, agent, console)
 
 
 def _boot_error(machine: Machine, why: str) -> BootError:

@@ -130,6 +130,10 @@ class Machine(Guest):
         """The console's last lines."""
         return self._log.tail(lines)
 
+    def panic(self) -> str | None:
+        """The guest kernel's own sentence, if it panicked."""
+        return self._log.panic()
+
     def poweroff(self, *, timeout: float | None = None) -> None:
         """Make the guest write its disks back and power itself off, and wait for that."""
         agent = self.agent
@@ -188,22 +192,18 @@ class Machine(Guest):
             if not asked:
                 self._move(Status.FAILED)
         self._log.drain()
-        self._agent.fail(
-            GuestGoneError(
-                f"machine {self.name} has ended",
-                why="it was stopped"
-                if asked
-                else f"QEMU: {describe_exit(exit_code)}; a restart or "
-                f"panic of the guest ends it too\n{self.console_tail()}",
-            )
+        self._agent.fail(self._gone("it was stopped" if asked else describe_exit(exit_code)))
+
+    def _gone(self, how: str) -> GuestGoneError:
+        why = self._log.panic() or how
+        return GuestGoneError(
+            f"machine {self.name} has ended",
+            why=f"{why}; the console's last lines:\n{self.console_tail()}",
         )
 
     def _require(self, needed: Status) -> None:
         if self._status is Status.FAILED:
-            raise GuestGoneError(
-                f"machine {self.name} has ended by itself",
-                why=f"the console's last lines:\n{self.console_tail()}",
-            )
+            raise self._gone("by itself")
         if self._status is not needed:
             raise MachineStateError(
                 f"machine {self.name} is {self._status.value}",

@@ -75,7 +75,8 @@ class RunDirectory:
 
     def keep(self, machine: Path) -> Path:
         """Move a machine's directory out of the run, where no sweep takes it while it runs."""
-        kept = self.path.parent / f"{_KEPT}{machine.name}"
+        run = self.path.name.removeprefix(_RUN)  # the machines of other runs have the same names
+        kept = self.path.parent / f"{_KEPT}{run}-{machine.name}"
         machine.rename(kept)
         return kept
 
@@ -93,7 +94,7 @@ def kept_machines() -> list[Path]:
 
 def write_record(directory: Path, pid: int, **facts: Any) -> None:
     """Note in a machine's directory which process it is, and what else is worth knowing."""
-    record = {"pid": pid, "start_time": _start_time(pid), **facts}
+    record = {"pid": pid, "start_time": _process(pid)[1], **facts}
     (directory / RECORD).write_text(json.dumps(record, indent=2))
 
 
@@ -137,13 +138,15 @@ def _end(machine: Path) -> bool:
 def _is_running(machine: Path) -> bool:
     try:
         record = json.loads((machine / RECORD).read_text())
-        return bool(record["start_time"] == _start_time(record["pid"]))
+        state, start_time = _process(record["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    return bool(state != "Z" and start_time == record.get("start_time"))
 
 
-def _start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot: field 22 of proc(5)'s stat."""
+def _process(pid: int) -> tuple[str, int]:
+    """A process's state and its start, in clock ticks since boot: fields 3 and 22 of proc(5)."""
     text = Path(f"/proc/{pid}/stat").read_text()
     # The second field, the name, may contain blanks and brackets: count from its end.
-    return int(text.rpartition(")")[2].split()[19])
+    fields = text.rpartition(")")[2].split()
+    return fields[0], int(fields[19])

@@ -7,17 +7,18 @@ gets named UNIX sockets instead, which can be connected to again later.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING
 
-from core_infra.errors import InvalidError
 from core_infra.vm.hypervisors.hypervisor import Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAMES = ("monitor", "console", "agent")
-_MAX_PATH = 107  # sun_path holds 108 bytes with the final NUL; unix(7)
 
 
 class Wires:
@@ -61,14 +62,19 @@ class Wires:
             sock.close()
 
     def _name(self, name: str, path: Path) -> None:
-        if len(str(path).encode()) > _MAX_PATH:
-            raise InvalidError(
-                f"cannot make the socket {path}",
-                why=f"a UNIX socket's path has at most {_MAX_PATH} bytes",
-                todo="Set TMPDIR to a directory with a shorter path.",
-            )
         server = self._theirs[name] = socket.socket(socket.AF_UNIX)
-        server.bind(str(path))
-        server.listen(1)
         client = self.ours[name] = socket.socket(socket.AF_UNIX)
-        client.connect(str(path))
+        with short_path(path) as address:
+            server.bind(address)
+            server.listen(1)
+            client.connect(address)
+
+
+@contextlib.contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """A short name of a UNIX socket, whatever its directory's: the kernel allows 107 bytes."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

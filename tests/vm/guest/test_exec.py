@@ -159,7 +159,9 @@ def test_stream_is_a_conversation(machine: Machine) -> None:
 
 
 def test_stream_can_be_signalled(machine: Machine) -> None:
-    with machine.stream("trap 'echo bye; exit 2' TERM; echo ready; while :; do sleep 0.01; done") as p:
+    with machine.stream(
+        "trap 'echo bye; exit 2' TERM; echo ready; while :; do sleep 0.01; done"
+    ) as p:
         lines = iter(p)
         assert next(lines) == "ready"
         p.signal(signal.SIGTERM)

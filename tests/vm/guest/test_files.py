@@ -21,7 +21,7 @@ def tree_of(root: Path) -> dict[str, tuple[str, str]]:
         name = str(path.relative_to(root))
         mode = oct(stat.S_IMODE(path.lstat().st_mode))
         if path.is_symlink():
-            found[name] = ("link", os.readlink(path))
+            found[name] = ("link", str(path.readlink()))
         elif path.is_dir():
             found[name] = ("dir", mode)
         else:
@@ -68,7 +68,8 @@ def test_what_cannot_be_written_is_named(machine: Machine) -> None:
 
 def test_a_full_guest_is_told_and_leaves_the_old_file(machine: Machine) -> None:
     machine.exec(
-        "mkdir -p /mnt/small && mount -t tmpfs -o size=256k none /mnt/small; echo old >/mnt/small/f",
+        "mkdir -p /mnt/small && mount -t tmpfs -o size=256k none /mnt/small && "
+        "echo old >/mnt/small/f",
         check=True,
     )
     with pytest.raises(GuestOperationError, match="/mnt/small/f"):
@@ -109,7 +110,9 @@ def test_a_tree_there_and_back(machine: Machine, tmp_path: Path) -> None:
 
 
 def test_links_that_lead_outside_stay_links(machine: Machine, tmp_path: Path) -> None:
-    machine.exec("mkdir -p /tmp/links && ln -sf /etc/passwd /tmp/links/a && ln -sf ../.. /tmp/links/b")
+    machine.exec(
+        "mkdir -p /tmp/links && ln -sf /etc/passwd /tmp/links/a && ln -sf ../.. /tmp/links/b"
+    )
     machine.pull("/tmp/links", tmp_path / "links")
     assert tree_of(tmp_path / "links") == {"a": ("link", "/etc/passwd"), "b": ("link", "../..")}
 
@@ -153,9 +156,7 @@ def hostile_archive(kind: str) -> bytes:
         "device",
     ],
 )
-def test_a_hostile_guest_cannot_write_outside(
-    machine: Machine, tmp_path: Path, kind: str
-) -> None:
+def test_a_hostile_guest_cannot_write_outside(machine: Machine, tmp_path: Path, kind: str) -> None:
     (tmp_path / "victim").write_text("unharmed")
     machine.write_bytes("/tmp/evil.tar", hostile_archive(kind))
     with machine.stream("cat /tmp/evil.tar") as process, pytest.raises(UnsafeTreeError):

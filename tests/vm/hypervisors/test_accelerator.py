@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import InvalidError, UnavailableError
+from core_infra.vm import Launcher
 from core_infra.vm.hypervisors import accelerator
 from core_infra.vm.hypervisors.accelerator import choose
 from core_infra.vm.hypervisors.hypervisor import Accelerator
@@ -102,8 +103,6 @@ def test_without_the_device_nothing_is_booted(
 
 
 def test_this_hosts_real_verdict_is_one_of_both() -> None:
-    from core_infra.vm import Launcher
-
     with Launcher() as launcher:
         assert launcher.accelerator.name in {"kvm", "tcg"}
         assert launcher.accelerator.reason

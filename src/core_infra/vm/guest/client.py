@@ -33,7 +33,7 @@ from core_infra.vm.guest.protocol import (
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -59,9 +59,11 @@ class AgentClient:
 
     Args:
         sock: connected to the agent, perhaps long before the guest runs.
+        on_lost: called on the supervisor's thread when the connection closes, to :meth:`fail` the
+            client with a reason, then or soon; without it the client says that it closed.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, on_lost: Callable[[], None] | None = None) -> None:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._channels: dict[int, Channel] = {}
@@ -69,7 +71,7 @@ class AgentClient:
         self._decoder = FrameDecoder()
         self._hello: Future[HelloAck] = Future()
         self._pong: Future[None] = Future()
-        self._link = Link(sock, on_data=self._receive, on_close=self._closed)
+        self._link = Link(sock, on_data=self._receive, on_close=on_lost or self._closed)
 
     def hello(self, timeout: float) -> HelloAck:
         """Begin the session: the agent resets, reseeds the guest's kernel, then gets the clock.
