@@ -8,6 +8,7 @@ import ast
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import zipfile
@@ -108,9 +109,11 @@ def ready(offline: Project) -> Project:
     return offline
 
 
-def fake_apt(host: Project, words: str, code: int) -> None:
+def fake_apt(host: Project, *, update: str = "", install: str) -> None:
+    """Like apt-get: `update` succeeds whatever happens, and `install` tells."""
     apt = Path(host.env["PATH"], "apt-get")
-    apt.write_text(f"#!/bin/sh\necho '{words}'\nexit {code}\n")
+    words = f"case $* in *update) echo '{update}' ;; *) echo '{install}'; exit 100 ;; esac"
+    apt.write_text(f"#!/bin/sh\n{words}\n")
     apt.chmod(0o755)
 
 
@@ -153,7 +156,7 @@ def test_without_apt_it_names_what_to_install(bare_host: Project) -> None:
 
 
 def test_without_rights_it_names_the_command(bare_host: Project) -> None:
-    fake_apt(bare_host, "must not be called", 0)
+    fake_apt(bare_host, install="must not be called")
     run = bare_host.run("tests", prelude="import os; os.geteuid = lambda: 1000")
     assert run.returncode == 4
     assert "neither root nor sudo" in run.stderr
@@ -162,24 +165,25 @@ def test_without_rights_it_names_the_command(bare_host: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "sentence"),
+    ("update", "install", "code", "sentence"),
     [
-        ("W: Temporary failure resolving deb.example", 6, "no network"),
-        ("E: Write error - write (28: No space left on device)", 7, "a disk is full"),
-        ("E: You don have enough free space in /var/cache/apt/archives/.", 7, "a disk is full"),
-        ("E: Unable to locate package", 5, "apt-get could not install qemu-system-"),
+        ("W: Temporary failure resolving x", "E: Unable to locate package", 6, "no network"),
+        ("", "E: Write error - write (28: No space left on device)", 7, "a disk is full"),
+        ("", "E: You do not have enough free space in /var", 7, "a disk is full"),
+        ("", "E: Unable to locate package", 5, "apt-get could not install qemu-system-"),
     ],
 )
 def test_a_failing_apt_is_shown_and_explained(
-    bare_host: Project, words: str, code: int, sentence: str
+    bare_host: Project, update: str, install: str, code: int, sentence: str
 ) -> None:
-    fake_apt(bare_host, words, 100)
+    fake_apt(bare_host, update=update, install=install)
     run = bare_host.run("demo", prelude="import os; os.geteuid = lambda: 0")
     assert run.returncode == code
     # First the package and why, then the command, then what came of it.
     what = run.stdout.index("which runs the machines that the demo need")
     assert what < run.stdout.index("==> apt-get install -y --no-install-recommends qemu-system-")
-    assert words in run.stderr
+    assert update in run.stderr
+    assert install in run.stderr
     assert sentence in run.stderr.splitlines()[-1]
 
 
@@ -210,24 +214,35 @@ def test_a_moved_or_broken_environment_is_noticed(ready: Project, lost: str) -> 
     assert subprocess.check_output(question, cwd=ready.root, text=True) == "True\n"
 
 
-def test_an_interrupted_run_is_taken_up(offline: Project) -> None:
-    venv = offline.root / ".venv"
-    shutil.rmtree(venv, ignore_errors=True)
-    for number in (signal.SIGKILL, signal.SIGINT):
-        with offline.start("lint", "0") as process:
-            assert process.stdout is not None
-            assert "a virtual environment with nox" in process.stdout.readline()
-            os.killpg(process.pid, number)
+def test_an_interrupted_run_says_so_and_is_taken_up(offline: Project) -> None:
+    shutil.rmtree(offline.root / ".venv", ignore_errors=True)
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        env = offline.env.copy()
+        del env["PIP_NO_INDEX"]
+        env["PIP_INDEX_URL"] = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+        with Project(offline.root, env).start("lint", "0") as process:
+            index.settimeout(120)
+            index.accept()[0].close()  # Now pip is at work.
+            os.killpg(process.pid, signal.SIGINT)
             _, complaints = process.communicate()
     assert process.returncode == 130
     assert complaints == "\nbootstrap.py: interrupted; the next run takes up from here\n"
-    venv.mkdir(exist_ok=True)
-    (venv / ".bootstrap").write_text("unfinished")
-    (venv / "left-over").touch()
+    left_over = offline.root / ".venv" / "left-over"
+    left_over.touch()
     run = offline.run("lint", "0")
     assert run.returncode == 0, run.stderr
     assert "a virtual environment with nox" in run.stdout
-    assert not (venv / "left-over").exists()
+    assert not left_over.exists()
+
+
+def test_a_killed_run_leaves_nothing_that_is_taken_for_done(project: Project) -> None:
+    with project.start("lint") as process:
+        assert process.stdout is not None
+        assert "a virtual environment with nox" in process.stdout.readline()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    question = [sys.executable, "-c", "import bootstrap; print(bootstrap.venv_is_ready())"]
+    assert subprocess.check_output(question, cwd=project.root, text=True) == "False\n"
 
 
 def test_an_environment_of_the_user_is_left_alone(project: Project) -> None:
