@@ -1,0 +1,75 @@
+"""What the plugin says: the run's header, and sections (title, text) of a failing test's report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from core_infra.vm.guest.command import describe_exit, shown_output
+
+if TYPE_CHECKING:
+    from core_infra.vm.guest.command import ExecResult
+    from core_infra.vm.images.image import Image
+    from core_infra.vm.launcher import Launcher
+    from core_infra.vm.machine import Machine
+    from pytest_core_infra.settings import Settings
+
+CONSOLE_LINES = 40
+_SHELL = ["/bin/sh", "-c"]
+_LONGEST_COMMAND = 500
+
+
+def host(launcher: Launcher, image: Image, settings: Settings) -> list[str]:
+    """What will run the machines of this run, and what was in its way."""
+    accelerator = launcher.accelerator
+    program = f"{launcher.hypervisor.name} {launcher.hypervisor.version()}"
+    size = f"{settings.memory} MiB, {count(settings.cpus, 'cpu')}"
+    lines = [
+        f"core_vm: {program}, {accelerator.name} ({accelerator.reason})",
+        f"core_vm: image {image.name}, {image.arch}, {size}",
+    ]
+    if swept := launcher.run.swept:
+        ended = sum(one.ended for one in swept)
+        machines = f", {count(ended, 'machine')} that still ran" if ended else ""
+        directories = count(len(swept), "director", "y", "ies")
+        lines.append(f"core_vm: removed what earlier runs left: {directories}{machines}")
+    return lines
+
+
+def count(number: int, noun: str, one: str = "", more: str = "s") -> str:
+    """A number of things in words: "1 machine", "2 machines"."""
+    return f"{number} {noun}{one if number == 1 else more}"
+
+
+def console(machine: Machine, note: str) -> tuple[str, str]:
+    """The end of the console, and a note below it."""
+    title = f"machine {machine.name} ({machine.status.value}): the console's last lines"
+    return title, f"{machine.console_tail(CONSOLE_LINES)}\n({note})\n"
+
+
+def commands(machine: Machine) -> tuple[str, str]:
+    """The last commands and what came of them."""
+    text = "\n".join(_command(result) for result in machine.history)
+    return f"machine {machine.name}: the last commands", text
+
+
+def kept(machine: Machine) -> tuple[str, str]:
+    """How to enter and how to end a machine that is left running."""
+    return f"machine {machine.name} is left running", "\n".join(ways(machine.pid))
+
+
+def ways(pid: int) -> list[str]:
+    """The commands that enter and end a machine that was kept, given its process id."""
+    # By this Python, wherever the reader's PATH leads: core_infra is installed there.
+    enter = shlex.join([sys.executable, "-m", "core_infra.vm.attach", str(pid)])
+    return [f"enter it: {enter}", f"end it:   kill {pid}"]
+
+
+def _command(result: ExecResult) -> str:
+    is_line = result.command[:2] == _SHELL and len(result.command) == len(_SHELL) + 1
+    line = result.command[2] if is_line else shlex.join(result.command)
+    if len(line) > _LONGEST_COMMAND:
+        line = f"{line[:_LONGEST_COMMAND]} …"
+    ending = describe_exit(result.exit_code)
+    return f"$ {line}\n  {ending}, {result.duration:.3f} s{shown_output(result)}"

@@ -1,0 +1,48 @@
+"""The marker ``core_vm``: what one test's machines are made of."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+NAME = "core_vm"
+
+DESCRIPTION = (
+    f"{NAME}(memory=MIB, cpus=N, image=PATH, timeout=SECONDS): what this test's machines are made "
+    "of, and how long one may take to boot. Each argument is optional."
+)
+
+_ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
+    "memory": ((int,), "a number of MiB"),
+    "cpus": ((int,), "a number"),
+    "image": ((str, os.PathLike), "a path"),
+    "timeout": ((int, float), "a number of seconds"),
+}
+
+
+def mistakes(item: pytest.Item) -> list[str]:
+    """What is wrong with the markers of a test, in one sentence each."""
+    return [text for mark in item.iter_markers(NAME) for text in _mistakes_of(mark)]
+
+
+def _mistakes_of(mark: pytest.Mark) -> list[str]:
+    found = []
+    if mark.args:
+        found.append(f"takes no positional arguments, but was given {mark.args!r}")
+    for name, value in mark.kwargs.items():
+        if name not in _ARGUMENTS:
+            found.append(f"has no argument {name!r}; it has {', '.join(_ARGUMENTS)}")
+            continue
+        types, meaning = _ARGUMENTS[name]
+        if isinstance(value, bool) or not isinstance(value, types):
+            found.append(f"needs {meaning} as {name}, but was given {value!r}")
+    return [f"the marker {NAME} {text}" for text in found]
+
+
+def asked_for(item: pytest.Item) -> dict[str, Any]:
+    """What the markers of a test ask for; one closer to the test outdoes those around it."""
+    marks = reversed(list(item.iter_markers(NAME)))
+    return {name: value for mark in marks for name, value in mark.kwargs.items()}

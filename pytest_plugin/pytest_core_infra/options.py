@@ -1,0 +1,122 @@
+"""The options, and where a value comes from: command line, environment, ini file, in this order.
+
+Every pytest run on a host that has core-infra imports this, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRUE = ("1", "true", "yes", "on")
+FALSE = ("0", "false", "no", "off")
+
+
+class Option(NamedTuple):
+    """An option in its three forms: ``--core-vm-x``, ``CORE_INFRA_VM_X`` and ``core_vm_x``."""
+
+    name: str
+    type: Literal["bool", "int", "string"]
+    metavar: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """Its form on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its form in the environment."""
+        return "CORE_INFRA_" + self.name.removeprefix("core_").upper()
+
+
+OPTIONS = (
+    Option(
+        "core_vm",
+        "bool",
+        "",
+        "run the tests that need a real machine; without it they are skipped",
+    ),
+    Option(
+        "core_vm_image",
+        "string",
+        "PATH",
+        "what machines boot (default: a small image, built once from this host's packages)",
+    ),
+    Option("core_vm_memory", "int", "MIB", "memory of each machine in MiB (default: 256)"),
+    Option("core_vm_cpus", "int", "N", "virtual processors of each machine (default: 1)"),
+    Option(
+        "core_vm_accel",
+        "string",
+        "auto|kvm|tcg|hvf",
+        "how machines run: tcg is plain emulation, auto (the default) the best that works here",
+    ),
+    Option(
+        "core_vm_keep",
+        "string",
+        "never|failed|always",
+        "whose machines are left running: nobody's (the default), a failed test's, every test's",
+    ),
+)
+
+
+class Found(NamedTuple):
+    """The value of an option.
+
+    Attributes:
+        value: a text, unless the ini file's format knows better.
+        source: where it was found, for messages.
+        base: the directory that a relative path is meant from.
+    """
+
+    value: Any
+    source: str
+    base: Path
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Tell pytest of all options."""
+    group = parser.getgroup("core-infra", "real machines (core-infra)")
+    for option in OPTIONS:
+        text = f"{option.help}. Also {option.variable} in the environment."
+        if option.type == "bool":
+            group.addoption(option.flag, action="store_true", default=None, help=text)
+        else:
+            group.addoption(option.flag, metavar=option.metavar, default=None, help=text)
+        parser.addini(option.name, option.help, type=option.type, default=None)
+
+
+def find(config: pytest.Config, name: str) -> Found | None:
+    """The value of the option *name*; None where nobody gave one."""
+    option = next(option for option in OPTIONS if option.name == name)
+    here = config.invocation_params.dir
+    if (value := config.getoption(name)) is not None:
+        return Found(value, f"{option.flag}={value}", here)
+    if text := os.environ.get(option.variable, ""):
+        return Found(text, f"{option.variable}={text} in the environment", here)
+    try:
+        value = config.getini(name)
+    except (pytest.UsageError, TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{name} in {config.inipath}: {error}") from None
+    if value is None:
+        return None
+    base = config.inipath.parent if config.inipath else here
+    return Found(value, f"{name} = {value} in {config.inipath}", base)
+
+
+def switched_on(config: pytest.Config) -> bool:
+    """Whether ``core_vm`` is on."""
+    found = find(config, "core_vm")
+    if found is None:
+        return False
+    if isinstance(found.value, bool):
+        return found.value
+    if found.value.lower() in (*TRUE, *FALSE):
+        return found.value.lower() in TRUE
+    raise pytest.UsageError(f"{found.source}: say {' or '.join((TRUE[1], FALSE[1]))}")

@@ -1,0 +1,162 @@
+"""The part of the plugin that ``--core-vm`` loads: one launcher per process, and what it did."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core_infra.errors import CoreInfraError
+from core_infra.vm.images.image import Image, load_image
+from core_infra.vm.launcher import Launcher
+from pytest_core_infra import describe, marker
+from pytest_core_infra.factory import FACTORY, MachineFactory
+from pytest_core_infra.settings import read_settings
+from pytest_core_infra.shorten import shortened
+from pytest_core_infra.tally import Tally
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Generator
+
+    from core_infra.vm.machine import Machine
+
+_OUTPUT = "core_infra_vm"
+"""The key of what a pytest-xdist worker tells the controller at its end."""
+
+_WITHOUT_TESTS = ("collectonly", "showfixtures", "show_fixtures_per_test")
+
+
+class VmSession:
+    """Runs the machines of this process's tests, and tells the user about them.
+
+    Attributes:
+        settings: what the options ask for.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.settings = read_settings(config)
+        self._config = config
+        self._tally = Tally()
+        self._launcher: Launcher | None = None
+        self._header: list[str] | None = None
+        self._is_worker = hasattr(config, "workerinput")  # of pytest-xdist
+
+    @property
+    def launcher(self) -> Launcher:
+        """The launcher of this process, made at first use."""
+        if self._launcher is None:
+            self._launcher = Launcher(
+                accelerator=self.settings.accelerator,
+                outlive=self.settings.keep != "never",
+                progress=self._say,
+            )
+        return self._launcher
+
+    @cached_property
+    def image(self) -> Image:
+        """The image that machines boot when a test asks for no other."""
+        if self.settings.image is None:
+            return self.launcher.default_image()
+        return load_image(self.settings.image)
+
+    def factory(
+        self, item: pytest.Item, tmp_path_factory: pytest.TempPathFactory
+    ) -> MachineFactory:
+        """The factory of a test's machines."""
+        factory = MachineFactory(self, item, marker.asked_for(item), tmp_path_factory)
+        item.stash[FACTORY] = factory
+        return factory
+
+    def boot(
+        self, *, image: str | os.PathLike[str] | Image | None = None, **chosen: Any
+    ) -> Machine:
+        """Boot a machine; *chosen* are arguments of ``Launcher.boot`` other than the defaults."""
+        if not isinstance(image, Image):
+            image = self.image if image is None else load_image(image)
+        defaults = {"memory": self.settings.memory, "cpus": self.settings.cpus}
+        machine = self.launcher.boot(image, **{**defaults, **chosen})
+        self._tally.boots.append(machine.boot_seconds)
+        return machine
+
+    def keep(self, machine: Machine, nodeid: str) -> None:
+        """Leave a test's machine running when this process ends."""
+        self.launcher.keep(machine)
+        self._tally.kept.append((nodeid, machine.name, machine.pid))
+
+    def discard(self, machine: Machine) -> None:
+        """End a machine."""
+        self.launcher.discard(machine)
+
+    def pytest_report_header(self) -> list[str]:
+        """Tell what machines there will be."""
+        return [] if self._is_idle else self._prepare()
+
+    def pytest_sessionstart(self) -> None:
+        """Prepare all that takes long before tests are collected; once, for all workers."""
+        if not (self._is_worker or self._is_idle):
+            self._prepare()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Complete the report of a failed test; after its teardown, its machines go."""
+        report = yield
+        if report.failed and call.excinfo is not None:
+            short = shortened(call.excinfo, item.config)
+            report.longrepr = report.longrepr if short is None else short
+        factory = item.stash.get(FACTORY, None)
+        if factory is not None:
+            if report.failed:
+                factory.add_failure(report)
+            if report.when == "teardown":
+                factory.release()
+                del item.stash[FACTORY]
+        return report
+
+    def pytest_sessionfinish(self) -> None:
+        """Hand the tally to pytest-xdist's controller."""
+        if self._is_worker:
+            output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined] # xdist's
+            output[_OUTPUT] = self._tally.as_data()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take a worker's tally; a worker that crashed has none."""
+        data = getattr(node, "workeroutput", {}).get(_OUTPUT)
+        if data is not None:
+            self._tally.add(data)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Tell what machines there were, and which are left."""
+        if not self._is_idle:
+            self._tally.write(terminalreporter, self.launcher.accelerator.name)
+
+    def pytest_unconfigure(self) -> None:
+        """End whatever is left, however the run ended."""
+        if self._launcher is not None:
+            self._launcher.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        return any(getattr(self._config.option, name, False) for name in _WITHOUT_TESTS)
+
+    def _prepare(self) -> list[str]:
+        """Sweep what dead runs left, find or make the image and the accelerator; the header.
+
+        Raises:
+            pytest.UsageError: no machine can run here; ends the run with this one message.
+        """
+        if self._header is None:
+            try:
+                self._header = describe.host(self.launcher, self.image, self.settings)
+            except CoreInfraError as error:
+                raise pytest.UsageError(f"no machine can run: {error}") from None
+        return self._header
+
+    def _say(self, line: str) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:  # a worker has none
+            reporter.write_line(f"core_vm: {line}")

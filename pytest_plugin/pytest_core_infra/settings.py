@@ -1,0 +1,78 @@
+"""What the options ask for, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core_infra.vm.hypervisors import accelerator
+from core_infra.vm.launcher import DEFAULT_MEMORY, MAXIMUM_CPUS, MINIMUM_MEMORY
+from pytest_core_infra.options import find
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+KEEP = ("never", "failed", "always")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options ask for.
+
+    Attributes:
+        image: what machines boot; None is the default image.
+        memory: MiB of each machine.
+        cpus: virtual processors of each machine.
+        accelerator: "auto", "kvm", "tcg" or "hvf".
+        keep: whose machines are left running: "never", "failed" (a failed test's), "always".
+    """
+
+    image: Path | None
+    memory: int
+    cpus: int
+    accelerator: str
+    keep: str
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read the options; pytest.UsageError names the value that is wrong and where it stands."""
+    return Settings(
+        image=_path(config, "core_vm_image"),
+        memory=_number(config, "core_vm_memory", DEFAULT_MEMORY, least=MINIMUM_MEMORY),
+        cpus=_number(config, "core_vm_cpus", 1, least=1, most=MAXIMUM_CPUS),
+        accelerator=_choice(config, "core_vm_accel", accelerator.NAMES),
+        keep=_choice(config, "core_vm_keep", KEEP),
+    )
+
+
+def _path(config: pytest.Config, name: str) -> Path | None:
+    found = find(config, name)
+    return None if found is None else found.base / found.value
+
+
+def _number(
+    config: pytest.Config, name: str, default: int, *, least: int, most: int | None = None
+) -> int:
+    found = find(config, name)
+    if found is None:
+        return default
+    try:
+        number = int(found.value)
+    except ValueError:
+        raise pytest.UsageError(f"{found.source}: this must be a whole number") from None
+    if number < least or (most is not None and number > most):
+        limits = f"at least {least}" if most is None else f"{least} to {most}"
+        raise pytest.UsageError(f"{found.source}: this must be {limits}")
+    return number
+
+
+def _choice(config: pytest.Config, name: str, choices: Sequence[str]) -> str:
+    found = find(config, name)
+    if found is None:
+        return choices[0]
+    if found.value not in choices:
+        raise pytest.UsageError(f"{found.source}: choose one of {', '.join(choices)}")
+    return str(found.value)
