@@ -52,7 +52,9 @@ def build(root: Path) -> None:
         if not _is_fresh(root, arch):
             fingerprint = _fingerprint(root, arch)
             compile_agent(root, arch, _binary(root, arch))
-            _replace(_stamp(root, arch), fingerprint.encode())
+            fresh = _stamp(root, arch).with_suffix(f".{os.getpid()}")
+            fresh.write_text(fingerprint)
+            fresh.replace(_stamp(root, arch))
 
 
 def compile_agent(root: Path, arch: str, output: Path, *flags: str) -> None:
@@ -97,12 +99,6 @@ def _binary(root: Path, arch: str) -> Path:
 
 def _stamp(root: Path, arch: str) -> Path:
     return root / GUEST / "bin" / f".{arch}.stamp"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(path)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from core_infra.vm.guest.protocol import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # Nothing here is timed; this only turns a hang into a failure.
@@ -45,11 +46,13 @@ class Result:
 class Agent:
     """One agent; as a context manager it has said HELLO, and is gone afterwards."""
 
-    def __init__(self, binary: Path, **options: Any) -> None:
+    def __init__(self, binary: Path, wrapper: Sequence[str] = (), **options: Any) -> None:
         self.socket, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [binary, "--fd", str(theirs.fileno())], pass_fds=[theirs.fileno()], **options
+                [*wrapper, binary, "--fd", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                **options,
             )
         self.socket.settimeout(HANG)
         self.decoder = FrameDecoder()

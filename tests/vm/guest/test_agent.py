@@ -81,10 +81,20 @@ def test_directory(agent: Agent, tmp_path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("user", [b"nobody", b"65534"])
-def test_another_user(agent: Agent, user: bytes) -> None:
+def test_another_user(agent_path: Path, user: bytes) -> None:
     script = "id -un; id -G; echo $USER $LOGNAME; pwd; echo by name > /dev/stdout"
-    result = agent.run("sh", "-c", script, user=user, cwd=b"/")
+    with Agent(agent_path, extra_groups=[1234]) as agent:
+        result = agent.run("sh", "-c", script, user=user, cwd=b"/")
     assert result.stdout == b"nobody\n65534\nnobody nobody\n/\nby name\n"
+
+
+@needs_root
+def test_a_users_groups(agent: Agent, agent_path: Path, tmp_path: Path) -> None:
+    groups = "first:x:1001:someone,nobody\nother:x:1002:nobody2\nlast:x:1003:nobody\n"
+    assert agent.write(tmp_path / "group", groups.encode()).outcome == Outcome.EXITED
+    command = f'mount --bind {tmp_path}/group /etc/group && exec "$@"'
+    with Agent(agent_path, wrapper=["unshare", "-m", "sh", "-c", command, "sh"]) as private:
+        assert private.run("id", "-G", user=b"nobody").stdout == b"65534 1001 1003\n"
 
 
 def test_children_start_as_from_a_clean_slate(agent: Agent) -> None:
@@ -135,7 +145,7 @@ def test_ten_commands_at_once(agent: Agent) -> None:
 
 def test_a_host_that_does_not_grant_stops_one_command_only(agent: Agent) -> None:
     agent.start(1, "yes")
-    agent.started(1)
+    end = os.pidfd_open(agent.started(1))
     size = 0
     while size < WINDOW:
         size += len(agent.next_of(1).payload)
@@ -145,8 +155,13 @@ def test_a_host_that_does_not_grant_stops_one_command_only(agent: Agent) -> None
     agent.grant(1, 1, 3)
     assert agent.next_of(1).payload == b"y\ny"
     agent.signal(1)
+    wait_for_end(end)
+    assert agent.run("echo", "and still", channel=2).stdout == b"and still\n"
+    assert not agent.others[1], "DONE before the output was delivered"
     agent.grant(1, 1, WINDOW)
-    assert agent.finish(1).done.code == signal.SIGKILL
+    result = agent.finish(1)
+    assert result.done.code == signal.SIGKILL
+    assert set(result.stdout) == set(b"y\n"), "what was in the pipe is lost"
 
 
 def test_closed_input_is_dropped_but_granted(agent: Agent, tmp_path: Path) -> None:
@@ -228,7 +243,7 @@ def test_at_most_256_channels(agent: Agent) -> None:
         agent.start(channel, "cat")
     done = agent.run("echo", channel=257).done
     assert (done.outcome, done.code) == (Outcome.FAILED, errno.EAGAIN)
-    agent.finish(7)
+    assert agent.finish(256, b"the last").stdout == b"the last"
     assert agent.run("echo", "room again", channel=257).stdout == b"room again\n"
 
 

@@ -135,7 +135,7 @@ class FrameDecoder:
             if len(self._buffer) < at + HEADER.size + len(nonce):
                 del self._buffer[:at]
                 return False
-            if self._buffer[at + HEADER.size :].startswith(nonce):
+            if self._buffer.startswith(nonce, at + HEADER.size):
                 del self._buffer[:at]
                 self._nonce = None
                 return True
@@ -217,5 +217,7 @@ class HelloAck:
     @classmethod
     def decode(cls, payload: bytes) -> HelloAck:
         """Parse the payload of HELLO_ACK: 16 bytes of nonce, then ``key=value`` lines."""
-        lines = payload[16:].decode("utf-8", "replace").splitlines()
+        if len(payload) < 16:  # noqa: PLR2004 - the nonce, see above
+            raise ProtocolError(f"bad HELLO_ACK payload {payload!r}", why="shorter than a nonce")
+        lines = payload[16:].decode("utf-8", "replace").split("\n")
         return cls(payload[:16], dict(line.split("=", 1) for line in lines if "=" in line))

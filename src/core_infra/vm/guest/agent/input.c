@@ -1,19 +1,14 @@
 /* Bytes in: cut into frames, however they arrive, and recovery when they are no frames.
  *
- * A former host may have left half a frame in the stream, so that the next host's HELLO looks
- * like the rest of it. Two rules find such a HELLO:
- *
- * - what has been consumed stays in the buffer for a while, and after a bad header the search
- *   begins LOOKBACK bytes before it, for a HELLO that reaches beyond it;
- * - when no byte has come for STALL_MS, half a frame is pending, and the last bytes are a whole
- *   HELLO, that HELLO counts (a host waits for the answer after HELLO).
+ * A former host may have left half a frame in the stream, so that the next host's HELLO is taken
+ * for the rest of it, in part or whole. But a host waits for the answer after HELLO. So when no
+ * byte has come for STALL_MS, something is left over, and the last bytes are a whole HELLO, then
+ * that HELLO counts; what has been consumed stays in the buffer long enough for this.
  *
  * One case is left, a HELLO that ends exactly where the half frame would; so a host that gets no
  * answer says HELLO again.
  */
 #include "agent.h"
-
-#include <stdlib.h>
 
 enum { LOOKBACK = HEADER + MAX_HELLO, READ_SIZE = 64 * 1024, STALL_MS = 50 };
 
@@ -22,7 +17,7 @@ static const uint8_t hello_start[8] = {'C', 'I', VERSION, HELLO, 0, 0, 0, 0};
 static uint8_t buffer[LOOKBACK + HEADER + MAX_PAYLOAD + READ_SIZE];
 static size_t start, end;   /* what is not consumed */
 static size_t current;      /* where the frame that was handed out last begins */
-static bool seeking = true; /* for a HELLO that ends after current */
+static bool seeking = true; /* for a HELLO */
 static uint64_t last_read;
 static bool stall_checked;
 static problem trouble;
@@ -33,18 +28,16 @@ static uint32_t u32_at(const uint8_t *at) {
     return value;
 }
 
-/* Where a search begins that looks back from here. */
-static size_t lookback(size_t here) {
-    return here < LOOKBACK ? 0 : here - LOOKBACK;
+/* How much of what is consumed nobody will look back to. */
+static size_t outdated(void) {
+    return start < LOOKBACK ? 0 : start - LOOKBACK;
 }
 
-/* Drop what is consumed, but for what a search may look back to. */
 static void compact(void) {
-    size_t shift = lookback(start);
+    size_t shift = outdated();
     memmove(buffer, buffer + shift, end - shift);
     start -= shift;
     end -= shift;
-    current = current > shift ? current - shift : 0;
 }
 
 bool input_read(void) {
@@ -75,7 +68,7 @@ static bool seek(void) {
         if (end - start < HEADER)
             return false;
         uint32_t length = u32_at(at + 8);
-        if (is_hello_length(length) && start + HEADER + length > current) {
+        if (is_hello_length(length)) {
             seeking = false;
             return true;
         }
@@ -112,7 +105,7 @@ problem input_problem(void) {
 void input_lost(void) {
     trouble = NULL;
     seeking = true;
-    start = lookback(current);
+    start = current + 1;
 }
 
 int input_patience(void) {
@@ -123,7 +116,7 @@ void input_check_stalled(void) {
     if (input_patience() < 0 || now() - last_read < STALL_MS * UINT64_C(1000000))
         return;
     stall_checked = true;
-    const uint8_t *at = buffer + lookback(start), *stop = buffer + end;
+    const uint8_t *at = buffer + outdated(), *stop = buffer + end;
     while ((at = memmem(at, (size_t)(stop - at), hello_start, sizeof hello_start))) {
         size_t size = (size_t)(stop - at);
         if (size >= HEADER && is_hello_length(u32_at(at + 8)) && size == HEADER + u32_at(at + 8)) {
