@@ -101,24 +101,25 @@ def fetch(
     """
     require_programs("apt-cache", "apt-get", "dpkg-deb")
     names = list(names)
-    apt = _Apt(architecture)
+    own = _Apt(architecture, state)
+    for apt in (_Apt(architecture), own):
+        try:
+            return _download(apt, apt.resolve(names), directory, progress)
+        except (NotFoundError, CommandFailedError):
+            continue  # its lists are empty, or so old that the files they name are gone
+    progress("updating package lists")
+    complaints = own.update()
     try:
-        return _download(apt, apt.resolve(names), directory, progress)
-    except (NotFoundError, CommandFailedError):
-        progress("updating package lists")
-        apt = _Apt(architecture, state)
-        complaints = apt.update()
-    try:
-        return _download(apt, apt.resolve(names), directory, progress)
+        return _download(own, own.resolve(names), directory, progress)
     except (NotFoundError, CommandFailedError) as error:
-        text = f"{complaints}\n{error.why}"
+        text = f"{complaints}\n{error.why}".strip()
         if _NO_NETWORK.search(text):
             raise UnavailableError(
                 "The default guest image's packages can't be downloaded",
-                why=f"no connection to the package repositories:\n{text.strip()}",
+                why=f"no connection to the package repositories:\n{text}",
                 todo=f"Connect this host to the network (or set apt's proxy). {USE_OWN_IMAGE}",
             ) from error
-        error.why = text.strip()
+        error.why = text
         raise
 
 
@@ -140,6 +141,7 @@ class _Apt:
                 "Acquire::Languages=none",
                 "Acquire::http::Timeout=30",
                 "Acquire::https::Timeout=30",
+                "APT::Update::Error-Mode=any",  # else a host that is offline looks like success
             ]
         self._options = [f"-o{option}" for option in options]
 
@@ -204,6 +206,8 @@ def _download(
         size = sum(package.size for package in missing)
         largest = max(missing, key=lambda package: package.size)
         progress(f"downloading {largest.name} {largest.version} ({size / 1e6:.1f} MB)")
+        for package in missing:  # apt trusts a file of the right size
+            package.file(directory).unlink(missing_ok=True)
         apt.download(missing, directory)
     for package in missing:
         if not package.is_in(directory):

@@ -36,10 +36,10 @@ _KERNEL_PACKAGE = {"debian": "linux-image-cloud-{arch}", "ubuntu": "linux-image-
 _UNFINISHED = ".building-"
 _PATIENCE = 900  # seconds that another process may take to build the image
 
-# The timer options spare an emulated machine the calibrations that sometimes never end; after a
-# panic the machine restarts at once, which QEMU's -no-reboot turns into its end.
+# tsc=reliable: a busy host makes the guest's watchdog doubt a good clock, and replace it by a slow
+# one. After a panic the machine restarts at once, which QEMU's -no-reboot turns into its end.
 _CMDLINE = {
-    "x86_64": "no_timer_check tsc=reliable reboot=t panic=-1 random.trust_cpu=on",
+    "x86_64": "tsc=reliable reboot=t panic=-1 random.trust_cpu=on",
     "aarch64": "panic=-1 random.trust_cpu=on",
 }
 

@@ -7,7 +7,7 @@ import lzma
 import struct
 import sys
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import lz4.block  # type: ignore[import-untyped] # it has none
 
@@ -37,7 +37,7 @@ _FAILURES = (
 
 def is_compressed(data: bytes) -> bool:
     """Whether ``data`` begins with the magic number of a method that is known here."""
-    return data.startswith(tuple(_METHODS))
+    return data.startswith((*_DECOMPRESSORS, _LZ4_MAGIC))
 
 
 def decompress(data: bytes, limit: int) -> bytes:
@@ -49,14 +49,20 @@ def decompress(data: bytes, limit: int) -> bytes:
             expects sees that there was more.
 
     Raises:
-        InvalidError: the method is unknown, or the data are damaged.
+        InvalidError: the method is unknown, or the data are damaged or cut off.
     """
-    for magic, method in _METHODS.items():
-        if data.startswith(magic):
-            try:
-                return method(data, limit)
-            except _FAILURES as error:
-                raise InvalidError("Packed data are damaged", why=str(error)) from error
+    try:
+        if data.startswith(_LZ4_MAGIC):
+            return _lz4(data, limit)
+        for magic, make in _DECOMPRESSORS.items():
+            if data.startswith(magic):
+                decompressor = make()
+                unpacked = decompressor.decompress(data, limit)
+                if not decompressor.eof and len(unpacked) < limit:
+                    raise InvalidError("Packed data are cut off")
+                return unpacked
+    except _FAILURES as error:
+        raise InvalidError("Packed data are damaged", why=str(error)) from error
     raise InvalidError(f"Unknown compression: the data begin with {data[:6].hex(' ') or 'nothing'}")
 
 
@@ -74,13 +80,17 @@ def _lz4(data: bytes, limit: int) -> bytes:
     return b"".join(blocks)
 
 
-_METHODS: dict[bytes, Callable[[bytes, int], bytes]] = {
-    _LZ4_MAGIC: _lz4,
-    b"\x1f\x8b": lambda data, limit: zlib.decompressobj(wbits=31).decompress(data, limit),
-    b"\xfd7zXZ\0": lambda data, limit: lzma.LZMADecompressor().decompress(data, limit),
-    b"\x28\xb5\x2f\xfd": lambda data, limit: zstd.ZstdDecompressor().decompress(data, limit),
-    b"BZh": lambda data, limit: bz2.BZ2Decompressor().decompress(data, limit),
-    b"\x5d\0\0": lambda data, limit: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(
-        data, limit
-    ),
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+_DECOMPRESSORS: dict[bytes, Callable[[], _Decompressor]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
+    b"\xfd7zXZ\0": lzma.LZMADecompressor,
+    b"\x28\xb5\x2f\xfd": zstd.ZstdDecompressor,
+    b"BZh": bz2.BZ2Decompressor,
+    b"\x5d\0\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
 }
