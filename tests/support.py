@@ -23,3 +23,8 @@ def wait_gone(pid: int) -> None:
         assert select.select([handle], [], [], 30)[0], f"{pid} still runs"
     finally:
         os.close(handle)
+
+
+def left_in(runs: Path) -> list[str]:
+    """What pytest runs have left in the directory of their machines."""
+    return sorted(path.name for path in runs.iterdir() if path.name != ".lock")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_a_run_that_does_not_use_it_loads_nothing_of_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_modules():
+            loaded = [n for n in sys.modules if n.split(".")[0] in ("core_infra", "pexpect")]
+            assert not loaded
+            assert sorted(n for n in sys.modules if n.startswith("pytest_core_infra.")) == [
+                "pytest_core_infra.marker",
+                "pytest_core_infra.options",
+                "pytest_core_infra.plugin",
+            ]
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from support import left_in
+
+if TYPE_CHECKING:
+    import pytest
+
+FAILING = """
+    import pytest
+
+    def test_call(core_vm):
+        core_vm.exec("echo one; echo two >&2; exit 3")
+        core_vm.exec("echo last words > /dev/console")
+        core_vm.exec(["ls", "/no such place"], check=True)
+
+    @pytest.fixture
+    def before(core_vm):
+        core_vm.exec("echo early")
+        assert 0, "setup failed"
+
+    @pytest.fixture
+    def after(core_vm):
+        yield
+        core_vm.exec("echo late")
+        assert 0, "teardown failed"
+
+    def test_setup(before): pass
+
+    def test_teardown(after): pass
+
+    @pytest.mark.core_vm(timeout=0.1)
+    def test_boot(core_vm): pass
+"""
+
+
+def test_a_failing_test_tells_what_its_machines_did(pytester: pytest.Pytester, runs: Path) -> None:
+    pytester.makepyfile(test_it=FAILING)
+    result = pytester.runpytest_subprocess("--core-vm")
+    result.assert_outcomes(failed=1, passed=1, errors=3)
+    lines = result.stdout
+    call = section(lines.str(), "_ test_call _")
+    assert "GuestCommandError: command failed in the guest: ls '/no such place'" in call
+    assert "guest.py" not in call, "frames of the library are shown"
+    assert "last words" in call
+    assert "$ echo one; echo two >&2; exit 3\n  exit code 3, " in call
+    assert "stdout | one\n  stderr | two" in call
+    assert "$ ls '/no such place'\n  exit code 1, " in call
+    assert "stderr | ls: /no such place: No such file or directory" in call
+    assert "$ echo early" in section(lines.str(), "_ ERROR at setup of test_setup _")
+    assert "$ echo late" in section(lines.str(), "_ ERROR at teardown of test_teardown _")
+    log = Path(call.partition("(all of it: ")[2].partition(")\n")[0])
+    assert log.is_relative_to(pytester.path)
+    assert "Linux version" in log.read_text()
+    assert "last words" in log.read_text()
+    boot = section(lines.str(), "_ ERROR at setup of test_boot _")
+    assert "did not come up" in boot
+    assert "The above exception" not in boot
+    assert len(boot.splitlines()) < 10
+    lines.fnmatch_lines("core_vm: 3 machines, boot *.* s (median), *")
+    assert left_in(runs) == []
+
+
+def section(text: str, title: str) -> str:
+    """The part of pytest's output below the line with *title*, up to the next of its kind."""
+    rest = text.partition(title)[2].partition("\n")[2]
+    lines = []
+    for line in rest.splitlines():
+        if line.startswith(("____", "====")):
+            break
+        lines.append(line)
+    return "\n".join(lines)
