@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -22,7 +23,7 @@ from core_infra.vm.images import builder, programs
 from core_infra.vm.images.default import default_image
 from core_infra.vm.images.image import Image, load_image
 from core_infra.vm.images.recipe import Recipe
-from vm.images.fakes import Repository, elf_kernel, read_cpio
+from vm.images.fakes import PACKERS, Repository, busybox, bzimage, elf_kernel, module, read_cpio
 
 pytestmark = pytest.mark.skipif(not shutil.which("apt-get"), reason="this host has no apt")
 
@@ -111,13 +112,15 @@ def test_a_damaged_image_is_built_again_without_downloading_again(
     assert lines == ["building the guest image"]
 
 
-def test_what_a_killed_build_left_is_swept_but_other_images_are_not(
+def test_what_a_killed_build_left_and_old_images_are_swept_and_others_are_not(
     repository: Repository, target: Path
 ) -> None:
     repository.add_guest()
     left = target.parent / ".building-abc"
     (left / "unpacked").mkdir(parents=True)
     (target.parent / "default-x86_64-other").mkdir()
+    (target.parent / "default-x86_64-unused").mkdir()
+    os.utime(target.parent / "default-x86_64-unused", (0, 0))
     build(target)
     names = {path.name for path in target.parent.iterdir() if path.name != ".lock"}
     assert names == {target.name, "default-x86_64-other"}
@@ -155,13 +158,52 @@ def test_a_package_file_that_was_damaged_here_is_downloaded_again(
 ) -> None:
     repository.add_guest()
     build(target)
-    [deb] = (target.parent.parent / "packages").glob("busybox-static_*.deb")
+    [deb] = (target.parent.parent / "packages" / "x86_64").glob("busybox-static_*.deb")
     data = bytearray(deb.read_bytes())
     data[-600] ^= 1
     deb.write_bytes(data)
     shutil.rmtree(target)
     build(target, lines)
     assert any("downloading busybox-static" in line for line in lines)
+
+
+def test_a_newer_package_takes_the_place_of_the_old_one(
+    repository: Repository, target: Path
+) -> None:
+    repository.add_guest()
+    build(target)
+    repository.add("busybox-static", {"bin/busybox": busybox()}, version="2:0")
+    shutil.rmtree(target)
+    shutil.rmtree(target.parent.parent / "apt")
+    build(target)
+    [deb] = (target.parent.parent / "packages").rglob("busybox-static_*.deb")
+    assert "2%3a0" in deb.name
+
+
+def test_an_ubuntu_kernel_has_its_modules_apart_and_drivers_built_in(
+    repository: Repository, target: Path
+) -> None:
+    release = "6.8.0-31-generic"
+    modules = f"usr/lib/modules/{release}"
+    image, extra = f"linux-image-{release}", f"linux-modules-{release}"
+    kernel = elf_kernel(b"u")
+    repository.add("linux-image-virtual", {}, depends=f"{image}, intel-microcode")
+    vmlinuz = bzimage(PACKERS["zstd"](kernel), len(kernel))
+    repository.add(image, {f"boot/vmlinuz-{release}": vmlinuz}, depends=f"kmod, {extra}")
+    drivers = ("virtio_pci", "virtio_console", "virtio_net", "virtio_blk")
+    builtin = "".join(f"kernel/{name}.ko\n" for name in drivers).encode()
+    files = {
+        f"{modules}/modules.builtin": builtin,
+        f"{modules}/kernel/virtio-rng.ko.zst": PACKERS["zstd"](module()),
+    }
+    repository.add(extra, files)
+    repository.add("busybox-static", {"usr/bin/busybox": busybox()})
+    built = builder.build(replace(RECIPE, distributions=("ubuntu", "debian")), target, print)
+    assert built.kernel.read_bytes() == kernel
+    assert built.initrd is not None
+    root = {member.name: member for member in read_cpio(built.initrd.read_bytes())}
+    assert root["usr/lib/modules/boot"].data == b"virtio_rng\n"
+    assert root[f"{modules}/kernel/virtio-rng.ko"].data == module()
 
 
 def test_an_unknown_package_is_named_with_what_to_do(repository: Repository, target: Path) -> None:
@@ -179,7 +221,7 @@ def test_a_repository_that_nobody_signed_is_not_used(
     repository.add_guest()
     with pytest.raises(NotFoundError, match="linux-image-cloud-amd64"):
         build(target)
-    assert not list((target.parent.parent / "packages").glob("*.deb"))
+    assert not list((target.parent.parent / "packages").rglob("*.deb"))
 
 
 def test_no_network_is_told_apart(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ _DEBIAN_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 _KERNEL_PACKAGE = {"debian": "linux-image-cloud-{arch}", "ubuntu": "linux-image-virtual"}
 _UNFINISHED = ".building-"
 _PATIENCE = 900  # seconds that another process may take to build the image
+_KEPT = 30 * 24 * 3600  # seconds; each upgrade of core-infra or of the host makes a new image
 
 # tsc=reliable: a busy host makes the guest's watchdog doubt a good clock, and replace it by a slow
 # one. After a panic the machine restarts at once, which QEMU's -no-reboot turns into its end.
@@ -90,13 +92,17 @@ def kernel_package(recipe: Recipe) -> str:
 def _fetch(
     recipe: Recipe, cache_dir: Path, progress: Callable[[str], None]
 ) -> dict[apt.Package, Path]:
-    return apt.fetch(
+    directory = cache_dir / "packages" / recipe.arch
+    packages = apt.fetch(
         [kernel_package(recipe), "busybox-static"],
         _DEBIAN_ARCH[recipe.arch],
-        directory=cache_dir / "packages",
+        directory=directory,
         state=cache_dir / "apt" / recipe.arch,
         progress=progress,
     )
+    for outdated in set(directory.iterdir()) - set(packages.values()):
+        outdated.unlink()
+    return packages
 
 
 def _make(recipe: Recipe, packages: dict[apt.Package, Path], work: Path) -> Path:
@@ -160,8 +166,10 @@ def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
 
 
 def _clean(target: Path) -> None:
-    """Remove what a killed build left, and a damaged image. Only with the lock held."""
+    """Remove what killed builds left, a damaged image, and old ones. Only with the lock held."""
+    old = time.time() - _KEPT
+    for path in target.parent.glob("default-*"):
+        if path == target or path.stat().st_mtime < old:
+            shutil.rmtree(path)
     for left in target.parent.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(left)
-    if target.exists():
-        shutil.rmtree(target)

@@ -5,6 +5,8 @@ Finding it must be quick, so this module imports little; what building needs is 
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -43,9 +45,11 @@ def default_image(
     recipe = recipe_for(arch)
     target = cache_dir.absolute() / "images" / f"default-{arch}-{recipe.key}"
     try:
-        return built_image(target)
+        image: Image = built_image(target)
+        with suppress(OSError):  # a cache that others keep may be read-only
+            os.utime(target)  # images that nobody has used for long are removed
     except (NotFoundError, InvalidError):
         # Not imported above: that takes ten times as long as finding a finished image.
         builder = import_module("core_infra.vm.images.builder")
-        image: Image = builder.build(recipe, target, progress or (lambda _: None))
-        return image
+        image = builder.build(recipe, target, progress or (lambda _: None))
+    return image

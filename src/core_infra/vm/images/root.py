@@ -11,7 +11,8 @@ from core_infra.vm.images.modules import ModuleTree, index
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LOADED_AT_BOOT = ("virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "virtio_rng")
+_NEEDED = ("virtio_pci", "virtio_console")  # the agent's line goes over them
+_LOADED_AT_BOOT = (*_NEEDED, "virtio_net", "virtio_blk", "virtio_rng")
 _ON_DEMAND = [
     "virtio_mmio",
     "virtio_scsi",
@@ -125,11 +126,13 @@ def _configuration(rootfs: Path, console: str) -> list[Entry]:
 
 
 def _modules(tree: ModuleTree) -> list[Entry]:
-    modules = tree.select(_LOADED_AT_BOOT, _ON_DEMAND)
+    modules = tree.select(_NEEDED, (*_LOADED_AT_BOOT, *_ON_DEMAND))
+    # Some kernels have drivers built in: modprobe must not be asked for what is no module.
+    boot = [module.name for module in modules if module.name in _LOADED_AT_BOOT]
     root = f"usr/lib/modules/{tree.release}"
     return [
         symlink("lib", "usr/lib"),
         *(file(f"{root}/{module.path}", module.data) for module in modules),
         *(file(f"{root}/{name}", data) for name, data in index(modules).items()),
-        file("usr/lib/modules/boot", "\n".join(_LOADED_AT_BOOT).encode() + b"\n"),
+        file("usr/lib/modules/boot", "".join(f"{name}\n" for name in boot).encode()),
     ]
