@@ -148,7 +148,7 @@ def missing_packages(session: str) -> "dict[str, str]":
             raise SetupError(4, f"there is no guest for {machine}: use {' or '.join(QEMU)}")
         program, name = QEMU[machine]
         if shutil.which(program) is None:
-            packages[name] = f"{program}, which runs the machines that the {session} need"
+            packages[name] = f"{program}, which runs the virtual machines"
     return packages
 
 

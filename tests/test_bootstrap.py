@@ -151,7 +151,7 @@ def test_wrong_usage_names_the_sessions_and_installs_nothing(
 def test_without_apt_it_names_what_to_install(bare_host: Project) -> None:
     run = bare_host.run("tests")
     assert run.returncode == 4
-    assert "which runs the machines that the tests need" in run.stdout
+    assert "which runs the virtual machines" in run.stdout
     assert "there is no apt-get here: install what is the same as qemu-system-" in run.stderr
 
 
@@ -180,7 +180,7 @@ def test_a_failing_apt_is_shown_and_explained(
     run = bare_host.run("demo", prelude="import os; os.geteuid = lambda: 0")
     assert run.returncode == code
     # First the package and why, then the command, then what came of it.
-    what = run.stdout.index("which runs the machines that the demo need")
+    what = run.stdout.index("which runs the virtual machines")
     assert what < run.stdout.index("==> apt-get install -y --no-install-recommends qemu-system-")
     assert update in run.stderr
     assert install in run.stderr
