@@ -61,6 +61,8 @@ def install(session: nox.Session, *requirements: str, group: str | None = None) 
     if session.run_install("python", "-c", "", silent=True, log=False) is None:
         return  # nox -R: as it stands, and so without a new stamp.
     stamp.unlink(missing_ok=True)
+    if "-e" in requirements:
+        session.log("This also compiles the guest agent: minutes the first time, then cached.")
     groups = [group] if group else []
     try:
         session.install(*requirements, *nox.project.dependency_groups(PYPROJECT, *groups))
