@@ -1,4 +1,4 @@
-"""Programs are started, end when they are told to, and never outlive the process that began them."""
+"""Programs start, end when they are told to, and never outlive the process that began them."""
 
 import os
 import signal
@@ -79,7 +79,12 @@ def test_exit_callback_runs_also_when_it_comes_late() -> None:
     codes: list[int] = []
     seen = threading.Event()
     child = spawn(["sh", "-c", "exit 4"])
-    child.on_exit(lambda code: (codes.append(code), seen.set()))
+
+    def note(code: int) -> None:
+        codes.append(code)
+        seen.set()
+
+    child.on_exit(note)
     assert seen.wait(30)
     child.on_exit(codes.append)
     assert codes == [4, 4]

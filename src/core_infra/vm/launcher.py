@@ -253,6 +253,8 @@ class Launcher:
             machine.begin_session(limit)
         except TimeoutExpiredError as error:
             why = f"the guest agent did not answer within {limit:.0f} s"
+            if not machine.spec.image.has_agent:
+                why += " (does core-infra's agent run in this image?)"
             raise _boot_error(machine, why) from error
         except CoreInfraError as error:
             log = (machine.directory / "hypervisor.log").read_text(errors="replace").strip()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from agent_process import Agent
 
+from agent_process import Agent
 from core_infra.vm.guest import binaries
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import errno
 import os
 import signal
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from agent_process import NONCE, Agent, wait_for_end
 
+from agent_process import NONCE, Agent, wait_for_end
 from core_infra.vm.guest.protocol import WINDOW, Done, FrameType, Outcome
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_children_start_as_from_a_clean_slate(agent: Agent) -> None:
     ],
 )
 def test_what_cannot_be_started(
-    agent: Agent, argv: list[str], how: dict[str, bytes], code: int, named: str
+    agent: Agent, argv: list[str], how: dict[str, Any], code: int, named: str
 ) -> None:
     result = agent.run(*argv, **how)
     assert result.pid is None
@@ -255,7 +255,9 @@ def test_unknown_channels_are_ignored(agent: Agent) -> None:
 
 def test_the_machine_is_left_alone_without_guest_mode(agent_path: Path) -> None:
     # As nobody, so that this host stays up even if the agent does what it must not.
-    rights = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    rights: dict[str, Any] = (
+        {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
     with Agent(agent_path, **rights) as agent:
         for kind, payload in [
             (FrameType.CLOCK, bytes(8)),

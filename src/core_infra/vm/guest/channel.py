@@ -68,9 +68,13 @@ class Channel:
         return self._done
 
     def write(self, data: bytes, deadline: float | None = None) -> None:
-        """Queue input; waits while a whole window is queued already."""
+        """Queue input; waits while a whole window is queued already.
+
+        Once the request is done the input has no reader any more and is dropped, as what a pipe
+        still held would be; :meth:`result` tells how it ended.
+        """
         with self._changed:
-            self._wait(lambda: self._queued() < WINDOW or self._done or self._error, deadline)
+            self._wait(lambda: self._queued() < WINDOW or self.ended, deadline)
             if self._error is not None:
                 raise self._error
             self._input.append(memoryview(data))
@@ -125,6 +129,8 @@ class Channel:
         return sum(map(len, self._input))
 
     def _flush(self) -> None:
+        if self._done is not None:
+            self._input.clear()
         while self._input and self._credit:
             head = self._input.popleft()
             size = min(len(head), MAX_DATA, self._credit)

@@ -44,6 +44,8 @@ def write_file(
     try:
         for piece in data:
             channel.write(piece, time.monotonic() + timeout)
+            if channel.ended:  # it failed: no use in sending the rest
+                break
     except BaseException:
         channel.signal(9)
         channel.abandon()
@@ -56,6 +58,12 @@ def chunks_of(file: BinaryIO) -> Iterator[bytes]:
     """A file's bytes in pieces."""
     while data := file.read(_CHUNK):
         yield data
+
+
+def pieces_of(data: bytes) -> Iterator[bytes]:
+    """Data in pieces, so that a timeout is of a piece and not of the whole."""
+    view = memoryview(data)
+    return (bytes(view[start : start + _CHUNK]) for start in range(0, len(view), _CHUNK))
 
 
 def file_mode(source: Path) -> int | None:

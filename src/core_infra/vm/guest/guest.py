@@ -117,7 +117,7 @@ class Guest:
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Replace a file in the guest, all at once; parents are made, an old mode is kept."""
-        files.write_file(self.agent, path, iter([data]), scaled(30))
+        files.write_file(self.agent, path, files.pieces_of(data), scaled(30))
 
     def write_text(self, path: str, text: str) -> None:
         """Replace a text file in the guest (UTF-8), all at once; parents are made."""

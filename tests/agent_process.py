@@ -156,7 +156,8 @@ class Agent:
                 pid = struct.unpack("<I", frame.payload)[0]
             else:
                 assert frame.type == FrameType.DONE, frame
-                return Result(Done.decode(frame.payload), *map(bytes, output.values()), pid)
+                stdout, stderr = map(bytes, output.values())
+                return Result(Done.decode(frame.payload), stdout, stderr, pid)
 
     def _readable(self) -> bool:
         return bool(self.queue or select.select([self.socket], [], [], 0)[0])

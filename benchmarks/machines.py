@@ -1,0 +1,91 @@
+"""What a machine costs: booting it, a command in it, bytes through it.
+
+Run: python benchmarks/machines.py [--json FILE] [--rounds N]
+
+The peer for commands is what most tools do: type the command on the serial console and wait for
+the prompt. It runs on the same machine, in turns with ours, so that load hits both alike.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+from core_infra.vm import Launcher, Machine
+
+PROMPT = "core-infra:"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long *work* takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def by_console(machine: Machine, number: int) -> None:
+    """Run a command as an expect script would; the number tells its output from its echo."""
+    console = machine.console
+    console.sendline(f"echo answer $(({number} + 0))=$?")
+    console.expect_exact(f"answer {number}=0")
+    console.expect_exact(PROMPT)
+
+
+def measure_commands(machine: Machine, rounds: int) -> dict[str, float]:
+    """Medians in milliseconds, ours and the peer's in turns."""
+    machine.console.expect_exact(PROMPT)
+    machine.console.delaybeforesend = None
+    ours, peer = [], []
+    for number in range(1000, 1000 + rounds):
+        ours.append(seconds(lambda: machine.exec("echo answer")))
+        peer.append(seconds(functools.partial(by_console, machine, number)))
+    argv = [seconds(lambda: machine.exec(["/bin/true"])) for _ in range(rounds)]
+    read = [seconds(lambda: machine.read_text("/etc/passwd")) for _ in range(rounds)]
+    return {
+        "exec a shell line (ms)": statistics.median(ours) * 1000,
+        "  the same typed on the console (ms)": statistics.median(peer) * 1000,
+        "exec a program (ms)": statistics.median(argv) * 1000,
+        "read a small file (ms)": statistics.median(read) * 1000,
+    }
+
+
+def measure_bytes(machine: Machine) -> dict[str, float]:
+    """MiB/s out of a command, and into and out of one."""
+    size = 32 << 20
+    data = bytes(size)
+    out = seconds(lambda: machine.exec(["head", "-c", str(size), "/dev/zero"], check=True))
+    both = seconds(lambda: machine.exec("cat", input=data, check=True))
+    return {"bytes out (MiB/s)": 32 / out, "bytes in and out again (MiB/s)": 32 / both}
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=100)
+    options = parser.parse_args()
+    results: dict[str, float] = {}
+    with Launcher(progress=print) as launcher:
+        launcher.default_image()
+        print(f"accelerator: {launcher.accelerator.name} ({launcher.accelerator.reason})")
+        boots, stops = [], []
+        for _ in range(5):
+            machine = launcher.boot()
+            boots.append(machine.boot_seconds)
+            stops.append(seconds(functools.partial(launcher.discard, machine)))
+        results["boot to the first answer (s)"] = statistics.median(boots)
+        results["stop (ms)"] = statistics.median(stops) * 1000
+        with launcher.boot() as machine:
+            results |= measure_commands(machine, options.rounds)
+            results |= measure_bytes(machine)
+    for name, value in results.items():
+        print(f"{name:<42}{value:>10.2f}")
+    if options.json:
+        with open(options.json, "w") as file:  # noqa: PTH123 - a path from the command line
+            json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
