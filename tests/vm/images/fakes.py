@@ -81,7 +81,7 @@ def module(
 
 
 def busybox() -> bytes:
-    return b"\x7fELF text\0\0" + "\0".join(APPLETS).encode() + b"\0\0more"
+    return b"\x7fELF text " + "\0".join(APPLETS).encode() + b"\0\0more"
 
 
 class Member(NamedTuple):

@@ -68,6 +68,8 @@ def test_it_holds_the_unpacked_kernel_and_a_root_with_agent_busybox_and_modules(
     modules = "usr/lib/modules/9.9.9-cloud-amd64"
     assert f"{modules}/kernel/virtio.ko" in root
     assert b"kernel/virtio-rng.ko: kernel/virtio.ko\n" in root[f"{modules}/modules.dep"].data
+    boot = root["usr/lib/modules/boot"].data.decode().split()
+    assert boot == ["virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "virtio_rng"]
     assert (image.arch, image.console, image.has_agent) == ("x86_64", "ttyS0", True)
     assert "9.9.9" in image.name
     assert any("downloading linux-image-9.9.9-cloud-amd64 1:1.0 (" in line for line in lines)

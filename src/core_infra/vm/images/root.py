@@ -106,10 +106,10 @@ def applets(busybox: bytes) -> list[str]:
     Raises:
         InvalidError: there is no such table.
     """
-    start = busybox.find(b"\0[\0[[\0") + 1
+    start = busybox.find(b"[\0[[\0")  # its first two names
     end = busybox.find(b"\0\0", start)
     names = busybox[start:end].decode("ascii", "replace").split("\0")
-    if not start or not {"busybox", "init", "modprobe", "mount", "sh"} <= set(names):
+    if start < 0 or not {"busybox", "init", "modprobe", "mount", "sh"} <= set(names):
         raise InvalidError("The file is no busybox that a guest can start with")
     return [name for name in names if name != "busybox"]
 
