@@ -1,0 +1,113 @@
+"""The handlers of one kind of traffic: few changes, many calls."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from core_infra.errors import AlreadyExistsError, InvalidError
+from core_infra.framework.messages import DECLINED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Handler: TypeAlias = Callable[[Any], Any]
+
+
+class Registration:
+    """A handler's place on the bus; as a context manager, it lasts as long as the block.
+
+    Attributes:
+        handler: the handler.
+        kind: the type of the messages that it gets.
+    """
+
+    def __init__(self, handlers: Handlers, handler: Handler, kind: type) -> None:
+        self._handlers = handlers
+        self.handler = handler
+        self.kind = kind
+        self.call = handler if kind is object else _only(handler, kind)
+
+    def unregister(self) -> None:
+        """Take the handler off the bus; doing it twice is no error.
+
+        What is being handed round at this moment still comes to it.
+        """
+        self._handlers.remove(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unregister()
+
+    def __repr__(self) -> str:
+        return f"<Registration of {self.handler!r} for {self.kind.__name__}>"
+
+
+class Handlers:
+    """Handlers in the order of their registration.
+
+    Attributes:
+        calls: what to call for a message. Replaced, never changed: whoever goes through it needs
+            no lock, and finishes the round that he began.
+    """
+
+    def __init__(self) -> None:
+        self.calls: tuple[Handler, ...] = ()
+        self._all: tuple[Registration, ...] = ()
+        self._lock = threading.Lock()
+
+    def add(self, handler: Handler, kind: type) -> Registration:
+        """Register a handler for the messages of one type.
+
+        Raises:
+            AlreadyExistsError: it is registered for this type.
+            InvalidError: it cannot be called, or *kind* is no type.
+        """
+        _check(handler, kind)
+        new = Registration(self, handler, kind)
+        with self._lock:
+            if any(old.handler == handler and old.kind is kind for old in self._all):
+                raise AlreadyExistsError(
+                    f"cannot register {handler!r}",
+                    why=f"it is registered for {kind.__name__} already",
+                    todo="Unregister it first, or register it once.",
+                    handler=handler,
+                )
+            self._replace((*self._all, new))
+        return new
+
+    def remove(self, registration: Registration) -> None:
+        """Forget a registration, if it is still there."""
+        with self._lock:
+            self._replace(tuple(other for other in self._all if other is not registration))
+
+    def _replace(self, registrations: tuple[Registration, ...]) -> None:
+        self._all = registrations
+        self.calls = tuple(registration.call for registration in registrations)
+
+
+def _only(handler: Handler, kind: type) -> Handler:
+    def call(message: object) -> Any:
+        return handler(message) if isinstance(message, kind) else DECLINED
+
+    return call
+
+
+def _check(handler: Handler, kind: type) -> None:
+    why = ""
+    if not callable(handler):
+        why = "it cannot be called"
+    elif inspect.iscoroutinefunction(handler):
+        why = "it is async, and the bus waits for nobody"
+    elif not isinstance(kind, type):
+        why = f"{kind!r} is no type"
+    else:
+        try:
+            isinstance(None, kind)
+        except TypeError as error:  # a Protocol that is not runtime_checkable
+            why = str(error)
+    if why:
+        raise InvalidError(f"cannot register {handler!r}", why=why, handler=handler)

@@ -1,0 +1,434 @@
+"""Services: made, started, found and shut down."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
+from core_infra.framework import (
+    Core,
+    NamedFactory,
+    ShutdownError,
+    StartupError,
+    Status,
+    service_for,
+    with_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    InThreads = Callable[[Callable[[int], None], int], None]
+
+
+class Diary:
+    """Makes services that write down what happens to them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def service(
+        self,
+        name: str,
+        *,
+        startup: BaseException | None = None,
+        shutdown: BaseException | None = None,
+    ) -> NamedFactory:
+        def factory(core: Core) -> Noted:
+            self.lines.append(f"make {name}")
+            return Noted(self, core, name, startup, shutdown)
+
+        return with_name(name, factory)
+
+
+class Noted:
+    def __init__(
+        self,
+        diary: Diary,
+        core: Core,
+        name: str,
+        startup: BaseException | None,
+        shutdown: BaseException | None,
+    ) -> None:
+        self.diary = diary
+        self.core = core
+        self.name = name
+        self.startup = startup
+        self.shutdown = shutdown
+
+    def on_startup(self) -> None:
+        self.diary.lines.append(f"start {self.name}")
+        if self.startup:
+            raise self.startup
+
+    def on_shutdown(self) -> None:
+        self.diary.lines.append(f"stop {self.name}")
+        if self.shutdown:
+            raise self.shutdown
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+def at_startup(work: Callable[[Core], object]) -> Callable[[Core], object]:
+    """A factory of a service that does *work* when it starts."""
+
+    class Worker:
+        def __init__(self, core: Core) -> None:
+            self.core = core
+
+        def on_startup(self) -> None:
+            work(self.core)
+
+    return Worker
+
+
+def at_shutdown(work: Callable[[Core], object]) -> Callable[[Core], object]:
+    """A factory of a service that does *work* when it is shut down."""
+
+    class Worker:
+        def __init__(self, core: Core) -> None:
+            self.core = core
+
+        def on_shutdown(self) -> None:
+            work(self.core)
+
+    return Worker
+
+
+def test_services_start_in_order_and_shut_down_in_reverse(diary: Diary) -> None:
+    core = Core(*map(diary.service, "abc"))
+    assert diary.lines == ["make a", "make b", "make c"]
+    diary.lines.clear()
+    with core as same:
+        assert same is core
+        assert diary.lines == ["start a", "start b", "start c"]
+        diary.lines.clear()
+    assert diary.lines == ["stop c", "stop b", "stop a"]
+
+
+def test_a_service_may_be_any_object() -> None:
+    made = [object(), 0, "", [], dict]
+
+    def give(one: object, _core: Core) -> object:
+        return one
+
+    with Core(*[with_name(str(n), partial(give, one)) for n, one in enumerate(made)]) as core:
+        for number, one in enumerate(made):
+            assert core.service(str(number)) is one
+
+
+def test_a_core_may_have_no_services() -> None:
+    with Core() as core:
+        core.action("x")
+    assert core.status is Status.STOPPED
+
+
+def test_a_service_is_found_by_name_and_type(diary: Diary) -> None:
+    with Core(diary.service("a"), diary.service("b"), with_name("n", lambda _core: 7)) as core:
+        assert service_for(core, "a", Noted).name == "a"
+        assert service_for(core, "b", Noted).name == "b"
+        assert service_for(core, "n", int) == service_for(core, "n", object) == 7
+
+
+def test_a_service_of_another_type_is_an_error_that_names_both() -> None:
+    core = Core(with_name("n", lambda _core: 7))
+    with pytest.raises(InvalidError, match="'n' is no Diary: it is a int"):
+        service_for(core, "n", Diary)
+
+
+def test_a_missing_service_is_an_error_that_names_those_there_are(diary: Diary) -> None:
+    core = Core(diary.service("a"), diary.service("b"))
+    with pytest.raises(NotFoundError, match="no service 'c': the services are: 'a', 'b'") as caught:
+        service_for(core, "c", Noted)
+    assert caught.value.service == "c"
+    with pytest.raises(NotFoundError, match="the services are: none"):
+        Core().service("c")
+
+
+def test_two_services_of_one_name_are_refused_before_any_is_made(diary: Diary) -> None:
+    with pytest.raises(AlreadyExistsError, match="two services are named 'a'"):
+        Core(diary.service("a"), diary.service("b"), diary.service("a"))
+    assert diary.lines == []
+
+
+@pytest.mark.parametrize(
+    ("name", "factory", "why"),
+    [("", Noted, "empty name"), ("a", 7, "'a' cannot be called: it is 7"), ("a", None, "called")],
+)
+def test_what_cannot_be_a_service_is_refused_at_once(name: str, factory: Any, why: str) -> None:
+    with pytest.raises(InvalidError, match=why):
+        with_name(name, factory)
+
+
+def test_a_factory_that_forgets_its_return_is_an_error() -> None:
+    with pytest.raises(InvalidError, match="the service 'a' returned None"):
+        Core(with_name("a", lambda _core: None))
+
+
+def test_a_factory_may_use_the_services_before_its_own(diary: Diary) -> None:
+    def factory(core: Core) -> list[Noted]:
+        return [service_for(core, "a", Noted)]
+
+    core = Core(diary.service("a"), with_name("b", factory))
+    assert service_for(core, "b", list) == [service_for(core, "a", Noted)]
+
+
+def test_a_factory_cannot_use_its_own_service_or_a_later_one(diary: Diary) -> None:
+    def look(name: str, core: Core) -> Noted:
+        return service_for(core, name, Noted)
+
+    for name in ("b", "c"):
+        needy = with_name("b", partial(look, name))
+        with pytest.raises(NotFoundError, match=f"Name '{name}' before") as caught:
+            Core(diary.service("a"), needy, diary.service("c"))
+        assert caught.value.__notes__ == ["while making the service 'b'"]
+
+
+def test_a_service_finds_all_others_when_it_starts_and_earlier_ones_run(diary: Diary) -> None:
+    def look(core: Core) -> None:
+        assert service_for(core, "c", Noted).name == "c"
+        diary.lines.append("look")
+
+    with Core(diary.service("a"), with_name("b", at_startup(look)), diary.service("c")):
+        assert diary.lines == ["make a", "make c", "start a", "look", "start c"]
+
+
+def test_a_factory_that_raises_is_the_error_with_a_note(diary: Diary) -> None:
+    handed: list[Core] = []
+
+    def factory(core: Core) -> object:
+        handed.append(core)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        Core(diary.service("a"), with_name("b", factory), diary.service("c"))
+    assert caught.value.__notes__ == ["while making the service 'b'"]
+    assert diary.lines == ["make a"]
+    with pytest.raises(WrongStateError):
+        handed[0].action("x")
+
+
+def test_a_service_that_fails_to_start_has_the_started_ones_shut_down(diary: Diary) -> None:
+    first, second = OSError("no start"), ValueError("no end")
+    core = Core(
+        diary.service("a", shutdown=second),
+        diary.service("b"),
+        diary.service("c", startup=first),
+        diary.service("d"),
+    )
+    diary.lines.clear()
+    with pytest.raises(StartupError) as caught:
+        core.start()
+    assert diary.lines == ["start a", "start b", "start c", "stop b", "stop a"]
+    assert caught.value.exceptions == (first, second)
+    assert caught.value.service == "c"
+    assert str(caught.value) == (
+        "cannot start the service 'c': OSError: no start; ValueError: no end"
+    )
+    assert first.__notes__ == ["while starting the service 'c'"]
+    assert second.__notes__ == ["while shutting down the service 'a'"]
+    assert core.status is Status.STOPPED
+
+
+def test_a_with_block_whose_start_fails_is_not_entered(diary: Diary) -> None:
+    with pytest.raises(StartupError), Core(diary.service("a", startup=OSError())):
+        diary.lines.append("inside")
+    assert diary.lines == ["make a", "start a"]
+
+
+def test_all_services_are_shut_down_and_their_errors_come_together(diary: Diary) -> None:
+    errors = {name: ValueError(name) for name in "abc"}
+    core = Core(*[diary.service(name, shutdown=errors.get(name)) for name in "abcd"])
+    core.start()
+    diary.lines.clear()
+    with pytest.raises(ShutdownError) as caught:
+        core.shutdown()
+    assert diary.lines == ["stop d", "stop c", "stop b", "stop a"]
+    assert caught.value.exceptions == (errors["c"], errors["b"], errors["a"])
+    assert errors["a"].__notes__ == ["while shutting down the service 'a'"]
+    assert core.status is Status.STOPPED
+
+
+@pytest.mark.parametrize("fatal", [KeyboardInterrupt(), SystemExit(2)])
+def test_an_interrupted_start_shuts_down_and_passes(diary: Diary, fatal: BaseException) -> None:
+    error = ValueError("no end")
+    core = Core(diary.service("a", shutdown=error), diary.service("b", startup=fatal))
+    with pytest.raises(type(fatal)) as caught:
+        core.start()
+    assert caught.value is fatal
+    assert diary.lines[2:] == ["start a", "start b", "stop a"]
+    assert isinstance(fatal.__cause__, StartupError)
+    assert fatal.__cause__.exceptions == (error,)
+
+
+def test_an_interrupted_shutdown_goes_on_and_then_passes(diary: Diary) -> None:
+    error, fatal = ValueError("no end"), KeyboardInterrupt()
+    core = Core(
+        diary.service("a"), diary.service("b", shutdown=error), diary.service("c", shutdown=fatal)
+    )
+    core.start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        core.shutdown()
+    assert diary.lines[-3:] == ["stop c", "stop b", "stop a"]
+    assert isinstance(caught.value.__cause__, ShutdownError)
+    assert caught.value.__cause__.exceptions == (error,)
+    assert core.status is Status.STOPPED
+
+
+def test_an_interrupted_factory_passes_and_ends_the_core(diary: Diary) -> None:
+    def factory(_core: Core) -> object:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Core(diary.service("a"), with_name("b", factory))
+
+
+def test_an_interrupted_block_is_not_hidden_by_a_failing_shutdown(diary: Diary) -> None:
+    error = ValueError("no end")
+    with pytest.raises(KeyboardInterrupt) as caught, Core(diary.service("a", shutdown=error)):
+        raise KeyboardInterrupt
+    assert isinstance(caught.value.__cause__, ShutdownError)
+    assert caught.value.__cause__.exceptions == (error,)
+
+
+def test_a_failing_block_and_a_failing_shutdown_are_both_told(diary: Diary) -> None:
+    with (
+        pytest.raises(ShutdownError) as caught,
+        Core(diary.service("a", shutdown=ValueError("no end"))),
+    ):
+        raise AssertionError
+    assert isinstance(caught.value.__context__, AssertionError)
+
+
+def test_a_failing_block_is_the_error_when_the_shutdown_succeeds(diary: Diary) -> None:
+    with pytest.raises(ZeroDivisionError), Core(diary.service("a")):
+        raise ZeroDivisionError
+    assert diary.lines[-1] == "stop a"
+
+
+def test_the_status_tells_where_in_its_life_a_core_is() -> None:
+    seen: list[Status] = []
+
+    def note(core: Core) -> object:
+        seen.append(core.status)
+        return core
+
+    core = Core(
+        with_name("a", note), with_name("b", at_startup(note)), with_name("c", at_shutdown(note))
+    )
+    note(core)
+    with core:
+        note(core)
+    note(core)
+    assert seen == list(Status)
+    assert repr(core) == "<Core stopped: a, b, c>"
+
+
+WRONG: list[tuple[Callable[[Core], object], str, list[Status]]] = [
+    (Core.start, "made", [s for s in Status if s is not Status.MADE]),
+    (Core.shutdown, "made or running", [Status.MAKING, Status.STARTING, Status.STOPPING]),
+    (lambda core: core.service("a"), "made or running", [Status.STOPPED]),
+    (lambda core: core.action("x"), "open", [Status.STOPPED]),
+    (lambda core: core.query("x", None), "open", [Status.STOPPED]),
+    (lambda core: core.perform("x"), "open", [Status.STOPPED]),
+    (lambda core: core.register_action(print), "open", [Status.STOPPED]),
+    (lambda core: core.register_query(print), "open", [Status.STOPPED]),
+    (lambda core: core.register_task(print), "open", [Status.STOPPED]),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "needed", "when"),
+    [(call, needed, when) for call, needed, states in WRONG for when in states],
+)
+def test_a_call_in_the_wrong_state_names_both_states(
+    diary: Diary, call: Callable[[Core], object], needed: str, when: Status
+) -> None:
+    tried: list[WrongStateError] = []
+
+    def attempt(core: Core) -> object:
+        if core.status is when:
+            with pytest.raises(WrongStateError) as caught:
+                call(core)
+            tried.append(caught.value)
+        return core
+
+    core = Core(
+        diary.service("a"),
+        with_name("b", attempt),
+        with_name("c", at_startup(attempt)),
+        with_name("d", at_shutdown(attempt)),
+    )
+    attempt(core)
+    with core:
+        attempt(core)
+    attempt(core)
+    (error,) = tried
+    assert error.needed == needed
+    assert error.found == ("closed" if needed == "open" else when.value)
+    assert re.search(f"{error.found}.*", str(error))
+    assert diary.lines == ["make a", "start a", "stop a"]  # and it has changed nothing
+
+
+def test_the_bus_is_open_from_the_first_factory_to_the_last_shutdown() -> None:
+    heard: list[object] = []
+
+    def listen(core: Core) -> object:
+        core.register_action(heard.append)
+        core.action("factory")
+        return at_shutdown(lambda core: core.action("shutdown of the first"))(core)
+
+    def send(core: Core) -> None:
+        core.action("start")
+
+    core = Core(with_name("a", listen), with_name("b", at_startup(send)))
+    core.action("made")
+    with core:
+        core.action("running")
+    assert heard == ["factory", "made", "start", "running", "shutdown of the first"]
+
+
+def test_shutting_down_twice_does_nothing_more(diary: Diary) -> None:
+    with Core(diary.service("a")) as core:
+        core.shutdown()
+        core.shutdown()
+    assert diary.lines.count("stop a") == 1
+
+
+def test_a_core_that_never_started_shuts_nothing_down(diary: Diary) -> None:
+    core = Core(diary.service("a"))
+    core.shutdown()
+    assert diary.lines == ["make a"]
+    assert core.status is Status.STOPPED
+
+
+def test_of_many_threads_one_starts_and_one_shuts_down(diary: Diary, in_threads: InThreads) -> None:
+    core = Core(*map(diary.service, "abc"))
+    diary.lines.clear()
+    refused: list[str] = []
+    found: list[str] = []
+
+    def start(_thread: int) -> None:
+        try:
+            core.start()
+        except WrongStateError as error:
+            refused.append(error.needed)
+
+    def shutdown(_thread: int) -> None:
+        try:
+            core.shutdown()
+        except WrongStateError as error:
+            found.append(error.found)
+
+    in_threads(start, 8)
+    assert refused == ["made"] * 7
+    in_threads(shutdown, 8)
+    assert set(found) <= {"stopping"}
+    assert diary.lines == ["start a", "start b", "start c", "stop c", "stop b", "stop a"]
