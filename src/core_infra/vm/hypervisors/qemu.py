@@ -114,7 +114,7 @@ def _timer_arguments(arch: str, accelerator: str) -> list[str]:
     # An emulated guest that calibrates its timers against a busy host measures nonsense, or hangs.
     # So it is told: under TCG on x86 the guest's time stamp counter is the host's.
     khz = _host_khz() if arch == "x86_64" and accelerator == "tcg" else None
-    return [f"tsc_early_khz={khz}", f"lpj={2 * khz}"] if khz else []
+    return [f"tsc_early_khz={khz}", f"lpj={2 * khz}", "no_timer_check"] if khz else []
 
 
 @functools.cache
