@@ -4,7 +4,6 @@ import re
 
 from core_infra.vm import Machine
 
-
 PROMPT = "core-infra:"
 
 

@@ -10,6 +10,7 @@ import pytest
 from core_infra.errors import CoreInfraError
 from core_infra.vm.images.image import Image, load_image
 from core_infra.vm.launcher import Launcher
+from core_infra.vm.rundir import RunDirectory
 from pytest_core_infra import describe, marker
 from pytest_core_infra.factory import FACTORY, MachineFactory
 from pytest_core_infra.settings import read_settings
@@ -138,6 +139,10 @@ class VmSession:
         """End whatever is left, however the run ended."""
         if self._launcher is not None:
             self._launcher.close()
+        if self._config.pluginmanager.has_plugin("dsession"):
+            # A worker of pytest-xdist that is interrupted ends at once; making a run's directory
+            # removes what dead runs left.
+            RunDirectory().close()
 
     @property
     def _is_idle(self) -> bool:

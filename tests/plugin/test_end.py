@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,29 +17,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENDLESS = """
+    from pathlib import Path
+
     def test_endless(core_vm):
-        print(f"machine {core_vm.pid}.", flush=True)
+        Path("machine").write_text(str(core_vm.pid))
         core_vm.exec("sleep 1000", timeout=1000)
 """
 
 
 def start(pytester: pytest.Pytester, *args: str) -> tuple[subprocess.Popen[str], int]:
-    """Start a run that does not end; it and the process of its machine."""
+    """Start a run that does not end; it and the process of its machine, which is up."""
     pytester.makepyfile(ENDLESS)
-    command = [sys.executable, "-m", "pytest", "--core-vm", "-s", *args]
+    fifo = pytester.path / "machine"
+    os.mkfifo(fifo)
     run = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "pytest", "--core-vm", *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-    assert run.stdout is not None
-    for line in run.stdout:
-        _, found, rest = line.partition("machine ")
-        if found and rest[0].isdigit():
-            return run, int(rest.partition(".")[0])
-    pytest.fail("the run ended before its machine was up")
+    # Opened for writing as well, so that opening waits for nobody.
+    reader, ended = os.open(fifo, os.O_RDWR), os.pidfd_open(run.pid)
+    try:
+        ready, _, _ = select.select([reader, ended], [], [])
+        assert reader in ready, run.communicate()
+        return run, int(os.read(reader, 100))
+    finally:
+        os.close(reader)
+        os.close(ended)
+        fifo.unlink()
 
 
 def test_killed(pytester: pytest.Pytester, runs: Path) -> None:
@@ -66,12 +74,12 @@ def test_killed_with_machines_that_may_outlive_it(pytester: pytest.Pytester, run
     assert left_in(runs) == []
 
 
-def test_interrupted(pytester: pytest.Pytester, runs: Path) -> None:
-    run, machine = start(pytester)
-    os.killpg(run.pid, signal.SIGINT)
+@pytest.mark.parametrize("args", [[], ["-n1"]], ids=["alone", "xdist"])
+def test_interrupted(pytester: pytest.Pytester, runs: Path, args: list[str]) -> None:
+    run, machine = start(pytester, *args)
+    os.killpg(run.pid, signal.SIGINT)  # what Ctrl-C on a terminal does
     output, _ = run.communicate()
     assert run.returncode == pytest.ExitCode.INTERRUPTED
     assert "KeyboardInterrupt" in output
-    assert "core_vm: 1 machine, " in output
     wait_gone(machine)
     assert left_in(runs) == []
