@@ -165,9 +165,9 @@ def test_content_is_on_the_disk_before_the_name_is(
         calls.append(f"fsync {path.relative_to(tmp_path)}"[: len("fsync d/" + RESERVED)])
         fsync(fd)
 
-    def watched_replace(old: str, new: str) -> None:
+    def watched_replace(old: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         calls.append("replace")
-        replace(old, new)
+        replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "replace", watched_replace)

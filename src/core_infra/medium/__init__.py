@@ -6,6 +6,7 @@ from core_infra.medium.errors import (
     DirectoryNotEmptyError,
     InvalidPathError,
     InvalidTextError,
+    OutsideSandboxError,
     PathExistsError,
     PathIsDirectoryError,
     PathNotDirectoryError,
@@ -15,6 +16,7 @@ from core_infra.medium.errors import (
 from core_infra.medium.local import LocalMedium
 from core_infra.medium.medium import FileInfo, Medium
 from core_infra.medium.memory import MemoryMedium
+from core_infra.medium.sandbox import SandboxMedium
 from core_infra.medium.writer import AtomicWriter
 
 __all__ = [
@@ -27,10 +29,12 @@ __all__ = [
     "LocalMedium",
     "Medium",
     "MemoryMedium",
+    "OutsideSandboxError",
     "PathExistsError",
     "PathIsDirectoryError",
     "PathNotDirectoryError",
     "PathNotFoundError",
+    "SandboxMedium",
     "StorageError",
     "copy",
 ]

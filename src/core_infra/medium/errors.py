@@ -39,6 +39,10 @@ class InvalidPathError(InvalidError, ValueError):
     """No medium can do this with a path of this form."""
 
 
+class OutsideSandboxError(InvalidPathError):
+    """A path leads out of a sandbox: by itself, or by a link on its way."""
+
+
 class InvalidTextError(InvalidError, ValueError):
     """A file's bytes are not UTF-8, or a text cannot be written as UTF-8."""
 
@@ -55,6 +59,9 @@ class StorageError(UnavailableError, OSError):
     """The storage failed: full, broken, too many open files, another file system."""
 
 
+OUTSIDE = -errno.EXDEV
+"""What a sandbox says where the kernel says EXDEV, which has other meanings too."""
+
 _BY_ERRNO: dict[int, tuple[type[CoreInfraError], str, str]] = {
     errno.ENOENT: (PathNotFoundError, "there is no such file or directory", ""),
     errno.EEXIST: (PathExistsError, "something is there already", "Delete it first."),
@@ -62,6 +69,7 @@ _BY_ERRNO: dict[int, tuple[type[CoreInfraError], str, str]] = {
     errno.ENOTDIR: (PathNotDirectoryError, "a file is where a directory is needed", ""),
     errno.ENOTEMPTY: (DirectoryNotEmptyError, "it is not empty", "Use delete_all."),
     errno.EINVAL: (InvalidPathError, "this path cannot be used so", ""),
+    OUTSIDE: (OutsideSandboxError, "it leads out of the sandbox", ""),
     errno.ELOOP: (InvalidPathError, "its symbolic links go in a circle", ""),
     errno.ENAMETOOLONG: (InvalidPathError, "the name is too long", ""),
     errno.EACCES: (AccessDeniedError, "permission denied", "Change its owner or mode."),
@@ -82,8 +90,8 @@ def path_error(code: int, action: str, path: str, *, filename: str = "") -> Core
     Returns:
         The error, to be raised.
     """
-    kind, why, todo = _BY_ERRNO.get(code, (StorageError, os.strerror(code), ""))
-    facts: dict[str, object] = {"path": path, "filename": filename or path, "errno": code}
+    kind, why, todo = _BY_ERRNO.get(code) or (StorageError, os.strerror(code), "")
+    facts: dict[str, object] = {"path": path, "filename": filename or path, "errno": abs(code)}
     if kind is DirectoryNotEmptyError:
         facts |= {"needed": "an empty directory", "found": "a directory with entries"}
     return kind(f"cannot {action} {filename or path!r}", why=why, todo=todo, **facts)

@@ -10,7 +10,7 @@ from core_infra.errors import CoreInfraError
 from core_infra.medium.errors import path_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -19,13 +19,20 @@ class RealFile(io.FileIO):
     """A file whose failures are the library's own.
 
     Args:
-        file: the real path, or a descriptor, which is closed with the file.
+        file: the path, or a descriptor, which is closed with the file.
         mode: r, w or a.
         told: what :func:`translated` takes.
+        opener: opens the path, as for the builtin open.
     """
 
-    def __init__(self, file: str | int, mode: str, *told: str) -> None:
-        super().__init__(file, mode)
+    def __init__(
+        self,
+        file: str | int,
+        mode: str,
+        *told: str,
+        opener: Callable[[str, int], int] | None = None,
+    ) -> None:
+        super().__init__(file, mode, opener=opener)
         self._told = told
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:

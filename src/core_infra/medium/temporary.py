@@ -7,7 +7,6 @@ writers of the same file left without listing the directory.
 """
 
 # The order of the system calls is the point.
-# ruff: noqa: PTH108, PTH118, PTH208
 
 from __future__ import annotations
 
@@ -23,58 +22,61 @@ _SWEPT = 8
 """How many numbers a write looks at for leftovers, and so how many writers may die at once."""
 
 
-def make_unfinished(target: str) -> tuple[int, str]:
+def make_unfinished(directory: int, target: str) -> tuple[int, str]:
     """Create and lock an unfinished file for *target*, and remove what dead writers left of it.
 
+    Args:
+        directory: descriptor of the directory.
+        target: the finished file's name in it.
+
     Returns:
-        Its descriptor (closing it gives up the lock) and its path. Its mode is that of any new
+        Its descriptor (closing it gives up the lock) and its name. Its mode is that of any new
         file: 0o666 without the umask.
 
     Raises:
-        OSError: the directory is missing, full, or may not be written.
+        OSError: the directory is gone, full, or may not be written.
     """
-    directory, name = os.path.split(target)
     # Two names with the same checksum only share their numbers; the lock keeps them apart.
-    stem = os.path.join(directory, f"{RESERVED}{zlib.crc32(os.fsencode(name)):08x}-")
+    stem = f"{RESERVED}{zlib.crc32(os.fsencode(target)):08x}-"
     for number in range(_SWEPT):
-        _remove_if_dead(f"{stem}{number}")
+        _remove_if_dead(directory, f"{stem}{number}")
     for number in itertools.count():
-        path = f"{stem}{number}"
+        name = f"{stem}{number}"
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory)
         except FileExistsError:
             continue
         # Between the two calls, somebody may have taken the file for a dead writer's.
         if _lock(fd) and os.fstat(fd).st_nlink:
-            return fd, path
+            return fd, name
         os.close(fd)
     raise AssertionError  # count() does not end
 
 
-def discard(fd: int, path: str) -> None:
-    """Unlink the unfinished file *path*, if it is still the one whose lock *fd* holds.
+def discard(fd: int, directory: int, name: str) -> None:
+    """Unlink the unfinished file *name*, if it is still the one whose lock *fd* holds.
 
-    Renamed to its target or deleted with its directory, its path may be another writer's by now.
+    Renamed to its target or deleted with its directory, its name may be another writer's by now.
     """
     with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(fd), os.lstat(path)):
-            os.unlink(path)
+        if os.path.samestat(os.fstat(fd), os.lstat(name, dir_fd=directory)):
+            os.unlink(name, dir_fd=directory)
 
 
-def sweep(directory: str) -> None:
-    """Remove the unfinished files of all dead writers in a directory."""
+def sweep(directory: int) -> None:
+    """Remove the unfinished files of all dead writers in a directory, given by descriptor."""
     for name in os.listdir(directory):
         if name.startswith(RESERVED):
-            _remove_if_dead(os.path.join(directory, name))
+            _remove_if_dead(directory, name)
 
 
-def _remove_if_dead(path: str) -> None:
+def _remove_if_dead(directory: int, name: str) -> None:
     # Gone meanwhile, or of another user whose own next write will remove it: nothing to do here.
     with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         try:
             if _lock(fd):
-                discard(fd, path)
+                discard(fd, directory, name)
         finally:
             os.close(fd)
 

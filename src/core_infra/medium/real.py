@@ -1,0 +1,253 @@
+"""Real files, for every medium that has them: what is done once a path can be opened.
+
+Whatever is changed is named by an open directory and one name in it, so that nobody who swaps
+a directory for a link meanwhile can lead a change elsewhere.
+"""
+
+# The order of the system calls is the point.
+# ruff: noqa: PTH208
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import posixpath
+import shutil
+import stat
+from typing import TYPE_CHECKING, BinaryIO
+
+from core_infra.medium.errors import path_error
+from core_infra.medium.medium import FileInfo, Medium
+from core_infra.medium.paths import RESERVED, clean, not_root
+from core_infra.medium.realfile import RealFile, translated
+from core_infra.medium.replacement import Replacement, sync_dir
+from core_infra.medium.temporary import sweep
+from core_infra.medium.writer import AtomicWriter
+
+if TYPE_CHECKING:
+    import builtins
+    from contextlib import AbstractContextManager
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LOOK = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
+_LINKS = 40
+"""How many links the kernel follows for one path."""
+
+
+class RealMedium(Medium):
+    """The operations; a subclass says which paths there are and how they are opened."""
+
+    def _where(self, path: str) -> str:
+        """Give the path that :meth:`_open` takes; refuse one that cannot be."""
+        raise NotImplementedError
+
+    def _open(self, where: str, flags: int) -> int:
+        """Open what is at a path, as os.open does; links are followed as far as is allowed."""
+        raise NotImplementedError
+
+    def _filename(self, where: str) -> str:
+        """Give the path that errors tell."""
+        raise NotImplementedError
+
+    def read_bytes(self, path: str) -> bytes:
+        """Return a file's content."""
+        where = self._where(path)
+        with (
+            self._telling("read", path, where),
+            io.FileIO(where, opener=self._open) as file,
+        ):
+            return file.readall()
+
+    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        """Write a whole file, atomically and durably."""
+        with self.create(path, mode=mode) as file:
+            file.write(data)
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading."""
+        where = self._where(path)
+        with self._telling("read", path, where):
+            told = ("read", path, self._filename(where))
+            return io.BufferedReader(RealFile(where, "r", *told, opener=self._open))
+
+    def create(self, path: str, *, mode: int | None = None) -> AtomicWriter:
+        """Write a whole file piece by piece, atomically and durably."""
+        where = self._where(path)
+        with self._telling("write", path, where), contextlib.ExitStack() as undo:
+            directory, name = self._target(where)
+            undo.callback(os.close, directory)
+            replacement = Replacement(directory, name, mode)
+            raw = RealFile(replacement.fd, "w", "write", path, self._filename(where))
+            undo.pop_all()
+
+        def commit() -> None:
+            with self._telling("write", path, where):
+                replacement.commit()
+
+        def abandon() -> None:
+            with self._telling("abandon", path, where):
+                replacement.abandon()
+
+        return AtomicWriter(raw, commit, abandon)
+
+    def append(self, path: str) -> BinaryIO:
+        """Open a file for writing at its end."""
+        where = self._where(path)
+        with self._telling("append to", path, where):
+            os.close(self._entry(where, make=True)[0])
+            told = ("append to", path, self._filename(where))
+            return io.BufferedWriter(RealFile(where, "a", *told, opener=self._open))
+
+    def stat(self, path: str) -> FileInfo:
+        """Describe what is at a path."""
+        where = self._where(path)
+        with self._telling("stat", path, where):
+            info = self._stat(where)
+        is_dir = stat.S_ISDIR(info.st_mode)
+        return FileInfo(
+            posixpath.basename(clean(path)) or ".",
+            0 if is_dir else info.st_size,
+            info.st_mode & 0o777,
+            info.st_mtime,
+            is_dir,
+        )
+
+    def list(self, path: str) -> builtins.list[str]:
+        """Return the names in a directory."""
+        where = self._where(path)
+        with self._telling("list", path, where):
+            directory = self._dir(where)
+            try:
+                names = os.listdir(directory)
+            finally:
+                os.close(directory)
+        return sorted(name for name in names if not name.startswith(RESERVED))
+
+    def ensure_dir(self, path: str) -> None:
+        """Make a directory, unless it is there."""
+        where = self._where(path)
+        with self._telling("make the directory", path, where):
+            os.close(self._dir(where, make=True))
+
+    def rename(self, old: str, new: str) -> None:
+        """Move a file or directory in one step, durably; of a link, the link."""
+        source = self._where(old)
+        not_root(clean(old), "rename", old)
+        target = self._where(new)
+        not_root(clean(new), "rename to", new)
+        action = f"rename {old!r} to"
+        with contextlib.ExitStack() as stack:
+            with self._telling("rename", old, source):
+                above, name = self._entry(source)
+                stack.callback(os.close, above)
+                is_dir = stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode)
+            if source == target:
+                return
+            with self._telling(action, new, target):
+                if is_dir and target.startswith(source + "/"):
+                    raise path_error(errno.EINVAL, action, new, filename=self._filename(target))
+                to, new_name = self._entry(target, make=True)
+                stack.callback(os.close, to)
+                _refuse_to_replace(to, new_name, by_dir=is_dir)
+                os.rename(name, new_name, src_dir_fd=above, dst_dir_fd=to)
+                sync_dir(to)
+                sync_dir(above)
+
+    def delete(self, path: str) -> None:
+        """Delete a file or an empty directory; of a link, the link."""
+        where = self._where(path)
+        not_root(clean(path), "delete", path)
+        with self._telling("delete", path, where), contextlib.ExitStack() as stack:
+            above, name = self._entry(where)
+            stack.callback(os.close, above)
+            if not stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
+                os.unlink(name, dir_fd=above)
+                return
+            try:
+                os.rmdir(name, dir_fd=above)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                inner = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+                stack.callback(os.close, inner)
+                sweep(inner)  # a directory that looks empty is empty
+                os.rmdir(name, dir_fd=above)
+
+    def delete_all(self, path: str) -> None:
+        """Delete whatever is at a path; of a link, only the link."""
+        where = self._where(path)
+        not_root(clean(path), "delete", path)
+        with self._telling("delete", path, where), contextlib.ExitStack() as stack:
+            try:
+                above, name = self._entry(where)
+                stack.callback(os.close, above)
+                info = os.lstat(name, dir_fd=above)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if stat.S_ISDIR(info.st_mode):
+                shutil.rmtree(name, dir_fd=above)
+            else:
+                os.unlink(name, dir_fd=above)
+
+    def _telling(self, action: str, path: str, where: str) -> AbstractContextManager[None]:
+        return translated(action, path, self._filename(where))
+
+    def _stat(self, where: str) -> os.stat_result:
+        fd = self._open(where, _LOOK)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def _dir(self, where: str, *, make: bool = False) -> int:
+        """Open a directory, made with its parents if asked for."""
+        try:
+            return self._open(where, _DIRECTORY)
+        except FileNotFoundError:
+            if not make or where == ".":
+                raise
+        above, name = self._entry(where, make=True)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=above)
+                sync_dir(above)
+        finally:
+            os.close(above)
+        try:
+            return self._open(where, _DIRECTORY)
+        except FileNotFoundError as error:  # a link to nothing
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+
+    def _entry(self, where: str, *, make: bool = False) -> tuple[int, str]:
+        """Open the directory that has an entry; give it and the entry's name."""
+        above, name = posixpath.split(where)
+        return self._dir(above or ".", make=make), name
+
+    def _target(self, where: str) -> tuple[int, str]:
+        """Find where a file to be written goes, at the end of all links: as :meth:`_entry`."""
+        for _ in range(_LINKS):
+            if posixpath.basename(where) in {"", ".", ".."}:
+                os.close(self._dir(where))
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            above, name = self._entry(where, make=True)
+            try:
+                link = os.readlink(name, dir_fd=above)
+            except OSError as error:
+                if error.errno in {errno.EINVAL, errno.ENOENT}:  # no link
+                    return above, name
+                os.close(above)
+                raise
+            os.close(above)
+            where = posixpath.join(posixpath.dirname(where), link)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _refuse_to_replace(directory: int, name: str, *, by_dir: bool) -> None:
+    try:
+        there = os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    if by_dir or stat.S_ISDIR(there.st_mode):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))

@@ -1,0 +1,93 @@
+"""One file's new version, on its way to its name."""
+
+# The order of the system calls is the point.
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from core_infra.medium.errors import InvalidPathError
+from core_infra.medium.temporary import discard, make_unfinished
+
+
+class Replacement:
+    """An unfinished file in the directory of the file that it will be.
+
+    Args:
+        directory: descriptor of that directory; closed by whichever of :meth:`commit` and
+            :meth:`abandon` succeeds.
+        name: the file's name in it.
+        mode: its permission bits; by default those of the file it replaces.
+
+    Attributes:
+        fd: where its content is to be written; closing it is the caller's business.
+
+    Raises:
+        OSError: it cannot be made; the directory stays open.
+        InvalidPathError: what is there is no file.
+    """
+
+    def __init__(self, directory: int, name: str, mode: int | None) -> None:
+        self._old = _replaceable(directory, name)
+        self._directory = directory
+        self._name = name
+        self._mode = self._old.st_mode if self._old and mode is None else mode
+        self.fd, self._unfinished = make_unfinished(directory, name)
+
+    def commit(self) -> None:
+        """Bring the content to the disk, then give it the name."""
+        if self._old is not None:
+            _keep_owner(self.fd, self._old)
+        if self._mode is not None:
+            os.fchmod(self.fd, self._mode & 0o777)
+        os.fsync(self.fd)
+        directory = self._directory
+        os.replace(self._unfinished, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+        sync_dir(directory)
+        os.close(directory)
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        try:
+            discard(self.fd, self._directory, self._unfinished)
+        finally:
+            os.close(self._directory)
+
+
+def sync_dir(directory: int) -> None:
+    """Bring a directory's names to the disk."""
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        # Some network and shared file systems have no fsync for directories.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+
+
+def _replaceable(directory: int, name: str) -> os.stat_result | None:
+    try:
+        old = os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(old.st_mode):
+        return None  # put there since the links were followed: it is replaced, not followed
+    if stat.S_ISDIR(old.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(old.st_mode):
+        raise InvalidPathError(
+            f"cannot write {name!r} as a whole",
+            why="it is a device, a pipe or a socket, which must not be replaced by a file",
+            todo="Use append.",
+            path=name,
+        )
+    return old
+
+
+def _keep_owner(fd: int, old: os.stat_result) -> None:
+    new = os.fstat(fd)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, old.st_uid, old.st_gid)
