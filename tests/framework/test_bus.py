@@ -138,7 +138,12 @@ def test_a_fatal_error_alone_keeps_its_own_cause(bus: Bus) -> None:
 def test_two_handlers_that_send_without_end_come_to_an_end(bus: Bus) -> None:
     # If a RecursionError were kept for later like others, each depth would try once more, and the
     # number of calls would double with each depth.
+    calls = Counter()
+
     def again(message: object) -> None:
+        calls.count(message)
+        if len(calls.seen) > 10_000:
+            pytest.fail("no end in sight")
         bus.action(message)
 
     bus.register_action(again)
@@ -380,6 +385,22 @@ def test_registrations_from_many_threads_are_all_there(bus: Bus, in_threads: InT
     in_threads(register, 4)
     bus.action("x")
     assert sorted(seen) == list(range(400))
+
+
+def test_registrations_ended_in_many_threads_are_all_gone(bus: Bus, in_threads: InThreads) -> None:
+    counters = [Counter() for _ in range(400)]
+    registrations = [bus.register_action(counter.count) for counter in counters]
+    seen: list[object] = []
+    bus.register_action(seen.append)
+
+    def unregister(thread: int) -> None:
+        for registration in registrations[thread::4]:
+            registration.unregister()
+
+    in_threads(unregister, 4)
+    bus.action("x")
+    assert seen == ["x"]
+    assert not any(counter.seen for counter in counters)
 
 
 def test_a_handler_hears_everything_while_others_come_and_go(
