@@ -68,7 +68,6 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, float] = {}
     with Launcher(progress=print) as launcher:
-        launcher.default_image()
         print(f"accelerator: {launcher.accelerator.name} ({launcher.accelerator.reason})")
         boots, stops = [], []
         for _ in range(5):

@@ -10,24 +10,23 @@ from core_infra.vm.guest.command import describe_exit, shown_output
 
 if TYPE_CHECKING:
     from core_infra.vm.guest.command import ExecResult
-    from core_infra.vm.images.image import Image
     from core_infra.vm.launcher import Launcher
     from core_infra.vm.machine import Machine
-    from pytest_core_infra.settings import Settings
 
 CONSOLE_LINES = 40
 _SHELL = ["/bin/sh", "-c"]
 _LONGEST_COMMAND = 500
 
 
-def host(launcher: Launcher, image: Image, settings: Settings) -> list[str]:
+def host(launcher: Launcher) -> list[str]:
     """What will run the machines of this run, and what was in its way."""
     accelerator = launcher.accelerator
     program = f"{launcher.hypervisor.name} {launcher.hypervisor.version()}"
-    size = f"{settings.memory} MiB, {count(settings.cpus, 'cpu')}"
+    spec = launcher.spec("any")
+    size = f"{spec.memory} MiB, {count(spec.cpus, 'cpu')}"
     lines = [
         f"core_vm: {program}, {accelerator.name} ({accelerator.reason})",
-        f"core_vm: image {image.name}, {image.arch}, {size}",
+        f"core_vm: image {spec.image.name}, {spec.image.arch}, {size}",
     ]
     if swept := launcher.run.swept:
         ended = sum(one.ended for one in swept)

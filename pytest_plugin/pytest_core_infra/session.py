@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,17 +49,13 @@ class VmSession:
         if self._launcher is None:
             self._launcher = Launcher(
                 accelerator=self.settings.accelerator,
+                image=None if self.settings.image is None else load_image(self.settings.image),
+                memory=self.settings.memory,
+                cpus=self.settings.cpus,
                 outlive=self.settings.keep != "never",
                 progress=self._say,
             )
         return self._launcher
-
-    @cached_property
-    def image(self) -> Image:
-        """The image that machines boot when a test asks for no other."""
-        if self.settings.image is None:
-            return self.launcher.default_image()
-        return load_image(self.settings.image)
 
     def factory(
         self, item: pytest.Item, tmp_path_factory: pytest.TempPathFactory
@@ -73,11 +68,10 @@ class VmSession:
     def boot(
         self, *, image: str | os.PathLike[str] | Image | None = None, **chosen: Any
     ) -> Machine:
-        """Boot a machine; *chosen* are arguments of ``Launcher.boot`` other than the defaults."""
-        if not isinstance(image, Image):
-            image = self.image if image is None else load_image(image)
-        defaults = {"memory": self.settings.memory, "cpus": self.settings.cpus}
-        machine = self.launcher.boot(image, **{**defaults, **chosen})
+        """Boot a machine; the arguments are those of ``Launcher.boot``, an image may be a path."""
+        if not (image is None or isinstance(image, Image)):
+            image = load_image(image)
+        machine = self.launcher.boot(image, **chosen)
         self._tally.boots.append(machine.boot_seconds)
         return machine
 
@@ -156,7 +150,7 @@ class VmSession:
         """
         if self._header is None:
             try:
-                self._header = describe.host(self.launcher, self.image, self.settings)
+                self._header = describe.host(self.launcher)
             except CoreInfraError as error:
                 raise pytest.UsageError(f"no machine can run: {error}") from None
         return self._header

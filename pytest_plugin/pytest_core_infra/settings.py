@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.vm.hypervisors import accelerator
-from core_infra.vm.launcher import DEFAULT_MEMORY, MAXIMUM_CPUS, MINIMUM_MEMORY
+from core_infra.vm.launcher import MAXIMUM_CPUS, MINIMUM_MEMORY
 from pytest_core_infra.options import find
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ class Settings:
 
     Attributes:
         image: what machines boot; None is the default image.
-        memory: MiB of each machine.
+        memory: MiB of each machine; None is a default that fits the image.
         cpus: virtual processors of each machine.
         accelerator: "auto", "kvm", "tcg" or "hvf".
         keep: whose machines are left running: "never", "failed" (a failed test's), "always".
     """
 
     image: Path | None
-    memory: int
+    memory: int | None
     cpus: int
     accelerator: str
     keep: str
@@ -41,8 +41,8 @@ def read_settings(config: pytest.Config) -> Settings:
     """Read the options; pytest.UsageError names the value that is wrong and where it stands."""
     return Settings(
         image=_path(config, "core_vm_image"),
-        memory=_number(config, "core_vm_memory", DEFAULT_MEMORY, least=MINIMUM_MEMORY),
-        cpus=_number(config, "core_vm_cpus", 1, least=1, most=MAXIMUM_CPUS),
+        memory=_number(config, "core_vm_memory", least=MINIMUM_MEMORY),
+        cpus=_number(config, "core_vm_cpus", least=1, most=MAXIMUM_CPUS) or 1,
         accelerator=_choice(config, "core_vm_accel", accelerator.NAMES),
         keep=_choice(config, "core_vm_keep", KEEP),
     )
@@ -53,12 +53,10 @@ def _path(config: pytest.Config, name: str) -> Path | None:
     return None if found is None else found.base / found.value
 
 
-def _number(
-    config: pytest.Config, name: str, default: int, *, least: int, most: int | None = None
-) -> int:
+def _number(config: pytest.Config, name: str, *, least: int, most: int | None = None) -> int | None:
     found = find(config, name)
     if found is None:
-        return default
+        return None
     try:
         number = int(found.value)
     except ValueError:

@@ -165,14 +165,14 @@ class TestBrokenImages:
         assert sorted(launcher.run.path.iterdir()) == before
 
     def test_a_kernel_that_panics(self, launcher: Launcher) -> None:
-        image = replace(launcher.default_image(), initrd=None)
+        image = replace(launcher.image, initrd=None)
         with pytest.raises(BootError, match="Kernel panic") as caught:
             launcher.boot(image)
         assert "Unable to mount root" in caught.value.console
         assert "-kernel" in caught.value.command
 
     def test_a_guest_without_an_agent(self, launcher: Launcher) -> None:
-        image = launcher.default_image()
+        image = launcher.image
         image = replace(image, cmdline=f"{image.cmdline} rdinit=/bin/cat")
         with pytest.raises(BootError, match="did not answer within"):
             launcher.boot(image, timeout=5)
@@ -181,10 +181,10 @@ class TestBrokenImages:
         initrd = tmp_path / "initrd"
         initrd.write_bytes(b"garbage" * 1000)
         with pytest.raises(BootError, match="Kernel panic"):
-            launcher.boot(replace(launcher.default_image(), initrd=initrd))
+            launcher.boot(replace(launcher.image, initrd=initrd))
 
     def test_a_hypervisor_that_refuses_says_why(self, launcher: Launcher, tmp_path: Path) -> None:
-        image = replace(launcher.default_image(), initrd=tmp_path / "absent")
+        image = replace(launcher.image, initrd=tmp_path / "absent")
         with pytest.raises(BootError, match="absent"):
             launcher.boot(image)
 

@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from core_infra.vm.images.image import Image
 
 DEFAULT_MEMORY = 256
-"""MiB of a machine that says nothing else."""
+"""MiB of a machine with one of our own images that says nothing else."""
+
+FOREIGN_MEMORY = 1024
+"""MiB of a machine with any other image that says nothing else."""
 
 MINIMUM_MEMORY = 64
 """MiB below which a kernel dies before it can say so."""
@@ -65,6 +68,9 @@ class Launcher:
     Args:
         accelerator: "auto" (the best that works here), or one that must be used: "kvm", "hvf",
             "tcg"; UnavailableError at the first boot when it does not work.
+        image: what machines boot that ask for no other; None is the default image.
+        memory: their MiB; None is a default that fits the image.
+        cpus: their virtual processors.
         outlive: machines can be left running with :meth:`keep` when this process ends. A machine
             that is not kept is stopped all the same; but if this process is killed, it runs on
             until the next launcher on this host sweeps it.
@@ -75,11 +81,17 @@ class Launcher:
         self,
         *,
         accelerator: str = "auto",
+        image: Image | None = None,
+        memory: int | None = None,
+        cpus: int = 1,
         outlive: bool = False,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.hypervisor = QemuHypervisor()
         self._requested = accelerator
+        self._image = image
+        self._memory = memory
+        self._cpus = cpus
         self._outlive = outlive
         self._progress = progress or (lambda _line: None)
         self._run: RunDirectory | None = None
@@ -101,32 +113,67 @@ class Launcher:
             self._accelerator = choose(
                 self._requested,
                 probe=self._probe,
-                identity=f"{self.hypervisor.name} {self.hypervisor.version()}",
+                # The image counts, too: one that boots nowhere says nothing of the accelerator.
+                identity=f"{self.hypervisor.name} {self.hypervisor.version()} {self.image}",
                 cache_dir=cache_root(),
                 progress=self._progress,
             )
         return self._accelerator
 
-    def default_image(self) -> Image:
-        """The image that machines boot when none is given, built if it is not there yet."""
-        return default_image(platform.machine(), cache_dir=cache_root(), progress=self._progress)
+    @property
+    def image(self) -> Image:
+        """What machines boot that ask for no other; the default image is built if need be."""
+        if self._image is None:
+            self._image = default_image(
+                platform.machine(), cache_dir=cache_root(), progress=self._progress
+            )
+        return self._image
+
+    def spec(
+        self,
+        name: str,
+        *,
+        image: Image | None = None,
+        memory: int | None = None,
+        cpus: int | None = None,
+    ) -> MachineSpec:
+        """What a machine will be made of, with this launcher's defaults.
+
+        Raises:
+            InvalidError: a value is not possible.
+        """
+        image = image or self.image
+        if memory is None:
+            memory = self._memory or (DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY)
+        if memory < MINIMUM_MEMORY:
+            raise InvalidError(
+                f"cannot boot a machine with {memory} MiB of memory",
+                why=f"a Linux kernel needs at least {MINIMUM_MEMORY} MiB to say what is wrong",
+                todo=f"The default is {DEFAULT_MEMORY}.",
+            )
+        cpus = self._cpus if cpus is None else cpus
+        if not 1 <= cpus <= MAXIMUM_CPUS:
+            raise InvalidError(
+                f"cannot boot a machine with {cpus} cpus", why=f"1 to {MAXIMUM_CPUS} are possible"
+            )
+        return MachineSpec(name, image, memory, cpus)
 
     def boot(
         self,
         image: Image | None = None,
         *,
         name: str | None = None,
-        memory: int = DEFAULT_MEMORY,
-        cpus: int = 1,
+        memory: int | None = None,
+        cpus: int | None = None,
         timeout: float | None = None,
     ) -> Machine:
         """Boot a machine and return it running.
 
         Args:
-            image: what to boot; None is the default image.
+            image: what to boot; None is the launcher's image.
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
-            memory: MiB.
-            cpus: virtual processors.
+            memory: MiB; None is the launcher's, or a default that fits the image.
+            cpus: virtual processors; None is the launcher's.
             timeout: seconds until it must answer; None is a default that fits this host.
 
         Raises:
@@ -134,10 +181,9 @@ class Launcher:
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
-        image = image or self.default_image()
         if name is None:
             name = f"vm{next(self._numbers)}"
-        spec = MachineSpec(name, image, _checked_memory(memory), _checked_cpus(cpus))
+        spec = self.spec(name, image=image, memory=memory, cpus=cpus)
         limit = timeouts.scaled(BOOT_TIMEOUT) if timeout is None else timeout
         return self._boot(spec, self.accelerator.name, limit)
 
@@ -252,7 +298,7 @@ class Launcher:
         try:
             machine.begin_session(limit)
         except TimeoutExpiredError as error:
-            why = f"the guest agent did not answer within {limit:.0f} s"
+            why = f"the guest agent did not answer within {limit:g} s"
             if not machine.spec.image.has_agent:
                 why += " (does core-infra's agent run in this image?)"
             raise _boot_error(machine, why) from error
@@ -262,10 +308,9 @@ class Launcher:
             raise _boot_error(machine, why) from error
 
     def _probe(self, accelerator: str, limit: float) -> str | None:
-        """Boot the default image with *accelerator*; None if it works, else why it does not."""
-        spec = MachineSpec(f"probe-{accelerator}", self.default_image(), DEFAULT_MEMORY, 1)
+        """Boot a machine with *accelerator*; None if it works, else why it does not."""
         try:
-            machine = self._boot(spec, accelerator, limit)
+            machine = self._boot(self.spec(f"probe-{accelerator}"), accelerator, limit)
         except BootError as error:
             return error.why.splitlines()[0]
         self.discard(machine)
@@ -292,21 +337,3 @@ def _boot_error(machine: Machine, why: str) -> BootError:
         console=tail,
         command=command,
     )
-
-
-def _checked_memory(memory: int) -> int:
-    if memory < MINIMUM_MEMORY:
-        raise InvalidError(
-            f"cannot boot a machine with {memory} MiB of memory",
-            why=f"a Linux kernel needs at least {MINIMUM_MEMORY} MiB to say what is wrong",
-            todo=f"The default is {DEFAULT_MEMORY}.",
-        )
-    return memory
-
-
-def _checked_cpus(cpus: int) -> int:
-    if not 1 <= cpus <= MAXIMUM_CPUS:
-        raise InvalidError(
-            f"cannot boot a machine with {cpus} cpus", why=f"1 to {MAXIMUM_CPUS} are possible"
-        )
-    return cpus
