@@ -1,6 +1,7 @@
 """A file system as a value: the same operations on the real one and in memory."""
 
 from core_infra.medium.copy import copy
+from core_infra.medium.difference import Difference
 from core_infra.medium.errors import (
     AccessDeniedError,
     DirectoryNotEmptyError,
@@ -17,11 +18,13 @@ from core_infra.medium.local import LocalMedium
 from core_infra.medium.medium import FileInfo, Medium
 from core_infra.medium.memory import MemoryMedium
 from core_infra.medium.sandbox import SandboxMedium
+from core_infra.medium.tar import pack, unpack
 from core_infra.medium.writer import AtomicWriter
 
 __all__ = [
     "AccessDeniedError",
     "AtomicWriter",
+    "Difference",
     "DirectoryNotEmptyError",
     "FileInfo",
     "InvalidPathError",
@@ -37,4 +40,6 @@ __all__ = [
     "SandboxMedium",
     "StorageError",
     "copy",
+    "pack",
+    "unpack",
 ]

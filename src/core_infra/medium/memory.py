@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import errno
 import io
-import posixpath
 import threading
+import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from core_infra.medium.difference import Difference, difference
 from core_infra.medium.errors import path_error
-from core_infra.medium.medium import Medium
-from core_infra.medium.nodes import Appender, Dir, File
+from core_infra.medium.index import FILE_MODE, ROOT, Index
+from core_infra.medium.medium import FileInfo, Medium
+from core_infra.medium.nodes import Appender, Dir, data_of, info_of
 from core_infra.medium.paths import above_root, clean, is_plain, not_root
+from core_infra.medium.realfile import translated
 from core_infra.medium.writer import AtomicWriter
 
 if TYPE_CHECKING:
     import builtins
 
-    from core_infra.medium.medium import FileInfo
+    from core_infra.medium.nodes import File, Log, Node
 
-_ROOT = "."
-_FILE_MODE = 0o644
+_info = tuple.__new__  # what FileInfo() calls in the end, in half the time
 
 
 class MemoryMedium(Medium):
@@ -29,44 +31,71 @@ class MemoryMedium(Medium):
     ``/a`` and ``a`` are the same path, and nothing is above the root. Safe under threads.
     """
 
-    # One dict has every entry by its cleaned path, so that a path which is in that form already is
-    # found by one look-up, without being parsed. Changes take the lock. Look-ups need none: a
-    # single dict access is atomic, and a file that is replaced gets a new node, so that whoever
-    # holds the old one has a whole old version.
+    # Changes take the lock. Look-ups need none: a single dict access is atomic, and a file that is
+    # replaced gets a new node, so that whoever holds the old one has a whole old version.
 
     def __init__(self) -> None:
-        self._nodes: dict[str, File | Dir] = {_ROOT: Dir(_ROOT)}
+        self._index = Index()
         self._lock = threading.Lock()
+
+    def fork(self) -> MemoryMedium:
+        """Make a second medium with the same tree, at once; they share no change from then on.
+
+        The first change in either copies the list of entries, but never the content of a file.
+        What is open for writing goes on writing to this medium only.
+        """
+        other = MemoryMedium()
+        with self._lock:
+            other._index = self._index.fork()
+        return other
+
+    def diff(self, other: MemoryMedium) -> Difference:
+        """Tell what leads from this tree to *other*; as a string, for people to read."""
+        old, new = self.fork(), other.fork()  # which stand still meanwhile
+        return difference(old._index.nodes, new._index.nodes)  # noqa: SLF001 - one of us
 
     def read_bytes(self, path: str) -> bytes:
         """Return a file's content."""
-        return bytes(self._file("read", path).data)
+        return bytes(data_of(self._file("read", path)))
 
     def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file."""
-        data = bytes(data)
+        if type(data) is not bytes:
+            data = bytes(data)
+        above, _, name = path.rpartition("/")
         with self._lock:
-            old = self._nodes.get(path)
-            if isinstance(old, File):
-                self._nodes[path] = File(old.info.name, data, old.info.mode, mode)
+            nodes = self._index.nodes
+            directory = nodes.get(above)
+            old = nodes.get(path)
+            # The form of most paths needs no cleaning: a known directory, and in it a known file
+            # or a plain name. A directory of this era says that nothing is shared with a fork.
+            if (
+                type(directory) is Dir
+                and directory.era is self._index.era
+                and above != ROOT
+                and (type(old) is tuple or (old is None and is_plain(name)))
+            ):
+                now = time.time()
+                if old is None:
+                    directory.children.add(name)
+                    directory.modified = now
+                if mode is None:
+                    mode = FILE_MODE if old is None else old[0].mode
+                nodes[path] = _info(FileInfo, (name, len(data), mode & 0o777, now, False)), data
                 return
-            above, _, name = path.rpartition("/")
-            directory = None if above == _ROOT else self._nodes.get(above)
-            # The form of most paths: a known directory and a plain name need no cleaning.
-            if old is None and isinstance(directory, Dir) and is_plain(name):
-                directory.add(name)
-                self._nodes[path] = File(name, data, _FILE_MODE, mode)
-            else:
-                self._put("write", path, data, mode)
+            with translated("write", path, path):
+                self._index.write(_key(path), data, mode)
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading; it reads the version of this moment."""
-        return io.BufferedReader(cast("io.RawIOBase", io.BytesIO(self._file("read", path).data)))
+        return io.BufferedReader(
+            cast("io.RawIOBase", io.BytesIO(data_of(self._file("read", path))))
+        )
 
     def create(self, path: str, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece."""
-        with self._lock:
-            self._place("write", path)
+        with self._lock, translated("write", path, path):
+            self._index.place(_key(path))
         buffer = io.BytesIO()
         # A BufferedWriter asks of its raw file nothing that BytesIO lacks.
         raw = cast("io.RawIOBase", buffer)
@@ -76,51 +105,37 @@ class MemoryMedium(Medium):
 
     def append(self, path: str) -> BinaryIO:
         """Open a file for writing at its end."""
-        with self._lock:
-            _, file, _ = self._place("append to", path)
-            if file is None:
-                file = self._put("append to", path, b"", None)
-        return io.BufferedWriter(Appender(file, self._lock))
+        with self._lock, translated("append to", path, path):
+            log = self._index.log(_key(path))
+        return io.BufferedWriter(Appender(log, self._extend))
 
     def stat(self, path: str) -> FileInfo:
         """Describe what is at a path."""
-        node = self._nodes.get(path)
-        return node.info if node is not None else self._find("stat", path).info
+        node = self._index.nodes.get(path)
+        return info_of(node if node is not None else self._find("stat", path))
 
     def list(self, path: str) -> builtins.list[str]:
         """Return the names in a directory."""
         with self._lock:
             node = self._find("list", path)
-            if isinstance(node, File):
+            if not isinstance(node, Dir):
                 raise path_error(errno.ENOTDIR, "list", path)
             return sorted(node.children)
 
     def ensure_dir(self, path: str) -> None:
         """Make a directory, unless it is there."""
-        with self._lock:
-            self._make_dirs("make the directory", path, _key(path))
+        with self._lock, translated("make the directory", path, path):
+            self._index.make_dirs(_key(path))
 
     def rename(self, old: str, new: str) -> None:
         """Move a file or directory in one step."""
         source = not_root(_key(old), "rename", old)
         target = not_root(_key(new), "rename to", new)
-        action = f"rename {old!r} to"
         with self._lock:
-            node = self._find("rename", old)
-            if source == target:
-                return
-            is_dir = isinstance(node, Dir)
-            there = self._nodes.get(target)
-            if is_dir and target.startswith(source + "/"):
-                raise path_error(errno.EINVAL, action, new)
-            if isinstance(there, Dir) or (is_dir and there is not None):
-                raise path_error(errno.EEXIST, action, new)
-            parent = self._make_dirs(action, new, _parent(target))
-            self._unlink(source)
-            for key in self._tree(source):
-                self._nodes[target + key[len(source) :]] = self._nodes.pop(key)
-            node.rename(posixpath.basename(target))
-            parent.add(posixpath.basename(target))
+            self._find("rename", old)
+            if source != target:
+                with translated(f"rename {old!r} to", new, new):
+                    self._index.move(source, target)
 
     def delete(self, path: str) -> None:
         """Delete a file or an empty directory."""
@@ -129,87 +144,36 @@ class MemoryMedium(Medium):
             node = self._find("delete", path)
             if isinstance(node, Dir) and node.children:
                 raise path_error(errno.ENOTEMPTY, "delete", path)
-            self._unlink(key)
-            del self._nodes[key]
+            self._index.remove(key)
 
     def delete_all(self, path: str) -> None:
         """Delete whatever is at a path."""
         key = not_root(_key(path), "delete", path)
         with self._lock:
-            if key in self._nodes:
-                self._unlink(key)
-                for inner in self._tree(key):
-                    del self._nodes[inner]
+            if key in self._index.nodes:
+                self._index.remove(key)
 
     def _look(self, path: str) -> FileInfo | None:
-        node = self._nodes.get(path) or self._nodes.get(_key(path))
-        return None if node is None else node.info
+        node = self._index.nodes.get(path) or self._index.nodes.get(_key(path))
+        return None if node is None else info_of(node)
 
-    def _find(self, action: str, path: str) -> File | Dir:
-        key = _key(path)
-        node = self._nodes.get(key)
-        if node is not None:
-            return node
-        while (above := self._nodes.get(key := _parent(key))) is None:
-            pass
-        code = errno.ENOTDIR if isinstance(above, File) else errno.ENOENT
-        raise path_error(code, action, path)
+    def _find(self, action: str, path: str) -> Node:
+        with translated(action, path, path):
+            return self._index.find(_key(path))
 
-    def _file(self, action: str, path: str) -> File:
-        node = self._nodes.get(path) or self._find(action, path)
+    def _file(self, action: str, path: str) -> File | Log:
+        node = self._index.nodes.get(path) or self._find(action, path)
         if isinstance(node, Dir):
             raise path_error(errno.EISDIR, action, path)
         return node
 
-    def _place(self, action: str, path: str) -> tuple[str, File | None, Dir]:
-        """Where a file at *path* goes: its key, the file that is there, its directory (made)."""
-        key = _key(path)
-        old = self._nodes.get(key)
-        if isinstance(old, Dir):
-            raise path_error(errno.EISDIR, action, path)
-        return key, old, self._make_dirs(action, path, _parent(key))
-
-    def _put(self, action: str, path: str, data: bytes, mode: int | None) -> File:
-        key, old, directory = self._place(action, path)
-        name = posixpath.basename(key)
-        if old is None:
-            directory.add(name)
-        file = File(name, data, _FILE_MODE if old is None else old.info.mode, mode)
-        self._nodes[key] = file
-        return file
-
-    def _make_dirs(self, action: str, path: str, key: str) -> Dir:
-        node = self._nodes.get(key)
-        if node is None:
-            parent = self._make_dirs(action, path, _parent(key))
-            name = posixpath.basename(key)
-            node = self._nodes[key] = Dir(name)
-            parent.add(name)
-        if isinstance(node, File):
-            raise path_error(errno.ENOTDIR, action, path)
-        return node
-
-    def _tree(self, key: str) -> builtins.list[str]:
-        """The keys of an entry and all that is in it."""
-        keys = [key]
-        for outer in keys:
-            node = self._nodes[outer]
-            if isinstance(node, Dir):
-                keys += [f"{outer}/{name}" for name in node.children]
-        return keys
-
-    def _unlink(self, key: str) -> None:
-        parent = self._nodes[_parent(key)]
-        assert isinstance(parent, Dir)  # noqa: S101 - an entry's parent is a directory
-        parent.remove(posixpath.basename(key))
+    def _extend(self, log: Log, data: memoryview) -> Log:
+        with self._lock:
+            return self._index.extend(log, data)
 
 
 def _key(path: str) -> str:
-    key = clean(path).lstrip("/") or _ROOT
+    key = clean(path).lstrip("/") or ROOT
     if key == ".." or key.startswith("../"):
         raise above_root(path)
     return key
-
-
-def _parent(key: str) -> str:
-    return key.rpartition("/")[0] or _ROOT

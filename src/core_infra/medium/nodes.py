@@ -1,4 +1,9 @@
-"""What a medium in memory is made of."""
+"""What a medium in memory is made of.
+
+Forks share nodes. A :data:`File` never changes, so it may be anybody's; directories and growing
+files belong to one *era*, the time between two forks of one medium, and are copied before a change
+in a later one.
+"""
 
 from __future__ import annotations
 
@@ -9,70 +14,112 @@ from typing import TYPE_CHECKING
 from core_infra.medium.medium import FileInfo
 
 if TYPE_CHECKING:
-    import threading
+    from collections.abc import Callable
 
     from _typeshed import ReadableBuffer
 
 
-class File:
-    """One version of a file; only appending changes it, and only under the medium's lock."""
+File = tuple[FileInfo, bytes]
+"""One version of a file, written as a whole. A bare pair: nothing else is made as fast."""
 
-    __slots__ = ("data", "info")
 
-    def __init__(self, name: str, data: bytes, mode: int, new_mode: int | None = None) -> None:
-        if new_mode is not None:
-            mode = new_mode & 0o777
-        self.data: bytes | bytearray = data
-        self.info = FileInfo._make((name, len(data), mode, time.time(), False))
+class Log:
+    """A file that has been opened to append to.
 
-    def rename(self, name: str) -> None:
-        """Change its name."""
-        self.info = self.info._replace(name=name)
+    Attributes:
+        era: who may change it.
+        identity: what it shares with its copies in other eras.
+    """
+
+    __slots__ = ("data", "era", "identity", "info")
+
+    def __init__(self, info: FileInfo, data: ReadableBuffer, era: object, identity: object) -> None:
+        self.info = info
+        self.data = bytearray(data)
+        self.era = era
+        self.identity = identity
+
+    def copy(self, era: object) -> Log:
+        """One that may be changed in another era."""
+        return Log(self.info, self.data, era, self.identity)
 
     def extend(self, data: ReadableBuffer) -> None:
         """Add to its end."""
-        if not isinstance(self.data, bytearray):
-            self.data = bytearray(self.data)
         self.data += data
         self.info = self.info._replace(size=len(self.data), modified=time.time())
 
 
 class Dir:
-    """A directory and the names in it."""
+    """A directory and the names in it.
 
-    __slots__ = ("_modified", "_name", "children")
+    Attributes:
+        era: who may change it.
+        modified: when its names changed last.
+        children: the names.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("_name", "children", "era", "modified")
+
+    def __init__(self, name: str, era: object, children: set[str] | None = None) -> None:
         self._name = name
-        self._modified = time.time()
-        self.children: set[str] = set()
+        self.era = era
+        self.modified = time.time()
+        self.children = set() if children is None else children
 
     @property
     def info(self) -> FileInfo:
         """What stat tells."""
-        return FileInfo(self._name, 0, 0o755, self._modified, is_dir=True)
+        return FileInfo(self._name, 0, 0o755, self.modified, is_dir=True)
 
-    def rename(self, name: str) -> None:
-        """Change its name."""
-        self._name = name
+    def copy(self, era: object) -> Dir:
+        """One that may be changed in another era."""
+        return Dir(self._name, era, self.children.copy())
 
     def add(self, name: str) -> None:
         """Note a new entry."""
         self.children.add(name)
-        self._modified = time.time()
+        self.modified = time.time()
 
     def remove(self, name: str) -> None:
         """Forget an entry."""
         self.children.remove(name)
-        self._modified = time.time()
+        self.modified = time.time()
+
+
+Node = File | Log | Dir
+
+
+def info_of(node: Node) -> FileInfo:
+    """What stat tells."""
+    return node[0] if isinstance(node, tuple) else node.info
+
+
+def data_of(node: File | Log) -> bytes | bytearray:
+    """A file's content."""
+    return node[1] if isinstance(node, tuple) else node.data
+
+
+def renamed(node: Node, name: str) -> Node:
+    """The same node under another name."""
+    if isinstance(node, Dir):
+        return Dir(name, node.era, node.children)
+    info = info_of(node)._replace(name=name)
+    if isinstance(node, Log):
+        return Log(info, node.data, node.era, node.identity)
+    return info, node[1]
 
 
 class Appender(io.RawIOBase):
-    """Writes at the end of a file, whatever its name has become."""
+    """Writes at the end of a file, whatever its name has become.
 
-    def __init__(self, file: File, lock: threading.Lock) -> None:
-        self._file = file
-        self._lock = lock
+    Args:
+        log: the file.
+        extend: adds bytes to it, and returns what it has become.
+    """
+
+    def __init__(self, log: Log, extend: Callable[[Log, memoryview], Log]) -> None:
+        self._log = log
+        self._extend = extend
 
     def writable(self) -> bool:
         """Say yes."""
@@ -80,6 +127,6 @@ class Appender(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Take all of it."""
-        with self._lock, memoryview(data) as view:
-            self._file.extend(view)
+        with memoryview(data) as view:
+            self._log = self._extend(self._log, view)
             return view.nbytes

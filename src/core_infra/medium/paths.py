@@ -40,9 +40,9 @@ def clean(path: str) -> str:
 def is_plain(name: str) -> bool:
     """Tell whether one name needs no cleaning: cheap, and not sure of every name that needs none.
 
-    True for short ASCII names that begin with a digit, a letter or one of ``:;<=>?@[]^_`{|}~``.
+    True for short printable ASCII names that begin with a digit, a letter or ``:;<=>?@[]^_`{|}~``.
     """
-    return name[:1] > "." and "\0" not in name and len(name) <= _NAME_MAX and name.isascii()
+    return name > "/" and name.isprintable() and name.isascii() and len(name) <= _NAME_MAX
 
 
 def not_root(cleaned: str, action: str, path: str) -> str:

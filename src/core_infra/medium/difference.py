@@ -1,0 +1,101 @@
+"""What is different between two trees in memory."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core_infra.medium.nodes import Dir, data_of, info_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from core_infra.medium.nodes import Node
+
+_TEXT_MAX = 1 << 16
+_LINES_MAX = 20
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What leads from one tree to another; false if they are alike. Times do not count.
+
+    ``str()`` gives one line for each path, ``+`` added, ``-`` removed or ``~`` changed, and for a
+    changed text its first changed lines.
+
+    Attributes:
+        added: the paths that only the second tree has, sorted.
+        removed: the paths that only the first has, sorted.
+        changed: the paths whose content, mode or kind is another, sorted.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    text: str
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def difference(old: Mapping[str, Node], new: Mapping[str, Node]) -> Difference:
+    """Compare two trees, given by their entries; those that are the same object cost nothing."""
+    added = sorted(new.keys() - old.keys())
+    removed = sorted(old.keys() - new.keys())
+    both = old.keys() & new.keys()
+    changed = sorted(path for path in both if not _alike(old[path], new[path]))
+    lines = {path: [f"+ {_named(path, new[path])}"] for path in added}
+    lines |= {path: [f"- {_named(path, old[path])}"] for path in removed}
+    lines |= {path: list(_change(path, old[path], new[path])) for path in changed}
+    text = "\n".join(itertools.chain.from_iterable(lines[path] for path in sorted(lines)))
+    return Difference(tuple(added), tuple(removed), tuple(changed), text or "no difference")
+
+
+def _alike(one: Node, other: Node) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, Dir) or isinstance(other, Dir):
+        return type(one) is type(other)
+    return data_of(one) == data_of(other) and info_of(one).mode == info_of(other).mode
+
+
+def _named(path: str, node: Node) -> str:
+    return f"{path}/" if isinstance(node, Dir) else f"{path} ({info_of(node).size} bytes)"
+
+
+def _change(path: str, old: Node, new: Node) -> Iterator[str]:
+    if isinstance(old, Dir) or isinstance(new, Dir):
+        yield f"~ {_named(path, old)} → {_named(path, new)}"
+        return
+    facts = []
+    before, after = info_of(old), info_of(new)
+    if before.mode != after.mode:
+        facts.append(f"mode {before.mode:o} → {after.mode:o}")
+    if data_of(old) != data_of(new):
+        facts.append(f"{before.size} → {after.size} bytes")
+    yield f"~ {path} ({', '.join(facts)})"
+    yield from _text_change(data_of(old), data_of(new))
+
+
+def _text_change(old: bytes | bytearray, new: bytes | bytearray) -> Iterator[str]:
+    before, after = _lines(old), _lines(new)
+    if before is None or after is None:
+        return
+    changes = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
+    yield from (f"    {line}" for line in changes[:_LINES_MAX])
+    if len(changes) > _LINES_MAX:
+        yield f"    … {len(changes) - _LINES_MAX} more lines"
+
+
+def _lines(data: bytes | bytearray) -> list[str] | None:
+    if len(data) > _TEXT_MAX or b"\0" in data:
+        return None
+    try:
+        return data.decode().splitlines()
+    except UnicodeDecodeError:
+        return None
