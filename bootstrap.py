@@ -51,12 +51,15 @@ exit codes:
   3    Python is older than 3.11
   4    a system package is missing, and this user or this system can't install it
   5    apt-get failed
-  6    no network
+  6    no network, or one whose certificate is not trusted
   7    the disk is full
   8    the virtual environment can't be made
   130  interrupted
 """
 DISK_FULL = "a disk is full; df -h shows which"
+UNTRUSTED = (
+    "the server's certificate is not trusted; is your proxy's in PIP_CERT, or in the system?"
+)
 NO_NETWORK = (
     "temporary failure",
     "could not resolve",
@@ -247,8 +250,12 @@ def explained(code: int, sentence: str, output: str) -> SetupError:
     """Show the end of a failed program's output; the error says why it failed if that is known."""
     sys.stderr.write(textwrap.indent("\n".join(output.splitlines()[-20:]), "    ") + "\n")
     lowered = output.lower()
-    if "no space left on device" in lowered or "enough free space" in lowered:
+    # ensurepip hides why it failed; with so little left, a virtual environment can't be made.
+    cramped = shutil.disk_usage(ROOT).free < 32 * 2**20
+    if cramped or "no space left on device" in lowered or "enough free space" in lowered:
         return SetupError(7, f"{sentence}: {DISK_FULL}")
+    if "certificate verify failed" in lowered:
+        return SetupError(6, f"{sentence}: {UNTRUSTED}")
     if any(words in lowered for words in NO_NETWORK):
         return SetupError(6, f"{sentence}: no network, or a proxy that is not configured")
     return SetupError(code, f"{sentence}: its output stands above")

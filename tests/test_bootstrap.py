@@ -134,7 +134,7 @@ def test_help_tells_sessions_and_exit_codes(project: Project) -> None:
     run = project.run("--help")
     assert run.returncode == 0
     assert "demo   The example suite on real machines" in run.stdout
-    assert "  6    no network\n" in run.stdout
+    assert "  6    no network" in run.stdout
 
 
 @pytest.mark.parametrize("args", [[], ["tets"]])
@@ -168,6 +168,7 @@ def test_without_rights_it_names_the_command(bare_host: Project) -> None:
     ("update", "install", "code", "sentence"),
     [
         ("W: Temporary failure resolving x", "E: Unable to locate package", 6, "no network"),
+        ("W: Certificate verify failed for x", "E: Unable to locate package", 6, "not trusted"),
         ("", "E: Write error - write (28: No space left on device)", 7, "a disk is full"),
         ("", "E: You do not have enough free space in /var", 7, "a disk is full"),
         ("", "E: Unable to locate package", 5, "apt-get could not install qemu-system-"),
