@@ -1,19 +1,16 @@
 """The one way in on a fresh machine: sets up what is missing, then runs a nox session.
 
-    python3 bootstrap.py demo
     python3 bootstrap.py tests -k console
 
-Needs nothing but Python. This file must parse on Python 3.6, so that an old Python can say what is
-wrong instead of a SyntaxError.
+Needs nothing but Python. This file must parse on 3.6, so that an old Python says what is wrong.
 """
 
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 - the reader of this message has an older one
     sys.stderr.write(
-        "bootstrap.py: needs Python 3.11 or newer, and %s is Python %d.%d: "  # noqa: UP031
+        f"bootstrap.py: needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; "
         "start it with a newer one, as in: python3.11 bootstrap.py tests\n"
-        % ((sys.executable or "this",) + sys.version_info[:2])  # noqa: RUF005
     )
     sys.exit(3)
 
@@ -23,9 +20,9 @@ import errno
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
-import textwrap
 import tomllib
 from pathlib import Path
 
@@ -36,8 +33,6 @@ PYTHON = VENV / "bin" / "python"
 BASE = str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)))
 # Written before anything else is in .venv, and completed last: an interrupted run shows.
 STAMP = VENV / ".bootstrap"
-# Sessions that start no machine, and so need no QEMU.
-WITHOUT_MACHINES = {"lint"}
 # By machine: the program, and the package of Debian and Ubuntu that has it.
 QEMU = {
     "x86_64": ("qemu-system-x86_64", "qemu-system-x86"),
@@ -57,19 +52,13 @@ exit codes:
   130  interrupted
 """
 DISK_FULL = "a disk is full; df -h shows which"
-UNTRUSTED = (
-    "the server's certificate is not trusted; is your proxy's in PIP_CERT, or in the system?"
-)
-NO_NETWORK = (
-    "temporary failure",
-    "could not resolve",
-    "could not connect",
-    "unable to connect",
-    "failed to establish a new connection",
-    "network is unreachable",
-    "max retries exceeded",
-    "timed out",
-)
+# What apt-get, pip and venv say when they fail: our exit code, and what it means.
+REASONS = {
+    "no space left on device|enough free space": (7, DISK_FULL),
+    "certificate verify failed": (6, "its server's certificate is not trusted; see PIP_CERT"),
+    "temporary failure|(could not|unable to) (resolve|connect)|establish a new connection"
+    "|timed out|unreachable|max retries": (6, "no network, or a proxy that is not configured"),
+}
 
 
 class SetupError(Exception):
@@ -108,8 +97,7 @@ def main() -> int:
 def parse_arguments() -> "tuple[str, list[str]]":
     """Read the session and its arguments from the command line."""
     sessions = known_sessions()
-    width = max(map(len, sessions))
-    listed = "\n".join(f"  {name:{width}}  {line}" for name, line in sessions.items())
+    listed = "\n".join(f"  {name:5}  {line}" for name, line in sessions.items())
     parser = argparse.ArgumentParser(
         prog="bootstrap.py",
         description="Set up what is missing on this machine, then run a nox session.",
@@ -145,7 +133,7 @@ def missing_packages(session: str) -> "dict[str, str]":
             raise SetupError(8, f"{sys.executable} was built without ensurepip: use another Python")
         name = "python{}.{}-venv".format(*sys.version_info)
         packages[name] = "to make virtual environments, which Debian's Python leaves out"
-    if session not in WITHOUT_MACHINES:
+    if session != "lint":  # All others start machines.
         machine = platform.machine()
         if machine not in QEMU:
             raise SetupError(4, f"there is no guest for {machine}: use {' or '.join(QEMU)}")
@@ -162,20 +150,16 @@ def install_packages(packages: "dict[str, str]") -> None:
     for name, why in packages.items():
         print(f"      {name}: {why}", flush=True)
     if shutil.which("apt-get") is None:
-        raise SetupError(
-            4, f"there is no apt-get here: install what is the same as {names} by hand, then retry"
-        )
-    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
+        raise SetupError(4, f"there is no apt-get here: install the like of {names} by hand")
     install = ["install", "-y", "--no-install-recommends", *packages]
-    by_hand = f"apt-get update && apt-get install -y --no-install-recommends {names}"
+    by_hand = f"apt-get update && apt-get {' '.join(install)}"
     sudo = []
     if os.geteuid() != 0:
-        if shutil.which("sudo") is None:
-            raise SetupError(4, f"neither root nor sudo: have an administrator type: {by_hand}")
         sudo = ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
-        if subprocess.run([*sudo, "true"], check=False).returncode != 0:
-            raise SetupError(4, f"sudo refused: have an administrator type: {by_hand}")
-    command = [*sudo, "env", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", *apt]
+        if not shutil.which("sudo") or subprocess.run([*sudo, "true"], check=False).returncode:
+            raise SetupError(4, f"neither root nor sudo: have an administrator type: {by_hand}")
+    command = [*sudo, "env", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    command += ["-o", "DPkg::Lock::Timeout=300"]  # A fresh host may be upgrading itself.
     say("apt-get update")
     # Also when it fails: one dead source among many must not stop us, and `install` will tell.
     _, complaints = run([*command, "update"])
@@ -213,9 +197,8 @@ def make_venv() -> None:
 
 def nox() -> "list[str]":
     """What pip installs as nox, from the one place that says so."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        groups = tomllib.load(file)["dependency-groups"]
-    return [str(requirement) for requirement in groups["nox"]]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return [str(requirement) for requirement in pyproject["dependency-groups"]["nox"]]
 
 
 def fingerprint() -> str:
@@ -248,16 +231,13 @@ def run(command: "list[str]") -> "tuple[int, str]":
 
 def explained(code: int, sentence: str, output: str) -> SetupError:
     """Show the end of a failed program's output; the error says why it failed if that is known."""
-    sys.stderr.write(textwrap.indent("\n".join(output.splitlines()[-20:]), "    ") + "\n")
-    lowered = output.lower()
+    sys.stderr.writelines(f"    {line}\n" for line in output.splitlines()[-20:])
     # ensurepip hides why it failed; with so little left, a virtual environment can't be made.
-    cramped = shutil.disk_usage(ROOT).free < 32 * 2**20
-    if cramped or "no space left on device" in lowered or "enough free space" in lowered:
-        return SetupError(7, f"{sentence}: {DISK_FULL}")
-    if "certificate verify failed" in lowered:
-        return SetupError(6, f"{sentence}: {UNTRUSTED}")
-    if any(words in lowered for words in NO_NETWORK):
-        return SetupError(6, f"{sentence}: no network, or a proxy that is not configured")
+    if shutil.disk_usage(ROOT).free < 32 * 2**20:
+        output = "no space left on device"
+    for words, (known, reason) in REASONS.items():
+        if re.search(words, output, re.IGNORECASE):
+            return SetupError(known, f"{sentence}: {reason}")
     return SetupError(code, f"{sentence}: its output stands above")
 
 

@@ -118,10 +118,12 @@ def fake_apt(host: Project, *, update: str = "", install: str) -> None:
 
 
 def test_an_old_python_is_told_what_is_needed(project: Project) -> None:
-    run = project.run("tests", prelude="import sys; sys.version_info = (3, 9, 2, 'final', 0)")
+    run = project.run(
+        "tests", prelude="import sys; sys.version = '3.9.2 (main)'; sys.version_info = (3, 9, 2)"
+    )
     assert run.returncode == 3
     assert "needs Python 3.11 or newer" in run.stderr
-    assert "is Python 3.9:" in run.stderr
+    assert "is 3.9.2; start it with a newer one" in run.stderr
     assert run.stderr.count("\n") == 1
     assert not (project.root / ".venv").exists()
 
@@ -152,7 +154,7 @@ def test_without_apt_it_names_what_to_install(bare_host: Project) -> None:
     run = bare_host.run("tests")
     assert run.returncode == 4
     assert "which runs the virtual machines" in run.stdout
-    assert "there is no apt-get here: install what is the same as qemu-system-" in run.stderr
+    assert "there is no apt-get here: install the like of qemu-system-" in run.stderr
 
 
 def test_without_rights_it_names_the_command(bare_host: Project) -> None:
