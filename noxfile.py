@@ -47,6 +47,13 @@ def demo(session: nox.Session) -> None:
     run_pytest(session, "--core-vm", "examples", "-v")
 
 
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """What machines cost on this host, beside their peers; arguments go to the benchmark."""
+    install(session, "-e", ".", group="bench")
+    session.run("python", "benchmarks/machines.py", *session.posargs)
+
+
 def run_pytest(session: nox.Session, *args: str) -> None:
     """Run pytest, and on Ctrl-C give it the time to stop the machines that it started."""
     session.run("pytest", *args, *session.posargs, interrupt_timeout=30, terminate_timeout=10)
