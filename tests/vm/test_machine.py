@@ -95,6 +95,17 @@ def test_a_guest_that_dies_fails_what_is_under_way_with_the_console(own_machine:
     own_machine.stop()
 
 
+def test_a_killed_agent_fails_what_is_under_way_and_comes_back(own_machine: Machine) -> None:
+    process = own_machine.stream("echo on; sleep 600")
+    assert next(iter(process)) == "on"
+    with pytest.raises(GuestGoneError, match="agent"):
+        own_machine.exec("kill -9 $(pidof core-infra-agent); sleep 600")
+    with pytest.raises(GuestGoneError, match="agent"):
+        process.wait(60)
+    assert own_machine.exec("echo back").stdout == "back\n"
+    assert own_machine.status is Status.RUNNING
+
+
 def test_a_killed_hypervisor_fails_what_is_under_way(own_machine: Machine) -> None:
     process = own_machine.stream("echo on; sleep 60")
     assert next(iter(process)) == "on"

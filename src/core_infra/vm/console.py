@@ -22,6 +22,8 @@ else:
     _Spawn = SpawnBase  # generic only in its type stubs
 
 _TAIL_BYTES = 64 * 1024
+_LIMIT = 64 * 1024 * 1024
+_FULL = b"\n[core-infra: the log is full; what the console says from here on is dropped]\n"
 # A shell asks its terminal where the cursor is: printed elsewhere, that terminal would answer.
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -31,7 +33,8 @@ class Console:
 
     Args:
         sock: connected to the serial port.
-        path: the log file; the supervisor appends to it as bytes arrive.
+        path: the log file; the supervisor appends to it as bytes arrive, up to 64 MiB: a guest
+            that floods its console does not fill the host's disk.
     """
 
     def __init__(self, sock: socket.socket, path: Path) -> None:
@@ -99,6 +102,10 @@ class Console:
 
     def _append(self, data: bytes) -> None:
         with self._changed:
+            if self._size >= _LIMIT:
+                return
+            if self._size + len(data) >= _LIMIT:
+                data += _FULL
             try:
                 written = self._file.write(data) or 0
             except OSError:

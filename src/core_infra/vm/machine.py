@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from core_infra.errors import WrongStateError
 from core_infra.vm.console import ConsoleSpawn
@@ -80,6 +80,9 @@ class Machine(Guest):
         self._console: ConsoleSpawn | None = None
         self._status = Status.STARTING
         self._lock = threading.RLock()
+        # Not the one above: the supervisor takes that, and must go on to bring the answer.
+        self._session_lock = threading.Lock()
+        qmp.on_event("VSERPORT_CHANGE", self._port_changed)
         child.on_exit(self._ended)
 
     @property
@@ -99,8 +102,12 @@ class Machine(Guest):
 
     @property
     def agent(self) -> AgentClient:
-        """The connection to the guest's agent; MachineStateError unless it runs."""
+        """The connection to the guest's agent; MachineStateError unless the machine runs."""
         self._require(Status.RUNNING)
+        if self._agent.lost:  # the agent ended; the guest's init has started it again
+            with self._session_lock:
+                if self._agent.lost:
+                    self.begin_session(scaled(10))
         return self._agent
 
     @property
@@ -193,6 +200,15 @@ class Machine(Guest):
                 self._move(Status.FAILED)
         self._log.drain()
         self._agent.fail(self._gone("it was stopped" if asked else describe_exit(exit_code)))
+
+    def _port_changed(self, data: dict[str, Any]) -> None:
+        if not data.get("open") and self._status is Status.RUNNING:
+            self._agent.lose_session(
+                GuestGoneError(
+                    f"the agent in machine {self.name} has ended",
+                    why="it was killed in the guest, or the guest is going down",
+                )
+            )
 
     def _gone(self, how: str) -> GuestGoneError:
         why = self._log.panic() or how

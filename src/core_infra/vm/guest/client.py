@@ -71,6 +71,7 @@ class AgentClient:
         self._decoder = FrameDecoder()
         self._hello: Future[HelloAck] = Future()
         self._pong: Future[None] = Future()
+        self._lost = False
         self._link = Link(sock, on_data=self._receive, on_close=on_lost or self._closed)
 
     def hello(self, timeout: float) -> HelloAck:
@@ -89,6 +90,7 @@ class AgentClient:
         payload = encode_hello(nonce, clock_ns=0, entropy=os.urandom(_ENTROPY_BYTES))
         self._send(Frame(FrameType.HELLO, 0, payload))
         ack = _result(self._hello, timeout, "the guest agent did not answer")
+        self._lost = False
         if "entropy_error" in ack.info:
             raise UnavailableError(
                 "the guest's random generator could not be seeded", why=ack.info["entropy_error"]
@@ -128,17 +130,28 @@ class AgentClient:
         self._send(Frame(FrameType.PING, 0))
         _result(self._pong, timeout, "the guest agent did not answer a ping")
 
+    @property
+    def lost(self) -> bool:
+        """Whether the session was lost, so that the next one must begin with :meth:`hello`."""
+        return self._lost
+
+    def lose_session(self, error: CoreInfraError) -> None:
+        """The agent has gone, though not the machine: what is under way raises *error*."""
+        with self._lock:
+            self._lost = True
+            channels = list(self._channels.values())
+            self._channels.clear()
+        for channel in channels:
+            channel.fail(error)
+
     def fail(self, error: CoreInfraError) -> None:
         """The machine has gone: everything under way, and all that follows, raises *error*."""
         with self._lock:
             self._error = self._error or error
-            channels = list(self._channels.values())
-            self._channels.clear()
         for future in (self._hello, self._pong):
             if not future.done():
                 future.set_exception(self._error)
-        for channel in channels:
-            channel.fail(self._error)
+        self.lose_session(self._error)
 
     def close(self) -> None:
         """Close the connection."""

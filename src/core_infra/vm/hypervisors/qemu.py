@@ -88,7 +88,8 @@ class QemuHypervisor:
             *("-serial", "chardev:console"),
             *_chardev("agent", agent),
             *("-device", "virtio-serial-pci"),
-            *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
+            # With an id, QEMU tells by an event when the guest opens or closes it.
+            *("-device", f"virtserialport,id=agent-port,chardev=agent,name={PORT_NAME}"),
             *("-device", "virtio-rng-pci"),
             *_NETWORK,
         ]

@@ -19,6 +19,7 @@ from core_infra.process.link import Link
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
 
 class QmpError(CommandFailedError):
@@ -38,6 +39,7 @@ class Qmp:
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        self._listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._replies: dict[int, Future[Any]] = {}
@@ -64,6 +66,10 @@ class Qmp:
                 f"QEMU did not answer {command!r} within {timeout} s", timeout=timeout
             ) from None
 
+    def on_event(self, name: str, listener: Callable[[dict[str, Any]], None]) -> None:
+        """Call *listener* with the data of each event *name*, on the supervisor's thread."""
+        self._listeners[name] = listener
+
     def post(self, command: str) -> None:
         """Send a command without waiting for its answer, as ``quit`` needs it."""
         self._send(command, {})
@@ -88,10 +94,15 @@ class Qmp:
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
             message = json.loads(line)
+            if "event" in message:
+                listener = self._listeners.get(message["event"])
+                if listener is not None:
+                    listener(message.get("data", {}))
+                continue
             with self._lock:
                 future = self._replies.pop(message.get("id"), None)
             if future is None:
-                continue  # the greeting, an event
+                continue  # the greeting
             if "error" in message:
                 error = message["error"]
                 future.set_exception(
