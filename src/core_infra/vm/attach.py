@@ -14,6 +14,7 @@ import tty
 from typing import TYPE_CHECKING
 
 from core_infra.vm.rundir import RECORD, kept_machines
+from core_infra.vm.wires import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"No kept machine has the process id {pid}. Those that run: {known}.\n")
         return 1
     with socket.socket(socket.AF_UNIX) as console:
-        console.connect(str(kept[pid] / "console.sock"))
+        with short_path(kept[pid] / "console.sock") as address:
+            console.connect(address)
         sys.stderr.write("The machine's console. Enter shows a prompt; Ctrl-] leaves.\n")
         with _raw_terminal():
             ended = _forward(console)
