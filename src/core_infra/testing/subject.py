@@ -1,0 +1,113 @@
+"""A medium that is being examined: remembers what was done to it, to tell it when it fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from core_infra.errors import CoreInfraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from core_infra.medium.medium import Medium
+
+_SHOWN = 60
+
+
+class Subject:
+    """Calls the operations of a medium by name, and says what went wrong.
+
+    Args:
+        medium: the medium.
+    """
+
+    def __init__(self, medium: Medium) -> None:
+        self.medium = medium
+        self._history: list[str] = []
+
+    def do(self, operation: str, *args: Any, **options: Any) -> Any:
+        """Perform an operation that must succeed; return what it gives."""
+        call = _call(operation, args, options)
+        try:
+            result = getattr(self.medium, operation)(*args, **options)
+        except Exception as error:
+            raise self._failed(f"{call} must work, but raised {_told(error)}") from error
+        self.note(call)
+        return result
+
+    def gives(self, expected: object, operation: str, *args: Any) -> None:
+        """Perform an operation whose result is known."""
+        found = self.do(operation, *args)
+        self._history.pop()  # told in the message itself
+        if found != expected:
+            call = _call(operation, args, {})
+            raise self._failed(f"{call} must give {_short(expected)}, but gave {_short(found)}")
+
+    def refuses(self, kind: type[CoreInfraError], operation: str, *args: Any) -> None:
+        """Perform an operation that must raise one kind of error, with the path in it."""
+        call = _call(operation, args, {})
+        try:
+            result = getattr(self.medium, operation)(*args)
+        except CoreInfraError as error:
+            if not isinstance(error, kind):
+                found = _told(error)
+                raise self._failed(
+                    f"{call} must raise {kind.__name__}, but raised {found}"
+                ) from error
+            if error.facts.get("path") not in args:
+                raise self._failed(
+                    f"the error of {call} must have the path as given, "
+                    f"but its path is {error.facts.get('path')!r}"
+                ) from error
+        except Exception as error:
+            found = _told(error)
+            raise self._failed(f"{call} must raise {kind.__name__}, but raised {found}") from error
+        else:
+            raise self._failed(f"{call} must raise {kind.__name__}, but gave {_short(result)}")
+
+    def holds(self, fact: object, what: str) -> None:
+        """Check anything else.
+
+        Args:
+            fact: must be true.
+            what: the sentence that is wrong otherwise.
+        """
+        if not fact:
+            raise self._failed(what)
+
+    def note(self, what: str) -> None:
+        """Add to the history what was done without this class."""
+        self._history.append(what)
+
+    def _failed(self, what: str) -> AssertionError:
+        steps = "".join(f"\n    {step}" for step in self._history)
+        return AssertionError(f"{what}\n  after:{steps}" if steps else what)
+
+
+def each(cases: Iterable[Any], check: Callable[..., None]) -> None:
+    """Run a check on all cases, each a tuple of arguments, and tell all that fail together."""
+    failures = []
+    for case in cases:
+        try:
+            check(*case)
+        except AssertionError as error:
+            failures.append(str(error))
+    if failures:
+        raise AssertionError("\n".join(failures))
+
+
+def _call(operation: str, args: tuple[Any, ...], options: dict[str, Any]) -> str:
+    shown = [_short(arg) for arg in args] + [
+        f"{name}=0o{value:o}" if name == "mode" else f"{name}={value!r}"
+        for name, value in options.items()
+    ]
+    return f"{operation}({', '.join(shown)})"
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
