@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,19 @@ def is_fresh(root: Path) -> bool:
 
 def build(root: Path) -> None:
     """Compile the agent for each architecture; does nothing while the binaries are fresh."""
-    for arch in ARCHITECTURES:
-        if not _is_fresh(root, arch):
-            fingerprint = _fingerprint(root, arch)
-            compile_agent(root, arch, _binary(root, arch))
-            fresh = _stamp(root, arch).with_suffix(f".{os.getpid()}")
-            fresh.write_text(fingerprint)
-            fresh.replace(_stamp(root, arch))
+    stale = [arch for arch in ARCHITECTURES if not _is_fresh(root, arch)]
+    # At once: the first time, Zig makes a C library for each target, which takes a minute.
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda arch: _compile_and_stamp(root, arch), stale):
+            pass
+
+
+def _compile_and_stamp(root: Path, arch: str) -> None:
+    fingerprint = _fingerprint(root, arch)
+    compile_agent(root, arch, _binary(root, arch))
+    fresh = _stamp(root, arch).with_suffix(f".{os.getpid()}")
+    fresh.write_text(fingerprint)
+    fresh.replace(_stamp(root, arch))
 
 
 def compile_agent(root: Path, arch: str, output: Path, *flags: str) -> None:

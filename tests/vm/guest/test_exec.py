@@ -48,6 +48,16 @@ def test_environment_directory_and_user(machine: Machine) -> None:
     assert machine.exec('echo "$(id -un)|$PWD|$HOME"').stdout == "root|/root|/root\n"
 
 
+def test_a_user_has_its_groups(machine: Machine) -> None:
+    before = machine.read_text("/etc/group")
+    own = "first:x:1001:someone,nobody\nother:x:1002:nobody2\nlast:x:1003:nobody\n"
+    machine.write_text("/etc/group", own)
+    try:
+        assert machine.exec("id -G", user="nobody").stdout == "65534 1001 1003\n"
+    finally:
+        machine.write_text("/etc/group", before)
+
+
 def test_input_text_and_bytes(machine: Machine) -> None:
     assert machine.exec("cat", input="grüß dich\n").stdout == "grüß dich\n"
     assert machine.exec("cat", input=b"\0\xff\r\n").stdout_bytes == b"\0\xff\r\n"

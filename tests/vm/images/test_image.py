@@ -1,6 +1,7 @@
 """A user's own image: found, or refused with a sentence that names the file."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,8 +89,9 @@ def test_an_unreadable_part_is_named(
     prefix: Path, part: str, request: pytest.FixtureRequest
 ) -> None:
     prefix.with_name(part).chmod(0)
-    for directory in list(prefix.parents)[:3]:
-        directory.chmod(0o755)
+    for directory in prefix.parents:
+        if Path(tempfile.gettempdir()) in directory.parents:
+            directory.chmod(0o755)
     request.getfixturevalue("ordinary_user")
     with pytest.raises(InvalidError, match=rf"{part} can't be read: Permission denied"):
         load_image(prefix)
