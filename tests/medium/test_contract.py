@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core_infra.medium import LocalMedium, Medium, MemoryMedium, SandboxMedium
+from core_infra.medium import FaultyMedium, LocalMedium, Medium, MemoryMedium, SandboxMedium
 from core_infra.medium.beneath import kernel_can
 from core_infra.testing import MediumContract
 
@@ -55,3 +55,10 @@ class TestFork(MediumContract):
         medium = MemoryMedium().fork()
         self.other = medium.fork()
         return medium
+
+
+class TestFaultyWithoutFaults(MediumContract):
+    reasons = True
+
+    def make_medium(self) -> Medium:
+        return FaultyMedium(MemoryMedium())

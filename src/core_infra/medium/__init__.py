@@ -14,6 +14,7 @@ from core_infra.medium.errors import (
     PathNotFoundError,
     StorageError,
 )
+from core_infra.medium.faulty import FaultyMedium
 from core_infra.medium.local import LocalMedium
 from core_infra.medium.medium import FileInfo, Medium
 from core_infra.medium.memory import MemoryMedium
@@ -26,6 +27,7 @@ __all__ = [
     "AtomicWriter",
     "Difference",
     "DirectoryNotEmptyError",
+    "FaultyMedium",
     "FileInfo",
     "InvalidPathError",
     "InvalidTextError",
