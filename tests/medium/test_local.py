@@ -154,27 +154,6 @@ def test_the_umask_counts_for_new_files(local: LocalMedium) -> None:
     assert (local.stat("d").mode, local.stat("d/f").mode) == (0o700, 0o600)
 
 
-def test_content_is_on_the_disk_before_the_name_is(
-    local: LocalMedium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-    fsync, replace = os.fsync, os.replace
-
-    def watched_fsync(fd: int) -> None:
-        path = Path(f"/proc/self/fd/{fd}").readlink()
-        calls.append(f"fsync {path.relative_to(tmp_path)}"[: len("fsync d/" + RESERVED)])
-        fsync(fd)
-
-    def watched_replace(old: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
-        calls.append("replace")
-        replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
-
-    monkeypatch.setattr(os, "fsync", watched_fsync)
-    monkeypatch.setattr(os, "replace", watched_replace)
-    local.write_text("d/f", "1")
-    assert calls == ["fsync .", f"fsync d/{RESERVED}", "replace", "fsync d"]
-
-
 def test_a_writer_killed_at_any_moment_leaves_a_whole_version(
     tmp_path: Path, local: LocalMedium
 ) -> None:
