@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from core_infra.medium import FaultyMedium, LocalMedium, Medium, MemoryMedium, SandboxMedium
+from core_infra.medium import (
+    FakeMedium,
+    FaultyMedium,
+    LocalMedium,
+    Medium,
+    MemoryMedium,
+    SandboxMedium,
+)
 from core_infra.medium.beneath import kernel_can
 from core_infra.testing import MediumContract
 
@@ -62,3 +69,28 @@ class TestFaultyWithoutFaults(MediumContract):
 
     def make_medium(self) -> Medium:
         return FaultyMedium(MemoryMedium())
+
+
+class TestFake(MediumContract):
+    threads = False
+    reasons = True
+    examples = 15
+
+    def make_medium(self) -> Medium:
+        return FakeMedium()
+
+
+class TestFakeMacos(TestFake):
+    case_sensitive = False
+    examples = 5
+
+    def make_medium(self) -> Medium:
+        return FakeMedium(system="macos")
+
+
+class TestFakeWindows(TestFakeMacos):
+    modes = False
+    unusual_names = False  # a backslash is a slash
+
+    def make_medium(self) -> Medium:
+        return FakeMedium(system="windows")

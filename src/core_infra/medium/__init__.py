@@ -14,6 +14,7 @@ from core_infra.medium.errors import (
     PathNotFoundError,
     StorageError,
 )
+from core_infra.medium.fake import FakeMedium
 from core_infra.medium.faulty import FaultyMedium
 from core_infra.medium.local import LocalMedium
 from core_infra.medium.medium import FileInfo, Medium
@@ -27,6 +28,7 @@ __all__ = [
     "AtomicWriter",
     "Difference",
     "DirectoryNotEmptyError",
+    "FakeMedium",
     "FaultyMedium",
     "FileInfo",
     "InvalidPathError",

@@ -13,9 +13,9 @@ from core_infra.medium.errors import path_error
 from core_infra.medium.index import FILE_MODE, ROOT, Index
 from core_infra.medium.medium import FileInfo, Medium
 from core_infra.medium.nodes import Appender, Dir, data_of, info_of
-from core_infra.medium.paths import above_root, clean, is_plain, not_root
+from core_infra.medium.paths import is_plain, not_root, rooted
 from core_infra.medium.realfile import translated
-from core_infra.medium.writer import AtomicWriter
+from core_infra.medium.writer import AtomicWriter, writer_in_memory
 
 if TYPE_CHECKING:
     import builtins
@@ -84,7 +84,7 @@ class MemoryMedium(Medium):
                 nodes[path] = _info(FileInfo, (name, len(data), mode & 0o777, now, False)), data
                 return
             with translated("write", path, path):
-                self._index.write(_key(path), data, mode)
+                self._index.write(rooted(path), data, mode)
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading; it reads the version of this moment."""
@@ -95,18 +95,13 @@ class MemoryMedium(Medium):
     def create(self, path: str, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece."""
         with self._lock, translated("write", path, path):
-            self._index.place(_key(path))
-        buffer = io.BytesIO()
-        # A BufferedWriter asks of its raw file nothing that BytesIO lacks.
-        raw = cast("io.RawIOBase", buffer)
-        return AtomicWriter(
-            raw, lambda: self.write_bytes(path, buffer.getvalue(), mode=mode), lambda: None
-        )
+            self._index.place(rooted(path))
+        return writer_in_memory(lambda data: self.write_bytes(path, data, mode=mode))
 
     def append(self, path: str) -> BinaryIO:
         """Open a file for writing at its end."""
         with self._lock, translated("append to", path, path):
-            log = self._index.log(_key(path))
+            log = self._index.log(rooted(path))
         return io.BufferedWriter(Appender(log, self._extend))
 
     def stat(self, path: str) -> FileInfo:
@@ -125,12 +120,12 @@ class MemoryMedium(Medium):
     def ensure_dir(self, path: str) -> None:
         """Make a directory, unless it is there."""
         with self._lock, translated("make the directory", path, path):
-            self._index.make_dirs(_key(path))
+            self._index.make_dirs(rooted(path))
 
     def rename(self, old: str, new: str) -> None:
         """Move a file or directory in one step."""
-        source = not_root(_key(old), "rename", old)
-        target = not_root(_key(new), "rename to", new)
+        source = not_root(rooted(old), "rename", old)
+        target = not_root(rooted(new), "rename to", new)
         with self._lock:
             self._find("rename", old)
             if source != target:
@@ -139,7 +134,7 @@ class MemoryMedium(Medium):
 
     def delete(self, path: str) -> None:
         """Delete a file or an empty directory."""
-        key = not_root(_key(path), "delete", path)
+        key = not_root(rooted(path), "delete", path)
         with self._lock:
             node = self._find("delete", path)
             if isinstance(node, Dir) and node.children:
@@ -148,18 +143,18 @@ class MemoryMedium(Medium):
 
     def delete_all(self, path: str) -> None:
         """Delete whatever is at a path."""
-        key = not_root(_key(path), "delete", path)
+        key = not_root(rooted(path), "delete", path)
         with self._lock:
             if key in self._index.nodes:
                 self._index.remove(key)
 
     def _look(self, path: str) -> FileInfo | None:
-        node = self._index.nodes.get(path) or self._index.nodes.get(_key(path))
+        node = self._index.nodes.get(path) or self._index.nodes.get(rooted(path))
         return None if node is None else info_of(node)
 
     def _find(self, action: str, path: str) -> Node:
         with translated(action, path, path):
-            return self._index.find(_key(path))
+            return self._index.find(rooted(path))
 
     def _file(self, action: str, path: str) -> File | Log:
         node = self._index.nodes.get(path) or self._find(action, path)
@@ -170,10 +165,3 @@ class MemoryMedium(Medium):
     def _extend(self, log: Log, data: memoryview) -> Log:
         with self._lock:
             return self._index.extend(log, data)
-
-
-def _key(path: str) -> str:
-    key = clean(path).lstrip("/") or ROOT
-    if key == ".." or key.startswith("../"):
-        raise above_root(path)
-    return key

@@ -56,9 +56,16 @@ def not_root(cleaned: str, action: str, path: str) -> str:
     return cleaned
 
 
-def above_root(path: str) -> InvalidPathError:
-    """Make the error for a path that climbs out of a medium that has nothing above its root."""
-    return _invalid(path, "it climbs above the root")
+def rooted(path: str) -> str:
+    """Clean a path of a medium that has a root of its own: relative to it, which is ``.``.
+
+    Raises:
+        InvalidPathError: as :func:`clean` does, and for a path that climbs above the root.
+    """
+    key = clean(path).lstrip("/") or "."
+    if key == ".." or key.startswith("../"):
+        raise _invalid(path, "it climbs above the root")
+    return key
 
 
 def _check_encoded(path: str) -> None:

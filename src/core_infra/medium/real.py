@@ -22,7 +22,7 @@ from core_infra.medium.errors import path_error
 from core_infra.medium.medium import FileInfo, Medium
 from core_infra.medium.paths import RESERVED, clean, not_root
 from core_infra.medium.realfile import RealFile, translated
-from core_infra.medium.replacement import Replacement, sync_dir
+from core_infra.medium.replacement import Replacement, refuse_to_replace, sync_dir
 from core_infra.medium.temporary import sweep
 from core_infra.medium.writer import AtomicWriter
 
@@ -150,7 +150,7 @@ class RealMedium(Medium):
                     raise path_error(errno.EINVAL, action, new, filename=self._filename(target))
                 to, new_name = self._entry(target, make=True)
                 stack.callback(os.close, to)
-                _refuse_to_replace(to, new_name, by_dir=is_dir)
+                refuse_to_replace(to, new_name, by_dir=is_dir)
                 os.rename(name, new_name, src_dir_fd=above, dst_dir_fd=to)
                 sync_dir(to)
                 sync_dir(above)
@@ -242,12 +242,3 @@ class RealMedium(Medium):
             os.close(above)
             where = posixpath.join(posixpath.dirname(where), link)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-
-def _refuse_to_replace(directory: int, name: str, *, by_dir: bool) -> None:
-    try:
-        there = os.lstat(name, dir_fd=directory)
-    except FileNotFoundError:
-        return
-    if by_dir or stat.S_ISDIR(there.st_mode):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))

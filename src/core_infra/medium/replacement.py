@@ -67,6 +67,16 @@ def sync_dir(directory: int) -> None:
             raise
 
 
+def refuse_to_replace(directory: int, name: str, *, by_dir: bool) -> None:
+    """Raise EEXIST if something is there that a rename must not replace."""
+    try:
+        there = os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    if by_dir or stat.S_ISDIR(there.st_mode):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
 def _replaceable(directory: int, name: str) -> os.stat_result | None:
     try:
         old = os.lstat(name, dir_fd=directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,3 +67,11 @@ class AtomicWriter(io.BufferedWriter):
         if not self.closed:  # the base class would close, and so commit half a file
             self.abandon()
             warnings.warn(f"never closed, so not written: {self!r}", ResourceWarning, stacklevel=2)
+
+
+def writer_in_memory(write: Callable[[bytes], None]) -> AtomicWriter:
+    """Make a writer that keeps all in memory, and hands it to *write* when it is closed."""
+    buffer = io.BytesIO()
+    # A BufferedWriter asks of its raw file nothing that BytesIO lacks.
+    raw = cast("io.RawIOBase", buffer)
+    return AtomicWriter(raw, lambda: write(buffer.getvalue()), lambda: None)

@@ -139,10 +139,12 @@ class _Media(RuleBasedStateMachine):
 
     def stat(self, medium: Medium, path: str) -> object:
         info = medium.stat(path)
-        return info.name, info.size, info.mode if self.contract.modes else None, info.is_dir
+        is_root = info.name == "."  # whose mode is whatever its maker gave it
+        mode = info.mode if self.contract.modes and not is_root else None
+        return info.name, info.size, mode, info.is_dir
 
     def tree(self, medium: Medium, path: str = ".") -> dict[str, Any]:
-        found: dict[str, Any] = {path: self.stat(medium, path) if path != "." else None}
+        found: dict[str, Any] = {path: self.stat(medium, path)}
         if medium.is_dir(path):
             for name in medium.list(path):
                 found |= self.tree(medium, f"{path}/{name}")
