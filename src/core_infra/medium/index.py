@@ -81,7 +81,7 @@ class Index:
         """Make the file at a key one that grows, and return it."""
         old = self.place(key) or self.write(key, b"", None)
         if isinstance(old, tuple):
-            old = Log(*old, self.era, object())
+            old = Log(info_of(old), old[1], self.era, object())
             self._put(key, old)
         return old
 

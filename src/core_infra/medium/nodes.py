@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-File = tuple[FileInfo, bytes]
-"""One version of a file, written as a whole. A bare pair: nothing else is made as fast."""
+File = tuple[tuple[str, int, int, float, bool], bytes]
+"""One version of a file, written as a whole: what FileInfo has, and the content.
+
+Bare tuples, because nothing is made faster, nor ignored sooner by the garbage collector.
+"""
+
+
+new_tuple = tuple.__new__
+"""What ``FileInfo._make`` calls in the end, in half the time."""
 
 
 class Log:
@@ -91,7 +98,7 @@ Node = File | Log | Dir
 
 def info_of(node: Node) -> FileInfo:
     """What stat tells."""
-    return node[0] if isinstance(node, tuple) else node.info
+    return new_tuple(FileInfo, node[0]) if isinstance(node, tuple) else node.info
 
 
 def data_of(node: File | Log) -> bytes | bytearray:
