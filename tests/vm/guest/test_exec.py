@@ -11,12 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core_infra.errors import InvalidError
 from core_infra.vm import (
     GuestCommandError,
     GuestCommandTimeoutError,
     GuestOperationError,
     Machine,
 )
+from core_infra.vm.guest.protocol import Frame, ProtocolError
 
 
 def test_output_exit_code_and_duration(machine: Machine) -> None:
@@ -110,6 +112,40 @@ def test_what_cannot_start_is_named(
 ) -> None:
     with pytest.raises(GuestOperationError, match=named):
         machine.exec(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"command": []},
+        {"command": ["echo", "a\0b"]},
+        {"command": "echo a\0b"},
+        {"command": "true", "env": {"A": "\0"}},
+        {"command": "true", "env": {"": "x"}},
+        {"command": "true", "env": {"A=B": "x"}},
+        {"command": "true", "cwd": "/\0"},
+        {"command": "true", "user": "\0"},
+        {"command": "true", "timeout": -1},
+        {"command": "true", "timeout": float("nan")},
+    ],
+)
+def test_what_no_system_can_run_is_refused_and_harms_nothing(
+    machine: Machine, options: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidError):
+        machine.exec(**options)  # type: ignore[arg-type]
+    with pytest.raises(InvalidError):
+        machine.read_bytes("/etc/\0")
+    assert machine.exec("echo on").stdout == "on\n"
+
+
+def test_a_session_that_broke_begins_anew(machine: Machine) -> None:
+    with machine.stream("echo begun; sleep 600") as process:
+        assert next(iter(process)) == "begun"
+        machine.agent._send(Frame(0x7F, 1))
+        with pytest.raises(ProtocolError, match="unknown type"):
+            process.wait(60)
+    assert machine.exec("echo back").stdout == "back\n"
 
 
 def test_a_command_that_never_ends_is_killed_with_its_children(machine: Machine) -> None:

@@ -180,7 +180,8 @@ class AgentClient:
             for frame in self._decoder.feed(data):
                 self._dispatch(frame)
         except ProtocolError as error:
-            self.fail(error)
+            # Both sides begin anew with the next HELLO, whatever they had come to.
+            self.lose_session(error)
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.type == FrameType.HELLO_ACK:

@@ -9,13 +9,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from core_infra.errors import CommandFailedError, TimeoutExpiredError
+from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
 from core_infra.vm.guest.channel import STDERR, STDOUT
 from core_infra.vm.guest.client import raise_failure
 from core_infra.vm.guest.protocol import Done, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from core_infra.vm.guest.channel import Channel
 
@@ -105,7 +105,35 @@ def as_argv(command: str | Sequence[str | os.PathLike[str]]) -> list[str]:
     """The command as arguments: a string is a line for the guest's shell, a sequence is as is."""
     if isinstance(command, str):
         return ["/bin/sh", "-c", command]
-    return [os.fspath(part) for part in command]
+    argv = [os.fspath(part) for part in command]
+    if not argv:
+        raise InvalidError("cannot run an empty command", todo="Give at least a program's name.")
+    return argv
+
+
+def encoded(text: str, what: str) -> bytes:
+    """The bytes of what goes to a program; InvalidError if the system cannot pass them."""
+    if "\0" in text:
+        raise InvalidError(
+            f"cannot pass {text!r} to the guest",
+            why=f"{what} cannot hold a NUL character",
+            todo="Pass such data through standard input or a file.",
+        )
+    return os.fsencode(text)
+
+
+def encoded_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    """The bytes of environment variables; InvalidError if one has no possible name."""
+    for name in env:
+        if not name or "=" in name:
+            raise InvalidError(
+                f"cannot set the environment variable {name!r}",
+                why="a name is not empty and has no '='",
+            )
+    return {
+        encoded(name, "a variable's name"): encoded(value, "a variable")
+        for name, value in env.items()
+    }
 
 
 class OutputLine(str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from pathlib import PurePosixPath
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm.guest.client import KEEP_MODE, raise_failure
+from core_infra.vm.guest.command import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ _CHUNK = 256 * 1024
 
 def read_file(client: AgentClient, path: str, timeout: float) -> Iterator[bytes]:
     """The bytes of a guest's file, piece by piece."""
-    channel = client.open_read(os.fsencode(path))
+    channel = client.open_read(encoded(path, "a path"))
     deadline = time.monotonic() + timeout
     try:
         while chunks := channel.read(deadline):
@@ -40,7 +40,7 @@ def write_file(
     client: AgentClient, path: str, data: Iterator[bytes], timeout: float, mode: int = KEEP_MODE
 ) -> None:
     """Write a guest's file: a reader there sees the old one or the whole new one."""
-    channel = client.open_write(os.fsencode(path), mode)
+    channel = client.open_write(encoded(path, "a path"), mode)
     try:
         for piece in data:
             channel.write(piece, time.monotonic() + timeout)

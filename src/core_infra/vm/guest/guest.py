@@ -18,6 +18,8 @@ from core_infra.vm.guest.command import (
     GuestProcess,
     as_argv,
     describe_exit,
+    encoded,
+    encoded_environment,
     shown_output,
 )
 from core_infra.vm.timeouts import scaled
@@ -76,6 +78,7 @@ class Guest:
             GuestCommandError: *check* was asked for and it failed.
             GuestCommandTimeoutError: it did not end in time; carries what it wrote until then.
             GuestOperationError: it could not be started: no such program, user or directory.
+            InvalidError: the command is empty, or something of it cannot be passed to a program.
             GuestGoneError: the machine ended meanwhile.
         """
         limit = scaled(60) if timeout is None else timeout
@@ -239,13 +242,15 @@ class Guest:
         timeout: float | None,
     ) -> GuestProcess:
         argv = as_argv(command)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and not timeout >= 0:  # so that NaN is caught, too
+            raise InvalidError(f"a timeout of {timeout} s is not possible")
         channel = self.agent.open_exec(
-            [os.fsencode(part) for part in argv],
-            env={os.fsencode(name): os.fsencode(value) for name, value in (env or {}).items()},
-            cwd=os.fsencode(cwd),
-            user=os.fsencode(user),
+            [encoded(part, "an argument") for part in argv],
+            env=encoded_environment(env or {}),
+            cwd=encoded(cwd, "cwd"),
+            user=encoded(user, "user"),
         )
+        deadline = None if timeout is None else time.monotonic() + timeout
         return GuestProcess(argv, channel, deadline)
 
     def _wait(
