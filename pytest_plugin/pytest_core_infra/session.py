@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import CoreInfraError
+from core_infra.vm import timeouts
 from core_infra.vm.images.image import Image, load_image
 from core_infra.vm.launcher import Launcher
 from core_infra.vm.rundir import RunDirectory
@@ -71,6 +72,7 @@ class VmSession:
         """Boot a machine; the arguments are those of ``Launcher.boot``, an image may be a path."""
         if not (image is None or isinstance(image, Image)):
             image = load_image(image)
+        self._tally.asked += 1
         machine = self.launcher.boot(image, **chosen)
         self._tally.boots.append(machine.boot_seconds)
         return machine
@@ -150,6 +152,7 @@ class VmSession:
         """
         if self._header is None:
             try:
+                timeouts.factor()  # a wrong one is told now, not by the first test that waits
                 self._header = describe.host(self.launcher)
             except CoreInfraError as error:
                 raise pytest.UsageError(f"no machine can run: {error}") from None

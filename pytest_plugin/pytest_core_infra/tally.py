@@ -17,19 +17,22 @@ class Tally:
     """What a run did with machines.
 
     Attributes:
+        asked: how many machines were asked for.
         boots: seconds that each machine took to boot.
         kept: test, name and process id of each machine that was left running.
     """
 
+    asked: int = 0
     boots: list[float] = field(default_factory=list)
     kept: list[tuple[str, str, int]] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
         """The same in the types that pytest-xdist can send."""
-        return {"boots": self.boots, "kept": self.kept}
+        return {"asked": self.asked, "boots": self.boots, "kept": self.kept}
 
     def add(self, data: dict[str, Any]) -> None:
         """Add what another process did, from its :meth:`as_data`."""
+        self.asked += data["asked"]
         self.boots += data["boots"]
         self.kept += data["kept"]
 
@@ -45,7 +48,7 @@ class Tally:
 
     def _sentence(self, accelerator: str) -> str:
         if not self.boots:
-            return "no test asked for a machine"
+            return "no machine came up" if self.asked else "no test asked for a machine"
         median = statistics.median(self.boots)
         machines = describe.count(len(self.boots), "machine")
         return f"{machines}, boot {median:.1f} s (median), {accelerator}"

@@ -298,7 +298,7 @@ class Launcher:
         try:
             machine.begin_session(limit)
         except TimeoutExpiredError as error:
-            why = f"the guest agent did not answer within {limit:g} s"
+            why = machine.panic() or f"the guest agent did not answer within {limit:g} s"
             if not machine.spec.image.has_agent:
                 why += " (does core-infra's agent run in this image?)"
             raise _boot_error(machine, why) from error

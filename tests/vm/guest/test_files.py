@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core_infra.errors import NotFoundError
+from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import GuestOperationError, Machine
 from core_infra.vm.guest.tree import UnsafeTreeError, receive_tree
 
@@ -64,6 +64,17 @@ def test_what_cannot_be_read_is_named(machine: Machine, path: str) -> None:
 def test_what_cannot_be_written_is_named(machine: Machine) -> None:
     with pytest.raises(GuestOperationError, match="/proc/version"):
         machine.write_text("/proc/version/no", "x")
+
+
+def test_relative_paths_are_refused(machine: Machine, tmp_path: Path) -> None:
+    for call in (
+        lambda: machine.write_text("x", ""),
+        lambda: machine.read_text("x"),
+        lambda: machine.push(tmp_path, "x"),
+        lambda: machine.pull("x", tmp_path),
+    ):
+        with pytest.raises(InvalidError, match="relative"):
+            call()
 
 
 def test_a_full_guest_is_told_and_leaves_the_old_file(machine: Machine) -> None:

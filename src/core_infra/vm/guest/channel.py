@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 import threading
 import time
@@ -9,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError
-from core_infra.vm.guest.protocol import MAX_DATA, WINDOW, Done, Frame, FrameType
+from core_infra.vm.guest.protocol import MAX_DATA, WINDOW, Done, Frame, FrameType, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 STDOUT = 1
 STDERR = 2
 Chunk = tuple[int, bytes]
+_GRANT = struct.Struct("<I")
 
 
 class Channel:
@@ -37,6 +39,7 @@ class Channel:
         self._input_closed = False
         self._credit = WINDOW
         self._owed = {STDOUT: 0, STDERR: 0}
+        self._window = {STDOUT: WINDOW, STDERR: WINDOW}
         self._abandoned = False
 
     @property
@@ -56,7 +59,7 @@ class Channel:
             chunks = list(self._chunks)
             self._chunks.clear()
             if not chunks and self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
         self._grant(chunks)
         return chunks
 
@@ -76,7 +79,7 @@ class Channel:
         with self._changed:
             self._wait(lambda: self._queued() < WINDOW or self.ended, deadline)
             if self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
             self._input.append(memoryview(data))
             self._flush()
 
@@ -99,13 +102,22 @@ class Channel:
         self._grant(chunks)
 
     def receive(self, frame: Frame) -> bool:
-        """Take a frame of this channel, on the supervisor's thread; True if it was the last."""
+        """Take a frame of this channel, on the supervisor's thread; True if it was the last.
+
+        Raises:
+            ProtocolError: the frame is not possible; the guest is not trusted to be ours.
+        """
         with self._changed:
             if frame.type in (FrameType.STDOUT, FrameType.STDERR):
                 stream = STDOUT if frame.type == FrameType.STDOUT else STDERR
+                self._window[stream] -= len(frame.payload)
+                if self._window[stream] < 0:
+                    raise ProtocolError("the guest agent sent more than it was granted")
                 self._chunks.append((stream, frame.payload))
             elif frame.type == FrameType.STDIN_GRANT:
-                self._credit += struct.unpack("<I", frame.payload)[0]
+                if len(frame.payload) != _GRANT.size:
+                    raise ProtocolError(f"bad STDIN_GRANT payload {frame.payload[:64]!r}")
+                self._credit += _GRANT.unpack(frame.payload)[0]
                 self._flush()
             elif frame.type == FrameType.DONE:
                 self._done = Done.decode(frame.payload)
@@ -150,4 +162,5 @@ class Channel:
         for stream, owed in self._owed.items():
             if owed >= WINDOW // 4 and self._done is None:
                 self._owed[stream] = 0
+                self._window[stream] += owed
                 self._send(Frame(FrameType.GRANT, self.number, struct.pack("<II", stream, owed)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import struct
@@ -18,6 +19,7 @@ from core_infra.errors import (
     UnavailableError,
 )
 from core_infra.process.link import Link
+from core_infra.process.supervisor import supervisor
 from core_infra.vm.guest.channel import Channel
 from core_infra.vm.guest.protocol import (
     Done,
@@ -86,7 +88,8 @@ class AgentClient:
         """
         nonce = os.urandom(16)
         self._hello = Future()
-        self._decoder.seek_hello(nonce)
+        # On the thread that feeds the decoder.
+        supervisor().call(lambda: self._decoder.seek_hello(nonce))
         payload = encode_hello(nonce, clock_ns=0, entropy=os.urandom(_ENTROPY_BYTES))
         self._send(Frame(FrameType.HELLO, 0, payload))
         ack = _result(self._hello, timeout, "the guest agent did not answer")
@@ -167,7 +170,7 @@ class AgentClient:
         frame.encode()  # a request that is too large must not leave a channel behind
         with self._lock:
             if self._error is not None:
-                raise self._error
+                raise copy.copy(self._error)
             self._channels[channel.number] = channel
         self._send(frame)
         return channel
@@ -185,6 +188,8 @@ class AgentClient:
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.type == FrameType.HELLO_ACK:
+            if self._hello.done():
+                raise ProtocolError("the guest agent began a session that nobody asked for")
             self._hello.set_result(HelloAck.decode(frame.payload))
         elif frame.type == FrameType.PONG:
             if not self._pong.done():

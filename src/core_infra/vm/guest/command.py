@@ -97,8 +97,15 @@ def shown_output(result: ExecResult) -> str:
         if text:
             cut = "… " if len(text) > _SHOWN else ""
             lines = (cut + text[-_SHOWN:]).rstrip("\n").splitlines()
-            parts.append("".join(f"\n  {label} | {line}" for line in lines))
+            parts.append("".join(f"\n  {label} | {_harmless(line)}" for line in lines))
     return "".join(parts)
+
+
+def _harmless(line: str) -> str:
+    """A line without what would steer the reader's terminal."""
+    return "".join(
+        char if char.isprintable() or char == "\t" else f"\\x{ord(char):02x}" for char in line
+    )
 
 
 def as_argv(command: str | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -163,10 +170,11 @@ class GuestProcess:
         command: the command as a list of arguments.
     """
 
-    def __init__(self, command: list[str], channel: Channel, deadline: float | None) -> None:
+    def __init__(self, command: list[str], channel: Channel, timeout: float | None) -> None:
         self.command = command
         self._channel = channel
-        self._deadline = deadline
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._done: Done | None = None
 
     @property
@@ -279,11 +287,13 @@ class GuestProcess:
         self.kill()
         self._channel.abandon()
         partial = ExecResult(self.command, -signal.SIGKILL, stdout, stderr, 0.0)
+        assert self._timeout is not None  # noqa: S101 - else nothing had run out
         raise GuestCommandTimeoutError(
-            f"command did not end in time in the guest: {shlex.join(self.command)}",
+            f"command did not end within {self._timeout:g} s: {shlex.join(self.command)}",
             why=f"it was killed{shown_output(partial)}",
             todo="Give it a longer timeout=…, or set CORE_INFRA_TIMEOUT_FACTOR on a slow host.",
             command=self.command,
+            timeout=self._timeout,
             stdout=stdout,
             stderr=stderr,
         ) from None

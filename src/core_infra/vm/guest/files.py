@@ -22,7 +22,7 @@ _CHUNK = 256 * 1024
 
 def read_file(client: AgentClient, path: str, timeout: float) -> Iterator[bytes]:
     """The bytes of a guest's file, piece by piece."""
-    channel = client.open_read(encoded(path, "a path"))
+    channel = client.open_read(guest_path(path))
     deadline = time.monotonic() + timeout
     try:
         while chunks := channel.read(deadline):
@@ -40,7 +40,7 @@ def write_file(
     client: AgentClient, path: str, data: Iterator[bytes], timeout: float, mode: int = KEEP_MODE
 ) -> None:
     """Write a guest's file: a reader there sees the old one or the whole new one."""
-    channel = client.open_write(encoded(path, "a path"), mode)
+    channel = client.open_write(guest_path(path), mode)
     try:
         for piece in data:
             channel.write(piece, time.monotonic() + timeout)
@@ -64,6 +64,17 @@ def pieces_of(data: bytes) -> Iterator[bytes]:
     """Data in pieces, so that a timeout is of a piece and not of the whole."""
     view = memoryview(data)
     return (bytes(view[start : start + _CHUNK]) for start in range(0, len(view), _CHUNK))
+
+
+def guest_path(path: str) -> bytes:
+    """A guest's path as bytes; InvalidError unless it is absolute."""
+    if not path.startswith("/"):
+        raise InvalidError(
+            f"cannot use {path!r} as a path in the guest",
+            why="it is relative, and there is no working directory",
+            todo="Begin it with '/'.",
+        )
+    return encoded(path, "a path")
 
 
 def file_mode(source: Path) -> int | None:

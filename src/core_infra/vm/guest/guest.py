@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shlex
 import time
@@ -63,7 +64,7 @@ class Guest:
         timeout: float | None = None,
         check: bool = False,
     ) -> ExecResult:
-        """Run a command to its end.
+        """Run a command to its end, and keep all its output: :meth:`stream` is for the endless.
 
         Args:
             command: a line for the shell, or a sequence of arguments.
@@ -82,15 +83,17 @@ class Guest:
             GuestGoneError: the machine ended meanwhile.
         """
         limit = scaled(60) if timeout is None else timeout
-        process = self._start(command, env=env, cwd=cwd, user=user, timeout=limit)
-        if input is not None:
-            process.send_input(input)
-        process.close_stdin()
-        try:
-            result = process.collect()
-        except GuestCommandTimeoutError as error:
-            self.history.append(ExecResult(process.command, -9, error.stdout, error.stderr, limit))
-            raise
+        # The block kills the command if something comes between, such as Ctrl-C.
+        with self._start(command, env=env, cwd=cwd, user=user, timeout=limit) as process:
+            if input is not None:
+                process.send_input(input)
+            process.close_stdin()
+            try:
+                result = process.collect()
+            except GuestCommandTimeoutError as error:
+                failed = ExecResult(process.command, -9, error.stdout, error.stderr, limit)
+                self.history.append(failed)
+                raise
         self.history.append(result)
         return result.check() if check else result
 
@@ -134,6 +137,7 @@ class Guest:
         kept, the owner becomes root.
         """
         path = Path(source)
+        files.guest_path(target)
         mode = files.file_mode(path)
         if mode is None:
             with self.stream(tree.unpack_command(target)) as process:
@@ -153,6 +157,7 @@ class Guest:
         written outside it or through a link, whatever the guest sends.
         """
         path = Path(target)
+        files.guest_path(source)
         if self.exec(["test", "-d", source]).exit_code == 0:
             with self.stream(tree.pack_command(source)) as process:
                 errors = tree.receive_tree(process, path)
@@ -250,8 +255,7 @@ class Guest:
             cwd=encoded(cwd, "cwd"),
             user=encoded(user, "user"),
         )
-        deadline = None if timeout is None else time.monotonic() + timeout
-        return GuestProcess(argv, channel, deadline)
+        return GuestProcess(argv, channel, None if timeout == math.inf else timeout)
 
     def _wait(
         self, ready: Callable[[], bool], limit: float, what: str, why: Callable[[], str]

@@ -185,6 +185,8 @@ def encode_hello(nonce: bytes, *, clock_ns: int, entropy: bytes) -> bytes:
 
 
 _DONE = struct.Struct("<BIQ")
+_LAST_SIGNAL = 64
+_LAST_CODE = 4095  # an exit code, or the kernel's largest errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +204,12 @@ class Done:
         try:
             outcome, code, duration = _DONE.unpack_from(payload)
             text = payload[_DONE.size :].decode("utf-8", "replace")
-            return cls(Outcome(outcome), code, duration, text)
+            done = cls(Outcome(outcome), code, duration, text)
         except (struct.error, ValueError) as error:
             raise ProtocolError(f"bad DONE payload {payload[:64]!r}", why=str(error)) from error
+        if code > (_LAST_SIGNAL if done.outcome is Outcome.SIGNALED else _LAST_CODE):
+            raise ProtocolError(f"bad DONE payload {payload[:64]!r}", why=f"{code} is no code")
+        return done
 
 
 @dataclass(frozen=True, slots=True)

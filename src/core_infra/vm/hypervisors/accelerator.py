@@ -93,22 +93,35 @@ def _verdict(
     cache_dir: Path,
     progress: Callable[[str], None],
 ) -> str | None:
-    key = hashlib.sha256(f"{wanted}\n{identity}\n{_host_start()}".encode()).hexdigest()[:16]
+    start = _digest(_host_start())
     directory = cache_dir / "accelerators"
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{wanted}-{key}.json"
-    with FileLock(directory / f"{wanted}.lock"):  # parallel workers wait for one probe
-        if (known := _remembered(path)) is not None:
-            return known or None
-        limit = scaled(PROBE_TIMEOUT)
-        progress(f"trying {wanted}: booting a guest for up to {limit:.0f} s (once per host start)")
-        why = probe(wanted, limit)
-        for old in directory.glob(f"{wanted}-*.json"):
-            old.unlink(missing_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"why_not": why or ""}))
-        temporary.replace(path)
-    return why
+    path = directory / f"{wanted}-{start}-{_digest(identity)}.json"
+    if (known := _remembered(path)) is not None:  # also in a cache that cannot be written
+        return known or None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(directory / f"{wanted}.lock"):  # parallel workers wait for one probe
+            if (known := _remembered(path)) is None:
+                known = _probed(wanted, probe, progress) or ""
+                for old in directory.glob(f"{wanted}-*.json"):
+                    if not old.name.startswith(f"{wanted}-{start}-"):  # of a former host start
+                        old.unlink(missing_ok=True)
+                temporary = path.with_suffix(".tmp")
+                temporary.write_text(json.dumps({"why_not": known}))
+                temporary.replace(path)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot remember in {directory} whether {wanted} works",
+            why=str(error),
+            todo="Choose another place with CORE_INFRA_CACHE_DIR, or name an accelerator.",
+        ) from error
+    return known or None
+
+
+def _probed(wanted: str, probe: Probe, progress: Callable[[str], None]) -> str | None:
+    limit = scaled(PROBE_TIMEOUT)
+    progress(f"trying {wanted}: booting a guest for up to {limit:.0f} s (once per host start)")
+    return probe(wanted, limit)
 
 
 def _remembered(path: Path) -> str | None:
@@ -117,6 +130,10 @@ def _remembered(path: Path) -> str | None:
         return str(json.loads(path.read_text())["why_not"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _host_start() -> str:

@@ -14,6 +14,7 @@ from core_infra.vm.guest.protocol import PORT_NAME
 
 if TYPE_CHECKING:
     from core_infra.vm.hypervisors.hypervisor import MachineSpec, Wire
+    from core_infra.vm.images.image import Image
 
 _PACKAGES = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 _FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/local/share/qemu", "/opt/homebrew/share/qemu")
@@ -76,7 +77,7 @@ class QemuHypervisor:
             # panic does, by panic=-1) ends QEMU, so a broken boot is noticed at once.
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-kernel", str(image.kernel)),
-            *("-append", " ".join([image.cmdline, *_timer_arguments(image.arch, accelerator)])),
+            *("-append", _kernel_arguments(image, accelerator)),
         ]
         if image.initrd is not None:
             command += ["-initrd", str(image.initrd)]
@@ -109,6 +110,12 @@ def _machine(arch: str, accelerator: str) -> list[str]:
     firmware = _firmware("qboot.rom")  # a BIOS that does nothing but start the kernel
     bios = ["-bios", str(firmware)] if firmware else []
     return ["-M", "q35", "-accel", accelerator, "-cpu", cpu, *bios]
+
+
+def _kernel_arguments(image: Image, accelerator: str) -> str:
+    # panic=-1: a kernel that panics restarts at once, which -no-reboot turns into QEMU's end.
+    panic = [] if "panic=" in image.cmdline else ["panic=-1"]
+    return " ".join([image.cmdline, *panic, *_timer_arguments(image.arch, accelerator)])
 
 
 def _timer_arguments(arch: str, accelerator: str) -> list[str]:

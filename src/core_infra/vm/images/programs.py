@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ USE_OWN_IMAGE = (
     "Pass an image of your own instead: --core-vm-image=NAME, "
     "where NAME-kernel, NAME-initrd.img and NAME-cmdline are the files."
 )
+
+_SHOWN_LINES = 10
 
 
 def require_programs(*names: str) -> None:
@@ -37,7 +40,8 @@ def run(command: list[str], *, cwd: Path | None = None, timeout: float = 900) ->
     """Run a program to its end, without a terminal and in the C locale; return its output.
 
     Raises:
-        CommandFailedError: its exit code was not 0.
+        CommandFailedError: its exit code was not 0; the error shows the last lines of what it said.
+        OSError: the disk is full.
         TimeoutExpiredError: it took longer than ``timeout`` seconds; it was killed.
     """
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
@@ -58,9 +62,13 @@ def run(command: list[str], *, cwd: Path | None = None, timeout: float = 900) ->
             timeout=timeout,
         ) from error
     if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        full = os.strerror(errno.ENOSPC)
+        if any(full in line for line in said):
+            raise OSError(errno.ENOSPC, f"{full} ({command[0]} needs more)")
         raise CommandFailedError(
             f"{' '.join(command)} failed with exit code {done.returncode}",
-            why=done.stderr.decode(errors="replace").strip(),
+            why="\n".join(said[-_SHOWN_LINES:]),
             command=command,
             exit_code=done.returncode,
             stdout=done.stdout,
