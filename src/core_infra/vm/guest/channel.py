@@ -157,10 +157,12 @@ class Channel:
 
     def _grant(self, chunks: list[Chunk]) -> None:
         # A grant wakes the guest, which costs more than the bytes it is for: so few and large.
-        for stream, data in chunks:
-            self._owed[stream] += len(data)
-        for stream, owed in self._owed.items():
-            if owed >= WINDOW // 4 and self._done is None:
-                self._owed[stream] = 0
-                self._window[stream] += owed
-                self._send(Frame(FrameType.GRANT, self.number, struct.pack("<II", stream, owed)))
+        with self._changed:  # the supervisor's thread counts in the same windows
+            for stream, data in chunks:
+                self._owed[stream] += len(data)
+            for stream, owed in self._owed.items():
+                if owed >= WINDOW // 4 and self._done is None:
+                    self._owed[stream] = 0
+                    self._window[stream] += owed
+                    payload = struct.pack("<II", stream, owed)
+                    self._send(Frame(FrameType.GRANT, self.number, payload))
