@@ -1,0 +1,111 @@
+"""Machines: the options ``--core-vm…``, the marker and the fixtures.
+
+What runs the machines is loaded by ``--core-vm`` only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_core_infra import marker
+from pytest_core_infra.options import add_options, switched_on
+
+if TYPE_CHECKING:
+    from core_infra.vm.machine import Machine
+    from pytest_core_infra.factory import MachineFactory
+    from pytest_core_infra.session import VmSession
+
+SESSION = "core_infra_vm"
+"""The name that the plugin with everything else is registered by, once ``--core-vm`` is given."""
+
+SKIP_REASON = "needs a real machine: run pytest with --core-vm"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options ``--core-vm…``."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and, if machines are wanted, what runs them."""
+    config.addinivalue_line("markers", marker.DESCRIPTION)
+    if switched_on(config):
+        from pytest_core_infra.session import VmSession  # noqa: PLC0415 - who uses it pays for it
+
+        config.pluginmanager.register(VmSession(config), SESSION)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Report wrong markers; without ``--core-vm``, skip what needs a machine."""
+    skip = None if _session(config) else pytest.mark.skip(reason=SKIP_REASON)
+    for item in items:
+        marked = item.get_closest_marker(marker.NAME) is not None
+        if marked and (mistakes := marker.mistakes(item)):
+            _report_collection_error(item, mistakes)
+        if skip and (marked or "core_vm_factory" in getattr(item, "fixturenames", ())):
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def core_vm(core_vm_factory: MachineFactory) -> Machine:
+    """A real Linux machine of this test's own: booted for it, thrown away after it.
+    Needs ``pytest --core-vm``; without that, the test is skipped.
+    ``exec(command, input=, env=, cwd=, user=, timeout=, check=)`` runs a command as root and gives
+    ``stdout``, ``stderr``, ``exit_code``, ``duration``; ``stream(command)`` follows one that runs.
+    ``push(here, there)`` and ``pull(there, here)`` copy files and directories; ``read_text`` and
+    ``write_text`` are short for small ones. ``wait_until_succeeds(command)``,
+    ``wait_for_file(path)`` and ``wait_for_port(number)`` wait. ``console`` is the serial console
+    as a pexpect object, ``logs()`` what it has printed; ``stop()`` ends the machine early.
+    ``@pytest.mark.core_vm(memory=512, cpus=2)`` asks for another machine than the default
+    (``--core-vm-memory``, ``--core-vm-cpus``, ``--core-vm-image``). If the test fails, its report
+    has the console's end and the last commands, and ``--core-vm-keep=failed`` leaves the machine
+    running for you to look around in.
+
+    Example::
+
+        from core_infra.vm import Machine
+
+        def test_kernel(core_vm: Machine) -> None:
+            assert core_vm.exec("uname -s").stdout.strip() == "Linux"
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    return core_vm_factory()
+
+
+@pytest.fixture
+def core_vm_factory(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> MachineFactory:
+    """Boots as many machines as the test wants; they are thrown away after it.
+    Needs ``pytest --core-vm``; without that, the test is skipped.
+    ``core_vm_factory(memory=, cpus=, image=, name=, timeout=)`` returns a running machine, like
+    ``core_vm``. Each argument is optional: ``memory`` in MiB, ``cpus``, ``image`` (a path, or an
+    ``Image``), ``name`` (what it is called in reports), ``timeout`` (seconds that it may take to
+    boot). What is not given comes from the test's marker ``core_vm``, then from the options.
+
+    Example::
+
+        from pytest_core_infra.factory import MachineFactory
+
+        def test_upgrade(core_vm_factory: MachineFactory) -> None:
+            small = core_vm_factory(memory=128)
+            other = core_vm_factory(name="other", cpus=2, image="build/my-image")
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    session = _session(request.config)
+    if session is None:  # asked for by a name that nobody could see when tests were collected
+        pytest.skip(SKIP_REASON)
+    return session.factory(request.node, tmp_path_factory)
+
+
+def _session(config: pytest.Config) -> VmSession | None:
+    session: VmSession | None = config.pluginmanager.get_plugin(SESSION)
+    return session
+
+
+def _report_collection_error(item: pytest.Item, mistakes: list[str]) -> None:
+    # As a report and not as an exception: each wrong test is told, and by pytest-xdist's workers
+    # as well, where an exception at this point is an internal error.
+    text = "\n".join(f"{item.nodeid}: {mistake}" for mistake in mistakes)
+    report = pytest.CollectReport(item.nodeid, "failed", longrepr=text, result=None)
+    item.ihook.pytest_collectreport(report=report)

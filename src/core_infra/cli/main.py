@@ -1,0 +1,94 @@
+"""The command ``core-infra``: one module of this package for each of its commands.
+
+A command is imported when it is called, so that ``core-infra --help`` and the completion of a shell
+stay fast however many rooms the library has.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple
+
+import click
+
+from core_infra import errors
+
+EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
+    (errors.NotFoundError, 3),
+    (errors.AlreadyExistsError, 4),
+    (errors.InvalidError, 5),
+    (errors.WrongStateError, 6),
+    (errors.TimeoutExpiredError, 7),
+    (errors.CommandFailedError, 8),
+    (errors.UnavailableError, 9),
+)
+"""The exit code of each kind of error; any other error is 1, wrong usage is 2."""
+
+EPILOG = """\b
+exit codes:
+  0    it worked
+  1    it failed in a way that has no code of its own
+  2    wrong usage
+  3    what was named does not exist
+  4    what was to be made is there already
+  5    a value, a file or a message is not of the form it must have
+  6    not in this state
+  7    it did not happen in time
+  8    a program that was run failed
+  9    this host lacks something: a program, a device, a network
+  130  interrupted
+"""
+
+
+class Command(NamedTuple):
+    """Where a command is, and what ``--help`` says of it before it is imported."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {}
+"""Each module has its command, or its group of commands, as ``command``."""
+
+
+class LazyGroup(click.Group):
+    """Commands that are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, sorted."""
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"core_infra.cli.{COMMANDS[cmd_name].module}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in sorted(COMMANDS)])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; an error of the library is one message and an exit code of its own."""
+        try:
+            return super().invoke(ctx)
+        except errors.CoreInfraError as error:
+            click.echo(f"core-infra: {error}", err=True)
+            ctx.exit(exit_code(error))
+
+
+def exit_code(error: errors.CoreInfraError) -> int:
+    """The exit code that tells an error's kind."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+
+
+@click.command(cls=LazyGroup, epilog=EPILOG)
+@click.version_option(package_name="core-infra")
+def main() -> None:
+    """Machines, processes, builds and jobs from a terminal."""
