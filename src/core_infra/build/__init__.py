@@ -1,0 +1,40 @@
+"""From a project's directory to artifacts that others can verify."""
+
+from core_infra.build.artifact import Artifact, Target
+from core_infra.build.config import (
+    BuildConfig,
+    config_exists,
+    config_path,
+    load_config,
+)
+from core_infra.build.project import (
+    Finding,
+    ProjectType,
+    discover,
+    explain,
+    is_cpp_project,
+    is_go_project,
+    is_node_project,
+    is_php_project,
+    is_wails_project,
+    primary_type,
+)
+
+__all__ = [
+    "Artifact",
+    "BuildConfig",
+    "Finding",
+    "ProjectType",
+    "Target",
+    "config_exists",
+    "config_path",
+    "discover",
+    "explain",
+    "is_cpp_project",
+    "is_go_project",
+    "is_node_project",
+    "is_php_project",
+    "is_wails_project",
+    "load_config",
+    "primary_type",
+]
