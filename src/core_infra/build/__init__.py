@@ -1,6 +1,23 @@
 """From a project's directory to artifacts that others can verify."""
 
+from core_infra.build.archive import (
+    Format,
+    Profile,
+    archive,
+    archive_all,
+    archive_all_with_format,
+    archive_all_xz,
+    archive_path,
+    archive_with_format,
+    archive_xz,
+)
 from core_infra.build.artifact import Artifact, Target
+from core_infra.build.checksum import (
+    checksum,
+    checksum_all,
+    read_checksum_file,
+    write_checksum_file,
+)
 from core_infra.build.config import (
     BuildConfig,
     config_exists,
@@ -24,8 +41,19 @@ __all__ = [
     "Artifact",
     "BuildConfig",
     "Finding",
+    "Format",
+    "Profile",
     "ProjectType",
     "Target",
+    "archive",
+    "archive_all",
+    "archive_all_with_format",
+    "archive_all_xz",
+    "archive_path",
+    "archive_with_format",
+    "archive_xz",
+    "checksum",
+    "checksum_all",
     "config_exists",
     "config_path",
     "discover",
@@ -37,4 +65,6 @@ __all__ = [
     "is_wails_project",
     "load_config",
     "primary_type",
+    "read_checksum_file",
+    "write_checksum_file",
 ]

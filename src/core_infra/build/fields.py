@@ -31,7 +31,7 @@ _WORDS = {
     "timestamp": "a date",
 }
 _NULL = yaml.ScalarNode(f"{_TAG}null", "")
-_SECRET = "sign."
+_PRIVATE = "sign."
 """Where values may be passwords, which no error shows."""
 _SHOWN = 60
 
@@ -137,8 +137,8 @@ class Field:
         word = _WORDS.get(tag.removeprefix(_TAG)) if tag.startswith(_TAG) else None
         if word is None:
             return f"the tag {_short(tag)}"
-        is_secret = self.name.startswith(_SECRET)
-        if isinstance(self.node, yaml.ScalarNode) and self.given and not is_secret:
+        is_private = self.name.startswith(_PRIVATE)
+        if isinstance(self.node, yaml.ScalarNode) and self.given and not is_private:
             return f"{word}: {_short(self.node.value)!r}"
         return word
 
