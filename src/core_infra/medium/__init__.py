@@ -16,6 +16,7 @@ from core_infra.medium.errors import (
 )
 from core_infra.medium.fake import FakeMedium
 from core_infra.medium.faulty import FaultyMedium
+from core_infra.medium.load import load
 from core_infra.medium.local import LocalMedium
 from core_infra.medium.medium import FileInfo, Medium
 from core_infra.medium.memory import MemoryMedium
@@ -44,6 +45,7 @@ __all__ = [
     "SandboxMedium",
     "StorageError",
     "copy",
+    "load",
     "pack",
     "unpack",
 ]

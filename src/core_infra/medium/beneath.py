@@ -9,13 +9,16 @@ each name is opened without following links, and the text of a link takes the li
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import functools
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from core_infra.medium.errors import OUTSIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OPENAT2 = 437
 _MACHINES = {"x86_64", "aarch64"}
@@ -56,17 +59,16 @@ def open_by_kernel(root: int, path: str, flags: int) -> int:
     Raises:
         OSError: as by os.open; with the errno OUTSIDE if the path leads out of *root*.
     """
-    mode = 0o666 if flags & os.O_CREAT else 0
-    how = (ctypes.c_uint64 * 3)(flags, mode, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
-    while (fd := _syscall()(_OPENAT2, root, os.fsencode(path), how, ctypes.sizeof(how))) < 0:
-        code = ctypes.get_errno()
+    call, name = _openat2(), os.fsencode(path)
+    while (fd := call(root, name, flags)) < 0:
+        code = -fd
         if code in {errno.EAGAIN, errno.ELOOP}:
             # EAGAIN: a rename was under way, so that the kernel could not be sure of a "..".
             # ELOOP: a circle, or a link of /proc, which leads out.
             return open_by_walking(root, path, flags)
         if code != errno.EINTR:
             raise _failed(OUTSIDE if code == errno.EXDEV else code)
-    return int(fd)
+    return fd
 
 
 def open_by_walking(root: int, path: str, flags: int) -> int:
@@ -131,14 +133,26 @@ def _failed(code: int) -> OSError:
 
 
 @functools.cache
-def _syscall() -> ctypes._NamedFuncPointer:
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    call.restype = ctypes.c_long
-    call.argtypes = (
+def _openat2() -> Callable[[int, bytes, int], int]:
+    """The system call, which the C library has no function for."""
+    import ctypes  # noqa: PLC0415 - only sandboxes need it
+
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    syscall.argtypes = (
         ctypes.c_long,
         ctypes.c_int,
         ctypes.c_char_p,
         ctypes.c_void_p,
         ctypes.c_size_t,
     )
+    how_type = ctypes.c_uint64 * 3
+    size = ctypes.sizeof(how_type)
+
+    def call(root: int, path: bytes, flags: int) -> int:
+        mode = 0o666 if flags & os.O_CREAT else 0
+        how = how_type(flags, mode, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+        fd = int(syscall(_OPENAT2, root, path, how, size))
+        return fd if fd >= 0 else -ctypes.get_errno()
+
     return call

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-import shutil
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from core_infra.medium.medium import Medium
+
+_PIECE = 1 << 18
 
 
 def copy(source: Medium, path: str, target: Medium, to: str) -> None:
@@ -27,4 +28,10 @@ def copy(source: Medium, path: str, target: Medium, to: str) -> None:
             copy(source, posixpath.join(path, name), target, posixpath.join(to, name))
     else:
         with source.open(path) as reader, target.create(to, mode=info.mode) as writer:
-            shutil.copyfileobj(reader, writer)
+            stream(reader, writer)
+
+
+def stream(reader: IO[bytes], writer: IO[bytes]) -> None:
+    """Copy what is left in one open file to another (shutil's takes 10 ms to import)."""
+    while data := reader.read(_PIECE):
+        writer.write(data)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra.medium.nodes import Dir, data_of, info_of
+from core_infra.medium.nodes import Dir, Link, data_of, info_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,10 +14,10 @@ if TYPE_CHECKING:
 
 _TEXT_MAX = 1 << 16
 _LINES_MAX = 20
+_WIDTH_MAX = 160
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """What leads from one tree to another; false if they are alike. Times do not count.
 
     ``str()`` gives one line for each path, ``+`` added, ``-`` removed or ``~`` changed, and for a
@@ -29,6 +27,7 @@ class Difference:
         added: the paths that only the second tree has, sorted.
         removed: the paths that only the first has, sorted.
         changed: the paths whose content, mode or kind is another, sorted.
+        text: what ``str()`` gives.
     """
 
     added: tuple[str, ...]
@@ -59,17 +58,21 @@ def difference(old: Mapping[str, Node], new: Mapping[str, Node]) -> Difference:
 def _alike(one: Node, other: Node) -> bool:
     if one is other:
         return True
-    if isinstance(one, Dir) or isinstance(other, Dir):
+    if isinstance(one, Link) and isinstance(other, Link):
+        return one.text == other.text
+    if isinstance(one, Dir | Link) or isinstance(other, Dir | Link):
         return type(one) is type(other)
     return data_of(one) == data_of(other) and info_of(one).mode == info_of(other).mode
 
 
 def _named(path: str, node: Node) -> str:
+    if isinstance(node, Link):
+        return f"{path} -> {node.text}"
     return f"{path}/" if isinstance(node, Dir) else f"{path} ({info_of(node).size} bytes)"
 
 
 def _change(path: str, old: Node, new: Node) -> Iterator[str]:
-    if isinstance(old, Dir) or isinstance(new, Dir):
+    if isinstance(old, Dir | Link) or isinstance(new, Dir | Link):
         yield f"~ {_named(path, old)} → {_named(path, new)}"
         return
     facts = []
@@ -86,8 +89,11 @@ def _text_change(old: bytes | bytearray, new: bytes | bytearray) -> Iterator[str
     before, after = _lines(old), _lines(new)
     if before is None or after is None:
         return
+    import difflib  # noqa: PLC0415 - most differences are never shown
+
     changes = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
-    yield from (f"    {line}" for line in changes[:_LINES_MAX])
+    for line in changes[:_LINES_MAX]:
+        yield f"    {line}" if len(line) <= _WIDTH_MAX else f"    {line[:_WIDTH_MAX]}…"
     if len(changes) > _LINES_MAX:
         yield f"    … {len(changes) - _LINES_MAX} more lines"
 

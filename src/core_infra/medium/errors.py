@@ -71,6 +71,7 @@ _BY_ERRNO: dict[int, tuple[type[CoreInfraError], str, str]] = {
     errno.EINVAL: (InvalidPathError, "this path cannot be used so", ""),
     OUTSIDE: (OutsideSandboxError, "it leads out of the sandbox", ""),
     errno.ELOOP: (InvalidPathError, "its symbolic links go in a circle", ""),
+    errno.ENXIO: (InvalidPathError, "it is a device, a pipe or a socket, and no file", ""),
     errno.ENAMETOOLONG: (InvalidPathError, "the name is too long", ""),
     errno.EACCES: (AccessDeniedError, "permission denied", "Change its owner or mode."),
     errno.EPERM: (AccessDeniedError, "operation not permitted", ""),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import random
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError
@@ -14,6 +13,7 @@ from core_infra.medium.writer import AtomicWriter
 
 if TYPE_CHECKING:
     import builtins
+    from random import Random
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -59,7 +59,11 @@ class FaultyMedium(Medium):
         self._medium = medium
         self._plan = _parse(plan)
         self._crashed_at = 0
-        self._random = None if seed is None else random.Random(seed)  # noqa: S311 - no secret
+        self._random: Random | None = None
+        if seed is not None:
+            import random  # noqa: PLC0415 - plans need none
+
+            self._random = random.Random(seed)  # noqa: S311 - no secret
         self._rate = rate
         self._fired: list[str] = []
 

@@ -4,7 +4,8 @@ So a path that is in its cleaned form is found by one look-up, without being par
 the same dict; the first change afterwards copies it, and a directory or growing file of another
 era is copied before it is changed.
 
-A *key* is a cleaned path relative to the root, which is ``.``. Failures are OSErrors with an errno
+A *key* is a cleaned path relative to the root, which is ``.``. In a tree that has links, a key may
+lead through them: the methods follow them. Failures are OSErrors with an errno
 and nothing else. Nothing here is safe under threads, except looking into :attr:`Index.nodes`.
 """
 
@@ -15,15 +16,16 @@ import posixpath
 import time
 from typing import TYPE_CHECKING
 
+from core_infra.medium.errors import OUTSIDE
+from core_infra.medium.links import LINKS, ROOT, join, parent, walk
 from core_infra.medium.medium import FileInfo
-from core_infra.medium.nodes import Dir, Log, info_of, renamed
+from core_infra.medium.nodes import Dir, Link, Log, info_of, renamed
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from core_infra.medium.nodes import File, Node
 
-ROOT = "."
 FILE_MODE = 0o644
 """That of a new file."""
 
@@ -34,56 +36,94 @@ class Index:
     Attributes:
         nodes: every entry; whoever changes it otherwise than by the methods looks at eras.
         era: what may be changed without being copied has this one.
+        shared: whether a fork has the same nodes.
+        linked: whether there has ever been a link.
     """
 
     def __init__(self) -> None:
         self.era = object()
         self.nodes: dict[str, Node] = {ROOT: Dir(ROOT, self.era)}
+        self.shared = False
+        self.linked = False
         self._logs: dict[object, str] = {}  # where each growing file is, by its identity
-        self._shared = False  # whether a fork has the same two dicts
 
     def fork(self) -> Index:
         """Make a second tree of the same nodes, in a time that does not depend on their number."""
         other = Index()
-        other.nodes, other._logs = self.nodes, self._logs
-        self._shared = other._shared = True
+        other.nodes, other._logs, other.linked = self.nodes, self._logs, self.linked
+        self.shared = other.shared = True
         self.era = object()
         return other
 
-    def find(self, key: str) -> Node:
-        """Return the entry; raise ENOENT or ENOTDIR if there is none."""
-        node = self.nodes.get(key)
+    def find(self, key: str) -> File | Log | Dir:
+        """Return the entry, links followed; raise ENOENT or ENOTDIR if there is none."""
+        node = self.nodes.get(walk(self.nodes, key) if self.linked else key)
         if node is not None:
+            assert not isinstance(node, Link)  # noqa: S101 - walk ends at no link
             return node
         while (above := self.nodes.get(key := parent(key))) is None:
             pass
         raise OSError(errno.ENOENT if isinstance(above, Dir) else errno.ENOTDIR, "")
 
-    def place(self, key: str) -> File | Log | None:
-        """Make the directories that a file needs, and return the file that is there."""
-        old = self.nodes.get(key)
-        if isinstance(old, Dir):
-            raise IsADirectoryError(errno.EISDIR, "")
-        self.make_dirs(parent(key))
-        return old
+    def entry(self, key: str) -> str:
+        """Give the key of what is there itself, be it a link; raise as :meth:`find` does."""
+        if self.linked:
+            key = join(walk(self.nodes, parent(key)), posixpath.basename(key))
+        if key not in self.nodes:
+            self.find(key)
+        return key
 
-    def write(self, key: str, data: bytes, mode: int | None) -> File:
+    def place(self, key: str) -> str:
+        """Make the directories that a file needs; give its key, at the end of all links."""
+        for _ in range(LINKS):
+            name = posixpath.basename(key)
+            if name in {"", ".", ".."}:  # only a link ends so
+                walk(self.nodes, key)
+                raise IsADirectoryError(errno.EISDIR, "")
+            above = self.make_dirs(parent(key))
+            key = join(above, name)
+            node = self.nodes.get(key)
+            if isinstance(node, Dir):
+                raise IsADirectoryError(errno.EISDIR, "")
+            if not isinstance(node, Link):
+                return key
+            if node.text.startswith("/"):
+                raise OSError(OUTSIDE, "")
+            key = join(above, node.text)
+        raise OSError(errno.ELOOP, "")
+
+    def write(self, key: str, data: bytes, mode: int | None) -> None:
         """Put a whole file, with its directories."""
-        old = self.place(key)
+        key = self.place(key)
         if mode is None:
-            mode = FILE_MODE if old is None else info_of(old).mode
-        name = posixpath.basename(key)
-        file = FileInfo(name, len(data), mode & 0o777, time.time(), is_dir=False), data
-        self._put(key, file)
-        return file
+            mode = info_of(self.find(key)).mode if key in self.nodes else FILE_MODE
+        self.put_file(key, data, mode & 0o777, time.time())
+
+    def put_file(self, key: str, data: bytes, mode: int, modified: float) -> None:
+        """Put a file into a directory that is there."""
+        info = FileInfo(posixpath.basename(key), len(data), mode, modified, is_dir=False)
+        self._put(key, (info, data))
+
+    def put_dir(self, key: str) -> Dir:
+        """Put a directory into one that is there."""
+        directory = Dir(posixpath.basename(key), self.era)
+        self._put(key, directory)
+        return directory
+
+    def put_link(self, key: str, text: str) -> None:
+        """Put a link into a directory that is there."""
+        self.linked = True
+        self._put(key, Link(text))
 
     def log(self, key: str) -> Log:
         """Make the file at a key one that grows, and return it."""
-        old = self.place(key) or self.write(key, b"", None)
+        key = self.place(key)
+        if key not in self.nodes:
+            self.put_file(key, b"", FILE_MODE, time.time())
+        old = self.nodes[key]
         if isinstance(old, tuple):
-            old = Log(info_of(old), old[1], self.era, object())
-            self._put(key, old)
-        return old
+            self._put(key, Log(FileInfo(*old[0]), old[1], self.era, object()))
+        return self._log_at(key)
 
     def extend(self, log: Log, data: ReadableBuffer) -> Log:
         """Add to the end of a growing file, wherever it is now; return what it has become."""
@@ -97,24 +137,33 @@ class Index:
         log.extend(data)
         return log
 
-    def make_dirs(self, key: str) -> None:
-        """Make a directory and those above it, unless they are there."""
+    def make_dirs(self, key: str) -> str:
+        """Make a directory and those above it, unless they are there; give its key."""
+        if self.linked:
+            self._own()  # so that put_dir changes the dict that is walked
+            key = walk(self.nodes, key, self.put_dir)
         node = self.nodes.get(key)
         if node is None:
             self.make_dirs(parent(key))
-            self._put(key, Dir(posixpath.basename(key), self.era))
+            self.put_dir(key)
         elif not isinstance(node, Dir):
             raise NotADirectoryError(errno.ENOTDIR, "")
+        return key
 
     def move(self, source: str, target: str) -> None:
         """Move an entry with all that is in it; it replaces a file."""
-        node = self.find(source)
-        there = self.nodes.get(target)
+        source = self.entry(source)
+        node = self.nodes[source]
         if isinstance(node, Dir) and target.startswith(source + "/"):
             raise OSError(errno.EINVAL, "")
+        target = join(self.make_dirs(parent(target)), posixpath.basename(target))
+        if isinstance(node, Dir) and target.startswith(source + "/"):  # by a link
+            raise OSError(errno.EINVAL, "")
+        there = self.nodes.get(target)
         if isinstance(there, Dir) or (isinstance(node, Dir) and there is not None):
             raise FileExistsError(errno.EEXIST, "")
-        self.make_dirs(parent(target))
+        if source == target:  # by a link
+            return
         keys = self._tree(source)
         moved = [self.nodes[key] for key in keys]
         self.remove(source)
@@ -158,9 +207,9 @@ class Index:
 
     def _own(self) -> dict[str, Node]:
         """The nodes, to be changed."""
-        if self._shared:
+        if self.shared:
             self.nodes, self._logs = self.nodes.copy(), self._logs.copy()
-            self._shared = False
+            self.shared = False
         return self.nodes
 
     def _tree(self, key: str) -> list[str]:
@@ -171,8 +220,3 @@ class Index:
             if isinstance(node, Dir):
                 keys += [f"{outer}/{name}" for name in node.children]
         return keys
-
-
-def parent(key: str) -> str:
-    """The key of the directory that an entry is in."""
-    return key.rpartition("/")[0] or ROOT

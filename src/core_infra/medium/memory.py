@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import posixpath
 import threading
-import time
+from time import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from core_infra.medium.difference import Difference, difference
 from core_infra.medium.errors import path_error
-from core_infra.medium.index import FILE_MODE, ROOT, Index
+from core_infra.medium.index import FILE_MODE, Index
+from core_infra.medium.links import ROOT, join, parent
 from core_infra.medium.medium import FileInfo, Medium
 from core_infra.medium.nodes import Appender, Dir, data_of, info_of, new_tuple
-from core_infra.medium.paths import is_plain, not_root, rooted
+from core_infra.medium.paths import clean, is_plain, not_root, rooted
 from core_infra.medium.realfile import translated
 from core_infra.medium.writer import AtomicWriter, writer_in_memory
 
 if TYPE_CHECKING:
     import builtins
 
-    from core_infra.medium.nodes import File, Log, Node
+    from core_infra.medium.nodes import File, Log
 
 
 class MemoryMedium(Medium):
-    """A file system in memory, with the answers and errors of the real one (umask 022, no links).
+    """A file system in memory, with the answers and errors of the real one (umask 022).
 
     ``/a`` and ``a`` are the same path, and nothing is above the root. Safe under threads.
     """
@@ -52,37 +55,64 @@ class MemoryMedium(Medium):
         old, new = self.fork(), other.fork()  # which stand still meanwhile
         return difference(old._index.nodes, new._index.nodes)  # noqa: SLF001 - one of us
 
+    def link(self, path: str, text: str) -> None:
+        """Put a symbolic link at a path, with the directories above it.
+
+        Links are followed as in a :class:`SandboxMedium`: one that is absolute or climbs above the
+        root leads out, which is an OutsideSandboxError for whoever follows it.
+
+        Args:
+            path: the link.
+            text: where it points to, from the directory that it is in; need not be there.
+
+        Raises:
+            PathExistsError: something is there.
+            InvalidPathError: the text is empty, or of a form that no link has.
+        """
+        clean(text)
+        key = not_root(rooted(path), "link", path)
+        with self._lock, translated("link", path, path):
+            key = join(self._index.make_dirs(parent(key)), posixpath.basename(key))
+            if key in self._index.nodes:
+                raise FileExistsError(errno.EEXIST, "")
+            self._index.put_link(key, text)
+
     def read_bytes(self, path: str) -> bytes:
         """Return a file's content."""
-        return bytes(data_of(self._file("read", path)))
+        node = self._index.nodes.get(path)
+        return node[1] if type(node) is tuple else bytes(data_of(self._file("read", path)))
 
     def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file."""
         if type(data) is not bytes:
             data = bytes(data)
-        above, _, name = path.rpartition("/")
+        index = self._index
         with self._lock:
-            nodes = self._index.nodes
-            directory = nodes.get(above)
+            # Most paths are in their clean form: a file that is known by just this path is, and so
+            # is a plain name in a directory that is known by what is before it.
+            nodes = index.nodes
             old = nodes.get(path)
-            # The form of most paths needs no cleaning: a known directory, and in it a known file
-            # or a plain name. A directory of this era says that nothing is shared with a fork.
+            if type(old) is tuple and not index.shared:
+                name, _, kept, _, _ = old[0]
+                mode = kept if mode is None else mode & 0o777
+                nodes[path] = (name, len(data), mode, time(), False), data
+                return
+            above, slash, name = path.rpartition("/")
+            directory = nodes.get(above if slash else ROOT)
             if (
-                type(directory) is Dir
-                and directory.era is self._index.era
+                old is None
+                and type(directory) is Dir
+                and directory.era is index.era  # nor are the nodes shared, then
                 and above != ROOT
-                and (type(old) is tuple or (old is None and is_plain(name)))
+                and is_plain(name)
             ):
-                now = time.time()
-                if old is None:
-                    directory.children.add(name)
-                    directory.modified = now
-                if mode is None:
-                    mode = FILE_MODE if old is None else old[0][2]
-                nodes[path] = (name, len(data), mode & 0o777, now, False), data
+                now = directory.modified = time()
+                directory.children.add(name)
+                mode = FILE_MODE if mode is None else mode & 0o777
+                nodes[path] = (name, len(data), mode, now, False), data
                 return
             with translated("write", path, path):
-                self._index.write(rooted(path), data, mode)
+                index.write(rooted(path), data, mode)
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading; it reads the version of this moment."""
@@ -107,7 +137,9 @@ class MemoryMedium(Medium):
         node = self._index.nodes.get(path)
         if type(node) is tuple:
             return new_tuple(FileInfo, node[0])
-        return info_of(node if node is not None else self._find("stat", path))
+        info = info_of(self._find("stat", path))
+        # By a link, it has the link's name.
+        return info._replace(name=posixpath.basename(rooted(path))) if self._index.linked else info
 
     def list(self, path: str) -> builtins.list[str]:
         """Return the names in a directory."""
@@ -123,42 +155,40 @@ class MemoryMedium(Medium):
             self._index.make_dirs(rooted(path))
 
     def rename(self, old: str, new: str) -> None:
-        """Move a file or directory in one step."""
+        """Move a file or directory in one step; of a link, the link."""
         source = not_root(rooted(old), "rename", old)
         target = not_root(rooted(new), "rename to", new)
         with self._lock:
-            self._find("rename", old)
+            with translated("rename", old, old):
+                self._index.entry(source)
             if source != target:
                 with translated(f"rename {old!r} to", new, new):
                     self._index.move(source, target)
 
     def delete(self, path: str) -> None:
-        """Delete a file or an empty directory."""
+        """Delete a file or an empty directory; of a link, the link."""
         key = not_root(rooted(path), "delete", path)
-        with self._lock:
-            node = self._find("delete", path)
+        with self._lock, translated("delete", path, path):
+            key = self._index.entry(key)
+            node = self._index.nodes[key]
             if isinstance(node, Dir) and node.children:
-                raise path_error(errno.ENOTEMPTY, "delete", path)
+                raise OSError(errno.ENOTEMPTY, "")
             self._index.remove(key)
 
     def delete_all(self, path: str) -> None:
-        """Delete whatever is at a path."""
+        """Delete whatever is at a path; of a link, only the link."""
         key = not_root(rooted(path), "delete", path)
-        with self._lock:
-            if key in self._index.nodes:
-                self._index.remove(key)
+        gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with self._lock, translated("delete", path, path), gone:
+            self._index.remove(self._index.entry(key))
 
-    def _look(self, path: str) -> FileInfo | None:
-        node = self._index.nodes.get(path) or self._index.nodes.get(rooted(path))
-        return None if node is None else info_of(node)
-
-    def _find(self, action: str, path: str) -> Node:
+    def _find(self, action: str, path: str) -> File | Log | Dir:
         with translated(action, path, path):
             return self._index.find(rooted(path))
 
     def _file(self, action: str, path: str) -> File | Log:
-        node = self._index.nodes.get(path) or self._find(action, path)
-        if isinstance(node, Dir):
+        node = self._index.nodes.get(path)
+        if type(node) is not tuple and isinstance(node := self._find(action, path), Dir):
             raise path_error(errno.EISDIR, action, path)
         return node
 

@@ -56,31 +56,49 @@ class Log:
         self.info = self.info._replace(size=len(self.data), modified=time.time())
 
 
+class Link:
+    """A symbolic link; it never changes.
+
+    Attributes:
+        text: where it points to, from the directory that it is in.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 class Dir:
     """A directory and the names in it.
 
     Attributes:
+        name: its own name.
         era: who may change it.
+        mode: its permission bits.
         modified: when its names changed last.
         children: the names.
     """
 
-    __slots__ = ("_name", "children", "era", "modified")
+    __slots__ = ("children", "era", "mode", "modified", "name")
 
-    def __init__(self, name: str, era: object, children: set[str] | None = None) -> None:
-        self._name = name
+    def __init__(self, name: str, era: object) -> None:
+        self.name = name
         self.era = era
+        self.mode = 0o755
         self.modified = time.time()
-        self.children = set() if children is None else children
+        self.children: set[str] = set()
 
     @property
     def info(self) -> FileInfo:
         """What stat tells."""
-        return FileInfo(self._name, 0, 0o755, self.modified, is_dir=True)
+        return FileInfo(self.name, 0, self.mode, self.modified, is_dir=True)
 
     def copy(self, era: object) -> Dir:
         """One that may be changed in another era."""
-        return Dir(self._name, era, self.children.copy())
+        other = Dir(self.name, era)
+        other.mode, other.modified, other.children = self.mode, self.modified, self.children.copy()
+        return other
 
     def add(self, name: str) -> None:
         """Note a new entry."""
@@ -93,10 +111,10 @@ class Dir:
         self.modified = time.time()
 
 
-Node = File | Log | Dir
+Node = File | Log | Dir | Link
 
 
-def info_of(node: Node) -> FileInfo:
+def info_of(node: File | Log | Dir) -> FileInfo:
     """What stat tells."""
     return new_tuple(FileInfo, node[0]) if isinstance(node, tuple) else node.info
 
@@ -108,8 +126,12 @@ def data_of(node: File | Log) -> bytes | bytearray:
 
 def renamed(node: Node, name: str) -> Node:
     """The same node under another name."""
+    if isinstance(node, Link):
+        return node
     if isinstance(node, Dir):
-        return Dir(name, node.era, node.children)
+        moved = node.copy(node.era)
+        moved.name = name
+        return moved
     info = info_of(node)._replace(name=name)
     if isinstance(node, Log):
         return Log(info, node.data, node.era, node.identity)

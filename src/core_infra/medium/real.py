@@ -14,7 +14,6 @@ import errno
 import io
 import os
 import posixpath
-import shutil
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -56,7 +55,7 @@ class RealMedium(Medium):
         where = self._where(path)
         with (
             self._telling("read", path, where),
-            io.FileIO(where, opener=self._open) as file,
+            io.FileIO(where, opener=self._open_file) as file,
         ):
             return file.readall()
 
@@ -70,7 +69,7 @@ class RealMedium(Medium):
         where = self._where(path)
         with self._telling("read", path, where):
             told = ("read", path, self._filename(where))
-            return io.BufferedReader(RealFile(where, "r", *told, opener=self._open))
+            return io.BufferedReader(RealFile(where, "r", *told, opener=self._open_file))
 
     def create(self, path: str, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece, atomically and durably."""
@@ -96,9 +95,9 @@ class RealMedium(Medium):
         """Open a file for writing at its end."""
         where = self._where(path)
         with self._telling("append to", path, where):
-            os.close(self._entry(where, make=True)[0])
+            os.close(self._target(where)[0])
             told = ("append to", path, self._filename(where))
-            return io.BufferedWriter(RealFile(where, "a", *told, opener=self._open))
+            return io.BufferedWriter(RealFile(where, "a", *told, opener=self._open_file))
 
     def stat(self, path: str) -> FileInfo:
         """Describe what is at a path."""
@@ -187,12 +186,29 @@ class RealMedium(Medium):
             except (FileNotFoundError, NotADirectoryError):
                 return
             if stat.S_ISDIR(info.st_mode):
+                import shutil  # noqa: PLC0415 - few need it, and it brings four compressors
+
                 shutil.rmtree(name, dir_fd=above)
             else:
                 os.unlink(name, dir_fd=above)
 
     def _telling(self, action: str, path: str, where: str) -> AbstractContextManager[None]:
         return translated(action, path, self._filename(where))
+
+    def _open_file(self, where: str, flags: int) -> int:
+        """Open a file, for io.FileIO, which itself refuses directories.
+
+        Anything else has no end or keeps one waiting, so only append takes it, and only if it is
+        a character device (``/dev/null``).
+        """
+        fd = self._open(where, flags | os.O_NONBLOCK | os.O_NOCTTY)
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            if not (flags & os.O_APPEND and stat.S_ISCHR(mode)):
+                os.close(fd)
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            os.set_blocking(fd, True)
+        return fd
 
     def _stat(self, where: str) -> os.stat_result:
         fd = self._open(where, _LOOK)

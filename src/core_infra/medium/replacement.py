@@ -9,7 +9,6 @@ import errno
 import os
 import stat
 
-from core_infra.medium.errors import InvalidPathError
 from core_infra.medium.temporary import discard, make_unfinished
 
 
@@ -26,8 +25,7 @@ class Replacement:
         fd: where its content is to be written; closing it is the caller's business.
 
     Raises:
-        OSError: it cannot be made; the directory stays open.
-        InvalidPathError: what is there is no file.
+        OSError: it cannot be made, or what is there is no file; the directory stays open.
     """
 
     def __init__(self, directory: int, name: str, mode: int | None) -> None:
@@ -87,12 +85,8 @@ def _replaceable(directory: int, name: str) -> os.stat_result | None:
     if stat.S_ISDIR(old.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(old.st_mode):
-        raise InvalidPathError(
-            f"cannot write {name!r} as a whole",
-            why="it is a device, a pipe or a socket, which must not be replaced by a file",
-            todo="Use append.",
-            path=name,
-        )
+        # A file must not take its place: all who use it by its name would lose it.
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     return old
 
 

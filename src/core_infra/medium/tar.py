@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-import shutil
-import tarfile
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError
+from core_infra.medium.copy import stream
 
 if TYPE_CHECKING:
+    import tarfile
+
     from core_infra.medium.medium import Medium
+
+_DIRECTORY = b"5"  # tarfile.DIRTYPE
 
 
 def pack(medium: Medium, path: str, archive: BinaryIO) -> None:
@@ -26,6 +29,8 @@ def pack(medium: Medium, path: str, archive: BinaryIO) -> None:
     Raises:
         CoreInfraError: as listing and reading do.
     """
+    import tarfile  # noqa: PLC0415 - few need it, and it brings four compressors
+
     with tarfile.open(fileobj=archive, mode="w|") as tar:
         for name in medium.list(path):
             _add(tar, medium, posixpath.join(path, name), name)
@@ -33,10 +38,10 @@ def pack(medium: Medium, path: str, archive: BinaryIO) -> None:
 
 def _add(tar: tarfile.TarFile, medium: Medium, path: str, name: str) -> None:
     info = medium.stat(path)
-    member = tarfile.TarInfo(name)
+    member = tar.tarinfo(name)
     member.mode = info.mode
     if info.is_dir:
-        member.type = tarfile.DIRTYPE
+        member.type = _DIRECTORY
         tar.addfile(member)
         for inner in medium.list(path):
             _add(tar, medium, posixpath.join(path, inner), f"{name}/{inner}")
@@ -54,6 +59,8 @@ def unpack(archive: BinaryIO, medium: Medium, path: str) -> None:
             or whose name leads out of *path*. What came before it is written.
         CoreInfraError: as writing does.
     """
+    import tarfile  # noqa: PLC0415 - see above
+
     try:
         with tarfile.open(fileobj=archive, mode="r|*") as tar:
             for member in tar:
@@ -71,7 +78,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, medium: Medium, path
         medium.ensure_dir(target)
     elif member.isreg() and (source := tar.extractfile(member)):
         with source, medium.create(target, mode=member.mode) as file:
-            shutil.copyfileobj(source, file)
+            stream(source, file)
     else:
         raise _refused(member, "it is neither a file nor a directory")
 
