@@ -1,0 +1,180 @@
+"""C and C++ with CMake."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import stat
+from typing import TYPE_CHECKING
+
+from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build.builders.extra import extra_flags
+from core_infra.build.builders.host import host_target
+from core_infra.build.errors import ArtifactMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from core_infra.build.artifact import Target
+    from core_infra.build.builders.builder import Config
+
+_CMAKE = Tool("cmake", ("cmake", "--version"), "Install CMake: apt-get install cmake.")
+_CPACK = Tool("cpack", ("cpack", "--version"), "It comes with CMake.")
+_MAKE = Tool("make", ("make", "--version"), "apt-get install make")
+_USES_CPACK = re.compile(r"^\s*include\s*\(\s*CPack\s*\)", re.IGNORECASE | re.MULTILINE)
+_PROJECT = re.compile(r"^\s*project\s*\(\s*\"?([\w.+-]+)", re.IGNORECASE | re.MULTILINE)
+_RULE = re.compile(r"^([\w.-]+)\s*:(?!=)", re.MULTILINE)
+_LIBRARY = re.compile(r"lib.+\.(a|so(\.\d+)*|dylib)|.+\.(dll|lib|exe)")
+_TOOLCHAINS = ("cmake", "cmake/toolchains", "toolchains")
+_PROFILES = {
+    "linux/amd64": "gcc-linux-x86_64",
+    "linux/arm64": "gcc-linux-armv8",
+    "darwin/arm64": "apple-clang-armv8",
+    "darwin/amd64": "apple-clang-x86_64",
+    "windows/amd64": "msvc-194-x86_64",
+}
+"""What Conan calls these, and so do the make rules of projects that use it."""
+
+
+class CppBuilder(Builder):
+    """``cmake``: configure, build, then the packages of ``cpack`` if it is included, else install.
+
+    For another platform than this one, the project has a toolchain file
+    (``cmake/linux-arm64.cmake``, also in ``cmake/toolchains`` or ``toolchains``), or a rule
+    ``linux-arm64`` in its Makefile, which is told OUTPUT_DIR.
+    """
+
+    name = "cpp"
+
+    def default_name(self, project_dir: Path) -> str:
+        """The name in ``project(…)``."""
+        found = _PROJECT.search(_read(project_dir / "CMakeLists.txt"))
+        return found[1] if found else ""
+
+    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
+        """One step for each target."""
+        steps: list[Step] = []
+        tools: list[Tool] = []
+        problems: list[str] = []
+        for target in targets:
+            toolchain = find_toolchain(config.project_dir, target)
+            rule = find_rule(config.project_dir, target)
+            if target == host_target() or toolchain:
+                steps.append(_cmake_step(config, target, toolchain))
+                tools += [_CMAKE, _CPACK] if _packages(config) else [_CMAKE]
+            elif rule:
+                steps.append(_make_step(config, target, rule))
+                tools.append(_MAKE)
+            else:
+                problems.append(_no_toolchain(config, target))
+        return Work(tuple(steps), tuple(dict.fromkeys(tools)), tuple(problems))
+
+    def gather(self, config: Config, step: Step) -> None:
+        """Take programs and libraries from the build directory if nothing was installed."""
+        tree = step.output / config.name
+        if not step.packed or (tree.is_dir() and any(tree.iterdir())):
+            return
+        build = config.scratch(step.name) / "build"
+        found = list(_products(build)) if build.is_dir() else []
+        if not found:
+            raise ArtifactMissingError(
+                f"building {config.project_dir} for {step.name} has made nothing",
+                why="neither install rules nor programs or libraries were found",
+                todo="Add install(TARGETS …) to CMakeLists.txt.",
+            )
+        tree.mkdir(parents=True, exist_ok=True)
+        for path in found:
+            shutil.move(path, tree / path.name)
+
+
+def find_toolchain(project_dir: Path, target: Target) -> str:
+    """The toolchain file for a target, relative to the project; empty if there is none."""
+    names = [f"{target.os}{dash}{target.arch}.cmake" for dash in "-_"]
+    paths = [f"{directory}/{name}" for directory in _TOOLCHAINS for name in names]
+    return next((path for path in paths if (project_dir / path).is_file()), "")
+
+
+def find_rule(project_dir: Path, target: Target) -> str:
+    """The rule for a target in the project's own Makefile; empty if there is none."""
+    text = next(
+        filter(None, (_read(project_dir / name) for name in ("GNUmakefile", "Makefile"))), ""
+    )
+    rules = set(_RULE.findall(text))
+    names = (f"{target.os}-{target.arch}", target.directory, _PROFILES.get(str(target), ""))
+    return next((name for name in names if name in rules), "")
+
+
+def _cmake_step(config: Config, target: Target, toolchain: str) -> Step:
+    source, build = config.project_dir, config.scratch(str(target)) / "build"
+    output = config.staging(target.directory)
+    # The project's place must not show in the program: __FILE__, assert(), debug information.
+    mapped = shlex.join([f"-ffile-prefix-map={source}=.", f"-ffile-prefix-map={build}=build"])
+    env = {
+        "CFLAGS": f"{os.environ.get('CFLAGS', '')} {mapped}".strip(),
+        "CXXFLAGS": f"{os.environ.get('CXXFLAGS', '')} {mapped}".strip(),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(config.jobs),
+    }
+    options = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON"]
+    if toolchain:
+        options.append(f"-DCMAKE_TOOLCHAIN_FILE={source / toolchain}")
+    packages = _packages(config)
+    if packages:
+        options.append(f"-DCPACK_SYSTEM_NAME={target.os}-{target.arch}")
+    configure = ("cmake", "-S", str(source), "-B", str(build), *options, *extra_flags(config))
+    compile_ = ("cmake", "--build", str(build), "--config", "Release")
+    tree = str(output / config.name)
+    install = ("cmake", "--install", str(build), "--prefix", tree, "--config", "Release")
+    pack = ("cpack", "--config", str(build / "CPackConfig.cmake"), "-B", str(output))
+    return Step(
+        name=str(target),
+        target=target,
+        commands=tuple(
+            Command(argv, source, env)
+            for argv in (configure, compile_, pack if packages else install)
+        ),
+        output=output,
+        packed=not packages,
+    )
+
+
+def _make_step(config: Config, target: Target, rule: str) -> Step:
+    copy = config.scratch(str(target)) / "source"
+    output = config.staging(target.directory)
+    env = {"OUTPUT_DIR": str(output / config.name), "CMAKE_BUILD_PARALLEL_LEVEL": str(config.jobs)}
+    make = ("make", f"--jobs={config.jobs}", rule)
+    return Step(
+        name=str(target),
+        target=target,
+        commands=(Command(make, copy, env),),
+        output=output,
+        copy=copy,
+    )
+
+
+def _products(build: Path) -> Iterator[Path]:
+    for top, directories, names in os.walk(build):
+        directories[:] = sorted(set(directories) - {"CMakeFiles", "_deps", "Testing"})
+        for name in sorted(names):
+            path = build / top / name
+            mode = path.lstat().st_mode
+            program = stat.S_ISREG(mode) and mode & stat.S_IXUSR and "." not in name
+            if program or (_LIBRARY.fullmatch(name) and stat.S_ISREG(mode)):
+                yield path
+
+
+def _packages(config: Config) -> bool:
+    return _USES_CPACK.search(_read(config.project_dir / "CMakeLists.txt")) is not None
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def _no_toolchain(config: Config, target: Target) -> str:
+    return (
+        f"{config.project_dir} has neither a toolchain file cmake/{target.os}-{target.arch}.cmake "
+        f"nor a rule {target.os}-{target.arch} in its Makefile, and this host is {host_target()}"
+    )

@@ -1,0 +1,94 @@
+"""PHP applications and packages."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build.builders.manifests import read_json, table, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from core_infra.build.artifact import Target
+    from core_infra.build.builders.builder import Config
+
+_VERSION = re.compile(r"v?\d+(\.\d+){0,3}(-(alpha|beta|rc|patch|p|a|b)\.?\d*)?", re.IGNORECASE)
+
+
+class PhpBuilder(Builder):
+    """``composer install`` without what is for developers, then the script ``build`` if there is.
+
+    The artifact is the whole project with its ``vendor`` directory, as a zip.
+    """
+
+    name = "php"
+    format = "zip"
+
+    def default_targets(self) -> list[Target]:
+        """None: what it makes is for every platform."""
+        return []
+
+    def default_name(self, project_dir: Path) -> str:
+        """The package's name without its vendor."""
+        return text(read_json(project_dir / "composer.json"), "name").rpartition("/")[2]
+
+    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
+        """One step: PHP runs on every system."""
+        del targets
+        copy = config.staging("any") / config.name
+        env = {
+            "COMPOSER_ALLOW_SUPERUSER": "1",
+            "COMPOSER_NO_INTERACTION": "1",
+            # It would be guessed from the history, and written into vendor/composer.
+            "COMPOSER_ROOT_VERSION": config.version
+            if _VERSION.fullmatch(config.version)
+            else "1.0.0",
+        }
+        commands = [_install()]
+        if "build" in table(read_json(config.project_dir / "composer.json"), "scripts"):
+            commands.append(("composer", "run-script", "build", "--no-interaction"))
+        step = Step(
+            name="any",
+            target=None,
+            commands=tuple(Command(command, copy, env) for command in commands),
+            output=copy.parent,
+            copy=copy,
+            seeds={"vendor/autoload.php": _autoload(config.project_dir)},
+        )
+        return Work((step,), _TOOLS)
+
+    def gather(self, config: Config, step: Step) -> None:
+        """Drop the pointer to the history: the copy itself is the artifact."""
+        (step.output / config.name / ".git").unlink(missing_ok=True)
+
+
+_TOOLS = (
+    Tool("php", ("php", "--version"), "Install PHP: apt-get install php-cli."),
+    Tool(
+        "composer",
+        ("composer", "--version", "--no-ansi"),
+        "Install Composer: apt-get install composer, or https://getcomposer.org.",
+    ),
+)
+
+
+def _install() -> tuple[str, ...]:
+    options = ("--no-dev", "--prefer-dist", "--optimize-autoloader")
+    return ("composer", "install", *options, "--no-interaction", "--no-progress")
+
+
+def _autoload(project_dir: Path) -> str:
+    """What Composer takes for an older autoloader of this project.
+
+    Composer names a class in ``vendor`` by a random number, unless it finds one that it made
+    before: then it keeps that one's name.
+    """
+    total = hashlib.sha256()
+    for name in ("composer.json", "composer.lock"):
+        path = project_dir / name
+        total.update(path.read_bytes() if path.is_file() else b"")
+    return f"<?php // ComposerAutoloaderInit{total.hexdigest()[:32]}::\n"
