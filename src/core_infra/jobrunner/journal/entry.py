@@ -1,0 +1,177 @@
+"""One line of a journal, as a value and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from core_infra.errors import InvalidError
+from core_infra.jobrunner.journal.names import log_path
+from core_infra.jobrunner.signal import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core_infra.jobrunner.signal import ActionResult, PipelineSignal
+
+
+class Phase(enum.StrEnum):
+    """What a line says of an action."""
+
+    INTENT = "intent"
+    """It is about to begin."""
+    RESULT = "result"
+    """It has ended, one way or the other."""
+    UNKNOWN = "unknown"
+    """It was begun, and nobody can tell whether it was done."""
+    WITHDRAWN = "withdrawn"
+    """It was not begun after all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One line of a journal.
+
+    Attributes:
+        phase: what it says.
+        ts: when it was written, UTC.
+        action: the name of the handler.
+        owner: of the repository.
+        name: of the repository.
+        forge: the host that it is on.
+        epic: the number of the epic.
+        child: the number of the child.
+        pr: the number of the pull request.
+        cycle: the poller's cycle.
+        signals: the part of the signal that every line has.
+        signal: all of the signal; intents only.
+        id: the same for all lines of one action; empty if it had no intent.
+        attempt: 1 for the first time that an action is tried.
+        success: None for intents and what was withdrawn.
+        error: what went wrong.
+        duration_ms: how long the action took.
+    """
+
+    phase: Phase
+    ts: datetime
+    action: str
+    owner: str
+    name: str
+    forge: str = ""
+    epic: int = 0
+    child: int = 0
+    pr: int = 0
+    cycle: int = 0
+    signals: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    signal: Mapping[str, Any] | None = None
+    id: str = ""
+    attempt: int = 1
+    success: bool | None = None
+    error: str = ""
+    duration_ms: int = 0
+
+    @classmethod
+    def of(cls, signal: PipelineSignal, phase: Phase, action: str, /, **fields: Any) -> Entry:
+        """Make the entry for an action on a signal; *fields* are the rest."""
+        return cls(
+            phase=phase,
+            action=action,
+            owner=signal.repo_owner,
+            name=signal.repo_name,
+            forge=signal.forge,
+            epic=signal.epic_number,
+            child=signal.child_number,
+            pr=signal.pr_number,
+            signals={
+                "pr_state": signal.pr_state,
+                "is_draft": signal.is_draft,
+                "check_status": signal.check_status,
+                "mergeable": signal.mergeable,
+                "threads_total": signal.threads_total,
+                "threads_resolved": signal.threads_resolved,
+            },
+            **fields,
+        )
+
+    @classmethod
+    def of_result(cls, signal: PipelineSignal, result: ActionResult, /, **fields: Any) -> Entry:
+        """Make the entry for what came of an action; *fields* are the rest."""
+        return cls.of(
+            signal,
+            fields.pop("phase", Phase.RESULT),
+            result.action,
+            ts=result.ts,
+            cycle=result.cycle,
+            success=result.success,
+            error=result.error,
+            duration_ms=result.duration_ms,
+            **fields,
+        )
+
+    def path(self) -> str:
+        """The file that the entry belongs in.
+
+        Raises:
+            InvalidError: the owner or the repository has no name, or ``ts`` no time zone.
+        """
+        if self.ts.tzinfo is None:
+            stamp(self.ts)
+        return log_path(self.owner, self.name, self.ts.astimezone(UTC).date())
+
+    def encode(self) -> bytes:
+        """The entry as a JSON object without its closing brace."""
+        line: dict[str, Any] = {
+            "ts": stamp(self.ts),
+            "epic": self.epic,
+            "child": self.child,
+            "pr": self.pr,
+            "repo": f"{self.owner}/{self.name}",
+            "action": self.action,
+            "signals": self.signals,
+        }
+        if self.success is not None:
+            error = {"error": self.error} if self.error else {}
+            line["result"] = {"success": self.success, **error, "duration_ms": self.duration_ms}
+        line |= {"cycle": self.cycle, "phase": self.phase}
+        if self.id:
+            line |= {"id": self.id, "attempt": self.attempt}
+        if self.forge:
+            line["forge"] = self.forge
+        if self.signal is not None:
+            line["signal"] = self.signal
+        return _ENCODER.encode(line)[:-1].encode("ascii")
+
+    @classmethod
+    def decode(cls, line: bytes) -> Entry:
+        """Read a line.
+
+        Raises:
+            InvalidError: it is no entry.
+        """
+        try:
+            found = json.loads(line)
+            owner, _, name = found["repo"].partition("/")
+            result = found.get("result") or {}
+            return cls(
+                phase=Phase(found["phase"]),
+                ts=datetime.fromisoformat(found["ts"]),
+                action=found["action"],
+                owner=owner,
+                name=name,
+                success=result.get("success"),
+                error=result.get("error", ""),
+                duration_ms=result.get("duration_ms", 0),
+                **{key: found[key] for key in _COPIED if key in found},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidError(
+                f"cannot read the line {line[:200]!r}", why=f"{type(error).__name__}: {error}"
+            ) from error
+
+
+_COPIED = ("epic", "child", "pr", "cycle", "signals", "signal", "id", "attempt", "forge")
+# ASCII only: whatever a name is made of, even half a surrogate pair, the line is valid UTF-8.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
