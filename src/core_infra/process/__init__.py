@@ -1,5 +1,62 @@
 """Child processes: started, watched, and gone when they should be."""
 
-from core_infra.process.child import Child, ProgramNotFoundError, spawn
+from core_infra.process.child import Child, spawn
+from core_infra.process.default import (
+    default,
+    init,
+    set_default,
+)
+from core_infra.process.errors import (
+    CannotStartError,
+    NotReadyError,
+    ProcessNotFoundError,
+    ProgramNotFoundError,
+    RunFailedError,
+    RunTimeoutError,
+    ServiceNotInitializedError,
+)
+from core_infra.process.events import (
+    ActionProcessExited,
+    ActionProcessKilled,
+    ActionProcessOutput,
+    ActionProcessStarted,
+    Stream,
+)
+from core_infra.process.info import ProcessInfo, Usage
+from core_infra.process.options import RunOptions
+from core_infra.process.process import Process
+from core_infra.process.restart import RestartPolicy
+from core_infra.process.ring import Piece, RingBuffer
+from core_infra.process.service import Service, ServiceOptions, new_service
+from core_infra.process.status import Status
 
-__all__ = ["Child", "ProgramNotFoundError", "spawn"]
+__all__ = [
+    "ActionProcessExited",
+    "ActionProcessKilled",
+    "ActionProcessOutput",
+    "ActionProcessStarted",
+    "CannotStartError",
+    "Child",
+    "NotReadyError",
+    "Piece",
+    "Process",
+    "ProcessInfo",
+    "ProcessNotFoundError",
+    "ProgramNotFoundError",
+    "RestartPolicy",
+    "RingBuffer",
+    "RunFailedError",
+    "RunOptions",
+    "RunTimeoutError",
+    "Service",
+    "ServiceNotInitializedError",
+    "ServiceOptions",
+    "Status",
+    "Stream",
+    "Usage",
+    "default",
+    "init",
+    "new_service",
+    "set_default",
+    "spawn",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import selectors
 import shutil
 import signal
 import subprocess
@@ -13,8 +12,9 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING
 
-from core_infra.errors import NotFoundError, TimeoutExpiredError
-from core_infra.process.supervisor import supervisor
+from core_infra.errors import TimeoutExpiredError
+from core_infra.process.errors import ProgramNotFoundError
+from core_infra.process.supervisor import READ, supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 # If the parent died before the parent-death signal was armed, nobody would ever send it: so look,
 # once armed, whether the parent is still the one that started us.
 _GUARD = '[ "$PPID" = "$1" ] || exit 125; shift; exec "$@"'
-
-
-class ProgramNotFoundError(NotFoundError, FileNotFoundError):
-    """The program to start is not there, or is not executable."""
 
 
 class Child:
@@ -50,7 +46,7 @@ class Child:
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[int], None]] = []
         self._pidfd = os.pidfd_open(popen.pid)
-        supervisor().watch(self._pidfd, selectors.EVENT_READ, self._reap)
+        supervisor().watch(self._pidfd, READ, self._reap)
 
     def _reap(self, _events: int) -> None:
         with self._lock:

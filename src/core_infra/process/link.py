@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import selectors
 import threading
 from typing import TYPE_CHECKING
 
-from core_infra.process.supervisor import supervisor
+from core_infra.process.supervisor import READ, WRITE, supervisor
 
 if TYPE_CHECKING:
     import socket
@@ -38,7 +37,7 @@ class Link:
         self._lock = threading.Lock()
         self._pending = bytearray()
         self._open = True
-        supervisor().call(lambda: self._watch(selectors.EVENT_READ))
+        supervisor().call(lambda: self._watch(READ))
 
     def send(self, data: bytes) -> bool:
         """Send or queue *data*; False if the link is closed. Never blocks, keeps the order.
@@ -76,13 +75,13 @@ class Link:
 
     def _want_write(self) -> None:
         if self._open:
-            self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+            self._watch(READ | WRITE)
 
     def _ready(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE and not self._flush():
+        if events & WRITE and not self._flush():
             self._close()
             return
-        if events & selectors.EVENT_READ:
+        if events & READ:
             self._receive()
 
     def _receive(self) -> bool:
@@ -108,7 +107,7 @@ class Link:
                 return False
             del self._pending[:sent]
             if not self._pending:
-                self._watch(selectors.EVENT_READ)
+                self._watch(READ)
         return True
 
     def _close(self) -> None:

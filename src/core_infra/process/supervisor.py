@@ -1,21 +1,22 @@
-"""One thread that starts every child process, notices its end, and moves its bytes.
+"""One thread that moves the bytes of all children, hears of their ends, and keeps their deadlines.
 
 A thread per stream or per child does not scale, and polling costs either latency or CPU. Here one
-selector waits for everything at once: readable sockets and pipes, and pidfds, which the kernel
-makes readable when a process ends (Linux 5.3; ``pidfd_open(2)``).
+epoll waits for everything at once, and a heap of deadlines says for how long at most.
 
-The thread also *starts* the children, for a reason of the kernel's: the parent-death signal
-(``PR_SET_PDEATHSIG``) fires when the *thread* that forked ends. A worker thread of the user's may
-end at any time; this one lives as long as the process.
+What runs on this thread must not block: it would hold up everybody's children. Users' own code
+(the handlers of events) never runs on it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import logging
 import os
-import selectors
+import select
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
@@ -25,23 +26,52 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+_FAILED = select.EPOLLERR | select.EPOLLHUP  # the kernel reports these unasked
+
 _log = logging.getLogger(__name__)
 
 
+class Timer:
+    """A job for later, on the supervisor's thread."""
+
+    def __init__(self, job: Callable[[], None]) -> None:
+        self._job: Callable[[], None] | None = job
+
+    def cancel(self) -> None:
+        """Do not run it; nothing if it has run."""
+        self._job = None
+
+    def fire(self) -> None:
+        """Run it, once."""
+        job, self._job = self._job, None
+        if job is not None:
+            job()
+
+
 class Supervisor:
-    """The thread and its selector; use :func:`supervisor` for the one of this process."""
+    """The thread and its epoll; use :func:`supervisor` for the one of this process."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
+        self._watched: dict[int, tuple[Callable[[int], None], int]] = {}
         self._jobs: deque[Callable[[], None]] = deque()
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wake)
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timer_lock = threading.Lock()
+        self._numbers = itertools.count()  # timers of the same moment run in their order
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.watch(self._wake, READ, self._run_jobs)
         self._thread = threading.Thread(target=self._run, name="core-infra-supervisor", daemon=True)
         self._thread.start()
 
+    def is_current(self) -> bool:
+        """Whether the caller is on the supervisor's thread, where it must not block."""
+        return threading.current_thread() is self._thread
+
     def call(self, job: Callable[[], T]) -> T:
         """Run *job* on the supervisor's thread and return its result; it must not block."""
-        if threading.current_thread() is self._thread:
+        if self.is_current():
             return job()
         future: Future[T] = Future()
 
@@ -57,47 +87,80 @@ class Supervisor:
     def post(self, job: Callable[[], None]) -> None:
         """Run *job* on the supervisor's thread soon; does not wait for it."""
         self._jobs.append(job)
-        # EAGAIN: the pipe is full of wake-ups already.
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"\0")
+        os.eventfd_write(self._wake, 1)
+
+    def after(self, seconds: float, job: Callable[[], None]) -> Timer:
+        """Run *job* on the supervisor's thread in so many seconds."""
+        timer = Timer(job)
+        entry = (time.monotonic() + seconds, next(self._numbers), timer)
+        with self._timer_lock:
+            heapq.heappush(self._timers, entry)
+            is_next = self._timers[0] is entry
+        if is_next and not self.is_current():
+            os.eventfd_write(self._wake, 1)
+        return timer
 
     def watch(self, fd: int, events: int, on_ready: Callable[[int], None]) -> None:
         """Call *on_ready(events)* on the supervisor's thread whenever *fd* is ready.
 
-        Watching a descriptor again replaces its events. Call on the supervisor's thread.
+        Any thread may call this. Watching a descriptor again replaces its events. What is called
+        must bear a false alarm: if another callback of the same round has closed a descriptor and
+        somebody got its number again, the new one hears of the old one's event.
+
+        Args:
+            fd: a descriptor that does not block.
+            events: READ, WRITE or both. An error or a hang-up is reported as what was asked for.
+            on_ready: is given READ, WRITE or both.
         """
-        if fd in self._selector.get_map():
-            self._selector.modify(fd, events, on_ready)
+        is_known = fd in self._watched
+        self._watched[fd] = (on_ready, events)
+        if is_known:
+            self._epoll.modify(fd, events)
         else:
-            self._selector.register(fd, events, on_ready)
+            self._epoll.register(fd, events)
 
     def unwatch(self, fd: int) -> None:
-        """Forget *fd*; call on the supervisor's thread, before the descriptor is closed."""
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(fd)
+        """Forget *fd*, before the descriptor is closed; nothing if it is not watched."""
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
 
     def _run(self) -> None:
         while True:
-            for key, events in self._selector.select():
-                # An earlier callback of this round may have unregistered the descriptor.
-                if self._selector.get_map().get(key.fd) is not key:
-                    continue
+            for fd, events in self._epoll.poll(self._run_timers()):
+                callback, asked_for = self._watched.get(fd, (None, 0))
+                if callback is None:
+                    continue  # an earlier callback of this round has unwatched it
                 try:
-                    key.data(events)
+                    callback(asked_for if events & _FAILED else events)
                 except Exception:  # noqa: BLE001 - logged with its traceback
                     # One broken callback must not take down the thread that serves all others.
-                    _log.exception("callback for descriptor %d failed", key.fd)
-                    self.unwatch(key.fd)
+                    _log.exception("callback for descriptor %d failed", fd)
+                    self.unwatch(fd)
 
-    def _drain_wake(self, _events: int) -> None:
+    def _run_timers(self) -> float | None:
+        """Run what is due; seconds until the next, None if there is none."""
+        while True:
+            with self._timer_lock:
+                if not self._timers:
+                    return None
+                wait = self._timers[0][0] - time.monotonic()
+                if wait > 0:
+                    return wait
+                timer = heapq.heappop(self._timers)[2]
+            _guarded(timer.fire)
+
+    def _run_jobs(self, _events: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+            os.eventfd_read(self._wake)
         while self._jobs:
-            job = self._jobs.popleft()
-            try:
-                job()
-            except Exception:  # noqa: BLE001 - logged with its traceback
-                _log.exception("supervisor job failed")
+            _guarded(self._jobs.popleft())
+
+
+def _guarded(job: Callable[[], None]) -> None:
+    try:
+        job()
+    except Exception:  # noqa: BLE001 - logged with its traceback
+        _log.exception("supervisor job failed")
 
 
 _current: Supervisor | None = None
@@ -107,10 +170,11 @@ _lock = threading.Lock()
 def supervisor() -> Supervisor:
     """The supervisor of this process, started at first use."""
     global _current  # noqa: PLW0603 - one per process is the point
-    with _lock:
-        if _current is None:
-            _current = Supervisor()
-        return _current
+    found = _current
+    if found is None:
+        with _lock:
+            found = _current = _current or Supervisor()
+    return found
 
 
 def _forget() -> None:

@@ -1,0 +1,69 @@
+"""What the service tells the bus; each process's events come in the order of these classes."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class Stream(enum.StrEnum):
+    """Where a line came from."""
+
+    STDOUT = "stdout"
+    """Standard output; also of a process with merged streams or on a pty."""
+    STDERR = "stderr"
+
+
+class ActionProcessStarted(NamedTuple):
+    """A process runs; again for each restart."""
+
+    id: str
+    command: str
+    args: tuple[str, ...]
+    dir: str
+    pid: int
+
+
+class ActionProcessOutput(NamedTuple):
+    r"""A line of output.
+
+    Attributes:
+        id: the process.
+        line: the line without its end (``\n`` or ``\r\n``); bytes that are no UTF-8 are shown as
+            U+FFFD.
+        stream: where it came from.
+        partial: the line goes on in the next event: it is longer than what is kept of one.
+    """
+
+    id: str
+    line: str
+    stream: Stream
+    partial: bool = False
+
+
+class ActionProcessKilled(NamedTuple):
+    """A process ended by a signal, or because it was told to; the Exited event follows.
+
+    Attributes:
+        id: the process.
+        signal: the signal's number; the last one that was sent, if it ended with an exit code.
+    """
+
+    id: str
+    signal: int
+
+
+class ActionProcessExited(NamedTuple):
+    """A process is over: all its output has been told.
+
+    Attributes:
+        id: the process.
+        exit_code: minus the signal's number if a signal ended it; None if it never started.
+        duration: seconds that it ran.
+        error: why it could not be started, or what went wrong; None after a normal end.
+    """
+
+    id: str
+    exit_code: int | None
+    duration: float
+    error: Exception | None = None

@@ -1,0 +1,32 @@
+"""Tasks with dependencies: run as soon as they may, watched, and reported."""
+
+from core_infra.process.runner.durations import Durations
+from core_infra.process.runner.events import (
+    Event,
+    RunFinished,
+    RunStarted,
+    SpecFinished,
+    SpecStarted,
+)
+from core_infra.process.runner.graph import InvalidGraphError
+from core_infra.process.runner.plan import Plan, Step
+from core_infra.process.runner.results import RunAllResult, RunInterruptedError, RunResult
+from core_infra.process.runner.runner import Runner
+from core_infra.process.runner.spec import RunSpec
+
+__all__ = [
+    "Durations",
+    "Event",
+    "InvalidGraphError",
+    "Plan",
+    "RunAllResult",
+    "RunFinished",
+    "RunInterruptedError",
+    "RunResult",
+    "RunSpec",
+    "RunStarted",
+    "Runner",
+    "SpecFinished",
+    "SpecStarted",
+    "Step",
+]

@@ -1,0 +1,144 @@
+"""One run: what is started when, and what becomes of it."""
+
+from __future__ import annotations
+
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError
+from core_infra.process.runner.events import RunFinished, SpecFinished, SpecStarted
+from core_infra.process.runner.results import RunAllResult, RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.process.runner.attempt import Outcome
+    from core_infra.process.runner.events import Event, RunStarted
+    from core_infra.process.runner.graph import Graph
+    from core_infra.process.runner.launcher import Launcher, Report
+    from core_infra.process.runner.schedule import Schedule
+    from core_infra.process.runner.spec import RunSpec
+
+
+class Engine:
+    """Carries out a schedule.
+
+    Args:
+        graph: the specs.
+        schedule: when each may start; fresh.
+        launcher: makes what starts them, from the function that they report to.
+        listener: hears what happens.
+        announcement: what it hears first.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        schedule: Schedule,
+        launcher: Callable[[Report], Launcher],
+        listener: Callable[[Event], object],
+        announcement: RunStarted,
+    ) -> None:
+        self._graph = graph
+        self._schedule = schedule
+        self._news: SimpleQueue[tuple[str, Outcome] | None] = SimpleQueue()
+        self._launcher = launcher(lambda name, outcome: self._news.put((name, outcome)))
+        self._tell = listener
+        self._announcement = announcement
+        self._results: dict[str, RunResult] = {}
+        self._previous: dict[str, RunResult | None] = {}
+        self._interrupted = False
+        self._start = 0.0
+
+    def interrupt(self) -> None:
+        """Start nothing more and end what runs; from any thread."""
+        self._news.put(None)
+
+    def run(self) -> RunAllResult:
+        """Run all; the result, also if it was interrupted.
+
+        Raises:
+            BaseException: what the listener raises; nothing runs any more by then.
+        """
+        self._start = time.monotonic()
+        try:
+            self._tell(self._announcement)
+            self._start_ready()
+            while self._schedule.running:
+                self._take(self._news.get())
+                self._start_ready()
+            result = self._result()
+            self._tell(RunFinished(result))
+        except BaseException:
+            self._end_quietly()
+            raise
+        return result
+
+    def _start_ready(self) -> None:
+        while (name := self._schedule.next()) is not None:
+            self._begin(self._graph.specs[name], None)
+
+    def _begin(self, spec: RunSpec, previous: RunResult | None) -> None:
+        attempt = previous.attempts + 1 if previous else 1
+        # Told afterwards: if the listener raises, all that the schedule calls running does run.
+        self._launcher.start(spec)
+        self._tell(SpecStarted(spec, attempt, previous))
+        self._previous[spec.name] = previous
+
+    def _take(self, news: tuple[str, Outcome] | None) -> None:
+        if news is None:
+            self._interrupted = True
+            self._skip(self._schedule.stop(None))
+            self._launcher.cancel()
+            return
+        name, outcome = news
+        spec = self._graph.specs[name]
+        result = self._result_of(spec, outcome)
+        if result.failed and result.attempts <= spec.retries and not self._interrupted:
+            self._begin(spec, result)
+            return
+        self._results[name] = result
+        skipped = self._schedule.finish(name, passed=result.passed)
+        self._tell(SpecFinished(result))
+        self._skip(skipped)
+
+    def _result_of(self, spec: RunSpec, outcome: Outcome) -> RunResult:
+        now = time.monotonic() - self._start
+        previous = self._previous[spec.name]
+        # Told by where it ran: how long an executor let it wait is not its own.
+        started = previous.started if previous else max(now - outcome.duration, 0.0)
+        return RunResult(
+            spec.name,
+            spec,
+            exit_code=outcome.exit_code,
+            duration=now - started if previous else outcome.duration,
+            output_bytes=outcome.output_bytes,
+            error=outcome.error,
+            attempts=previous.attempts + 1 if previous else 1,
+            started=started,
+            value=outcome.value,
+            usage=outcome.usage,
+        )
+
+    def _skip(self, names: list[str]) -> None:
+        for name in names:
+            cause = self._schedule.skipped[name]
+            why = "the run was interrupted" if cause is None else f"{cause!r} failed"
+            error = CoreInfraError(f"{name!r} did not run", why=why)
+            spec = self._graph.specs[name]
+            result = RunResult(name, spec, error=error, skipped=True, cause=cause)
+            self._results[name] = result
+            self._tell(SpecFinished(result))
+
+    def _result(self) -> RunAllResult:
+        results = tuple(self._results[name] for name in self._graph.specs)
+        return RunAllResult(results, time.monotonic() - self._start, self._interrupted)
+
+    def _end_quietly(self) -> None:
+        self._schedule.stop(None)
+        self._launcher.cancel()
+        while self._schedule.running:
+            news = self._news.get()
+            if news is not None:
+                self._schedule.finish(news[0], passed=False)

@@ -1,0 +1,165 @@
+"""What the specs say of each other: checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.errors import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from core_infra.process.runner.spec import RunSpec
+
+
+class InvalidGraphError(InvalidError):
+    """Specs that cannot be run together.
+
+    Attributes:
+        mistakes: all that was found, one sentence each.
+    """
+
+
+class Mistake(NamedTuple):
+    """One thing that is wrong: in which spec (its number), which field, and what."""
+
+    spec: int
+    field: str
+    text: str
+
+
+class Graph:
+    """The specs, by name, in an order in which they could run one after another.
+
+    Args:
+        specs: what is to be run.
+        pools: how many places each pool has.
+        after: for each spec what it waits for, if that is not what it says itself.
+
+    Attributes:
+        specs: by name, in the order given.
+        after: for each name, whom it waits for.
+        dependents: for each name, who waits for it.
+        order: all names, each after those it waits for.
+
+    Raises:
+        InvalidGraphError: a name is given twice, a dependency or pool is missing, a pool has no
+            place, or there is a cycle; a cycle is reported only if all else is right.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        pools: Mapping[str, int],
+        after: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        after = [spec.after for spec in specs] if after is None else after
+        if found := [mistake.text for mistake in mistakes(specs, pools, after)]:
+            raise InvalidGraphError(
+                "these specs cannot be run together",
+                why=found[0] if len(found) == 1 else "\n  ".join(["", *found]),
+                mistakes=found,
+            )
+        self.specs = {spec.name: spec for spec in specs}
+        self.after = {
+            spec.name: frozenset(needed) for spec, needed in zip(specs, after, strict=True)
+        }
+        self.dependents: dict[str, list[str]] = {name: [] for name in self.specs}
+        for name, needed in self.after.items():
+            for other in needed:
+                self.dependents[other].append(name)
+        self.order = list(TopologicalSorter(self.after).static_order())
+
+    def upstream(self, names: Collection[str]) -> list[RunSpec]:
+        """The named specs and all that they wait for, in the order given.
+
+        Raises:
+            InvalidGraphError: a name is none of a spec.
+        """
+        wanted: set[str] = set()
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name not in self.specs:
+                text = f"there is no {name!r}{_similar(name, self.specs)}"
+                raise InvalidGraphError("cannot run what is asked for", why=text, mistakes=[text])
+            if name not in wanted:
+                wanted.add(name)
+                todo += self.after[name]
+        return [spec for name, spec in self.specs.items() if name in wanted]
+
+    def expected(self, durations: Mapping[str, float]) -> dict[str, float]:
+        """For each spec, the seconds that it is expected to take.
+
+        Args:
+            durations: the seconds that are known. What is not known is taken to last as long as
+                the median of the others: it is then neither always first nor always last.
+        """
+        known = sorted(durations[name] for name in self.specs if name in durations)
+        usual = known[len(known) // 2] if known else 1.0
+        return {name: durations.get(name, usual) for name in self.specs}
+
+    def path_lengths(self, durations: Mapping[str, float]) -> dict[str, float]:
+        """For each spec, the seconds from its start to the end of the longest path through it.
+
+        Args:
+            durations: the seconds that are known.
+        """
+        expected = self.expected(durations)
+        lengths: dict[str, float] = {}
+        for name in reversed(self.order):
+            rest = max((lengths[other] for other in self.dependents[name]), default=0.0)
+            lengths[name] = expected[name] + rest
+        return lengths
+
+
+def mistakes(
+    specs: Sequence[RunSpec], pools: Mapping[str, int], after: Sequence[Sequence[str]]
+) -> list[Mistake]:
+    """All that is wrong between the specs; a cycle only if all else is right."""
+    found = [*_wrong_names(specs, after), *_wrong_pools(specs, pools)]
+    return found or list(_cycle([spec.name for spec in specs], after))
+
+
+def _wrong_names(specs: Sequence[RunSpec], after: Sequence[Sequence[str]]) -> Iterator[Mistake]:
+    names = {spec.name for spec in specs}
+    seen: set[str] = set()
+    for number, spec in enumerate(specs):
+        if spec.name in seen:
+            yield Mistake(number, "name", f"two specs are named {spec.name!r}")
+        seen.add(spec.name)
+        for needed in after[number]:
+            if needed not in names:
+                text = f"{spec.name!r} is to run after {needed!r}, which is not there"
+                yield Mistake(number, "after", text + _similar(needed, names))
+
+
+def _wrong_pools(specs: Sequence[RunSpec], pools: Mapping[str, int]) -> Iterator[Mistake]:
+    for number, spec in enumerate(specs):
+        for pool in spec.pools:
+            if pool not in pools:
+                text = f"{spec.name!r} runs in the pool {pool!r}, which is not there"
+                yield Mistake(number, "pools", text + _similar(pool, pools))
+            elif pools[pool] < 1:
+                text = f"{spec.name!r} runs in the pool {pool!r}, which has {pools[pool]} places"
+                yield Mistake(number, "pools", text)
+
+
+def _cycle(names: Sequence[str], after: Sequence[Sequence[str]]) -> Iterator[Mistake]:
+    try:
+        TopologicalSorter(dict(zip(names, after, strict=True))).prepare()
+    except CycleError as error:
+        path: list[str] = error.args[1]  # each is followed by one that waits for it
+        # Told from the spec that is given first on, in the direction in which "after" points.
+        ring = path[:0:-1]
+        first = next(number for number, name in enumerate(names) if name in ring)
+        turn = ring.index(names[first])
+        text = " -> ".join([*ring[turn:], *ring[:turn], names[first]])
+        yield Mistake(first, "after", f"{text}: each is to run after the next, so none can start")
+
+
+def _similar(name: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, names, 1)
+    return f"; is {close[0]!r} meant?" if close else ""

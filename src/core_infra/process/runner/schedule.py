@@ -1,0 +1,123 @@
+"""Which spec starts next: pure bookkeeping, without threads, clocks or processes.
+
+Among the specs that may start, the one with the longest remaining path goes first (critical-path
+list scheduling: T. C. Hu, "Parallel Sequencing and Assembly Line Problems", 1961; at most twice
+the optimum whatever the graph: R. L. Graham, 1969).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core_infra.process.runner.graph import Graph
+
+
+class Schedule:
+    """The state of a run.
+
+    Args:
+        graph: the specs.
+        workers: how many run at once; None is as many as are ready.
+        pools: how many places each pool has.
+        durations: the seconds that specs took before, as far as they are known.
+        keep_going: start others after a failure.
+
+    Attributes:
+        workers: as given.
+        running: names of the specs that were handed out and have not finished.
+        skipped: names of the specs that will never run, and the failed spec that is the reason
+            (None: the run was interrupted); in the order in which that became known.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        workers: int | None,
+        pools: Mapping[str, int],
+        durations: Mapping[str, float],
+        keep_going: bool,
+    ) -> None:
+        self.workers = workers
+        self.running: set[str] = set()
+        self.skipped: dict[str, str | None] = {}
+        self._graph = graph
+        self._places = Counter(pools)
+        self._keep_going = keep_going
+        self._stopped_by: str | None = None
+        self._finished: set[str] = set()
+        self._missing = {name: len(needed) for name, needed in graph.after.items()}
+        lengths = graph.path_lengths(durations)
+        # What is equally urgent starts in the order given.
+        self._rank = {name: (-lengths[name], number) for number, name in enumerate(graph.specs)}
+        self._ready = [(rank, name) for name, rank in self._rank.items() if not self._missing[name]]
+        heapq.heapify(self._ready)
+        self._waiting: dict[str, list[tuple[tuple[float, int], str]]] = {pool: [] for pool in pools}
+
+    def next(self) -> str | None:
+        """Hand out a spec that starts now; None if none can until another finishes."""
+        while self._ready and (self.workers is None or len(self.running) < self.workers):
+            entry = heapq.heappop(self._ready)
+            name = entry[1]
+            pools = set(self._graph.specs[name].pools)
+            full = next((pool for pool in pools if not self._places[pool]), None)
+            if full is None:
+                self._places.subtract(pools)
+                self.running.add(name)
+                return name
+            heapq.heappush(self._waiting[full], entry)
+            # It was to take a place in these too, and leaves it to another.
+            for pool in pools:
+                if self._places[pool]:
+                    self._wake(pool)
+        return None
+
+    def finish(self, name: str, *, passed: bool) -> list[str]:
+        """Take back a spec that has ended; the names of those that are skipped because of it."""
+        self.running.remove(name)
+        self._finished.add(name)
+        spec = self._graph.specs[name]
+        for pool in set(spec.pools):
+            self._places[pool] += 1
+            self._wake(pool)
+        if passed or spec.allow_failure:
+            self._release(name)
+            return []
+        if self._keep_going:
+            return self._skip_dependents(name)
+        return self.stop(name)
+
+    def stop(self, cause: str | None) -> list[str]:
+        """Start nothing more; the names of those that are skipped because of it."""
+        self._ready.clear()
+        self._waiting = {pool: [] for pool in self._waiting}
+        known = self.running | self._finished | self.skipped.keys()
+        names = [name for name in self._graph.order if name not in known]
+        self.skipped.update(dict.fromkeys(names, cause))
+        return names
+
+    def _release(self, name: str) -> None:
+        for dependent in self._graph.dependents[name]:
+            self._missing[dependent] -= 1
+            if not self._missing[dependent] and dependent not in self.skipped:
+                heapq.heappush(self._ready, (self._rank[dependent], dependent))
+
+    def _skip_dependents(self, name: str) -> list[str]:
+        names: list[str] = []
+        todo = [name]
+        for reason in todo:  # grows while it is read
+            for dependent in self._graph.dependents[reason]:
+                if dependent not in self.skipped:
+                    self.skipped[dependent] = name
+                    names.append(dependent)
+                    todo.append(dependent)
+        return names
+
+    def _wake(self, pool: str) -> None:
+        if self._waiting[pool]:
+            heapq.heappush(self._ready, heapq.heappop(self._waiting[pool]))

@@ -1,0 +1,100 @@
+"""What is to be run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from core_infra.errors import InvalidError
+from core_infra.process.options import RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One thing to run, and what it waits for.
+
+    Attributes:
+        name: what results, boards and other specs call it.
+        command: the program, found on PATH; no shell reads it.
+        args: its arguments.
+        dir: its working directory; None is ours.
+        env: variables that are added to the inherited ones.
+        after: names of the specs that must have ended well before this one starts.
+        allow_failure: what comes after this spec runs even if it fails.
+        retries: how many times it is tried again after a failure.
+        timeout: seconds that one attempt may take; then it is killed with all that it started.
+        pools: what it takes one place of while it runs. How many places a pool has is told to the
+            runner; a pool of one place is a mutex.
+        call: a Python function to run instead of a command, on a thread of its own. It fails by
+            raising. Nothing can end it early, so it takes no ``timeout``.
+
+    Raises:
+        InvalidError: a field has a value that it cannot have; all such fields are named.
+    """
+
+    name: str
+    command: str = ""
+    args: Sequence[str] = ()
+    dir: str | None = field(default=None, kw_only=True)
+    env: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    after: Sequence[str] = field(default=(), kw_only=True)
+    allow_failure: bool = field(default=False, kw_only=True)
+    retries: int = field(default=0, kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
+    pools: Sequence[str] = field(default=(), kw_only=True)
+    call: Callable[[], object] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if mistakes := [*_wrong_fields(self), *_wrong_command(self)]:
+            raise InvalidError(
+                f"the spec {self.name!r} cannot be run", why="; ".join(mistakes), spec=self.name
+            )
+        # Copies: what was checked does not change with the caller's list.
+        for name in ("args", "after", "pools"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "env", dict(self.env))
+
+    @property
+    def argv(self) -> list[str]:
+        """The command with its arguments."""
+        return [self.command, *self.args]
+
+    def options(self) -> RunOptions:
+        """How the service is to run the command."""
+        return RunOptions(
+            command=self.command,
+            args=self.args,
+            dir=self.dir,
+            env=self.env,
+            timeout=self.timeout,
+            stdin=b"",
+            merge=True,
+        )
+
+
+def _wrong_fields(spec: RunSpec) -> Iterator[str]:
+    if not spec.name or not spec.name.isprintable():
+        yield "its name must be printable text, and not empty"
+    for name in ("after", "pools"):
+        # A string is a sequence of strings too, of its letters.
+        if isinstance(found := getattr(spec, name), str):
+            yield f"{name} is one string, {found!r}: give a list"
+    if spec.retries < 0:
+        yield f"retries is {spec.retries}, below 0"
+
+
+def _wrong_command(spec: RunSpec) -> Iterator[str]:
+    if spec.call is not None:
+        for name in ("command", "args", "dir", "env", "timeout"):
+            if getattr(spec, name):
+                yield f"a call takes no {name}"
+    elif not spec.command:
+        yield "it has neither a command nor a call"
+    else:
+        try:
+            spec.options().check()
+        except InvalidError as error:
+            yield error.why

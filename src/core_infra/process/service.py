@@ -1,0 +1,221 @@
+"""Starts programs, keeps what they say, and ends them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import threading
+from typing import TYPE_CHECKING, Self
+
+from core_infra.errors import InvalidError, WrongStateError
+from core_infra.process.errors import ProcessNotFoundError, RunFailedError, RunTimeoutError
+from core_infra.process.events import Stream
+from core_infra.process.options import RunOptions
+from core_infra.process.process import Listener, Process
+from core_infra.process.ring import DEFAULT_SIZE
+from core_infra.process.silent import Silent
+from core_infra.process.status import ENDED
+from core_infra.process.teller import Teller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.framework.bus import Bus
+    from core_infra.framework.core import Core
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceOptions:
+    """What holds for all processes of a service.
+
+    Attributes:
+        buffer_size: bytes of output that are kept of each, unless its own options say otherwise.
+    """
+
+    buffer_size: int = DEFAULT_SIZE
+
+
+class Service:
+    """Starts programs, and ends all that it started when it is shut down or its block is left.
+
+    Args:
+        core: whose bus hears of all that happens (see :mod:`core_infra.process.events`); None
+            tells nobody.
+        options: what holds for all processes.
+    """
+
+    def __init__(self, core: Bus | None = None, options: ServiceOptions | None = None) -> None:
+        self.options = options or ServiceOptions()
+        self._listener: Listener = Silent() if core is None else Teller(core)
+        self._processes: dict[str, Process] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._open = True
+
+    def start(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> Process:
+        """Start a program and return at once; raises as :meth:`start_with_options` does."""
+        return self.start_with_options(RunOptions(command, args))
+
+    def start_with_options(self, options: RunOptions) -> Process:
+        """Start a program and return at once.
+
+        Raises:
+            InvalidError: the options are not possible.
+            ProgramNotFoundError: the program, or the directory, is not there.
+            CannotStartError: the system does not start it.
+            WrongStateError: the service has been shut down.
+        """
+        options.check()
+        with self._lock:
+            if not self._open:
+                raise WrongStateError(
+                    f"cannot start {os.fspath(options.command)!r}",
+                    why="the service has been shut down",
+                    needed="open",
+                    found="shut down",
+                )
+            name = f"proc-{next(self._numbers)}"
+            process = Process(name, options, self.options.buffer_size, self._listener)
+            self._processes[name] = process
+        process.begin()
+        return process
+
+    def run(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> str:
+        """Run a program to its end and return its output; see :meth:`run_with_options`."""
+        return self.run_with_options(RunOptions(command, args))
+
+    def run_with_options(self, options: RunOptions) -> str:
+        """Run a program to its end and return its output, stdout and stderr as they arrived.
+
+        Raises:
+            RunFailedError: its exit code is not 0; carries the code and the output.
+            RunTimeoutError: it did not end within ``options.timeout``, and was ended.
+            CoreInfraError: as :meth:`start_with_options` does.
+        """
+        if options.stdin is None and not options.pty:
+            options = dataclasses.replace(options, stdin=b"")
+        process = self.start_with_options(options)
+        try:
+            exit_code = process.wait()
+        except BaseException:  # KeyboardInterrupt: nobody else has a hand on it
+            process.stop()
+            raise
+        finally:
+            self._forget(process)
+        if process.timed_out or exit_code != 0:
+            raise _run_error(process, exit_code)
+        return process.output()
+
+    def get(self, name: str) -> Process:
+        """Find a process by its id.
+
+        Raises:
+            ProcessNotFoundError: there is none, or it was removed.
+        """
+        try:
+            return self._processes[name]
+        except KeyError:
+            raise ProcessNotFoundError(
+                f"there is no process {name!r}",
+                why=f"there are {', '.join(self._processes) or 'none'}",
+                id=name,
+            ) from None
+
+    def list(self) -> list[Process]:
+        """All processes that were not removed, in the order of their start."""
+        with self._lock:
+            return [*self._processes.values()]
+
+    def running(self) -> list[Process]:
+        """The processes that are not over, in the order of their start."""
+        return [process for process in self.list() if process.status not in ENDED]
+
+    def kill(self, name: str) -> None:
+        """End a process and all that it ever started, at once.
+
+        Raises:
+            ProcessNotFoundError: there is none with this id.
+        """
+        self.get(name).kill()
+
+    def remove(self, name: str) -> None:
+        """Forget a process that is over.
+
+        Raises:
+            ProcessNotFoundError: there is none with this id.
+            WrongStateError: it still runs.
+        """
+        process = self.get(name)
+        if process.status not in ENDED:
+            raise WrongStateError(
+                f"cannot remove {process}",
+                why="it still runs",
+                todo="kill() it first.",
+                needed=" or ".join(sorted(ENDED)),
+                found=str(process.status),
+            )
+        self._forget(process)
+
+    def clear(self) -> None:
+        """Forget all processes that are over."""
+        for process in self.list():
+            if process.status in ENDED:
+                self._forget(process)
+
+    def output(self, name: str) -> str:
+        """What is kept of a process's output.
+
+        Raises:
+            ProcessNotFoundError: there is none with this id.
+        """
+        return self.get(name).output()
+
+    def shutdown(self) -> None:
+        """Stop all processes, all at once, each with its own grace period; start no more."""
+        with self._lock:
+            self._open = False
+        for process in self.running():
+            process.begin_to_stop()
+        for process in self.running():
+            process.done.wait()
+
+    def on_shutdown(self) -> None:
+        """What the core calls."""
+        self.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def _forget(self, process: Process) -> None:
+        with self._lock:
+            self._processes.pop(process.id, None)
+
+
+def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:
+    """A factory for a core: ``Core(with_name("process", new_service()))``."""
+    if options is not None and options.buffer_size < 1:
+        raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
+    return lambda core: Service(core, options)
+
+
+def _run_error(process: Process, exit_code: int) -> RunFailedError | RunTimeoutError:
+    argv = process.options.argv()
+    facts = {
+        "command": argv,
+        "exit_code": exit_code,
+        "output": process.output_bytes(),
+        "stdout": process.output_bytes(Stream.STDOUT),
+        "stderr": process.output_bytes(Stream.STDERR),
+    }
+    tail = "\n".join(process.output().splitlines()[-20:])
+    shown = f"its last output:\n{tail}" if tail else "it wrote nothing"
+    if process.timed_out:
+        timeout = process.options.timeout
+        what = f"{argv[0]!r} did not end within {timeout:g} s and was ended"
+        return RunTimeoutError(what, why=shown, timeout=timeout, **facts)
+    how = f"exit code {exit_code}" if exit_code >= 0 else f"signal {-exit_code}"
+    return RunFailedError(f"{argv[0]!r} failed with {how}", why=shown, **facts)

@@ -1,0 +1,27 @@
+"""The listener of a service without a core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core_infra.process.events import Stream
+    from core_infra.process.process import Process
+
+
+class Silent:
+    """Tells nobody."""
+
+    def started(self, process: Process, pid: int) -> None:
+        """Nobody wants to know."""
+
+    def wrote(self, process: Process, stream: Stream, data: bytes) -> None:
+        """Nobody wants to know."""
+
+    def ended(self, process: Process, error: Exception | None) -> None:  # noqa: ARG002
+        """Nobody is to be told first."""
+        process.done.set()
+
+    def wait(self, process: Process, timeout: float | None) -> bool:
+        """Wait for the end."""
+        return process.done.wait(timeout)

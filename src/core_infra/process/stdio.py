@@ -1,0 +1,115 @@
+"""What a child reads and writes: its ends are made for the start, ours stay."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import termios
+from typing import TYPE_CHECKING, Any
+
+from core_infra.process.events import Stream
+from core_infra.process.streams import Feeder, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.process.options import RunOptions
+
+_OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+
+
+class Stdio:
+    """The standard descriptors of one child.
+
+    Args:
+        options: what it is run with.
+        wrote: is given its output, on the supervisor's thread; None discards it.
+
+    Attributes:
+        theirs: the child's standard input, output and error; until :meth:`given`.
+        feeder: writes to its input; None if that is not ours.
+        readers: read its outputs, once :meth:`begin` has been called.
+    """
+
+    def __init__(self, options: RunOptions, wrote: Callable[[Stream, bytes], None] | None) -> None:
+        self.feeder: Feeder | None = None
+        self.readers: list[Reader] = []
+        self._wrote = wrote
+        self._sources: list[tuple[int, Stream]] = []
+        self._to_close: list[int] = []
+        try:
+            if options.pty:
+                self.theirs = self._terminal()
+            else:
+                self.theirs = (self._input(options.stdin), *self._outputs(options))
+        except BaseException:
+            self.close()
+            raise
+        self._data = options.stdin
+
+    def given(self) -> None:
+        """The child has its ends: close our copies, so that its end is noticed."""
+        for fd in self._to_close:
+            os.close(fd)
+        self._to_close.clear()
+
+    def begin(self) -> None:
+        """Begin to read, and to feed what it is to read."""
+        wrote = self._wrote
+        sources, self._sources = self._sources, []
+        if wrote is not None:
+            self.readers = [
+                Reader(fd, lambda data, stream=stream: wrote(stream, data))  # type: ignore[misc]
+                for fd, stream in sources
+            ]
+        if self.feeder is not None and isinstance(self._data, str | bytes):
+            self.feeder.send(self._data.encode() if isinstance(self._data, str) else self._data)
+            self.feeder.close()
+
+    def drain(self) -> None:
+        """Take what the ended program wrote; on the supervisor's thread."""
+        for reader in self.readers:
+            reader.drain()
+
+    def close(self) -> None:
+        """Close all; on the supervisor's thread, unless reading has not begun."""
+        self.given()
+        for fd, _ in self._sources:
+            os.close(fd)
+        self._sources.clear()
+        for reader in self.readers:
+            reader.close()
+        if self.feeder is not None:
+            self.feeder.abort()
+
+    def _input(self, stdin: Any) -> int:
+        if stdin is None or isinstance(stdin, str | bytes):
+            theirs, ours = os.pipe2(os.O_CLOEXEC)
+            self._to_close.append(theirs)
+            self.feeder = Feeder(ours)
+            return theirs
+        return stdin if isinstance(stdin, int) else int(stdin.fileno())
+
+    def _outputs(self, options: RunOptions) -> tuple[int, int]:
+        if self._wrote is None:
+            fd = os.open(os.devnull if options.log is None else options.log, _OUT, 0o666)
+            self._to_close.append(fd)
+            return fd, fd
+        out = self._pipe(Stream.STDOUT)
+        return out, out if options.merge else self._pipe(Stream.STDERR)
+
+    def _pipe(self, stream: Stream) -> int:
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        self._sources.append((ours, stream))
+        self._to_close.append(theirs)
+        return theirs
+
+    def _terminal(self) -> tuple[int, int, int]:
+        ours, theirs = os.openpty()
+        self._to_close.append(theirs)
+        self._sources.append((ours, Stream.STDOUT))
+        # A copy for writing: either side can be closed without the other.
+        self.feeder = Feeder(os.dup(ours))
+        with contextlib.suppress(termios.error):
+            termios.tcsetwinsize(theirs, (24, 80))
+        return theirs, theirs, theirs

@@ -1,0 +1,164 @@
+"""Our ends of a child's pipes: they never block anybody."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import os
+import termios
+import threading
+from typing import TYPE_CHECKING
+
+from core_infra.errors import WrongStateError
+from core_infra.process.supervisor import READ, WRITE, supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PIPE = 1 << 16
+_BUSY_PIPE = 1 << 20
+
+
+class Reader:
+    """Hands on what arrives on a descriptor, on the supervisor's thread.
+
+    Args:
+        fd: read from; the reader owns it.
+        on_data: is given each piece.
+    """
+
+    def __init__(self, fd: int, on_data: Callable[[bytes], None]) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._on_data = on_data
+        self._size = _PIPE
+        self._open = True
+        supervisor().watch(fd, READ, self._ready)
+
+    def pause(self) -> None:
+        """Read no more for now: a full pipe makes the writer wait. On the supervisor's thread."""
+        if self._open:
+            supervisor().unwatch(self._fd)
+
+    def resume(self) -> None:
+        """Read again; on the supervisor's thread."""
+        if self._open:
+            supervisor().watch(self._fd, READ, self._ready)
+
+    def drain(self) -> None:
+        """Take what is there at this moment, and no more, for others may go on writing.
+
+        A program that has ended has nothing under way: all that it wrote is there.
+        """
+        if not self._open:
+            return
+        waiting = array.array("i", [0])
+        with contextlib.suppress(OSError):  # a terminal whose other end is closed
+            fcntl.ioctl(self._fd, termios.FIONREAD, waiting)
+        left = waiting[0]
+        while left > 0 and self._open:
+            left -= self._read(min(left, self._size))
+
+    def close(self) -> None:
+        """Read no more; on the supervisor's thread."""
+        if self._open:
+            self._open = False
+            supervisor().unwatch(self._fd)
+            os.close(self._fd)
+
+    def _ready(self, _events: int) -> None:
+        if self._read(self._size) == _PIPE == self._size:
+            # It has more to say than fits: fewer, larger reads. An unprivileged user may have so
+            # many large pipes only (pipe-user-pages-soft), so the quiet ones stay small.
+            with contextlib.suppress(OSError):
+                self._size = fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _BUSY_PIPE)
+
+    def _read(self, size: int) -> int:
+        try:
+            data = os.read(self._fd, size)
+        except BlockingIOError:
+            return 0
+        except OSError:  # EIO: nobody has the other end of a terminal any more
+            data = b""
+        if data:
+            self._on_data(data)
+        else:
+            self.close()
+        return len(data)
+
+
+class Feeder:
+    """Writes to a descriptor without making anybody wait: what does not fit is kept till it does.
+
+    Args:
+        fd: written to; the feeder owns it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._pending = bytearray()
+        self._open = True
+        self._ending = False
+        self._lock = threading.Lock()
+
+    def send(self, data: bytes) -> None:
+        """Write, now or as soon as the other side reads.
+
+        Raises:
+            WrongStateError: it is closed, by us or by the other side.
+        """
+        with self._lock:
+            if not self._open or self._ending:
+                raise WrongStateError(
+                    "cannot send input",
+                    why="the program's standard input is closed",
+                    needed="open",
+                    found="closed",
+                )
+            if not self._pending:
+                data = data[self._write(data) :]
+            if data and self._open:
+                self._pending += data
+                supervisor().watch(self._fd, WRITE, self._ready)
+
+    def close(self) -> None:
+        """Let the other side read the rest and then the end."""
+        with self._lock:
+            self._ending = True
+            if not self._pending:
+                self._close()
+
+    def abort(self) -> None:
+        """Close at once: nobody reads any more."""
+        with self._lock:
+            self._pending.clear()
+            self._close()
+
+    def _ready(self, _events: int) -> None:
+        with self._lock:
+            if not self._open:
+                return
+            del self._pending[: self._write(self._pending)]
+            if not self._pending:
+                if self._ending:
+                    self._close()
+                else:
+                    supervisor().unwatch(self._fd)
+
+    def _write(self, data: bytes | bytearray) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError:  # EPIPE: it does not read any more
+            self._pending.clear()
+            self._close()
+            return 0
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            supervisor().unwatch(self._fd)
+            os.close(self._fd)
