@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from core_infra.process.errors import ServiceNotInitializedError
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from core_infra.framework.core import Core

@@ -15,7 +15,6 @@ from core_infra.process.errors import start_error
 from core_infra.process.info import ProcessInfo, Usage
 from core_infra.process.launch import launch
 from core_infra.process.output import Output
-from core_infra.process.ring import Piece
 from core_infra.process.status import ENDED, Status, move
 from core_infra.process.stdio import Stdio
 from core_infra.process.supervisor import Timer, supervisor
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from core_infra.process.events import Stream
     from core_infra.process.launch import End, Launched
     from core_infra.process.options import RunOptions
+    from core_infra.process.ring import Piece
 
 
 class Listener(Protocol):
@@ -203,7 +203,7 @@ class Process:
             return ProcessInfo(
                 id=self.id,
                 command=os.fspath(self.options.command),
-                args=tuple(map(os.fspath, self.options.args)),
+                args=tuple(self.options.argv()[1:]),
                 dir=Path(self.options.dir or Path.cwd()),
                 started_at=self._started_at,
                 status=self._status,
@@ -235,7 +235,7 @@ class Process:
             try:
                 launched = launch(
                     options.argv(),
-                    cwd=options.dir and os.fspath(options.dir),
+                    cwd=None if options.dir is None else os.fspath(options.dir),
                     env=options.environment(),
                     stdio=stdio.theirs,
                     pass_fds=options.pass_fds,

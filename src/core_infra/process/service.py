@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from core_infra.errors import InvalidError, WrongStateError
 from core_infra.process.errors import ProcessNotFoundError, RunFailedError, RunTimeoutError
@@ -19,7 +19,7 @@ from core_infra.process.status import ENDED
 from core_infra.process.teller import Teller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from core_infra.framework.bus import Bus
     from core_infra.framework.core import Core
@@ -122,12 +122,12 @@ class Service:
                 id=name,
             ) from None
 
-    def list(self) -> list[Process]:
+    def list(self) -> Sequence[Process]:
         """All processes that were not removed, in the order of their start."""
         with self._lock:
             return [*self._processes.values()]
 
-    def running(self) -> list[Process]:
+    def running(self) -> Sequence[Process]:
         """The processes that are not over, in the order of their start."""
         return [process for process in self.list() if process.status not in ENDED]
 
@@ -196,7 +196,7 @@ class Service:
 
 
 def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:
-    """A factory for a core: ``Core(with_name("process", new_service()))``."""
+    """Make a factory for a core: ``Core(with_name("process", new_service()))``."""
     if options is not None and options.buffer_size < 1:
         raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
     return lambda core: Service(core, options)
@@ -204,7 +204,7 @@ def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Servi
 
 def _run_error(process: Process, exit_code: int) -> RunFailedError | RunTimeoutError:
     argv = process.options.argv()
-    facts = {
+    facts: dict[str, Any] = {
         "command": argv,
         "exit_code": exit_code,
         "output": process.output_bytes(),

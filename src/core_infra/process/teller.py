@@ -42,8 +42,8 @@ class Teller:
         options = process.options
         event = ActionProcessStarted(
             process.id,
-            os.fspath(options.command),
-            tuple(map(os.fspath, options.args)),
+            options.argv()[0],
+            tuple(options.argv()[1:]),
             os.fspath(options.dir or ""),
             pid,
         )
