@@ -6,6 +6,7 @@ option such as ``--core-vm``, does.
 """
 
 pytest_plugins = (
+    "pytest_core_infra.framework_fixtures",
     "pytest_core_infra.medium_fixtures",
     "pytest_core_infra.vm_fixtures",
 )

@@ -66,8 +66,9 @@ def _alike(one: Node, other: Node) -> bool:
 
 
 def _named(path: str, node: Node) -> str:
+    path = _safe(path)
     if isinstance(node, Link):
-        return f"{path} -> {node.text}"
+        return f"{path} -> {_safe(node.text)}"
     return f"{path}/" if isinstance(node, Dir) else f"{path} ({info_of(node).size} bytes)"
 
 
@@ -81,7 +82,7 @@ def _change(path: str, old: Node, new: Node) -> Iterator[str]:
         facts.append(f"mode {before.mode:o} → {after.mode:o}")
     if data_of(old) != data_of(new):
         facts.append(f"{before.size} → {after.size} bytes")
-    yield f"~ {path} ({', '.join(facts)})"
+    yield f"~ {_safe(path)} ({', '.join(facts)})"
     yield from _text_change(data_of(old), data_of(new))
 
 
@@ -93,7 +94,7 @@ def _text_change(old: bytes | bytearray, new: bytes | bytearray) -> Iterator[str
 
     changes = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
     for line in changes[:_LINES_MAX]:
-        yield f"    {line}" if len(line) <= _WIDTH_MAX else f"    {line[:_WIDTH_MAX]}…"
+        yield "    " + _safe(line[:_WIDTH_MAX]) + "…" * (len(line) > _WIDTH_MAX)
     if len(changes) > _LINES_MAX:
         yield f"    … {len(changes) - _LINES_MAX} more lines"
 
@@ -105,3 +106,8 @@ def _lines(data: bytes | bytearray) -> list[str] | None:
         return data.decode().splitlines()
     except UnicodeDecodeError:
         return None
+
+
+def _safe(text: str) -> str:
+    """Text that can be shown on any terminal: names and files may have anything in them."""
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
