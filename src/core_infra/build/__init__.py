@@ -18,12 +18,15 @@ from core_infra.build.checksum import (
     read_checksum_file,
     write_checksum_file,
 )
+from core_infra.build.compare import Difference, Side, first_difference
 from core_infra.build.config import (
     BuildConfig,
     config_exists,
     config_path,
     load_config,
 )
+from core_infra.build.dependencies import Dependency, dependencies
+from core_infra.build.manifest import read_manifest, write_manifest
 from core_infra.build.project import (
     Finding,
     ProjectType,
@@ -36,14 +39,22 @@ from core_infra.build.project import (
     is_wails_project,
     primary_type,
 )
+from core_infra.build.provenance import Source, write_provenance
+from core_infra.build.sbom import write_sbom
+from core_infra.build.verify import Report, verify_release
 
 __all__ = [
     "Artifact",
     "BuildConfig",
+    "Dependency",
+    "Difference",
     "Finding",
     "Format",
     "Profile",
     "ProjectType",
+    "Report",
+    "Side",
+    "Source",
     "Target",
     "archive",
     "archive_all",
@@ -56,8 +67,10 @@ __all__ = [
     "checksum_all",
     "config_exists",
     "config_path",
+    "dependencies",
     "discover",
     "explain",
+    "first_difference",
     "is_cpp_project",
     "is_go_project",
     "is_node_project",
@@ -66,5 +79,10 @@ __all__ = [
     "load_config",
     "primary_type",
     "read_checksum_file",
+    "read_manifest",
+    "verify_release",
     "write_checksum_file",
+    "write_manifest",
+    "write_provenance",
+    "write_sbom",
 ]

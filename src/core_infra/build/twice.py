@@ -1,0 +1,160 @@
+"""Whether a build gives the same bytes again, where nothing else is the same.
+
+The second build runs in another process, with another umask, time zone, language, directory,
+number of threads and hash seed, on sources with other times, and later; if ``faketime`` is
+installed, a day later. What it varies is from https://reproducible-builds.org and reprotest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core_infra.build.builders.catalogue import BUILDERS
+from core_infra.build.builders.environment import redact
+from core_infra.build.builders.errors import BuildFailedError
+from core_infra.build.builders.source import copy_sources
+from core_infra.build.builders.workspace import STAGING
+from core_infra.build.compare import Side, first_difference
+from core_infra.build.config import config_path
+from core_infra.build.epoch import VARIABLE
+from core_infra.errors import InvalidError
+from core_infra.medium.local import LocalMedium
+from core_infra.process.errors import RunFailedError
+from core_infra.process.options import RunOptions
+from core_infra.process.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from core_infra.build.artifact import Artifact
+    from core_infra.build.pipeline import Packing
+    from core_infra.build.plan import Plan
+
+_TICK = 2.0
+"""Seconds: the coarsest time in an archive, that of zip."""
+
+_CLOCK = ("faketime", "-f", "+26h")
+"""Another date, but one at which certificates are still good."""
+
+_YEAR = 365 * 24 * 3600
+
+
+class NotReproducibleError(InvalidError):
+    """Two builds of the same sources differ; neither is kept.
+
+    Attributes:
+        differences: the first of each artifact that differs, as text: member, field, both values.
+    """
+
+
+def compare_with_another(
+    plan: Plan, packing: Packing | None, made: Sequence[Artifact], work: Path
+) -> None:
+    """Build again elsewhere, and compare what is still in the workspace with it.
+
+    Args:
+        plan: what was built.
+        packing: how it was archived; None if it was not.
+        made: what to compare.
+        work: the workspace; the second build is in it, too.
+
+    Raises:
+        NotReproducibleError: something differs.
+        BuildFailedError: the second build failed, though the first did not.
+        InvalidError: the plan's builder is not the one of the catalogue.
+    """
+    other = _build_again(plan, packing, work / "again")
+    medium = LocalMedium()
+    differences = []
+    for artifact in made:
+        place = Path(artifact.path).relative_to(work / STAGING)
+        sides = (Side(medium, artifact.path), Side(medium, str(other / place)))
+        if not (other / place).exists():
+            differences.append(f"{place}: missing from the second build")
+        elif difference := first_difference(*sides):
+            differences.append(str(difference))
+    if differences:
+        raise NotReproducibleError(
+            f"{plan.config.project_dir} does not build the same twice",
+            why="\n  ".join(["", *differences]),
+            todo="Look for times, paths, random numbers and unsorted lists in what is named.",
+            differences=differences,
+        )
+
+
+def _build_again(plan: Plan, packing: Packing | None, place: Path) -> Path:
+    config = plan.config
+    if plan.builder is not BUILDERS[plan.type]:
+        raise InvalidError(
+            "only the usual builders can build twice",
+            why=f"another process cannot be given {plan.builder!r}",
+        )
+    # A name of another length: paths in a program's tables move what follows.
+    project = place / "sources-in-another-place"
+    place.mkdir()
+    copy_sources(config.project_dir, project, config.epoch + _YEAR, exclude=config.output_dir)
+    _copy_config(config.project_dir, project)
+    output = place / "dist"
+    order = {
+        "project": str(project),
+        "output": str(output),
+        "targets": [str(target) for target in plan.targets],
+        "type": str(plan.type),
+        "name": config.name,
+        "version": config.version,
+        "threads": 1 if config.threads > 1 else 2,
+        "launcher": _CLOCK if shutil.which(_CLOCK[0]) else (),
+        "packing": None if packing is None else [packing.format, packing.profile],
+    }
+    _run_again(order, config.epoch, place)
+    return output
+
+
+def _run_again(order: dict[str, Any], epoch: int, place: Path) -> None:
+    time.sleep(_TICK)
+    umask = ("-c", 'umask 077; exec "$@"', "again")
+    options = RunOptions(
+        "/bin/sh",
+        (*umask, sys.executable, "-m", "core_infra.build.again"),
+        dir=str(place),
+        env={
+            VARIABLE: str(epoch),
+            "TZ": "Asia/Kathmandu",
+            "LC_ALL": _other_locale(),
+            "PYTHONHASHSEED": "1",
+        },
+        stdin=json.dumps(order).encode(),
+    )
+    try:
+        with Service() as service:
+            service.run_with_options(options)
+    except RunFailedError as error:
+        raise BuildFailedError(
+            "the second build failed, though the first did not",
+            why=redact(str(error)),
+            command=[],
+            exit_code=error.exit_code,
+            stdout=b"",
+            stderr=b"",
+            step="again",
+        ) from None
+
+
+def _copy_config(project: Path, copy: Path) -> None:
+    path = config_path(".")  # git may ignore it
+    if (project / path).is_file():
+        (copy / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(project / path, copy / path)
+
+
+def _other_locale() -> str:
+    listed = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
+    usual = ("C", "POSIX", "en", os.environ.get("LC_ALL", "C"))
+    return next((name for name in listed.stdout.split() if not name.startswith(usual)), "POSIX")
