@@ -8,6 +8,9 @@ import errno
 import gc
 import itertools
 import os
+import signal
+import socket
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -25,7 +28,7 @@ from core_infra.medium import (
 from core_infra.medium.beneath import kernel_can
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 OPERATIONS: dict[str, Callable[[Medium, str], object]] = {
@@ -192,21 +195,95 @@ def test_a_root_that_is_deleted_is_an_error(tmp_path: Path, sandbox: SandboxMedi
             OPERATIONS[operation](sandbox, "a/b")
 
 
+@pytest.fixture
+def _nobody_waits() -> Iterator[None]:
+    def fail(_signal: int, _frame: object) -> None:
+        pytest.fail("an operation waits for ever")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def make_node(path: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
+            server.bind(path.name)
+    else:
+        try:
+            os.mknod(path, 0o666 | getattr(stat, f"S_IF{kind}"), os.makedev(1, 5))
+        except PermissionError:
+            pytest.skip("only root makes devices")
+
+
+@pytest.mark.usefixtures("_nobody_waits")
+@pytest.mark.parametrize("kind", ["pipe", "socket", "CHR", "BLK"])
+def test_what_is_no_file_is_told_and_nobody_waits_for_it(
+    tmp_path: Path, sandbox: SandboxMedium, kind: str
+) -> None:
+    make_node(tmp_path / "root/odd", kind)
+    (tmp_path / "root/link").symlink_to("odd")
+    operations = ["read_bytes", "open", "write_bytes", "create"]
+    operations += ["append"] if kind != "CHR" else []  # as to /dev/null
+    for path, operation in itertools.product(["odd", "link"], operations):
+        with pytest.raises(InvalidPathError, match="a device, a pipe or a socket") as caught:
+            OPERATIONS[operation](sandbox, path)
+        assert caught.value.path == path
+    assert sandbox.is_file("odd")
+    with pytest.raises(CoreInfraError):
+        sandbox.list("odd")
+    sandbox.rename("odd", "moved")
+    sandbox.delete("moved")
+    assert not sandbox.exists("link")
+
+
+@pytest.mark.usefixtures("_nobody_waits")
+def test_what_has_the_name_of_an_unfinished_file_disturbs_no_write(
+    tmp_path: Path, sandbox: SandboxMedium
+) -> None:
+    with sandbox.create("inside/f") as writer:
+        (name,) = (path.name for path in (tmp_path / "root/inside").glob(".core*"))
+        writer.write(b"new")
+    stem = tmp_path / "root/inside" / name.removesuffix("0")
+    make_node(stem.with_name(f"{stem.name}0"), "pipe")
+    stem.with_name(f"{stem.name}1").mkdir()
+    stem.with_name(f"{stem.name}2").symlink_to("../../out/f")
+    make_node(stem.with_name(f"{stem.name}3"), "socket")
+    sandbox.write_bytes("inside/f", b"newer")
+    assert sandbox.read_bytes("inside/f") == b"newer"
+    assert sandbox.list("inside") == ["f"]
+    assert untouched(tmp_path)
+
+
 def open_descriptors() -> int:
     gc.collect()
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only counted
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_no_descriptor_is_left_open(sandbox: SandboxMedium, operation: str) -> None:
+def test_no_descriptor_is_left_open(tmp_path: Path, sandbox: SandboxMedium, operation: str) -> None:
     def once(path: str) -> None:
         with contextlib.suppress(CoreInfraError):
             result = OPERATIONS[operation](sandbox, path)
             if operation in {"open", "create", "append"}:
                 result.close()  # type: ignore[attr-defined]
 
+    os.mkfifo(tmp_path / "root/pipe")
     before = open_descriptors()
-    for path in ["inside/f", "inside", "no/such", "inside/f/x", "up/x", "relative", "n" * 255]:
+    for path in [
+        "inside/f",
+        "pipe",
+        "inside",
+        "no/such",
+        "inside/f/x",
+        "up/x",
+        "relative",
+        "n" * 255,
+    ]:
         once(path)
     assert open_descriptors() == before
 
