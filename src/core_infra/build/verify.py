@@ -37,12 +37,14 @@ class Check:
         what: signature, checksum, listed, manifest, content, sbom or provenance.
         why: what is wrong; empty if nothing is.
         note: what else there is to say.
+        skipped: whether there was nothing to look at.
     """
 
     name: str
     what: str
     why: str = ""
     note: str = ""
+    skipped: bool = False
 
 
 @dataclass(slots=True)
@@ -57,8 +59,12 @@ class Report:
         return [f"{one.name}: {one.what}: {one.why}" for one in self.checks if one.why]
 
     def add(self, name: str, what: str, why: str = "", note: str = "") -> None:
-        """Take down one thing."""
+        """Take down one thing that was looked at."""
         self.checks.append(Check(name, what, why, note))
+
+    def add_missing(self, name: str, what: str, note: str, why: str) -> None:
+        """Take down one thing that is not there, which is wrong if there is a *why*."""
+        self.checks.append(Check(name, what, why, note, skipped=True))
 
     def attempt(self, name: str, what: str, check: Callable[[], str]) -> None:
         """Make a check that raises if something is wrong, and returns a note."""
@@ -145,7 +151,7 @@ class _Release:
         name = CHECKSUMS + GPG_EXTENSION
         if name not in self._names:
             why = "there is none, and one is required" if required else ""
-            self._report.add(name, "signature", why, "not signed")
+            self._report.add_missing(name, "signature", "not signed", why)
             return
 
         def check() -> str:
@@ -194,7 +200,7 @@ class _Release:
     def _check_file(self, name: str, expected: str, found: str, listed: Listed | None) -> None:
         if not found:
             why = "" if self._partial else "it is missing"
-            self._report.add(name, "checksum", why, "not there")
+            self._report.add_missing(name, "checksum", "not there", why)
             return
         content = listed.content if listed else ""
         problem = self._content_problem(name, content) if content and is_archive(name) else ""

@@ -47,7 +47,12 @@ class Command(NamedTuple):
     help: str
 
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {
+    "archive": Command("archive", "Pack artifacts, with the same bytes every time."),
+    "checksum": Command("checksum", "Hash files, and write what sha256sum -c reads."),
+    "discover": Command("discover", "Tell what kind of project a directory is."),
+    "verify": Command("verify", "Check a release as somebody who has downloaded it would."),
+}
 """Each module has its command, or its group of commands, as ``command``."""
 
 
