@@ -26,7 +26,12 @@ _GUARD = '[ "$PPID" = "$1" ] || exit 125; shift; exec "$@"'
 
 
 class Child:
-    """A program that was started by :func:`spawn`.
+    """A program that was started by :func:`spawn`, or a child that another one left to us.
+
+    Args:
+        argv: the command.
+        pid: its process id; it leads its own process group.
+        reap: takes its exit code from the kernel once it has ended; None waits for *pid*.
 
     Attributes:
         argv: the command as asked for.
@@ -36,21 +41,23 @@ class Child:
             it; None while it runs.
     """
 
-    def __init__(self, argv: Sequence[str], popen: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, argv: Sequence[str], pid: int, reap: Callable[[], int] | None = None
+    ) -> None:
         self.argv = list(argv)
-        self.pid = popen.pid
+        self.pid = pid
         self.started_at = time.monotonic()
         self.exit_code: int | None = None
-        self._popen = popen
+        self._reap = reap or (lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[int], None]] = []
-        self._pidfd = os.pidfd_open(popen.pid)
-        supervisor().watch(self._pidfd, READ, self._reap)
+        self._pidfd = os.pidfd_open(pid)
+        supervisor().call(lambda: supervisor().watch(self._pidfd, READ, self._end))
 
-    def _reap(self, _events: int) -> None:
+    def _end(self, _events: int) -> None:
         with self._lock:
-            self.exit_code = self._popen.wait()
+            self.exit_code = self._reap()
             callbacks, self._callbacks = self._callbacks, []
         supervisor().unwatch(self._pidfd)
         os.close(self._pidfd)
@@ -165,6 +172,6 @@ def spawn(
             pass_fds=pass_fds,
             start_new_session=True,
         )
-        return Child(argv, popen)
+        return Child(argv, popen.pid, popen.wait)
 
     return supervisor().call(start)
