@@ -48,6 +48,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "run": Command("run", "Run the tasks of a file, by their dependencies."),
     "archive": Command("archive", "Pack artifacts, with the same bytes every time."),
     "checksum": Command("checksum", "Hash files, and write what sha256sum -c reads."),
     "discover": Command("discover", "Tell what kind of project a directory is."),

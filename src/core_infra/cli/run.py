@@ -1,0 +1,101 @@
+"""``core-infra run``: the tasks of a file, by their dependencies."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from core_infra.errors import CommandFailedError
+from core_infra.medium.local import LocalMedium
+from core_infra.process.runner import reports, words
+from core_infra.process.runner.board import Board
+from core_infra.process.runner.durations import Durations
+from core_infra.process.runner.graph import Graph
+from core_infra.process.runner.plain import Plain
+from core_infra.process.runner.results import RunInterruptedError
+from core_infra.process.runner.runner import Runner
+from core_infra.process.runner.taskfile import load_tasks
+from core_infra.process.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.process.runner.events import Event
+    from core_infra.process.runner.results import RunAllResult
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("names", nargs=-1)
+@click.option("-j", "--workers", type=click.IntRange(1), help="How many run at once.")
+@click.option("--stop", is_flag=True, help="After a failure start nothing more.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would run, and in which order.")
+@click.option("-v", "--verbose", is_flag=True, help="Show what passing tasks write, too.")
+@click.option("--junit", type=click.Path(), help="Write JUnit XML to this file.")
+@click.option("--json", "json_file", type=click.Path(), help="Write JSON to this file.")
+@click.option("--trace", type=click.Path(), help="Write a Chrome trace to this file.")
+def command(
+    file: str,
+    names: tuple[str, ...],
+    *,
+    workers: int | None,
+    stop: bool,
+    dry_run: bool,
+    verbose: bool,
+    junit: str | None,
+    json_file: str | None,
+    trace: str | None,
+) -> None:
+    """Run the tasks in FILE: all of them, or NAMES and what they wait for.
+
+    How long each takes is remembered in .core/durations.json beside the file, so that the longest
+    path starts first. On a terminal a board shows what runs; the output of what failed comes last.
+    """
+    medium = LocalMedium()
+    tasks = load_tasks(medium, file)
+    specs = Graph(tasks.specs, tasks.pools).upstream(names) if names else list(tasks.specs)
+    memory = posixpath.join(posixpath.dirname(file), ".core", "durations.json")
+    with Service() as service, contextlib.ExitStack() as stack:
+        runner = Runner(
+            service,
+            workers=workers or tasks.workers,
+            pools=tasks.pools,
+            keep_going=not stop,
+            durations=Durations(medium, memory),
+            listener=None if dry_run else stack.enter_context(_listener(verbose=verbose)),
+        )
+        if dry_run:
+            for line in words.plan(runner.plan(specs)):
+                click.echo(line)
+            return
+        try:
+            result = runner.run_all(specs)
+        except RunInterruptedError as error:
+            result = error.result
+    writers = {junit: reports.to_junit, json_file: reports.to_json, trace: reports.to_trace}
+    for path, write in writers.items():
+        if path is not None:
+            medium.write_text(path, write(result))
+    _end(file, result)
+
+
+def _listener(*, verbose: bool) -> contextlib.AbstractContextManager[Callable[[Event], None]]:
+    console = Console()
+    if console.is_terminal:
+        return Board(console, verbose=verbose)
+    return contextlib.nullcontext(Plain(sys.stdout))
+
+
+def _end(file: str, result: RunAllResult) -> None:
+    if result.interrupted:
+        raise SystemExit(INTERRUPTED)
+    if not result.acceptable:
+        # What failed has been told; here it becomes the exit code.
+        raise CommandFailedError(f"not all tasks of {file} passed")
