@@ -192,7 +192,7 @@ def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
     return BuildConfig(
         project=_project(fields["project"]),
         build=_build(fields["build"]),
-        targets=fields["targets"].list_of(_target) or DEFAULT_TARGETS,
+        targets=_targets(fields["targets"]) or DEFAULT_TARGETS,
         sign=_sign(fields["sign"], env),
         docker=_docker(fields["docker"]),
         linuxkit=_linuxkit(fields["linuxkit"]),
@@ -221,9 +221,15 @@ def _build(top: Field) -> Build:
     )
 
 
-def _target(top: Field) -> Target:
-    fields = top.mapping(("os", "arch"))
-    return Target(values.platform(fields["os"]), values.platform(fields["arch"]))
+def _targets(top: Field) -> tuple[Target, ...]:
+    found: list[Target] = []
+    for item in top.items() if top.given else []:
+        fields = item.mapping(("os", "arch"))
+        target = Target(values.platform(fields["os"]), values.platform(fields["arch"]))
+        if target in found:
+            item.fail("each target once", why=f"{target} is there twice")
+        found.append(target)
+    return tuple(found)
 
 
 def _docker(top: Field) -> Docker:

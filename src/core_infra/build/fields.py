@@ -75,7 +75,9 @@ class Field:
         """
         if self.given:
             self._check_is(yaml.MappingNode, "map", "a mapping")
-        fields = {key: Field(_NULL, self._inner(key), self._file) for key in known}
+        # What is missing is told where it should be.
+        nothing = yaml.ScalarNode(f"{_TAG}null", "", self.node.start_mark)
+        fields = {key: Field(nothing, self._inner(key), self._file) for key in known}
         pairs = self.node.value if self.given else []
         seen = set()
         for key_node, node in pairs:
