@@ -1,8 +1,9 @@
-"""Compiles the guest agent when the package is built or installed.
+"""Compiles our two programs in C when the package is built or installed.
 
-The agent (``src/core_infra/vm/guest/agent``) is C and runs inside guests of two architectures,
-whatever the host is, so a cross compiler is needed: Zig, which PyPI carries as ``ziglang``. It is
-asked for only while the binaries are older than their sources. By hand: ``python hatch_build.py``.
+The guest agent runs inside guests of two architectures, whatever the host is, so a cross compiler
+is needed: Zig, which PyPI carries as ``ziglang``. The keeper of processes runs on the host; it is
+made for both, so that one wheel fits all. The compiler is asked for only while the binaries are
+older than their sources. By hand: ``python hatch_build.py``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ FLAGS = (
     *("-Wall", "-Wextra", "-Werror"),
 )
 UBSAN_TRAP = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
-GUEST = Path("src/core_infra/vm/guest")
+PROGRAMS = {
+    "agent": Path("src/core_infra/vm/guest/agent"),
+    "keeper": Path("src/core_infra/process/keeper"),
+}
+"""The directories of their sources; what is made of them goes to ``bin`` beside these."""
 COMPILER = "ziglang>=0.13"
 
 
@@ -44,33 +49,38 @@ class CustomBuildHook(BuildHookInterface[BuilderConfig]):
 
 def is_fresh(root: Path) -> bool:
     """Whether the binaries are there and made from the sources as they are now."""
-    return all(_is_fresh(root, arch) for arch in ARCHITECTURES)
+    return not _stale(root)
 
 
 def build(root: Path) -> None:
-    """Compile the agent for each architecture; does nothing while the binaries are fresh."""
-    stale = [arch for arch in ARCHITECTURES if not _is_fresh(root, arch)]
+    """Compile what is stale, for each architecture."""
     # At once: the first time, Zig makes a C library for each target, which takes a minute.
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda arch: _compile_and_stamp(root, arch), stale):
+        for _ in pool.map(lambda what: _compile_and_stamp(root, *what), _stale(root)):
             pass
 
 
-def _compile_and_stamp(root: Path, arch: str) -> None:
-    fingerprint = _fingerprint(root, arch)
-    compile_agent(root, arch, _binary(root, arch))
-    fresh = _stamp(root, arch).with_suffix(f".{os.getpid()}")
+def _stale(root: Path) -> list[tuple[str, str]]:
+    every = [(program, arch) for program in PROGRAMS for arch in ARCHITECTURES]
+    return [what for what in every if not _is_fresh(root, *what)]
+
+
+def _compile_and_stamp(root: Path, program: str, arch: str) -> None:
+    fingerprint = _fingerprint(root, program, arch)
+    compile_program(root, program, arch, binary_path(root, program, arch))
+    stamp = _stamp(root, program, arch)
+    fresh = stamp.with_suffix(f".{os.getpid()}")
     fresh.write_text(fingerprint)
-    fresh.replace(_stamp(root, arch))
+    fresh.replace(stamp)
 
 
-def compile_agent(root: Path, arch: str, output: Path, *flags: str) -> None:
-    """Compile the agent for *arch* to the file *output*, with *flags* besides the usual ones."""
+def compile_program(root: Path, program: str, arch: str, output: Path, *flags: str) -> None:
+    """Compile a program for *arch* to the file *output*, with *flags* besides the usual ones."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
-        binary = Path(scratch) / "agent"
+        binary = Path(scratch) / program
         command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-musl"]
-        sources = [os.fspath(path) for path in _sources(root) if path.suffix == ".c"]
+        sources = [os.fspath(path) for path in _sources(root, program) if path.suffix == ".c"]
         result = subprocess.run(
             [*command, *FLAGS, *flags, "-o", os.fspath(binary), *sources],
             check=False,
@@ -78,34 +88,39 @@ def compile_agent(root: Path, arch: str, output: Path, *flags: str) -> None:
             text=True,
         )
         if result.returncode != 0:
-            message = f"cannot compile the guest agent for {arch}:\n{result.stdout}{result.stderr}"
+            message = f"cannot compile the {program} for {arch}:\n{result.stdout}{result.stderr}"
             raise RuntimeError(message)
         # Two builds at once each put a whole file here; the later one wins, and they are alike.
         binary.replace(output)
 
 
-def _sources(root: Path) -> list[Path]:
-    return sorted((root / GUEST / "agent").glob("*.[ch]"))
+def _sources(root: Path, program: str) -> list[Path]:
+    return sorted((root / PROGRAMS[program]).glob("*.[ch]"))
 
 
-def _fingerprint(root: Path, arch: str) -> str:
+def _fingerprint(root: Path, program: str, arch: str) -> str:
     digest = hashlib.sha256(repr((arch, FLAGS)).encode())
-    for path in _sources(root):
+    for path in _sources(root, program):
         digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _is_fresh(root: Path, arch: str) -> bool:
-    binary, stamp = _binary(root, arch), _stamp(root, arch)
-    return binary.is_file() and stamp.is_file() and stamp.read_text() == _fingerprint(root, arch)
+def _is_fresh(root: Path, program: str, arch: str) -> bool:
+    stamp = _stamp(root, program, arch)
+    return (
+        binary_path(root, program, arch).is_file()
+        and stamp.is_file()
+        and stamp.read_text() == _fingerprint(root, program, arch)
+    )
 
 
-def _binary(root: Path, arch: str) -> Path:
-    return root / GUEST / "bin" / f"agent-{arch}"
+def binary_path(root: Path, program: str, arch: str) -> Path:
+    """Where a program for *arch* is, once it is made."""
+    return root / PROGRAMS[program].parent / "bin" / f"{program}-{arch}"
 
 
-def _stamp(root: Path, arch: str) -> Path:
-    return root / GUEST / "bin" / f".{arch}.stamp"
+def _stamp(root: Path, program: str, arch: str) -> Path:
+    return root / PROGRAMS[program].parent / "bin" / f".{arch}.stamp"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-GUEST = ROOT / "src" / "core_infra" / "vm" / "guest"
+SOURCES = (ROOT / "src/core_infra/vm/guest/agent", ROOT / "src/core_infra/process/keeper")
 
 
 @nox.session
@@ -82,9 +82,9 @@ def install(session: nox.Session, *requirements: str, group: str | None = None) 
 
 
 def digest() -> str:
-    """Hash all that an installation is made from: where we are, packaging, the agent's sources."""
+    """Hash all that an installation is made from: where we are, packaging, the sources in C."""
     total = hashlib.sha256(bytes(ROOT))
-    sources = sorted(path for path in (GUEST / "agent").rglob("*") if path.is_file())
+    sources = sorted(path for place in SOURCES for path in place.glob("*.[ch]"))
     for path in (ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sources):
         total.update(bytes(path.relative_to(ROOT)) + b"\0")
         total.update(hashlib.sha256(path.read_bytes()).digest())

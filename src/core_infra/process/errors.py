@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from core_infra.errors import (
     CommandFailedError,
@@ -12,6 +13,9 @@ from core_infra.errors import (
     UnavailableError,
     WrongStateError,
 )
+
+if TYPE_CHECKING:
+    from core_infra.process.options import RunOptions
 
 
 class ProcessNotFoundError(NotFoundError):
@@ -68,15 +72,16 @@ class ServiceNotInitializedError(WrongStateError):
 
 
 def start_error(
-    command: str, directory: str | os.PathLike[str] | None, cause: OSError
+    options: RunOptions, cause: OSError, *, in_directory: bool
 ) -> ProgramNotFoundError | CannotStartError:
-    """What to raise when the system refuses to start *command* with *cause*."""
-    if directory is not None and cause.filename == os.fspath(directory):
-        why = f"{cause.strerror}: its directory {os.fspath(directory)!r}"
-    else:
-        why = cause.strerror or str(cause)
-    what = f"cannot start {command!r}"
+    """What to raise when the system refuses to start a program."""
+    what = f"cannot start {options.argv()[0]!r}"
+    why = cause.strerror or str(cause)
+    if in_directory:
+        why += f": its directory {os.fspath(options.dir or '.')!r}"
+    elif cause.filename is not None:
+        why += f": {os.fsdecode(cause.filename)!r}"
     if cause.errno in (errno.ENOENT, errno.ENOTDIR):
-        todo = "Is it installed, and on the PATH that it is given?"
+        todo = "" if in_directory else "Is it installed, and on the PATH that it is given?"
         return ProgramNotFoundError(what, why=why, todo=todo, errno=cause.errno)
     return CannotStartError(what, why=why, errno=cause.errno)

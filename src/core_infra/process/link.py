@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import TYPE_CHECKING
 
 from core_infra.process.supervisor import READ, WRITE, supervisor
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _CHUNK = 256 * 1024
 
@@ -39,14 +39,22 @@ class Link:
         self._open = True
         supervisor().call(lambda: self._watch(READ))
 
-    def send(self, data: bytes) -> bool:
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
         """Send or queue *data*; False if the link is closed. Never blocks, keeps the order.
 
         The queue has no bound of its own: the protocols above grant what may be under way.
+        Descriptors *fds* go with the data at once (the socket must be a UNIX one).
+
+        Raises:
+            BlockingIOError: there are descriptors to send, and the peer does not read now.
         """
         with self._lock:
             if not self._open:
                 return False
+            if fds:
+                if self._pending:
+                    raise BlockingIOError("descriptors cannot be queued")
+                return socket.send_fds(self._sock, [data], list(fds)) == len(data)
             sent = 0
             if not self._pending:
                 try:

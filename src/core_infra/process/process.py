@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import TimeoutExpiredError, WrongStateError
-from core_infra.process.errors import start_error
 from core_infra.process.info import ProcessInfo, Usage
-from core_infra.process.launch import launch
+from core_infra.process.life import Life
 from core_infra.process.output import Output
-from core_infra.process.status import ENDED, Status, move
-from core_infra.process.stdio import Stdio
-from core_infra.process.supervisor import Timer, supervisor
 
 if TYPE_CHECKING:
     from core_infra.process.events import Stream
-    from core_infra.process.launch import End, Launched
     from core_infra.process.options import RunOptions
     from core_infra.process.ring import Piece
+    from core_infra.process.status import Status
 
 
 class Listener(Protocol):
@@ -33,7 +27,7 @@ class Listener(Protocol):
         """It runs."""
 
     def wrote(self, process: Process, stream: Stream, data: bytes) -> None:
-        """It has written."""
+        """It has written; called on the supervisor's thread."""
 
     def ended(self, process: Process, error: Exception | None) -> None:
         """It is over; has to set ``process.done`` once everybody knows."""
@@ -49,55 +43,46 @@ class Process:
         id: ``proc-1``, ``proc-2``, ….
         options: what it was started with.
         done: set when it is over and all its output has been told.
-        timed_out: whether it was ended because its timeout was over.
     """
 
     def __init__(
-        self, name: str, options: RunOptions, buffer_size: int, listener: Listener
+        self, name: str, options: RunOptions, *, buffer_size: int, group: int, listener: Listener
     ) -> None:
         self.id = name
         self.options = options
         self.done = threading.Event()
-        self.timed_out = False
         self._listener = listener
-        size = 1 if options.disable_capture else options.buffer_size or buffer_size
-        self._output = Output(size)
-        self._lock = threading.RLock()
-        self._status = Status.PENDING
-        self._stopping = False
-        self._signal = 0
-        self._launched: Launched | None = None
-        self._stdio: Stdio | None = None
-        self._end: End | None = None
-        self._error: Exception | None = None
-        self._restarts = 0
-        self._started: float | None = None
-        self._started_at: datetime | None = None
-        self._timers: list[Timer] = []
+        self._output = Output(options.buffer_size or buffer_size)
+        self._life = Life(options, group, self)
 
     @property
     def pid(self) -> int | None:
-        """Its process id; None before its start."""
-        return self._launched.pid if self._launched else None
+        """Its process id, also when it is over; None before its start."""
+        return self._life.pid
 
     @property
     def status(self) -> Status:
         """Where in its life it is."""
-        return self._status
+        return self._life.status
 
     @property
     def exit_code(self) -> int | None:
         """Its exit code, minus the signal's number if a signal ended it; None while it runs."""
-        return self._end.exit_code if self._end else None
+        return self._life.end.exit_code if self._life.end else None
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was ended because its timeout was over."""
+        return self._life.timed_out
 
     @property
     def last_signal(self) -> int:
         """The signal that ended it, or else the last one sent; 0 if there was none."""
-        return self._signal
+        return self._life.signal
 
     def is_running(self) -> bool:
-        """Whether it runs at this moment."""
-        return self._status is Status.RUNNING
+        """Whether it runs, or will again after a pause."""
+        return not self._life.over.is_set()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it is over; its exit code.
@@ -113,14 +98,11 @@ class Process:
         """
         if not self._listener.wait(self, timeout):
             raise TimeoutExpiredError(
-                f"{self} still runs after {timeout} s",
-                todo="kill() ends it.",
-                timeout=timeout,
+                f"{self} still runs after {timeout:g} s", todo="kill() ends it.", timeout=timeout
             )
-        if self._end is None:
-            assert self._error is not None  # noqa: S101 - it failed to start
-            raise self._error
-        return self._end.exit_code
+        if self._life.end is None:
+            raise self._life.error or WrongStateError(f"{self} was never started")
+        return self._life.end.exit_code
 
     def signal(self, number: int) -> None:
         """Send a signal to the program, and to nothing else.
@@ -128,24 +110,33 @@ class Process:
         Raises:
             WrongStateError: it does not run.
         """
-        with self._lock:
-            launched = self._running("signal")
-            self._signal = number
-        launched.signal(number)
+        self._life.send_signal(number)
 
     def kill(self) -> None:
         """End it and all that it ever started, at once; returns when they are gone."""
-        self.begin_to_stop(0)
-        self.done.wait()
+        self.stop(0)
 
     def stop(self, grace: float | None = None) -> None:
-        """Ask it to end (SIGTERM to its group); kill what is left after *grace* seconds.
+        """Ask it to end (SIGTERM to its group); kill all that is left after *grace* seconds.
 
         Args:
             grace: seconds; None is the options' grace_period.
         """
         self.begin_to_stop(grace)
-        self.done.wait()
+        self.finish_stopping()
+
+    def begin_to_stop(self, grace: float | None = None) -> None:
+        """Do as :meth:`stop` does, without waiting."""
+        self._life.stop(self.options.grace_period if grace is None else grace)
+
+    def finish_stopping(self) -> None:
+        """Wait until it and all that it started are gone, after :meth:`begin_to_stop`."""
+        self._life.await_gone()
+        self._listener.wait(self, None)
+
+    def leftovers(self) -> list[int]:
+        """The pids of all that it started and that still runs, itself included."""
+        return self._life.leftovers()
 
     def send_input(self, text: str | bytes) -> None:
         """Give it something to read; never blocks: what it does not read yet, is kept.
@@ -153,9 +144,9 @@ class Process:
         Raises:
             WrongStateError: it does not run, or does not read from us, or its input is closed.
         """
-        with self._lock:
-            self._running("send_input")
-            feeder = self._stdio.feeder if self._stdio else None
+        with self._life.lock:
+            self._life.require_running("send_input")
+            feeder = self._life.stdio.feeder if self._life.stdio else None
         if feeder is None:
             raise WrongStateError(
                 f"cannot send input to {self}",
@@ -167,9 +158,9 @@ class Process:
 
     def close_stdin(self) -> None:
         """Let it read the end of its input; doing it twice is no error."""
-        with self._lock:
-            if self._stdio is not None and self._stdio.feeder is not None:
-                self._stdio.feeder.close()
+        with self._life.lock:
+            if self._life.stdio is not None and self._life.stdio.feeder is not None:
+                self._life.stdio.feeder.close()
 
     def output(self, stream: Stream | None = None) -> str:
         """What is kept of its output as text; what is no UTF-8 is shown as U+FFFD.
@@ -181,7 +172,7 @@ class Process:
 
     def output_bytes(self, stream: Stream | None = None) -> bytes:
         """What is kept of its output, exactly: the last ``buffer_size`` bytes of both streams."""
-        return b"" if self.options.disable_capture else self._output.read(stream)
+        return self._output.read(stream)
 
     def read(self, offset: int = 0, timeout: float | None = 0) -> Piece:
         """Output from an absolute offset on, and how much before it is lost.
@@ -196,114 +187,47 @@ class Process:
 
     def info(self) -> ProcessInfo:
         """What is known of it at this moment."""
-        with self._lock:
-            end, started = self._end, self._started
+        life = self._life
+        with life.lock:
+            end, started = life.end, life.started
             last = end.at if end else time.monotonic()
-            duration = last - started if started is not None else 0.0
+            duration = max(0.0, last - started) if started is not None else 0.0
+            command, *args = self.options.argv()
             return ProcessInfo(
                 id=self.id,
-                command=os.fspath(self.options.command),
-                args=tuple(self.options.argv()[1:]),
-                dir=Path(self.options.dir or Path.cwd()),
-                started_at=self._started_at,
-                status=self._status,
+                command=command,
+                args=tuple(args),
+                dir=Path(self.options.dir or "").absolute(),
+                started_at=life.started_at,
+                status=life.status,
                 exit_code=end.exit_code if end else None,
                 duration=duration,
-                pid=self.pid,
-                restarts=self._restarts,
+                pid=life.pid,
+                restarts=life.restarts,
                 usage=Usage(duration, end.user, end.system, end.peak_memory) if end else None,
             )
 
     def __repr__(self) -> str:
-        return f"<Process {self.id} {os.fspath(self.options.command)!r}: {self._status}>"
+        return f"<Process {self.id} {os.fspath(self.options.command)!r}: {self.status}>"
 
-    # -- its life -------------------------------------------------------------------------------
+    # What the service and its life call.
 
     def begin(self) -> None:
-        """Start it, for the first time or again.
+        """Start it; raises as :meth:`Service.start_with_options` does."""
+        self._life.begin()
 
-        Raises:
-            ProgramNotFoundError: the program or the directory is not there.
-            CannotStartError: the system does not start it.
-        """
-        options = self.options
-        captured = options.log is None and not options.detach
-        stdio = Stdio(options, self._wrote if captured else None)
-        self._stdio = stdio
-        self._started, self._started_at = time.monotonic(), datetime.now(UTC)
-        with self._lock:
-            try:
-                launched = launch(
-                    options.argv(),
-                    cwd=None if options.dir is None else os.fspath(options.dir),
-                    env=options.environment(),
-                    stdio=stdio.theirs,
-                    pass_fds=options.pass_fds,
-                    on_end=self._ended,
-                )
-            except OSError as error:
-                stdio.close()
-                raise self._failed(error) from None
-            self._launched = launched
-            self._status = move(self._status, Status.RUNNING)
-            if options.timeout is not None:
-                self._timers.append(supervisor().after(options.timeout, self._expire))
-        self._listener.started(self, launched.pid)
-        stdio.given()
-        stdio.begin()
+    def on_start(self, pid: int) -> None:
+        """It runs."""
+        self._listener.started(self, pid)
 
-    def _failed(self, cause: OSError) -> Exception:
-        self._status = move(self._status, Status.FAILED)
-        self._error = start_error(self.options.argv()[0], self.options.dir, cause)
-        self._output.ring.close()
-        self._listener.ended(self, self._error)
-        return self._error
-
-    def _running(self, what: str) -> Launched:
-        if self._status is not Status.RUNNING or self._launched is None:
-            raise WrongStateError(
-                f"cannot {what} {self}",
-                why=f"it is {self._status}",
-                needed=str(Status.RUNNING),
-                found=str(self._status),
-            )
-        return self._launched
-
-    def _wrote(self, stream: Stream, data: bytes) -> None:
+    def on_output(self, stream: Stream, data: bytes) -> None:
+        """It, or something that it left behind, has written."""
         if not self.options.disable_capture:
             self._output.write(stream, data)
-        self._listener.wrote(self, stream, data)
+        if not self._life.over.is_set():
+            self._listener.wrote(self, stream, data)
 
-    def begin_to_stop(self, grace: float | None = None) -> None:
-        """Do as :meth:`stop` does, without waiting."""
-        if grace is None:
-            grace = self.options.grace_period
-        with self._lock:
-            self._stopping = True
-            if self._status in ENDED or self._launched is None:
-                return
-            if grace > 0:
-                self._signal = signal.SIGTERM
-                self._launched.signal_group(signal.SIGTERM)
-                self._timers.append(supervisor().after(grace, self._launched.kill_tree))
-            else:
-                self._signal = signal.SIGKILL
-                self._launched.kill_tree()
-
-    def _expire(self) -> None:
-        self.timed_out = True
-        self.begin_to_stop()
-
-    def _ended(self, end: End) -> None:
-        with self._lock:
-            for timer in self._timers:
-                timer.cancel()
-            self._end = end
-            if self._stdio is not None:
-                self._stdio.drain()
-            by_signal = end.exit_code < 0 or self._stopping
-            if end.exit_code < 0:
-                self._signal = -end.exit_code
-            self._status = move(self._status, Status.KILLED if by_signal else Status.EXITED)
+    def on_end(self, error: Exception | None) -> None:
+        """It is over."""
         self._output.ring.close()
-        self._listener.ended(self, None)
+        self._listener.ended(self, error)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from core_infra.errors import InvalidError, WrongStateError
 from core_infra.process.errors import ProcessNotFoundError, RunFailedError, RunTimeoutError
 from core_infra.process.events import Stream
+from core_infra.process.keeper import kill_group, new_group
 from core_infra.process.options import RunOptions
 from core_infra.process.process import Listener, Process
 from core_infra.process.ring import DEFAULT_SIZE
@@ -52,6 +53,7 @@ class Service:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._open = True
+        self._group = new_group()
 
     def start(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> Process:
         """Start a program and return at once; raises as :meth:`start_with_options` does."""
@@ -76,7 +78,13 @@ class Service:
                     found="shut down",
                 )
             name = f"proc-{next(self._numbers)}"
-            process = Process(name, options, self.options.buffer_size, self._listener)
+            process = Process(
+                name,
+                options,
+                buffer_size=self.options.buffer_size,
+                group=self._group,
+                listener=self._listener,
+            )
             self._processes[name] = process
         process.begin()
         return process
@@ -175,10 +183,12 @@ class Service:
         """Stop all processes, all at once, each with its own grace period; start no more."""
         with self._lock:
             self._open = False
-        for process in self.running():
+        processes = self.running()
+        for process in processes:
             process.begin_to_stop()
-        for process in self.running():
-            process.done.wait()
+        for process in processes:
+            process.finish_stopping()
+        kill_group(self._group)
 
     def on_shutdown(self) -> None:
         """What the core calls."""
@@ -196,7 +206,7 @@ class Service:
 
 
 def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:
-    """Make a factory for a core: ``Core(with_name("process", new_service()))``."""
+    """Make a factory for a core, as in ``Core(with_name("process", new_service()))``."""
     if options is not None and options.buffer_size < 1:
         raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
     return lambda core: Service(core, options)

@@ -66,10 +66,15 @@ class Stdio:
             self.feeder.send(self._data.encode() if isinstance(self._data, str) else self._data)
             self.feeder.close()
 
-    def drain(self) -> None:
-        """Take what the ended program wrote; on the supervisor's thread."""
+    def ended(self) -> None:
+        """Take what the ended program wrote; on the supervisor's thread.
+
+        What it left behind may hold the other ends: they are read on, so that nobody blocks.
+        """
         for reader in self.readers:
             reader.drain()
+        if self.feeder is not None:
+            self.feeder.abort()
 
     def close(self) -> None:
         """Close all; on the supervisor's thread, unless reading has not begun."""

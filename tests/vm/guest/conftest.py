@@ -50,5 +50,5 @@ def checked_agent_path(build_hook: ModuleType, tmp_path_factory: pytest.TempPath
     """The agent, compiled so that undefined behaviour traps."""
     pytest.importorskip("ziglang")
     path = tmp_path_factory.mktemp("agent") / "agent"
-    build_hook.compile_agent(ROOT, platform.machine(), path, *build_hook.UBSAN_TRAP)
+    build_hook.compile_program(ROOT, "agent", platform.machine(), path, *build_hook.UBSAN_TRAP)
     return path

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[3]
 def tree(build_hook: ModuleType, tmp_path: Path) -> Path:
     """A copy of the sources and binaries."""
     assert build_hook.is_fresh(ROOT)
-    shutil.copytree(ROOT / build_hook.GUEST, tmp_path / build_hook.GUEST)
+    for program in build_hook.PROGRAMS.values():
+        shutil.copytree(ROOT / program.parent, tmp_path / program.parent)
     return tmp_path
 
 
@@ -28,7 +29,7 @@ def wants(build_hook: ModuleType, tree: Path) -> list[str]:
 
 
 def test_nothing_is_wanted_while_the_binaries_are_fresh(build_hook: ModuleType, tree: Path) -> None:
-    binary = tree / build_hook.GUEST / "bin" / "agent-x86_64"
+    binary = build_hook.binary_path(tree, "agent", "x86_64")
     before = binary.stat()
     assert wants(build_hook, tree) == []
     build_hook.build(tree)
@@ -37,7 +38,7 @@ def test_nothing_is_wanted_while_the_binaries_are_fresh(build_hook: ModuleType, 
 
 @pytest.mark.parametrize("change", ["edit", "header", "new", "binary", "stamp"])
 def test_a_change_wants_the_compiler(build_hook: ModuleType, tree: Path, change: str) -> None:
-    guest = tree / build_hook.GUEST
+    guest = tree / build_hook.PROGRAMS["agent"].parent
     if change in ("edit", "header"):
         path = guest / "agent" / ("main.c" if change == "edit" else "agent.h")
         path.write_text(path.read_text() + "\n")
@@ -50,7 +51,7 @@ def test_a_change_wants_the_compiler(build_hook: ModuleType, tree: Path, change:
 
 def test_a_build_is_reproducible(build_hook: ModuleType, tree: Path) -> None:
     pytest.importorskip("ziglang")
-    binaries = tree / build_hook.GUEST / "bin"
+    binaries = build_hook.binary_path(tree, "agent", "x86_64").parent
     shutil.rmtree(binaries)
     build_hook.build(tree)
     assert build_hook.is_fresh(tree)
@@ -59,13 +60,13 @@ def test_a_build_is_reproducible(build_hook: ModuleType, tree: Path) -> None:
     ]
     for name in ("agent-aarch64", "agent-x86_64"):
         assert (binaries / name).read_bytes() == (
-            ROOT / build_hook.GUEST / "bin" / name
+            ROOT / build_hook.PROGRAMS["agent"].parent / "bin" / name
         ).read_bytes()
 
 
 def test_the_compilers_complaint_is_told(build_hook: ModuleType, tree: Path) -> None:
     pytest.importorskip("ziglang")
-    (tree / build_hook.GUEST / "agent" / "main.c").write_text("int main(void) { retrun 0; }\n")
+    (tree / build_hook.PROGRAMS["agent"] / "main.c").write_text("int main(void) { retrun 0; }\n")
     with pytest.raises(RuntimeError, match=r"for x86_64:(?s:.*)main.c:1:(?s:.*)retrun"):
         build_hook.build(tree)
     assert wants(build_hook, tree) == ["ziglang>=0.13"]

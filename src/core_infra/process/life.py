@@ -1,0 +1,264 @@
+"""A process from its start to its end: the state machine behind :class:`Process`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from core_infra.errors import CoreInfraError, TimeoutExpiredError, WrongStateError
+from core_infra.process.errors import start_error
+from core_infra.process.keeper import KILL_TIMEOUT, StartRefusedError, keeper
+from core_infra.process.status import ENDED, Status, move
+from core_infra.process.stdio import Stdio
+from core_infra.process.supervisor import Timer, supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from core_infra.process.events import Stream
+    from core_infra.process.keeper import End, Keeper
+    from core_infra.process.options import RunOptions
+
+
+class Watcher(Protocol):
+    """Who is told how a life goes; all but the start on the supervisor's thread."""
+
+    def on_start(self, pid: int) -> None:
+        """It runs."""
+
+    def on_output(self, stream: Stream, data: bytes) -> None:
+        """It has written."""
+
+    def on_end(self, error: Exception | None) -> None:
+        """It is over; *error* says why it could not be started."""
+
+
+class Life:
+    """Starts a program, perhaps again and again, and ends it.
+
+    Args:
+        options: what it is run with.
+        group: the keeper's group that it belongs to.
+        watcher: is told of everything.
+    """
+
+    def __init__(self, options: RunOptions, group: int, watcher: Watcher) -> None:
+        self.options = options
+        self.lock = threading.RLock()
+        self.status = Status.PENDING
+        self.over = threading.Event()
+        self.end: End | None = None
+        self.error: Exception | None = None
+        self.pid: int | None = None
+        self.restarts = 0
+        self.started: float | None = None
+        self.started_at: datetime | None = None
+        self.signal = 0
+        self.timed_out = False
+        self.stdio: Stdio | None = None
+        self._group = group
+        self._watcher = watcher
+        self._keeper: Keeper | None = None
+        self._tag = 0
+        self._stopping = False
+        self._killed: Future[None] | None = None
+        self._early: End | None = None
+        self._starting = True
+        self._streak = 0  # restarts since it was last healthy
+        self._timers: list[Timer] = []
+
+    def begin(self) -> None:
+        """Start it, for the first time or again.
+
+        Raises:
+            ProgramNotFoundError: the program or the directory is not there.
+            CannotStartError: the system does not start it.
+        """
+        try:
+            self._spawn()
+        except OSError as cause:
+            in_directory = isinstance(cause, StartRefusedError) and cause.in_directory
+            error = start_error(self.options, cause, in_directory=in_directory)
+            self._finish(Status.FAILED, error)
+            raise error from None
+        except BaseException as error:
+            self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
+            raise
+        self._watcher.on_start(self.pid or 0)
+        assert self.stdio is not None  # noqa: S101 - made by _spawn
+        self.stdio.begin()
+        with self.lock:
+            self.status = move(self.status, Status.RUNNING)
+            self._starting = False
+            if self.options.timeout is not None:
+                self._later(self.options.timeout, self._expire)
+            early, self._early = self._early, None
+            if self._stopping:
+                self._climb(0)
+        if early is not None:
+            supervisor().post(lambda: self._ended(early))
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the program; WrongStateError if it does not run."""
+        with self.lock:
+            self.require_running("signal")
+            self.signal = number
+            assert self._keeper is not None  # noqa: S101 - it runs
+            self._keeper.signal(self._tag, number)
+
+    def require_running(self, call: str) -> None:
+        """Raise WrongStateError if it does not run."""
+        if self.status is not Status.RUNNING:
+            raise WrongStateError(
+                f"cannot {call} {self.options.argv()[0]!r}",
+                why=f"it is {self.status}",
+                needed=str(Status.RUNNING),
+                found=str(self.status),
+            )
+
+    def stop(self, grace: float) -> None:
+        """Begin to end it and all that it started; does not wait."""
+        with self.lock:
+            self._stopping = True
+            if self.status is not Status.PENDING:
+                self._climb(grace)
+            elif not self._starting:  # it pauses between two runs
+                self._cancel_timers()
+                self._finish(Status.KILLED)
+
+    def await_gone(self) -> None:
+        """Wait until nothing is left of it, once it was stopped.
+
+        Raises:
+            TimeoutExpiredError: the kernel does not end something, as it waits for a device.
+        """
+        self.over.wait()
+        killed = self._killed
+        if killed is None:
+            return
+        try:
+            killed.result(KILL_TIMEOUT)
+        except TimeoutError:
+            left = self._keeper.members(self._keeper.tree(self._tag)) if self._keeper else []
+            raise TimeoutExpiredError(
+                f"cannot kill what {self.options.argv()[0]!r} started: {left}",
+                why="the kernel has not ended it; such a process waits for a device",
+                timeout=KILL_TIMEOUT,
+            ) from None
+
+    def leftovers(self) -> list[int]:
+        """The pids of all that it started and that still runs, itself included."""
+        if self._keeper is None or self._keeper.lost:
+            return []
+        return self._keeper.members(self._keeper.tree(self._tag))
+
+    def _spawn(self) -> None:
+        options = self.options
+        captured = options.log is None and not options.detach
+        self._keeper = keeper()
+        self.stdio = stdio = Stdio(options, self._watcher.on_output if captured else None)
+        self.started, self.started_at = time.monotonic(), datetime.now(UTC)
+        try:
+            self._tag, self.pid = self._keeper.spawn(
+                options.argv(),
+                cwd=os.path.join(os.getcwd(), options.dir or ""),  # noqa: PTH109, PTH118 - a string
+                env=options.environment(),
+                fds={**dict(enumerate(stdio.theirs)), **{fd: fd for fd in options.pass_fds}},
+                group=self._group,
+                on_end=self._ended,
+                terminal=options.pty,
+                detached=options.detach,
+            )
+        except BaseException:
+            stdio.close()
+            raise
+        stdio.given()
+
+    def _climb(self, grace: float) -> None:
+        """The stop ladder: its group is asked, then the whole tree is killed."""
+        assert self._keeper is not None  # noqa: S101 - it was started
+        if grace > 0 and self.status is Status.RUNNING:
+            self.signal = signal.SIGTERM
+            self._keeper.signal(self._tag, signal.SIGTERM, group=True)
+            self._later(grace, self._force)
+        else:
+            self._force()
+
+    def _force(self) -> None:
+        with self.lock:
+            if self.status is Status.RUNNING:
+                self.signal = signal.SIGKILL
+            self._kill_tree()
+
+    def _kill_tree(self) -> None:
+        if self._keeper is not None and (self._killed is None or self._killed.done()):
+            self._killed = self._keeper.kill(self._keeper.tree(self._tag))
+
+    def _expire(self) -> None:
+        self.timed_out = True
+        self.stop(self.options.grace_period)
+
+    def _ended(self, end: End) -> None:
+        with self.lock:
+            if self.status is Status.PENDING:  # begin() has not come so far: it goes on with this
+                self._early = end
+                return
+            self._cancel_timers()
+            self.end = end
+            if self.stdio is not None:
+                self.stdio.ended()
+            if end.exit_code < 0:
+                self.signal = -end.exit_code
+            if self._stopping:
+                self._kill_tree()
+                self._finish(Status.KILLED)
+            elif not self._restart(end):
+                self._finish(Status.KILLED if end.exit_code < 0 else Status.EXITED)
+
+    def _restart(self, end: End) -> bool:
+        policy = self.options.restart
+        if policy is None:
+            return False
+        if self.started is not None and end.at - self.started >= policy.reset_after:
+            self._starting = True
+        self._streak = 0
+        pause = policy.pause(end.exit_code, self._streak)
+        if pause is None:
+            return False
+        self._streak += 1
+        self.status = move(self.status, Status.PENDING)
+        # What the old one left behind may still hold its port.
+        self._kill_tree()
+        assert self._killed is not None  # noqa: S101 - just set
+        self._killed.add_done_callback(lambda _: self._later(pause, self._again))
+        return True
+
+    def _again(self) -> None:
+        with self.lock:
+            if self._stopping or self.status in ENDED:
+                return
+            if self.stdio is not None:
+                self.stdio.close()
+            self.restarts += 1
+            self._starting = True
+        with contextlib.suppress(CoreInfraError):  # the watcher is told
+            self.begin()
+
+    def _finish(self, status: Status, error: Exception | None = None) -> None:
+        self.error = error
+        self.status = move(self.status, status)
+        self.over.set()
+        self._watcher.on_end(error)
+
+    def _later(self, seconds: float, job: Callable[[], None]) -> None:
+        self._timers.append(supervisor().after(seconds, job))
+
+    def _cancel_timers(self) -> None:
+        while self._timers:
+            self._timers.pop().cancel()
