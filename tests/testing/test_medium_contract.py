@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
+import posixpath
 import subprocess
 import sys
 import unittest
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
+from core_infra.medium.paths import rooted
 from core_infra.testing import MediumContract
 from testing.toy_medium import ToyMedium
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     import builtins
     from pathlib import Path
 
-    from core_infra.medium import Medium
+    from core_infra.medium import FileInfo, Medium
 
 
 class TestToy(MediumContract):
@@ -105,6 +108,43 @@ class FollowsWrites(ToyMedium):
             entry.data = data
 
 
+class TakesZeroForNothing(ToyMedium):
+    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        super().write_bytes(path, data, mode=mode or None)
+
+
+class TellsCleanedPaths(ToyMedium):
+    def read_bytes(self, path: str) -> bytes:
+        return super().read_bytes(rooted(path))
+
+
+class DeletesByPattern(ToyMedium):
+    def delete_all(self, path: str) -> None:
+        for name in fnmatch.filter(self.list("."), path):
+            super().delete_all(name)
+
+
+class ReadsBytearrays(ToyMedium):
+    def read_bytes(self, path: str) -> bytes:
+        return bytearray(super().read_bytes(path))  # type: ignore[return-value]
+
+
+class MakesParentsFirst(ToyMedium):
+    def rename(self, old: str, new: str) -> None:
+        self.ensure_dir(posixpath.dirname(new) or ".")
+        super().rename(old, new)
+
+
+class ChangesModesOfDirectories(ToyMedium):
+    def ensure_dir(self, path: str) -> None:
+        super().ensure_dir(path)
+        self.odd = path
+
+    def stat(self, path: str) -> FileInfo:
+        info = super().stat(path)
+        return info._replace(mode=0o700) if path == getattr(self, "odd", "") else info
+
+
 def contract_of(make: type[Medium]) -> MediumContract:
     class Contract(MediumContract):
         examples = 200
@@ -163,6 +203,36 @@ def contract_of(make: type[Medium]) -> MediumContract:
             "test_a_reader_keeps_the_version_that_it_opened",
             "the reader must read b'old', but read b'changed'",
         ),
+        (
+            TakesZeroForNothing,
+            "test_a_mode_is_set_as_given_and_kept_by_later_writes",
+            "the mode must be 0, but is 640",
+        ),
+        (
+            TellsCleanedPaths,
+            "test_an_error_has_the_path_as_it_was_given",
+            "path='./missing', as it was given, but has path='missing'",
+        ),
+        (
+            DeletesByPattern,
+            "test_names_are_no_patterns",
+            "list('.') must give ['a-b', 'ab', 'axb'], but gave ['a-b', 'a[x]b', 'ab']",
+        ),
+        (
+            ReadsBytearrays,
+            "test_bytes_come_back_as_written",
+            "read_bytes('f') must give b'', but gave bytearray(b'')",
+        ),
+        (
+            MakesParentsFirst,
+            "test_a_rename_that_cannot_be_changes_nothing",
+            "    ensure_dir('empty')\n    rename('dir', 'dir/x/y'), refused",
+        ),
+        (
+            ChangesModesOfDirectories,
+            "test_random_operations_give_the_answers_of_the_oracle",
+            "of 0 bytes and mode 755, but is a directory of 0 bytes and mode 700",
+        ),
     ],
 )
 def test_each_seeded_bug_is_found_by_the_test_that_is_named_for_it(
@@ -183,9 +253,9 @@ def test_each_seeded_bug_is_found_by_the_test_that_is_named_for_it(
 def test_random_operations_find_bugs_too_and_show_the_fewest_steps(
     medium: type[Medium], steps: list[str]
 ) -> None:
-    with pytest.raises(AssertionError, match="must give") as caught:
+    with pytest.raises(AssertionError, match=", but is ") as caught:
         contract_of(medium).test_random_operations_give_the_answers_of_the_oracle()
-    history = str(caught.value).splitlines()[2:]
+    history = str(caught.value).partition("  after:\n")[2].splitlines()
     assert len(history) == len(steps)
 
 

@@ -180,4 +180,5 @@ class Appender(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         self.entry.data += bytes(data)
+        self.entry.modified = time.time()
         return memoryview(data).nbytes

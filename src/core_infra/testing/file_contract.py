@@ -15,6 +15,7 @@ from core_infra.testing.contract import Contract
 
 _ALL_BYTES = bytes(range(256)) * 1000
 _HOUR = 3600
+_CLOCK = 5
 
 
 class _Failure(Exception):  # noqa: N818 - it stands for anything that goes wrong in a block
@@ -36,6 +37,8 @@ class FileContract(Contract):
             subject.do("write_text", "f", text)
             subject.gives(text, "read_text", "f")
             subject.gives(text.encode(), "read_bytes", "f")
+            size, found = len(text.encode()), subject.do("stat", "f").size
+            subject.holds(size == found, f"the size must be {size} bytes, but is {found}")
 
     def test_bytes_that_are_no_text_are_told(self) -> None:
         subject = self.empty()
@@ -83,6 +86,12 @@ class FileContract(Contract):
         with subject.do("create", "f") as writer:
             writer.write(b"5")
         must_be(0o600)
+        subject.do("write_text", "f", "6", mode=0o600)
+        subject.do("write_text", "g", "7", mode=0o640)
+        subject.do("rename", "g", "f")
+        must_be(0o640)
+        subject.do("write_text", "f", "8", mode=0)
+        must_be(0)
 
     def test_stat_describes_files_and_directories(self) -> None:
         subject = self.filled()
@@ -101,6 +110,26 @@ class FileContract(Contract):
         must_be("file", "file", 3, is_dir=False)
         must_be("./dir/", "dir", 0, is_dir=True)
         must_be(".", ".", 0, is_dir=True)
+
+    def test_the_time_of_the_last_write_is_kept(self) -> None:
+        if not self.times:
+            return
+        for operation in ("write_bytes", "append"):
+            subject = self.filled()
+            first = subject.do("stat", "file").modified
+            end = time.monotonic() + _CLOCK
+            # Clocks of file systems are coarse: by up to two seconds.
+            while subject.medium.stat("file").modified == first and time.monotonic() < end:
+                if operation == "append":
+                    with subject.medium.append("file") as writer:
+                        writer.write(b"+")
+                else:
+                    subject.medium.write_bytes("file", b"old")
+            subject.note(f"{operation} to it for {_CLOCK} seconds, over and over")
+            subject.holds(
+                subject.do("stat", "file").modified > first,
+                f"modified must be the time of the last write, but is still {first}",
+            )
 
     def test_create_shows_the_file_when_it_is_closed(self) -> None:
         subject = self.filled()
@@ -134,6 +163,16 @@ class FileContract(Contract):
             gc.collect()
         subject.note("write to it, and never close it")
         subject.gives(b"old", "read_bytes", "file")
+
+    def test_writers_keep_no_hold_of_what_they_are_given(self) -> None:
+        for operation in ("create", "append"):
+            subject = self.empty()
+            buffer = bytearray(b"given")
+            with subject.do(operation, "f") as writer:
+                writer.write(buffer)
+                buffer[:] = b"later"
+            subject.note("write a bytearray, and then change it")
+            subject.gives(b"given", "read_bytes", "f")
 
     def test_what_create_gives_can_be_sought_in(self) -> None:
         if not self.seekable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import posixpath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypothesis import HealthCheck, Phase, settings
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from core_infra.errors import CoreInfraError
 from core_infra.medium.memory import MemoryMedium
+from core_infra.testing.subject import short, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +34,7 @@ _strange = st.one_of(
 )
 _paths = st.one_of(_plain, _plain, _plain, _strange)
 _data = st.binary(max_size=8)
-_modes = st.none() | st.integers(0, 0o777)
+_modes = st.none() | st.integers(0o600, 0o777)  # on a real disk, we must be able to read it
 
 
 def compare(contract: Contract) -> None:
@@ -77,7 +79,8 @@ class _Media(RuleBasedStateMachine):
     @rule(path=_paths, data=_data, mode=_modes)
     def write_bytes(self, path: str, data: bytes, mode: int | None) -> None:
         self.both(
-            f"write_bytes({path!r})", lambda medium: medium.write_bytes(path, data, mode=mode)
+            f"write_bytes({short(path)}, {data!r}{_told(mode)})",
+            lambda medium: medium.write_bytes(path, data, mode=mode),
         )
 
     @rule(path=_paths, data=_data, mode=_modes, whole=st.booleans())
@@ -88,7 +91,8 @@ class _Media(RuleBasedStateMachine):
                 if not whole:
                     raise KeyError
 
-        self.both(f"create({path!r}), written and {'closed' if whole else 'failed'},", operation)
+        end = "close it" if whole else "leave the block by an exception"
+        self.both(f"create({short(path)}{_told(mode)}), write {data!r}, {end}:", operation)
 
     @rule(path=_paths, data=_data)
     def append(self, path: str, data: bytes) -> None:
@@ -96,7 +100,7 @@ class _Media(RuleBasedStateMachine):
             with medium.append(path) as writer:
                 writer.write(data)
 
-        self.both(f"append({path!r})", operation)
+        self.both(f"append({short(path)}), write {data!r}:", operation)
 
     @rule(path=_paths)
     def read(self, path: str) -> None:
@@ -104,53 +108,61 @@ class _Media(RuleBasedStateMachine):
             with medium.open(path) as reader:
                 return reader.read()
 
-        self.both(f"open({path!r}).read()", operation)
-        self.both(f"read_bytes({path!r})", lambda medium: medium.read_bytes(path))
-        self.both(f"read_text({path!r})", lambda medium: medium.read_text(path))
+        self.both(f"open({short(path)}).read()", operation)
+        self.both(f"read_bytes({short(path)})", lambda medium: medium.read_bytes(path))
+        self.both(f"read_text({short(path)})", lambda medium: medium.read_text(path))
 
     @rule(path=_paths)
     def look(self, path: str) -> None:
-        self.both(f"stat({path!r})", lambda medium: self.stat(medium, path))
-        self.both(f"list({path!r})", lambda medium: medium.list(path))
-        self.both(f"exists({path!r})", lambda medium: medium.exists(path))
-        self.both(f"is_file({path!r})", lambda medium: medium.is_file(path))
-        self.both(f"is_dir({path!r})", lambda medium: medium.is_dir(path))
+        self.both(f"stat({short(path)})", lambda medium: self.described(medium, path))
+        self.both(f"list({short(path)})", lambda medium: medium.list(path))
+        self.both(f"exists({short(path)})", lambda medium: medium.exists(path))
+        self.both(f"is_file({short(path)})", lambda medium: medium.is_file(path))
+        self.both(f"is_dir({short(path)})", lambda medium: medium.is_dir(path))
 
     @rule(path=_paths)
     def ensure_dir(self, path: str) -> None:
-        self.both(f"ensure_dir({path!r})", lambda medium: medium.ensure_dir(path))
+        self.both(f"ensure_dir({short(path)})", lambda medium: medium.ensure_dir(path))
 
     @rule(old=_paths, new=_paths)
     def rename(self, old: str, new: str) -> None:
-        self.both(f"rename({old!r}, {new!r})", lambda medium: medium.rename(old, new))
+        self.both(f"rename({short(old)}, {short(new)})", lambda medium: medium.rename(old, new))
 
     @rule(path=_paths)
     def delete(self, path: str) -> None:
-        self.both(f"delete({path!r})", lambda medium: medium.delete(path))
+        self.both(f"delete({short(path)})", lambda medium: medium.delete(path))
 
     @rule(path=_paths)
     def delete_all(self, path: str) -> None:
-        self.both(f"delete_all({path!r})", lambda medium: medium.delete_all(path))
+        self.both(f"delete_all({short(path)})", lambda medium: medium.delete_all(path))
 
     @invariant()
     def same_tree(self) -> None:
         self.both("the tree", self.tree)
         self.steps.pop()  # it changes nothing
 
-    def stat(self, medium: Medium, path: str) -> object:
-        info = medium.stat(path)
-        is_root = info.name == "."  # whose mode is whatever its maker gave it
-        mode = info.mode if self.contract.modes and not is_root else None
-        return info.name, info.size, mode, info.is_dir
-
-    def tree(self, medium: Medium, path: str = ".") -> dict[str, Any]:
-        found: dict[str, Any] = {path: self.stat(medium, path)}
+    def tree(self, medium: Medium, path: str = ".") -> dict[str, str]:
+        found = {path: self.described(medium, path)}
         if medium.is_dir(path):
             for name in medium.list(path):
-                found |= self.tree(medium, f"{path}/{name}")
+                found |= self.tree(medium, name if path == "." else f"{path}/{name}")
         else:
-            found[path] = found[path], medium.read_bytes(path)
+            found[path] += f", with {medium.read_bytes(path)!r} in it"
         return found
+
+    def described(self, medium: Medium, path: str) -> str:
+        info = medium.stat(path)
+        told = "a directory" if info.is_dir else "a file"
+        if info.name != (posixpath.basename(posixpath.normpath(path)) or "."):
+            told += f" that is named {short(info.name)}"
+        told += f" of {info.size} bytes"
+        if self.contract.modes and info.name != ".":  # the root has the mode that its maker gave it
+            told += f" and mode {info.mode:o}"
+        return told
+
+
+def _told(mode: int | None) -> str:
+    return "" if mode is None else f", mode=0o{mode:o}"
 
 
 def _shortest(contract: Contract, steps: list[_Step], difference: str) -> tuple[list[_Step], str]:
@@ -170,13 +182,38 @@ def _shortest(contract: Contract, steps: list[_Step], difference: str) -> tuple[
 def _difference(contract: Contract, step: _Step, medium: Medium, oracle: Medium) -> str:
     """Take a step in both; tell what is different, nothing if nothing is."""
     expected, found = _outcome(step.operation, oracle), _outcome(step.operation, medium)
-    if isinstance(expected, CoreInfraError) and isinstance(found, CoreInfraError):
-        alike = isinstance(found, type(expected)) and found.path == expected.path
-        if contract.reasons:
-            alike = alike and _reasons(found) == _reasons(expected)
-    else:
-        alike = found == expected
-    return "" if alike else f"{step.told} must give {expected!r}, but gave {found!r}"
+    if isinstance(expected, CoreInfraError):
+        return _difference_to_error(contract, step.told, expected, found)
+    if isinstance(found, Exception):
+        return f"{step.told} must work, but raised {told(found)}"
+    if found == expected and isinstance(found, type(expected)):
+        return ""
+    if isinstance(expected, dict):
+        return "\n".join(
+            f"{short(path)} must be {expected.get(path, 'missing')}, "
+            f"but is {found.get(path, 'missing')}"
+            for path in sorted({*expected, *found})
+            if expected.get(path) != found.get(path)
+        )
+    return f"{step.told} must give {short(expected)}, but gave {short(found)}"
+
+
+def _difference_to_error(
+    contract: Contract, call: str, expected: CoreInfraError, found: object
+) -> str:
+    must = f"{call} must raise {type(expected).__name__}"
+    if not isinstance(found, Exception):
+        return f"{must}, but gave {short(found)}"
+    if not (isinstance(found, CoreInfraError) and isinstance(found, type(expected))):
+        return f"{must}, but raised {told(found)}"
+    if found.facts.get("path") != expected.path:
+        return (
+            f"the error of {call} must have path={short(expected.path)}, as it was given, "
+            f"but has path={short(found.facts.get('path'))}"
+        )
+    if contract.reasons and _reasons(found) != _reasons(expected):
+        return f"{must} for {_reasons(expected)}, but it was for {_reasons(found)}"
+    return ""
 
 
 def _outcome(operation: Callable[[Medium], Any], medium: Medium) -> Any:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from core_infra.medium.medium import Medium
 
 _SHOWN = 60
+_AFTER = "\n  after:"
 
 
 class Subject:
@@ -31,7 +32,7 @@ class Subject:
         try:
             result = getattr(self.medium, operation)(*args, **options)
         except Exception as error:
-            raise self._failed(f"{call} must work, but raised {_told(error)}") from error
+            raise self._failed(f"{call} must work, but raised {told(error)}") from error
         self.note(call)
         return result
 
@@ -39,9 +40,9 @@ class Subject:
         """Perform an operation whose result is known."""
         found = self.do(operation, *args)
         self._history.pop()  # told in the message itself
-        if found != expected:
+        if found != expected or not isinstance(found, type(expected)):  # a bytearray is no bytes
             call = _call(operation, args, {})
-            raise self._failed(f"{call} must give {_short(expected)}, but gave {_short(found)}")
+            raise self._failed(f"{call} must give {short(expected)}, but gave {short(found)}")
 
     def refuses(self, kind: type[CoreInfraError], operation: str, *args: Any) -> None:
         """Perform an operation that must raise one kind of error, with the path in it."""
@@ -50,20 +51,21 @@ class Subject:
             result = getattr(self.medium, operation)(*args)
         except CoreInfraError as error:
             if not isinstance(error, kind):
-                found = _told(error)
+                found = told(error)
                 raise self._failed(
                     f"{call} must raise {kind.__name__}, but raised {found}"
                 ) from error
             if error.facts.get("path") not in args:
                 raise self._failed(
-                    f"the error of {call} must have the path as given, "
-                    f"but its path is {error.facts.get('path')!r}"
+                    f"the error of {call} must have path={short(args[0])}, as it was given, "
+                    f"but has path={short(error.facts.get('path'))}"
                 ) from error
+            self.note(f"{call}, refused")
         except Exception as error:
-            found = _told(error)
+            found = told(error)
             raise self._failed(f"{call} must raise {kind.__name__}, but raised {found}") from error
         else:
-            raise self._failed(f"{call} must raise {kind.__name__}, but gave {_short(result)}")
+            raise self._failed(f"{call} must raise {kind.__name__}, but gave {short(result)}")
 
     def holds(self, fact: object, what: str) -> None:
         """Check anything else.
@@ -81,33 +83,37 @@ class Subject:
 
     def _failed(self, what: str) -> AssertionError:
         steps = "".join(f"\n    {step}" for step in self._history)
-        return AssertionError(f"{what}\n  after:{steps}" if steps else what)
+        return AssertionError(f"{what}{_AFTER}{steps}" if steps else what)
 
 
 def each(cases: Iterable[Any], check: Callable[..., None]) -> None:
     """Run a check on all cases, each a tuple of arguments, and tell all that fail together."""
-    failures = []
+    failures: dict[str, list[str]] = {}  # by what was done before
     for case in cases:
         try:
             check(*case)
         except AssertionError as error:
-            failures.append(str(error))
+            what, after, history = str(error).partition(_AFTER)
+            failures.setdefault(after + history, []).append(what)
     if failures:
-        raise AssertionError("\n".join(failures))
+        parts = ["\n".join(what) + history for history, what in failures.items()]
+        raise AssertionError("\n".join(parts))
 
 
 def _call(operation: str, args: tuple[Any, ...], options: dict[str, Any]) -> str:
-    shown = [_short(arg) for arg in args] + [
+    shown = [short(arg) for arg in args] + [
         f"{name}=0o{value:o}" if name == "mode" else f"{name}={value!r}"
         for name, value in options.items()
     ]
     return f"{operation}({', '.join(shown)})"
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """An error's kind and text."""
     return f"{type(error).__name__}: {error}"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as a message can show it."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -56,6 +56,8 @@ class TreeContract(Contract):
                 subject.gives(answer, operation, path)
 
         kinds("file", True, True, False)
+        subject.do("write_bytes", "nothing", b"")
+        kinds("nothing", True, True, False)
         for path in ("dir", "empty", "."):
             kinds(path, True, False, True)
         for path in ("missing", "file/x", "no/such"):
@@ -85,8 +87,25 @@ class TreeContract(Contract):
 
         names = ["..foo", "...", ".f", "a b", "-", "#%?*"]
         if self.unusual_names:
-            names += ["a\nb", "\\", "ü" * 127, "n" * 255, os.fsdecode(b"\xff")]
+            names += ["a\nb", "\\", "ü" * 127, "n" * 255, os.fsdecode(b"\xff"), "e\u0301"]
         each(zip(names), check)
+
+    def test_names_are_no_patterns(self) -> None:
+        def check(name: str) -> None:
+            subject = self.empty()
+            for path in (name, "axb", "a-b", "ab"):
+                subject.do("write_text", f"{path}/f", path)
+            subject.do("rename", name, "moved")
+            subject.gives(["a-b", "ab", "axb", "moved"], "list", ".")
+            subject.gives(["f"], "list", "axb")
+            subject.do("rename", "moved", name)
+            subject.do("delete_all", name)
+            subject.gives(["a-b", "ab", "axb"], "list", ".")
+            subject.gives("ab", "read_text", "ab/f")
+            subject.gives("axb", "read_text", "axb/f")
+
+        names = ["a_b", "a%", "a.b", "a[x]b", "{ab,axb}"]
+        each(zip(names + ["a*", "a?b"] * self.unusual_names), check)
 
     def test_upper_and_lower_case_are_different_names(self) -> None:
         if self.case_sensitive:
@@ -114,6 +133,13 @@ class TreeContract(Contract):
         operations = [*_READS, "stat", "list", "rename", "delete"]
         self._each_refuses(
             PathNotFoundError, operations, ["missing", "dir/missing", "no/such/path"]
+        )
+
+    def test_an_error_has_the_path_as_it_was_given(self) -> None:
+        operations = [*_READS, "stat", "list", "rename", "delete"]
+        self._each_refuses(PathNotFoundError, operations, ["./missing", "dir//no", "dir/../no/"])
+        self._each_refuses(
+            PathIsDirectoryError, [*_READS, *_WRITES], ["./dir", "empty/", "x/../dir"]
         )
 
     def test_a_directory_is_no_file(self) -> None:
@@ -179,6 +205,10 @@ class TreeContract(Contract):
         subject = self.filled()
         subject.refuses(DirectoryNotEmptyError, "delete", "dir")
         self._is_as_filled(subject)
+        subject.do("ensure_dir", "outer/inner")
+        subject.refuses(DirectoryNotEmptyError, "delete", "outer")
+        subject.do("delete", "outer/inner")
+        subject.do("delete", "outer")
         subject.do("delete", "file")
         subject.do("delete", "empty")
         subject.gives(["dir"], "list", ".")
