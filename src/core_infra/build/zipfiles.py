@@ -11,6 +11,7 @@ import struct
 import time
 import zlib
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.build.blocks import in_order, regroup
@@ -18,7 +19,7 @@ from core_infra.build.content import MemberReader
 from core_infra.build.deflate import BLOCK, Block, Codec, blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from core_infra.build.content import Contents
     from core_infra.build.members import Member
@@ -32,6 +33,7 @@ _LARGE = 0xFFFFFFFF
 _MAYBE_LARGE = 0xF0000000
 """From this size on a member gets the wide fields: packed, it could be larger than it is."""
 _VERSION, _VERSION_64 = 20, 45
+_BATCH = 256
 FIRST_TIME = 315532800
 """1980-01-01: no zip file can tell of an earlier time."""
 _LAST_TIME = 4354819198
@@ -43,28 +45,17 @@ class _Record:
     """What the central directory will say of a member."""
 
     member: Member
+    name: bytes
+    size: int
     method: int
+    flags: int
     offset: int = 0
     crc: int = 0
     packed: int = 0
 
     @property
-    def name(self) -> bytes:
-        is_dir = stat.S_ISDIR(self.member.mode)
-        return f"{self.member.name}/".encode() if is_dir else self.member.name.encode()
-
-    @property
-    def size(self) -> int:
-        return len(self.member.link.encode()) or self.member.size
-
-    @property
     def is_large(self) -> bool:
         return self.size >= _MAYBE_LARGE
-
-    @property
-    def flags(self) -> int:
-        follow = _SIZES_FOLLOW if self.method == _DEFLATED else 0
-        return follow | (0 if self.name.isascii() else _UTF8)
 
 
 class _Work(NamedTuple):
@@ -91,7 +82,11 @@ def pack_zip(contents: Contents, codec: Codec, threads: int) -> Iterator[bytes]:
         is_deflated = work.record.method == _DEFLATED
         return work, codec.deflate(work.block) if is_deflated else work.block.data
 
-    for work, data in in_order(deflate, _works(contents, codec), threads):
+    def deflate_all(batch: list[_Work]) -> list[tuple[_Work, bytes]]:
+        return [deflate(work) for work in batch]
+
+    batches = in_order(deflate_all, _batches(_works(contents, codec)), threads)
+    for work, data in chain.from_iterable(batches):
         record = work.record
         if work.is_first:
             record.offset = offset
@@ -112,7 +107,7 @@ def pack_zip(contents: Contents, codec: Codec, threads: int) -> Iterator[bytes]:
 def _works(contents: Contents, codec: Codec) -> Iterator[_Work]:
     for member in contents.members:
         reader = MemberReader(contents.medium, member)
-        record = _Record(member, _DEFLATED if member.size else _STORED)
+        record = _record(member)
         if member.size:
             is_first = True
             for block in blocks(regroup(reader, BLOCK)):
@@ -124,6 +119,28 @@ def _works(contents: Contents, codec: Codec) -> Iterator[_Work]:
             record.crc = zlib.crc32(data)
             yield _Work(record, Block(data, b"", is_last=True), is_first=True)
         contents.entries.append(reader.entry)
+
+
+def _batches(works: Iterable[_Work]) -> Iterator[list[_Work]]:
+    """Put small works together: handing one to another thread costs as much as deflating it."""
+    batch: list[_Work] = []
+    size = 0
+    for work in works:
+        batch.append(work)
+        size += len(work.block.data)
+        if size >= BLOCK or len(batch) == _BATCH:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def _record(member: Member) -> _Record:
+    name = member.name.encode()
+    if stat.S_ISDIR(member.mode):
+        name += b"/"
+    method = _DEFLATED if member.size else _STORED
+    flags = (_SIZES_FOLLOW if member.size else 0) | (0 if name.isascii() else _UTF8)
+    return _Record(member, name, len(member.link.encode()) or member.size, method, flags)
 
 
 def _local_header(record: _Record, stamp: tuple[int, int]) -> bytes:
