@@ -98,6 +98,11 @@ class Child:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.pid, number)
 
+    def kill(self) -> None:
+        """End the program and what it started, now, and wait until it has ended."""
+        self.signal_group(signal.SIGKILL)
+        self._ended.wait()
+
     def stop(self, *, ask: Callable[[], object] | None = None, grace: float = 5.0) -> str:
         """Climb the stop ladder until the program has ended; says which rung it took.
 
@@ -118,8 +123,7 @@ class Child:
             step()
             if self._ended.wait(grace):
                 return outcome
-        self.signal_group(signal.SIGKILL)
-        self._ended.wait()
+        self.kill()
         return "killed"
 
 

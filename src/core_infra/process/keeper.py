@@ -121,7 +121,7 @@ class Keeper:
         argv: Sequence[str],
         *,
         cwd: str,
-        env: Mapping[str, str],
+        env: Sequence[bytes],
         fds: Mapping[int, int],
         group: int,
         on_end: Callable[[End], None],
@@ -133,7 +133,7 @@ class Keeper:
         Args:
             argv: the program (looked up on the PATH in *env*) and its arguments.
             cwd: an absolute path.
-            env: its whole environment.
+            env: its whole environment, as ``NAME=value``.
             fds: from the numbers that it gets to our descriptors.
             group: from :func:`new_group`.
             on_end: called on the supervisor's thread when it has ended; maybe before this returns.
@@ -146,10 +146,8 @@ class Keeper:
         """
         number = next(self._numbers) % _NUMBERS
         tag = self._base | group << _GROUP_SHIFT | number | (_DETACHED if detached else 0)
-        strings = [cwd, *argv, *(f"{name}={value}" for name, value in env.items()), ""]
-        body = struct.pack(f"={len(fds)}i", *fds) + "\0".join(strings).encode(
-            errors="surrogateescape"
-        )
+        strings = [os.fsencode("\0".join((cwd, *argv))), *env, b""]
+        body = struct.pack(f"={len(fds)}i", *fds) + b"\0".join(strings)
         header = _REQUEST.pack(
             len(body),
             _SPAWN,

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError, WrongStateError
 from core_infra.process.errors import start_error
@@ -44,12 +44,14 @@ class Life:
 
     Args:
         options: what it is run with.
+        stdin: what it reads; as in the options.
         group: the keeper's group that it belongs to.
         watcher: is told of everything.
     """
 
-    def __init__(self, options: RunOptions, group: int, watcher: Watcher) -> None:
+    def __init__(self, options: RunOptions, stdin: Any, group: int, watcher: Watcher) -> None:
         self.options = options
+        self._stdin = stdin
         self.lock = threading.RLock()
         self.status = Status.PENDING
         self.over = threading.Event()
@@ -160,9 +162,10 @@ class Life:
 
     def _spawn(self) -> None:
         options = self.options
-        captured = options.log is None and not options.detach
+        is_captured = options.log is None and not options.detach
+        wrote = self._watcher.on_output if is_captured else None
         self._keeper = keeper()
-        self.stdio = stdio = Stdio(options, self._watcher.on_output if captured else None)
+        self.stdio = stdio = Stdio(options, self._stdin, wrote)
         self.started, self.started_at = time.monotonic(), datetime.now(UTC)
         try:
             self._tag, self.pid = self._keeper.spawn(

@@ -7,6 +7,7 @@ import os
 from typing import IO, TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
+from core_infra.process.environment import inherited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,9 +60,11 @@ class RunOptions:
         """The command and its arguments."""
         return [os.fspath(part) for part in (self.command, *self.args)]
 
-    def environment(self) -> dict[str, str]:
-        """The whole environment that the program gets."""
-        return dict(self.env) if self.clean_env else {**os.environ, **self.env}
+    def environment(self) -> list[bytes]:
+        """The whole environment that the program gets, as ``NAME=value``."""
+        if self.clean_env:
+            return [os.fsencode(f"{name}={value}") for name, value in self.env.items()]
+        return inherited(self.env)
 
     def check(self) -> None:
         """Raise InvalidError for what cannot be asked for; names all that is wrong."""

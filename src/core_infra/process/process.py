@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra.errors import TimeoutExpiredError, WrongStateError
 from core_infra.process.info import ProcessInfo, Usage
@@ -46,14 +46,21 @@ class Process:
     """
 
     def __init__(
-        self, name: str, options: RunOptions, *, buffer_size: int, group: int, listener: Listener
+        self,
+        name: str,
+        options: RunOptions,
+        *,
+        stdin: Any,
+        buffer_size: int,
+        group: int,
+        listener: Listener,
     ) -> None:
         self.id = name
         self.options = options
         self.done = threading.Event()
         self._listener = listener
         self._output = Output(options.buffer_size or buffer_size)
-        self._life = Life(options, group, self)
+        self._life = Life(options, stdin, group, self)
 
     @property
     def pid(self) -> int | None:

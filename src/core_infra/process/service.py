@@ -68,6 +68,9 @@ class Service:
             CannotStartError: the system does not start it.
             WrongStateError: the service has been shut down.
         """
+        return self._start(options, options.stdin)
+
+    def _start(self, options: RunOptions, stdin: Any) -> Process:
         options.check()
         with self._lock:
             if not self._open:
@@ -81,6 +84,7 @@ class Service:
             process = Process(
                 name,
                 options,
+                stdin=stdin,
                 buffer_size=self.options.buffer_size,
                 group=self._group,
                 listener=self._listener,
@@ -101,9 +105,7 @@ class Service:
             RunTimeoutError: it did not end within ``options.timeout``, and was ended.
             CoreInfraError: as :meth:`start_with_options` does.
         """
-        if options.stdin is None and not options.pty:
-            options = dataclasses.replace(options, stdin=b"")
-        process = self.start_with_options(options)
+        process = self._start(options, b"" if options.stdin is None else options.stdin)
         try:
             exit_code = process.wait()
         except BaseException:  # KeyboardInterrupt: nobody else has a hand on it
@@ -206,7 +208,7 @@ class Service:
 
 
 def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:
-    """Make a factory for a core, as in ``Core(with_name("process", new_service()))``."""
+    """Make a factory of services, for ``with_name("process", …)`` in a core."""
     if options is not None and options.buffer_size < 1:
         raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
     return lambda core: Service(core, options)

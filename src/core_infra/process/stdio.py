@@ -23,6 +23,7 @@ class Stdio:
 
     Args:
         options: what it is run with.
+        stdin: what it reads; as in the options.
         wrote: is given its output, on the supervisor's thread; None discards it.
 
     Attributes:
@@ -31,7 +32,12 @@ class Stdio:
         readers: read its outputs, once :meth:`begin` has been called.
     """
 
-    def __init__(self, options: RunOptions, wrote: Callable[[Stream, bytes], None] | None) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        stdin: Any,
+        wrote: Callable[[Stream, bytes], None] | None,
+    ) -> None:
         self.feeder: Feeder | None = None
         self.readers: list[Reader] = []
         self._wrote = wrote
@@ -41,11 +47,11 @@ class Stdio:
             if options.pty:
                 self.theirs = self._terminal()
             else:
-                self.theirs = (self._input(options.stdin), *self._outputs(options))
+                self.theirs = (self._input(stdin), *self._outputs(options))
         except BaseException:
             self.close()
             raise
-        self._data = options.stdin
+        self._data = None if options.pty else stdin
 
     def given(self) -> None:
         """The child has its ends: close our copies, so that its end is noticed."""
@@ -88,6 +94,10 @@ class Stdio:
             self.feeder.abort()
 
     def _input(self, stdin: Any) -> int:
+        if stdin in ("", b""):
+            theirs = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self._to_close.append(theirs)
+            return theirs
         if stdin is None or isinstance(stdin, str | bytes):
             theirs, ours = os.pipe2(os.O_CLOEXEC)
             self._to_close.append(theirs)

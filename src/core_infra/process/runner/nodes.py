@@ -50,21 +50,20 @@ class Reader:
 
     def parse(self, text: str) -> Item | None:
         """The document; None if there is none."""
-        loader = yaml.SafeLoader(text)
+        line, why = 1, "the file is empty"
         try:
-            node = loader.get_single_node()
-            if node is None:
-                self.mistakes.append((1, "the file is empty"))
-                return None
-            return Item(node, "")
+            node = yaml.compose(text, yaml.SafeLoader)
+            if node is not None:
+                return Item(node, "")
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            why = error.problem or "this is no YAML"
-            self.mistakes.append((mark.line + 1 if mark else 1, why))
-        except yaml.YAMLError as error:  # a character that YAML forbids
-            self.mistakes.append((1, str(error).splitlines()[0]))
-        finally:
-            loader.dispose()
+            line, why = mark.line + 1 if mark else 1, error.problem or "this is no YAML"
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            why = f"YAML forbids the character {chr(error.character)!r}"
+        except RecursionError:
+            why = "it is nested too deeply"
+        self.mistakes.append((line, why))
         return None
 
     def complain(self, item: Item, text: str) -> None:
