@@ -156,7 +156,7 @@ def test_the_index_tells_how_far_each_action_has_come(journal: Journal) -> None:
             "id-2": Status.DONE,
             "id-3": Status.FAILED,
             "id-4": Status.UNKNOWN,
-            "id-6": Status.FAILED,
+            "id-6": Status.INTERRUPTED,
         }
         index.rebuild()
         assert index.states(f"id-{n}" for n in range(9)) == live

@@ -8,7 +8,7 @@ and lets the poller do more for it.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast
 
 from core_infra.jobrunner.signal import ActionResult
 
@@ -111,7 +111,6 @@ class JobHandler(Protocol):
         ...
 
 
-@runtime_checkable
 class Reconciling(Protocol):
     """A handler that can find out later whether an action was done.
 
@@ -128,7 +127,6 @@ class Reconciling(Protocol):
         ...
 
 
-@runtime_checkable
 class Rehearsing(Protocol):
     """A handler that can say exactly what it would do."""
 
@@ -137,10 +135,27 @@ class Rehearsing(Protocol):
         ...
 
 
-@runtime_checkable
 class Touching(Protocol):
     """A handler that changes more than the item of the signal."""
 
     def touches(self, signal: PipelineSignal) -> Sequence[int]:
         """The numbers of the issues and pull requests that no other action may touch meanwhile."""
         ...
+
+
+# Checks by isinstance of a Protocol take as long as all else that is done for a signal.
+
+
+def as_reconciling(handler: JobHandler) -> Reconciling | None:
+    """The handler, if it can find out later whether an action was done."""
+    return cast("Reconciling", handler) if hasattr(handler, "happened") else None
+
+
+def as_rehearsing(handler: JobHandler) -> Rehearsing | None:
+    """The handler, if it can say what it would do."""
+    return cast("Rehearsing", handler) if hasattr(handler, "rehearse") else None
+
+
+def as_touching(handler: JobHandler) -> Touching | None:
+    """The handler, if it says what else it changes."""
+    return cast("Touching", handler) if hasattr(handler, "touches") else None

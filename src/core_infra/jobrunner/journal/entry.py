@@ -27,6 +27,8 @@ class Phase(enum.StrEnum):
     """It has ended, one way or the other."""
     UNKNOWN = "unknown"
     """It was begun, and nobody can tell whether it was done."""
+    INTERRUPTED = "interrupted"
+    """It was begun, never ended, and was looked up: it was not done."""
     WITHDRAWN = "withdrawn"
     """It was not begun after all."""
 

@@ -57,6 +57,8 @@ class Status(enum.IntEnum):
     FAILED = 2
     UNKNOWN = 3
     """Begun, and nobody can tell whether it was done."""
+    INTERRUPTED = 4
+    """Begun, interrupted, and not done."""
 
 
 class State(NamedTuple):
@@ -236,8 +238,10 @@ def _apply(db: sqlite3.Connection, entries: Iterable[Entry]) -> None:
 
 
 def _status(entry: Entry) -> Status:
-    if entry.phase is Phase.UNKNOWN:
-        return Status.UNKNOWN
-    # A second attempt that was withdrawn leaves what the first one left.
-    done = entry.phase is Phase.RESULT and entry.success
-    return Status.DONE if done else Status.FAILED
+    match entry.phase:
+        case Phase.UNKNOWN:
+            return Status.UNKNOWN
+        case Phase.INTERRUPTED | Phase.WITHDRAWN:  # the second attempt was not begun
+            return Status.INTERRUPTED
+        case _:
+            return Status.DONE if entry.success else Status.FAILED

@@ -32,12 +32,21 @@ def log_path(owner: str, repo: str, day: date) -> str:
     Raises:
         InvalidError: a name is empty.
     """
-    return (
-        f"{_part(owner, 'owner', hidden=False)}/{_part(repo, 'repository')}/{day:%Y-%m-%d}{SUFFIX}"
-    )
+    above = safe_name(owner, "owner", hidden=False)
+    return f"{above}/{safe_name(repo, 'repository')}/{day:%Y-%m-%d}{SUFFIX}"
 
 
-def _part(name: str, what: str, *, hidden: bool = True) -> str:
+def safe_name(name: str, what: str, *, hidden: bool = True) -> str:
+    """One name that a file or directory can have, different for each *name*.
+
+    Args:
+        name: anything.
+        what: what it names, for the error.
+        hidden: whether it may begin with a dot.
+
+    Raises:
+        InvalidError: it is empty.
+    """
     if not name:
         raise InvalidError(f"the name of the {what} is empty", todo=f"Name the {what}.")
     # Surrogates come from file names that are not UTF-8; they too must have a place.

@@ -1,0 +1,170 @@
+"""Runs tasks: so many at once, one for each item, each for so long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import queue
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor, Future
+
+    from core_infra.jobrunner.work import Item, Outcome, Task
+
+    Ended = Callable[[Task, Outcome | BaseException], None]
+    Inbox = queue.SimpleQueue[Callable[[], None]]
+
+
+class _Run(NamedTuple):
+    task: Task
+    deadline: float
+
+
+class Crew:
+    """Hands tasks to an executor. Not for several threads: all is done by the poller's own.
+
+    Args:
+        executor: where they run.
+        size: how many at once.
+        timeout: how long each may take, in seconds.
+        inbox: what the poller's thread calls.
+        ended: called for each task that ended, with its outcome or what it raised; also long
+            after it was given up.
+    """
+
+    def __init__(
+        self, executor: Executor, *, size: int, timeout: float, inbox: Inbox, ended: Ended
+    ) -> None:
+        self._executor = executor
+        self._size = size
+        self._timeout = timeout
+        self._inbox = inbox
+        self._ended = ended
+        self._waiting: deque[Task] = deque()
+        self._parked: dict[Item, deque[Task]] = {}
+        """Tasks that wait for an item, in their order; each waits for one item at a time."""
+        self._running: dict[Future[Outcome], _Run] = {}
+        self._late: dict[Future[Outcome], Task] = {}
+        """What was given up and still runs: nothing else may touch the items of these tasks."""
+        self._touched: set[Item] = set()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits or runs, apart from what was given up."""
+        return not (self._waiting or self._parked or self._running)
+
+    @property
+    def wants_more(self) -> bool:
+        """It could begin another task, if it had one."""
+        return not self._waiting and len(self._running) < self._size
+
+    @property
+    def given_up(self) -> list[Task]:
+        """Tasks that were given up and still run."""
+        return list(self._late.values())
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Have tasks run, in this order."""
+        self._waiting.extend(tasks)
+
+    def is_held(self, task: Task) -> bool:
+        """Tell whether a task that was given up still holds an item of this one."""
+        return any(not task.items.isdisjoint(late.items) for late in self._late.values())
+
+    def start(self) -> tuple[list[Task], list[Task]]:
+        """Begin what can begin.
+
+        Returns:
+            Those tasks, and those that will not be begun, as what was given up holds their items.
+        """
+        begun: list[Task] = []
+        left: list[Task] = []
+        while self._waiting and len(self._running) < self._size:
+            task = self._waiting.popleft()
+            if self.is_held(task):
+                left.append(task)
+                continue
+            if (item := next(iter(task.items & self._touched), None)) is not None:
+                self._parked.setdefault(item, deque()).append(task)
+                for free in task.items - self._touched:
+                    self._wake(free)
+                continue
+            self._touched |= task.items
+            future = self._executor.submit(task.call, task.handler, task.job)
+            self._running[future] = _Run(task, time.monotonic() + self._timeout)
+            future.add_done_callback(lambda done: self._inbox.put(partial(self._end, done)))
+            begun.append(task)
+        return begun, left
+
+    def deadline(self) -> float:
+        """When the next task will have taken too long, by the monotonic clock."""
+        # They all have the same time, so that the one that began first is the next.
+        return next((run.deadline for run in self._running.values()), float("inf"))
+
+    def give_up(self, now: float) -> tuple[list[Task], list[Task]]:
+        """Wait no longer for tasks whose time has passed.
+
+        Args:
+            now: the monotonic clock; infinity for all.
+
+        Returns:
+            Those tasks, and those that waited for their items and will not be begun.
+        """
+        overdue = [future for future, run in self._running.items() if run.deadline <= now]
+        tasks: list[Task] = []
+        left: list[Task] = []
+        for future in overdue:
+            task = self._running.pop(future).task
+            self._late[future] = task
+            tasks.append(task)
+            for item in task.items:
+                left += self._parked.pop(item, ())
+        return tasks, left
+
+    def dismiss(self) -> list[Task]:
+        """Return the tasks that were not begun; they will not be."""
+        left = [*self._waiting, *(task for parked in self._parked.values() for task in parked)]
+        self._waiting.clear()
+        self._parked.clear()
+        return left
+
+    def when_alone(self, call: Callable[[], object]) -> None:
+        """Call something once nothing runs, not even what was given up; on any thread."""
+        left = [*self._running, *self._late]
+        if not left:
+            call()
+            return
+        lock, count = threading.Lock(), len(left)
+
+        def one_less(_: object) -> None:
+            nonlocal count
+            with lock:
+                count -= 1
+                last = not count
+            if last:
+                call()
+
+        for future in left:
+            future.add_done_callback(one_less)
+
+    def _end(self, future: Future[Outcome]) -> None:
+        run = self._running.pop(future, None)
+        task = run.task if run else self._late.pop(future)
+        self._touched -= task.items
+        for item in task.items:
+            self._wake(item)
+        error = future.exception() if not future.cancelled() else None
+        if future.cancelled():
+            error = RuntimeError("the executor cancelled it")
+        self._ended(task, error or future.result())
+
+    def _wake(self, item: Item) -> None:
+        if parked := self._parked.get(item):
+            # One of them only: it will hold the item, or wait for another one and wake the next.
+            self._waiting.appendleft(parked.popleft())
+            if not parked:
+                del self._parked[item]

@@ -1,0 +1,95 @@
+"""Writes results down while the next actions run."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.jobrunner.threads import DaemonThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from core_infra.jobrunner.crew import Inbox
+    from core_infra.jobrunner.journal.entry import Entry
+    from core_infra.jobrunner.journal.index import Index
+    from core_infra.jobrunner.journal.journal import Journal
+    from core_infra.jobrunner.signal import ActionResult
+    from core_infra.jobrunner.work import Task
+
+
+class Record(NamedTuple):
+    """What is to be written of a task that has ended.
+
+    Attributes:
+        task: the task.
+        entry: the line.
+        result: what the handler's source and the bus are told; None if they are not.
+    """
+
+    task: Task
+    entry: Entry
+    result: ActionResult | None
+
+
+class Recorder:
+    """Collects records while the disk is busy, and writes them in one go.
+
+    Args:
+        journal: where they are written.
+        index: what is told of them.
+        inbox: what the poller's thread calls.
+        written: called with records that are on the disk, or with the error if they are not.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        index: Index,
+        inbox: Inbox,
+        written: Callable[[Sequence[Record], BaseException | None], None],
+    ) -> None:
+        self._journal = journal
+        self._index = index
+        self._inbox = inbox
+        self._written = written
+        self._thread = DaemonThreads("core-infra-recorder")
+        self._waiting: list[Record] = []
+        self._busy = False
+
+    @property
+    def idle(self) -> bool:
+        """All that was given to it is on the disk, or has failed to get there."""
+        return not (self._busy or self._waiting)
+
+    def add(self, record: Record) -> None:
+        """Have a record written."""
+        self._waiting.append(record)
+        self._next()
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Write entries at once.
+
+        Raises:
+            CoreInfraError: they are not on the disk, or not all.
+        """
+        self._index.apply(entries, self._journal.write(entries))
+
+    def close(self) -> None:
+        """Let its thread end."""
+        self._thread.shutdown(wait=False)
+
+    def _next(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        self._busy = True
+        records, self._waiting = self._waiting, []
+        future = self._thread.submit(self.write, [record.entry for record in records])
+        future.add_done_callback(
+            lambda done: self._inbox.put(partial(self._done, records, done.exception()))
+        )
+
+    def _done(self, records: Sequence[Record], error: BaseException | None) -> None:
+        self._busy = False
+        self._next()
+        self._written(records, error)
