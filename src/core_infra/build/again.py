@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import sys
 
+from core_infra.build.archive import Format, Profile
 from core_infra.build.artifact import Target
-from core_infra.build.pipeline import Packing, build, package
-from core_infra.build.plan import make_plan
+from core_infra.build.pipeline import carry_out
+from core_infra.build.plan import Packing
+from core_infra.build.preflight import make_plan
 from core_infra.build.project import ProjectType
 from core_infra.errors import CoreInfraError
 
@@ -18,8 +20,11 @@ from core_infra.errors import CoreInfraError
 def main() -> None:
     """Build what standard input says."""
     order = json.load(sys.stdin)
+    form, profile = order["packing"]
     plan = make_plan(
         order["project"],
+        goal=order["goal"],
+        packing=Packing(Format(form), Profile(profile)),
         output=order["output"],
         targets=[Target.parse(text) for text in order["targets"]],
         type=ProjectType(order["type"]),
@@ -28,10 +33,7 @@ def main() -> None:
         threads=order["threads"],
         launcher=tuple(order["launcher"]),
     )
-    if order["packing"] is None:
-        build(plan)
-    else:
-        package(plan, Packing(*order["packing"]))
+    carry_out(plan)
 
 
 if __name__ == "__main__":

@@ -6,35 +6,60 @@ nobody has to run a build three times to be told of three tools.
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from core_infra.build.builders.builder import Config
-from core_infra.build.builders.catalogue import BUILDERS
+from core_infra.build.archive import Format, Profile
 from core_infra.build.builders.environment import is_secret
 from core_infra.build.builders.errors import PreflightError
-from core_infra.build.builders.source import commit_time, described_version, tree_size
-from core_infra.build.builders.workspace import check_output
-from core_infra.build.config import DEFAULT_TARGETS, load_config
-from core_infra.build.epoch import VARIABLE, source_date_epoch
-from core_infra.build.project import ProjectType, explain
-from core_infra.build.tools import FoundTool, find_tools
-from core_infra.errors import NotFoundError
-from core_infra.medium.local import LocalMedium
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from core_infra.build.artifact import Target
-    from core_infra.build.builders.builder import Builder, Command, Step
-    from core_infra.build.config import BuildConfig
+    from core_infra.build.builders.builder import Builder, Command, Config, Step
+    from core_infra.build.project import ProjectType
+    from core_infra.build.signing.choose import Signers
+    from core_infra.build.tools import FoundTool
 
-_RESERVE = 64 << 20
-"""Bytes that a step may need besides the copy of the sources: what a small program takes."""
+
+class Goal(StrEnum):
+    """How far a build goes."""
+
+    BUILD = "build"
+    """Programs and folders, as the tools make them."""
+    PACKAGE = "package"
+    """These in archives, with checksums and a manifest."""
+    RELEASE = "release"
+    """These signed, with a bill of materials and a statement of their provenance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How artifacts are archived.
+
+    Attributes:
+        format: gz, xz or zip; what is for Windows, and PHP, is zip in any case.
+        profile: default, fast or small.
+    """
+
+    format: Format = Format.GZ
+    profile: Profile = Profile.DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Something that signs.
+
+    Attributes:
+        signs: what: the system whose programs it signs, or ``checksums``.
+        name: of the tool.
+        description: the tool's version and the key; empty if it cannot sign.
+    """
+
+    signs: str
+    name: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +82,32 @@ class Plan:
     """What a build would do.
 
     Attributes:
+        goal: how far it goes.
         type: the kind of project.
         why: what decided that.
         builder: builds it.
         config: what the builder is told.
         targets: the platforms.
         steps: what is run, one for each target or one for all.
+        packing: how artifacts are archived.
         tools: the programs that are needed.
+        signers: sign programs and checksums.
+        keys: what they sign with.
         disk: the room.
         problems: why it cannot work here; one sentence each, all of them.
     """
 
+    goal: Goal
     type: ProjectType
     why: str
     builder: Builder
     config: Config
     targets: tuple[Target, ...]
     steps: tuple[Step, ...]
+    packing: Packing
     tools: tuple[FoundTool, ...]
+    signers: Signers
+    keys: tuple[Key, ...]
     disk: Disk
     problems: tuple[str, ...]
 
@@ -91,6 +124,7 @@ class Plan:
         """The plan for JSON; values of variables with a secret's name are left out."""
         config = self.config
         return {
+            "goal": str(self.goal),
             "project": str(config.project_dir),
             "output": str(config.output_dir),
             "name": config.name,
@@ -107,155 +141,12 @@ class Plan:
                 }
                 for step in self.steps
             ],
-            "tools": [
-                {"name": tool.name, "path": tool.path or None, "version": tool.version or None}
-                for tool in self.tools
-            ],
-            "disk": {"path": self.disk.path, "free": self.disk.free, "needed": self.disk.needed},
+            "tools": [asdict(tool) for tool in self.tools],
+            "packing": {"format": self.packing.format, "profile": self.packing.profile},
+            "keys": [asdict(key) for key in self.keys],
+            "disk": asdict(self.disk),
             "problems": list(self.problems),
         }
-
-
-def make_plan(
-    project: str | os.PathLike[str] = ".",
-    *,
-    output: str | os.PathLike[str] | None = None,
-    targets: Iterable[Target] = (),
-    type: ProjectType | None = None,  # noqa: A002 - what it is called in build.yaml
-    builder: Builder | None = None,
-    name: str = "",
-    version: str = "",
-    threads: int | None = None,
-) -> Plan:
-    """Look at a project and at this host, and say what building it would take.
-
-    Args:
-        project: its directory.
-        output: where artifacts go; by default ``dist`` in it.
-        targets: the platforms; by default those of ``.core/build.yaml``, else what the kind of
-            project can be built for without further ado: Go's for the four usual ones, others for
-            this host.
-        type: what to build it as; by default what ``.core/build.yaml`` says or is discovered.
-        builder: builds it; by default the one for its type.
-        name: what the artifacts are called; by default what the project says.
-        version: what they are stamped with; by default what git tells from the project's tags.
-        threads: how many processors to use; by default all that this process may.
-
-    Raises:
-        NotFoundError: there is no such directory, or it is no project of a known kind.
-        ConfigError: ``.core/build.yaml`` or the project's own file is malformed.
-        InvalidError: the output directory is around the project.
-        CoreInfraError: a file cannot be read.
-    """
-    where = _directory(project)
-    settings = load_config(LocalMedium(where), ".")
-    kind, why = _kind(where, settings, type)
-    builder = builder or BUILDERS[kind]
-    chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
-    config = _config(
-        where,
-        output=output,
-        settings=settings,
-        builder=builder,
-        targets=chosen,
-        name=name,
-        version=version,
-        threads=threads,
-    )
-    check_output(config.project_dir, config.output_dir)
-    work = builder.plan(config, chosen)
-    tools = find_tools(work.tools)
-    disk = _disk(config, work.steps)
-    problems = [*work.problems, *(tool.problem for tool in tools if tool.problem)]
-    if disk.free < disk.needed:
-        problems.append(
-            f"{disk.path} has {disk.free >> 20} MiB free, and {disk.needed >> 20} MiB are needed"
-        )
-    return Plan(kind, why, builder, config, chosen, work.steps, tuple(tools), disk, tuple(problems))
-
-
-def _directory(project: str | os.PathLike[str]) -> Path:
-    where = Path(project).absolute()
-    if not where.is_dir():
-        raise NotFoundError(f"there is no directory {where}", path=str(where))
-    return where
-
-
-def _kind(
-    where: Path, settings: BuildConfig, wanted: ProjectType | None
-) -> tuple[ProjectType, str]:
-    if wanted is not None:
-        return ProjectType(wanted), "it was asked for"
-    if settings.project.type is not None:
-        return settings.project.type, "project.type in .core/build.yaml says so"
-    findings = explain(LocalMedium(where), ".")
-    found = next((finding for finding in findings if finding.found), None)
-    if found is None:
-        raise NotFoundError(
-            f"{where} is no project of a kind that is known",
-            why="; ".join(f"{finding.type}: {finding.why}" for finding in findings),
-            todo="Run it in a project's directory, or name one.",
-            path=str(where),
-        )
-    return found.type, found.why
-
-
-def _targets(settings: BuildConfig, builder: Builder) -> tuple[Target, ...]:
-    # Not what is equal to the default: a project may say it on purpose.
-    if settings.targets is DEFAULT_TARGETS:
-        return tuple(builder.default_targets())
-    return settings.targets
-
-
-def _config(
-    where: Path,
-    *,
-    output: str | os.PathLike[str] | None,
-    settings: BuildConfig,
-    builder: Builder,
-    targets: Sequence[Target],
-    name: str,
-    version: str,
-    threads: int | None,
-) -> Config:
-    cpus = threads or len(os.sched_getaffinity(0))
-    workers = max(1, min(cpus, len(targets)))
-    return Config(
-        project_dir=where,
-        output_dir=where / "dist" if output is None else Path(output).absolute(),
-        name=_name(name or settings.project.binary or settings.project.name)
-        or _name(builder.default_name(where))
-        or _name(where.name)
-        or "app",
-        version=version or described_version(where),
-        epoch=_epoch(where),
-        settings=settings,
-        jobs=max(1, cpus // workers),
-        workers=workers,
-    )
-
-
-def _name(text: str) -> str:
-    # What a project's own file says was not checked as .core/build.yaml is.
-    safe = "".join(char if char.isalnum() or char in "._+-" else "-" for char in text)
-    return safe.strip(".-")
-
-
-def _epoch(where: Path) -> int:
-    if VARIABLE in os.environ:
-        return source_date_epoch()
-    time = commit_time(where)
-    return source_date_epoch({}) if time is None else time
-
-
-def _disk(config: Config, steps: Sequence[Step]) -> Disk:
-    copies = sum(step.copy is not None for step in steps)
-    size = tree_size(config.project_dir, config.output_dir) if copies else 0
-    path = config.output_dir
-    while not path.exists():
-        path = path.parent
-    needed = copies * size + len(steps) * _RESERVE
-    return Disk(str(path), shutil.disk_usage(path).free, needed)
 
 
 def _command_data(command: Command) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core_infra.build.archive import Profile
+from core_infra.build.plan import Goal
 from core_infra.process.runner.runner import Runner
 from core_infra.process.runner.spec import RunSpec
 from core_infra.process.service import Service
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core_infra.build.builders.builder import Tool
+    from core_infra.build.plan import Packing
     from core_infra.process.runner.results import RunResult
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+[\w.+-]*")
@@ -50,13 +55,30 @@ def find_tools(tools: Sequence[Tool]) -> list[FoundTool]:
     return [_found(tool, results.get(str(number))) for number, tool in enumerate(tools)]
 
 
+def missing_packages(goal: Goal, packing: Packing) -> list[str]:
+    """The Python packages that archives and a bill of materials need, and that are not installed.
+
+    One sentence each.
+    """
+    modules = []
+    if goal is not Goal.BUILD:
+        modules.append("isal" if packing.profile is Profile.FAST else "zlib_ng")
+    if goal is Goal.RELEASE:
+        modules.append("cyclonedx")
+    return [
+        f"the package {name} is not installed. Install it with: pip install core-infra[build]"
+        for name in modules
+        if importlib.util.find_spec(name) is None
+    ]
+
+
 def _found(tool: Tool, asked: RunResult | None) -> FoundTool:
     path = shutil.which(tool.version[0]) or ""
     if asked is None:
         return FoundTool(tool.name, "", "", _sentence(f"{tool.name} is not on PATH", tool))
     if not asked.passed:
-        last = (asked.output.strip() or asked.reason).splitlines()[-1]
-        what = f"{tool.name} does not work: {' '.join(tool.version)} says {last!r}"
+        said = (asked.output.strip().splitlines() or [asked.reason.partition("\n")[0]])[-1]
+        what = f"{tool.name} does not work: {shlex.join(tool.version)} ended with {said!r}"
         return FoundTool(tool.name, path, "", _sentence(what, tool))
     version = _VERSION.search(asked.output)
     return FoundTool(tool.name, path, version[0] if version else "")

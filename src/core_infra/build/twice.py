@@ -1,8 +1,9 @@
 """Whether a build gives the same bytes again, where nothing else is the same.
 
 The second build runs in another process, with another umask, time zone, language, directory,
-number of threads and hash seed, on sources with other times, and later; if ``faketime`` is
-installed, a day later. What it varies is from https://reproducible-builds.org and reprotest.
+number of threads and hash seed, on sources with other times, and later: by a day if ``faketime``
+is installed and the builder's tools bear it, else by some seconds. What to vary is from
+https://reproducible-builds.org/docs and reprotest.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from core_infra.build.builders.workspace import STAGING
 from core_infra.build.compare import Side, first_difference
 from core_infra.build.config import config_path
 from core_infra.build.epoch import VARIABLE
+from core_infra.build.plan import Goal
 from core_infra.errors import InvalidError
 from core_infra.medium.local import LocalMedium
 from core_infra.process.errors import RunFailedError
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core_infra.build.artifact import Artifact
-    from core_infra.build.pipeline import Packing
     from core_infra.build.plan import Plan
 
 _TICK = 2.0
@@ -54,15 +55,12 @@ class NotReproducibleError(InvalidError):
     """
 
 
-def compare_with_another(
-    plan: Plan, packing: Packing | None, made: Sequence[Artifact], work: Path
-) -> None:
+def compare_with_another(plan: Plan, made: Sequence[Artifact], work: Path) -> None:
     """Build again elsewhere, and compare what is still in the workspace with it.
 
     Args:
         plan: what was built.
-        packing: how it was archived; None if it was not.
-        made: what to compare.
+        made: what to compare: what was built, or its archives if it is to be archived.
         work: the workspace; the second build is in it, too.
 
     Raises:
@@ -70,7 +68,7 @@ def compare_with_another(
         BuildFailedError: the second build failed, though the first did not.
         InvalidError: the plan's builder is not the one of the catalogue.
     """
-    other = _build_again(plan, packing, work / "again")
+    other = _build_again(plan, work / "again")
     medium = LocalMedium()
     differences = []
     for artifact in made:
@@ -89,7 +87,7 @@ def compare_with_another(
         )
 
 
-def _build_again(plan: Plan, packing: Packing | None, place: Path) -> Path:
+def _build_again(plan: Plan, place: Path) -> Path:
     config = plan.config
     if plan.builder is not BUILDERS[plan.type]:
         raise InvalidError(
@@ -110,8 +108,10 @@ def _build_again(plan: Plan, packing: Packing | None, place: Path) -> Path:
         "name": config.name,
         "version": config.version,
         "threads": 1 if config.threads > 1 else 2,
-        "launcher": _CLOCK if shutil.which(_CLOCK[0]) else (),
-        "packing": None if packing is None else [packing.format, packing.profile],
+        "launcher": _CLOCK if plan.builder.bears_faketime and shutil.which(_CLOCK[0]) else (),
+        # Signatures cannot be the same twice.
+        "goal": str(Goal.BUILD if plan.goal is Goal.BUILD else Goal.PACKAGE),
+        "packing": [plan.packing.format, plan.packing.profile],
     }
     _run_again(order, config.epoch, place)
     return output

@@ -42,8 +42,9 @@ class Config:
         version: what they are stamped with; empty stamps nothing.
         epoch: the time that takes the place of the clock's, in seconds since 1970.
         settings: what the project says in ``.core/build.yaml``.
-        jobs: how many threads a compiler may use.
+        threads: how many processors may be busy.
         workers: how many programs run at once.
+        launcher: a program that starts the others, with its arguments: ``nice -n 10``.
     """
 
     project_dir: Path
@@ -52,8 +53,14 @@ class Config:
     version: str = ""
     epoch: int = 0
     settings: BuildConfig
-    jobs: int = 1
+    threads: int = 1
     workers: int = 1
+    launcher: tuple[str, ...] = ()
+
+    @property
+    def jobs(self) -> int:
+        """How many threads one compiler may use."""
+        return max(1, self.threads // self.workers)
 
     def scratch(self, step: str) -> Path:
         """A directory for what a step needs and nobody ships."""
@@ -146,10 +153,13 @@ class Builder(Protocol):
     Attributes:
         name: of the kind of project: a value of :class:`~core_infra.build.project.ProjectType`.
         format: what its artifacts are archived as; empty is what the release says.
+        bears_faketime: whether its tools work under ``faketime``. Programs with an allocator of
+            their own, rustc among them, hang under it.
     """
 
     name: str
     format: str = ""
+    bears_faketime: bool = False
 
     def plan(self, config: Config, targets: Sequence[Target]) -> Work:
         """Say what building for the targets takes; runs nothing, and writes nothing."""
@@ -214,5 +224,5 @@ class Builder(Protocol):
             raise PreflightError.of(config.project_dir, work.problems)
         check_output(config.project_dir, config.output_dir)
         with workspace(config.output_dir) as place:
-            made = run_steps(self, config, work.steps, workers=config.workers, listener=listener)
+            made = run_steps(self, config, work.steps, listener=listener)
             return finish(made, place)

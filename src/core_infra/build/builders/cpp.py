@@ -48,6 +48,7 @@ class CppBuilder(Builder):
     """
 
     name = "cpp"
+    bears_faketime = True
 
     def default_name(self, project_dir: Path) -> str:
         """The name in ``project(…)``."""

@@ -19,6 +19,7 @@ class DocsBuilder(Builder):
     """``mkdocs build``: the site is the artifact."""
 
     name = "docs"
+    bears_faketime = True
 
     def default_targets(self) -> list[Target]:
         """None: what it makes is for every platform."""

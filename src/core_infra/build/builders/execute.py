@@ -36,7 +36,6 @@ def run_steps(
     config: Config,
     steps: Sequence[Step],
     *,
-    workers: int,
     listener: Callable[[Event], object] | None = None,
 ) -> list[Artifact]:
     """Run steps, several at once; what they made, still in the workspace.
@@ -47,7 +46,6 @@ def run_steps(
         builder: has planned them.
         config: what it was told.
         steps: what to run.
-        workers: how many run at once.
         listener: hears of the start and the end of each program.
 
     Raises:
@@ -58,7 +56,7 @@ def run_steps(
     """
     specs = [spec for step in steps for spec in _specs(builder, config, step)]
     with Service() as service:
-        runner = Runner(service, workers=workers, keep_going=False, listener=listener)
+        runner = Runner(service, workers=config.workers, keep_going=False, listener=listener)
         result = runner.run_all(specs)
     if not result.success:
         _fail(result)
@@ -81,7 +79,7 @@ def _specs(builder: Builder, config: Config, step: Step) -> Iterator[RunSpec]:
         yield RunSpec(
             name,
             _LAUNCH[0],
-            (*_LAUNCH[1:], *command.argv),
+            (*_LAUNCH[1:], *config.launcher, *command.argv),
             dir=str(command.dir),
             env={**environment, **command.env},
             after=[before],

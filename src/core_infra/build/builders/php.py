@@ -27,6 +27,7 @@ class PhpBuilder(Builder):
 
     name = "php"
     format = "zip"
+    bears_faketime = True
 
     def default_targets(self) -> list[Target]:
         """None: what it makes is for every platform."""

@@ -5,6 +5,7 @@ The copy is the same whoever makes it and wherever: modes and times are set, not
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -81,6 +82,30 @@ def described_version(project: Path) -> str:
     if not (project / ".git").exists():
         return ""
     return (_git(project, "describe", "--tags", "--dirty") or "").strip()
+
+
+def git_commit(project: Path) -> str:
+    """The commit that a project's repository is at; empty if it has none."""
+    there = (project / ".git").exists()
+    return (_git(project, "rev-parse", "HEAD") or "").strip() if there else ""
+
+
+def git_origin(project: Path) -> str:
+    """Where a project's repository is published, as far as git knows."""
+    return (_git(project, "remote", "get-url", "origin") or "").strip()
+
+
+def source_digest(project: Path, exclude: Path | None = None) -> str:
+    """The SHA-256 of a project's files: their names, whether they can be run, and their content."""
+    total = hashlib.sha256()
+    for name in source_files(project, exclude):
+        path = project / name
+        link = path.is_symlink()
+        content = os.fsencode(path.readlink()) if link else path.read_bytes()
+        kind = b"l" if link else b"x" if path.stat().st_mode & stat.S_IXUSR else b"f"
+        digest = hashlib.sha256(content).hexdigest().encode()
+        total.update(kind + b" " + digest + b" " + os.fsencode(name) + b"\0")
+    return total.hexdigest()
 
 
 def _copy_file(source: Path, target: Path, epoch: int) -> None:

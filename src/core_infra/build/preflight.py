@@ -1,0 +1,219 @@
+"""Looks at a project and at this host before anything is built, and makes the plan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.build.blocks import usable_cpus
+from core_infra.build.builders.builder import Config
+from core_infra.build.builders.catalogue import BUILDERS
+from core_infra.build.builders.source import commit_time, described_version, tree_size
+from core_infra.build.builders.workspace import check_output
+from core_infra.build.config import DEFAULT_TARGETS, load_config
+from core_infra.build.epoch import VARIABLE, source_date_epoch
+from core_infra.build.plan import Disk, Goal, Key, Packing, Plan
+from core_infra.build.project import ProjectType, explain
+from core_infra.build.signing.choose import Signers, choose_signers
+from core_infra.build.tools import find_tools, missing_packages
+from core_infra.errors import CoreInfraError, NotFoundError
+from core_infra.medium.local import LocalMedium
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from core_infra.build.artifact import Target
+    from core_infra.build.builders.builder import Builder, Step
+    from core_infra.build.config import BuildConfig, Sign
+
+_RESERVE = 64 << 20
+"""Bytes that a step may need besides the copy of the sources: what a small program takes."""
+
+
+def make_plan(
+    project: str | os.PathLike[str] = ".",
+    *,
+    goal: Goal | str = Goal.BUILD,
+    packing: Packing | None = None,
+    output: str | os.PathLike[str] | None = None,
+    targets: Iterable[Target] = (),
+    type: ProjectType | None = None,  # noqa: A002 - what it is called in build.yaml
+    builder: Builder | None = None,
+    name: str = "",
+    version: str = "",
+    threads: int | None = None,
+    launcher: tuple[str, ...] = (),
+) -> Plan:
+    """Look at a project and at this host, and say what building it would take.
+
+    Args:
+        project: its directory.
+        goal: how far to go: "build", "package" or "release".
+        packing: how artifacts are archived.
+        output: where artifacts go; by default ``dist`` in it.
+        targets: the platforms; by default those of ``.core/build.yaml``, else what the kind of
+            project can be built for without further ado: Go's for the four usual ones, others for
+            this host.
+        type: what to build it as; by default what ``.core/build.yaml`` says or is discovered.
+        builder: builds it; by default the one for its type.
+        name: what the artifacts are called; by default what the project says.
+        version: what they are stamped with; by default what git tells from the project's tags.
+        threads: how many processors to use; by default all that this process may.
+        launcher: a program that starts those of the build, with its arguments: ``nice -n 10``.
+
+    Raises:
+        NotFoundError: there is no such directory, or it is no project of a known kind.
+        ConfigError: ``.core/build.yaml`` or the project's own file is malformed.
+        InvalidError: the output directory is around the project.
+        CoreInfraError: a file cannot be read.
+    """
+    where = _directory(project)
+    settings = load_config(LocalMedium(where), ".")
+    kind, why = _kind(where, settings, type)
+    builder = builder or BUILDERS[kind]
+    chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
+    config = _config(
+        where,
+        output=output,
+        settings=settings,
+        builder=builder,
+        targets=chosen,
+        name=name,
+        version=version,
+        threads=threads,
+        launcher=launcher,
+    )
+    check_output(config.project_dir, config.output_dir)
+    work = builder.plan(config, chosen)
+    tools = find_tools(work.tools)
+    disk = _disk(config, work.steps)
+    problems = [*work.problems, *(tool.problem for tool in tools if tool.problem)]
+    goal, packing = Goal(goal), packing or Packing()
+    problems += missing_packages(goal, packing)
+    signers = choose_signers(settings.sign) if goal is Goal.RELEASE else Signers()
+    keys = _check_keys(signers, settings.sign, chosen, problems)
+    if disk.free < disk.needed:
+        problems.append(
+            f"{disk.path} has {disk.free >> 20} MiB free, and {disk.needed >> 20} MiB are needed"
+        )
+    return Plan(
+        goal=goal,
+        type=kind,
+        why=why,
+        builder=builder,
+        config=config,
+        targets=chosen,
+        steps=work.steps,
+        packing=packing,
+        tools=tuple(tools),
+        signers=signers,
+        keys=tuple(keys),
+        disk=disk,
+        problems=tuple(problems),
+    )
+
+
+def _directory(project: str | os.PathLike[str]) -> Path:
+    where = Path(project).absolute()
+    if not where.is_dir():
+        raise NotFoundError(f"there is no directory {where}", path=str(where))
+    return where
+
+
+def _kind(
+    where: Path, settings: BuildConfig, wanted: ProjectType | None
+) -> tuple[ProjectType, str]:
+    if wanted is not None:
+        return ProjectType(wanted), "it was asked for"
+    if settings.project.type is not None:
+        return settings.project.type, "project.type in .core/build.yaml says so"
+    findings = explain(LocalMedium(where), ".")
+    found = next((finding for finding in findings if finding.found), None)
+    if found is None:
+        raise NotFoundError(
+            f"{where} is no project of a kind that is known",
+            why="; ".join(f"{finding.type}: {finding.why}" for finding in findings),
+            todo="Run it in a project's directory, or name one.",
+            path=str(where),
+        )
+    return found.type, found.why
+
+
+def _targets(settings: BuildConfig, builder: Builder) -> tuple[Target, ...]:
+    # Not what is equal to the default: a project may say it on purpose.
+    if settings.targets is DEFAULT_TARGETS:
+        return tuple(builder.default_targets())
+    return settings.targets
+
+
+def _config(
+    where: Path,
+    *,
+    output: str | os.PathLike[str] | None,
+    settings: BuildConfig,
+    builder: Builder,
+    targets: Sequence[Target],
+    name: str,
+    version: str,
+    threads: int | None,
+    launcher: tuple[str, ...],
+) -> Config:
+    cpus = threads or usable_cpus()
+    return Config(
+        project_dir=where,
+        output_dir=where / "dist" if output is None else Path(output).absolute(),
+        name=_name(name or settings.project.binary or settings.project.name)
+        or _name(builder.default_name(where))
+        or _name(where.name)
+        or "app",
+        version=version or described_version(where),
+        epoch=_epoch(where),
+        settings=settings,
+        threads=cpus,
+        launcher=launcher,
+        workers=max(1, min(cpus, len(targets))),
+    )
+
+
+def _name(text: str) -> str:
+    # What a project's own file says was not checked as .core/build.yaml is.
+    safe = "".join(char if char.isalnum() or char in "._+-" else "-" for char in text)
+    return safe.strip(".-")
+
+
+def _epoch(where: Path) -> int:
+    if VARIABLE in os.environ:
+        return source_date_epoch()
+    time = commit_time(where)
+    return source_date_epoch({}) if time is None else time
+
+
+def _check_keys(
+    signers: Signers, sign: Sign, targets: Sequence[Target], problems: list[str]
+) -> list[Key]:
+    if sign.unset and (signers.checksums or signers.darwin or signers.windows):
+        problems.append(f"signing needs variables that are not set: {', '.join(sign.unset)}")
+    systems = dict.fromkeys(target.os for target in targets)
+    asked = [(name, signer) for name in systems for signer in signers.for_os(name)]
+    asked += [("checksums", signer) for signer in signers.checksums]
+    keys = []
+    for signs, signer in asked:
+        description = ""
+        try:
+            description = signer.check()
+        except CoreInfraError as error:
+            problems.append(str(error))
+        keys.append(Key(signs, signer.name, description))
+    return keys
+
+
+def _disk(config: Config, steps: Sequence[Step]) -> Disk:
+    copies = sum(step.copy is not None for step in steps)
+    size = tree_size(config.project_dir, config.output_dir) if copies else 0
+    path = config.output_dir
+    while not path.exists():
+        path = path.parent
+    needed = copies * size + len(steps) * _RESERVE
+    return Disk(str(path), shutil.disk_usage(path).free, needed)
