@@ -48,6 +48,8 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "build": Command("build", "Build a project."),
+    "release": Command("release", "Make a release of a project that others can verify."),
     "run": Command("run", "Run the tasks of a file, by their dependencies."),
     "archive": Command("archive", "Pack artifacts, with the same bytes every time."),
     "checksum": Command("checksum", "Hash files, and write what sha256sum -c reads."),
