@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@dataclass(frozen=True)
+class GpgHome:
+    """A GnuPG home with one throwaway key."""
+
+    path: str
+    address: str
+    passphrase: str
+    public_key: bytes
 
 
 def needs(*programs: str) -> None:

@@ -2,24 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from build_support import needs
+from build_support import GpgHome, needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PASSPHRASE = "correct horse, battery"  # noqa: S105 - of a key that is thrown away
-
-
-@dataclass(frozen=True)
-class GpgHome:
-    path: str
-    address: str
-    public_key: bytes
 
 
 @pytest.fixture(scope="session")
@@ -32,5 +24,5 @@ def gpg_home() -> Iterator[GpgHome]:
         make = ["--passphrase", PASSPHRASE, "--quick-gen-key", address, "ed25519", "sign", "never"]
         subprocess.run([*gpg, *make], check=True, capture_output=True)
         public = subprocess.run([*gpg, "--export", "--armor"], check=True, capture_output=True)
-        yield GpgHome(home, address, public.stdout)
+        yield GpgHome(home, address, PASSPHRASE, public.stdout)
         subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True)
