@@ -51,7 +51,7 @@ def of_call(spec: RunSpec) -> Outcome:
         value = spec.call()
     except CommandFailedError as error:
         return Outcome(time.monotonic() - start, output_bytes=written(error), error=error)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the outcome
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
         return Outcome(time.monotonic() - start, error=error)
     return Outcome(time.monotonic() - start, value=value)
 
@@ -64,6 +64,9 @@ def written(error: CommandFailedError) -> bytes:
 
 _here: dict[str, dict[str, Process]] = {}
 """What :func:`attempt` runs in this process: by the key of the run, then by the spec's name."""
+
+_over: set[str] = set()
+"""Keys of the runs that were ended here; what starts too late ends at once."""
 
 _lock = threading.Lock()
 
@@ -78,6 +81,9 @@ def attempt(spec: RunSpec, key: str) -> Outcome:
         process = service.start_with_options(spec.options())
         with _lock:
             _here.setdefault(key, {})[spec.name] = process
+            over = key in _over
+        if over:
+            process.begin_to_stop()
         process.wait()
         return of_process(process)
     except Exception as error:  # noqa: BLE001 - it is the outcome
@@ -94,6 +100,7 @@ def attempt(spec: RunSpec, key: str) -> Outcome:
 def end_here(key: str) -> set[str]:
     """End the commands of a run that run in this process; the names of their specs."""
     with _lock:
+        _over.add(key)
         running = dict(_here.get(key, {}))
     for process in running.values():
         process.begin_to_stop()

@@ -105,12 +105,12 @@ class ExecutorLauncher:
         future.add_done_callback(lambda ended: self._ended(spec.name, ended))
 
     def cancel(self) -> None:
-        """End what runs in this process, take back what has not begun, give up on the rest."""
+        """Take back what has not begun, end what runs in this process, give up on the rest."""
+        begun = [name for name, future in list(self._futures.items()) if not future.cancel()]
         ending = attempt.end_here(self._key)
-        for name, future in list(self._futures.items()):
-            if future.cancel() or name in ending:
-                continue  # it reports by itself
-            if self._futures.pop(name, None) is not None:
+        for name in begun:
+            # What is ended here reports by itself.
+            if name not in ending and self._futures.pop(name, None) is not None:
                 error = CoreInfraError(
                     f"{name!r} was given up",
                     why="the run was interrupted, and an executor cannot end what it has begun",
@@ -123,6 +123,6 @@ class ExecutorLauncher:
             return  # given up before
         try:
             outcome = future.result()
-        except Exception as error:  # noqa: BLE001 - it is what came of the spec
+        except BaseException as error:  # noqa: BLE001 - a worker's KeyboardInterrupt, for one
             outcome = Outcome(0.0, error=error)
         self._report(name, outcome)

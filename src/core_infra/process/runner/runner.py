@@ -165,6 +165,8 @@ def _on_a_thread(engine: Engine, durations: Durations | None) -> RunAllResult:
     future: Future[RunAllResult] = Future()
 
     def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             result = engine.run()
             if durations is not None:
@@ -173,14 +175,14 @@ def _on_a_thread(engine: Engine, durations: Durations | None) -> RunAllResult:
         except BaseException as error:  # noqa: BLE001 - raised where the run was asked for
             future.set_exception(error)
 
-    threading.Thread(target=work, name="core-infra-runner", daemon=True).start()
     try:
+        threading.Thread(target=work, name="core-infra-runner", daemon=True).start()
         return future.result()
     except BaseException as error:
-        if future.done():
-            raise
+        if future.cancel():
+            raise  # it had not begun, and will not
         engine.interrupt()
-        result = future.result()
-        if isinstance(error, KeyboardInterrupt):
-            raise RunInterruptedError(result) from error
+        failure = future.exception()
+        if failure is None and isinstance(error, KeyboardInterrupt):
+            raise RunInterruptedError(future.result()) from error
         raise

@@ -10,18 +10,32 @@ if TYPE_CHECKING:
 
     from core_infra.process.runner.plan import Plan
     from core_infra.process.runner.results import RunAllResult, RunResult
+    from core_infra.process.runner.spec import RunSpec
+
+_WIDTH = 120
 
 
 def seconds(value: float) -> str:
-    """A duration as one reads it: ``0.3 s``, ``42 s``, ``3:07 min``."""
-    if value < 9.95:  # noqa: PLR2004 - from here on the tenth says nothing
+    """A duration as one reads it: ``7 ms``, ``1.3 s``, ``42 s``, ``3:07 min``, ``1:00:00 h``."""
+    if value < 0.0995:  # noqa: PLR2004 - as each of these: what it would be rounded to
+        return f"{value * 1e3:.0f} ms"
+    if value < 9.95:  # noqa: PLR2004
         return f"{value:.1f} s"
     whole = round(value)
     if whole < 60:  # noqa: PLR2004
         return f"{whole} s"
     hours, minutes = divmod(whole // 60, 60)
-    rest = f"{minutes:02}:{whole % 60:02} h" if hours else f"{minutes}:{whole % 60:02} min"
-    return f"{hours}:{rest}" if hours else rest
+    if hours:
+        return f"{hours}:{minutes:02}:{whole % 60:02} h"
+    return f"{minutes}:{whole % 60:02} min"
+
+
+def command(spec: RunSpec) -> str:
+    """A spec's command as a shell would take it, in one line; a script may be cut short."""
+    if spec.call is not None:
+        return f"{getattr(spec.call, '__qualname__', spec.call)}()"
+    told = shlex.join(spec.argv).replace("\n", " ⏎ ")
+    return told if len(told) <= _WIDTH else told[: _WIDTH - 1] + "…"
 
 
 def line(result: RunResult) -> str:
@@ -55,8 +69,7 @@ def failures(result: RunAllResult) -> Iterator[tuple[str, str]]:
         if result.interrupted and one.exit_code is not None and one.exit_code < 0:
             continue
         told = [line(one)]
-        if one.spec.call is None:
-            told.append(f"  command: {shlex.join(one.spec.argv)}")
+        told.append(f"  command: {command(one.spec)}")
         if victims := result.skipped_by(one.name):
             told.append(f"  so these did not run: {', '.join(each.name for each in victims)}")
         yield "\n".join(told), one.output
@@ -75,8 +88,7 @@ def plan(found: Plan) -> Iterator[str]:
         spec = step.spec
         about = f"{seconds(step.duration)}" if step.known else "?"
         when = f"{seconds(step.start):>9} {about:>9}  " if known else ""
-        what = shlex.join(spec.argv) if spec.call is None else f"{spec.call!r}"
-        told = f"{when}{spec.name:<{width}}  {what}"
+        told = f"{when}{spec.name:<{width}}  {command(spec)}"
         yield told + (f"  (after {', '.join(spec.after)})" if spec.after else "")
     if known:
         yield f"about {seconds(found.duration)}; no order takes less than {seconds(found.bound)}"

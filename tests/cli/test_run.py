@@ -1,0 +1,166 @@
+"""``core-infra run``, as a user sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pexpect
+import pytest
+from click.testing import CliRunner
+
+from core_infra.cli.main import main
+from support import wait_gone
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+TASKS = """
+workers: 2
+tasks:
+  lint:
+    command: echo linted
+  build:
+    shell: echo built | tr b B
+  test:
+    shell: echo wrong; exit 3
+    after: [build]
+  deploy:
+    command: echo deployed
+    after: [test, lint]
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks.yml").write_text(TASKS)
+    return tmp_path
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, ["run", *args])
+
+
+def test_all_tasks(here: Path) -> None:
+    result = run("tasks.yml")
+    assert result.exit_code == 8
+    assert "  | Built" in result.output
+    assert "so these did not run: deploy" in result.output
+    assert "2 passed, 1 failed, 1 skipped" in result.output
+    assert "not all tasks of tasks.yml passed" in result.output
+    assert (here / ".core" / "durations.json").exists()
+
+
+def test_some_tasks_and_what_they_need() -> None:
+    result = run("tasks.yml", "lint", "build")
+    assert result.exit_code == 0, result.output
+    assert "2 passed in" in result.output
+    result = run("tasks.yml", "deploy")
+    assert "2 passed, 1 failed, 1 skipped" in result.output
+
+
+def test_a_name_that_is_not_there() -> None:
+    result = run("tasks.yml", "lnt")
+    assert result.exit_code == 5
+    assert "there is no 'lnt'; is 'lint' meant?" in result.output
+
+
+def test_a_dry_run_runs_nothing(here: Path) -> None:
+    result = run("tasks.yml", "-n")
+    assert result.exit_code == 0
+    assert "deploy  echo deployed  (after test, lint)" in result.output
+    assert "linted" not in result.output.replace("echo linted", "")
+    assert not (here / ".core").exists()
+
+
+def test_stop_starts_nothing_after_a_failure(here: Path) -> None:
+    (here / "tasks.yml").write_text("tasks:\n  a: {command: 'false'}\n  b: {command: 'true'}\n")
+    assert "1 failed, 1 skipped" in run("tasks.yml", "--stop", "-j", "1").output
+    assert "1 passed, 1 failed" in run("tasks.yml", "-j", "1").output
+
+
+def test_reports_are_written_also_of_a_failed_run(here: Path) -> None:
+    result = run("tasks.yml", "--junit", "out/j.xml", "--json", "r.json", "--trace", "t.json")
+    assert result.exit_code == 8
+    assert ET.parse(here / "out" / "j.xml").getroot().attrib["failures"] == "1"  # noqa: S314
+    assert json.loads((here / "r.json").read_text())["skipped"] == 1
+    assert len(json.loads((here / "t.json").read_text())["traceEvents"]) == 3
+
+
+def test_a_broken_file(here: Path) -> None:
+    (here / "tasks.yml").write_text("tasks:\n  a: {comand: x}\n")
+    result = run("tasks.yml")
+    assert result.exit_code == 5
+    assert "tasks.yml:2: tasks.a.comand: there is no such field" in result.output
+
+
+def test_a_missing_file() -> None:
+    result = run("absent.yml")
+    assert result.exit_code == 3
+    assert "absent.yml" in result.output
+
+
+def test_tasks_run_beside_their_file(here: Path) -> None:
+    directory = here / "sub dir"
+    directory.mkdir()
+    (directory / "tasks.yml").write_text("tasks: {where: {command: pwd}}")
+    assert f"  | {directory}\n" in run("sub dir/tasks.yml").output
+
+
+COMMAND = [sys.executable, "-c", "from core_infra.cli.main import main; main()", "run"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_ctrl_c_ends_the_tasks_and_still_reports(here: Path, *, terminal: bool) -> None:
+    (here / "tasks.yml").write_text(
+        "tasks:\n"
+        "  quick: {command: 'true'}\n"
+        "  long: {shell: 'sleep 60 & echo $! > pid.new; mv pid.new pid; wait', after: [quick]}\n"
+        "  later: {command: 'true', after: [long]}\n"
+    )
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    process = subprocess.Popen(
+        [*COMMAND, "tasks.yml", "--json", "r.json"], stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    while not Path("pid").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    told = b""
+    try:
+        while piece := os.read(ours, 65536):
+            told += piece
+    except OSError:  # what a pty says at its end
+        assert terminal
+    os.close(ours)
+    assert process.wait(30) == 130
+    assert b"1 passed, 1 failed, 1 skipped interrupted after" in told
+    found = json.loads(Path("r.json").read_text())
+    assert found["interrupted"]
+    wait_gone(int(Path("pid").read_text()))
+
+
+def test_a_board_on_a_terminal(here: Path) -> None:
+    (here / "tasks.yml").write_text(
+        "tasks:\n  first: {command: 'true'}\n"
+        "  slow: {shell: 'until test -e go; do sleep 0.01; done', after: [first]}\n"
+    )
+    child = pexpect.spawn(COMMAND[0], [*COMMAND[1:], "tasks.yml"], timeout=30, encoding="utf-8")
+    child.expect("passed +first")
+    child.expect("1/2")
+    child.expect("slow")
+    (here / "go").touch()
+    child.expect("passed +slow")
+    child.expect("2 passed in")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
