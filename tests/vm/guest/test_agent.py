@@ -8,13 +8,14 @@ import shutil
 import signal
 import struct
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_process import NONCE, Agent, wait_for_end
-from core_infra.vm.guest.protocol import WINDOW, Done, FrameType, Outcome
+from core_infra.vm.guest.protocol import WINDOW, Done, FrameType, Outcome, encode_thaw
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -40,6 +41,18 @@ def test_hello_tells_of_the_guest(agent: Agent) -> None:
     assert ack.info["kernel"] == os.uname().release
     assert ack.info["pid"] == str(agent.process.pid)
     assert len(ack.info["boot_id"]) == 36
+
+
+def test_hello_proves_memory_randomness_and_clock(agent_path: Path) -> None:
+    agent = Agent(agent_path)
+    before = time.time_ns()
+    first, second, third = (agent.hello(bytes([number]) * 16).info for number in range(3))
+    after = time.time_ns()
+    agent.__exit__()
+    assert [info["former"] for info in (first, second, third)] == ["", "00" * 16, "01" * 16]
+    assert len({bytes.fromhex(info["random"]) for info in (first, second, third)}) == 3
+    assert len(bytes.fromhex(first["random"])) == 16
+    assert before <= int(first["clock"]) <= int(second["clock"]) <= int(third["clock"]) <= after
 
 
 def test_64_mib_through_cat_with_a_reader_that_grants_late(agent: Agent) -> None:
@@ -261,6 +274,8 @@ def _ask_to_act_on_the_machine(agent_path: Path) -> None:
             (FrameType.CLOCK, bytes(8)),
             (FrameType.RESEED, b"entropy"),
             (FrameType.POWEROFF, b"\0"),
+            (FrameType.FREEZE, b""),
+            (FrameType.THAW, encode_thaw(hostname=b"x", machine_id=b"y", mac=bytes(6))),
         ]:
             agent.send(kind, 1, payload)
             done = Done.decode(agent.next_of(1).payload)

@@ -68,6 +68,18 @@ HUGE = 0xFFFFFFFF
         Frame(FrameType.GRANT, 1, words(1, 1)).encode(),
         Frame(FrameType.GRANT, 1, words(0, 0)).encode(),
         Frame(FrameType.GRANT, 1, words(3, 0)).encode(),
+        Frame(FrameType.CLOCK, 2, bytes(7)).encode(),
+        Frame(FrameType.RESEED, 2, bytes(4097)).encode(),
+        Frame(FrameType.POWEROFF, 2).encode(),
+        Frame(FrameType.FREEZE, 1).encode(),
+        Frame(FrameType.FREEZE, 2, b"x").encode(),
+        Frame(FrameType.THAW, 1, words(0, 0)).encode(),
+        Frame(FrameType.THAW, 2, words(0)).encode(),
+        Frame(FrameType.THAW, 2, words(HUGE, 0)).encode(),
+        Frame(FrameType.THAW, 2, words(0, HUGE)).encode(),
+        Frame(FrameType.THAW, 2, words(0, 0) + bytes(5)).encode(),
+        Frame(FrameType.THAW, 2, words(0, 0) + bytes(7)).encode(),
+        Frame(FrameType.THAW, 2, words(1) + b"\0" + words(0)).encode(),
     ],
 )
 def test_a_protocol_error_drops_the_session_only(agent: Agent, data: bytes) -> None:
@@ -118,7 +130,7 @@ def test_hello_after_half_a_frame(agent: Agent, cut: int) -> None:
 # and READ of harmless files only.
 HARMLESS = [
     *(FrameType.DATA, FrameType.EOF, FrameType.SIGNAL, FrameType.GRANT, FrameType.PING),
-    *(FrameType.HELLO_ACK, FrameType.DONE, 0, 0x0D, 0x42, 0xFF),
+    *(FrameType.FREEZE, FrameType.THAW, FrameType.HELLO_ACK, FrameType.DONE, 0, 0x0F, 0x42, 0xFF),
 ]
 CHANNELS = st.sampled_from([0, 1, 2, 3, HUGE])
 PAYLOADS = st.one_of(

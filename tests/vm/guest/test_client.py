@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core_infra.errors import CoreInfraError
+from core_infra.errors import CoreInfraError, UnavailableError
 from core_infra.vm.guest.channel import Channel
 from core_infra.vm.guest.client import AgentClient, GuestGoneError
 from core_infra.vm.guest.protocol import (
@@ -20,14 +20,18 @@ from core_infra.vm.guest.protocol import (
     Frame,
     FrameDecoder,
     FrameType,
+    HelloAck,
     ProtocolError,
 )
+from core_infra.vm.guest.resumed import Resumed
 
 DONE = struct.pack("<BIQ", 0, 0, 0)
 
 
 class HostileAgent:
     """The guest's end: greets as the protocol wants, then says whatever the test says."""
+
+    facts = b""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -43,8 +47,8 @@ class HostileAgent:
             while data := self.sock.recv(1 << 16):
                 for frame in self.decoder.feed(data):
                     if frame.type == FrameType.HELLO:
-                        self.say(FrameType.HELLO_ACK, 0, frame.payload[:16])
-                    elif frame.type == FrameType.CLOCK:
+                        self.say(FrameType.HELLO_ACK, 0, frame.payload[:16] + self.facts)
+                    elif frame.type in (FrameType.CLOCK, FrameType.THAW):
                         self.say(FrameType.DONE, frame.channel, DONE)
 
     def say(self, kind: int, channel: int, payload: bytes = b"") -> None:
@@ -109,6 +113,34 @@ def test_an_agent_that_hangs_up_is_told(agent: HostileAgent) -> None:
         channel.read(time.monotonic() + 30)
     with pytest.raises(GuestGoneError):
         agent.channel()
+
+
+@pytest.mark.parametrize("what", ["clock", "entropy"])
+def test_a_clone_that_cannot_be_set_right_is_refused(agent: HostileAgent, what: str) -> None:
+    agent.facts = b"%s_error=not permitted\n" % what.encode()
+    with pytest.raises(UnavailableError, match="not permitted"):
+        agent.client.resume(timeout=30)
+
+
+def test_a_clone_tells_its_clock(agent: HostileAgent) -> None:
+    agent.facts = b"clock=%d\n" % (time.time_ns() - 10**9)
+    assert 10**9 <= agent.client.resume(timeout=30).clock_error_ns < 60 * 10**9
+
+
+@pytest.mark.parametrize("clock", ["", "-5", "1e3", "²"])
+def test_a_clone_that_tells_no_time_is_refused(clock: str) -> None:
+    with pytest.raises(ProtocolError, match="clock"):
+        _ = Resumed(HelloAck(b"", {"clock": clock}), 0, 0).clock_error_ns
+    with pytest.raises(ProtocolError, match="clock"):
+        _ = Resumed(HelloAck(b"", {}), 0, 0).clock_error_ns
+
+
+@pytest.mark.parametrize(
+    ("guest", "error"), [(100, 50), (150, 50), (125, 25), (90, 60), (190, 90), (0, 150)]
+)
+def test_the_most_that_a_clock_is_off(guest: int, error: int) -> None:
+    # Read somewhere between 100 and 150 of the host's clock.
+    assert Resumed(HelloAck(b"", {"clock": str(guest)}), 100, 150).clock_error_ns == error
 
 
 frames = st.builds(

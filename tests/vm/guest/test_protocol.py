@@ -19,6 +19,7 @@ from core_infra.vm.guest.protocol import (
     ProtocolError,
     encode_exec,
     encode_hello,
+    encode_thaw,
 )
 
 U32 = st.integers(0, 2**32 - 1)
@@ -137,9 +138,20 @@ def test_done(outcome: Outcome, code: int, ns: int, message: str) -> None:
     assert Done.decode(payload) == Done(outcome, code, ns, encoded)
 
 
-@given(payload=st.binary(max_size=30))
+@given(
+    payload=st.one_of(
+        st.binary(max_size=30),
+        st.builds(
+            lambda outcome, code, rest: bytes([outcome]) + code.to_bytes(4, "little") + rest,
+            st.integers(0, 3),
+            st.sampled_from([0, 64, 65, 4095, 4096]),
+            st.binary(min_size=7, max_size=9),
+        ),
+    )
+)
 def test_done_of_any_bytes(payload: bytes) -> None:
-    if len(payload) >= 13 and payload[0] <= 2:
+    code = int.from_bytes(payload[1:5], "little")
+    if len(payload) >= 13 and payload[0] <= 2 and code <= (64 if payload[0] == 1 else 4095):
         assert Done.decode(payload).outcome == payload[0]
     else:
         with pytest.raises(ProtocolError, match="bad DONE"):
@@ -190,3 +202,11 @@ def test_hello(nonce: bytes, clock: int, entropy: bytes) -> None:
     assert encode_hello(nonce, clock_ns=clock, entropy=entropy) == (
         nonce + clock.to_bytes(8, "little") + entropy
     )
+
+
+@given(hostname=st.binary(), machine_id=st.binary(), mac=st.binary())
+def test_thaw(hostname: bytes, machine_id: bytes, mac: bytes) -> None:
+    payload = encode_thaw(hostname=hostname, machine_id=machine_id, mac=mac)
+    names = payload[: len(payload) - len(mac)]
+    assert texts(names) == [hostname, machine_id]
+    assert payload == names + mac

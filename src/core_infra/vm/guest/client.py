@@ -31,7 +31,9 @@ from core_infra.vm.guest.protocol import (
     ProtocolError,
     encode_exec,
     encode_hello,
+    encode_thaw,
 )
+from core_infra.vm.guest.resumed import Resumed
 
 if TYPE_CHECKING:
     import socket
@@ -63,6 +65,9 @@ class AgentClient:
         sock: connected to the agent, perhaps long before the guest runs.
         on_lost: called on the supervisor's thread when the connection closes, to :meth:`fail` the
             client with a reason, then or soon; without it the client says that it closed.
+
+    Attributes:
+        nonce: of the last session, in hex: what the guest's memory tells as ``former`` in the next.
     """
 
     def __init__(self, sock: socket.socket, *, on_lost: Callable[[], None] | None = None) -> None:
@@ -72,6 +77,8 @@ class AgentClient:
         self._error: CoreInfraError | None = None
         self._decoder = FrameDecoder()
         self._hello: Future[HelloAck] = Future()
+        self._greeted_ns = 0
+        self.nonce = ""
         self._pong: Future[None] = Future()
         self._lost = False
         self._link = Link(sock, on_data=self._receive, on_close=on_lost or self._closed)
@@ -86,20 +93,59 @@ class AgentClient:
             TimeoutExpiredError: the agent did not answer within *timeout* seconds.
             GuestGoneError: the machine ended first.
         """
-        nonce = os.urandom(16)
-        self._hello = Future()
-        # On the thread that feeds the decoder.
-        supervisor().call(lambda: self._decoder.seek_hello(nonce))
-        payload = encode_hello(nonce, clock_ns=0, entropy=os.urandom(_ENTROPY_BYTES))
-        self._send(Frame(FrameType.HELLO, 0, payload))
-        ack = _result(self._hello, timeout, "the guest agent did not answer")
-        self._lost = False
-        if "entropy_error" in ack.info:
-            raise UnavailableError(
-                "the guest's random generator could not be seeded", why=ack.info["entropy_error"]
-            )
+        self._send(self._greeting(0))
+        ack = self._greeted(timeout)
         self.set_clock(time.time_ns())
         return ack
+
+    def freeze(self, timeout: float = 30.0) -> None:
+        """Stop all other processes of the guest, unseen by them, until :meth:`thaw`.
+
+        Raises:
+            GuestOperationError: the guest's kernel cannot (cgroup v2 of Linux 5.2 is needed), or a
+                process does not stop; then all of them go on.
+        """
+        self._request(FrameType.FREEZE, b"", timeout)
+
+    def thaw(
+        self, *, hostname: str = "", machine_id: str = "", mac: bytes = b"", timeout: float = 30.0
+    ) -> None:
+        """Give the guest an identity of its own, then let its processes go on.
+
+        Args:
+            hostname: also written to /etc/hostname; empty: as it is.
+            machine_id: written to /etc/machine-id; empty: as it is.
+            mac: six bytes, for eth0 if the guest has one; empty: as it is.
+            timeout: seconds until the guest must have answered.
+
+        Raises:
+            GuestOperationError: something could not be set; the processes still stand still.
+        """
+        identity = _identity(hostname, machine_id, mac)
+        self._request(FrameType.THAW, identity, timeout)
+
+    def resume(
+        self, *, hostname: str = "", machine_id: str = "", mac: bytes = b"", timeout: float
+    ) -> Resumed:
+        """Greet a guest that was just resumed from a snapshot, and :meth:`thaw` it, in one go.
+
+        The clock is set by the greeting, so the guest must be running already. Both are sent before
+        either is answered, so nothing of a former session may be in the stream.
+
+        Raises:
+            TimeoutExpiredError: the agent did not answer within *timeout* seconds.
+            UnavailableError: the clock or the random generator could not be set.
+            GuestOperationError: as :meth:`thaw` says.
+            GuestGoneError: the machine ended first.
+        """
+        deadline = time.monotonic() + timeout
+        identity = _identity(hostname, machine_id, mac)
+        sent = time.time_ns()
+        self._send(self._greeting(sent))
+        thawed = self._open(FrameType.THAW, identity)
+        ack = self._greeted(timeout)
+        raise_failure(thawed.result(deadline), "thaw")
+        return Resumed(ack, sent, self._greeted_ns)
 
     def open_exec(
         self, argv: Sequence[bytes], *, env: Mapping[bytes, bytes], cwd: bytes, user: bytes
@@ -160,6 +206,23 @@ class AgentClient:
         """Close the connection."""
         self._link.close()
 
+    def _greeting(self, clock_ns: int) -> Frame:
+        nonce = os.urandom(16)
+        self.nonce = nonce.hex()
+        self._hello = Future()
+        # On the thread that feeds the decoder.
+        supervisor().call(lambda: self._decoder.seek_hello(nonce))
+        payload = encode_hello(nonce, clock_ns=clock_ns, entropy=os.urandom(_ENTROPY_BYTES))
+        return Frame(FrameType.HELLO, 0, payload)
+
+    def _greeted(self, timeout: float) -> HelloAck:
+        ack = _result(self._hello, timeout, "the guest agent did not answer")
+        self._lost = False
+        for key, what in (("entropy_error", "random generator"), ("clock_error", "clock")):
+            if key in ack.info:
+                raise UnavailableError(f"the guest's {what} could not be set", why=ack.info[key])
+        return ack
+
     def _request(self, kind: FrameType, payload: bytes, timeout: float) -> None:
         channel = self._open(kind, payload)
         raise_failure(channel.result(time.monotonic() + timeout), kind.name.lower())
@@ -190,6 +253,7 @@ class AgentClient:
         if frame.type == FrameType.HELLO_ACK:
             if self._hello.done():
                 raise ProtocolError("the guest agent began a session that nobody asked for")
+            self._greeted_ns = time.time_ns()
             self._hello.set_result(HelloAck.decode(frame.payload))
         elif frame.type == FrameType.PONG:
             if not self._pong.done():
@@ -207,6 +271,10 @@ class AgentClient:
 
     def _closed(self) -> None:
         self.fail(GuestGoneError("the connection to the guest agent has closed"))
+
+
+def _identity(hostname: str, machine_id: str, mac: bytes) -> bytes:
+    return encode_thaw(hostname=hostname.encode(), machine_id=machine_id.encode(), mac=mac)
 
 
 def raise_failure(done: Done, what: str) -> None:

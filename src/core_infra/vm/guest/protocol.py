@@ -56,6 +56,8 @@ class FrameType(enum.IntEnum):
     RESEED = 0x0A
     POWEROFF = 0x0B
     PING = 0x0C
+    FREEZE = 0x0D
+    THAW = 0x0E
 
     HELLO_ACK = 0x81
     STARTED = 0x82
@@ -182,6 +184,11 @@ def encode_exec(
 def encode_hello(nonce: bytes, *, clock_ns: int, entropy: bytes) -> bytes:
     """The payload of HELLO: 16 bytes of nonce, the wall clock (0 = leave it), entropy."""
     return struct.pack("<16sQ", nonce, clock_ns) + entropy
+
+
+def encode_thaw(*, hostname: bytes, machine_id: bytes, mac: bytes) -> bytes:
+    """The payload of THAW: host name, machine-id, then the 6 bytes of a MAC; empty = leave it."""
+    return _text(hostname) + _text(machine_id) + mac
 
 
 _DONE = struct.Struct("<BIQ")

@@ -12,6 +12,7 @@
  *   command.c   EXEC; spawn.c starts the process, user.c knows /etc/passwd
  *   file.c      READ and WRITE
  *   system.c    clock, entropy, power
+ *   freeze.c    FREEZE and THAW; identity.c tells a clone from its twins
  */
 #ifndef AGENT_H
 #define AGENT_H
@@ -29,6 +30,7 @@ enum {
     VERSION = 1,
     HEADER = 12,
     NONCE = 16,
+    MAC = 6,
     MAX_DATA = 64 * 1024,
     MAX_PAYLOAD = 4 * 1024 * 1024,
     MAX_ENTROPY = 4096,
@@ -42,7 +44,7 @@ enum {
 
 enum frame_type {
     HELLO = 0x01, EXEC, DATA, END_OF_DATA, SIGNAL, GRANT, READ, WRITE, CLOCK, RESEED, POWEROFF,
-    PING,
+    PING, FREEZE, THAW,
     HELLO_ACK = 0x81, STARTED, STDOUT, STDERR, DONE, STDIN_GRANT,
     PONG = 0x8C,
     PROTOCOL_ERROR = 0x8F,
@@ -207,9 +209,18 @@ void file_pump(struct channel *c);
 void file_abandon(struct file *f);        /* frees it, too */
 
 /* system.c */
+const char *error_of(const char *what);                   /* "what: errno's text"; keeps errno */
 const char *set_clock(uint64_t ns);                       /* NULL, or what went wrong */
 const char *add_entropy(const uint8_t *bytes, size_t n);  /* NULL, or what went wrong */
 const char *power_off(bool restart);                      /* comes back only if it failed */
-size_t describe(char *text, size_t size, const char *clock_error, const char *entropy_error);
+size_t describe(char *text, const uint8_t *former, const char *clock_error,
+                const char *entropy_error);               /* into MAX_MESSAGE bytes; the length */
+
+/* freeze.c */
+const char *freeze(void);                                 /* NULL, or what went wrong */
+const char *thaw(void);                                   /* NULL, or what went wrong */
+
+/* identity.c */
+const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac);
 
 #endif

@@ -6,6 +6,9 @@
 
 bool in_guest;
 
+static const char not_ours[] =
+    "this agent leaves its machine alone, it was started without --guest";
+
 static problem hello(const struct frame *f) {
     if (f->channel != 0 || f->length < MIN_HELLO || f->length > MAX_HELLO)
         return "bad HELLO";
@@ -18,9 +21,14 @@ static problem hello(const struct frame *f) {
         clock_error = set_clock(clock);
     if (in_guest && f->length > MIN_HELLO)
         entropy_error = add_entropy(f->payload + MIN_HELLO, f->length - MIN_HELLO);
+    static uint8_t nonce[NONCE]; /* nowhere but in memory: who knows it, remembers its session */
+    static bool again;
     uint8_t *ack = output_begin(NONCE + MAX_MESSAGE);
+    char *text = (char *)ack + NONCE;
+    size_t size = describe(text, again ? nonce : NULL, clock_error, entropy_error);
     memcpy(ack, f->payload, NONCE);
-    size_t size = describe((char *)ack + NONCE, MAX_MESSAGE, clock_error, entropy_error);
+    memcpy(nonce, f->payload, NONCE);
+    again = true;
     output_commit(HELLO_ACK, 0, NONCE + size);
     return NULL;
 }
@@ -73,24 +81,57 @@ static problem new_channel(const struct frame *f) {
     return f->type == EXEC ? command_start(f) : f->type == READ ? file_read(f) : file_write(f);
 }
 
-/* CLOCK, RESEED, POWEROFF: only where this is the machine they are meant for. */
-static problem for_machine(const struct frame *f) {
-    uint64_t began = now();
+static const char *thaw_as(struct cursor *c, problem *bad) {
+    struct text host_name = take_text(c), machine_id = take_text(c);
+    bool with_mac = c->end - c->at == MAC;
+    if (c->bad || (c->at != c->end && !with_mac)) {
+        *bad = "bad THAW";
+        return NULL;
+    }
+    if (!in_guest)
+        return not_ours;
+    const char *error = set_identity(host_name, machine_id, with_mac ? c->at : NULL);
+    return error ? error : thaw();
+}
+
+/* What the frame asks for, done if this is the guest; *action names it. */
+static const char *act(const struct frame *f, const char **action, problem *bad) {
     struct cursor cursor = cursor_of(f);
-    const char *action = f->type == CLOCK ? "set the clock" : f->type == RESEED ? "add entropy"
-                                                                               : "power off";
-    if (channel_find(f->channel) || (f->type == CLOCK && f->length != 8) ||
-        (f->type == RESEED && f->length > MAX_ENTROPY) || (f->type == POWEROFF && f->length != 1))
-        return "bad CLOCK, RESEED or POWEROFF";
+    switch (f->type) {
+    case CLOCK:
+        *action = "set the clock";
+        *bad = f->length == 8 ? NULL : "bad CLOCK";
+        return *bad || !in_guest ? not_ours : set_clock(take_u64(&cursor));
+    case RESEED:
+        *action = "add entropy";
+        *bad = f->length <= MAX_ENTROPY ? NULL : "bad RESEED";
+        return *bad || !in_guest ? not_ours : add_entropy(f->payload, f->length);
+    case FREEZE:
+        *action = "freeze the other processes";
+        *bad = f->length == 0 ? NULL : "bad FREEZE";
+        return *bad || !in_guest ? not_ours : freeze();
+    case THAW:
+        *action = "thaw the machine";
+        return thaw_as(&cursor, bad);
+    default:
+        *action = "power off";
+        *bad = f->length == 1 ? NULL : "bad POWEROFF";
+        return *bad || !in_guest ? not_ours : power_off(f->payload[0]);
+    }
+}
+
+/* What acts on the machine: only where this is the machine that is meant. */
+static problem for_machine(const struct frame *f) {
+    if (channel_find(f->channel))
+        return "CLOCK, RESEED, POWEROFF, FREEZE or THAW on a channel in use";
+    uint64_t began = now();
+    const char *action;
+    problem bad = NULL;
     errno = EPERM;
-    const char *error = "this agent leaves its machine alone, it was started without --guest";
-    if (in_guest && f->type == CLOCK)
-        error = set_clock(take_u64(&cursor));
-    else if (in_guest && f->type == RESEED)
-        error = add_entropy(f->payload, f->length);
-    else if (in_guest)
-        error = power_off(f->payload[0]);
+    const char *error = act(f, &action, &bad);
     int code = errno;
+    if (bad)
+        return bad;
     char message[MAX_MESSAGE] = "";
     if (error)
         snprintf(message, sizeof message, "cannot %s: %s", action, error);
@@ -107,7 +148,7 @@ problem dispatch(const struct frame *f) {
         return new_channel(f);
     case DATA: case END_OF_DATA: case SIGNAL: case GRANT:
         return for_channel(f);
-    case CLOCK: case RESEED: case POWEROFF:
+    case CLOCK: case RESEED: case POWEROFF: case FREEZE: case THAW:
         return for_machine(f);
     case PING:
         if (f->length > MAX_DATA)

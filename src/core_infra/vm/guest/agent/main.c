@@ -17,8 +17,8 @@ static const char usage[] =
     "  --port NAME    the virtio-serial port of that name, now or once it appears\n"
     "  --device PATH  a character device\n"
     "  --fd N         a stream that is open already; exits at its end\n"
-    "  --guest        this machine is the guest: HELLO, CLOCK, RESEED and POWEROFF act on it.\n"
-    "                 --port implies it; without it the agent leaves clock, entropy and power be\n";
+    "  --guest        this machine is the guest: HELLO, CLOCK, RESEED, POWEROFF, FREEZE and THAW\n"
+    "                 act on it. --port implies it; without it the agent leaves the machine be\n";
 
 static struct pollfd watched[MAX_WATCHED];
 static int watched_count;

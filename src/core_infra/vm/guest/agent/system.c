@@ -6,6 +6,7 @@
 #include <linux/random.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/reboot.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -14,6 +15,14 @@
 #ifndef RNDRESEEDCRNG
 #define RNDRESEEDCRNG _IO('R', 0x07)
 #endif
+
+const char *error_of(const char *what) {
+    static char sentence[MAX_MESSAGE];
+    int error = errno;
+    snprintf(sentence, sizeof sentence, "%s: %s", what, strerror(error));
+    errno = error;
+    return sentence;
+}
 
 const char *set_clock(uint64_t ns) {
     struct timespec t = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
@@ -30,13 +39,11 @@ const char *add_entropy(const uint8_t *bytes, size_t n) {
     pool.bits = (int)n * 8;
     pool.size = (int)n;
     memcpy(pool.bytes, bytes, n);
-    int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+    static int fd = -1; /* stays open: a clone is kept waiting by every call that it can be spared */
+    if (fd < 0)
+        fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
     bool good = fd >= 0 && ioctl(fd, RNDADDENTROPY, &pool) == 0 && ioctl(fd, RNDRESEEDCRNG) == 0;
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    errno = error;
-    return good ? NULL : strerror(error);
+    return good ? NULL : strerror(errno);
 }
 
 const char *power_off(bool restart) {
@@ -45,10 +52,14 @@ const char *power_off(bool restart) {
     return strerror(errno);
 }
 
-size_t describe(char *text, size_t size, const char *clock_error, const char *entropy_error) {
+/* What does not change while the agent lives. */
+static const char *fixed_facts(void) {
+    static char facts[MAX_MESSAGE / 2];
+    if (*facts)
+        return facts;
     struct utsname system;
-    uname(&system);
     char boot[64] = "";
+    uname(&system);
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
         ssize_t n = read(fd, boot, sizeof boot - 1);
@@ -56,10 +67,44 @@ size_t describe(char *text, size_t size, const char *clock_error, const char *en
         close(fd);
     }
     boot[strcspn(boot, "\n")] = 0;
-    int n = snprintf(text, size, "version=%d\narch=%s\nkernel=%s\nboot_id=%s\npid=%d\n%s%s%s%s%s%s",
-                     VERSION, system.machine, system.release, boot, (int)getpid(),
-                     clock_error ? "clock_error=" : "", clock_error ? clock_error : "",
-                     clock_error ? "\n" : "", entropy_error ? "entropy_error=" : "",
-                     entropy_error ? entropy_error : "", entropy_error ? "\n" : "");
-    return n < (int)size ? (size_t)n : size - 1;
+    snprintf(facts, sizeof facts, "version=%d\narch=%s\nkernel=%s\nboot_id=%s\npid=%d\n", VERSION,
+             system.machine, system.release, boot, (int)getpid());
+    return facts;
+}
+
+static char *put_hex(char *to, const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < 2 * n; i++)
+        *to++ = "0123456789abcdef"[bytes[i / 2] >> (i % 2 ? 0 : 4) & 15];
+    return to;
+}
+
+static char *put_ns(char *to, struct timespec t) {
+    char digits[24], *first = digits + sizeof digits;
+    uint64_t ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+    do
+        *--first = (char)('0' + ns % 10);
+    while (ns /= 10);
+    return mempcpy(to, first, (size_t)(digits + sizeof digits - first));
+}
+
+static char *put_error(char *to, const char *key, const char *error) {
+    return error ? stpcpy(stpcpy(stpcpy(to, key), error), "\n") : to;
+}
+
+/* By hand, for snprintf() is long, and a clone in an emulator pays for each line that it runs the
+ * first time. All that is put here is short: it fits into MAX_MESSAGE. */
+size_t describe(char *text, const uint8_t *former, const char *clock_error,
+                const char *entropy_error) {
+    uint8_t random[16];
+    struct timespec clock;
+    char *to = stpcpy(text, fixed_facts());
+    to = put_error(put_error(to, "clock_error=", clock_error), "entropy_error=", entropy_error);
+    to = stpcpy(to, "former=");
+    to = former ? put_hex(to, former, NONCE) : to;
+    to = stpcpy(to, "\nrandom=");
+    to = getrandom(random, sizeof random, 0) == sizeof random ? put_hex(to, random, 16) : to;
+    to = stpcpy(to, "\nclock=");
+    clock_gettime(CLOCK_REALTIME, &clock);
+    to = stpcpy(put_ns(to, clock), "\n");
+    return (size_t)(to - text);
 }
