@@ -12,12 +12,11 @@ and nothing else. Nothing here is safe under threads, except looking into :attr:
 from __future__ import annotations
 
 import errno
-import posixpath
 import time
 from typing import TYPE_CHECKING
 
 from core_infra.medium.errors import OUTSIDE
-from core_infra.medium.links import LINKS, ROOT, join, parent, walk
+from core_infra.medium.links import LINKS, ROOT, join, name_of, parent, walk
 from core_infra.medium.medium import FileInfo
 from core_infra.medium.nodes import Dir, Link, Log, info_of, renamed
 
@@ -68,7 +67,7 @@ class Index:
     def entry(self, key: str) -> str:
         """Give the key of what is there itself, be it a link; raise as :meth:`find` does."""
         if self.linked:
-            key = join(walk(self.nodes, parent(key)), posixpath.basename(key))
+            key = join(walk(self.nodes, parent(key)), name_of(key))
         if key not in self.nodes:
             self.find(key)
         return key
@@ -76,7 +75,7 @@ class Index:
     def place(self, key: str) -> str:
         """Make the directories that a file needs; give its key, at the end of all links."""
         for _ in range(LINKS):
-            name = posixpath.basename(key)
+            name = name_of(key)
             if name in {"", ".", ".."}:  # only a link ends so
                 walk(self.nodes, key)
                 raise IsADirectoryError(errno.EISDIR, "")
@@ -101,12 +100,12 @@ class Index:
 
     def put_file(self, key: str, data: bytes, mode: int, modified: float) -> None:
         """Put a file into a directory that is there."""
-        info = FileInfo(posixpath.basename(key), len(data), mode, modified, is_dir=False)
+        info = FileInfo(name_of(key), len(data), mode, modified, is_dir=False)
         self._put(key, (info, data))
 
     def put_dir(self, key: str) -> Dir:
         """Put a directory into one that is there."""
-        directory = Dir(posixpath.basename(key), self.era)
+        directory = Dir(name_of(key), self.era)
         self._put(key, directory)
         return directory
 
@@ -156,7 +155,7 @@ class Index:
         node = self.nodes[source]
         if isinstance(node, Dir) and target.startswith(source + "/"):
             raise OSError(errno.EINVAL, "")
-        target = join(self.make_dirs(parent(target)), posixpath.basename(target))
+        target = join(self.make_dirs(parent(target)), name_of(target))
         if isinstance(node, Dir) and target.startswith(source + "/"):  # by a link
             raise OSError(errno.EINVAL, "")
         there = self.nodes.get(target)
@@ -167,18 +166,19 @@ class Index:
         keys = self._tree(source)
         moved = [self.nodes[key] for key in keys]
         self.remove(source)
-        self._put(target, renamed(node, posixpath.basename(target)))
+        self._put(target, renamed(node, name_of(target)))
         for key, inner in zip(keys[1:], moved[1:], strict=True):
             self._set(target + key[len(source) :], inner)
 
     def remove(self, key: str) -> None:
         """Remove an entry with all that is in it."""
-        self._dir(parent(key)).remove(posixpath.basename(key))
+        self._dir(parent(key)).remove(name_of(key))
         for inner in self._tree(key):
             self._forget(self._own().pop(inner))
 
     def _put(self, key: str, node: Node) -> None:
-        self._dir(parent(key)).add(posixpath.basename(key))
+        above, _, name = key.rpartition("/")
+        self._dir(above or ROOT).add(name)
         self._set(key, node)
 
     def _set(self, key: str, node: Node) -> None:

@@ -89,6 +89,11 @@ def parent(key: str) -> str:
     return key.rpartition("/")[0] or ROOT
 
 
+def name_of(key: str) -> str:
+    """The last name of a key."""
+    return key.rpartition("/")[2]
+
+
 def join(key: str, name: str) -> str:
     """The key of an entry in a directory."""
     return name if key == ROOT else f"{key}/{name}"
