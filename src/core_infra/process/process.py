@@ -35,6 +35,9 @@ class Listener(Protocol):
     def wait(self, process: Process, timeout: float | None) -> bool:
         """Wait for ``process.done``, or for less where that would never come."""
 
+    def close(self) -> None:
+        """There are no more processes."""
+
 
 class Process:
     """A program in the service's care; made by :meth:`Service.start`.
@@ -76,6 +79,11 @@ class Process:
     def exit_code(self) -> int | None:
         """Its exit code, minus the signal's number if a signal ended it; None while it runs."""
         return self._life.end.exit_code if self._life.end else None
+
+    @property
+    def over(self) -> threading.Event:
+        """Set when it is over, though not everybody may know that yet."""
+        return self._life.over
 
     @property
     def timed_out(self) -> bool:
@@ -222,6 +230,16 @@ class Process:
     def begin(self) -> None:
         """Start it; raises as :meth:`Service.start_with_options` does."""
         self._life.begin()
+
+    def pause_output(self) -> None:
+        """Make it wait if it writes more; on the supervisor's thread."""
+        if self._life.stdio is not None:
+            self._life.stdio.pause()
+
+    def resume_output(self) -> None:
+        """Read on; on the supervisor's thread."""
+        if self._life.stdio is not None:
+            self._life.stdio.resume()
 
     def on_start(self, pid: int) -> None:
         """It runs."""

@@ -191,6 +191,7 @@ class Service:
         for process in processes:
             process.finish_stopping()
         kill_group(self._group)
+        self._listener.close()
 
     def on_shutdown(self) -> None:
         """What the core calls."""

@@ -25,3 +25,6 @@ class Silent:
     def wait(self, process: Process, timeout: float | None) -> bool:
         """Wait for the end."""
         return process.done.wait(timeout)
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -72,6 +72,16 @@ class Stdio:
             self.feeder.send(self._data.encode() if isinstance(self._data, str) else self._data)
             self.feeder.close()
 
+    def pause(self) -> None:
+        """Read no more for now; on the supervisor's thread."""
+        for reader in self.readers:
+            reader.pause()
+
+    def resume(self) -> None:
+        """Read on; on the supervisor's thread."""
+        for reader in self.readers:
+            reader.resume()
+
     def ended(self) -> None:
         """Take what the ended program wrote; on the supervisor's thread.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import threading
-from collections import deque
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING
 
+from core_infra.errors import WrongStateError
 from core_infra.process.events import (
     ActionProcessExited,
     ActionProcessKilled,
@@ -15,84 +18,136 @@ from core_infra.process.events import (
     ActionProcessStarted,
     Stream,
 )
+from core_infra.process.lines import LineSplitter
 from core_infra.process.status import Status
+from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from core_infra.framework.bus import Bus
     from core_infra.process.process import Process
 
+MAX_UNTOLD = 8 << 20
+"""Bytes of output that wait for slow handlers; with more, the programs that write them wait."""
+
+_PIECE = 128 << 10  # the lines of one stay in the processor's cache
+_new_output = partial(tuple.__new__, ActionProcessOutput)
 _log = logging.getLogger(__name__)
 
 
 class Teller:
-    """A thread that hands events to the bus, so that handlers may do what they like."""
+    """A thread that hands events to the bus.
+
+    A thread of its own, so that handlers may do what they like: also start programs, and wait for
+    them. If they are slow, it is the writing programs that wait, as they would for a full pipe.
+
+    Args:
+        bus: where the events go.
+    """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._more = threading.Condition()
-        self._tails: dict[tuple[str, Stream], bytes] = {}
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._splitters: dict[tuple[str, Stream], LineSplitter] = {}
+        self._untold = 0
+        self._paused: dict[str, Process] = {}
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="core-infra-events", daemon=True)
         self._thread.start()
 
     def started(self, process: Process, pid: int) -> None:
         """Tell that it runs."""
-        options = process.options
-        event = ActionProcessStarted(
-            process.id,
-            options.argv()[0],
-            tuple(options.argv()[1:]),
-            os.fspath(options.dir or ""),
-            pid,
-        )
-        self._post(lambda: self._tell(event))
+        command, *args = process.options.argv()
+        place = os.fspath(process.options.dir or "")
+        event = ActionProcessStarted(process.id, command, tuple(args), place, pid)
+
+        def tell() -> None:
+            self._flush(process.id)  # what the run before it said last
+            self._tell(iter((event,)))
+
+        self._jobs.put(tell)
 
     def wrote(self, process: Process, stream: Stream, data: bytes) -> None:
         """Tell each line."""
-        self._post(lambda: self._lines(process.id, stream, data))
+        with self._lock:
+            self._untold += len(data)
+            if self._untold > MAX_UNTOLD:
+                self._paused[process.id] = process
+                process.pause_output()
+        self._jobs.put(lambda: self._tell_lines(process.id, stream, data))
 
     def ended(self, process: Process, error: Exception | None) -> None:
         """Tell the end, then let go who waits for it."""
         info = process.info()
 
         def tell() -> None:
-            for stream in Stream:
-                if tail := self._tails.pop((process.id, stream), b""):
-                    line = tail.decode(errors="replace")
-                    self._tell(ActionProcessOutput(process.id, line, stream))
+            self._flush(process.id)
+            exited = ActionProcessExited(process.id, info.exit_code, info.duration, error)
             if info.status is Status.KILLED:
-                self._tell(ActionProcessKilled(process.id, process.last_signal))
-            self._tell(ActionProcessExited(process.id, info.exit_code, info.duration, error))
+                self._tell(iter((ActionProcessKilled(process.id, process.last_signal), exited)))
+            else:
+                self._tell(iter((exited,)))
             process.done.set()
 
-        self._post(tell)
+        self._jobs.put(tell)
 
     def wait(self, process: Process, timeout: float | None) -> bool:
-        """Wait until everybody knows."""
-        return process.done.wait(timeout)
+        """Wait until everybody knows; a handler, which is being told, until the mere end."""
+        on_this_thread = threading.current_thread() is self._thread
+        return (process.over if on_this_thread else process.done).wait(timeout)
 
-    def _lines(self, name: str, stream: Stream, data: bytes) -> None:
-        *lines, tail = (self._tails.pop((name, stream), b"") + data).split(b"\n")
-        for line in lines:
-            self._tell(ActionProcessOutput(name, line.decode(errors="replace"), stream))
-        self._tails[name, stream] = tail
+    def close(self) -> None:
+        """End the thread once all is told."""
+        self._jobs.put(self._end)
 
-    def _post(self, job: Callable[[], None]) -> None:
-        with self._more:
-            self._jobs.append(job)
-            self._more.notify()
+    def _tell_lines(self, name: str, stream: Stream, data: bytes) -> None:
+        size = len(data)
+        splitter = self._splitters.setdefault((name, stream), LineSplitter())
+        parts, data = splitter.overflow(data)
+        self._tell(ActionProcessOutput(name, text, stream, goes_on) for text, goes_on in parts)
+        for at in range(0, len(data), _PIECE):
+            lines = splitter.feed(data[at : at + _PIECE])
+            # What NamedTuple's own __new__ does, but without a call of Python's for each line.
+            self._tell(map(_new_output, zip(repeat(name), lines, repeat(stream), repeat(False))))  # noqa: FBT003 - partial
+        self._told(size)
 
-    def _tell(self, event: object) -> None:
-        try:
-            self._bus.action(event)
-        except Exception:  # noqa: BLE001 - logged with its traceback
-            _log.exception("handlers failed")
+    def _told(self, size: int) -> None:
+        with self._lock:
+            self._untold -= size
+            if not self._paused or self._untold > MAX_UNTOLD // 2:
+                return
+            resumed, self._paused = self._paused, {}
+        for process in resumed.values():
+            supervisor().post(process.resume_output)
+
+    def _flush(self, name: str) -> None:
+        for stream in Stream:
+            splitter = self._splitters.pop((name, stream), None)
+            if splitter is not None and (line := splitter.rest()) is not None:
+                self._tell(iter((ActionProcessOutput(name, line, stream),)))
+
+    def _tell(self, events: Iterator[object]) -> None:
+        while True:
+            try:
+                self._bus.actions(events)
+            except WrongStateError:
+                return  # the bus is closed: there is nobody to tell
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                _log.exception("a handler of a process's event failed")  # go on with the next
+            else:
+                return
 
     def _run(self) -> None:
-        while True:
-            with self._more:
-                self._more.wait_for(lambda: self._jobs)
-                job = self._jobs.popleft()
-            job()
+        try:
+            while True:
+                self._jobs.get()()
+        except _EndOfThread:
+            pass
+
+    def _end(self) -> None:
+        raise _EndOfThread
+
+
+class _EndOfThread(BaseException):
+    """Ends the teller's thread; no handler's error can be taken for it."""

@@ -1,0 +1,83 @@
+"""Lines out of pieces of bytes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_LINE = 4 << 20
+"""Bytes of a line that are put together; a longer one comes in parts."""
+
+_CONTINUES = 0b1100_0000  # the top bits of a UTF-8 byte that does not begin a character: 10
+_WITHIN = 0b1000_0000
+
+
+class Part(NamedTuple):
+    """A line, or a part of a long one that goes on in the next."""
+
+    text: str
+    partial: bool
+
+
+class LineSplitter:
+    r"""Splits one stream into lines, without their ends (``\n`` or ``\r\n``).
+
+    What is no UTF-8 becomes U+FFFD. No more than *max_line* bytes are held back for a line's end.
+
+    Args:
+        max_line: bytes after which the beginning of a line is handed out.
+    """
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._max = max_line
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[str]:
+        """The whole lines that end in *data*; what a long one has too much is in :meth:`overflow`.
+
+        Ask for the overflow first.
+        """
+        end = data.rfind(b"\n")
+        if end < 0:
+            self._hold(data)
+            return []
+        head = data[:end]
+        if self._held:
+            head = b"".join((*self._held, head))
+            self._held.clear()
+            self._size = 0
+        if end + 1 < len(data):
+            self._hold(data[end + 1 :])
+        text = head.decode(errors="replace")
+        lines = text.split("\n")
+        if "\r" in text:
+            return [line.removesuffix("\r") for line in lines]
+        return lines
+
+    def overflow(self, data: bytes) -> tuple[list[Part], bytes]:
+        """Hand out parts of a line that becomes too long with *data*; and the rest to feed."""
+        end = data.find(b"\n")
+        length = len(data) if end < 0 else end
+        if self._size + length <= self._max:
+            return [], data
+        line = b"".join((*self._held, data[:length]))
+        self._held.clear()
+        self._size = 0
+        parts = []
+        while len(line) > self._max:
+            at = self._max
+            while at > self._max - 3 and line[at] & _CONTINUES == _WITHIN:
+                at -= 1  # not within a character
+            parts.append(Part(line[:at].decode(errors="replace"), partial=True))
+            line = line[at:]
+        return parts, line + data[length:]
+
+    def rest(self) -> str | None:
+        """What came after the last line's end, once nothing more will come; None if nothing did."""
+        text = b"".join(self._held).decode(errors="replace").removesuffix("\r")
+        held, self._held, self._size = self._held, [], 0
+        return text if held else None
+
+    def _hold(self, data: bytes) -> None:
+        self._held.append(data)
+        self._size += len(data)
