@@ -24,6 +24,16 @@ from core_infra.process.events import (
 )
 from core_infra.process.info import ProcessInfo, Usage
 from core_infra.process.options import RunOptions
+from core_infra.process.probes import (
+    Check,
+    CommandSucceeds,
+    FileExists,
+    HttpStatus,
+    LogPattern,
+    Probe,
+    TcpPort,
+    UnixSocket,
+)
 from core_infra.process.process import Process
 from core_infra.process.restart import RestartPolicy
 from core_infra.process.ring import Piece, RingBuffer
@@ -36,9 +46,15 @@ __all__ = [
     "ActionProcessOutput",
     "ActionProcessStarted",
     "CannotStartError",
+    "Check",
     "Child",
+    "CommandSucceeds",
+    "FileExists",
+    "HttpStatus",
+    "LogPattern",
     "NotReadyError",
     "Piece",
+    "Probe",
     "Process",
     "ProcessInfo",
     "ProcessNotFoundError",
@@ -53,6 +69,8 @@ __all__ = [
     "ServiceOptions",
     "Status",
     "Stream",
+    "TcpPort",
+    "UnixSocket",
     "Usage",
     "default",
     "init",

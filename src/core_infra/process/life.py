@@ -229,8 +229,7 @@ class Life:
         if policy is None:
             return False
         if self.started is not None and end.at - self.started >= policy.reset_after:
-            self._starting = True
-        self._streak = 0
+            self._streak = 0
         pause = policy.pause(end.exit_code, self._streak)
         if pause is None:
             return False
@@ -250,6 +249,7 @@ class Life:
                 self.stdio.close()
             self.restarts += 1
             self._starting = True
+            self.end = None
         with contextlib.suppress(CoreInfraError):  # the watcher is told
             self.begin()
 

@@ -31,7 +31,7 @@ class RunOptions:
         disable_capture: keep no output; its lines still go to the bus.
         log: both its outputs are appended to this file instead, past us and the bus.
         buffer_size: how many of the last bytes of output are kept; None is the service's.
-        pty: it runs on a terminal of its own; :meth:`Process.expect` talks to it.
+        pty: it runs on a terminal of its own; :attr:`Process.terminal` types and reads on it.
         timeout: seconds after which it is stopped as by :meth:`Process.stop`.
         grace_period: seconds between asking it to end (SIGTERM) and ending it (SIGKILL).
         detach: it outlives this process. Its output is not captured: it goes to *log* or nowhere.

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from core_infra.errors import TimeoutExpiredError, WrongStateError
 from core_infra.process.info import ProcessInfo, Usage
 from core_infra.process.life import Life
 from core_infra.process.output import Output
+from core_infra.process.readiness import wait_ready
+from core_infra.process.terminal import Terminal
 
 if TYPE_CHECKING:
     from core_infra.process.events import Stream
     from core_infra.process.options import RunOptions
+    from core_infra.process.probes import Probe
     from core_infra.process.ring import Piece
     from core_infra.process.status import Status
 
@@ -152,6 +156,33 @@ class Process:
     def leftovers(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""
         return self._life.leftovers()
+
+    def wait_ready(self, *probes: Probe, timeout: float = 30.0, interval: float = 0.05) -> Self:
+        """Wait until all *probes* have succeeded, one after the other; see :mod:`probes`.
+
+        Args:
+            probes: ``LogPattern("listening on")``, ``TcpPort(8080)``, ….
+            timeout: seconds for all of them together.
+            interval: seconds between two looks; output is noticed as it comes.
+
+        Raises:
+            NotReadyError: the time is over, or the process; tells which probe failed and why, the
+                last lines, the ports that it listens on, and whether it still runs.
+        """
+        wait_ready(self, probes, timeout=timeout, interval=interval)
+        return self
+
+    @functools.cached_property
+    def terminal(self) -> Terminal:
+        """A pexpect object on its terminal; WrongStateError if it has none (``pty=True``)."""
+        if not self.options.pty:
+            raise WrongStateError(
+                f"{self} has no terminal",
+                todo="Start it with RunOptions(…, pty=True).",
+                needed="pty=True",
+                found="pty=False",
+            )
+        return Terminal(self)
 
     def send_input(self, text: str | bytes) -> None:
         """Give it something to read; never blocks: what it does not read yet, is kept.

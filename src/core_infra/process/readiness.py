@@ -1,0 +1,73 @@
+"""Waiting until a program is ready, and saying why it is not."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from core_infra.process.errors import NotReadyError
+from core_infra.process.probes import LogPattern
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from core_infra.process.probes import Probe
+    from core_infra.process.process import Process
+
+_PATIENCE = 1.0
+_LINES = 20
+
+
+def wait_ready(
+    process: Process, probes: Sequence[Probe], *, timeout: float, interval: float
+) -> None:
+    """Wait until each probe has succeeded; see :meth:`Process.wait_ready`."""
+    deadline = time.monotonic() + timeout
+    for probe in probes:
+        while True:
+            ended = process.over.is_set()
+            left = deadline - time.monotonic()
+            why = probe.check(process, max(0.01, min(_PATIENCE, left)))
+            if why is None:
+                break
+            if ended or left <= 0:
+                raise _not_ready(process, probe, why, timeout, ended=ended)
+            if not isinstance(probe, LogPattern):  # which has waited already
+                process.over.wait(min(interval, max(0.0, left)))
+
+
+def _not_ready(
+    process: Process, probe: Probe, why: str, timeout: float, *, ended: bool
+) -> NotReadyError:
+    if ended:
+        what = f"{process} ended before it was ready"
+        state = f"its exit code is {process.exit_code}"
+    else:
+        what = f"{process} was not ready within {timeout:g} s"
+        state = f"it still runs, as process {process.pid}"
+    ports = _listening(process)
+    lines = process.output().splitlines()[-_LINES:]
+    told = [
+        f"{probe!r}: {why}",
+        state,
+        f"it listens on {', '.join(ports)}" if ports else "it listens on no port",
+        "its last lines:" if lines else "it has written nothing",
+        *lines,
+    ]
+    return NotReadyError(
+        what, why="\n".join(told), timeout=timeout, process=process.id, ports=ports, lines=lines
+    )
+
+
+def _listening(process: Process) -> list[str]:
+    """Where it, and all that it started, listen for TCP."""
+    found = set()
+    for pid in process.leftovers():
+        with contextlib.suppress(psutil.Error):
+            for connection in psutil.Process(pid).net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add(f"{connection.laddr.ip}:{connection.laddr.port}")
+    return sorted(found)
