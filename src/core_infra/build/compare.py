@@ -7,8 +7,13 @@ import posixpath
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra.build.checksum import CHECKSUMS
 from core_infra.build.content import CHUNK, hash_file
 from core_infra.build.errors import ArchiveError
+from core_infra.build.manifest import MANIFEST
+from core_infra.build.provenance import PROVENANCE
+from core_infra.build.sbom import SBOM
+from core_infra.build.signing.gpg import EXTENSION as GPG_EXTENSION
 from core_infra.build.unpacking import is_archive, member_chunks, read_archive
 
 if TYPE_CHECKING:
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from core_infra.medium.medium import Medium
 
 _FIELDS = ("mode", "link", "content", "modified", "owner")
+_PAPERS = {CHECKSUMS, CHECKSUMS + GPG_EXTENSION, MANIFEST, PROVENANCE, SBOM}
 _SHOWN = 8
 _GZIP_HEADER = 10
 
@@ -89,7 +95,8 @@ def _compare(one: Side, other: Side, name: str) -> Difference | None:
 
 def _compare_directories(one: Side, other: Side, name: str) -> Difference | None:
     names = [set(side.medium.list(side.path)) for side in (one, other)]
-    for inner in sorted(names[0] | names[1]):
+    # What tells of other files differs when they do: the causes come first.
+    for inner in sorted(names[0] | names[1], key=lambda name: (name in _PAPERS, name)):
         path = f"{name}/{inner}"
         if inner not in names[0] or inner not in names[1]:
             there = [("there" if inner in side else "missing") for side in names]
