@@ -57,7 +57,9 @@ def test_all_tasks(here: Path) -> None:
     assert "so these did not run: deploy" in result.output
     assert "2 passed, 1 failed, 1 skipped" in result.output
     assert "not all tasks of tasks.yml passed" in result.output
-    assert (here / ".core" / "durations.json").exists()
+    remembered = json.loads((here / ".core" / "cache" / "durations.json").read_text())
+    assert remembered.keys() == {"lint", "build"}
+    assert (here / ".core" / "cache" / ".gitignore").read_text() == "*\n"
 
 
 def test_some_tasks_and_what_they_need() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from core_infra.errors import CommandFailedError
+from core_infra.errors import CommandFailedError, CoreInfraError
 from core_infra.medium.local import LocalMedium
 from core_infra.process.runner import reports, words
 from core_infra.process.runner.board import Board
@@ -25,6 +25,7 @@ from core_infra.process.service import Service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core_infra.medium.medium import Medium
     from core_infra.process.runner.events import Event
     from core_infra.process.runner.results import RunAllResult
 
@@ -37,7 +38,9 @@ INTERRUPTED = 130
 @click.option("-j", "--workers", type=click.IntRange(1), help="How many run at once.")
 @click.option("--stop", is_flag=True, help="After a failure start nothing more.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run, and in which order.")
-@click.option("-v", "--verbose", is_flag=True, help="Show what passing tasks write, too.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="On a terminal, show what passing tasks write, too."
+)
 @click.option("--junit", type=click.Path(), help="Write JUnit XML to this file.")
 @click.option("--json", "json_file", type=click.Path(), help="Write JSON to this file.")
 @click.option("--trace", type=click.Path(), help="Write a Chrome trace to this file.")
@@ -55,26 +58,26 @@ def command(
 ) -> None:
     """Run the tasks in FILE: all of them, or NAMES and what they wait for.
 
-    How long each takes is remembered in .core/durations.json beside the file, so that the longest
+    How long each takes is remembered in .core/cache beside FILE, so that the longest
     path starts first. On a terminal a board shows what runs; the output of what failed comes last.
     """
     medium = LocalMedium()
     tasks = load_tasks(medium, file)
-    specs = Graph(tasks.specs, tasks.pools).upstream(names) if names else list(tasks.specs)
-    memory = posixpath.join(posixpath.dirname(file), ".core", "durations.json")
-    with Service() as service, contextlib.ExitStack() as stack:
+    specs = Graph(tasks.specs, tasks.pools).upstream(names) if names else tasks.specs
+    cache = posixpath.join(posixpath.dirname(file), ".core", "cache")
+    with Service() as service, _listener(verbose=verbose) as listener:
         runner = Runner(
             service,
             workers=workers or tasks.workers,
             pools=tasks.pools,
             keep_going=not stop,
-            durations=Durations(medium, memory),
-            listener=None if dry_run else stack.enter_context(_listener(verbose=verbose)),
+            durations=Durations(medium, posixpath.join(cache, "durations.json")),
+            listener=listener,
         )
         if dry_run:
-            for line in words.plan(runner.plan(specs)):
-                click.echo(line)
+            click.echo("\n".join(words.plan(runner.plan(specs))))
             return
+        _ignore(medium, cache)
         try:
             result = runner.run_all(specs)
         except RunInterruptedError as error:
@@ -84,6 +87,14 @@ def command(
         if path is not None:
             medium.write_text(path, write(result))
     _end(file, result)
+
+
+def _ignore(medium: Medium, cache: str) -> None:
+    """Keep a cache out of git, as other tools' caches do it."""
+    path = posixpath.join(cache, ".gitignore")
+    with contextlib.suppress(CoreInfraError):  # where nothing can be written, there is no cache
+        if not medium.exists(path):
+            medium.write_text(path, "*\n")
 
 
 def _listener(*, verbose: bool) -> contextlib.AbstractContextManager[Callable[[Event], None]]:

@@ -32,6 +32,9 @@ class Launcher(Protocol):
     def cancel(self) -> None:
         """End what runs; each still reports."""
 
+    def finish(self) -> None:
+        """After :meth:`cancel` and all reports: wait until nothing is left of what was ended."""
+
 
 class ServiceLauncher:
     """Commands as processes of a service, calls on threads.
@@ -45,6 +48,7 @@ class ServiceLauncher:
         self._service = service
         self._report = report
         self._processes: dict[str, Process] = {}
+        self._ending: list[Process] = []
 
     def start(self, spec: RunSpec) -> None:
         """Start a spec."""
@@ -63,8 +67,14 @@ class ServiceLauncher:
 
     def cancel(self) -> None:
         """Stop all processes at once: asked politely first, then killed."""
-        for process in list(self._processes.values()):
+        self._ending += list(self._processes.values())
+        for process in self._ending:
             process.begin_to_stop()
+
+    def finish(self) -> None:
+        """Wait for what the processes have started."""
+        for process in self._ending:
+            process.finish_stopping()
 
     def _call(self, spec: RunSpec) -> None:
         self._report(spec.name, attempt.of_call(spec))
@@ -117,6 +127,9 @@ class ExecutorLauncher:
                     todo="Give specs a timeout: that holds wherever they run.",
                 )
                 self._report(name, Outcome(0.0, error=error))
+
+    def finish(self) -> None:
+        """Nothing to do: an attempt ends when all that it started is gone."""
 
     def _ended(self, name: str, future: Future[Outcome]) -> None:
         if self._futures.pop(name, None) is None:

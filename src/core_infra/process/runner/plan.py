@@ -37,7 +37,8 @@ class Plan:
     Attributes:
         steps: in the order in which they would start.
         duration: seconds that all is expected to take.
-        bound: seconds that no order can undercut: the longest path, or all work spread evenly.
+        bound: seconds that no order can undercut: the longest path, or all work of the workers
+            or of a pool spread evenly.
     """
 
     steps: tuple[Step, ...]
@@ -69,5 +70,10 @@ def make_plan(graph: Graph, schedule: Schedule, durations: Mapping[str, float]) 
 
 
 def _bound(graph: Graph, schedule: Schedule, expected: Mapping[str, float]) -> float:
-    longest = max(graph.path_lengths(expected).values(), default=0.0)
-    return max(longest, sum(expected.values()) / (schedule.workers or len(expected) or 1))
+    bounds = [0.0, *graph.path_lengths(expected).values()]
+    if schedule.workers:
+        bounds.append(sum(expected.values()) / schedule.workers)
+    for pool, places in schedule.pools.items():
+        within = (expected[name] for name, spec in graph.specs.items() if pool in spec.pools)
+        bounds.append(sum(within) / places)
+    return max(bounds)

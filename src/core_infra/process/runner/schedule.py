@@ -29,6 +29,7 @@ class Schedule:
 
     Attributes:
         workers: as given.
+        pools: as given.
         running: names of the specs that were handed out and have not finished.
         skipped: names of the specs that will never run, and the failed spec that is the reason
             (None: the run was interrupted); in the order in which that became known.
@@ -44,6 +45,7 @@ class Schedule:
         keep_going: bool,
     ) -> None:
         self.workers = workers
+        self.pools = pools
         self.running: set[str] = set()
         self.skipped: dict[str, str | None] = {}
         self._graph = graph
