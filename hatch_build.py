@@ -1,9 +1,10 @@
-"""Compiles our two programs in C when the package is built or installed.
+"""Compiles what we have in C when the package is built or installed.
 
 The guest agent runs inside guests of two architectures, whatever the host is, so a cross compiler
-is needed: Zig, which PyPI carries as ``ziglang``. The keeper of processes runs on the host; it is
-made for both, so that one wheel fits all. The compiler is asked for only while the binaries are
-older than their sources. By hand: ``python hatch_build.py``.
+is needed: Zig, which PyPI carries as ``ziglang``. The keeper of processes runs on the host, and the
+fork server is a library for the host's QEMU; they are made for both, so that one wheel fits all.
+The compiler is asked for only while the binaries are older than their sources. By hand:
+``python hatch_build.py``.
 """
 
 from __future__ import annotations
@@ -15,23 +16,39 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ARCHITECTURES = ("x86_64", "aarch64")
 FLAGS = (
-    *("-std=gnu11", "-D_GNU_SOURCE", "-Os", "-static", "-s"),
+    *("-std=gnu11", "-D_GNU_SOURCE", "-Os", "-s"),
     *("-flto", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
     *("-Wall", "-Wextra", "-Werror"),
 )
+
+
+class Kind(NamedTuple):
+    """What becomes of sources: the system they are compiled for, how, and the file's suffix."""
+
+    system: str
+    flags: tuple[str, ...]
+    suffix: str
+
+
+STATIC = Kind("linux-musl", ("-static",), "")
+# For programs of Debian 11, Ubuntu 20.04, or later. All symbols are bound at the start: binding
+# one when it is first used takes more stack than a thread of the fork server may have.
+PRELOADED = Kind("linux-gnu.2.31", ("-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-z,now"), ".so")
 UBSAN_TRAP = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
 PROGRAMS = {
     "agent": Path("src/core_infra/vm/guest/agent"),
     "keeper": Path("src/core_infra/process/keeper"),
+    "forkserver": Path("src/core_infra/vm/hypervisors/forkserver/library"),
 }
 """The directories of their sources; what is made of them goes to ``bin`` beside these."""
+KINDS = {"agent": STATIC, "keeper": STATIC, "forkserver": PRELOADED}
 COMPILER = "ziglang>=0.13"
 
 
@@ -79,10 +96,11 @@ def compile_program(root: Path, program: str, arch: str, output: Path, *flags: s
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         binary = Path(scratch) / program
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-musl"]
+        kind = KINDS[program]
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-{kind.system}"]
         sources = [os.fspath(path) for path in _sources(root, program) if path.suffix == ".c"]
         result = subprocess.run(
-            [*command, *FLAGS, *flags, "-o", os.fspath(binary), *sources],
+            [*command, *FLAGS, *kind.flags, *flags, "-o", os.fspath(binary), *sources],
             check=False,
             capture_output=True,
             text=True,
@@ -99,7 +117,7 @@ def _sources(root: Path, program: str) -> list[Path]:
 
 
 def _fingerprint(root: Path, program: str, arch: str) -> str:
-    digest = hashlib.sha256(repr((arch, FLAGS)).encode())
+    digest = hashlib.sha256(repr((arch, FLAGS, KINDS[program])).encode())
     for path in _sources(root, program):
         digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
@@ -116,7 +134,7 @@ def _is_fresh(root: Path, program: str, arch: str) -> bool:
 
 def binary_path(root: Path, program: str, arch: str) -> Path:
     """Where a program for *arch* is, once it is made."""
-    return root / PROGRAMS[program].parent / "bin" / f"{program}-{arch}"
+    return root / PROGRAMS[program].parent / "bin" / f"{program}-{arch}{KINDS[program].suffix}"
 
 
 def _stamp(root: Path, program: str, arch: str) -> Path:

@@ -19,13 +19,17 @@ os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-SOURCES = (ROOT / "src/core_infra/vm/guest/agent", ROOT / "src/core_infra/process/keeper")
+SOURCES = (
+    ROOT / "src/core_infra/vm/guest/agent",
+    ROOT / "src/core_infra/process/keeper",
+    ROOT / "src/core_infra/vm/hypervisors/forkserver/library",
+)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, types and the floors: ruff, mypy --strict, import-linter."""
-    # Our own package is read from its source: no need to compile the guest agent first.
+    # Our own package is read from its source: no need to compile its C first.
     install(session, *PYPROJECT["project"]["dependencies"], group="lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -69,7 +73,7 @@ def install(session: nox.Session, *requirements: str, group: str | None = None) 
         return  # nox -R: as it stands, and so without a new stamp.
     stamp.unlink(missing_ok=True)
     if "-e" in requirements:
-        session.log("This also compiles the guest agent: minutes the first time, then cached.")
+        session.log("This also compiles the package's C: minutes the first time, then cached.")
     groups = [group] if group else []
     try:
         session.install(*requirements, *nox.project.dependency_groups(PYPROJECT, *groups))

@@ -1,0 +1,100 @@
+"""Copies of a running QEMU: they live on their own, and the one they are copied from notices."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core_infra.process.child import Child
+from core_infra.vm.hypervisors.forkserver.client import ForkServer
+from core_infra.vm.hypervisors.qmp import Qmp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MACHINES = {"x86_64": "q35", "aarch64": "virt"}
+
+
+class Machine:
+    """A QEMU, or a clone of one, and our connection to its monitor."""
+
+    def __init__(self, child: Child, monitor: socket.socket, fd: int, server: ForkServer) -> None:
+        self.child = child
+        self.qmp = Qmp(monitor)
+        self.fd = fd
+        self.server = server
+
+    def fork(self, **options: Any) -> Machine:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            pid, server = self.server.fork({self.fd: theirs.fileno()}, **options)
+        return Machine(Child(["clone"], pid), ours, self.fd, server)
+
+    def status(self) -> str:
+        return str(self.qmp.execute("query-status")["status"])
+
+    def quit(self) -> int:
+        self.qmp.post("quit")
+        return self.child.wait(20)
+
+    def close(self) -> None:
+        self.child.kill()
+        self.qmp.close()
+        self.server.close()
+
+
+@pytest.fixture
+def qemu() -> Iterator[Machine]:
+    """A machine that stands at its first instruction, without a kernel."""
+    program = f"qemu-system-{platform.machine()}"
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    server = ForkServer()
+    ours, theirs = socket.socketpair()
+    command = [
+        *(program, "-M", MACHINES[platform.machine()], "-accel", "tcg", "-m", "64", "-S"),
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-chardev", f"socket,id=monitor,fd={theirs.fileno()}"),
+        *("-mon", "chardev=monitor,mode=control"),
+    ]
+    popen = subprocess.Popen(
+        server.command(command),
+        stdin=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno(), *server.fds()],
+        start_new_session=True,
+    )
+    popen.returncode = 0  # it is the Child's to wait for
+    machine = Machine(Child(command, popen.pid), ours, theirs.fileno(), server)
+    theirs.close()
+    server.inherited()
+    yield machine
+    machine.close()
+
+
+def test_a_clone_lives_and_ends_on_its_own(qemu: Machine) -> None:
+    before = qemu.status()
+    with contextlib.closing(qemu.fork()) as clone:
+        assert clone.child.pid != qemu.child.pid
+        assert clone.status() == before
+        assert os.getsid(clone.child.pid) == clone.child.pid
+        assert clone.quit() == 0
+    assert qemu.status() == before
+    assert qemu.quit() == 0
+
+
+def test_clones_can_be_cloned(qemu: Machine) -> None:
+    qemu.status()
+    with contextlib.ExitStack() as stack:
+        generations = [qemu]
+        for _ in range(4):
+            generations.append(stack.enter_context(contextlib.closing(generations[-1].fork())))
+        assert {machine.status() for machine in generations} == {"prelaunch"}
+        for machine in generations[1:]:
+            assert machine.quit() == 0
