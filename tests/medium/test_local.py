@@ -124,6 +124,41 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, local: LocalMedium) 
         writer.write(b"x")
 
 
+def test_a_working_directory_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(PathNotFoundError, match="working directory") as caught:
+        LocalMedium().read_text("f")
+    assert caught.value.path == "f"
+    assert LocalMedium().is_dir(str(tmp_path))
+
+
+def test_several_may_delete_the_same_tree(local: LocalMedium) -> None:
+    failures: list[BaseException] = []
+
+    def delete(begin: threading.Barrier) -> None:
+        try:
+            begin.wait(30)
+            local.delete_all("tree")
+        except BaseException as error:  # noqa: BLE001 - told by the test's own thread
+            failures.append(error)
+
+    for _ in range(20):
+        for number in range(20):
+            local.ensure_dir(f"tree/{number % 5}/{number}")
+        begin = threading.Barrier(4)
+        threads = [threading.Thread(target=delete, args=(begin,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert not local.exists("tree")
+
+
 def test_a_full_device_is_a_storage_error(local: LocalMedium) -> None:
     writer = local.append("/dev/full")
     writer.write(b"x")

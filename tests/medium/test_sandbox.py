@@ -22,6 +22,7 @@ from core_infra.medium import (
     LocalMedium,
     Medium,
     OutsideSandboxError,
+    PathNotDirectoryError,
     PathNotFoundError,
     SandboxMedium,
 )
@@ -186,6 +187,15 @@ def test_the_root_may_be_named_by_a_link_and_renamed(tmp_path: Path, *, by_kerne
     sandbox.write_text("g", "1")
     assert (tmp_path / "renamed/g").read_text() == "1"
     assert not (tmp_path / "out/g").exists()
+
+
+def test_a_root_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for root in ("file", "file/x"):
+        with pytest.raises(PathNotDirectoryError, match="make a sandbox"):
+            SandboxMedium(tmp_path / root)
+    with pytest.raises(InvalidPathError, match="NUL"):
+        SandboxMedium("a\0")
 
 
 def test_a_root_that_is_deleted_is_an_error(tmp_path: Path, sandbox: SandboxMedium) -> None:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+from core_infra.medium.errors import path_error
 from core_infra.medium.paths import clean
 from core_infra.medium.real import RealMedium
 
@@ -31,7 +33,10 @@ class LocalMedium(RealMedium):
         return f"LocalMedium({self._root!r})" if self._root else "LocalMedium()"
 
     def _where(self, path: str) -> str:
-        return os.path.abspath(os.path.join(self._root, clean(path)))
+        try:
+            return os.path.abspath(os.path.join(self._root, clean(path)))
+        except FileNotFoundError as error:
+            raise path_error(errno.ENOENT, "find the working directory for", path) from error
 
     def _open(self, where: str, flags: int) -> int:
         return os.open(where, flags, 0o666)

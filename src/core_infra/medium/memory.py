@@ -182,6 +182,13 @@ class MemoryMedium(Medium):
         with self._lock, translated("delete", path, path), gone:
             self._index.remove(self._index.entry(key))
 
+    def _look(self, path: str) -> FileInfo | None:
+        if self._index.linked:
+            return super()._look(path)
+        nodes = self._index.nodes
+        node = cast("File | Log | Dir | None", nodes.get(path) or nodes.get(rooted(path)))
+        return None if node is None else info_of(node)
+
     def _find(self, action: str, path: str) -> File | Log | Dir:
         with translated(action, path, path):
             return self._index.find(rooted(path))

@@ -181,16 +181,12 @@ class RealMedium(Medium):
         with self._telling("delete", path, where), contextlib.ExitStack() as stack:
             try:
                 above, name = self._entry(where)
-                stack.callback(os.close, above)
-                info = os.lstat(name, dir_fd=above)
             except (FileNotFoundError, NotADirectoryError):
                 return
-            if stat.S_ISDIR(info.st_mode):
-                import shutil  # noqa: PLC0415 - few need it, and it brings four compressors
-
-                shutil.rmtree(name, dir_fd=above)
-            else:
-                os.unlink(name, dir_fd=above)
+            stack.callback(os.close, above)
+            while _is_there(above, name):
+                with contextlib.suppress(FileNotFoundError):  # somebody else deletes it too
+                    _delete_all(above, name)
 
     def _telling(self, action: str, path: str, where: str) -> AbstractContextManager[None]:
         return translated(action, path, self._filename(where))
@@ -258,3 +254,20 @@ class RealMedium(Medium):
             os.close(above)
             where = posixpath.join(posixpath.dirname(where), link)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _delete_all(directory: int, name: str) -> None:
+    if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
+        import shutil  # noqa: PLC0415 - few need it, and it brings four compressors
+
+        shutil.rmtree(name, dir_fd=directory)
+    else:
+        os.unlink(name, dir_fd=directory)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 
@@ -12,6 +13,7 @@ from core_infra.medium.beneath import kernel_can, open_by_kernel, open_by_walkin
 from core_infra.medium.errors import OUTSIDE, path_error
 from core_infra.medium.paths import clean
 from core_infra.medium.real import RealMedium
+from core_infra.medium.realfile import translated
 
 
 class SandboxMedium(RealMedium):
@@ -30,12 +32,19 @@ class SandboxMedium(RealMedium):
             if it is renamed.
         by_kernel: whether the kernel is to resolve the paths; by default if it can. Otherwise they
             are walked by directory descriptors, with the same answers, slower.
+
+    Raises:
+        PathNotDirectoryError: *root* is a file.
+        AccessDeniedError: it may not be made or opened.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, by_kernel: bool | None = None) -> None:
-        self._root = os.path.abspath(root)
-        os.makedirs(self._root, exist_ok=True)
-        self._fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = os.fspath(root)
+        self._root = os.path.abspath(clean(path))
+        with translated("make a sandbox of", path, self._root):
+            with contextlib.suppress(FileExistsError):  # by what, the next line tells
+                os.makedirs(self._root)
+            self._fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._fd)
         by_kernel = kernel_can() if by_kernel is None else by_kernel
         self._open_beneath = open_by_kernel if by_kernel else open_by_walking
