@@ -6,7 +6,9 @@ option such as ``--core-vm``, does.
 """
 
 pytest_plugins = (
+    "pytest_core_infra.build_fixtures",
     "pytest_core_infra.framework_fixtures",
     "pytest_core_infra.medium_fixtures",
+    "pytest_core_infra.process_fixtures",
     "pytest_core_infra.vm_fixtures",
 )

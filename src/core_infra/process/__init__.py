@@ -23,6 +23,7 @@ from core_infra.process.events import (
     Stream,
 )
 from core_infra.process.info import ProcessInfo, Usage
+from core_infra.process.leftovers import Leftover
 from core_infra.process.options import RunOptions
 from core_infra.process.probes import (
     Check,
@@ -51,6 +52,7 @@ __all__ = [
     "CommandSucceeds",
     "FileExists",
     "HttpStatus",
+    "Leftover",
     "LogPattern",
     "NotReadyError",
     "Piece",

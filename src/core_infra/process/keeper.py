@@ -331,6 +331,12 @@ def kill_group(group: int) -> None:
         found.kill(found.all_of(group)).result(KILL_TIMEOUT)
 
 
+def group_members(group: int) -> Sequence[int]:
+    """The pids of all programs of a group but the detached, and of all that they started."""
+    found = _current
+    return [] if found is None or found.lost else found.members(found.all_of(group))
+
+
 def _forget() -> None:
     global _current, _lock  # noqa: PLW0603 - a forked child keeps nobody's children
     if _current is not None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from core_infra.errors import InvalidError, WrongStateError
 from core_infra.process.errors import ProcessNotFoundError, RunFailedError, RunTimeoutError
 from core_infra.process.events import Stream
-from core_infra.process.keeper import kill_group, new_group
+from core_infra.process.keeper import group_members, kill_group, new_group
+from core_infra.process.leftovers import Leftover, find_leftovers
 from core_infra.process.options import RunOptions
 from core_infra.process.process import Listener, Process
 from core_infra.process.ring import DEFAULT_SIZE
@@ -180,6 +181,10 @@ class Service:
             ProcessNotFoundError: there is none with this id.
         """
         return self.get(name).output()
+
+    def leftovers(self) -> Sequence[Leftover]:
+        """All that runs: processes, and what they started and left behind, but nothing detached."""
+        return find_leftovers(lambda: group_members(self._group), self.list())
 
     def shutdown(self) -> None:
         """Stop all processes, all at once, each with its own grace period; start no more."""
