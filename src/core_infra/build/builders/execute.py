@@ -13,6 +13,7 @@ from core_infra.build.builders.errors import BuildFailedError
 from core_infra.build.builders.source import copy_sources
 from core_infra.build.builders.workspace import place
 from core_infra.errors import CoreInfraError, UnavailableError
+from core_infra.process.runner.events import RunFinished, SpecFinished
 from core_infra.process.runner.runner import Runner
 from core_infra.process.runner.spec import RunSpec
 from core_infra.process.service import Service
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from core_infra.build.artifact import Artifact
     from core_infra.build.builders.builder import Builder, Command, Config, Step
     from core_infra.process.runner.events import Event
-    from core_infra.process.runner.results import RunAllResult
+    from core_infra.process.runner.results import RunAllResult, RunResult
 
 _SHOWN_LINES = 30
 _FULL = "No space left on device"
@@ -56,7 +57,12 @@ def run_steps(
     """
     specs = [spec for step in steps for spec in _specs(builder, config, step)]
     with Service() as service:
-        runner = Runner(service, workers=config.workers, keep_going=False, listener=listener)
+        runner = Runner(
+            service,
+            workers=config.workers,
+            keep_going=False,
+            listener=listener and _discreet(listener),
+        )
         result = runner.run_all(specs)
     if not result.success:
         _fail(result)
@@ -68,6 +74,24 @@ def label(command: Command) -> str:
     program, *rest = command.argv
     words = rest[:2] if rest[:1] == ["-m"] else rest[:1]
     return " ".join([program.rpartition("/")[2], *words])
+
+
+def _discreet(listener: Callable[[Event], object]) -> Callable[[Event], None]:
+    """Take secrets out of what programs said before a listener hears it."""
+
+    def clean(result: RunResult) -> RunResult:
+        said = redact(result.output, result.spec.env)
+        return result if said == result.output else replace(result, output_bytes=said.encode())
+
+    def hear(event: Event) -> None:
+        if isinstance(event, SpecFinished):
+            event = SpecFinished(clean(event.result))
+        elif isinstance(event, RunFinished):
+            results = tuple(map(clean, event.result.results))
+            event = RunFinished(replace(event.result, results=results))
+        listener(event)
+
+    return hear
 
 
 def _specs(builder: Builder, config: Config, step: Step) -> Iterator[RunSpec]:
