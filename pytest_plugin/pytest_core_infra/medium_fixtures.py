@@ -48,7 +48,7 @@ def pytest_runtest_makereport(
 def core_medium(request: pytest.FixtureRequest) -> MemoryMedium:
     """An empty file system in memory: fast, and gone after the test.
     Code that takes a ``Medium`` instead of touching the disk itself can be tested with it:
-    ``core_medium.write_text("etc/app.conf", "colour = blue")``, then ``read_settings(core_medium)``.
+    ``core_medium.write_text("etc/app.conf", "colour = blue")``, then ``read(core_medium)``.
     If the test fails, its report lists what is in it.
     """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
     from core_infra.medium.memory import MemoryMedium  # noqa: PLC0415 - who uses it pays for it
