@@ -1,4 +1,4 @@
-"""The build hook compiles the agent when it must, and asks for a compiler only then."""
+"""The build hook compiles the package's C when it must, and asks for a compiler only then."""
 
 from __future__ import annotations
 
