@@ -10,5 +10,6 @@ pytest_plugins = (
     "pytest_core_infra.framework_fixtures",
     "pytest_core_infra.medium_fixtures",
     "pytest_core_infra.process_fixtures",
+    "pytest_core_infra.runner_fixtures",
     "pytest_core_infra.vm_fixtures",
 )

@@ -59,7 +59,7 @@ class Graph:
         if found := [mistake.text for mistake in mistakes(specs, pools, after)]:
             raise InvalidGraphError(
                 "these specs cannot be run together",
-                why=found[0] if len(found) == 1 else "\n  ".join(["", *found]),
+                why=listed(found),
                 mistakes=found,
             )
         self.specs = {spec.name: spec for spec in specs}
@@ -121,6 +121,13 @@ def mistakes(
     """All that is wrong between the specs; a cycle only if all else is right."""
     found = [*_wrong_names(specs, after), *_wrong_pools(specs, pools)]
     return found or list(_cycle([spec.name for spec in specs], after))
+
+
+def listed(found: Sequence[str]) -> str:
+    """Mistakes as an error shows them."""
+    if len(found) == 1:
+        return found[0]
+    return "\n  ".join([f"{len(found)} mistakes", *found])
 
 
 def _wrong_names(specs: Sequence[RunSpec], after: Sequence[Sequence[str]]) -> Iterator[Mistake]:

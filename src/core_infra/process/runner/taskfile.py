@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from yaml import SequenceNode
 
 from core_infra.errors import InvalidError
-from core_infra.process.runner.graph import mistakes
+from core_infra.process.runner.graph import listed, mistakes
 from core_infra.process.runner.nodes import Item, Reader
 from core_infra.process.runner.spec import RunSpec
 
@@ -82,8 +82,8 @@ def load_tasks(medium: Medium, path: str) -> TaskFile:
     if reader.mistakes:
         found = sorted(set(reader.mistakes))
         raise TaskFileError(
-            f"{path} is no task file that can be run",
-            why="".join(f"\n  {path}:{line}: {text}" for line, text in found),
+            f"cannot run {path}",
+            why=listed([f"{path}:{line}: {text}" for line, text in found]),
             path=path,
             mistakes=found,
         )
@@ -141,7 +141,9 @@ class _Loader:
         read = self._reader
         args = read.texts(given["args"]) if "args" in given else []
         if ("command" in given) == ("shell" in given):
-            read.complain(item, "a task has either a command or a shell")
+            # With a field misspelt, what is missing may be that one.
+            if not any(text.startswith(f"{item.where}.") for _, text in read.mistakes):
+                read.complain(item, "a task has either a command or a shell")
         elif "shell" in given:
             return ["/bin/sh", "-euc", read.text(given["shell"]), *(["sh", *args] if args else [])]
         elif argv := self._command(given["command"]):

@@ -34,7 +34,7 @@ def command(spec: RunSpec) -> str:
     """A spec's command as a shell would take it, in one line; a script may be cut short."""
     if spec.call is not None:
         return f"{getattr(spec.call, '__qualname__', spec.call)}()"
-    told = shlex.join(spec.argv).replace("\n", " ⏎ ")
+    told = shlex.join(word.strip("\n") for word in spec.argv).replace("\n", " ⏎ ")
     return told if len(told) <= _WIDTH else told[: _WIDTH - 1] + "…"
 
 
