@@ -1,0 +1,55 @@
+"""When a forge may be asked again."""
+
+from __future__ import annotations
+
+import email.utils
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LONGEST = timedelta(hours=1)
+"""GitHub's limits begin anew each hour; what says more is wrong, or wants us to go away."""
+_UNTOLD = timedelta(seconds=60)
+"""What GitHub asks for after a secondary limit that does not say how long."""
+_TOO_MANY = 429
+_FORBIDDEN = 403
+
+
+def retry_at(
+    status: int, headers: Mapping[str, str], text: str, *, now: datetime
+) -> datetime | None:
+    """Tell from an answer when to ask again; None if it is about no limit.
+
+    See https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api.
+    """
+    if status not in {_TOO_MANY, _FORBIDDEN}:
+        return None
+    moment = _after(headers.get("retry-after", ""), now)
+    if moment is None and headers.get("x-ratelimit-remaining") == "0":
+        moment = reset(headers, now=now)
+    if moment is None and (status == _TOO_MANY or "rate limit" in text.lower()):
+        moment = now + _UNTOLD
+    return moment and max(now, min(moment, now + _LONGEST))
+
+
+def reset(headers: Mapping[str, str], *, now: datetime) -> datetime:
+    """When a primary limit that is used up begins anew."""
+    try:
+        moment = datetime.fromtimestamp(float(headers.get("x-ratelimit-reset", "")), UTC)
+    except (ValueError, OverflowError, OSError):
+        return now + _UNTOLD
+    return max(now, min(moment, now + _LONGEST))
+
+
+def _after(text: str, now: datetime) -> datetime | None:
+    try:
+        return now + timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
