@@ -57,8 +57,9 @@ class MachineFactory:
         image: str | os.PathLike[str] | Image | None = None,
         name: str | None = None,
         timeout: float | None = None,
+        cold: bool | None = None,
     ) -> Machine:
-        """Boot a machine and return it running.
+        """Start a machine and return it running.
 
         Args:
             memory: MiB.
@@ -66,6 +67,7 @@ class MachineFactory:
             image: what to boot: a path, or an Image.
             name: what it is called in reports.
             timeout: seconds that it may take to boot.
+            cold: boot it, though it could be cloned.
 
         Raises:
             InvalidError: a value is not possible.
@@ -78,9 +80,13 @@ class MachineFactory:
             "image": image,
             "name": name,
             "timeout": timeout,
+            "cold": cold,
         }
         chosen = {key: value for key, value in given.items() if value is not None}
-        machine = self._session.boot(**{**self._asked_for, **chosen})
+        return self.add(self._session.start(**{**self._asked_for, **chosen}))
+
+    def add(self, machine: Machine) -> Machine:
+        """Take a machine that was started for the test: it is described and ended with it."""
         self.machines.append(machine)
         return machine
 

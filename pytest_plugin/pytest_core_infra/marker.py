@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 NAME = "core_vm"
 
 DESCRIPTION = (
-    f"{NAME}(memory=MIB, cpus=N, image=PATH, timeout=SECONDS): what this test's machines are made "
-    "of, and how long one may take to boot. Each argument is optional."
+    f"{NAME}(memory=MIB, cpus=N, image=PATH, timeout=SECONDS, cold=BOOL): what this test's "
+    "machines are made of, how long one may take to boot, and whether it boots though it could be "
+    "cloned. Each argument is optional."
 )
 
 _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -20,6 +21,7 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "cpus": ((int,), "a number"),
     "image": ((str, os.PathLike), "a path"),
     "timeout": ((int, float), "a number of seconds"),
+    "cold": ((bool,), "True or False"),
 }
 
 
@@ -37,7 +39,8 @@ def _mistakes_of(mark: pytest.Mark) -> list[str]:
             found.append(f"has no argument {name!r}; it has {', '.join(_ARGUMENTS)}")
             continue
         types, meaning = _ARGUMENTS[name]
-        if isinstance(value, bool) or not isinstance(value, types):
+        misfit = isinstance(value, bool) and types != (bool,)
+        if misfit or not isinstance(value, types):
             found.append(f"needs {meaning} as {name}, but was given {value!r}")
     return [f"the marker {NAME} {text}" for text in found]
 

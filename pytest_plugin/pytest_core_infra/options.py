@@ -51,6 +51,7 @@ OPTIONS = (
     ),
     Option("core_vm_memory", "int", "MIB", "memory of each machine in MiB (default: 256)"),
     Option("core_vm_cpus", "int", "N", "virtual processors of each machine (default: 1)"),
+    Option("core_vm_cold", "bool", "", "boot each machine instead of cloning one that has booted"),
     Option(
         "core_vm_accel",
         "string",
@@ -110,9 +111,9 @@ def find(config: pytest.Config, name: str) -> Found | None:
     return Found(value, f"{name} = {value} in {config.inipath}", base)
 
 
-def switched_on(config: pytest.Config) -> bool:
-    """Whether ``core_vm`` is on."""
-    found = find(config, "core_vm")
+def switched_on(config: pytest.Config, name: str = "core_vm") -> bool:
+    """Whether an option that is a switch is on."""
+    found = find(config, name)
     if found is None:
         return False
     if isinstance(found.value, bool):

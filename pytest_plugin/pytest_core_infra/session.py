@@ -19,7 +19,7 @@ from pytest_core_infra.tally import Tally
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from core_infra.vm.machine import Machine
 
@@ -42,6 +42,7 @@ class VmSession:
         self._tally = Tally()
         self._launcher: Launcher | None = None
         self._header: list[str] | None = None
+        self._item: pytest.Item | None = None
         self._is_worker = hasattr(config, "workerinput")  # of pytest-xdist
 
     @property
@@ -58,22 +59,57 @@ class VmSession:
             )
         return self._launcher
 
-    def factory(
-        self, item: pytest.Item, tmp_path_factory: pytest.TempPathFactory
-    ) -> MachineFactory:
-        """The factory of a test's machines."""
-        factory = MachineFactory(self, item, marker.asked_for(item), tmp_path_factory)
-        item.stash[FACTORY] = factory
-        return factory
+    def factory(self, item: pytest.Item) -> MachineFactory:
+        """The factory of a test's machines, always the same one."""
+        if FACTORY not in item.stash:
+            paths: pytest.TempPathFactory = self._config._tmp_path_factory  # type: ignore[attr-defined] # noqa: SLF001
+            item.stash[FACTORY] = MachineFactory(self, item, marker.asked_for(item), paths)
+        return item.stash[FACTORY]
 
-    def boot(
-        self, *, image: str | os.PathLike[str] | Image | None = None, **chosen: Any
+    def prepare(
+        self,
+        prepare: Callable[[Machine], object],
+        *,
+        image: str | os.PathLike[str] | Image | None = None,
+        **chosen: Any,
+    ) -> Callable[..., Machine]:
+        """Prepare a machine; gives what starts clones of it for the test that runs.
+
+        Args:
+            prepare: is given a fresh machine.
+            image: what it has booted: an image, or its path.
+            chosen: more arguments of ``Launcher.prepare``.
+        """
+        prepared = self.launcher.prepare(prepare, image=_loaded(image), **chosen)
+
+        def clone(name: str | None = None) -> Machine:
+            if self._item is None:
+                raise RuntimeError("a prepared machine is cloned by a test, and none runs")
+            return self.factory(self._item).add(self._counted(lambda: prepared.clone(name)))
+
+        return clone
+
+    def start(
+        self,
+        *,
+        image: str | os.PathLike[str] | Image | None = None,
+        cold: bool | None = None,
+        **chosen: Any,
     ) -> Machine:
-        """Boot a machine; the arguments are those of ``Launcher.boot``, an image may be a path."""
-        if not (image is None or isinstance(image, Image)):
-            image = load_image(image)
+        """Start a machine.
+
+        Args:
+            image: what it boots, or has booted: an image, or its path.
+            cold: boot it; None is what the options say.
+            chosen: more arguments of ``Launcher.boot`` and ``Launcher.clone``.
+        """
+        is_cold = self.settings.cold if cold is None else cold
+        start = self.launcher.boot if is_cold else self.launcher.clone
+        return self._counted(lambda: start(_loaded(image), **chosen))
+
+    def _counted(self, start: Callable[[], Machine]) -> Machine:
         self._tally.asked += 1
-        machine = self.launcher.boot(image, **chosen)
+        machine = start()
         self._tally.boots.append(machine.boot_seconds)
         return machine
 
@@ -96,6 +132,15 @@ class VmSession:
             self._prepare()
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Know which test runs."""
+        self._item = item
+        try:
+            return (yield)
+        finally:
+            self._item = None
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -111,6 +156,7 @@ class VmSession:
             if report.when == "teardown":
                 factory.release()
                 del item.stash[FACTORY]
+                _fail_for(self.launcher.leaks(), report)
         return report
 
     def pytest_sessionfinish(self) -> None:
@@ -154,6 +200,8 @@ class VmSession:
             try:
                 timeouts.factor()  # a wrong one is told now, not by the first test that waits
                 self._header = describe.host(self.launcher)
+                if not self.settings.cold:
+                    self.launcher.save_for_clones()
             except CoreInfraError as error:
                 raise pytest.UsageError(f"no machine can run: {error}") from None
         return self._header
@@ -162,3 +210,13 @@ class VmSession:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:  # a worker has none
             reporter.write_line(f"core_vm: {line}")
+
+
+def _loaded(image: str | os.PathLike[str] | Image | None) -> Image | None:
+    return image if image is None or isinstance(image, Image) else load_image(image)
+
+
+def _fail_for(leaks: list[str], report: pytest.TestReport) -> None:
+    if leaks and report.passed:
+        report.outcome = "failed"
+        report.longrepr = "\n".join(["this test's machines left something behind:", *leaks])

@@ -9,7 +9,7 @@ import pytest
 
 from core_infra.vm.hypervisors import accelerator
 from core_infra.vm.launcher import MAXIMUM_CPUS, MINIMUM_MEMORY
-from pytest_core_infra.options import find
+from pytest_core_infra.options import find, switched_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ class Settings:
         memory: MiB of each machine; None is a default that fits the image.
         cpus: virtual processors of each machine.
         accelerator: "auto", "kvm", "tcg" or "hvf".
+        cold: boot each machine instead of cloning one that has booted.
         keep: whose machines are left running: "never", "failed" (a failed test's), "always".
     """
 
@@ -34,6 +35,7 @@ class Settings:
     memory: int | None
     cpus: int
     accelerator: str
+    cold: bool
     keep: str
 
 
@@ -44,6 +46,7 @@ def read_settings(config: pytest.Config) -> Settings:
         memory=_number(config, "core_vm_memory", least=MINIMUM_MEMORY),
         cpus=_number(config, "core_vm_cpus", least=1, most=MAXIMUM_CPUS) or 1,
         accelerator=_choice(config, "core_vm_accel", accelerator.NAMES),
+        cold=switched_on(config, "core_vm_cold"),
         keep=_choice(config, "core_vm_keep", KEEP),
     )
 

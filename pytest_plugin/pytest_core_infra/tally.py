@@ -18,7 +18,7 @@ class Tally:
 
     Attributes:
         asked: how many machines were asked for.
-        boots: seconds that each machine took to boot.
+        boots: seconds that each machine took to start.
         kept: test, name and process id of each machine that was left running.
     """
 
@@ -51,4 +51,4 @@ class Tally:
             return "no machine came up" if self.asked else "no test asked for a machine"
         median = statistics.median(self.boots)
         machines = describe.count(len(self.boots), "machine")
-        return f"{machines}, boot {median:.1f} s (median), {accelerator}"
+        return f"{machines}, started in {median:.2f} s (median), {accelerator}"

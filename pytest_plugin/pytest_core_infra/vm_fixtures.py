@@ -13,12 +13,17 @@ from pytest_core_infra import marker
 from pytest_core_infra.options import add_options, switched_on
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from core_infra.vm.machine import Machine
     from pytest_core_infra.factory import MachineFactory
     from pytest_core_infra.session import VmSession
 
 SESSION = "core_infra_vm"
 """The name that the plugin with everything else is registered by, once ``--core-vm`` is given."""
+
+FIXTURES = {"core_vm_factory", "core_vm_snapshot"}
+"""Those that need a machine; every other one asks for one of them."""
 
 SKIP_REASON = "needs a real machine: run pytest with --core-vm"
 
@@ -44,20 +49,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marked = item.get_closest_marker(marker.NAME) is not None
         if marked and (mistakes := marker.mistakes(item)):
             _report_collection_error(item, mistakes)
-        if skip and (marked or "core_vm_factory" in getattr(item, "fixturenames", ())):
+        if skip and (marked or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))):
             item.add_marker(skip)
 
 
 @pytest.fixture
 def core_vm(core_vm_factory: MachineFactory) -> Machine:
-    """A real Linux machine of this test's own: booted for it, thrown away after it.
+    """A real Linux machine of this test's own: made for it in a tenth of a second, gone after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
     ``exec(command, input=, env=, cwd=, user=, timeout=, check=)`` runs a command as root and gives
     ``stdout``, ``stderr``, ``exit_code``, ``duration``; ``stream(command)`` follows one that runs.
     ``push(here, there)`` and ``pull(there, here)`` copy files and directories; ``read_text`` and
     ``write_text`` are short for small ones. ``wait_until_succeeds(command)``,
     ``wait_for_file(path)`` and ``wait_for_port(number)`` wait. ``console`` is the serial console
-    as a pexpect object, ``logs()`` what it has printed; ``stop()`` ends the machine early.
+    as a pexpect object, ``logs()`` what it has printed; ``port(number)`` is the port of this host
+    that leads to one of the guest's; ``stop()`` ends the machine early.
+    It is a clone of a machine that has booted (``--core-vm-cold`` boots each one). ``revert()``
+    takes it back to its start, and to any ``snapshot(name)`` by ``revert(name)``.
     ``@pytest.mark.core_vm(memory=512, cpus=2)`` asks for another machine than the default
     (``--core-vm-memory``, ``--core-vm-cpus``, ``--core-vm-image``). If the test fails, its report
     has the console's end and the last commands, and ``--core-vm-keep=failed`` leaves the machine
@@ -74,15 +82,14 @@ def core_vm(core_vm_factory: MachineFactory) -> Machine:
 
 
 @pytest.fixture
-def core_vm_factory(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> MachineFactory:
-    """Boots as many machines as the test wants; they are thrown away after it.
+def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
+    """Starts as many machines as the test wants; they are thrown away after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
-    ``core_vm_factory(memory=, cpus=, image=, name=, timeout=)`` returns a running machine, like
-    ``core_vm``. Each argument is optional: ``memory`` in MiB, ``cpus``, ``image`` (a path, or an
-    ``Image``), ``name`` (what it is called in reports), ``timeout`` (seconds that it may take to
-    boot). What is not given comes from the test's marker ``core_vm``, then from the options.
+    ``core_vm_factory(memory=, cpus=, image=, name=, timeout=, cold=)`` returns a running machine,
+    like ``core_vm``. Each argument is optional: ``memory`` in MiB, ``cpus``, ``image`` (a path, or
+    an ``Image``), ``name`` (what it is called in reports), ``timeout`` (seconds that it may take to
+    boot), ``cold`` (boot it, though it could be cloned). What is not given comes from the test's
+    marker ``core_vm``, then from the options.
 
     Example::
 
@@ -95,7 +102,32 @@ def core_vm_factory(
     session = _session(request.config)
     if session is None:  # asked for by a name that nobody could see when tests were collected
         pytest.skip(SKIP_REASON)
-    return session.factory(request.node, tmp_path_factory)
+    return session.factory(request.node)
+
+
+@pytest.fixture(scope="session")
+def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[..., Machine]]:
+    r"""Prepares a machine once, and gives each test a clone of what came of it.
+    Needs ``pytest --core-vm``; without that, the tests are skipped.
+    ``core_vm_snapshot(prepare, image=, memory=, cpus=, cache=)`` calls ``prepare`` with a fresh
+    machine, to install, migrate, seed or start what all tests need, and returns a function. Each
+    call of that, in a test or in a fixture of one, returns a machine that begins where the
+    preparation ended, files, memory and processes. ``cache="word"`` keeps the prepared machine on
+    this host for later runs: it is prepared again when the word or the machine's make changes.
+
+    Example::
+
+        @pytest.fixture(scope="session")
+        def seeded(core_vm_snapshot):
+            return core_vm_snapshot(lambda vm: vm.push("seed.sql", "/srv/"))
+
+        def test_seed(seeded) -> None:
+            assert seeded().exec("ls /srv").stdout == "seed.sql\n"
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    session = _session(request.config)
+    if session is None:
+        pytest.skip(SKIP_REASON)
+    return session.prepare
 
 
 def _session(config: pytest.Config) -> VmSession | None:

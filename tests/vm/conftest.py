@@ -16,7 +16,7 @@ def launcher() -> Iterator[Launcher]:
 @pytest.fixture(scope="module")
 def machine(launcher: Launcher) -> Iterator[Machine]:
     """A machine for the tests of one module, none of which harms it."""
-    machine = launcher.boot()
+    machine = launcher.clone()
     yield machine
     launcher.discard(machine)
 
@@ -24,6 +24,6 @@ def machine(launcher: Launcher) -> Iterator[Machine]:
 @pytest.fixture
 def own_machine(launcher: Launcher) -> Iterator[Machine]:
     """A machine that the test may break."""
-    machine = launcher.boot()
+    machine = launcher.clone()
     yield machine
     launcher.discard(machine)

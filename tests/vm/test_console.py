@@ -49,7 +49,7 @@ def test_following_gives_lines_and_the_unfinished_last_one(wired: Wired) -> None
 
 def test_expecting_begins_at_the_first_byte_and_ends_with_the_machine(wired: Wired) -> None:
     wired.machine.sendall("grüß dich\r\nlogin: ".encode())
-    spawn = ConsoleSpawn(wired.console, timeout=30)
+    spawn = ConsoleSpawn(lambda: wired.console, timeout=30)
     spawn.expect_exact("grüß")
     spawn.expect("login: ")
     spawn.sendline("root")

@@ -8,6 +8,7 @@
         print(machine.exec("uname -r").stdout)
 """
 
+from core_infra.vm.booting import BootError
 from core_infra.vm.guest.client import GuestGoneError, GuestOperationError
 from core_infra.vm.guest.command import (
     ExecResult,
@@ -17,7 +18,7 @@ from core_infra.vm.guest.command import (
     OutputLine,
 )
 from core_infra.vm.images.image import Image, load_image
-from core_infra.vm.launcher import BootError, Launcher
+from core_infra.vm.launcher import Launcher
 from core_infra.vm.machine import Machine, MachineStateError, Status
 
 __all__ = [

@@ -14,7 +14,7 @@ from core_infra.process.link import Link
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     _Spawn = SpawnBase[str]
@@ -35,12 +35,14 @@ class Console:
         sock: connected to the serial port.
         path: the log file; the supervisor appends to it as bytes arrive, up to 64 MiB: a guest
             that floods its console does not fill the host's disk.
+        past: what the console had printed before, where it did not begin with this line.
     """
 
-    def __init__(self, sock: socket.socket, path: Path) -> None:
+    def __init__(self, sock: socket.socket, path: Path, past: bytes = b"") -> None:
         self.path = path
-        self._file = path.open("wb", buffering=0)
-        self._size = 0
+        self._file = path.open("ab", buffering=0)
+        self._file.write(past)
+        self._size = self._file.tell()
         self._open = True
         self._changed = threading.Condition()
         self._link = Link(sock, on_data=self._append, on_close=self._closed)
@@ -124,9 +126,13 @@ class ConsoleSpawn(_Spawn):
     """A pexpect object on a machine's console: ``expect``, ``send``, ``sendline``, ….
 
     Reading begins at the console's first byte, so nothing is missed, however late it is asked for.
+
+    Args:
+        console: tells the machine's console: it is another one once the machine was reverted.
+        timeout: seconds that ``expect`` waits by default.
     """
 
-    def __init__(self, console: Console, *, timeout: float) -> None:
+    def __init__(self, console: Callable[[], Console], *, timeout: float) -> None:
         super().__init__(timeout=timeout, maxread=1 << 16, encoding="utf-8", codec_errors="replace")
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._console = console
@@ -136,7 +142,7 @@ class ConsoleSpawn(_Spawn):
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
         """What pexpect reads with; raises its TIMEOUT and EOF."""
         wait = self.timeout if timeout == -1 else timeout
-        data = self._console.read(self._offset, size, wait)
+        data = self._console().read(self._offset, size, wait)
         if data is None:
             self.flag_eof = True
             raise EOF("the machine has ended")
@@ -151,7 +157,7 @@ class ConsoleSpawn(_Spawn):
         """Type *text*; the number of bytes sent."""
         data = text.encode()
         self._log(text, "send")  # type: ignore[attr-defined] # missing in the stubs
-        self._console.send(data)
+        self._console().send(data)
         return len(data)
 
     def sendline(self, text: str = "") -> int:

@@ -1,41 +1,39 @@
-"""Boot machines: the run's directory, the choice of accelerator, and one place for clean-up."""
+"""Start machines, by cloning or by booting, in the run's directory; one place for clean-up."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import platform
-import shlex
 import shutil
 import time
 from typing import TYPE_CHECKING, Self
 
-from core_infra.errors import (
-    CoreInfraError,
-    InvalidError,
-    TimeoutExpiredError,
-    UnavailableError,
-    WrongStateError,
-)
-from core_infra.process.child import Child, spawn
+from core_infra.errors import CoreInfraError, InvalidError, UnavailableError, WrongStateError
 from core_infra.vm import timeouts
+from core_infra.vm.booting import BootError, await_agent
 from core_infra.vm.cache import cache_root
-from core_infra.vm.console import Console
-from core_infra.vm.guest.client import AgentClient
 from core_infra.vm.hypervisors.accelerator import choose
 from core_infra.vm.hypervisors.hypervisor import MachineSpec
 from core_infra.vm.hypervisors.qemu import QemuHypervisor
-from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.images.default import default_image
+from core_infra.vm.instance import launch
+from core_infra.vm.leaks import INTERNAL, left_behind
 from core_infra.vm.machine import Machine
-from core_infra.vm.rundir import RunDirectory, write_record
-from core_infra.vm.wires import Wires
+from core_infra.vm.rundir import RunDirectory
+from core_infra.vm.snapshots.cloner import BOOT_TIMEOUT, Cloner
+from core_infra.vm.snapshots.pool import affordable
+from core_infra.vm.snapshots.store import SnapshotStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from core_infra.vm.hypervisors.hypervisor import Accelerator
     from core_infra.vm.images.image import Image
+    from core_infra.vm.instance import Instance
+    from core_infra.vm.snapshots.template import Template
 
 DEFAULT_MEMORY = 256
 """MiB of a machine with one of our own images that says nothing else."""
@@ -49,21 +47,32 @@ MINIMUM_MEMORY = 64
 MAXIMUM_CPUS = 255
 """QEMU's limit for its PC machines."""
 
-BOOT_TIMEOUT = 8.0
-"""Seconds, before scaling, that a machine may take to answer."""
 
+class Prepared:
+    """A machine that was prepared once, to be cloned; made by :meth:`Launcher.prepare`."""
 
-class BootError(UnavailableError):
-    """A machine did not come up.
+    def __init__(
+        self, cloner: Cloner, template: Template, start: Callable[[str | None], Machine]
+    ) -> None:
+        self._cloner = cloner
+        self._template = template
+        self._start = start
 
-    Attributes:
-        console: the console's last lines.
-        command: the hypervisor's command line.
-    """
+    def clone(self, name: str | None = None) -> Machine:
+        """A machine of its own that begins where the preparation ended.
+
+        Args:
+            name: its name within the launcher; None numbers them.
+        """
+        return self._start(name)
+
+    def close(self) -> None:
+        """End it; its clones live on."""
+        self._cloner.forget(self._template)
 
 
 class Launcher:
-    """Boots machines, and ends every one of them when it is closed.
+    """Starts machines, and ends every one of them when it is closed.
 
     Args:
         accelerator: "auto" (the best that works here), or one that must be used: "kvm", "hvf",
@@ -74,6 +83,8 @@ class Launcher:
         outlive: machines can be left running with :meth:`keep` when this process ends. A machine
             that is not kept is stopped all the same; but if this process is killed, it runs on
             until the next launcher on this host sweeps it.
+        ready: how many clones of each kind are made before they are asked for; None is what this
+            host's processors and memory allow.
         progress: is given a line now and then while something takes long.
     """
 
@@ -85,6 +96,7 @@ class Launcher:
         memory: int | None = None,
         cpus: int = 1,
         outlive: bool = False,
+        ready: int | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.hypervisor = QemuHypervisor()
@@ -98,6 +110,15 @@ class Launcher:
         self._machines: list[Machine] = []
         self._numbers = itertools.count(1)
         self._accelerator: Accelerator | None = None
+        self._cold: set[str] = set()
+        self._cloner = Cloner(
+            self.hypervisor,
+            SnapshotStore(cache_root() / "snapshots", progress=self._progress),
+            lambda name: self._place(f"{INTERNAL}{name}"),
+            self._progress,
+            die_with_parent=not outlive,
+            ready=affordable(memory or DEFAULT_MEMORY) if ready is None else ready,
+        )
 
     @property
     def run(self) -> RunDirectory:
@@ -181,11 +202,119 @@ class Launcher:
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
-        if name is None:
-            name = f"vm{next(self._numbers)}"
-        spec = self.spec(name, image=image, memory=memory, cpus=cpus)
+        spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus)
         limit = timeouts.scaled(BOOT_TIMEOUT) if timeout is None else timeout
         return self._boot(spec, self.accelerator.name, limit)
+
+    def clone(
+        self,
+        image: Image | None = None,
+        *,
+        name: str | None = None,
+        memory: int | None = None,
+        cpus: int | None = None,
+        timeout: float | None = None,
+    ) -> Machine:
+        """Clone a machine that has booted, and return the clone running: a tenth of a second.
+
+        The first machine of its kind on this host is booted, and saved for all that follow. Where
+        that is not possible, this machine is booted; the reason is told once.
+
+        Args:
+            image: what the machine has booted; None is the launcher's image.
+            name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
+            memory: MiB; None is the launcher's, or a default that fits the image.
+            cpus: virtual processors; None is the launcher's.
+            timeout: seconds that it may take where it is booted.
+
+        Raises:
+            InvalidError: a value is not possible.
+            BootError: it did not come up; carries the console's tail and the command.
+            UnavailableError: QEMU, or the accelerator asked for, is not available.
+        """
+        spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus)
+        limit = timeouts.scaled(BOOT_TIMEOUT) if timeout is None else timeout
+        try:
+            template = self._cloner.template(spec, self.accelerator.name)
+            return self._cloned(spec, template)
+        except BootError:
+            raise  # what does not boot for a snapshot does not boot for this
+        except CoreInfraError as error:
+            self._tell_cold(error)
+        return self._boot(spec, self.accelerator.name, limit)
+
+    def prepare(
+        self,
+        prepare: Callable[[Machine], object],
+        *,
+        image: Image | None = None,
+        memory: int | None = None,
+        cpus: int | None = None,
+        cache: str | None = None,
+    ) -> Prepared:
+        """Prepare a machine once, and clone what came of it as often as needed.
+
+        Args:
+            prepare: is given a fresh machine: installs, migrates, seeds, starts servers.
+            image: what the machine has booted; None is the launcher's image.
+            memory: MiB; None is the launcher's, or a default that fits the image.
+            cpus: virtual processors; None is the launcher's.
+            cache: a word to keep the prepared machine by, for later runs on this host too; it is
+                prepared again when the word, the image, memory, cpus or QEMU change. None prepares
+                it anew in each run.
+
+        Raises:
+            CoreInfraError: as :meth:`clone`; or the machine cannot be saved.
+            Exception: whatever *prepare* raises.
+        """
+        spec = self.spec(f"prepared{next(self._numbers)}", image=image, memory=memory, cpus=cpus)
+
+        def make() -> Instance:
+            machine = self.clone(spec.image, name=spec.name, memory=spec.memory, cpus=spec.cpus)
+            try:
+                prepare(machine)
+                instance = machine.instance
+            except BaseException:
+                self.discard(machine)
+                raise
+            self._machines.remove(machine)
+            return instance
+
+        template = self._cloner.prepared(spec, self.accelerator.name, make, cache=cache)
+        shutil.rmtree(self.run.path / spec.name, ignore_errors=True)
+        return Prepared(
+            self._cloner,
+            template,
+            lambda name: self._cloned(dataclasses.replace(spec, name=self._name(name)), template),
+        )
+
+    def _cloned(self, spec: MachineSpec, template: Template) -> Machine:
+        with self._directory(spec.name) as directory:
+            started = time.monotonic()
+            instance, info = self._cloner.start(template, directory, spec.name)
+            machine = Machine(spec, instance, self._cloner, template)
+        return self._running(machine, started, info)
+
+    def save_for_clones(self) -> None:
+        """Boot and save what :meth:`clone` starts from, if that has not been done on this host.
+
+        It would be done by the first clone otherwise. Where it cannot be done, that is told.
+        """
+        try:
+            self._cloner.prepare(self.spec("any"), self.accelerator.name)
+        except CoreInfraError as error:
+            self._tell_cold(error)
+
+    def leaks(self) -> list[str]:
+        """What of this launcher's machines is left though nobody holds it: a line for each."""
+        if self._run is None:
+            return []
+        held = {machine.directory.name for machine in self._machines}
+        found = left_behind(self._run.path, held)
+        if found:
+            with self._cloner.pausing():  # what was just being made is accounted for now
+                found = left_behind(self._run.path, held)
+        return found
 
     def keep(self, machine: Machine) -> Path:
         """Leave a machine running; its directory, with the sockets to reach it, from now on.
@@ -215,6 +344,7 @@ class Launcher:
         """Stop every machine and remove the run's directory."""
         for machine in list(self._machines):
             self.discard(machine)
+        self._cloner.close()
         if self._run is not None:
             self._run.close()
             self._run = None
@@ -226,36 +356,56 @@ class Launcher:
         self.close()
 
     def _boot(self, spec: MachineSpec, accelerator: str, limit: float) -> Machine:
-        started = time.monotonic()
-        directory = self._machine_directory(spec.name)
-        machine = None
-        try:
-            machine = self._launch(spec, accelerator, directory)
-            self._await_agent(machine, limit)
-        except BaseException as error:
-            if machine is not None:
-                machine.stop()
-            shutil.rmtree(directory, ignore_errors=True)
-            if isinstance(error, OSError) and not isinstance(error, CoreInfraError):
-                raise UnavailableError(
-                    f"cannot start machine {spec.name}",
-                    why=str(error),
-                    todo=f"Its files go to {directory.parent}; TMPDIR chooses another place.",
-                ) from error
-            raise
-        machine.running(time.monotonic() - started)
-        timeouts.record_boot(machine.boot_seconds)
+        with self._directory(spec.name) as directory:
+            started = time.monotonic()
+            instance = launch(
+                self.hypervisor,
+                spec,
+                accelerator,
+                directory,
+                die_with_parent=not self._outlive,
+            )
+            try:
+                info = await_agent(instance, spec, limit).info
+            except BaseException:
+                instance.end()
+                raise
+            machine = Machine(spec, instance, self._cloner)
+        timeouts.record_boot(time.monotonic() - started)
+        return self._running(machine, started, info)
+
+    def _running(self, machine: Machine, started: float, info: Mapping[str, str]) -> Machine:
+        machine.running(time.monotonic() - started, info)
         self._machines.append(machine)
         return machine
 
-    def _machine_directory(self, name: str) -> Path:
-        directory = self.run.path / name
-        if not name or "/" in name or name.startswith(".") or not name.isprintable():
+    def _name(self, name: str | None) -> str:
+        return f"vm{next(self._numbers)}" if name is None else name
+
+    @contextlib.contextmanager
+    def _directory(self, name: str) -> Iterator[Path]:
+        """A directory for a machine that is about to start; removed if it does not."""
+        if not name or "/" in name or name.startswith(INTERNAL) or not name.isprintable():
             raise InvalidError(
                 f"cannot name a machine {name!r}",
                 why="the name becomes a directory's",
                 todo="Use letters, digits and dashes.",
             )
+        directory = self._place(name)
+        try:
+            yield directory
+        except BaseException as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, CoreInfraError):
+                raise UnavailableError(
+                    f"cannot start machine {name}",
+                    why=str(error),
+                    todo=f"Its files go to {directory.parent}; TMPDIR chooses another place.",
+                ) from error
+            raise
+
+    def _place(self, name: str) -> Path:
+        directory = self.run.path / name
         try:
             directory.mkdir()
         except FileExistsError:
@@ -264,48 +414,10 @@ class Launcher:
             ) from None
         return directory
 
-    def _launch(self, spec: MachineSpec, accelerator: str, directory: Path) -> Machine:
-        wires = Wires(directory if self._outlive else None)
-        try:
-            command = self.hypervisor.command_line(
-                spec,
-                accelerator,
-                monitor=wires.wire("monitor"),
-                console=wires.wire("console"),
-                agent=wires.wire("agent"),
-            )
-            (directory / "command").write_text(shlex.join(command) + "\n")
-            with (directory / "hypervisor.log").open("wb") as output:
-                child = spawn(
-                    command,
-                    output=output,
-                    pass_fds=wires.fds(),
-                    die_with_parent=not self._outlive,
-                )
-        except BaseException:
-            wires.close()
-            raise
-        wires.inherited()
-        try:
-            return _connect(spec, child, wires, directory)
-        except BaseException:
-            child.stop(grace=0)
-            wires.close()
-            raise
-
-    def _await_agent(self, machine: Machine, limit: float) -> None:
-        """Wait for the guest's agent; BootError with all that is known if it does not come."""
-        try:
-            machine.begin_session(limit)
-        except TimeoutExpiredError as error:
-            why = machine.panic() or f"the guest agent did not answer within {limit:g} s"
-            if not machine.spec.image.has_agent:
-                why += " (does core-infra's agent run in this image?)"
-            raise _boot_error(machine, why) from error
-        except CoreInfraError as error:
-            log = (machine.directory / "hypervisor.log").read_text(errors="replace").strip()
-            why = machine.panic() or log or "it restarted, or QEMU ended without a word"
-            raise _boot_error(machine, why) from error
+    def _tell_cold(self, error: CoreInfraError) -> None:
+        if str(error) not in self._cold:
+            self._cold.add(str(error))
+            self._progress(f"machines are booted and not cloned: {error}")
 
     def _probe(self, accelerator: str, limit: float) -> str | None:
         """Boot a machine with *accelerator*; None if it works, else why it does not."""
@@ -315,25 +427,3 @@ class Launcher:
             return error.why.splitlines()[0]
         self.discard(machine)
         return None
-
-
-def _connect(spec: MachineSpec, child: Child, wires: Wires, directory: Path) -> Machine:
-    write_record(directory, child.pid, name=spec.name, image=spec.image.name)
-    console = Console(wires.ours["console"], directory / "console.log")
-    qmp = Qmp(wires.ours["monitor"])
-    # The connection closes a moment before the process has ended, which tells more.
-    agent = AgentClient(wires.ours["agent"], on_lost=lambda: None)
-    return Machine(spec, child, qmp, agent, console)
-
-
-def _boot_error(machine: Machine, why: str) -> BootError:
-    tail = machine.console_tail()
-    shown = f"the console's last lines:\n{tail}" if tail else "the console is empty"
-    command = (machine.directory / "command").read_text().strip()
-    return BootError(
-        f"machine {machine.name} did not come up ({machine.spec.image.name})",
-        why=f"{why}\n{shown}",
-        todo=f"The command was: {command}",
-        console=tail,
-        command=command,
-    )

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import enum
 import threading
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
 
-from core_infra.errors import WrongStateError
+from core_infra.errors import NotFoundError, WrongStateError
+from core_infra.vm import ports
 from core_infra.vm.console import ConsoleSpawn
 from core_infra.vm.guest.client import GuestGoneError
-from core_infra.vm.guest.command import describe_exit
 from core_infra.vm.guest.guest import Guest
+from core_infra.vm.instance import TAIL_LINES
 from core_infra.vm.timeouts import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from core_infra.process.child import Child
-    from core_infra.vm.console import Console
     from core_infra.vm.guest.client import AgentClient
     from core_infra.vm.hypervisors.hypervisor import MachineSpec
-    from core_infra.vm.hypervisors.qmp import Qmp
-
-_GRACE = 2.0
-_TAIL_LINES = 30
+    from core_infra.vm.instance import Instance
+    from core_infra.vm.snapshots.template import Template
 
 
 class Status(enum.Enum):
@@ -39,13 +36,26 @@ class Status(enum.Enum):
 
 
 _TRANSITIONS = {
-    Status.STARTING: {Status.RUNNING, Status.STOPPING, Status.FAILED},
-    Status.RUNNING: {Status.STOPPING, Status.FAILED, Status.DETACHED},
+    Status.STARTING: {Status.RUNNING, Status.STOPPING},
+    # Back to STARTING: it is reverted.
+    Status.RUNNING: {Status.STOPPING, Status.FAILED, Status.DETACHED, Status.STARTING},
     Status.STOPPING: {Status.STOPPED},
     Status.STOPPED: set[Status](),
-    Status.FAILED: {Status.STOPPING},
+    Status.FAILED: {Status.STOPPING, Status.STARTING},
     Status.DETACHED: set[Status](),
 }
+
+
+class SnapshotKeeper(Protocol):
+    """What makes templates of machines, and machines of templates."""
+
+    def freeze(self, instance: Instance) -> Template:
+        """A template of a running machine as it is now; the machine goes on."""
+
+    def clone(
+        self, template: Template, directory: Path, name: str, past: bytes
+    ) -> tuple[Instance, Mapping[str, str]]:
+        """A clone, awake and proven, and what its agent says of the guest."""
 
 
 class MachineStateError(WrongStateError):
@@ -66,24 +76,28 @@ class Machine(Guest):
     """
 
     def __init__(
-        self, spec: MachineSpec, child: Child, qmp: Qmp, agent: AgentClient, console: Console
+        self,
+        spec: MachineSpec,
+        instance: Instance,
+        keeper: SnapshotKeeper,
+        origin: Template | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.directory: Path = console.path.parent
+        self.directory: Path = instance.directory
         self.boot_seconds = 0.0
         self.guest_info: Mapping[str, str] = {}
-        self._child = child
-        self._qmp = qmp
-        self._agent = agent
-        self._log = console
+        self._instance = instance
+        self._keeper = keeper
+        self._origin = origin
+        self._snapshots: dict[str, Template] = {}
+        self._ports: dict[int, int] = {}
         self._console: ConsoleSpawn | None = None
         self._status = Status.STARTING
         self._lock = threading.RLock()
         # Not the one above: the supervisor takes that, and must go on to bring the answer.
         self._session_lock = threading.Lock()
-        qmp.on_event("VSERPORT_CHANGE", self._port_changed)
-        child.on_exit(self._ended)
+        self._watch(instance)
 
     @property
     def name(self) -> str:
@@ -93,7 +107,7 @@ class Machine(Guest):
     @property
     def pid(self) -> int:
         """The process id of the hypervisor that runs it."""
-        return self._child.pid
+        return self._instance.child.pid
 
     @property
     def status(self) -> Status:
@@ -104,11 +118,11 @@ class Machine(Guest):
     def agent(self) -> AgentClient:
         """The connection to the guest's agent; MachineStateError unless the machine runs."""
         self._require(Status.RUNNING)
-        if self._agent.lost:  # the agent ended; the guest's init has started it again
+        if self._instance.agent.lost:  # the agent ended; the guest's init has started it again
             with self._session_lock:
-                if self._agent.lost:
-                    self.begin_session(scaled(10))
-        return self._agent
+                if self._instance.agent.lost:
+                    self.guest_info = self._instance.agent.hello(scaled(10)).info
+        return self._instance.agent
 
     @property
     def console(self) -> ConsoleSpawn:
@@ -117,7 +131,7 @@ class Machine(Guest):
         A root shell waits there with the prompt ``core-infra:~# `` on the default image.
         """
         if self._console is None:
-            self._console = ConsoleSpawn(self._log, timeout=scaled(10))
+            self._console = ConsoleSpawn(lambda: self._instance.console, timeout=scaled(10))
         return self._console
 
     @overload
@@ -131,22 +145,38 @@ class Machine(Guest):
             follow: an iterator over its lines, the coming ones too, until the machine has ended.
             timeout: with *follow*, end after this many seconds without anything new.
         """
-        return self._log.follow(timeout) if follow else self._log.text()
+        return self._instance.console.follow(timeout) if follow else self._instance.console.text()
 
-    def console_tail(self, lines: int = _TAIL_LINES) -> str:
+    def console_tail(self, lines: int = TAIL_LINES) -> str:
         """The console's last lines."""
-        return self._log.tail(lines)
+        return self._instance.console.tail(lines)
 
     def panic(self) -> str | None:
         """The guest kernel's own sentence, if it panicked."""
-        return self._log.panic()
+        return self._instance.console.panic()
+
+    def port(self, number: int) -> int:
+        """The port on this host's 127.0.0.1 that leads to TCP port *number* of the guest.
+
+        The system chooses it at the first call; it stays the same, also when the machine is
+        reverted. The guest's server must listen on its network address, not only on its loopback.
+
+        Raises:
+            InvalidError: there is no such port.
+            MachineStateError: the machine does not run.
+        """
+        self._require(Status.RUNNING)
+        with self._session_lock:
+            if number not in self._ports:
+                self._ports[number] = ports.forward(self._instance.qmp, number)
+            return self._ports[number]
 
     def poweroff(self, *, timeout: float | None = None) -> None:
         """Make the guest write its disks back and power itself off, and wait for that."""
         agent = self.agent
         self._move(Status.STOPPING)
         agent.poweroff()
-        self._child.wait(scaled(5) if timeout is None else timeout)
+        self._instance.child.wait(scaled(5) if timeout is None else timeout)
         self.stop()
 
     def stop(self) -> None:
@@ -160,24 +190,89 @@ class Machine(Guest):
                 return
             if self._status is not Status.STOPPING:
                 self._move(Status.STOPPING)
-        self._child.stop(ask=lambda: self._qmp.post("quit"), grace=_GRACE)
-        self._disconnect()
+        self._instance.end()
+        self._forget()
         with self._lock:
             if self._status is Status.STOPPING:  # else another thread stopped it as well
                 self._move(Status.STOPPED)
 
     def detach(self) -> None:
-        """Let go of the machine: it runs on, and this handle is of no more use."""
+        """Let go of the machine: it runs on, and this handle is of no more use.
+
+        Its console is at the socket ``console.sock`` in its directory from now on.
+        """
+        self._require(Status.RUNNING)
+        self._instance.expose_console()
         self._move(Status.DETACHED)
-        self._disconnect()
+        self._instance.disconnect()
+        self._forget()
 
-    def begin_session(self, timeout: float) -> None:
-        """Wait for the guest's agent and set the guest's clock and entropy; for launchers."""
-        self.guest_info = self._agent.hello(timeout).info
+    def snapshot(self, name: str) -> None:
+        """Remember the machine as it is now: :meth:`revert` takes it back to that, by *name*.
 
-    def running(self, boot_seconds: float) -> None:
+        Memory, files, processes: everything. What runs in it does not notice. A snapshot lives as
+        long as the machine; one of the same name is replaced.
+
+        Raises:
+            MachineStateError: it does not run.
+            UnavailableError: it cannot be saved; it goes on running.
+        """
+        self._require(Status.RUNNING)
+        template = self._keeper.freeze(self._instance)
+        former = self._snapshots.pop(name, None)
+        self._snapshots[name] = template
+        if former is not None:
+            former.close()
+
+    def revert(self, name: str | None = None) -> None:
+        """Take the machine back, in place, to what it was: memory, files, processes.
+
+        Commands under way end with GuestGoneError. The handle stays the same, and so does the
+        console, whose log goes on below a line that tells of the return.
+
+        Args:
+            name: of a :meth:`snapshot`; None is the machine as the test got it.
+
+        Raises:
+            NotFoundError: there is no such snapshot, or no start to go back to, since the machine
+                was booted cold.
+            MachineStateError: the machine was stopped.
+        """
+        template = self._origin if name is None else self._snapshots.get(name)
+        if template is None:
+            raise self._nothing_to_revert_to(name)
+        if self._status is Status.FAILED:
+            self._move(Status.STARTING)
+        else:
+            self._require(Status.RUNNING)
+            self._move(Status.STARTING)
+        former, what = self._instance, "its start" if name is None else f"the snapshot {name!r}"
+        former.end()
+        line = f"\n[core-infra: reverted to {what}]\n".encode()
+        try:
+            instance, info = self._keeper.clone(template, self.directory, self.name, line)
+        except BaseException:
+            self._move(Status.STOPPING)
+            self.stop()
+            raise
+        for number, host in self._ports.items():
+            ports.withdraw(instance.qmp, host)  # the snapshot may have been taken with it
+            ports.forward(instance.qmp, number, host=host)
+        self._instance = instance
+        self.guest_info = info
+        self._watch(instance)
+        self._move(Status.RUNNING)
+
+    @property
+    def instance(self) -> Instance:
+        """The hypervisor that runs it; for launchers. MachineStateError unless it runs."""
+        self._require(Status.RUNNING)
+        return self._instance
+
+    def running(self, seconds: float, info: Mapping[str, str]) -> None:
         """It has come up; for launchers."""
-        self.boot_seconds = boot_seconds
+        self.boot_seconds = seconds
+        self.guest_info = info
         self._move(Status.RUNNING)
 
     def __enter__(self) -> Self:
@@ -189,37 +284,44 @@ class Machine(Guest):
     def __repr__(self) -> str:
         return f"<Machine {self.name} {self._status.value}>"
 
-    def _disconnect(self) -> None:
-        for part in (self._qmp, self._agent, self._log):
-            part.close()
+    def _watch(self, instance: Instance) -> None:
+        instance.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(instance, data))
+        instance.on_end(lambda _exit_code: self._ended(instance))
 
-    def _ended(self, exit_code: int) -> None:
+    def _forget(self) -> None:
+        """Drop the snapshots of a machine that is no more."""
+        while self._snapshots:
+            self._snapshots.popitem()[1].close()
+
+    def _ended(self, instance: Instance) -> None:
         with self._lock:
-            asked = self._status in (Status.STOPPING, Status.DETACHED)
-            if not asked:
+            if instance is self._instance and self._status is Status.RUNNING:
                 self._move(Status.FAILED)
-        self._log.drain()
-        self._agent.fail(self._gone("it was stopped" if asked else describe_exit(exit_code)))
 
-    def _port_changed(self, data: dict[str, Any]) -> None:
+    def _port_changed(self, instance: Instance, data: dict[str, Any]) -> None:
         if not data.get("open") and self._status is Status.RUNNING:
-            self._agent.lose_session(
+            instance.agent.lose_session(
                 GuestGoneError(
                     f"the agent in machine {self.name} has ended",
                     why="it was killed in the guest, or the guest is going down",
                 )
             )
 
-    def _gone(self, how: str) -> GuestGoneError:
-        why = self._log.panic() or how
-        return GuestGoneError(
-            f"machine {self.name} has ended",
-            why=f"{why}; the console's last lines:\n{self.console_tail()}",
+    def _nothing_to_revert_to(self, name: str | None) -> NotFoundError:
+        if name is None:
+            return NotFoundError(
+                f"machine {self.name} has no start to go back to",
+                why="it was booted cold",
+                todo="Take a snapshot(name) when it is as you want it, and revert(name).",
+            )
+        known = ", ".join(map(repr, self._snapshots)) or "none"
+        return NotFoundError(
+            f"machine {self.name} has no snapshot {name!r}", why=f"there is {known}"
         )
 
     def _require(self, needed: Status) -> None:
         if self._status is Status.FAILED:
-            raise self._gone("by itself")
+            raise self._instance.gone()
         if self._status is not needed:
             raise MachineStateError(
                 f"machine {self.name} is {self._status.value}",

@@ -13,7 +13,7 @@ def test_until_succeeds(machine: Machine) -> None:
 
 def test_in_vain_shows_the_last_attempt(machine: Machine) -> None:
     with pytest.raises(TimeoutExpiredError, match=r"exit code 4(?s:.*)not yet"):
-        machine.wait_until_succeeds("echo not yet; exit 4", timeout=0.3)
+        machine.wait_until_succeeds("echo not yet; exit 4", timeout=2)
 
 
 def test_for_a_file(machine: Machine) -> None:

@@ -43,17 +43,16 @@ class MachineSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """A descriptor that the hypervisor inherits for one of its connections.
+class MemoryFile:
+    """A file that is the machine's memory.
 
     Attributes:
-        fd: the descriptor's number.
-        listening: it is a listening socket, on which we are the first to connect; else one end of
-            a connected pair.
+        path: the file.
+        shared: what the machine writes goes to the file; else it stays the machine's own.
     """
 
-    fd: int
-    listening: bool
+    path: Path
+    shared: bool
 
 
 class Hypervisor(Protocol):
@@ -75,8 +74,20 @@ class Hypervisor(Protocol):
         spec: MachineSpec,
         accelerator: str,
         *,
-        monitor: Wire,
-        console: Wire,
-        agent: Wire,
+        monitor: int,
+        console: int,
+        agent: int,
+        memory: MemoryFile | None = None,
+        incoming: bool = False,
     ) -> Sequence[str]:
-        """The whole command that boots *spec*."""
+        """The whole command that runs *spec*.
+
+        Args:
+            spec: what the machine is made of.
+            accelerator: how its instructions run.
+            monitor: the inherited descriptor of the hypervisor's own protocol.
+            console: that of the serial line.
+            agent: that of the guest agent's port.
+            memory: the file that is its memory; None is memory of its own.
+            incoming: do not boot, but wait for a saved state.
+        """

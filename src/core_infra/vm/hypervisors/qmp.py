@@ -19,7 +19,7 @@ from core_infra.process.link import Link
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class QmpError(CommandFailedError):
@@ -49,8 +49,16 @@ class Qmp:
         # Capabilities may be negotiated before the greeting is read: QEMU reads in order.
         self._negotiated = self._send("qmp_capabilities", {})
 
-    def execute(self, command: str, *, timeout: float = 10.0, **arguments: Any) -> Any:
+    def execute(
+        self, command: str, *, timeout: float = 10.0, fds: Sequence[int] = (), **arguments: Any
+    ) -> Any:
         """Run a QMP command; its return value.
+
+        Args:
+            command: its name.
+            timeout: seconds to wait for the answer.
+            fds: descriptors that go with it, as ``getfd`` needs one.
+            arguments: its arguments, with underscores for dashes.
 
         Raises:
             QmpError: QEMU refused it.
@@ -58,7 +66,7 @@ class Qmp:
             UnavailableError: QEMU has gone.
         """
         arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
-        reply = self._send(command, arguments)
+        reply = self._send(command, arguments, fds)
         try:
             return reply.result(timeout)
         except FutureTimeoutError:
@@ -78,7 +86,9 @@ class Qmp:
         """Close the connection; commands under way fail with UnavailableError."""
         self._link.close()
 
-    def _send(self, command: str, arguments: dict[str, Any]) -> Future[Any]:
+    def _send(
+        self, command: str, arguments: dict[str, Any], fds: Sequence[int] = ()
+    ) -> Future[Any]:
         future: Future[Any] = Future()
         number = next(self._ids)
         with self._lock:
@@ -87,7 +97,7 @@ class Qmp:
                 return future
             self._replies[number] = future
         message = {"execute": command, "arguments": arguments, "id": number}
-        self._link.send(json.dumps(message).encode() + b"\n")
+        self._link.send(json.dumps(message).encode() + b"\n", fds)
         return future
 
     def _receive(self, data: bytes) -> None:

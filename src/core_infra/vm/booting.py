@@ -1,0 +1,54 @@
+"""Boot a machine, and say what is known when it does not come up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
+from core_infra.vm.instance import COMMAND, LOG, TAIL_LINES
+
+if TYPE_CHECKING:
+    from core_infra.vm.guest.protocol import HelloAck
+    from core_infra.vm.hypervisors.hypervisor import MachineSpec
+    from core_infra.vm.instance import Instance
+
+
+class BootError(UnavailableError):
+    """A machine did not come up.
+
+    Attributes:
+        console: the console's last lines.
+        command: the hypervisor's command line.
+    """
+
+
+def await_agent(instance: Instance, spec: MachineSpec, limit: float) -> HelloAck:
+    """Wait for the guest's agent to begin a session.
+
+    Raises:
+        BootError: it does not come within *limit* seconds; carries all that is known.
+    """
+    try:
+        return instance.agent.hello(limit)
+    except TimeoutExpiredError as error:
+        why = instance.console.panic() or f"the guest agent did not answer within {limit:g} s"
+        if not spec.image.has_agent:
+            why += " (does core-infra's agent run in this image?)"
+        raise _boot_error(instance, spec, why) from error
+    except CoreInfraError as error:
+        log = (instance.directory / LOG).read_text(errors="replace").strip()
+        why = instance.console.panic() or log or "it restarted, or QEMU ended without a word"
+        raise _boot_error(instance, spec, why) from error
+
+
+def _boot_error(instance: Instance, spec: MachineSpec, why: str) -> BootError:
+    tail = instance.console.tail(TAIL_LINES)
+    shown = f"the console's last lines:\n{tail}" if tail else "the console is empty"
+    command = (instance.directory / COMMAND).read_text().strip()
+    return BootError(
+        f"machine {spec.name} did not come up ({spec.image.name})",
+        why=f"{why}\n{shown}",
+        todo=f"The command was: {command}",
+        console=tail,
+        command=command,
+    )

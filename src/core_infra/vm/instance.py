@@ -1,0 +1,246 @@
+"""A hypervisor's process and our connections with it, whichever way it came to be."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shlex
+import socket
+from typing import TYPE_CHECKING
+
+from core_infra.errors import UnavailableError
+from core_infra.process.child import Child, spawn
+from core_infra.vm.console import Console
+from core_infra.vm.guest.client import AgentClient, GuestGoneError
+from core_infra.vm.guest.command import describe_exit
+from core_infra.vm.hypervisors.qmp import Qmp
+from core_infra.vm.rundir import write_record
+from core_infra.vm.timeouts import scaled
+from core_infra.vm.wires import Wires, short_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from core_infra.vm.hypervisors.forkserver.client import ForkServer
+    from core_infra.vm.hypervisors.hypervisor import Hypervisor, MachineSpec, MemoryFile
+
+COMMAND = "command"
+LOG = "hypervisor.log"
+CONSOLE = "console.log"
+TAIL_LINES = 30
+FORK_TIMEOUT = 1.0
+"""Seconds, before scaling, that forking a hypervisor may take."""
+
+CONSOLE_SOCKET = "console.sock"
+
+
+class Instance:
+    """A running hypervisor: its process, its monitor, its guest's agent, its console.
+
+    Args:
+        child: its process.
+        wires: our ends of its connections; the instance owns them from now on.
+        directory: its files on this host.
+        fds: the hypervisor's own descriptors of the connections, by name.
+        spec: what the machine is made of.
+        accelerator: how its instructions run.
+        past: what its console had printed before it became this instance.
+        server: the fork server within it, if there is one.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        wires: Wires,
+        directory: Path,
+        fds: Mapping[str, int],
+        *,
+        spec: MachineSpec,
+        accelerator: str,
+        past: bytes = b"",
+        server: ForkServer | None = None,
+    ) -> None:
+        self.child = child
+        self.spec = spec
+        self.accelerator = accelerator
+        self.directory = directory
+        self.fds = dict(fds)
+        self.server = server
+        self._asked = False
+        self._listener: Callable[[int], None] = lambda _exit_code: None
+        self.console = Console(wires.ours["console"], directory / CONSOLE, past)
+        self.qmp = Qmp(wires.ours["monitor"])
+        # The connection closes a moment before the process has ended, which tells more.
+        self.agent = AgentClient(wires.ours["agent"], on_lost=lambda: None)
+        child.on_exit(self._ended)
+
+    def on_end(self, listener: Callable[[int], None]) -> None:
+        """Call *listener(exit_code)* when the process has ended, before anybody is told."""
+        self._listener = listener
+        if self.child.exit_code is not None:
+            listener(self.child.exit_code)
+
+    def gone(self) -> GuestGoneError:
+        """The error that tells how it ended, as far as is known."""
+        code = self.child.exit_code
+        how = "it was stopped" if self._asked or code is None else describe_exit(code)
+        why = self.console.panic() or how
+        return GuestGoneError(
+            f"machine {self.spec.name} has ended",
+            why=f"{why}; the console's last lines:\n{self.console.tail(TAIL_LINES)}",
+        )
+
+    def end(self) -> None:
+        """End it, now: neither its guest nor its files are worth a farewell."""
+        self._asked = True
+        self.child.kill()
+        self.disconnect()
+
+    def rename(self, name: str, directory: Path) -> None:
+        """Make it the instance of another machine, with its files in an empty *directory*."""
+        self.directory.rename(directory)
+        self.directory = directory
+        self.console.path = directory / CONSOLE
+        self.spec = dataclasses.replace(self.spec, name=name)
+
+    def disconnect(self) -> None:
+        """Close our ends of the connections."""
+        for part in (self.qmp, self.agent, self.console, self.server):
+            if part is not None:
+                part.close()
+
+    def _ended(self, exit_code: int) -> None:
+        self._listener(exit_code)
+        self.console.drain()
+        self.agent.fail(self.gone())
+
+    def expose_console(self) -> None:
+        """Give the console a socket with a name, ``console.sock``, for whoever comes later."""
+        path = self.directory / CONSOLE_SOCKET
+        with socket.socket(socket.AF_UNIX) as server:
+            with short_path(path) as address:
+                server.bind(address)
+            server.listen(1)
+            self.qmp.execute("getfd", fds=[server.fileno()], fdname="console")
+        backend = {
+            "addr": {"type": "fd", "data": {"str": "console"}},
+            "server": True,
+            "wait": False,
+        }
+        self.qmp.execute(
+            "chardev-change", id="console", backend={"type": "socket", "data": backend}
+        )
+
+
+def launch(
+    hypervisor: Hypervisor,
+    spec: MachineSpec,
+    accelerator: str,
+    directory: Path,
+    *,
+    memory: MemoryFile | None = None,
+    incoming: bool = False,
+    die_with_parent: bool = True,
+    past: bytes = b"",
+    server: ForkServer | None = None,
+) -> Instance:
+    """Start the hypervisor for *spec*; nothing is waited for.
+
+    Args:
+        hypervisor: which one.
+        spec: what the machine is made of.
+        accelerator: how its instructions run.
+        directory: where its files go.
+        memory: the file that is its memory.
+        incoming: do not boot, but wait for a saved state.
+        die_with_parent: it ends when this process does, however that ends.
+        past: what its console had printed before.
+        server: a fork server to put into it.
+    """
+    wires = Wires()
+    try:
+        fds = wires.fds
+        command = hypervisor.command_line(
+            spec, accelerator, **fds, memory=memory, incoming=incoming
+        )
+        (directory / COMMAND).write_text(shlex.join(command) + "\n")
+        with (directory / LOG).open("wb") as output:
+            child = spawn(
+                server.command(command) if server else command,
+                output=output,
+                pass_fds=[*fds.values(), *(server.fds() if server else ())],
+                die_with_parent=die_with_parent,
+            )
+        wires.inherited()
+        if server is not None:
+            server.inherited()
+        with contextlib.ExitStack() as undo:
+            undo.callback(child.kill)
+            write_record(directory, child.pid, name=spec.name)
+            instance = Instance(
+                child,
+                wires,
+                directory,
+                fds,
+                spec=spec,
+                accelerator=accelerator,
+                past=past,
+                server=server,
+            )
+            undo.pop_all()
+    except BaseException:
+        wires.close()
+        raise
+    return instance
+
+
+def fork(
+    instance: Instance, directory: Path, *, name: str, past: bytes, die_with_parent: bool
+) -> Instance:
+    """A copy of a stopped instance with a fork server in it; it is stopped, too.
+
+    Its memory and its translated code are the first one's until it writes there.
+
+    Args:
+        instance: what is copied.
+        directory: where the copy's files go.
+        name: the copy's.
+        past: what its console's log begins, or goes on, with.
+        die_with_parent: it ends when this process does, however that ends.
+
+    Raises:
+        UnavailableError: it cannot be forked.
+        TimeoutExpiredError: its threads did not stand still in time.
+    """
+    if instance.server is None:
+        raise UnavailableError(f"machine {instance.spec.name} has no fork server")
+    wires = Wires()
+    try:
+        replacements = {instance.fds[wire]: fd for wire, fd in wires.fds.items()}
+        with (directory / LOG).open("ab") as log:
+            pid, server = instance.server.fork(
+                replacements | dict.fromkeys((1, 2), log.fileno()),
+                die_with_parent=die_with_parent,
+                timeout=scaled(FORK_TIMEOUT),
+            )
+        child = Child(instance.child.argv, pid)
+        with contextlib.ExitStack() as undo:
+            undo.callback(child.kill)
+            wires.inherited()
+            write_record(directory, child.pid, name=name)
+            copy = Instance(
+                child,
+                wires,
+                directory,
+                instance.fds,
+                spec=dataclasses.replace(instance.spec, name=name),
+                accelerator=instance.accelerator,
+                past=past,
+                server=server,
+            )
+            undo.pop_all()
+    except BaseException:
+        wires.close()
+        raise
+    return copy

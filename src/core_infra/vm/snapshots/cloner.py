@@ -1,0 +1,349 @@
+"""Clones of whatever machine is asked for: its snapshot is made, loaded and forked as need be."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from core_infra.errors import UnavailableError
+from core_infra.vm import timeouts
+from core_infra.vm.booting import await_agent
+from core_infra.vm.guest.guest import Guest
+from core_infra.vm.hypervisors.forkserver.client import ForkServer
+from core_infra.vm.hypervisors.hypervisor import MemoryFile
+from core_infra.vm.instance import CONSOLE, fork, launch
+from core_infra.vm.snapshots import snapshot as files
+from core_infra.vm.snapshots.identity import identity
+from core_infra.vm.snapshots.pool import Pool
+from core_infra.vm.snapshots.saving import save
+from core_infra.vm.snapshots.snapshot import Snapshot
+from core_infra.vm.snapshots.template import ForkingTemplate, SavedTemplate
+from core_infra.vm.snapshots.waking import Waker, rouse, sleep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from core_infra.vm.guest.client import AgentClient
+    from core_infra.vm.hypervisors.hypervisor import Hypervisor, MachineSpec
+    from core_infra.vm.instance import Instance
+    from core_infra.vm.snapshots.store import SnapshotStore
+    from core_infra.vm.snapshots.template import Template
+
+BOOT_TIMEOUT = 8.0
+"""Seconds, before scaling, that a machine may take to answer."""
+
+WAKE_TIMEOUT = 2.0
+"""Seconds, before scaling, that a clone may take to answer."""
+
+# What tests do first. Once run, its code is translated already, in every fork.
+_WARM_UP = """\
+echo hi; cat /etc/hostname; ls / >/dev/null; ps >/dev/null; mkdir -p /tmp/.warm; cd /tmp/.warm
+echo x >a; grep -q x a && sed s/x/y/ a >b; cp b c; mv c d; [ -f d ] && test "$(cat d)" = y
+sleep 0.01 & wait; id -u; uname -a; head -c 100 /dev/zero | wc -c; cd /; rm -r /tmp/.warm
+"""
+_ROUNDS = 3
+
+
+class Cloner:
+    """Clones machines.
+
+    Args:
+        hypervisor: what runs them.
+        store: the snapshots on disk.
+        place: makes a directory for a machine of the given name.
+        progress: is given a line when something takes long.
+        die_with_parent: clones end when this process does, however that ends.
+        ready: how many clones of each template are made before they are asked for.
+    """
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        store: SnapshotStore,
+        place: Callable[[str], Path],
+        progress: Callable[[str], None],
+        *,
+        die_with_parent: bool,
+        ready: int,
+    ) -> None:
+        self._waker = Waker()
+        self._die_with_parent = die_with_parent
+        self._hypervisor = hypervisor
+        self._store = store
+        self._place = place
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._templates: dict[str, Template] = {}
+        self._numbers = itertools.count(1)
+        self._pool = Pool(ready, self._make_ready)
+
+    def template(self, spec: MachineSpec, accelerator: str) -> Template:
+        """What machines like *spec* are cloned from.
+
+        Raises:
+            CoreInfraError: it cannot be made; a cold boot may still work.
+        """
+        key = identity(self._hypervisor, spec, accelerator)
+        with self._lock:  # whoever comes second waits for the first one's
+            if key not in self._templates:
+                snapshot = self._stored(
+                    key, lambda work: self._save_booted(spec, accelerator, work)
+                )
+                timeouts.record_boot(snapshot.boot_seconds)
+                self._templates[key] = self._loaded(snapshot, spec, accelerator)
+            return self._templates[key]
+
+    def prepare(self, spec: MachineSpec, accelerator: str) -> None:
+        """Have the snapshot of machines like *spec* saved, so that nobody waits for it later."""
+        key = identity(self._hypervisor, spec, accelerator)
+        self._stored(key, lambda work: self._save_booted(spec, accelerator, work))
+
+    def prepared(
+        self,
+        spec: MachineSpec,
+        accelerator: str,
+        make: Callable[[], Instance],
+        *,
+        cache: str | None,
+    ) -> Template:
+        """A template of a machine that somebody prepares.
+
+        Args:
+            spec: what the machine is made of.
+            accelerator: how its instructions run.
+            make: gives the machine, prepared; it is ended when it has been saved.
+            cache: what it is kept by on this host, for later runs; None keeps it in memory.
+        """
+        if cache is None:
+            instance = make()
+            try:
+                return self.freeze(instance)
+            finally:
+                instance.end()
+        key = identity(self._hypervisor, spec, accelerator, cache)
+        snapshot = self._stored(key, lambda work: self._save_prepared(make(), work))
+        return self._loaded(snapshot, spec, accelerator)
+
+    def clone(
+        self, template: Template, directory: Path, name: str, past: bytes
+    ) -> tuple[Instance, Mapping[str, str]]:
+        """A clone, awake and proven, and what its agent says of the guest.
+
+        Args:
+            template: what it is made from.
+            directory: where its files go.
+            name: the machine's.
+            past: what its console's log begins, or goes on, with.
+
+        Raises:
+            CoreInfraError: there is none, or it is not what it must be; nothing is left of it.
+        """
+        limit = timeouts.scaled(WAKE_TIMEOUT)
+        instance = template.clone(
+            directory, name=name, past=past, die_with_parent=self._die_with_parent
+        )
+        try:
+            ack = self._waker.wake(instance, name=name, nonce=template.nonce, limit=limit)
+        except BaseException:
+            instance.end()
+            raise
+        return instance, ack.info
+
+    def start(
+        self, template: Template, directory: Path, name: str
+    ) -> tuple[Instance, Mapping[str, str]]:
+        """A clone as :meth:`clone` makes it, but a ready one if there is one.
+
+        Args:
+            template: what it is made from.
+            directory: an empty one, for its files.
+            name: the machine's.
+        """
+        ready = self._pool.take(template)
+        if ready is None:
+            return self.clone(template, directory, name, template.past)
+        try:
+            ready.rename(name, directory)
+            nonce, limit = ready.agent.nonce, timeouts.scaled(WAKE_TIMEOUT)
+            ack = self._waker.wake(ready, name=name, nonce=nonce, limit=limit)
+        except BaseException:
+            ready.end()
+            raise
+        return ready, ack.info
+
+    def _make_ready(self, template: Template) -> Instance:
+        name = f"ready{next(self._numbers)}"
+        instance, _ = self.clone(template, self._place(name), name, template.past)
+        try:
+            _Inside(instance.agent).exec("echo hi")  # the pages that this writes are its own now
+        except BaseException:
+            instance.end()
+            raise
+        return instance
+
+    def freeze(self, instance: Instance) -> Template:
+        """A template of a running machine as it is now; the machine goes on.
+
+        Raises:
+            CoreInfraError: it cannot be made; the machine goes on all the same.
+        """
+        limit = timeouts.scaled(WAKE_TIMEOUT)
+        nonce = sleep(instance, limit)
+        past = instance.console.text().encode()
+        try:
+            return self._copy(instance, nonce, past)
+        finally:
+            rouse(instance, limit)
+
+    def forget(self, template: Template) -> None:
+        """End a template that :meth:`prepared` gave."""
+        self._pool.forget(template)
+        template.close()
+
+    def pausing(self) -> AbstractContextManager[object]:
+        """While this is held, no clone is made in the background."""
+        return self._pool.pausing()
+
+    def close(self) -> None:
+        """End all templates and what is ready; machines that were handed out live on."""
+        self._pool.close()
+        with self._lock:
+            for template in self._templates.values():
+                template.close()
+            self._templates.clear()
+
+    def _stored(self, key: str, save: Callable[[Path], Snapshot]) -> Snapshot:
+        try:
+            return self._store.get(key, save)
+        except OSError as error:
+            raise UnavailableError("a machine cannot be saved", why=str(error)) from error
+
+    def _loaded(self, snapshot: Snapshot, spec: MachineSpec, accelerator: str) -> Template:
+        """The template of a snapshot: a hypervisor that can be forked, where that is possible."""
+        saved = SavedTemplate(self._hypervisor, spec, accelerator, snapshot)
+        if accelerator != "tcg":
+            return saved  # a processor's own virtual machine cannot be forked with its process
+        try:
+            return self._forkable(saved)
+        except UnavailableError as error:
+            self._progress(f"clones are loaded and not forked: {error}")
+            return saved
+
+    def _forkable(self, saved: SavedTemplate) -> ForkingTemplate:
+        """Load a snapshot into a hypervisor that can be forked, and run it warm."""
+        server = ForkServer()
+        name = f"template{next(self._numbers)}"
+        directory = self._place(name)
+        try:
+            instance = saved.clone(
+                directory, name=name, past=b"", die_with_parent=True, server=server
+            )
+        except BaseException:
+            server.close()
+            raise
+        try:
+            limit = timeouts.scaled(WAKE_TIMEOUT)
+            self._waker.wake(instance, name=name, nonce=saved.nonce, limit=limit)
+            warm_up(instance)
+            nonce = sleep(instance, limit)
+        except BaseException:
+            instance.end()
+            raise
+        return ForkingTemplate(instance, nonce, saved.past)
+
+    def _save_prepared(self, instance: Instance, work: Path) -> Snapshot:
+        """Save a prepared machine into the directory *work*, and end it."""
+        limit = timeouts.scaled(BOOT_TIMEOUT)
+        try:
+            _check_room(work, instance.spec.memory)
+            nonce = sleep(instance, limit)
+            save(instance, work / files.STATE, with_memory=True, timeout=limit)
+            (work / files.CONSOLE).write_text(instance.console.text())
+        finally:
+            instance.end()
+        return Snapshot(work, "", nonce, 0.0, self._facts(instance.spec, instance.accelerator))
+
+    def _copy(self, instance: Instance, nonce: str, past: bytes) -> Template:
+        name = f"template{next(self._numbers)}"
+        directory = self._place(name)
+        if instance.server is not None:
+            copy = fork(instance, directory, name=name, past=b"", die_with_parent=True)
+            return ForkingTemplate(copy, nonce, past)
+        (directory / files.CONSOLE).write_bytes(past)
+        limit = timeouts.scaled(BOOT_TIMEOUT)
+        save(instance, directory / files.STATE, with_memory=True, timeout=limit)
+        snapshot = Snapshot(directory, "", nonce, 0.0, {})
+        return SavedTemplate(self._hypervisor, instance.spec, instance.accelerator, snapshot)
+
+    def _save_booted(self, spec: MachineSpec, accelerator: str, work: Path) -> Snapshot:
+        """Boot a machine and save it into the directory *work*."""
+        self._progress(
+            f"booting a machine to clone from ({spec.image.name}, {spec.memory} MiB): once, then "
+            "it is kept"
+        )
+        _check_room(work, spec.memory)
+        directory = self._place(f"builder{next(self._numbers)}")
+        memory = MemoryFile(work / files.MEMORY, shared=True)
+        builder = dataclasses.replace(spec, name="builder")
+        instance = launch(self._hypervisor, builder, accelerator, directory, memory=memory)
+        try:
+            limit = timeouts.scaled(BOOT_TIMEOUT)
+            await_agent(instance, builder, limit)
+            seconds = time.monotonic() - instance.child.started_at
+            warm_up(instance)
+            nonce = sleep(instance, limit)
+            save(instance, work / files.STATE, with_memory=False, timeout=limit)
+        finally:
+            instance.end()
+        shutil.copyfile(directory / CONSOLE, work / files.CONSOLE)
+        shutil.rmtree(directory, ignore_errors=True)
+        return Snapshot(work, "", nonce, seconds, self._facts(spec, accelerator))
+
+    def _facts(self, spec: MachineSpec, accelerator: str) -> dict[str, Any]:
+        return {
+            "image": spec.image.name,
+            "memory": spec.memory,
+            "cpus": spec.cpus,
+            "hypervisor": f"{self._hypervisor.name} {self._hypervisor.version()}",
+            "accelerator": accelerator,
+        }
+
+
+class _Inside(Guest):
+    """The inside of a machine that nobody holds yet."""
+
+    def __init__(self, agent: AgentClient) -> None:
+        super().__init__()
+        self._agent = agent
+
+    @property
+    def agent(self) -> AgentClient:
+        """The connection to the agent."""
+        return self._agent
+
+
+def warm_up(instance: Instance) -> None:
+    """Run in a guest what tests do first."""
+    guest = _Inside(instance.agent)
+    for _ in range(_ROUNDS):
+        guest.exec(_WARM_UP, check=True)
+        guest.write_text("/root/.warm", "x")
+        guest.read_text("/root/.warm")
+        guest.exec(["rm", "/root/.warm"])
+
+
+def _check_room(work: Path, memory: int) -> None:
+    # A disk that is full when the machine writes its memory ends the hypervisor by a signal.
+    free = shutil.disk_usage(work).free
+    if free < memory << 20:
+        raise UnavailableError(
+            "a machine cannot be saved",
+            why=f"{work.parent} has {free >> 20} MiB left, its memory may take {memory}",
+            todo="Make room, or choose another place with CORE_INFRA_CACHE_DIR.",
+        )

@@ -1,0 +1,66 @@
+"""What a snapshot was made from, as one digest: another one as soon as anything differs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.vm.snapshots.snapshot import FORMAT
+
+if TYPE_CHECKING:
+    from core_infra.vm.hypervisors.hypervisor import Hypervisor, MachineSpec
+
+
+def identity(hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, *more: str) -> str:
+    """The key of the snapshot of *spec* on this host.
+
+    Args:
+        hypervisor: its program, version and command line count.
+        spec: its image, memory and cpus count; its name does not.
+        accelerator: it counts, and for all but plain emulation the host's processor.
+        more: whatever else counts.
+    """
+    program = hypervisor.program(spec.image.arch)
+    status = program.stat()
+    # Without the kernel's arguments: those tell the host's clock rate, which wanders.
+    command = hypervisor.command_line(
+        spec, accelerator, monitor=0, console=0, agent=0, incoming=True
+    )
+    parts = [
+        FORMAT,
+        hypervisor.version(),
+        [str(program), status.st_size, status.st_mtime_ns],
+        [argument for argument in command if argument != spec.name],
+        spec.image.cmdline,
+        _digest(spec.image.kernel),
+        _digest(spec.image.initrd) if spec.image.initrd else "",
+        _processor(),
+        more,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)  # read once in each run, not for each machine
+def _digest_of(path: Path, _size: int, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    fields = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "CPU part")
+    found = [re.search(rf"^{name}\s*:.*$", text, re.MULTILINE) for name in fields]
+    return "\n".join(match[0] for match in found if match)

@@ -1,0 +1,128 @@
+"""What clones are made from: a file that is loaded, or a hypervisor that is forked."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from typing import TYPE_CHECKING, Protocol
+
+from core_infra.vm.hypervisors.hypervisor import MemoryFile
+from core_infra.vm.instance import fork, launch
+from core_infra.vm.snapshots.saving import restore
+from core_infra.vm.timeouts import scaled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core_infra.vm.hypervisors.forkserver.client import ForkServer
+    from core_infra.vm.hypervisors.hypervisor import Hypervisor, MachineSpec
+    from core_infra.vm.instance import Instance
+    from core_infra.vm.snapshots.snapshot import Snapshot
+
+RESTORE_TIMEOUT = 2.0
+"""Seconds, before scaling, that loading a saved state may take."""
+
+
+class Template(Protocol):
+    """A machine that stands still, to be cloned.
+
+    Attributes:
+        nonce: of its agent's last session.
+        past: what its console had printed.
+    """
+
+    nonce: str
+    past: bytes
+
+    def clone(self, directory: Path, *, name: str, past: bytes, die_with_parent: bool) -> Instance:
+        """A copy of it, still stopped.
+
+        Args:
+            directory: where its files go.
+            name: the machine's.
+            past: what its console's log begins, or goes on, with.
+            die_with_parent: it ends when this process does, however that ends.
+        """
+
+    def close(self) -> None:
+        """End what it needs itself; its clones live on."""
+
+
+class SavedTemplate:
+    """A snapshot on disk: each clone is a hypervisor of its own that loads it.
+
+    Args:
+        hypervisor: which one.
+        spec: what the machine is made of.
+        accelerator: how its instructions run.
+        snapshot: the files.
+    """
+
+    def __init__(
+        self, hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, snapshot: Snapshot
+    ) -> None:
+        self.nonce = snapshot.nonce
+        self.past = snapshot.past()
+        self._hypervisor = hypervisor
+        self._spec = spec
+        self._accelerator = accelerator
+        self._snapshot = snapshot
+
+    def clone(
+        self,
+        directory: Path,
+        *,
+        name: str,
+        past: bytes,
+        die_with_parent: bool,
+        server: ForkServer | None = None,
+    ) -> Instance:
+        """A new hypervisor that has loaded the snapshot; with *server*, one that can be forked."""
+        memory = self._snapshot.memory
+        instance = launch(
+            self._hypervisor,
+            dataclasses.replace(self._spec, name=name),
+            self._accelerator,
+            directory,
+            memory=None if memory is None else MemoryFile(memory, shared=False),
+            incoming=True,
+            die_with_parent=die_with_parent,
+            past=past,
+            server=server,
+        )
+        try:
+            limit = scaled(RESTORE_TIMEOUT)
+            restore(instance, self._snapshot.state, with_memory=memory is None, timeout=limit)
+        except BaseException:
+            instance.end()
+            raise
+        return instance
+
+    def close(self) -> None:
+        """Nothing: the files belong to whoever made them."""
+
+
+class ForkingTemplate:
+    """A hypervisor that stands still with a fork server in it: each clone is a fork of it.
+
+    Args:
+        instance: the hypervisor, stopped; the template owns it now.
+        nonce: of its agent's last session.
+        past: what its console had printed.
+    """
+
+    def __init__(self, instance: Instance, nonce: str, past: bytes) -> None:
+        self.nonce = nonce
+        self.past = past
+        self._instance = instance
+
+    def clone(self, directory: Path, *, name: str, past: bytes, die_with_parent: bool) -> Instance:
+        """A fork of the hypervisor."""
+        return fork(
+            self._instance, directory, name=name, past=past, die_with_parent=die_with_parent
+        )
+
+    def close(self) -> None:
+        """End the hypervisor that stands still."""
+        self._instance.end()
+        shutil.rmtree(self._instance.directory, ignore_errors=True)

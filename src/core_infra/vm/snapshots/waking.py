@@ -1,0 +1,114 @@
+"""Put a machine to sleep so that it can be saved, and prove of each clone that it is right.
+
+A clone is handed out only when all of this holds, and is ended otherwise:
+
+- it is the saved machine that goes on, and not one that has booted: its agent knows the session
+  before this one, which only the saved memory tells;
+- its random generator is its own: reseeded from the host before any process of the guest runs, and
+  the first bytes drawn after that were drawn by no other clone;
+- its clock is the host's, within :data:`CLOCK_LIMIT_NS`;
+- its host name, machine id and network address are its own.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from core_infra.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from core_infra.vm.guest.protocol import HelloAck
+    from core_infra.vm.instance import Instance
+
+CLOCK_LIMIT_NS = 50_000_000
+"""Nanoseconds that a clone's clock may differ from the host's."""
+
+_CLOCK_TRIES = 5
+
+
+class CloneError(UnavailableError):
+    """A clone is not what it must be, and was not handed out."""
+
+
+class Waker:
+    """Wakes clones, and remembers what must not come twice."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._drawn: set[str] = set()
+
+    def wake(self, instance: Instance, *, name: str, nonce: str, limit: float) -> HelloAck:
+        """Let a clone go on, make it a machine of its own, and prove that.
+
+        Args:
+            instance: the clone, still stopped.
+            name: the machine's.
+            nonce: of the agent's last session before it was put to sleep.
+            limit: seconds that it may take to answer.
+
+        Raises:
+            CloneError: a proof failed.
+            TimeoutExpiredError: it does not answer.
+        """
+        instance.qmp.post("cont")
+        for _ in range(_CLOCK_TRIES):
+            resumed = instance.agent.resume(
+                hostname=host_name(name),
+                machine_id=secrets.token_hex(16),
+                mac=b"\x52\x54\x00" + secrets.token_bytes(3),  # QEMU's own prefix
+                timeout=limit,
+            )
+            self._prove(resumed.ack, nonce)
+            if resumed.clock_error_ns <= CLOCK_LIMIT_NS:
+                return resumed.ack
+            nonce = instance.agent.nonce  # the session that the next one will know
+        raise CloneError(
+            "a clone's clock cannot be set",
+            why=f"after {_CLOCK_TRIES} times it may be {resumed.clock_error_ns / 1e9:.3f} s off",
+            todo="Is this host very busy?",
+        )
+
+    def _prove(self, ack: HelloAck, nonce: str) -> None:
+        former, drawn = ack.info.get("former", ""), ack.info.get("random", "")
+        if former != nonce:
+            raise CloneError(
+                "a clone does not remember what it was saved with",
+                why=f"its agent's last session was {former or 'none'}, not {nonce}: it has booted",
+            )
+        with self._lock:
+            if not drawn or drawn in self._drawn:
+                raise CloneError(
+                    "a clone draws the random bytes of another",
+                    why=f"it drew {drawn or 'nothing'} after it was given entropy of its own",
+                )
+            self._drawn.add(drawn)
+
+
+def sleep(instance: Instance, limit: float) -> str:
+    """Put a running machine to sleep: its processes, then its processors.
+
+    Returns:
+        The nonce of its agent's session, for the proof that a clone remembers it.
+
+    Raises:
+        CoreInfraError: its guest cannot be put to sleep; it goes on running.
+    """
+    instance.agent.freeze(limit)
+    instance.qmp.execute("stop")
+    return instance.agent.nonce
+
+
+def rouse(instance: Instance, limit: float) -> None:
+    """Let the machine that was put to sleep go on as itself, in the session that it had."""
+    instance.qmp.execute("cont")
+    instance.agent.set_clock(time.time_ns(), limit)
+    instance.agent.thaw(timeout=limit)
+
+
+def host_name(name: str) -> str:
+    """A machine's name as a host's (RFC 1123): letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63] or "machine"
