@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "run": Command("run", "Run the tasks of a file, by their dependencies."),
     "archive": Command("archive", "Pack artifacts, with the same bytes every time."),
     "checksum": Command("checksum", "Hash files, and write what sha256sum -c reads."),
+    "jobs": Command("jobs", "Run handlers on signals, and show what was done."),
     "discover": Command("discover", "Tell what kind of project a directory is."),
     "verify": Command("verify", "Check a release as somebody who has downloaded it would."),
 }

@@ -62,7 +62,7 @@ def act(handler: JobHandler, job: Job) -> Outcome:
             return Outcome(success=False, error=error, duration=time.perf_counter() - start)
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the result
         return Outcome(success=False, error=told(error), duration=time.perf_counter() - start)
-    return Outcome(result.success, result.error, time.perf_counter() - start)
+    return Outcome(result.success, _short(result.error), time.perf_counter() - start)
 
 
 def look_up(handler: JobHandler, job: Job) -> Outcome:
@@ -89,7 +89,10 @@ def rehearse(handler: JobHandler, job: Job) -> Outcome:
 
 def told(error: BaseException) -> str:
     """An error as a journal tells it: on one line, and of a bearable length."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    return _short(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _short(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 

@@ -1,0 +1,51 @@
+"""What other handlers would have decided about signals of the past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.jobrunner.journal.entry import Entry, Phase
+from core_infra.jobrunner.plan import match
+from core_infra.jobrunner.signal import PipelineSignal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from core_infra.jobrunner.ports import JobHandler
+
+
+class Decision(NamedTuple):
+    """One recorded signal, and what is done about it.
+
+    Attributes:
+        entry: the intent that has the signal.
+        signal: the signal.
+        now: the name of the handler that matches it now; empty if none does.
+    """
+
+    entry: Entry
+    signal: PipelineSignal
+    now: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether another handler acted then."""
+        return self.now != self.entry.action
+
+
+def replay(entries: Iterable[Entry], handlers: Sequence[JobHandler]) -> Iterator[Decision]:
+    """Ask handlers about the signals of a journal; nothing is executed.
+
+    A journal has the signals that were acted on. Each state is asked about once.
+
+    Raises:
+        InvalidError: a signal of the journal is none.
+    """
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.phase is not Phase.INTENT or entry.id in seen:
+            continue
+        seen.add(entry.id)
+        signal = PipelineSignal.from_dict(entry.signal, where=f"the signal of action {entry.id}")
+        found = next(match([signal], handlers), None)
+        yield Decision(entry, signal, found.handler.name if found else "")
