@@ -19,6 +19,7 @@ from core_infra.build.describe import describe
 from core_infra.build.errors import ChecksumError
 from core_infra.build.plan import Goal
 from core_infra.build.twice import compare_with_another
+from core_infra.build.verify import verify_release
 from core_infra.errors import AlreadyExistsError, NotFoundError
 from core_infra.medium.local import LocalMedium
 
@@ -78,6 +79,7 @@ def carry_out(
         BuildFailedError: a program failed.
         NotReproducibleError: the second build differs.
         SigningError: something could not be signed.
+        VerificationError: the release is not what somebody who downloads it would accept.
         WrongStateError: another build writes to the same output directory.
         CoreInfraError: as the builder's steps do; whatever is raised, what is in the output
             directory is as it was.
@@ -97,6 +99,8 @@ def carry_out(
             built = [_signed(plan, artifact) for artifact in built]
         shipped = _pack(plan, built)
         documents = describe(plan, shipped)
+        if plan.goal is Goal.RELEASE:
+            verify_release(LocalMedium(), str(plan.config.staging()))
         return _finish(plan, built, shipped, documents, work)
 
 

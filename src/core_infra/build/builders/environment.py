@@ -31,7 +31,8 @@ def build_environment(config: Config) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "ZERO_AR_DATE": "1",  # ar and ld of macOS
-        "CI": "true",  # no prompts, no colours, no telemetry questions
+        "CI": "true",  # no prompts, no questions about telemetry
+        "NO_COLOR": "1",
         # The copy of a project reads the original's history, and must not refresh its index.
         "GIT_OPTIONAL_LOCKS": "0",
     }

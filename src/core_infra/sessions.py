@@ -1,0 +1,151 @@
+"""Nox sessions for your own noxfile, one line each.
+
+::
+
+    import nox
+    from core_infra import sessions
+
+    nox.session(sessions.tests)
+    nox.session(sessions.release, default=False)
+
+Each is an undecorated function that takes a session: register it with the Python versions, the name
+and the tags that you like, or call it from a session of yours. What follows ``--`` on nox's command
+line goes to the program that the session runs.
+
+Sessions install into their own environment the very core-infra that nox has. They read
+``pyproject.toml``, if there is one, for dependency groups; a project needs none.
+
+This module needs nothing but nox itself, whose environment may have little else.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import nox
+
+TEST_GROUPS = ("tests", "test", "dev")
+"""Dependency groups that ``tests`` installs: the first of these that the project has."""
+
+LINT_GROUPS = ("lint", "dev")
+"""The same for ``lint``."""
+
+_NAME = "core-infra"
+_ROOT = Path(__file__).parents[2]
+
+
+def tests(session: nox.Session) -> None:
+    """The test suite; arguments go to pytest."""
+    _install_project(session, TEST_GROUPS, "pytest")
+    _run_pytest(session)
+
+
+def core_vm(session: nox.Session) -> None:
+    """The test suite with a real machine for each test that asks; arguments go to pytest."""
+    _install_project(session, TEST_GROUPS, "pytest", requirement())
+    _run_pytest(session, "--core-vm")
+
+
+def lint(session: nox.Session) -> None:
+    """Style and types: ruff, and mypy if the project configures it; arguments go to ruff."""
+    typed = "mypy" in _pyproject().get("tool", {}) or Path("mypy.ini").exists()
+    if typed:
+        _install_project(session, LINT_GROUPS, "ruff", "mypy")
+    elif _can_install(session):
+        session.install("ruff")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+    if typed:
+        session.run("mypy", *([] if _mypy_knows_files() else ["."]))
+
+
+def build(session: nox.Session) -> None:
+    """Build the project into dist; arguments go to core-infra build."""
+    _install_tools(session)
+    session.run("core-infra", "build", *session.posargs)
+
+
+def plan(session: nox.Session) -> None:
+    """What a release would do and what is missing for it; arguments go to core-infra release."""
+    _install_tools(session)
+    session.run("core-infra", "release", "--plan", *session.posargs)
+
+
+def release(session: nox.Session) -> None:
+    """A release in dist, built twice and compared; arguments go to core-infra release.
+
+    With ``-- --dry-run`` it shows the plan only. Nothing is published.
+    """
+    _install_tools(session)
+    session.run("core-infra", "release", "--no-dry-run", "--twice", *session.posargs)
+
+
+def requirement(*extras: str) -> str:
+    """What pip installs to have the core-infra that is imported here: its version, or its source.
+
+    Args:
+        extras: optional dependencies, like ``build``.
+    """
+    name = f"{_NAME}[{','.join(extras)}]" if extras else _NAME
+    try:
+        found = importlib.metadata.distribution(_NAME)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{name} @ {_ROOT.as_uri()}"  # imported from a checkout that is not installed
+    origin = found.read_text("direct_url.json")  # https://packaging.python.org/specifications
+    return f"{name} @ {json.loads(origin)['url']}" if origin else f"{name}=={found.version}"
+
+
+def _install_tools(session: nox.Session) -> None:
+    if not _can_install(session):
+        return
+    # What the builders of Python packages and of documentation start comes along.
+    packages = ["build"] if _is_python() else []
+    packages += ["mkdocs"] if Path("mkdocs.yml").exists() else []
+    session.install(requirement("build"), *packages)
+
+
+def _install_project(session: nox.Session, groups: Sequence[str], *needed: str) -> None:
+    if not _can_install(session):
+        return
+    known = _pyproject().get("dependency-groups", {})
+    group = next((name for name in groups if name in known), None)
+    # Through nox, because pip knows groups from version 25.1 on only.
+    requirements = _dependency_group(group) if group else []
+    session.install(*(["-e", "."] if _is_python() else []), *requirements, *needed)
+
+
+def _dependency_group(name: str) -> list[str]:
+    import nox.project  # noqa: PLC0415 - only nox calls this, and it has it
+
+    return list(nox.project.dependency_groups(_pyproject(), name))
+
+
+def _run_pytest(session: nox.Session, *arguments: str) -> None:
+    # On Ctrl-C pytest needs the time to stop what it has started.
+    session.run("pytest", *arguments, *session.posargs, interrupt_timeout=30, terminate_timeout=10)
+
+
+def _can_install(session: nox.Session) -> bool:
+    """Whether the session has an environment of its own; if not, all must be there already."""
+    return session.venv_backend != "none"
+
+
+def _pyproject() -> dict[str, Any]:
+    # nox runs sessions in the directory of the noxfile.
+    path = Path("pyproject.toml")
+    return tomllib.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def _is_python() -> bool:
+    return "project" in _pyproject() or Path("setup.py").is_file()
+
+
+def _mypy_knows_files() -> bool:
+    return "files" in _pyproject().get("tool", {}).get("mypy", {}) or Path("mypy.ini").exists()
