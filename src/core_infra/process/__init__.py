@@ -1,10 +1,21 @@
 """Child processes: started, watched, and gone when they should be."""
 
 from core_infra.process.child import Child, spawn
-from core_infra.process.default import (
+from core_infra.process.default_service import (
+    clear,
     default,
+    get,
     init,
+    kill,
+    list,  # noqa: A004 - of processes: this package is the namespace
+    output,
+    remove,
+    run,
+    run_with_options,
+    running,
     set_default,
+    start,
+    start_with_options,
 )
 from core_infra.process.errors import (
     CannotStartError,
@@ -74,9 +85,20 @@ __all__ = [
     "TcpPort",
     "UnixSocket",
     "Usage",
+    "clear",
     "default",
+    "get",
     "init",
+    "kill",
+    "list",
     "new_service",
+    "output",
+    "remove",
+    "run",
+    "run_with_options",
+    "running",
     "set_default",
     "spawn",
+    "start",
+    "start_with_options",
 ]

@@ -33,10 +33,7 @@ class LineSplitter:
         self._size = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The whole lines that end in *data*; what a long one has too much is in :meth:`overflow`.
-
-        Ask for the overflow first.
-        """
+        """The whole lines that end in *data*, which has gone through :meth:`overflow`."""
         end = data.rfind(b"\n")
         if end < 0:
             self._hold(data)
@@ -55,7 +52,11 @@ class LineSplitter:
         return lines
 
     def overflow(self, data: bytes) -> tuple[list[Part], bytes]:
-        """Hand out parts of a line that becomes too long with *data*; and the rest to feed."""
+        """Hand out parts of the line that becomes too long with *data*; and what is left to feed.
+
+        Args:
+            data: no longer than *max_line*, so that no other line in it can be too long.
+        """
         end = data.find(b"\n")
         length = len(data) if end < 0 else end
         if self._size + length <= self._max:
@@ -74,9 +75,8 @@ class LineSplitter:
 
     def rest(self) -> str | None:
         """What came after the last line's end, once nothing more will come; None if nothing did."""
-        text = b"".join(self._held).decode(errors="replace").removesuffix("\r")
-        held, self._held, self._size = self._held, [], 0
-        return text if held else None
+        held, self._held, self._size = b"".join(self._held), [], 0
+        return held.decode(errors="replace").removesuffix("\r") if held else None
 
     def _hold(self, data: bytes) -> None:
         self._held.append(data)

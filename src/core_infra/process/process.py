@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from core_infra.errors import TimeoutExpiredError, WrongStateError
+from core_infra.process.capture import Output
 from core_infra.process.info import ProcessInfo, Usage
 from core_infra.process.life import Life
-from core_infra.process.output import Output
 from core_infra.process.readiness import wait_ready
 from core_infra.process.terminal import Terminal
 

@@ -28,15 +28,23 @@ def wait_ready(
     deadline = time.monotonic() + timeout
     for probe in probes:
         while True:
-            ended = process.over.is_set()
+            ended = _has_ended(process)
             left = deadline - time.monotonic()
             why = probe.check(process, max(0.01, min(_PATIENCE, left)))
             if why is None:
                 break
             if ended or left <= 0:
                 raise _not_ready(process, probe, why, timeout, ended=ended)
-            if not isinstance(probe, LogPattern):  # which has waited already
-                process.over.wait(min(interval, max(0.0, left)))
+            pause = min(interval, max(0.0, left))
+            if process.over.is_set():
+                time.sleep(pause)
+            elif not isinstance(probe, LogPattern):  # which has waited already
+                process.over.wait(pause)
+
+
+def _has_ended(process: Process) -> bool:
+    """Whether nothing can become ready any more; a daemon outlives who started it."""
+    return process.over.is_set() and (process.exit_code != 0 or not process.leftovers())
 
 
 def _not_ready(

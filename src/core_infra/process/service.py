@@ -54,6 +54,7 @@ class Service:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._open = True
+        self._pid = os.getpid()
         self._group = new_group()
 
     def start(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> Process:
@@ -73,6 +74,14 @@ class Service:
 
     def _start(self, options: RunOptions, stdin: Any) -> Process:
         options.check()
+        if self._pid != os.getpid():
+            raise WrongStateError(
+                f"cannot start {os.fspath(options.command)!r}",
+                why="this process was forked from the one that made the service",
+                todo="Make a service of your own after the fork.",
+                needed=f"process {self._pid}",
+                found=f"process {os.getpid()}",
+            )
         with self._lock:
             if not self._open:
                 raise WrongStateError(
@@ -187,10 +196,15 @@ class Service:
         return find_leftovers(lambda: group_members(self._group), self.list())
 
     def shutdown(self) -> None:
-        """Stop all processes, all at once, each with its own grace period; start no more."""
+        """Stop all processes but the detached, all at once, each with its own grace period.
+
+        What they left behind is killed. Nothing is started any more.
+        """
+        if self._pid != os.getpid():
+            return  # a forked child: our parent's programs are not ours to end
         with self._lock:
             self._open = False
-        processes = self.running()
+        processes = [process for process in self.running() if not process.options.detach]
         for process in processes:
             process.begin_to_stop()
         for process in processes:

@@ -59,6 +59,8 @@ class Reader:
         left = waiting[0]
         while left > 0 and self._open:
             left -= self._read(min(left, self._size))
+        if self._open:
+            self._read(self._size)  # the end, if nobody else has the other end
 
     def close(self) -> None:
         """Read no more; on the supervisor's thread."""

@@ -102,15 +102,14 @@ class Teller:
         self._jobs.put(self._end)
 
     def _tell_lines(self, name: str, stream: Stream, data: bytes) -> None:
-        size = len(data)
         splitter = self._splitters.setdefault((name, stream), LineSplitter())
-        parts, data = splitter.overflow(data)
-        self._tell(ActionProcessOutput(name, text, stream, goes_on) for text, goes_on in parts)
         for at in range(0, len(data), _PIECE):
-            lines = splitter.feed(data[at : at + _PIECE])
+            parts, piece = splitter.overflow(data[at : at + _PIECE])
+            self._tell(ActionProcessOutput(name, text, stream, goes_on) for text, goes_on in parts)
+            lines = splitter.feed(piece)
             # What NamedTuple's own __new__ does, but without a call of Python's for each line.
             self._tell(map(_new_output, zip(repeat(name), lines, repeat(stream), repeat(False))))  # noqa: FBT003 - partial
-        self._told(size)
+        self._told(len(data))
 
     def _told(self, size: int) -> None:
         with self._lock:

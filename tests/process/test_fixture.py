@@ -1,0 +1,87 @@
+"""The fixture core_process, in pytest runs of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_what_a_test_leaves_running_fails_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from core_infra.process import LogPattern, Service
+
+        PIDS = []
+
+        def leave(service: Service) -> None:
+            process = service.start("sh", "-c", "echo last words; sleep 600")
+            process.wait_ready(LogPattern("words"))
+            PIDS.extend(process.leftovers())
+
+        def test_clean(core_process: Service) -> None:
+            assert core_process.run("echo", "hi") == "hi\\n"
+            leave(core_process)
+            core_process.running()[0].stop()
+
+        def test_leak(core_process: Service) -> None:
+            leave(core_process)
+
+        def test_daemon(core_process: Service) -> None:
+            core_process.run("sh", "-c", "sleep 601 > /dev/null 2>&1 &")
+            PIDS.extend(left.pid for left in core_process.leftovers())
+
+        @pytest.mark.core_process(allow_leftovers=True)
+        def test_allowed(core_process: Service) -> None:
+            leave(core_process)
+
+        def test_fails_itself(core_process: Service) -> None:
+            leave(core_process)
+            assert False
+
+        def test_all_are_gone() -> None:
+            import os
+            assert len(PIDS) == 9
+            assert not any(os.path.exists(f"/proc/{pid}") for pid in PIDS)
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=5, failed=1, errors=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*ERROR at teardown of test_leak*",
+            "proc-1: sh -c 'echo last words; sleep 600' (pid *",
+            "    last words",
+            "*ERROR at teardown of test_daemon*",
+            "sleep 601 (pid *",
+            "*proc-1: sh -c 'echo last words; sleep 600' (running)*",
+        ]
+    )
+
+
+def test_the_option_allows_leftovers_to_all(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_leak(core_process):
+            core_process.start("sleep", "600")
+        """
+    )
+    result = pytester.runpytest_subprocess("--core-process-allow-leftovers")
+    result.assert_outcomes(passed=1)
+
+
+def test_the_bus_of_the_tests_core_hears_of_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from core_infra.process import ActionProcessOutput
+
+        def test_events(core, core_process):
+            lines = []
+            core.register_action(lambda event: lines.append(event.line), ActionProcessOutput)
+            core_process.run("seq", "3")
+            assert lines == ["1", "2", "3"]
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)

@@ -1,0 +1,299 @@
+"""Starting programs, and what is known of them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
+from core_infra.process import (
+    CannotStartError,
+    LogPattern,
+    ProcessNotFoundError,
+    ProgramNotFoundError,
+    RunFailedError,
+    RunOptions,
+    RunTimeoutError,
+    Service,
+    Status,
+    Stream,
+)
+from process_programs import PYTHON, STUBBORN
+
+
+def test_run_returns_the_output(service: Service) -> None:
+    assert service.run("sh", "-c", "echo out; echo err >&2") in ("out\nerr\n", "err\nout\n")
+    assert service.list() == []
+
+
+def test_a_failure_carries_code_command_and_output(service: Service) -> None:
+    with pytest.raises(RunFailedError, match=r"(?s)exit code 3.*what went wrong") as caught:
+        service.run("sh", "-c", "echo fine; echo what went wrong >&2; exit 3")
+    error = caught.value
+    assert error.exit_code == 3
+    assert error.command[0] == "sh"
+    assert (error.stdout, error.stderr) == (b"fine\n", b"what went wrong\n")
+    assert sorted(error.output) == sorted(b"fine\nwhat went wrong\n")
+
+
+def test_run_gives_nothing_to_read(service: Service) -> None:
+    assert service.run("cat") == ""
+
+
+def test_stdin_is_text_bytes_or_a_file(service: Service, tmp_path: Path) -> None:
+    assert service.run_with_options(RunOptions("cat", stdin="text é")) == "text é"
+    large = os.urandom(3 << 20)
+    digest = service.run_with_options(RunOptions("wc", ["-c"], stdin=large))
+    assert int(digest) == len(large)
+    (tmp_path / "file").write_text("from a file")
+    with (tmp_path / "file").open() as file:
+        assert service.run_with_options(RunOptions("cat", stdin=file)) == "from a file"
+
+
+def test_input_is_sent_until_it_is_closed(service: Service) -> None:
+    process = service.start("cat")
+    process.send_input("one\n")
+    process.send_input(b"two\n")
+    process.close_stdin()
+    process.close_stdin()
+    assert process.wait(30) == 0
+    assert process.output() == "one\ntwo\n"
+    with pytest.raises(WrongStateError, match="exited"):
+        process.send_input("three\n")
+
+
+def test_more_input_than_a_pipe_holds_blocks_nobody(service: Service) -> None:
+    process = service.start("sh", "-c", "kill -STOP $$; wc -c")
+    process.send_input(b"x" * (5 << 20))
+    process.send_input("rest")
+    process.close_stdin()
+    process.signal(signal.SIGCONT)
+    assert process.wait(30) == 0
+    assert int(process.output()) == (5 << 20) + 4
+
+
+def test_a_directory_and_an_environment(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INHERITED", "yes")
+    show = ["-c", "pwd -P; echo $INHERITED $OWN"]
+    options = RunOptions("sh", show, dir=tmp_path, env={"OWN": "é"})
+    assert service.run_with_options(options) == f"{tmp_path.resolve()}\nyes é\n"
+    monkeypatch.setenv("INHERITED", "changed")
+    assert service.run("sh", "-c", "echo $INHERITED") == "changed\n"
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert service.run("pwd", "-P").strip() == str(tmp_path.resolve())
+    relative = RunOptions("pwd", ["-P"], dir="sub")
+    assert service.run_with_options(relative).strip() == str(tmp_path.resolve() / "sub")
+    clean = RunOptions("/usr/bin/env", env={"ONLY": "1"}, clean_env=True)
+    assert service.run_with_options(clean) == "ONLY=1\n"
+
+
+def test_programs_get_the_limits_and_the_umask_of_the_moment(service: Service) -> None:
+    service.run("true")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    mask = os.umask(0o123)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (77, before[1]))
+    try:
+        assert service.run("sh", "-c", "ulimit -n; umask") == "77\n0123\n"
+    finally:
+        os.umask(mask)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_program_inherits_no_descriptor_but_those_passed(service: Service) -> None:
+    kept, other = os.pipe()
+    os.set_inheritable(other, True)  # noqa: FBT003 - the os module's signature
+    options = RunOptions(PYTHON, ["-c", f"import os; os.write({other}, b'here')"])
+    try:
+        with pytest.raises(RunFailedError, match="Bad file descriptor"):
+            service.run_with_options(options)
+        service.run_with_options(
+            RunOptions(PYTHON, options.args, pass_fds=[other], stdin=kept, merge=True)
+        )
+        assert os.read(kept, 10) == b"here"
+    finally:
+        os.close(kept)
+        os.close(other)
+
+
+def test_signals_that_python_ignores_are_not_ignored_by_programs(service: Service) -> None:
+    status = service.run("grep", "-E", "SigIgn|SigBlk", "/proc/self/status")
+    assert status.split()[1::2] == ["0" * 16, "0" * 16]
+
+
+@pytest.mark.parametrize(
+    ("command", "directory", "error", "told"),
+    [
+        ("no-such-program", None, ProgramNotFoundError, "no-such-program"),
+        ("/no/such/program", None, FileNotFoundError, "/no/such/program"),
+        ("true", "/no/such/directory", ProgramNotFoundError, "/no/such/directory"),
+        ("/etc/passwd", None, CannotStartError, "Permission denied"),
+    ],
+)
+def test_what_cannot_be_started_is_told(
+    service: Service, command: str, directory: str | None, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        service.start_with_options(RunOptions(command, dir=directory))
+    [process] = service.list()
+    assert process.status is Status.FAILED
+    assert process.exit_code is None
+    assert process.done.is_set()
+    with pytest.raises(error, match=told):
+        process.wait()
+
+
+def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> None:
+    options = RunOptions("", "arguments", env={"A=B": "c"}, timeout=0, grace_period=-1)
+    with pytest.raises(InvalidError) as caught:
+        service.start_with_options(options)
+    for told in ("command is empty", "one string", "'A=B'", "timeout is 0", "grace_period is -1"):
+        assert told in str(caught.value)
+    assert service.list() == []
+
+
+def test_info_tells_what_happened(service: Service) -> None:
+    program = "x = bytearray(50 << 20)\nfor _ in range(10**6): pass"
+    process = service.start(PYTHON, "-c", program)
+    assert process.info().exit_code is None
+    assert process.info().usage is None
+    process.wait(30)
+    info = process.info()
+    assert (info.id, info.command, info.args) == ("proc-1", PYTHON, ("-c", program))
+    assert (info.status, info.exit_code, info.pid) == (Status.EXITED, 0, process.pid)
+    assert info.dir == Path.cwd()
+    assert info.started_at is not None
+    assert info.usage is not None
+    assert info.usage.wall == info.duration > 0
+    assert info.usage.user > 0
+    assert info.usage.peak_memory > 50 << 20
+    assert process.info().duration == info.duration
+
+
+def test_the_list_and_its_end(service: Service) -> None:
+    first = service.start("sleep", "60")
+    second = service.start("true")
+    second.wait(30)
+    assert [process.id for process in service.list()] == ["proc-1", "proc-2"]
+    assert service.running() == [first]
+    assert service.get("proc-2") is second
+    assert service.output("proc-2") == ""
+    with pytest.raises(WrongStateError, match="still runs"):
+        service.remove("proc-1")
+    service.clear()
+    assert service.list() == [first]
+    service.kill("proc-1")
+    assert first.status is Status.KILLED
+    service.remove("proc-1")
+    with pytest.raises(ProcessNotFoundError, match="proc-1"):
+        service.get("proc-1")
+
+
+def test_the_signal_that_was_asked_for_is_sent(service: Service) -> None:
+    script = "trap 'echo got it; exit 5' USR1; echo ready; while :; do sleep 0.01; done"
+    process = service.start("sh", "-c", script)
+    process.wait_ready(LogPattern("ready"))
+    process.signal(signal.SIGUSR1)
+    assert process.wait(30) == 5
+    assert process.status is Status.EXITED
+    assert "got it" in process.output()
+    with pytest.raises(WrongStateError, match="exited"):
+        process.signal(signal.SIGUSR1)
+
+
+def test_who_is_ended_by_a_signal_is_killed(service: Service) -> None:
+    process = service.start("sh", "-c", "kill -USR1 $$")
+    assert process.wait(30) == -signal.SIGUSR1
+    assert process.status is Status.KILLED
+
+
+def test_stop_asks_first(service: Service) -> None:
+    polite = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
+    process = service.start("sh", "-c", polite)
+    process.wait_ready(LogPattern("ready"))
+    process.stop(60)
+    assert process.output().endswith("bye\n")
+    assert (process.status, process.exit_code) == (Status.KILLED, 0)
+
+
+def test_stop_does_not_ask_for_ever(service: Service) -> None:
+    process = service.start("sh", "-c", STUBBORN)
+    process.wait_ready(LogPattern("ready"))
+    process.stop(0.05)
+    assert process.exit_code == -signal.SIGKILL
+    process.stop()
+    process.kill()
+
+
+def test_wait_has_an_end_but_the_process_does_not(service: Service) -> None:
+    process = service.start("sleep", "60")
+    with pytest.raises(TimeoutExpiredError, match="sleep"):
+        process.wait(0.01)
+    assert process.is_running()
+
+
+def test_a_timeout_ends_a_program_even_if_a_grandchild_holds_its_pipe(service: Service) -> None:
+    options = RunOptions("sh", ["-c", "echo before; (setsid sleep 600 &) ; sleep 600"], timeout=0.3)
+    with pytest.raises(RunTimeoutError, match=r"0\.3 s") as caught:
+        service.run_with_options(options)
+    assert caught.value.output == b"before\n"
+    assert service.leftovers() == []
+
+
+def test_a_program_is_over_even_if_a_grandchild_holds_its_pipe(service: Service) -> None:
+    assert service.run("sh", "-c", "sleep 600 & echo done") == "done\n"
+    [left] = service.leftovers()
+    assert left.command == "sleep 600"
+
+
+def test_a_service_that_is_shut_down_starts_nothing(service: Service) -> None:
+    process = service.start("sleep", "60")
+    service.shutdown()
+    assert process.status is Status.KILLED
+    with pytest.raises(WrongStateError, match="shut down"):
+        service.start("true")
+    service.shutdown()
+
+
+def test_one_cannot_start_with_two_at_once_what_ends_with_both(service: Service) -> None:
+    processes = [service.start("sh", "-c", STUBBORN) for _ in range(5)]
+    for process in processes:
+        process.wait_ready(LogPattern("ready"))
+    threads = [threading.Thread(target=process.kill) for process in processes * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert service.running() == []
+
+
+def test_detached_programs_outlive_the_service(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    os.mkfifo(tmp_path / "go")
+    with Service() as service:
+        script = "read line < go; echo alive"
+        options = RunOptions("sh", ["-c", script], dir=tmp_path, detach=True, log=log)
+        process = service.start_with_options(options)
+        service.leftovers()
+        pid = process.pid
+        assert pid is not None
+        service.shutdown()
+        assert process.is_running()
+        (tmp_path / "go").write_text("go\n")
+        assert process.wait(30) == 0
+    assert log.read_text() == "alive\n"
+
+
+def test_streams_can_be_told_apart(service: Service) -> None:
+    script = "for i in 1 2 3; do echo out$i; echo err$i >&2; done"
+    process = service.start("sh", "-c", script)
+    process.wait(30)
+    assert process.output(Stream.STDOUT) == "out1\nout2\nout3\n"
+    assert process.output(Stream.STDERR) == "err1\nerr2\nerr3\n"
