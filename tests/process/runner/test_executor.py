@@ -29,7 +29,7 @@ def cluster() -> Iterator[Executor]:
     distributed = pytest.importorskip("distributed", reason="needs dask: core-infra[dask]")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with (
-        distributed.LocalCluster(**options, dashboard_address=None, host="127.0.0.1") as cluster,
+        distributed.LocalCluster(**options, dashboard_address=":0", host="127.0.0.1") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client.get_executor()

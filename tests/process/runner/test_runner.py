@@ -90,6 +90,7 @@ def test_dependents_of_a_failure_are_skipped_and_say_why(service: Service) -> No
     assert result["deploy"].exit_code is None
     assert result["deploy"].reason == "'deploy' did not run: 'build' failed"
     assert [one.name for one in result.skipped_by("build")] == ["test", "deploy"]
+    assert repr(result) == "<RunAllResult: 1 passed, 1 failed, 2 skipped; build: exit code 1>"
 
 
 def test_what_may_fail_holds_nobody_up(service: Service) -> None:

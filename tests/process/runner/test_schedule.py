@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_infra.process.runner.graph import Graph, InvalidGraphError
@@ -15,7 +15,8 @@ from core_infra.process.runner.spec import RunSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-POOLS = {"one": 1, "two": 2, "three": 3}
+POOLS = {"one": 1, "other": 1, "two": 2}
+SOME_POOLS = [[], ["one"], ["other"], ["two"], ["one", "other"], ["two", "one"], ["one", "one"]]
 
 
 @st.composite
@@ -30,7 +31,7 @@ def graphs(draw: st.DrawFn) -> list[RunSpec]:
                 str(number),
                 "true",
                 after=draw(st.lists(st.sampled_from(earlier), max_size=3)) if earlier else [],
-                pools=draw(st.lists(st.sampled_from(list(POOLS)), max_size=3)),
+                pools=draw(st.sampled_from(SOME_POOLS)),
                 allow_failure=draw(st.booleans()),
             )
         )
@@ -73,6 +74,7 @@ class Reference:
         }
 
 
+@settings(max_examples=400)
 @given(
     specs=graphs(),
     workers=st.none() | st.integers(1, 4),
@@ -164,6 +166,26 @@ def test_a_stop_names_its_cause() -> None:
     assert schedule.finish("b", passed=False) == ["a", "c"]
     assert schedule.skipped == {"a": "b", "c": "b"}
     assert schedule.next() is None
+
+
+def test_a_place_that_one_cannot_take_yet_goes_to_the_next() -> None:
+    specs = [
+        RunSpec("holds p", "true", pools=["p"]),
+        RunSpec("holds q", "true", pools=["q"]),
+        RunSpec("needs both", "true", pools=["p", "q"]),
+        RunSpec("needs p", "true", pools=["p"]),
+    ]
+    pools = {"p": 1, "q": 1}
+    graph = Graph(specs, pools)
+    schedule = Schedule(graph, workers=None, pools=pools, durations={}, keep_going=True)
+    assert [schedule.next(), schedule.next()] == ["holds p", "holds q"]
+    assert schedule.next() is None
+    schedule.finish("holds p", passed=True)
+    assert schedule.next() == "needs p"
+    schedule.finish("holds q", passed=True)
+    assert schedule.next() is None
+    schedule.finish("needs p", passed=True)
+    assert schedule.next() == "needs both"
 
 
 def refused(specs: Sequence[RunSpec], pools: Mapping[str, int] | None = None) -> list[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CommandFailedError, TimeoutExpiredError
+from core_infra.process.errors import ProcessNotFoundError
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from core_infra.process.info import Usage
     from core_infra.process.process import Process
     from core_infra.process.runner.spec import RunSpec
@@ -26,8 +30,83 @@ class Outcome(NamedTuple):
     usage: Usage | None = None
 
 
-def of_process(process: Process) -> Outcome:
-    """What came of a command that has ended."""
+_running: dict[str, dict[str, Process]] = {}
+"""The commands of this process's runs: by the key of the run, then by the spec's name."""
+
+_over: set[str] = set()
+"""Keys of the runs that were ended; what starts too late ends at once."""
+
+_lock = threading.Lock()
+
+
+def attempt(spec: RunSpec, key: str) -> Outcome:
+    """Run a spec to its end, and end what it left behind; what an executor is given."""
+    with Service() as service:
+        return run(spec, key, service)
+
+
+def run(spec: RunSpec, key: str, service: Service) -> Outcome:
+    """Run a spec to its end.
+
+    Args:
+        spec: the spec.
+        key: names the run that it is part of, for :func:`end`.
+        service: starts its command.
+    """
+    start = time.monotonic()
+    try:
+        return _call(spec.call) if spec.call is not None else _command(spec, key, service)
+    except CommandFailedError as error:
+        return Outcome(time.monotonic() - start, output_bytes=_written(error), error=error)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
+        return Outcome(time.monotonic() - start, error=error)
+
+
+def end(key: str) -> set[str]:
+    """End the commands of a run that run in this process; the names of their specs."""
+    with _lock:
+        _over.add(key)
+        running = dict(_running.get(key, {}))
+    for process in running.values():
+        process.begin_to_stop()
+    return set(running)
+
+
+def forget(key: str) -> None:
+    """A run is over, and will start nothing more in this process."""
+    with _lock:
+        _over.discard(key)
+
+
+def _call(call: Callable[[], object]) -> Outcome:
+    start = time.monotonic()
+    value = call()
+    return Outcome(time.monotonic() - start, value=value)
+
+
+def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
+    process = service.start_with_options(spec.options())
+    with _lock:
+        _running.setdefault(key, {})[spec.name] = process
+        too_late = key in _over
+    try:
+        if too_late:
+            process.begin_to_stop()
+        process.wait()
+        if process.timed_out or key in _over:
+            process.finish_stopping()
+        return _of_process(process)
+    finally:
+        with _lock:
+            del _running[key][spec.name]
+            if not _running[key]:
+                del _running[key]
+        if not process.is_running():
+            with contextlib.suppress(ProcessNotFoundError):  # somebody has cleared the service
+                service.remove(process.id)
+
+
+def _of_process(process: Process) -> Outcome:
     info = process.info()
     error = None
     if process.timed_out:
@@ -43,65 +122,7 @@ def of_process(process: Process) -> Outcome:
     )
 
 
-def of_call(spec: RunSpec) -> Outcome:
-    """Call a spec's function."""
-    assert spec.call is not None  # noqa: S101 - who calls this has looked
-    start = time.monotonic()
-    try:
-        value = spec.call()
-    except CommandFailedError as error:
-        return Outcome(time.monotonic() - start, output_bytes=written(error), error=error)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
-        return Outcome(time.monotonic() - start, error=error)
-    return Outcome(time.monotonic() - start, value=value)
-
-
-def written(error: CommandFailedError) -> bytes:
+def _written(error: CommandFailedError) -> bytes:
     """What the program wrote that a call has run."""
     output: bytes = getattr(error, "output", b"") or error.stdout + error.stderr
     return output
-
-
-_here: dict[str, dict[str, Process]] = {}
-"""What :func:`attempt` runs in this process: by the key of the run, then by the spec's name."""
-
-_over: set[str] = set()
-"""Keys of the runs that were ended here; what starts too late ends at once."""
-
-_lock = threading.Lock()
-
-
-def attempt(spec: RunSpec, key: str) -> Outcome:
-    """Run a spec to its end; what an executor is given."""
-    if spec.call is not None:
-        return of_call(spec)
-    start = time.monotonic()
-    service = Service()
-    try:
-        process = service.start_with_options(spec.options())
-        with _lock:
-            _here.setdefault(key, {})[spec.name] = process
-            over = key in _over
-        if over:
-            process.begin_to_stop()
-        process.wait()
-        return of_process(process)
-    except Exception as error:  # noqa: BLE001 - it is the outcome
-        return Outcome(time.monotonic() - start, error=error)
-    finally:
-        service.shutdown()
-        with _lock:
-            running = _here.get(key, {})
-            running.pop(spec.name, None)
-            if not running:
-                _here.pop(key, None)
-
-
-def end_here(key: str) -> set[str]:
-    """End the commands of a run that run in this process; the names of their specs."""
-    with _lock:
-        _over.add(key)
-        running = dict(_here.get(key, {}))
-    for process in running.values():
-        process.begin_to_stop()
-    return set(running)

@@ -68,7 +68,7 @@ class Engine:
             while self._schedule.running:
                 self._take(self._news.get())
                 self._start_ready()
-            self._launcher.finish()
+            self._launcher.close()
             result = self._result()
             self._tell(RunFinished(result))
         except BaseException:
@@ -143,4 +143,4 @@ class Engine:
             news = self._news.get()
             if news is not None:
                 self._schedule.finish(news[0], passed=False)
-        self._launcher.finish()
+        self._launcher.close()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import CoreInfraError
@@ -15,7 +15,6 @@ from core_infra.process.runner.attempt import Outcome
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-    from core_infra.process.process import Process
     from core_infra.process.runner.spec import RunSpec
     from core_infra.process.service import Service
 
@@ -32,62 +31,56 @@ class Launcher(Protocol):
     def cancel(self) -> None:
         """End what runs; each still reports."""
 
-    def finish(self) -> None:
-        """After :meth:`cancel` and all reports: wait until nothing is left of what was ended."""
+    def close(self) -> None:
+        """All have reported, and nothing more is started."""
 
 
 class ServiceLauncher:
-    """Commands as processes of a service, calls on threads.
+    """Specs on threads of our own, commands by a service.
+
+    The threads stay for the next spec, and are daemons: nothing can end a call, and one that hangs
+    must not keep Python from ending.
 
     Args:
-        service: starts the processes.
+        service: starts the commands.
         report: hears what came of each.
     """
 
     def __init__(self, service: Service, report: Report) -> None:
         self._service = service
         self._report = report
-        self._processes: dict[str, Process] = {}
-        self._ending: list[Process] = []
+        self._key = uuid.uuid4().hex
+        self._todo: SimpleQueue[RunSpec | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
 
     def start(self, spec: RunSpec) -> None:
-        """Start a spec."""
-        if spec.call is not None:
-            # A daemon: nothing can end a call, and one that hangs must not keep Python from ending.
-            threading.Thread(target=self._call, args=(spec,), name=spec.name, daemon=True).start()
-            return
-        start = time.monotonic()
-        try:
-            process = self._service.start_with_options(spec.options())
-        except Exception as error:  # noqa: BLE001 - it is what came of the spec
-            self._report(spec.name, Outcome(time.monotonic() - start, error=error))
-            return
-        self._processes[spec.name] = process
-        threading.Thread(target=self._wait, args=(spec.name, process), daemon=True).start()
+        """Give a spec to a thread."""
+        self._todo.put(spec)
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                return
+        self._threads += 1
+        threading.Thread(target=self._work, name="core-infra-task", daemon=True).start()
 
     def cancel(self) -> None:
-        """Stop all processes at once: asked politely first, then killed."""
-        self._ending += list(self._processes.values())
-        for process in self._ending:
-            process.begin_to_stop()
+        """Stop all commands at once: asked politely first, then killed."""
+        attempt.end(self._key)
 
-    def finish(self) -> None:
-        """Wait for what the processes have started."""
-        for process in self._ending:
-            process.finish_stopping()
+    def close(self) -> None:
+        """End the threads."""
+        for _ in range(self._threads):
+            self._todo.put(None)
+        attempt.forget(self._key)
 
-    def _call(self, spec: RunSpec) -> None:
-        self._report(spec.name, attempt.of_call(spec))
-
-    def _wait(self, name: str, process: Process) -> None:
-        process.done.wait()
-        self._ended(name, process)
-
-    def _ended(self, name: str, process: Process) -> None:
-        outcome = attempt.of_process(process)
-        self._processes.pop(name, None)
-        self._service.remove(process.id)
-        self._report(name, outcome)
+    def _work(self) -> None:
+        while (spec := self._todo.get()) is not None:
+            outcome = attempt.run(spec, self._key, self._service)
+            with self._lock:
+                self._idle += 1
+            self._report(spec.name, outcome)
 
 
 class ExecutorLauncher:
@@ -117,7 +110,7 @@ class ExecutorLauncher:
     def cancel(self) -> None:
         """Take back what has not begun, end what runs in this process, give up on the rest."""
         begun = [name for name, future in list(self._futures.items()) if not future.cancel()]
-        ending = attempt.end_here(self._key)
+        ending = attempt.end(self._key)
         for name in begun:
             # What is ended here reports by itself.
             if name not in ending and self._futures.pop(name, None) is not None:
@@ -128,8 +121,8 @@ class ExecutorLauncher:
                 )
                 self._report(name, Outcome(0.0, error=error))
 
-    def finish(self) -> None:
-        """Nothing to do: an attempt ends when all that it started is gone."""
+    def close(self) -> None:
+        """Nothing to do: a spec that was given up may still begin, and ends at once."""
 
     def _ended(self, name: str, future: Future[Outcome]) -> None:
         if self._futures.pop(name, None) is None:

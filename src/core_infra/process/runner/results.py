@@ -70,7 +70,7 @@ class RunResult:
         return f"exit code {self.exit_code}" if self.exit_code else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunAllResult:
     """What came of all specs.
 
@@ -124,6 +124,12 @@ class RunAllResult:
     def __getitem__(self, name: str) -> RunResult:
         """The result of the spec of this name; KeyError if there is none."""
         return self._by_name[name]
+
+    def __repr__(self) -> str:
+        # What a failed "assert result.success" shows: so it says what is to be looked at.
+        counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+        failures = "".join(f"; {one.name}: {one.reason}" for one in self.failures)
+        return f"<RunAllResult: {counts}{failures}>"
 
     @cached_property
     def _by_name(self) -> dict[str, RunResult]:

@@ -66,7 +66,7 @@ class Schedule:
         while self._ready and (self.workers is None or len(self.running) < self.workers):
             entry = heapq.heappop(self._ready)
             name = entry[1]
-            pools = set(self._graph.specs[name].pools)
+            pools = self._pools_of(name)
             full = next((pool for pool in pools if not self._places[pool]), None)
             if full is None:
                 self._places.subtract(pools)
@@ -84,7 +84,7 @@ class Schedule:
         self.running.remove(name)
         self._finished.add(name)
         spec = self._graph.specs[name]
-        for pool in set(spec.pools):
+        for pool in self._pools_of(name):
             self._places[pool] += 1
             self._wake(pool)
         if passed or spec.allow_failure:
@@ -119,6 +119,9 @@ class Schedule:
                     names.append(dependent)
                     todo.append(dependent)
         return names
+
+    def _pools_of(self, name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._graph.specs[name].pools))
 
     def _wake(self, pool: str) -> None:
         if self._waiting[pool]:
