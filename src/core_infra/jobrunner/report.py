@@ -93,7 +93,8 @@ def _days(found: Sequence[Action]) -> str:
         told = ", ".join(f"{counts[name]} {name}" for name in _OUTCOMES if counts[name])
         bars.append(f'<div title="{day}: {told}">{parts}</div>')
     ends = f"<span>{days[0][0]}</span><span>{days[-1][0]}</span>" if days else ""
-    return f'<div class="days" role="img">{"".join(bars)}</div><div class="ends">{ends}</div>'
+    days_ = f'<div class="days">{"".join(bars)}</div><div class="ends">{ends}</div>'
+    return f'<div class="chart" style="max-width:{len(bars) * 2.2:.1f}rem">{days_}</div>'
 
 
 def _handlers(found: Sequence[Action]) -> Iterable[str]:
