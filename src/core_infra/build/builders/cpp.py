@@ -74,11 +74,15 @@ class CppBuilder(Builder):
         return Work(tuple(steps), tuple(dict.fromkeys(tools)), tuple(problems))
 
     def gather(self, config: Config, step: Step) -> None:
-        """Take programs and libraries from the build directory if nothing was installed."""
-        tree = step.output / config.name
-        if not step.packed or (tree.is_dir() and any(tree.iterdir())):
+        """Take the packages; if nothing was installed, programs and libraries where they are."""
+        tree, build = step.output / config.name, config.scratch(step.name) / "build"
+        if not step.packed:
+            for path in (build / "packages").iterdir():
+                if path.is_file():
+                    shutil.move(path, step.output / path.name)
             return
-        build = config.scratch(step.name) / "build"
+        if tree.is_dir() and any(tree.iterdir()):
+            return
         found = list(_products(build)) if build.is_dir() else []
         if not found:
             raise ArtifactMissingError(
@@ -128,7 +132,7 @@ def _cmake_step(config: Config, target: Target, toolchain: str) -> Step:
     compile_ = ("cmake", "--build", str(build), "--config", "Release")
     tree = str(output / config.name)
     install = ("cmake", "--install", str(build), "--prefix", tree, "--config", "Release")
-    pack = ("cpack", "--config", str(build / "CPackConfig.cmake"), "-B", str(output))
+    pack = ("cpack", "--config", str(build / "CPackConfig.cmake"), "-B", str(build / "packages"))
     return Step(
         name=str(target),
         target=target,

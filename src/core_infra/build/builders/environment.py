@@ -33,8 +33,7 @@ def build_environment(config: Config) -> dict[str, str]:
         "ZERO_AR_DATE": "1",  # ar and ld of macOS
         "CI": "true",  # no prompts, no questions about telemetry
         "NO_COLOR": "1",
-        # The copy of a project reads the original's history, and must not refresh its index.
-        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_OPTIONAL_LOCKS": "0",  # who only looks at the project's repository changes nothing
     }
     blank = {name: "" for name in SECRET_VARIABLES if name in os.environ}
     given = dict(line.split("=", 1) for line in config.settings.build.env)

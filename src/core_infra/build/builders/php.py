@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
@@ -63,8 +64,8 @@ class PhpBuilder(Builder):
         return Work((step,), _TOOLS)
 
     def gather(self, config: Config, step: Step) -> None:
-        """Drop the pointer to the history: the copy itself is the artifact."""
-        (step.output / config.name / ".git").unlink(missing_ok=True)
+        """Drop the links to the history: the copy itself is the artifact."""
+        shutil.rmtree(step.output / config.name / ".git", ignore_errors=True)
 
 
 _TOOLS = (

@@ -57,12 +57,15 @@ def copy_sources(
     Raises:
         OSError: a file cannot be read, or the disk is full.
     """
-    copy.mkdir(parents=True, mode=0o755)
+    copy.mkdir(parents=True)
+    copy.chmod(0o755)
     for name in source_files(project, exclude):
         _copy_file(project / name, copy / name, epoch)
-    git = project / ".git"
-    if history and git.is_dir():
-        (copy / ".git").write_text(f"gitdir: {git.absolute()}\n")
+    for top, directories, _ in os.walk(copy):
+        for name in directories:  # made with our umask
+            (Path(top) / name).chmod(0o755)
+    if history and (project / ".git").is_dir():
+        _link_history(project / ".git", copy / ".git")
 
 
 def tree_size(project: Path, exclude: Path) -> int:
@@ -109,7 +112,7 @@ def source_digest(project: Path, exclude: Path | None = None) -> str:
 
 
 def _copy_file(source: Path, target: Path, epoch: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
         target.symlink_to(source.readlink())
         os.utime(target, (epoch, epoch), follow_symlinks=False)
@@ -117,6 +120,20 @@ def _copy_file(source: Path, target: Path, epoch: int) -> None:
     shutil.copyfile(source, target)
     target.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
     os.utime(target, (epoch, epoch))
+
+
+def _link_history(git: Path, copy: Path) -> None:
+    """Make a repository of links to another's content, with an index of its own.
+
+    As git's contrib/workdir does it. ``git describe --dirty`` refreshes the index even where it is
+    told to take no optional locks.
+    """
+    copy.mkdir()
+    for path in git.iterdir():
+        if path.name in {"HEAD", "index"}:
+            shutil.copyfile(path, copy / path.name)
+        elif not path.name.endswith(".lock"):
+            (copy / path.name).symlink_to(path.absolute())
 
 
 def _listed_by_git(project: Path) -> list[str] | None:

@@ -1,0 +1,107 @@
+"""What Go programs are built of, and with."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build_samples import copy_sample, need
+from core_infra.build.builders.host import host_target
+from core_infra.build.pipeline import carry_out
+from core_infra.build.preflight import make_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOST = host_target()
+PROGRAM = "package main\n\nfunc main() {}\n"
+
+
+def lay(root: Path, files: dict[str, str]) -> Path:
+    for name, text in {"go.mod": "module example.com/tools/v2\n\ngo 1.21\n", **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def commands(project: Path, version: str = "") -> list[str]:
+    plan = make_plan(project, targets=[HOST], version=version)
+    assert plan.problems == ()
+    return [" ".join(command.argv) for step in plan.steps for command in step.commands]
+
+
+def test_what_the_project_says_reaches_the_compiler(tmp_path: Path) -> None:
+    need("go")
+    yaml = (
+        "project: {main: ./tool, binary: hammer}\n"
+        "build: {cgo: true, flags: [-tags=x, -buildvcs=auto], ldflags: [-s, '-X main.a=b']}\n"
+    )
+    project = lay(tmp_path, {"tool/main.go": PROGRAM, ".core/build.yaml": yaml})
+
+    plan = make_plan(project, targets=[HOST], version="v9")
+
+    (command,) = plan.steps[0].commands
+    output = project / "dist/.core-build/out" / HOST.directory / "hammer"
+    flags = ("-tags=x", "-buildvcs=auto", "-ldflags", "-s -X main.a=b -X main.version=v9")
+    assert command.argv == ("go", "build", *flags, "-o", str(output), "./tool")
+    assert command.env["CGO_ENABLED"] == "1"
+
+
+def test_a_version_of_the_projects_own_is_not_overwritten(tmp_path: Path) -> None:
+    need("go")
+    yaml = "build: {ldflags: ['-X main.version=mine']}\n"
+    project = lay(tmp_path, {"main.go": PROGRAM, ".core/build.yaml": yaml})
+    (command,) = commands(project, "v9")
+    assert "-ldflags -X main.version=mine -o" in command
+
+
+def test_variables_of_the_project_reach_the_compiler(tmp_path: Path) -> None:
+    need("go")
+    only = "//go:build extra\n\npackage main\n\nfunc init() { extra = true }\n"
+    main = "package main\n\nvar extra bool\n\nfunc main() { print(extra) }\n"
+    files = {
+        "main.go": main,
+        "only.go": only,
+        ".core/build.yaml": "build: {env: [GOFLAGS=-tags=extra]}",
+    }
+    program = carry_out(make_plan(lay(tmp_path, files), targets=[HOST])).program()
+    said = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert said.stderr == "true"
+
+
+def test_without_a_program_at_the_root_those_in_cmd_are_built(tmp_path: Path) -> None:
+    need("go")
+    library = {"lib.go": "package tools\n", "lib_test.go": PROGRAM}
+    project = lay(tmp_path, {**library, "cmd/hammer/main.go": PROGRAM})
+    (command,) = commands(project)
+    assert command.endswith("/tools ./cmd/hammer")
+    lay(tmp_path, {"cmd/saw/main.go": PROGRAM, "cmd/internal/x.go": "package internal\n"})
+    built = commands(project)
+    assert [command.rpartition(" ")[2] for command in built] == ["./cmd/hammer", "./cmd/saw"]
+    package = carry_out(make_plan(project, targets=[HOST]))
+    assert [artifact.name for artifact in package.built] == ["hammer", "saw"]
+
+
+def test_without_any_program_the_plan_says_so(tmp_path: Path) -> None:
+    project = lay(tmp_path, {"lib.go": "package tools\n"})
+    assert any("project.main" in problem for problem in make_plan(project).problems)
+
+
+def test_the_version_is_stamped_and_no_path_is_in_the_program(tmp_path: Path) -> None:
+    need("go")
+    project = copy_sample("go", tmp_path / "a-place-to-be-looked-for")
+    program = carry_out(make_plan(project, targets=[HOST], version="v3.1")).program()
+    said = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    assert said == "Hello, world!\nv3.1\n"
+    assert b"a-place-to-be-looked-for" not in program.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("example.com/x/greeter", "greeter"), ("example.com/greeter/v3", "greeter"), ("x", "x")],
+)
+def test_a_program_is_called_as_its_module(module: str, name: str, tmp_path: Path) -> None:
+    lay(tmp_path, {"go.mod": f"// a comment\nmodule {module} // another\n", "main.go": PROGRAM})
+    assert make_plan(tmp_path).config.name == name

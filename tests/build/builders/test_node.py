@@ -1,0 +1,100 @@
+"""Which package manager builds a Node project, and which folder is shipped."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build_samples import need, tree
+from core_infra.build.builders.catalogue import BUILDERS
+from core_infra.build.errors import ArtifactMissingError, ConfigError
+from core_infra.build.pipeline import carry_out
+from core_infra.build.preflight import make_plan
+from core_infra.build.project import ProjectType
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def package(directory: Path, build: str = "true", **fields: object) -> Path:
+    directory.mkdir(exist_ok=True)
+    content = {"name": "app", "scripts": {"build": build}, **fields}
+    (directory / "package.json").write_text(json.dumps(content))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("manager", "locks", "install", "build"),
+    [
+        (None, [], "npm install", "npm run build"),
+        (None, ["package-lock.json"], "npm ci", "npm run build"),
+        (None, ["pnpm-lock.yaml", "package-lock.json"], "pnpm install --frozen", "pnpm run build"),
+        (None, ["yarn.lock"], "yarn install --frozen-lockfile", "yarn run build"),
+        ("yarn@4.1.0", ["yarn.lock"], "yarn install --immutable", "yarn run build"),
+        ("yarn@1.22.22", ["yarn.lock"], "yarn install --frozen-lockfile", "yarn run build"),
+        (None, ["bun.lockb"], "bun install --frozen-lockfile", "bun run build"),
+        ("pnpm@9.0.0", ["package-lock.json"], "pnpm install --no-frozen", "pnpm run build"),
+        ("unheard-of@1", ["yarn.lock"], "yarn install", "yarn run build"),
+    ],
+)
+def test_the_field_chooses_the_package_manager_else_the_lock_file(
+    manager: str | None, locks: list[str], install: str, build: str, tmp_path: Path
+) -> None:
+    project = package(tmp_path, **({"packageManager": manager} if manager else {}))
+    for lock in locks:
+        (project / lock).touch()
+    first, second = make_plan(project).steps[0].commands
+    assert " ".join(first.argv).startswith(install)
+    assert " ".join(second.argv) == build
+
+
+def test_flags_of_the_project_reach_the_script(tmp_path: Path) -> None:
+    project = package(tmp_path)
+    (project / ".core").mkdir()
+    (project / ".core/build.yaml").write_text("build: {flags: [--mode=staging]}\n")
+    assert make_plan(project).steps[0].commands[1].argv[-2:] == ("--", "--mode=staging")
+
+
+def test_the_folder_that_the_script_fills_is_shipped(tmp_path: Path) -> None:
+    need("node", "npm")
+    # "build" is a folder of sources here.
+    for build, file in (
+        ("mkdir out; echo out > out/index.html", "out\n"),
+        ('mkdir -p $OUTPUT_DIR dist; echo told > "$OUTPUT_DIR/index.html"; touch dist/x', "told\n"),
+    ):
+        project = package(tmp_path / file.strip(), build)
+        (project / "build").mkdir()
+        (project / "build" / "webpack.js").touch()
+        made = carry_out(make_plan(project)).program()
+        assert tree(made) == {"index.html": file.encode()}
+
+
+def test_a_script_that_makes_nothing_is_told(tmp_path: Path) -> None:
+    need("node", "npm")
+    with pytest.raises(ArtifactMissingError, match="OUTPUT_DIR"):
+        carry_out(make_plan(package(tmp_path)))
+    assert not (tmp_path / "dist").exists()
+
+
+def test_a_package_without_the_script_cannot_be_built(tmp_path: Path) -> None:
+    project = package(tmp_path, scripts={"start": "x"})
+    assert any("no script 'build'" in problem for problem in make_plan(project).problems)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff", '{"a": ' * 100_000])
+def test_a_malformed_package_is_one_error_with_the_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text(text, "latin-1")
+    with pytest.raises(ConfigError, match=r"package\.json"):
+        make_plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"scripts": "x"}, {"packageManager": 3}, {"name": ["x"]}, {"scripts": {"build": 1}}]
+)
+def test_fields_of_a_wrong_type_do_no_harm(fields: dict[str, object], tmp_path: Path) -> None:
+    project = package(tmp_path / "app", "true", **fields)
+    plan = make_plan(project)
+    assert plan.builder is BUILDERS[ProjectType.NODE]
+    assert plan.config.name == "app"

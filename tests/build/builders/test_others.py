@@ -1,0 +1,195 @@
+"""What single builders run and ship beyond the contract."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from build_samples import copy_sample, need, tree
+from core_infra.build.artifact import Target
+from core_infra.build.builders.docker import DockerBuilder
+from core_infra.build.builders.host import host_target
+from core_infra.build.errors import ArtifactMissingError
+from core_infra.build.pipeline import carry_out
+from core_infra.build.preflight import make_plan
+from core_infra.build.project import ProjectType
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core_infra.build.plan import Plan
+
+HOST = host_target()
+FOREIGN = Target("linux", "s390x")
+
+
+def configure(project: Path, text: str) -> Path:
+    (project / ".core").mkdir()
+    (project / ".core" / "build.yaml").write_text(text)
+    return project
+
+
+def words(plan: Plan) -> list[str]:
+    return [" ".join(command.argv) for step in plan.steps for command in step.commands]
+
+
+def run(*argv: str | Path) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_an_application_of_php_runs_from_its_tree(tmp_path: Path) -> None:
+    need("php", "composer")
+    tree_ = carry_out(make_plan(copy_sample("php", tmp_path / "app"))).program()
+    assert run("php", tree_ / "bin" / "greeter", "you") == "Hello, you!\n"
+    assert (tree_ / "built.txt").is_file()
+    assert not (tree_ / ".git").exists()
+
+
+def test_an_installed_tree_of_cmake_runs_and_has_no_path_in_it(tmp_path: Path) -> None:
+    need("cmake", "c++")
+    project = copy_sample("cpp", tmp_path / "a place to be looked for")
+    made = carry_out(make_plan(project)).program()
+    assert sorted(tree(made)) == ["bin/greeter", "include/greeting.hpp", "lib/libgreeting.a"]
+    assert run(made / "bin" / "greeter") == "Hello, world!\n./src/main.cpp\n"
+    assert not any(b"to be looked for" in content for content in tree(made).values())
+
+
+def test_packages_of_cpack_are_shipped_as_they_are_and_the_same_twice(tmp_path: Path) -> None:
+    need("cmake", "c++")
+    project = copy_sample("cpp", tmp_path / "app")
+    with (project / "CMakeLists.txt").open("a") as file:
+        file.write("set(CPACK_GENERATOR TGZ)\ninclude(CPack)\n")
+    package = carry_out(make_plan(project, goal="package"), twice=True)
+    name = f"greeter-1.0-{HOST.os}-{HOST.arch}"
+    assert [one.name for one in package.artifacts] == [f"{name}.tar.gz"]
+    with tarfile.open(package.artifact().path) as archive:
+        assert f"{name}/bin/greeter" in archive.getnames()
+
+
+def test_without_install_rules_programs_and_libraries_are_shipped(tmp_path: Path) -> None:
+    need("cmake", "c++")
+    project = copy_sample("cpp", tmp_path / "app")
+    lists = project / "CMakeLists.txt"
+    lists.write_text(lists.read_text().partition("install(")[0])
+    assert sorted(tree(carry_out(make_plan(project)).program())) == ["greeter", "libgreeting.a"]
+    lists.write_text("cmake_minimum_required(VERSION 3.20)\nproject(empty LANGUAGES NONE)\n")
+    with pytest.raises(ArtifactMissingError, match="made nothing"):
+        carry_out(make_plan(project))
+
+
+def test_another_platform_needs_a_toolchain_file_or_a_rule(tmp_path: Path) -> None:
+    project = copy_sample("cpp", tmp_path / "app")
+    (problem,) = make_plan(project, targets=[FOREIGN]).problems
+    assert "cmake/linux-s390x.cmake" in problem
+    makefile = project / "Makefile"
+    makefile.write_text("VARIABLE := linux-s390x\nlinux-s390x: prepare\n\ttrue\n")
+    assert "make --jobs" in words(make_plan(project, targets=[FOREIGN]))[0]
+    (project / "cmake").mkdir()
+    (project / "cmake" / "linux-s390x.cmake").touch()
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={project}/cmake/linux-s390x.cmake"
+    assert toolchain in words(make_plan(project, targets=[FOREIGN]))[0]
+
+
+def test_a_rule_of_the_makefile_builds_for_its_platform(tmp_path: Path) -> None:
+    need("make")
+    project = copy_sample("cpp", tmp_path / "app")
+    rule = "linux-s390x:\n\tmkdir -p $(OUTPUT_DIR)\n\techo $@ > $(OUTPUT_DIR)/app\n\ttouch junk\n"
+    (project / "Makefile").write_text(rule)
+    made = carry_out(make_plan(project, targets=[FOREIGN])).program()
+    assert tree(made) == {"app": b"linux-s390x\n"}
+    assert not (project / "junk").exists()
+
+
+def test_a_program_of_rust_runs_and_has_no_path_in_it(tmp_path: Path) -> None:
+    need("cargo", "rustc")
+    project = copy_sample("rust", tmp_path / "a-place-to-be-looked-for")
+    # Without a lock file cargo would write one beside the sources.
+    (project / "Cargo.lock").unlink()
+    configure(project, "project: {binary: hi}\n")
+    program = carry_out(make_plan(project)).program()
+    assert program.name == "hi"
+    assert run(program, "you") == "Hello, you!\nsrc/main.rs\n"
+    assert b"looked-for" not in program.read_bytes()
+    assert not (project / "Cargo.lock").exists()
+
+
+def test_a_target_that_rust_lacks_is_told_before(tmp_path: Path) -> None:
+    need("cargo", "rustc")
+    project = copy_sample("rust", tmp_path / "app")
+    plan = make_plan(project, targets=[Target("plan9", "amd64"), Target("freebsd", "amd64")])
+    assert "plan9/amd64" in plan.problems[0]
+    assert "rustup target add x86_64-unknown-freebsd" in plan.problems[1]
+
+
+def test_a_task_is_told_the_platform_and_what_to_make(tmp_path: Path) -> None:
+    need("task")
+    project = copy_sample("taskfile", tmp_path / "app")
+    targets = [Target("linux", "arm64"), Target("windows", "amd64")]
+    package = carry_out(make_plan(project, targets=targets, name="hi", version="v2"))
+    said = [run("sh", one.path).splitlines()[1] for one in package.built]
+    assert said == ["v2 for linux/arm64", "v2 for windows/amd64"]
+    assert {one.name for one in package.built} == {"hi"}
+
+
+def test_an_image_is_built_once_for_all_platforms_and_values_are_no_arguments(
+    tmp_path: Path,
+) -> None:
+    project = copy_sample("docker", tmp_path / "app")
+    yaml = "docker: {image: registry/app, tags: [one, two], build_args: [GREETING=hi, EMPTY=]}\n"
+    configure(project, yaml)
+    targets = [Target("linux", "amd64"), Target("linux", "arm64")]
+    (step,) = make_plan(project, targets=targets).steps
+    (command,) = step.commands
+    text = " ".join(command.argv)
+    assert "--platform linux/amd64,linux/arm64" in text
+    assert "--tag registry/app:one --tag registry/app:two" in text
+    assert "--build-arg GREETING --build-arg EMPTY" in text
+    assert "GREETING=" not in text
+    assert command.env["GREETING"] == "hi"
+    assert "type=oci,dest=" in text
+
+
+def test_an_image_can_be_loaded_or_pushed_instead(tmp_path: Path) -> None:
+    project = copy_sample("docker", tmp_path / "App")
+    pushed = make_plan(project, builder=DockerBuilder("push"), version="1.0+x")
+    assert " --push --metadata-file " in words(pushed)[0]
+    assert " --tag app:1.0-x " in words(pushed)[0]
+    two = [Target("linux", "amd64"), Target("linux", "arm64")]
+    loaded = make_plan(project, builder=DockerBuilder("load"), targets=two)
+    assert any("one target" in problem for problem in loaded.problems)
+
+
+def test_linuxkit_builds_for_linux_only_and_each_format(tmp_path: Path) -> None:
+    project = copy_sample("linuxkit", tmp_path / "app")
+    configure(project, "linuxkit: {formats: [kernel+initrd, iso-efi]}\n")
+    plan = make_plan(project, targets=[Target("linux", "arm64"), Target("darwin", "arm64")])
+    (command,) = words(plan)
+    assert "--format kernel+initrd,iso-efi --name app " in command
+    assert "--arch arm64" in command
+    assert any("not for darwin/arm64" in problem for problem in plan.problems)
+
+
+def test_wails_3_is_built_by_its_taskfile(tmp_path: Path) -> None:
+    need("task")
+    module = "module example.com/win\n\nrequire github.com/wailsapp/wails/v3 v3.0.0\n"
+    (tmp_path / "go.mod").write_text(module)
+    line = "mkdir -p bin; echo {{.GOOS}} > bin/win"
+    text = f'version: "3"\ntasks:\n  build:\n    cmds:\n      - {json.dumps(line)}\n'
+    (tmp_path / "Taskfile.yml").write_text(text)
+    plan = make_plan(tmp_path, targets=[Target("linux", "amd64")])
+    assert plan.type is ProjectType.WAILS
+    if plan.problems:
+        pytest.skip(plan.problems[0])
+    assert carry_out(plan).program().read_text() == "linux\n"
+    assert not (tmp_path / "bin").exists()
+
+
+def test_a_package_of_python_is_built_in_isolation_by_default(tmp_path: Path) -> None:
+    project = copy_sample("python", tmp_path / "app")
+    (command,) = make_plan(project).steps[0].commands
+    assert command.argv[1:3] == ("-m", "build")
+    assert "--no-isolation" not in command.argv
