@@ -24,7 +24,7 @@ from core_infra.build.tarball import tar
 from core_infra.build.zipfiles import pack_zip
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Mapping
 
     from core_infra.build.artifact import Artifact
     from core_infra.build.deflate import Codec
@@ -56,7 +56,9 @@ class Profile(StrEnum):
 
 
 _ISAL_LEVEL = 2
-_ZLIB_NG_LEVELS = {Profile.DEFAULT: 6, Profile.SMALL: 9}
+_GZ_LEVELS = {Profile.DEFAULT: 6, Profile.SMALL: 9}
+_ZIP_LEVELS = {Profile.DEFAULT: 5, Profile.SMALL: 9}
+"""Zip's readers expect no particular size: a level that is a fifth faster, for 0.3 % more."""
 _XZ_PRESETS = {Profile.DEFAULT: 6, Profile.FAST: 1, Profile.SMALL: 6}
 
 
@@ -210,17 +212,17 @@ def archive_path(artifact: Artifact, form: Format | str) -> str:
 
 def _pack(contents: Contents, form: Format, profile: Profile, threads: int) -> Generator[bytes]:
     if form is Format.ZIP:
-        yield from pack_zip(contents, _codec(profile), threads)
+        yield from pack_zip(contents, _codec(profile, _ZIP_LEVELS), threads)
     elif form is Format.XZ:
         yield from xz(tar(contents), _XZ_PRESETS[profile], threads)
     else:
-        yield from gzip(tar(contents), _codec(profile), threads)
+        yield from gzip(tar(contents), _codec(profile, _GZ_LEVELS), threads)
 
 
-def _codec(profile: Profile) -> Codec:
+def _codec(profile: Profile, levels: Mapping[Profile, int]) -> Codec:
     if profile is Profile.FAST:
         return isal_codec(_ISAL_LEVEL)
-    return zlib_ng_codec(_ZLIB_NG_LEVELS[profile])
+    return zlib_ng_codec(levels[profile])
 
 
 def _format(form: Format | str, artifact: Artifact) -> Format:
