@@ -26,7 +26,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
-from core_infra.errors import InvalidError, TimeoutExpiredError, UnavailableError, WrongStateError
+from core_infra.errors import (
+    CoreInfraError,
+    InvalidError,
+    TimeoutExpiredError,
+    UnavailableError,
+    WrongStateError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,15 +150,14 @@ class ForkServer:
                 f"cannot replace {len(replacements)} descriptors",
                 why=f"a fork replaces {MAX_REPLACEMENTS} at most",
             )
-        deadline = time.monotonic() + timeout
+        clock = _Clock(timeout)
         clone = ForkServer._of_clone()
         try:
-            request = _request(list(replacements), die_with_parent, deadline)
+            request = _request(list(replacements), die_with_parent, clock)
             with self._lock:
-                self._await_ready(deadline, timeout)
-                pid = self._ask(request, [*replacements.values(), *clone.fds()], deadline, timeout)
+                pid = self._ask(request, [*replacements.values(), *clone.fds()], clock)
             clone.inherited()
-            clone._acknowledge(pid, deadline, timeout)  # noqa: SLF001
+            clone._acknowledge(pid, clock)  # noqa: SLF001
         except BaseException:
             clone.close()
             raise
@@ -163,54 +168,52 @@ class ForkServer:
         self._ours.close()
         self._theirs.close()
 
-    def _await_ready(self, deadline: float, timeout: float) -> None:
+    def _ask(self, request: bytes, fds: list[int], clock: _Clock) -> int:
+        """Have the process forked; the clone's pid."""
+        if self._ours.fileno() < 0:
+            raise WrongStateError(
+                "cannot fork the process: its fork server is closed", needed="open", found="closed"
+            )
         if not self._ready:
-            self._receive(_READY, deadline, timeout)
+            self._receive(_READY, clock, 0.0)
             self._ready = True
-
-    def _ask(self, request: bytes, fds: list[int], deadline: float, timeout: float) -> int:
-        rights = array.array("i", fds)
         try:
-            self._ours.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-            return self._receive(_FORKED, deadline, timeout)
-        except (TimeoutExpiredError, UnavailableError):
-            raise
+            self._ours.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _ints(fds))])
+            return self._receive(_FORKED, clock, _GRACE)
         except OSError as error:
             raise _gone(error) from error
+        except CoreInfraError:
+            raise
         except BaseException:
-            # Its answer would be taken for that of the next request.
-            self.close()
+            self.close()  # interrupted: the same
             raise
 
-    def _acknowledge(self, pid: int, deadline: float, timeout: float) -> None:
+    def _acknowledge(self, pid: int, clock: _Clock) -> None:
         """Wait until the clone has its threads, and tell it that it is wanted."""
         try:
-            self._receive(_READY, deadline, timeout)
+            self._receive(_READY, clock, _GRACE)
             self._ready = True
             self._ours.send(b"+")
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not isinstance(error, CoreInfraError):
                 raise _gone(error) from error
             raise
 
-    def _receive(self, expected: int, deadline: float, timeout: float) -> int:
+    def _receive(self, expected: int, clock: _Clock, grace: float) -> int:
         """The subject of the next reply, which must be the expected one."""
-        if self._ours.fileno() < 0:
-            raise WrongStateError(
-                "cannot fork the process: its fork server is closed", needed="open", found="closed"
-            )
         try:
-            self._ours.settimeout(max(deadline - time.monotonic(), 0.0) + _GRACE)
+            self._ours.settimeout(clock.left() + grace)
             packet = self._ours.recv(_REPLY.size)
-        except TimeoutError:
-            self.close()
+        except (TimeoutError, BlockingIOError):
+            if self._ready:
+                self.close()  # a late answer would be taken for that of the next request
             raise TimeoutExpiredError(
-                "the fork server does not answer",
-                why="QEMU is stopped, or was not started by ForkServer.command()",
-                timeout=timeout,
+                f"the fork server did not answer within {clock.timeout:g} s",
+                why="its process is stopped, or does not have the library",
+                timeout=clock.timeout,
             ) from None
         except OSError as error:
             raise _gone(error) from error
@@ -218,16 +221,29 @@ class ForkServer:
             raise _gone(None)
         outcome, number, subject, detail = _REPLY.unpack(packet)
         if outcome != expected:
-            _fail(outcome, number, subject, os.fsdecode(detail.rstrip(b"\0")), timeout)
+            _fail(outcome, number, subject, os.fsdecode(detail.rstrip(b"\0")), clock.timeout)
         return int(subject)
 
 
-def _request(targets: list[int], die_with_parent: bool, deadline: float) -> bytes:  # noqa: FBT001
+class _Clock:
+    """How long something may still take."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.deadline = time.monotonic() + timeout
+
+    def left(self) -> float:
+        return max(self.deadline - time.monotonic(), 0.0)
+
+
+def _ints(numbers: list[int]) -> array.array[int]:
+    return array.array("i", numbers)
+
+
+def _request(targets: list[int], die_with_parent: bool, clock: _Clock) -> bytes:  # noqa: FBT001
     padding = [0] * (MAX_REPLACEMENTS - len(targets))
-    nanoseconds = round(deadline * 1e9)
-    return _REQUEST.pack(
-        die_with_parent, os.getpid(), nanoseconds, len(targets), *targets, *padding
-    )
+    deadline = round(clock.deadline * 1e9)
+    return _REQUEST.pack(die_with_parent, os.getpid(), deadline, len(targets), *targets, *padding)
 
 
 def _fail(outcome: int, number: int, subject: int, detail: str, timeout: float) -> NoReturn:

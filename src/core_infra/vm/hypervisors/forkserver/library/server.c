@@ -74,8 +74,7 @@ static bool is_valid(const struct request *request, int given, struct reply *rep
     return getppid() == request->parent || problem(reply, NOT_OUR_CHILD, getppid());
 }
 
-/* The clone's own process. Only once the parent can't miss our end any more is it looked whether
- * that has gone already. */
+/* Looks for the parent once the signal is armed: had it gone before, nobody would ever send one. */
 static void leave_template(const struct request *request) {
     setsid();
     if (request->die_with_parent) {
@@ -93,7 +92,8 @@ static void become_clone(const struct request *request, const int *given) {
     if (dup3(given[request->count], control, O_CLOEXEC) < 0)
         _exit(1);
     close(given[request->count]);
-    bool good = descriptors_renew(request, given, control, &reply) &&
+    bool good = mappings_private(&reply) &&
+                descriptors_renew(request, given, control, &reply) &&
                 threads_resume(request->deadline, &reply);
     if (good)
         reply.subject = getpid();
@@ -125,8 +125,7 @@ static void serve_one(void) {
     struct reply reply = {.outcome = READY};
     int given[MAX_REPLACEMENTS + 1];
     int count = receive(&request, given);
-    if (is_valid(&request, count, &reply) && mappings_private(&reply) &&
-        threads_park(request.deadline, &reply)) {
+    if (is_valid(&request, count, &reply) && threads_park(request.deadline, &reply)) {
         if (clone_process(&reply)) {
             become_clone(&request, given);
             return;
