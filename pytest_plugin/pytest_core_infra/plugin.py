@@ -8,6 +8,7 @@ option such as ``--core-vm``, does.
 pytest_plugins = (
     "pytest_core_infra.build_fixtures",
     "pytest_core_infra.framework_fixtures",
+    "pytest_core_infra.job_fixtures",
     "pytest_core_infra.medium_fixtures",
     "pytest_core_infra.process_fixtures",
     "pytest_core_infra.runner_fixtures",

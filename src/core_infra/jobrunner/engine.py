@@ -6,6 +6,7 @@ something to call. Only handlers, sources and the disk are waited for elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import queue
@@ -147,6 +148,10 @@ class Engine:
                 self._inbox.get(timeout=max(0.0, left))()
             except queue.Empty:
                 self._give_up(time.monotonic())
+            # What has come in meanwhile at once: each wait hands the interpreter to another thread.
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._inbox.get_nowait()()
 
     def _advance(self) -> None:
         if self._stop.is_set() and self._now.grace == _FOREVER:

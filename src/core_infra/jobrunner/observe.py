@@ -52,9 +52,9 @@ def action_id(action: str, signal: PipelineSignal, seen: dict[str, object]) -> s
     It has 128 bits, which is more than enough to never meet by chance.
     """
     key = [action, *(getattr(signal, name) for name in _IDENTITY), sorted(seen.items())]
-    text = json.dumps(key, default=str, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(_ENCODER.encode(key).encode()).hexdigest()[:32]
 
 
+_ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))
 _FIELDS = frozenset(PipelineSignal.__dataclass_fields__)
 _IDENTITY = ("forge", "repo_owner", "repo_name", "epic_number", "child_number", "pr_number")

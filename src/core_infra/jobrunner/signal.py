@@ -161,7 +161,9 @@ def stamp(moment: datetime) -> str:
             why="it has no time zone",
             todo="Use datetime.now(UTC).",
         )
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat()[:-6]}Z"
 
 
 _ADAPTER = TypeAdapter(PipelineSignal)

@@ -33,7 +33,8 @@ class Phase(enum.StrEnum):
     """It was not begun after all."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+# Not frozen: to make one would take twice as long.
+@dataclasses.dataclass(kw_only=True, slots=True)
 class Entry:
     """One line of a journal.
 
@@ -74,6 +75,7 @@ class Entry:
     success: bool | None = None
     error: str = ""
     duration_ms: int = 0
+    _signal_text: str = dataclasses.field(default="", init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, signal: PipelineSignal, phase: Phase, action: str, /, **fields: Any) -> Entry:
@@ -125,26 +127,31 @@ class Entry:
 
     def encode(self) -> bytes:
         """The entry as a JSON object without its closing brace."""
-        line: dict[str, Any] = {
-            "ts": stamp(self.ts),
-            "epic": self.epic,
-            "child": self.child,
-            "pr": self.pr,
-            "repo": f"{self.owner}/{self.name}",
-            "action": self.action,
-            "signals": self.signals,
-        }
+        # By hand: half of what an append costs is this, and a general encoder takes twice as long.
+        parts = [
+            f'{{"ts":"{stamp(self.ts)}","epic":{self.epic:d},"child":{self.child:d}',
+            f',"pr":{self.pr:d},"repo":{_quote(f"{self.owner}/{self.name}")}',
+            f',"action":{_quote(self.action)},"signals":{_ENCODER.encode(self.signals)}',
+        ]
         if self.success is not None:
-            error = {"error": self.error} if self.error else {}
-            line["result"] = {"success": self.success, **error, "duration_ms": self.duration_ms}
-        line |= {"cycle": self.cycle, "phase": self.phase}
+            success = "true" if self.success else "false"
+            error = f',"error":{_quote(self.error)}' if self.error else ""
+            parts.append(f',"result":{{"success":{success}{error}')
+            parts.append(f',"duration_ms":{self.duration_ms:d}}}')
+        parts.append(f',"cycle":{self.cycle:d},"phase":"{self.phase}"')
         if self.id:
-            line |= {"id": self.id, "attempt": self.attempt}
+            parts.append(f',"id":{_quote(self.id)},"attempt":{self.attempt:d}')
         if self.forge:
-            line["forge"] = self.forge
+            parts.append(f',"forge":{_quote(self.forge)}')
         if self.signal is not None:
-            line["signal"] = self.signal
-        return _ENCODER.encode(line)[:-1].encode("ascii")
+            parts.append(f',"signal":{self.signal_text()}')
+        return "".join(parts).encode("ascii")
+
+    def signal_text(self) -> str:
+        """The signal as JSON; made once, as the journal and the index both need it."""
+        if not self._signal_text:
+            self._signal_text = _ENCODER.encode(self.signal or {})
+        return self._signal_text
 
     @classmethod
     def decode(cls, line: bytes) -> Entry:
@@ -177,3 +184,4 @@ class Entry:
 _COPIED = ("epic", "child", "pr", "cycle", "signals", "signal", "id", "attempt", "forge")
 # ASCII only: whatever a name is made of, even half a surrogate pair, the line is valid UTF-8.
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
+_quote = json.encoder.encode_basestring_ascii

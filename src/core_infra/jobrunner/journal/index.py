@@ -229,8 +229,8 @@ def _apply(db: sqlite3.Connection, entries: Iterable[Entry]) -> None:
             continue
         ts = entry.ts.timestamp()
         if entry.phase is Phase.INTENT:
-            signal = json.dumps(entry.signal or {})
-            db.execute(_INTENT, (entry.id, entry.action, entry.attempt, ts, ts, signal))
+            row = (entry.id, entry.action, entry.attempt, ts, ts, entry.signal_text())
+            db.execute(_INTENT, row)
         elif entry.phase is Phase.WITHDRAWN and entry.attempt == 1:
             db.execute("delete from actions where id = ?", (entry.id,))
         else:

@@ -1,0 +1,65 @@
+"""The fixtures, used as a user would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_infra.jobrunner.journal import Phase
+from jobrunner.actors import Actor, Planner, Teller
+from jobrunner.samples import signal
+
+if TYPE_CHECKING:
+    import pytest
+
+    from core_infra.jobrunner.journal import Journal
+    from pytest_core_infra.stepper import Stepper
+
+
+def test_a_handler_is_tried_step_by_step(core_poller: Stepper, core_journal: Journal) -> None:
+    actor = Actor()
+    core_poller.add_handler(actor)
+    assert core_poller.step().results == []
+    core_poller.signals = [signal()]
+    assert [result.success for result in core_poller.step().results] == [True]
+    assert core_poller.step().results == []
+    assert len(core_poller.reports) == 1
+    assert [entry.phase for entry in core_journal.entries()] == [Phase.INTENT, Phase.RESULT]
+    core_poller.restart()
+    assert core_poller.step().results == []
+
+
+def test_what_a_crash_leaves_is_looked_up(core_poller: Stepper) -> None:
+    teller = Teller()
+    core_poller.add_handler(teller)
+    core_poller.signals = [signal(), signal(child_number=6, pr_number=7)]
+    core_poller.step()
+    core_poller.crash()
+    teller.answer = True
+    assert [result.success for result in core_poller.step().results] == [True, True]
+    assert len(teller.done) == 2
+
+
+def test_a_dry_step(core_poller: Stepper) -> None:
+    planner = Planner()
+    core_poller.add_handler(planner)
+    core_poller.signals = [signal()]
+    (rehearsal,) = core_poller.step(dry_run=True).rehearsals
+    assert rehearsal.steps == ["greet abc as act"]
+    assert planner.done == []
+
+
+def test_they_need_no_import_before_they_are_used(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_nothing():
+            assert "core_infra.jobrunner" not in sys.modules
+
+        def test_something(core_poller, core_journal):
+            assert core_poller.journal is core_journal
+            assert core_poller.step().signals == 0
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2)
