@@ -74,7 +74,7 @@ class Reference:
         }
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     specs=graphs(),
     workers=st.none() | st.integers(1, 4),

@@ -30,8 +30,11 @@ class Outcome(NamedTuple):
     usage: Usage | None = None
 
 
-_running: dict[str, dict[str, Process]] = {}
-"""The commands of this process's runs: by the key of the run, then by the spec's name."""
+_running: dict[str, dict[str, Process | None]] = {}
+"""The commands of this process's runs: by the key of the run, then by the spec's name.
+
+None is one that is just being started.
+"""
 
 _over: set[str] = set()
 """Keys of the runs that were ended; what starts too late ends at once."""
@@ -68,7 +71,8 @@ def end(key: str) -> set[str]:
         _over.add(key)
         running = dict(_running.get(key, {}))
     for process in running.values():
-        process.begin_to_stop()
+        if process is not None:
+            process.begin_to_stop()
     return set(running)
 
 
@@ -85,11 +89,14 @@ def _call(call: Callable[[], object]) -> Outcome:
 
 
 def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
-    process = service.start_with_options(spec.options())
     with _lock:
-        _running.setdefault(key, {})[spec.name] = process
-        too_late = key in _over
+        _running.setdefault(key, {})[spec.name] = None
+    process = None
     try:
+        process = service.start_with_options(spec.options())
+        with _lock:
+            _running[key][spec.name] = process
+            too_late = key in _over
         if too_late:
             process.begin_to_stop()
         process.wait()
@@ -101,7 +108,7 @@ def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
             del _running[key][spec.name]
             if not _running[key]:
                 del _running[key]
-        if not process.is_running():
+        if process is not None and not process.is_running():
             with contextlib.suppress(ProcessNotFoundError):  # somebody has cleared the service
                 service.remove(process.id)
 

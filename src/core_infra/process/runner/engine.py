@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CoreInfraError
 from core_infra.process.runner.events import RunFinished, SpecFinished, SpecStarted
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from core_infra.process.runner.launcher import Launcher, Report
     from core_infra.process.runner.schedule import Schedule
     from core_infra.process.runner.spec import RunSpec
+
+
+class News(NamedTuple):
+    """An attempt at a spec has ended, at this time of ``time.monotonic``."""
+
+    name: str
+    outcome: Outcome
+    at: float
 
 
 class Engine:
@@ -42,8 +50,8 @@ class Engine:
     ) -> None:
         self._graph = graph
         self._schedule = schedule
-        self._news: SimpleQueue[tuple[str, Outcome] | None] = SimpleQueue()
-        self._launcher = launcher(lambda name, outcome: self._news.put((name, outcome)))
+        self._news: SimpleQueue[News | None] = SimpleQueue()
+        self._launcher = launcher(self._report)
         self._tell = listener
         self._announcement = announcement
         self._results: dict[str, RunResult] = {}
@@ -54,6 +62,9 @@ class Engine:
     def interrupt(self) -> None:
         """Start nothing more and end what runs; from any thread."""
         self._news.put(None)
+
+    def _report(self, name: str, outcome: Outcome) -> None:
+        self._news.put(News(name, outcome, time.monotonic()))
 
     def run(self) -> RunAllResult:
         """Run all; the result, also if it was interrupted.
@@ -87,15 +98,15 @@ class Engine:
         self._tell(SpecStarted(spec, attempt, previous))
         self._previous[spec.name] = previous
 
-    def _take(self, news: tuple[str, Outcome] | None) -> None:
+    def _take(self, news: News | None) -> None:
         if news is None:
             self._interrupted = True
             self._skip(self._schedule.stop(None))
             self._launcher.cancel()
             return
-        name, outcome = news
+        name = news.name
         spec = self._graph.specs[name]
-        result = self._result_of(spec, outcome)
+        result = self._result_of(spec, news)
         if result.failed and result.attempts <= spec.retries and not self._interrupted:
             self._begin(spec, result)
             return
@@ -104,16 +115,17 @@ class Engine:
         self._tell(SpecFinished(result))
         self._skip(skipped)
 
-    def _result_of(self, spec: RunSpec, outcome: Outcome) -> RunResult:
-        now = time.monotonic() - self._start
+    def _result_of(self, spec: RunSpec, news: News) -> RunResult:
+        outcome = news.outcome
+        end = news.at - self._start
         previous = self._previous[spec.name]
         # Told by where it ran: how long an executor let it wait is not its own.
-        started = previous.started if previous else max(now - outcome.duration, 0.0)
+        started = previous.started if previous else max(end - outcome.duration, 0.0)
         return RunResult(
             spec.name,
             spec,
             exit_code=outcome.exit_code,
-            duration=now - started if previous else outcome.duration,
+            duration=end - started if previous else outcome.duration,
             output_bytes=outcome.output_bytes,
             error=outcome.error,
             attempts=previous.attempts + 1 if previous else 1,
@@ -142,5 +154,5 @@ class Engine:
         while self._schedule.running:
             news = self._news.get()
             if news is not None:
-                self._schedule.finish(news[0], passed=False)
+                self._schedule.finish(news.name, passed=False)
         self._launcher.close()

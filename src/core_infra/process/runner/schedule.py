@@ -8,7 +8,6 @@ the optimum whatever the graph: R. L. Graham, 1969).
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,9 +48,9 @@ class Schedule:
         self.running: set[str] = set()
         self.skipped: dict[str, str | None] = {}
         self._graph = graph
-        self._places = Counter(pools)
+        self._places = dict(pools)
+        self._pools = {name: tuple(dict.fromkeys(one.pools)) for name, one in graph.specs.items()}
         self._keep_going = keep_going
-        self._stopped_by: str | None = None
         self._finished: set[str] = set()
         self._missing = {name: len(needed) for name, needed in graph.after.items()}
         lengths = graph.path_lengths(durations)
@@ -66,10 +65,11 @@ class Schedule:
         while self._ready and (self.workers is None or len(self.running) < self.workers):
             entry = heapq.heappop(self._ready)
             name = entry[1]
-            pools = self._pools_of(name)
+            pools = self._pools[name]
             full = next((pool for pool in pools if not self._places[pool]), None)
             if full is None:
-                self._places.subtract(pools)
+                for pool in pools:
+                    self._places[pool] -= 1
                 self.running.add(name)
                 return name
             heapq.heappush(self._waiting[full], entry)
@@ -84,7 +84,7 @@ class Schedule:
         self.running.remove(name)
         self._finished.add(name)
         spec = self._graph.specs[name]
-        for pool in self._pools_of(name):
+        for pool in self._pools[name]:
             self._places[pool] += 1
             self._wake(pool)
         if passed or spec.allow_failure:
@@ -119,9 +119,6 @@ class Schedule:
                     names.append(dependent)
                     todo.append(dependent)
         return names
-
-    def _pools_of(self, name: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self._graph.specs[name].pools))
 
     def _wake(self, pool: str) -> None:
         if self._waiting[pool]:
