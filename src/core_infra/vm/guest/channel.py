@@ -26,9 +26,16 @@ class Channel:
 
     Frames come in on the supervisor's thread; the user's thread waits in :meth:`read`. What the
     user has taken is granted back to the guest, so at most a window per stream is ever held here.
+
+    Args:
+        number: its own among those of the session.
+        send: sends a frame, without blocking.
+        input_ended: the guest knows already that there is no input.
     """
 
-    def __init__(self, number: int, send: Callable[[Frame], None]) -> None:
+    def __init__(
+        self, number: int, send: Callable[[Frame], None], *, input_ended: bool = False
+    ) -> None:
         self.number = number
         self._send = send
         self._changed = threading.Condition()
@@ -36,7 +43,7 @@ class Channel:
         self._done: Done | None = None
         self._error: CoreInfraError | None = None
         self._input: deque[memoryview] = deque()
-        self._input_closed = False
+        self._input_closed = self._input_ended = input_ended
         self._credit = WINDOW
         self._owed = {STDOUT: 0, STDERR: 0}
         self._window = {STDOUT: WINDOW, STDERR: WINDOW}
@@ -151,8 +158,9 @@ class Channel:
                 self._send(Frame(FrameType.DATA, self.number, bytes(head[:size])))
             if size < len(head):
                 self._input.appendleft(head[size:])
-        if self._input_closed and not self._input and self._done is None:
-            self._input_closed = False
+        ends = self._input_closed and not self._input_ended
+        if ends and not self._input and self._done is None:
+            self._input_ended = True
             self._send(Frame(FrameType.EOF, self.number))
 
     def _grant(self, chunks: list[Chunk]) -> None:

@@ -148,10 +148,17 @@ class AgentClient:
         return Resumed(ack, sent, self._greeted_ns)
 
     def open_exec(
-        self, argv: Sequence[bytes], *, env: Mapping[bytes, bytes], cwd: bytes, user: bytes
+        self,
+        argv: Sequence[bytes],
+        *,
+        env: Mapping[bytes, bytes],
+        cwd: bytes,
+        user: bytes,
+        no_input: bool = False,
     ) -> Channel:
-        """Start a program in the guest."""
-        return self._open(FrameType.EXEC, encode_exec(argv, env=env, cwd=cwd, user=user))
+        """Start a program in the guest; *no_input*: its standard input is at its end."""
+        payload = encode_exec(argv, env=env, cwd=cwd, user=user)
+        return self._open(FrameType.EXEC, payload, no_input=no_input)
 
     def open_read(self, path: bytes) -> Channel:
         """Read a file of the guest; its bytes come as stdout."""
@@ -227,15 +234,17 @@ class AgentClient:
         channel = self._open(kind, payload)
         raise_failure(channel.result(time.monotonic() + timeout), kind.name.lower())
 
-    def _open(self, kind: FrameType, payload: bytes) -> Channel:
-        channel = Channel(next(self._numbers), self._send)
-        frame = Frame(kind, channel.number, payload)
-        frame.encode()  # a request that is too large must not leave a channel behind
+    def _open(self, kind: FrameType, payload: bytes, *, no_input: bool = False) -> Channel:
+        channel = Channel(next(self._numbers), self._send, input_ended=no_input)
+        # A request that is too large must not leave a channel behind.
+        data = Frame(kind, channel.number, payload).encode()
+        if no_input:  # both at once: the guest is interrupted once
+            data += Frame(FrameType.EOF, channel.number).encode()
         with self._lock:
             if self._error is not None:
                 raise copy.copy(self._error)
             self._channels[channel.number] = channel
-        self._send(frame)
+        self._link.send(data)
         return channel
 
     def _send(self, frame: Frame) -> None:

@@ -84,7 +84,10 @@ class Guest:
         """
         limit = scaled(60) if timeout is None else timeout
         # The block kills the command if something comes between, such as Ctrl-C.
-        with self._start(command, env=env, cwd=cwd, user=user, timeout=limit) as process:
+        start = self._start(
+            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
+        )
+        with start as process:
             if input is not None:
                 process.send_input(input)
             process.close_stdin()
@@ -245,6 +248,7 @@ class Guest:
         cwd: str,
         user: str,
         timeout: float | None,
+        no_input: bool = False,
     ) -> GuestProcess:
         argv = as_argv(command)
         if timeout is not None and not timeout >= 0:  # so that NaN is caught, too
@@ -254,6 +258,7 @@ class Guest:
             env=encoded_environment(env or {}),
             cwd=encoded(cwd, "cwd"),
             user=encoded(user, "user"),
+            no_input=no_input,
         )
         return GuestProcess(argv, channel, None if timeout == math.inf else timeout)
 

@@ -39,13 +39,12 @@ _PATIENCE = 900  # seconds that another process may take to build the image
 _KEPT = 30 * 24 * 3600  # seconds; each upgrade of core-infra or of the host makes a new image
 
 # tsc=reliable: a busy host makes the guest's watchdog doubt a good clock, and replace it by a slow
-# one. init_on_alloc=0: clearing each page that is handed out costs an emulated guest about a tenth
-# of every program that it starts. After a panic the machine restarts at once, which QEMU's
-# -no-reboot turns into its end.
-_CMDLINE = {
-    "x86_64": "tsc=reliable reboot=t panic=-1 random.trust_cpu=on init_on_alloc=0",
-    "aarch64": "panic=-1 random.trust_cpu=on init_on_alloc=0",
-}
+# one. After a panic the machine restarts at once, which QEMU's -no-reboot turns into its end. The
+# rest is for emulated guests. init_on_alloc=0: clearing each page that is handed out costs about a
+# tenth of every program that starts. noautogroup: so does a scheduling group for each session.
+# lsm=, psi=0: each line of the kernel that is not run need not be translated, in every clone anew.
+_COMMON = "panic=-1 random.trust_cpu=on init_on_alloc=0 noautogroup lsm= psi=0"
+_CMDLINE = {"x86_64": f"tsc=reliable reboot=t {_COMMON}", "aarch64": _COMMON}
 
 
 def build(recipe: Recipe, target: Path, progress: Callable[[str], None]) -> Image:

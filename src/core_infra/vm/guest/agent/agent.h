@@ -94,6 +94,7 @@ size_t output_pending(void);
 uint8_t *output_begin(size_t size);       /* where to put the payload of the next frame */
 void output_commit(uint8_t type, uint32_t channel, size_t size);
 void output_frame(uint8_t type, uint32_t channel, const void *payload, size_t size);
+int output_patience(void);                /* ms until output_flush() is due; -1: nothing waits */
 void output_flush(void);
 
 /* port.c */
@@ -146,6 +147,7 @@ struct channel {
 uint64_t now(void);
 struct channel *channel_find(uint32_t id);
 struct channel *channel_of(pid_t pid);              /* that still runs */
+bool commands_young(uint64_t ms);                   /* was one that runs started just now? */
 struct channel *channel_open(uint32_t id, enum kind kind);  /* NULL: DONE was sent */
 void channel_done(struct channel *c, enum outcome outcome, uint32_t code, const char *message);
 void channel_fail(struct channel *c, int error, const char *format, ...)
@@ -221,6 +223,7 @@ const char *freeze(void);                                 /* NULL, or what went 
 const char *thaw(void);                                   /* NULL, or what went wrong */
 
 /* identity.c */
+void identity_prepare(void);                              /* open what is needed, ahead of time */
 const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac);
 
 #endif

@@ -91,6 +91,14 @@ struct channel *channel_of(pid_t pid) {
     return NULL;
 }
 
+bool commands_young(uint64_t ms) {
+    uint64_t latest = now() - ms * 1000000;
+    for (size_t i = 0; i < count; i++)
+        if (channels[i]->pid > 0 && !channels[i]->ended && channels[i]->began > latest)
+            return true;
+    return false;
+}
+
 void channels_watch(void) {
     sweep();
     for (size_t i = 0; i < count; i++) {

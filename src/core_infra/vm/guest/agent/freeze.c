@@ -206,6 +206,7 @@ const char *freeze(void) {
     if (!frozen)
         forget_groups();
     frozen = true;
+    identity_prepare();
     if (freeze_all())
         return NULL;
     const char *error = error_of("cgroup v2");

@@ -7,17 +7,31 @@
 #include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_NAME = 64 };
 
+static int hwrng = -1, network = -1;
+
+void identity_prepare(void) {
+    if (hwrng < 0)
+        hwrng = open("/dev/hwrng", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (network < 0)
+        network = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+/* Not O_TRUNC: most often the new line is as long as the old one. */
 static const char *write_line(const char *path, struct text t) {
     char line[MAX_NAME + 1];
+    struct stat old;
+    ssize_t size = (ssize_t)t.length + 1;
     memcpy(line, t.bytes, t.length);
     line[t.length] = '\n';
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    ssize_t n = fd < 0 ? -1 : write(fd, line, t.length + 1);
-    const char *error = n == (ssize_t)t.length + 1 ? NULL : error_of(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    bool good = fd >= 0 && write(fd, line, (size_t)size) == size && fstat(fd, &old) == 0 &&
+                (old.st_size == size || ftruncate(fd, size) == 0);
+    const char *error = good ? NULL : error_of(path);
     if (fd >= 0)
         close(fd);
     return error;
@@ -27,28 +41,22 @@ static const char *set_address(const uint8_t *mac) {
     struct ifreq request = {.ifr_name = "eth0"};
     request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
     memcpy(request.ifr_hwaddr.sa_data, mac, MAC);
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool good = fd >= 0 && (ioctl(fd, SIOCSIFHWADDR, &request) == 0 || errno == ENODEV);
-    const char *error = good ? NULL : error_of("eth0");
-    if (fd >= 0)
-        close(fd);
-    return error;
+    bool good = ioctl(network, SIOCSIFHWADDR, &request) == 0 || errno == ENODEV;
+    return good ? NULL : error_of("eth0");
 }
 
 /* The kernel and its virtio driver hold bytes of the host's that were fetched before the snapshot
- * was taken, 64 each at most: the same in all clones. */
+ * was taken, 64 each at most: the same in all clones. Without such a device nobody can be given
+ * its bytes. */
 static void drop_prefetched(void) {
     uint8_t bytes[64];
-    int fd = open("/dev/hwrng", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
-        return; /* there is no such device, so nobody can be given its bytes */
-    for (int i = 0; i < 3 && read(fd, bytes, sizeof bytes) > 0; i++)
+    for (int i = 0; i < 3 && read(hwrng, bytes, sizeof bytes) > 0; i++)
         continue;
-    close(fd);
 }
 
 const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac) {
     const char *error = NULL;
+    identity_prepare();
     errno = ENAMETOOLONG;
     if (host_name.length > MAX_NAME || machine_id.length > MAX_NAME)
         return error_of("host name or machine-id");

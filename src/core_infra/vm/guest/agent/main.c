@@ -64,18 +64,25 @@ static void serve_port(bool readable) {
     }
 }
 
+static int sooner(int one, int other) {
+    return one < 0 ? other : other < 0 || one < other ? one : other;
+}
+
 static int patience(void) {
-    int wait = input_patience();
-    if (!port_here() && (wait < 0 || wait > RETRY_MS))
-        wait = RETRY_MS;
-    return output_starved() ? 0 : wait;
+    if (output_starved())
+        return 0;
+    if (!port_here())
+        return sooner(input_patience(), RETRY_MS);
+    /* Where output is due already, the port was full: poll() says when it is not. */
+    int output = output_patience();
+    return sooner(input_patience(), output ? output : -1);
 }
 
 static _Noreturn void serve(int children) {
     for (;;) {
         watched_count = 0;
         int child_slot = watch(children, POLLIN), port_slot = -1;
-        short in = output_room(FRAME_ROOM) ? POLLIN : 0, out = output_pending() ? POLLOUT : 0;
+        short in = output_room(FRAME_ROOM) ? POLLIN : 0, out = output_patience() == 0 ? POLLOUT : 0;
         if (port_here())
             port_slot = watch(port_fd(), in | out);
         drains_watch();
@@ -87,7 +94,8 @@ static _Noreturn void serve(int children) {
             commands_reap();
         serve_port(!port_here() || fired(port_slot));
         channels_pump();
-        output_flush();
+        if (output_patience() == 0)
+            output_flush();
     }
 }
 

@@ -14,15 +14,15 @@
 #include <unistd.h>
 
 static struct rlimit files;         /* what a child gets; ours is raised */
-static bool files_raised, oom_shielded;
+static bool files_raised;
 
-static bool set_oom_score(const char *score) {
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool good = write(fd, score, strlen(score)) > 0;
-    close(fd);
-    return good;
+static int oom_score = -1;           /* the file that says how soon memory is made by killing us */
+
+/* A child has what we have at its birth; so we do without our shield for that moment. The child
+ * could take it off, but then each would make itself a directory in /proc. */
+static bool shield(bool on) {
+    const char *score = on ? "-1000" : "0";
+    return oom_score >= 0 && pwrite(oom_score, score, strlen(score), 0) > 0;
 }
 
 /* All signals are blocked, for SIGCHLD is read from a descriptor and no other shall end us.
@@ -33,7 +33,11 @@ void spawn_prepare(void) {
     sigprocmask(SIG_SETMASK, &all, NULL);
     for (int i = 1; i <= SIGRTMAX; i++)
         signal(i, SIG_DFL);
-    oom_shielded = set_oom_score("-1000");
+    oom_score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (!shield(true)) {
+        close(oom_score);
+        oom_score = -1;
+    }
     getrlimit(RLIMIT_NOFILE, &files);
     struct rlimit more = {files.rlim_max < 4096 ? files.rlim_max : 4096, files.rlim_max};
     files_raised = more.rlim_cur > files.rlim_cur && setrlimit(RLIMIT_NOFILE, &more) == 0;
@@ -77,8 +81,6 @@ static int child(void *argument) {
     setsid();
     for (int i = 0; i < 3; i++)
         dup2(s->stdio[i], i);
-    if (oom_shielded)
-        set_oom_score("0");
     if (files_raised)
         setrlimit(RLIMIT_NOFILE, &files);
     s->stage = AS_USER;
@@ -100,9 +102,11 @@ pid_t spawn(struct spawn *s) {
     static char stack[32 * 1024] __attribute__((aligned(16)));
     s->stage = RUN;
     s->error = 0;
+    shield(false);
     pid_t pid = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, s);
     if (pid < 0)
         s->error = errno;
+    shield(true);
     if (pid > 0 && s->error) {
         waitpid(pid, NULL, 0);
         pid = -1;
