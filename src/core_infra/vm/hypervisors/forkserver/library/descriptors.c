@@ -170,8 +170,11 @@ static bool renew(int fd, const char *name, void *argument) {
 static bool renew_all(struct renewal *r) {
     for (int pass = 0; pass < 2; pass++) {
         r->epolls = pass == 1;
-        if (lseek(r->links, 0, SEEK_SET) < 0 || !each_number(r->links, renew, r))
-            return r->reply->outcome != READY || problem(r->reply, NOT_RENEWED, r->links);
+        bool listed = lseek(r->links, 0, SEEK_SET) == 0 && each_number(r->links, renew, r);
+        if (!listed && r->reply->outcome == READY)
+            problem(r->reply, NOT_RENEWED, r->links); /* /proc is not there, say */
+        if (!listed)
+            return false;
     }
     return true;
 }
@@ -188,7 +191,7 @@ bool descriptors_renew(const struct request *request, const int *given, int cont
         .infos = open("/proc/self/fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
         .reply = reply,
     };
-    bool good = renew_all(&r) && reply->outcome == READY;
+    bool good = renew_all(&r);
     close(r.links);
     close(r.infos);
     return good;
