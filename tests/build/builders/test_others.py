@@ -193,3 +193,41 @@ def test_a_package_of_python_is_built_in_isolation_by_default(tmp_path: Path) ->
     (command,) = make_plan(project).steps[0].commands
     assert command.argv[1:3] == ("-m", "build")
     assert "--no-isolation" not in command.argv
+
+
+def test_flags_of_the_project_reach_compilers_that_get_others_from_us(tmp_path: Path) -> None:
+    yaml = "build: {env: [CFLAGS=-O3, RUSTFLAGS=-Cdebuginfo=1, GOFLAGS=-mod=mod]}\n"
+    for sample, name, flag in (
+        ("cpp", "CFLAGS", "-O3 -ffile-prefix-map="),
+        ("rust", "RUSTFLAGS", "-Cdebuginfo=1 --remap-path-prefix="),
+        ("taskfile", "GOFLAGS", "-mod=mod -trimpath"),
+    ):
+        project = configure(copy_sample(sample, tmp_path / sample), yaml)
+        (command, *_) = make_plan(project).steps[0].commands
+        assert command.env[name].startswith(flag)
+
+
+SETUPTOOLS = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "greeter"
+version = "1.0.0"
+"""
+
+
+def test_an_sdist_of_setuptools_is_the_same_twice_though_it_comes_with_the_time(
+    tmp_path: Path,
+) -> None:
+    need("-m build", "-m setuptools")
+    project = copy_sample("python", tmp_path / "app")
+    (project / "pyproject.toml").write_text(SETUPTOOLS)
+    configure(project, "build: {flags: [--no-isolation, --sdist]}\n")
+    package = carry_out(make_plan(project, goal="package"), twice=True)
+    assert package.artifact().name == "greeter-1.0.0.tar.gz"
+    with tarfile.open(package.artifact().path) as archive:
+        members = archive.getmembers()
+    assert "greeter-1.0.0/src/greeter/__init__.py" in [member.name for member in members]
+    assert {(member.mtime, member.uid, member.uname) for member in members} == {(315532800, 0, "")}

@@ -10,6 +10,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build.builders.environment import inherited
 from core_infra.build.builders.extra import extra_flags
 from core_infra.build.builders.host import host_target
 from core_infra.build.errors import ArtifactMissingError
@@ -118,8 +119,8 @@ def _cmake_step(config: Config, target: Target, toolchain: str) -> Step:
     # The project's place must not show in the program: __FILE__, assert(), debug information.
     mapped = shlex.join([f"-ffile-prefix-map={source}=.", f"-ffile-prefix-map={build}=build"])
     env = {
-        "CFLAGS": f"{os.environ.get('CFLAGS', '')} {mapped}".strip(),
-        "CXXFLAGS": f"{os.environ.get('CXXFLAGS', '')} {mapped}".strip(),
+        "CFLAGS": f"{inherited(config, 'CFLAGS')} {mapped}".strip(),
+        "CXXFLAGS": f"{inherited(config, 'CXXFLAGS')} {mapped}".strip(),
         "CMAKE_BUILD_PARALLEL_LEVEL": str(config.jobs),
     }
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON"]

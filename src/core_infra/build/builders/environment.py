@@ -40,6 +40,12 @@ def build_environment(config: Config) -> dict[str, str]:
     return fixed | given | blank
 
 
+def inherited(config: Config, name: str) -> str:
+    """What a program of the build would find in a variable: the project's word, else the user's."""
+    given = dict(line.split("=", 1) for line in config.settings.build.env)
+    return given.get(name, os.environ.get(name, ""))
+
+
 def redact(text: str, env: Mapping[str, str] | None = None) -> str:
     """Replace what variables with a secret's name hold, wherever it stands in a text."""
     known = {**os.environ, **(env or {})}

@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build.builders.environment import inherited
 from core_infra.build.config import DEFAULT_TARGETS
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ def go_environment(config: Config, target: Target) -> dict[str, str]:
         "CGO_ENABLED": "1" if config.settings.build.cgo else "0",
         "GOMAXPROCS": str(config.jobs),
     }
+
+
+def go_flags(config: Config, *flags: str) -> str:
+    """What GOFLAGS is to be for a tool that calls Go itself: what it was, and these."""
+    return " ".join(filter(None, (inherited(config, "GOFLAGS"), *flags)))
 
 
 def _step(config: Config, target: Target, mains: dict[str, str]) -> Step:

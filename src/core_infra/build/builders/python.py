@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
 from core_infra.build.builders.extra import extra_flags
 from core_infra.build.builders.manifests import read_toml, table, text
+from core_infra.build.builders.sdist import make_reproducible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,3 +47,8 @@ class PythonBuilder(Builder):
         )
         version = (sys.executable, "-m", "build", "--version")
         return Work((step,), (Tool("python -m build", version, "pip install build"),))
+
+    def gather(self, config: Config, step: Step) -> None:
+        """Take the time and the builder's name out of the sdist."""
+        for path in step.output.glob("*.tar.gz"):
+            make_reproducible(path, config.epoch)

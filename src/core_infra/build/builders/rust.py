@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build.builders.environment import inherited
 from core_infra.build.builders.extra import extra_flags
 from core_infra.build.builders.host import host_target
 from core_infra.build.builders.manifests import read_toml, table, text
@@ -102,7 +103,7 @@ def _step(config: Config, target: Target) -> Step:
     )
     env = {
         "CARGO_BUILD_JOBS": str(config.jobs),
-        **_linker(target),
+        **_linker(config, target),
         **_inherited_flags(config, where),
     }
     return Step(
@@ -133,16 +134,15 @@ def _remapped(config: Config, where: Path) -> list[str]:
 
 def _inherited_flags(config: Config, where: Path) -> dict[str, str]:
     # Where RUSTFLAGS is set, cargo does not look at build.rustflags.
-    if not os.environ.get("RUSTFLAGS"):
-        return {}
-    return {"RUSTFLAGS": " ".join([os.environ["RUSTFLAGS"], *_remapped(config, where)])}
+    flags = inherited(config, "RUSTFLAGS")
+    return {"RUSTFLAGS": " ".join([flags, *_remapped(config, where)])} if flags else {}
 
 
-def _linker(target: Target) -> dict[str, str]:
+def _linker(config: Config, target: Target) -> dict[str, str]:
     """The linker for another platform, where the user has not chosen one."""
     variable = f"CARGO_TARGET_{TRIPLES[str(target)].upper().replace('-', '_')}_LINKER"
     linker = _LINKERS.get(str(target), "")
-    chosen = target == host_target() or variable in os.environ
+    chosen = target == host_target() or inherited(config, variable)
     return {} if chosen or not shutil.which(linker) else {variable: linker}
 
 

@@ -103,11 +103,13 @@ def source_digest(project: Path, exclude: Path | None = None) -> str:
     total = hashlib.sha256()
     for name in source_files(project, exclude):
         path = project / name
-        link = path.is_symlink()
-        content = os.fsencode(path.readlink()) if link else path.read_bytes()
-        kind = b"l" if link else b"x" if path.stat().st_mode & stat.S_IXUSR else b"f"
-        digest = hashlib.sha256(content).hexdigest().encode()
-        total.update(kind + b" " + digest + b" " + os.fsencode(name) + b"\0")
+        if path.is_symlink():
+            kind, digest = b"l", hashlib.sha256(os.fsencode(path.readlink()))
+        else:
+            kind = b"x" if path.stat().st_mode & stat.S_IXUSR else b"f"
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        total.update(kind + b" " + digest.digest() + os.fsencode(name) + b"\0")
     return total.hexdigest()
 
 

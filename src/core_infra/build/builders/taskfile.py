@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
 from core_infra.build.builders.extra import extra_flags
+from core_infra.build.builders.go import go_flags
 from core_infra.build.errors import ArtifactMissingError
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ def task_step(config: Config, target: Target) -> Step:
     }
     # A variable of the Taskfile's own goes before the environment, but not before an argument.
     arguments = [f"{name}={value}" for name, value in told.items()]
-    env = {**told, "GOFLAGS": "-trimpath -buildvcs=false", "GOMAXPROCS": str(config.jobs)}
+    env = {
+        **told,
+        "GOFLAGS": go_flags(config, "-trimpath", "-buildvcs=false"),
+        "GOMAXPROCS": str(config.jobs),
+    }
     argv = ("task", "build", *extra_flags(config), *arguments)
     return Step(
         name=str(target),

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
-from core_infra.build.builders.go import GO, go_environment, linker_flags, module_name
+from core_infra.build.builders.go import GO, go_environment, go_flags, linker_flags, module_name
 from core_infra.build.builders.manifests import read_json, text
 from core_infra.build.builders.taskfile import TASK, task_step
 from core_infra.build.errors import ArtifactMissingError
@@ -72,7 +72,7 @@ def _version_2(config: Config, target: Target) -> Step:
     del env["CGO_ENABLED"]  # Wails needs it on some systems, and knows which
     # It compiles a helper for the host itself, and sets these for the program.
     del env["GOOS"], env["GOARCH"]
-    env["GOFLAGS"] = "-buildvcs=false"
+    env["GOFLAGS"] = go_flags(config, "-buildvcs=false")
     return Step(
         name=str(target),
         target=target,
