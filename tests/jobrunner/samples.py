@@ -29,7 +29,8 @@ def signal(**fields: Any) -> PipelineSignal:
 
 def result(seen: PipelineSignal | None = None, **fields: Any) -> ActionResult:
     given: dict[str, Any] = {"ts": NOON, "duration_ms": 12, "cycle": 3}
-    return ActionResult.of(seen or signal(), "enable_auto_merge", **given | fields)
+    action = fields.pop("action", "enable_auto_merge")
+    return ActionResult.of(seen or signal(), action, **given | fields)
 
 
 def intent(number: int = 1, seen: PipelineSignal | None = None, **fields: Any) -> Entry:

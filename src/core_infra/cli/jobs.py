@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from core_infra.jobrunner.actions import Action
     from core_infra.jobrunner.config import CycleReport
 
+_LOG = logging.getLogger(__name__)
 _COLOURS = {"done": "green", "failed": "red", "unknown": "yellow", "open": "blue"}
 
 pass_config = click.make_pass_decorator(jobs_config.JobsConfig)
@@ -74,7 +75,7 @@ def run(config: jobs_config.JobsConfig, metrics_port: int | None) -> None:
     if metrics_port is not None:
         from core_infra.jobrunner.metrics import Metrics  # noqa: PLC0415 - needs an extra
 
-        Metrics(bus).serve(metrics_port)
+        _LOG.info("metrics at %s", Metrics(bus).serve(metrics_port))
     with _poller(config, dry_run=config.dry_run, bus=bus) as poller:
         # A handler of signals may run anywhere in the main thread, also while that holds a lock
         # that stopping needs: so it only leaves a note, and this thread does nothing else.

@@ -70,18 +70,26 @@ class Metrics:
         """All metrics in Prometheus' text format."""
         return prometheus_client.generate_latest(self.registry).decode()
 
-    def serve(self, port: int, address: str = "127.0.0.1") -> None:
-        """Answer Prometheus at ``http://ADDRESS:PORT/metrics``, on a thread of its own.
+    def serve(self, port: int, address: str = "127.0.0.1") -> str:
+        """Answer Prometheus, on a thread of its own.
+
+        Args:
+            port: 0 is any free one.
+            address: where to listen.
+
+        Returns:
+            The URL to be asked.
 
         Raises:
             UnavailableError: the port is taken.
         """
         try:
-            prometheus_client.start_http_server(port, address, self.registry)
+            server, _ = prometheus_client.start_http_server(port, address, self.registry)
         except OSError as error:
             raise UnavailableError(
                 f"cannot serve metrics at port {port}", why=str(error)
             ) from error
+        return f"http://{address}:{server.server_port}/metrics"
 
     def _polled(self, event: ActionSourcePolled) -> None:
         self._polls.labels(event.source, "failed" if event.error else "done").inc()

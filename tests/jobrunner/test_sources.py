@@ -1,0 +1,133 @@
+"""Signals from files, checklists and texts of strangers."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core_infra.errors import InvalidError
+from core_infra.jobrunner.signal import PipelineSignal
+from core_infra.jobrunner.sources import DirectorySource
+from core_infra.jobrunner.sources.checklist import boxes, references, tick
+from core_infra.medium import MemoryMedium
+from core_infra.medium.errors import PathNotFoundError
+from jobrunner.samples import NOON, result, signal
+
+if TYPE_CHECKING:
+    from core_infra.medium import Medium
+
+
+@pytest.fixture
+def medium() -> MemoryMedium:
+    return MemoryMedium()
+
+
+def numbers(medium: Medium) -> list[int]:
+    return [signal.child_number for signal in DirectorySource(medium, "in").poll()]
+
+
+def test_each_file_is_a_signal_or_a_list(medium: MemoryMedium) -> None:
+    medium.write_text("in/b.json", json.dumps([{"child_number": 2}, {"child_number": 3}]))
+    medium.write_text("in/a.json", json.dumps(signal(child_number=1).to_dict()))
+    medium.write_text("in/notes.txt", "no signal")
+    medium.ensure_dir("in/c.json")
+    assert numbers(medium) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "as JSON"),
+        ('{"child_number": 1', "as JSON"),
+        ("[" * 100_000, "as JSON"),
+        ('{"child_number": "x"}', "child_number: Input should be"),
+        ('{"pr_state": "ODD"}', "pr_state: Input should be"),
+        ('{"childnumber": 1}', "there is no field childnumber"),
+        ("5", "signal 1 of 'in/bad.json'"),
+        ('[{"child_number": 7}, 5]', "signal 2 of 'in/bad.json'"),
+        ("\ud800", None),
+    ],
+)
+def test_a_bad_file_is_told_and_the_others_are_read(
+    medium: MemoryMedium, caplog: pytest.LogCaptureFixture, text: str, told: str | None
+) -> None:
+    medium.write_bytes("in/bad.json", text.encode("utf-8", "surrogatepass"))
+    medium.write_text("in/good.json", '{"child_number": 5}')
+    assert numbers(medium) == [5]
+    assert (told or "bad.json") in caplog.text
+
+
+def test_a_missing_directory_is_an_error(medium: MemoryMedium) -> None:
+    with pytest.raises(PathNotFoundError):
+        numbers(medium)
+
+
+def test_results_are_written_beside_the_signals(medium: MemoryMedium) -> None:
+    source = DirectorySource(medium, "in")
+    source.report(result())
+    source.report(result(success=False, error="no"))
+    (name,) = medium.list("in/results")
+    found = json.loads(medium.read_text(f"in/results/{name}"))
+    assert found["error"] == "no"
+    assert found["ts"] == "2026-03-04T12:00:00.500000Z"
+    assert list(source.poll()) == []
+
+
+def test_signals_survive_json() -> None:
+    seen = signal(last_commit_at=NOON, last_review_at=NOON, issue_title="ü")
+    assert PipelineSignal.from_dict(json.loads(json.dumps(seen.to_dict()))) == seen
+
+
+@pytest.mark.parametrize("fields", [None, [], "x", {"is_draft": "perhaps"}])
+def test_what_is_no_signal_is_refused(fields: Any) -> None:
+    with pytest.raises(InvalidError, match="cannot use a signal"):
+        PipelineSignal.from_dict(fields)
+
+
+def test_what_a_signal_says_of_itself() -> None:
+    seen = signal(threads_total=3, threads_resolved=2)
+    assert seen.has_unresolved_threads
+    assert not signal(threads_total=3, threads_resolved=3).has_unresolved_threads
+    assert seen.repo_full_name == "acme/widgets"
+
+
+def test_checklists() -> None:
+    body = (
+        "# Plan\n- [ ] #1 first\n  * [x] #2\n+ [X] #3\n- [ ] no number\n- [] #4\n-[ ] #5\n"
+        "```\n- [ ] #6\n```\n~~~\n- [ ] #7\n```\n- [ ] #8\n~~~\n- [ ] #9\r\n- [ ] #1 again"
+    )
+    assert [(box.child, box.ticked) for box in boxes(body)] == [
+        *((1, False), (2, True), (3, True), (9, False), (1, False)),
+    ]
+    ticked = tick(body, 1)
+    assert ticked == body.replace("[ ] #1", "[x] #1")
+    assert tick(ticked, 1) == ticked
+    assert tick(body, 9) == body.replace("[ ] #9", "[x] #9")
+    assert tick(body, 6) == body
+
+
+@given(st.text(alphabet="- [x]#12`~\n\r*"), st.integers(1, 22))
+def test_ticking_changes_only_boxes_of_that_child(body: str, child: int) -> None:
+    ticked = tick(body, child)
+    assert len(ticked) == len(body)
+    assert not [box for box in boxes(ticked) if box.child == child and not box.ticked]
+    others = [box for box in boxes(body) if box.child != child]
+    assert [box for box in boxes(ticked) if box.child != child] == others
+
+
+def test_references() -> None:
+    text = "Fixes #1, closes: #2 (see #3) other/repo#4 a#5 &#6; http://x/#7 #8a resolved #9\n#10"
+    assert references(text) == ({1, 2, 3, 9, 10}, {1, 2, 9})
+
+
+def test_hostile_texts_take_no_time() -> None:
+    start = time.process_time()
+    for text in ("- [ ] " * 20_000, "#" * 100_000, "close " * 20_000, " " * 100_000 + "- [ ] #1"):
+        list(boxes(text))
+        references(text)
+    assert time.process_time() - start < 10
