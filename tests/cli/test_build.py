@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -87,4 +89,18 @@ def test_a_build_that_is_not_the_same_twice_is_refused(project: Path) -> None:
     done = run("build", project, "--twice")
     assert done.returncode == 5
     assert "app: content" in done.stderr
+    assert not (project / "dist").exists()
+
+
+def test_an_interrupted_build_leaves_nothing(project: Path) -> None:
+    started = project / "started"
+    os.mkfifo(started)
+    (project / "Taskfile.yml").write_text(
+        f'version: "3"\ntasks: {{build: {{cmds: ["echo > {started}", "sleep 600"]}}}}\n'
+    )
+    with subprocess.Popen([*COMMAND, "build", project], stderr=subprocess.PIPE) as build:
+        started.read_text()
+        build.send_signal(signal.SIGINT)
+        build.communicate()
+    assert build.returncode == 130
     assert not (project / "dist").exists()

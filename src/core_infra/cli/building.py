@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+INTERRUPTED = 130
+
 _OPTIONS = (
     click.argument("project", default=".", type=click.Path(file_okay=False)),
     click.option(
@@ -93,8 +95,11 @@ def run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
         _show_plan(plan, as_json=chosen["as_json"])
         plan.check()
         return
-    with _progress() as listener:
-        package = carry_out(plan, twice=chosen["twice"], listener=listener)
+    try:
+        with _progress() as listener:
+            package = carry_out(plan, twice=chosen["twice"], listener=listener)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
     _show_package(plan, package, as_json=chosen["as_json"])
 
 
