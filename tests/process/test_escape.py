@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from core_infra.errors import WrongStateError
 from core_infra.process import LogPattern, RunOptions, Service
 from core_infra.process.keeper import keeper
+from core_infra.process.supervisor import supervisor
 from process_programs import DAEMON, PYTHON
 from support import is_running, wait_gone
 
@@ -72,6 +74,7 @@ def test_a_tree_ends_with_its_root(service: Service) -> None:
 
 PARENT = f"""
 import sys
+import threading
 from core_infra.process import Service, RunOptions
 service = Service()
 daemon = service.start({PYTHON!r}, "-c", {DAEMON!r})
@@ -106,7 +109,7 @@ def test_even_a_killed_keeper_leaves_nothing_and_is_replaced(service: Service) -
     process = service.start("sleep", "600")
     assert process.pid is not None
     lost = keeper()
-    os.kill(lost._popen.pid, signal.SIGKILL)
+    os.kill(lost.pid, signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
     wait_gone(process.pid)
     assert service.run("echo", "again") == "again\n"
@@ -142,9 +145,25 @@ def test_nothing_of_many_short_programs_is_left(service: Service) -> None:
         service.start("true").wait()
     service.clear()
     assert descriptors() <= before
-    keeper_pid = keeper()._popen.pid
+    keeper_pid = keeper().pid
     assert Path(f"/proc/{keeper_pid}/task/{keeper_pid}/children").read_text() == ""
     assert list(service.list()) == []
+
+
+def test_no_end_is_lost_while_nobody_listens(service: Service) -> None:
+    go_on = threading.Event()
+
+    def hold_up() -> None:
+        assert go_on.wait(60)
+
+    supervisor().post(hold_up)
+    processes = [service.start("true") for _ in range(600)]  # more than the socket holds
+    for process in processes:
+        assert process.pid is not None
+        while is_running(process.pid):
+            os.sched_yield()
+    go_on.set()
+    assert [process.wait(30) for process in processes] == [0] * 600
 
 
 def test_options_are_those_of_one_program_only(service: Service) -> None:

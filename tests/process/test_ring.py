@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -60,6 +61,7 @@ class RingAgainstAll(RuleBasedStateMachine):
 
 
 TestRing = RingAgainstAll.TestCase
+TestRing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 def test_no_ring_without_bytes() -> None:

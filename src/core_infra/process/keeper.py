@@ -116,6 +116,11 @@ class Keeper:
         news.setblocking(False)  # noqa: FBT003 - the socket module's signature
         supervisor().watch(news.fileno(), READ, self._hear)
 
+    @property
+    def pid(self) -> int:
+        """The keeper's own process id."""
+        return self._popen.pid
+
     def spawn(
         self,
         argv: Sequence[str],

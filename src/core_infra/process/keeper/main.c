@@ -227,8 +227,8 @@ int main(int argc, char **argv) {
         poll(fds, 4, doomed ? KILL_INTERVAL_MS : -1);
         if (fds[2].revents || fds[3].revents & (POLLERR | POLLHUP))
             end();
-        if (fds[3].revents)
-            tell(&unsent);
+        if (fds[3].revents && tell(&unsent))
+            reap(); /* their signals have been read already */
         if (fds[1].revents) {
             struct signalfd_siginfo info;
             while (read(children, &info, sizeof info) > 0)
