@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.vm.hypervisors import accelerator
-from core_infra.vm.launcher import MAXIMUM_CPUS, MINIMUM_MEMORY
+from core_infra.vm.sizes import MAXIMUM_CPUS, MINIMUM_MEMORY
 from pytest_core_infra.options import find, switched_on
 
 if TYPE_CHECKING:

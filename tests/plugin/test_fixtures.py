@@ -49,4 +49,4 @@ def test_errors_reach_the_test(core_vm_factory: MachineFactory, tmp_path: Path) 
     with pytest.raises(InvalidError, match="10 MiB"):
         core_vm_factory(memory=10)
     with pytest.raises(BootError, match="did not"):
-        core_vm_factory(timeout=0.01)
+        core_vm_factory(timeout=0.01, cold=True)

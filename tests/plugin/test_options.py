@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core_infra.vm.launcher import DEFAULT_MEMORY
+from core_infra.vm.sizes import DEFAULT_MEMORY
 from pytest_core_infra.options import OPTIONS
 
 ONE_TEST = "def test_one(): pass"

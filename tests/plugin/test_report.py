@@ -31,7 +31,7 @@ FAILING = """
 
     def test_teardown(after): pass
 
-    @pytest.mark.core_vm(timeout=0.1)
+    @pytest.mark.core_vm(timeout=0.1, cold=True)
     def test_boot(core_vm): pass
 """
 
@@ -59,7 +59,7 @@ def test_a_failing_test_tells_what_its_machines_did(pytester: pytest.Pytester, r
     assert "did not come up" in boot
     assert "The above exception" not in boot
     assert len(boot.splitlines()) < 10
-    lines.fnmatch_lines("core_vm: 3 machines, boot *.* s (median), *")
+    lines.fnmatch_lines("core_vm: 3 machines, started in *.* s (median), *")
     assert left_in(runs) == []
 
 

@@ -28,5 +28,5 @@ def test_workers_share_what_was_prepared_and_their_reports_arrive(
     lines = result.stdout
     assert sum(line.startswith("core_vm: image ") for line in lines.lines) == 1
     lines.fnmatch_lines(["*console's last lines*", "$ echo number 2", "  stdout | number 2"])
-    lines.fnmatch_lines("core_vm: 2 machines, boot *.* s (median), *")
+    lines.fnmatch_lines("core_vm: 2 machines, started in *.* s (median), *")
     assert left_in(runs) == []

@@ -15,13 +15,14 @@ from core_infra.vm import timeouts
 from core_infra.vm.booting import BootError, await_agent
 from core_infra.vm.cache import cache_root
 from core_infra.vm.hypervisors.accelerator import choose
-from core_infra.vm.hypervisors.hypervisor import MachineSpec
 from core_infra.vm.hypervisors.qemu import QemuHypervisor
 from core_infra.vm.images.default import default_image
 from core_infra.vm.instance import launch
 from core_infra.vm.leaks import INTERNAL, left_behind
 from core_infra.vm.machine import Machine
+from core_infra.vm.prepared import Prepared
 from core_infra.vm.rundir import RunDirectory
+from core_infra.vm.sizes import DEFAULT_MEMORY, machine_spec
 from core_infra.vm.snapshots.cloner import BOOT_TIMEOUT, Cloner
 from core_infra.vm.snapshots.pool import affordable
 from core_infra.vm.snapshots.store import SnapshotStore
@@ -30,45 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from core_infra.vm.hypervisors.hypervisor import Accelerator
+    from core_infra.vm.hypervisors.hypervisor import Accelerator, MachineSpec
     from core_infra.vm.images.image import Image
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.template import Template
-
-DEFAULT_MEMORY = 256
-"""MiB of a machine with one of our own images that says nothing else."""
-
-FOREIGN_MEMORY = 1024
-"""MiB of a machine with any other image that says nothing else."""
-
-MINIMUM_MEMORY = 64
-"""MiB below which a kernel dies before it can say so."""
-
-MAXIMUM_CPUS = 255
-"""QEMU's limit for its PC machines."""
-
-
-class Prepared:
-    """A machine that was prepared once, to be cloned; made by :meth:`Launcher.prepare`."""
-
-    def __init__(
-        self, cloner: Cloner, template: Template, start: Callable[[str | None], Machine]
-    ) -> None:
-        self._cloner = cloner
-        self._template = template
-        self._start = start
-
-    def clone(self, name: str | None = None) -> Machine:
-        """A machine of its own that begins where the preparation ended.
-
-        Args:
-            name: its name within the launcher; None numbers them.
-        """
-        return self._start(name)
-
-    def close(self) -> None:
-        """End it; its clones live on."""
-        self._cloner.forget(self._template)
 
 
 class Launcher:
@@ -108,6 +74,7 @@ class Launcher:
         self._progress = progress or (lambda _line: None)
         self._run: RunDirectory | None = None
         self._machines: list[Machine] = []
+        self._kept: set[int] = set()
         self._numbers = itertools.count(1)
         self._accelerator: Accelerator | None = None
         self._cold: set[str] = set()
@@ -117,7 +84,12 @@ class Launcher:
             lambda name: self._place(f"{INTERNAL}{name}"),
             self._progress,
             die_with_parent=not outlive,
-            ready=affordable(memory or DEFAULT_MEMORY) if ready is None else ready,
+            # What may outlive us must be somebody's, so that somebody ends it.
+            ready=0
+            if outlive
+            else affordable(memory or DEFAULT_MEMORY)
+            if ready is None
+            else ready,
         )
 
     @property
@@ -163,21 +135,12 @@ class Launcher:
         Raises:
             InvalidError: a value is not possible.
         """
-        image = image or self.image
-        if memory is None:
-            memory = self._memory or (DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY)
-        if memory < MINIMUM_MEMORY:
-            raise InvalidError(
-                f"cannot boot a machine with {memory} MiB of memory",
-                why=f"a Linux kernel needs at least {MINIMUM_MEMORY} MiB to say what is wrong",
-                todo=f"The default is {DEFAULT_MEMORY}.",
-            )
-        cpus = self._cpus if cpus is None else cpus
-        if not 1 <= cpus <= MAXIMUM_CPUS:
-            raise InvalidError(
-                f"cannot boot a machine with {cpus} cpus", why=f"1 to {MAXIMUM_CPUS} are possible"
-            )
-        return MachineSpec(name, image, memory, cpus)
+        return machine_spec(
+            name,
+            image or self.image,
+            self._memory if memory is None else memory,
+            self._cpus if cpus is None else cpus,
+        )
 
     def boot(
         self,
@@ -310,10 +273,10 @@ class Launcher:
         if self._run is None:
             return []
         held = {machine.directory.name for machine in self._machines}
-        found = left_behind(self._run.path, held)
+        found = left_behind(self._run.path, held, self._kept)
         if found:
             with self._cloner.pausing():  # what was just being made is accounted for now
-                found = left_behind(self._run.path, held)
+                found = left_behind(self._run.path, held, self._kept)
         return found
 
     def keep(self, machine: Machine) -> Path:
@@ -331,6 +294,7 @@ class Launcher:
             )
         machine.detach()
         self._machines.remove(machine)
+        self._kept.add(machine.pid)
         return self.run.keep(machine.directory)
 
     def discard(self, machine: Machine) -> None:

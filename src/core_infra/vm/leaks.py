@@ -12,14 +12,16 @@ INTERNAL = "."
 """What the names of directories begin with that belong to no machine of a user."""
 
 
-def left_behind(run: Path, machines: set[str]) -> list[str]:
+def left_behind(run: Path, machines: set[str], kept: set[int]) -> list[str]:
     """What is left in a run directory, and of this process's children: a line for each.
 
     Args:
         run: the run directory.
         machines: the names of the directories whose machines somebody holds.
+        kept: processes that shall live on.
     """
-    accounted, left = set(), []
+    accounted: set[int | None] = {*kept}
+    left = []
     for path in sorted(path for path in run.iterdir() if path.is_dir()):
         if path.name in machines or path.name.startswith(INTERNAL):
             accounted.add(_recorded(path))

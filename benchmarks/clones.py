@@ -1,0 +1,253 @@
+"""What a fresh machine costs from asking for it to its first output, beside its peers.
+
+Run: python benchmarks/clones.py [--json FILE] [--rounds N] [--machines N]
+
+Peers, each in turns with ours so that load hits all alike:
+
+- ``podman run --rm --network none IMAGE echo hi`` (Debian's podman and runc, vfs storage; its image
+  is this host's own busybox);
+- labgrid's QEMUDriver on the same kernel and initrd, by the serial console;
+- our own cold boot.
+
+A peer that is not installed is left out, which is said.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import shlex
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+from core_infra.vm import Launcher
+from core_infra.vm.images.image import Image
+
+COMMAND = "echo hi"
+MEMORY = 128
+PROMPT = "core-infra:~# "
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long *work* takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def use(launcher: Launcher) -> float:
+    """Seconds from asking for a machine to its first output; ending it is not counted."""
+    start = time.perf_counter()
+    machine = launcher.clone()
+    assert machine.exec(COMMAND).stdout == "hi\n"
+    taken = time.perf_counter() - start
+    launcher.discard(machine)
+    return taken
+
+
+def boot(launcher: Launcher) -> float:
+    """The same for a machine that is booted."""
+    start = time.perf_counter()
+    machine = launcher.boot()
+    assert machine.exec(COMMAND).stdout == "hi\n"
+    taken = time.perf_counter() - start
+    launcher.discard(machine)
+    return taken
+
+
+@contextlib.contextmanager
+def podman(busybox: Path) -> Iterator[Callable[[], float] | None]:
+    """What starts a container; None where there is no podman."""
+    if not (shutil.which("podman") and shutil.which("runc")):
+        print("no podman and runc on PATH: left out")
+        yield None
+        return
+    root = Path(tempfile.mkdtemp(prefix="podman-"))
+    base = [
+        *("podman", "--root", f"{root}/root", "--runroot", f"{root}/run"),
+        *("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"),
+        *("--runtime", "runc"),
+    ]
+    try:
+        tree = root / "tree" / "bin"
+        tree.mkdir(parents=True)
+        shutil.copy(busybox, tree / "busybox")
+        for name in ("sh", "echo"):
+            (tree / name).symlink_to("busybox")
+        archive = root / "image.tar"
+        subprocess.run(["tar", "-C", root / "tree", "-cf", archive, "."], check=True)
+        subprocess.run([*base, "import", "-q", archive, "bench:1"], check=True)
+        limit = f"nofile={1024}:{1024}"  # podman asks for more than a small host may give
+        run = [*base, "run", "--rm", "--ulimit", limit, "--ulimit", "nproc=1024:1024"]
+        command = [*run, "--network", "none", "bench:1", *shlex.split(COMMAND)]
+        yield lambda: seconds(
+            functools.partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
+        )
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def labgrid(image: Image) -> Callable[[], float] | None:
+    """What boots the same image with labgrid; None where it is not installed."""
+    try:
+        from labgrid import Environment, Target  # noqa: PLC0415 - an optional peer
+        from labgrid.driver import QEMUDriver  # noqa: PLC0415
+    except ImportError:
+        print("labgrid is not installed: left out")
+        return None
+    config = Path(tempfile.mkdtemp(prefix="labgrid-")) / "config.yaml"
+    qemu = shutil.which(f"qemu-system-{image.arch}")
+    config.write_text(
+        f"targets: {{}}\ntools: {{qemu: {qemu}}}\nimages: {{kernel: {image.kernel}}}\n"
+    )
+
+    def run() -> float:
+        target = Target("machine", env=Environment(str(config)))
+        driver = QEMUDriver(
+            target,
+            "qemu",
+            qemu_bin="qemu",
+            machine="q35",
+            cpu="max",
+            memory=f"{MEMORY}M",
+            kernel="kernel",
+            boot_args=image.cmdline,
+            extra_args=f"-initrd {image.initrd}",
+        )
+        start = time.perf_counter()
+        target.activate(driver)
+        driver.on()
+        driver.expect(PROMPT, timeout=300)
+        driver.sendline("echo $((40+2))hi")
+        driver.expect("42hi", timeout=300)
+        taken = time.perf_counter() - start
+        driver.off()
+        return taken
+
+    return run
+
+
+def at_once(launcher: Launcher, count: int) -> tuple[float, float]:
+    """Seconds until *count* machines asked for at once have all answered; MiB (PSS) of each."""
+    with ThreadPoolExecutor(count) as pool:
+        start = time.perf_counter()
+        machines = list(pool.map(lambda _: launcher.clone(), range(count)))
+        list(pool.map(lambda machine: machine.exec(COMMAND, check=True), machines))
+        taken = time.perf_counter() - start
+    memory = [psutil.Process(machine.pid).memory_full_info().pss for machine in machines]
+    for machine in machines:
+        launcher.discard(machine)
+    return taken, statistics.median(memory) / (1 << 20)
+
+
+def in_sequence(launcher: Launcher, count: int) -> dict[str, float]:
+    """Machines one after another: the last ten beside the first ten, and what is left of them."""
+    use(launcher)
+    me = psutil.Process()
+    before = (me.num_fds(), me.num_threads(), me.memory_info().rss, len(me.children()))
+    taken = [use(launcher) for _ in range(count)]
+    after = (me.num_fds(), me.num_threads(), me.memory_info().rss, len(me.children()))
+    first, last = statistics.median(taken[:10]), statistics.median(taken[-10:])
+    return {
+        f"{count} machines one after another (s each)": statistics.mean(taken),
+        "  the last ten / the first ten": last / first,
+        "  descriptors more than before": after[0] - before[0],
+        "  threads more than before": after[1] - before[1],
+        "  processes more than before": after[3] - before[3],
+        "  memory more than before (MiB)": (after[2] - before[2]) / (1 << 20),
+        "  leaks": len(launcher.leaks()),
+    }
+
+
+SUITE = """
+import pytest
+@pytest.mark.parametrize("n", range({count}))
+def test_machine(core_vm, n):
+    assert core_vm.exec("echo hi").stdout == "hi\\n"
+"""
+
+
+def suite(count: int) -> float:
+    """Seconds of a whole pytest run of tests with a machine each."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "test_suite.py").write_text(SUITE.format(count=count))
+        options = ["--core-vm", f"--core-vm-memory={MEMORY}", "-q", "-p", "no:cacheprovider"]
+        command = ["python", "-m", "pytest", *options, directory]
+        return seconds(
+            functools.partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
+        )
+
+
+def rounds(peers: dict[str, Callable[[], float]], count: int) -> dict[str, float]:
+    """The median of each peer, in turns."""
+    taken: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(count):
+        for name, run in peers.items():
+            taken[name].append(run())
+            time.sleep(0.2)  # lets the pool make its next one: that is what it is for
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--machines", type=int, default=200)
+    options = parser.parse_args()
+    results: dict[str, float] = {}
+    with contextlib.ExitStack() as stack:
+        asked = stack.enter_context(Launcher(memory=MEMORY, ready=0, progress=print))
+        pooled = stack.enter_context(Launcher(memory=MEMORY, ready=1, image=asked.image))
+        print(f"accelerator: {asked.accelerator.name} ({asked.accelerator.reason})")
+        use(asked)
+        use(pooled)
+        container = stack.enter_context(podman(busybox_of(asked)))
+        peers: dict[str, Callable[[], float]] = {
+            "a clone, from asking to its first output": functools.partial(use, asked),
+            "the same from a warm pool": functools.partial(use, pooled),
+        }
+        if container is not None:
+            peers["podman run"] = container
+        results |= rounds(peers, options.rounds)
+        slow: dict[str, Callable[[], float]] = {"cold boot": functools.partial(boot, asked)}
+        if (booted := labgrid(asked.image)) is not None:
+            slow["labgrid QEMUDriver"] = booted
+        results |= rounds(slow, max(3, options.rounds // 5))
+        pooled.close()
+        results["eight at once (s)"], results["  memory of each (MiB, PSS)"] = at_once(asked, 8)
+        results |= in_sequence(asked, options.machines)
+        results["a suite of 100 tests with a machine each (s)"] = suite(100)
+    mine = results["a clone, from asking to its first output"]
+    for name in ("podman run", "cold boot", "labgrid QEMUDriver"):
+        if name in results:
+            results[f"a clone / {name}"] = mine / results[name]
+    if "podman run" in results:
+        warm = results["the same from a warm pool"]
+        results["a clone from a warm pool / podman run"] = warm / results["podman run"]
+    for name, value in results.items():
+        print(f"{name:<46}{value:>10.3f}")
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=2))
+
+
+def busybox_of(launcher: Launcher) -> Path:
+    """The busybox of the guest's image, for the container."""
+    path = Path(tempfile.mkdtemp(prefix="busybox-")) / "busybox"
+    machine = launcher.clone()
+    machine.pull("/bin/busybox", path)
+    launcher.discard(machine)
+    path.chmod(0o700)
+    return path
+
+
+if __name__ == "__main__":
+    main()

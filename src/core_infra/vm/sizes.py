@@ -1,0 +1,50 @@
+"""What a machine can be made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_infra.errors import InvalidError
+from core_infra.vm.hypervisors.hypervisor import MachineSpec
+
+if TYPE_CHECKING:
+    from core_infra.vm.images.image import Image
+
+DEFAULT_MEMORY = 256
+"""MiB of a machine with one of our own images that says nothing else."""
+
+FOREIGN_MEMORY = 1024
+"""MiB of a machine with any other image that says nothing else."""
+
+MINIMUM_MEMORY = 64
+"""MiB below which a kernel dies before it can say so."""
+
+MAXIMUM_CPUS = 255
+"""QEMU's limit for its PC machines."""
+
+
+def machine_spec(name: str, image: Image, memory: int | None, cpus: int) -> MachineSpec:
+    """The machine of these sizes; a default that fits the image is its memory if none is given.
+
+    Args:
+        name: its name.
+        image: what it boots.
+        memory: MiB.
+        cpus: virtual processors.
+
+    Raises:
+        InvalidError: a value is not possible.
+    """
+    if memory is None:
+        memory = DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY
+    if memory < MINIMUM_MEMORY:
+        raise InvalidError(
+            f"cannot boot a machine with {memory} MiB of memory",
+            why=f"a Linux kernel needs at least {MINIMUM_MEMORY} MiB to say what is wrong",
+            todo=f"The default is {DEFAULT_MEMORY}.",
+        )
+    if not 1 <= cpus <= MAXIMUM_CPUS:
+        raise InvalidError(
+            f"cannot boot a machine with {cpus} cpus", why=f"1 to {MAXIMUM_CPUS} are possible"
+        )
+    return MachineSpec(name, image, memory, cpus)
