@@ -95,7 +95,7 @@ def test_a_failure_tells_all_that_is_known(server: Process, probe: Probe, told: 
     server.wait_ready(log)
     assert log.match is not None
     with pytest.raises(NotReadyError) as caught:
-        server.wait_ready(probe, timeout=0.1)
+        server.wait_ready(probe, timeout=0.7)
     text = str(caught.value)
     assert repr(probe) in text
     assert told in text
@@ -110,7 +110,7 @@ def test_the_wrong_status_is_told(server: Process) -> None:
     server.wait_ready(log)
     assert log.match is not None
     with pytest.raises(NotReadyError, match="the answer is 503"):
-        server.wait_ready(HttpStatus(f"http://127.0.0.1:{log.match[1]}/busy"), timeout=0.1)
+        server.wait_ready(HttpStatus(f"http://127.0.0.1:{log.match[1]}/busy"), timeout=2)
 
 
 def test_a_program_that_ends_is_not_waited_for(service: Service) -> None:

@@ -30,7 +30,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra.errors import UnavailableError
+from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.process.supervisor import READ, supervisor
 
 if TYPE_CHECKING:
@@ -195,6 +195,25 @@ class Keeper:
             future.set_result(None)
         return future
 
+    def kill_and_wait(self, selection: Selection, killed: Future[None] | None = None) -> None:
+        """Wait until the selected programs and all that they started are ended.
+
+        Args:
+            selection: which.
+            killed: what :meth:`kill` has returned for them; None calls it.
+
+        Raises:
+            TimeoutExpiredError: something could not be killed.
+        """
+        try:
+            (killed or self.kill(selection)).result(KILL_TIMEOUT)
+        except TimeoutError:
+            raise TimeoutExpiredError(
+                f"cannot kill the processes {self.members(selection)}",
+                why="the kernel has not ended them; such processes wait for a device",
+                timeout=KILL_TIMEOUT,
+            ) from None
+
     def members(self, selection: Selection) -> list[int]:
         """The pids of the selected programs and of all that they started."""
         value, mask = selection
@@ -329,11 +348,11 @@ def kill_group(group: int) -> None:
     """End all programs of a group but the detached, with all that they started.
 
     Raises:
-        TimeoutError: something could not be killed.
+        TimeoutExpiredError: something could not be killed.
     """
     found = _current
     if found is not None and not found.lost:
-        found.kill(found.all_of(group)).result(KILL_TIMEOUT)
+        found.kill_and_wait(found.all_of(group))
 
 
 def group_members(group: int) -> Sequence[int]:

@@ -10,9 +10,9 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from core_infra.errors import CoreInfraError, TimeoutExpiredError, WrongStateError
+from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.process.errors import start_error
-from core_infra.process.keeper import KILL_TIMEOUT, StartRefusedError, keeper
+from core_infra.process.keeper import StartRefusedError, keeper
 from core_infra.process.status import ENDED, Status, move
 from core_infra.process.stdio import Stdio
 from core_infra.process.supervisor import Timer, supervisor
@@ -141,18 +141,8 @@ class Life:
             TimeoutExpiredError: the kernel does not end something, as it waits for a device.
         """
         self.over.wait()
-        killed = self._killed
-        if killed is None:
-            return
-        try:
-            killed.result(KILL_TIMEOUT)
-        except TimeoutError:
-            left = self._keeper.members(self._keeper.tree(self._tag)) if self._keeper else []
-            raise TimeoutExpiredError(
-                f"cannot kill what {self.options.argv()[0]!r} started: {left}",
-                why="the kernel has not ended it; such a process waits for a device",
-                timeout=KILL_TIMEOUT,
-            ) from None
+        if self._keeper is not None and self._killed is not None:
+            self._keeper.kill_and_wait(self._keeper.tree(self._tag), self._killed)
 
     def leftovers(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""

@@ -29,6 +29,7 @@ T = TypeVar("T")
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 _FAILED = select.EPOLLERR | select.EPOLLHUP  # the kernel reports these unasked
+_TIDY = 256  # timers, after which the cancelled ones, of commands that were in time, are forgotten
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ class Timer:
     def cancel(self) -> None:
         """Do not run it; nothing if it has run."""
         self._job = None
+
+    def is_pending(self) -> bool:
+        """Whether it was neither cancelled nor run."""
+        return self._job is not None
 
     def fire(self) -> None:
         """Run it, once."""
@@ -59,6 +64,7 @@ class Supervisor:
         self._jobs: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_lock = threading.Lock()
+        self._tidy_at = _TIDY
         self._numbers = itertools.count()  # timers of the same moment run in their order
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.watch(self._wake, READ, self._run_jobs)
@@ -94,6 +100,10 @@ class Supervisor:
         timer = Timer(job)
         entry = (time.monotonic() + seconds, next(self._numbers), timer)
         with self._timer_lock:
+            if len(self._timers) >= self._tidy_at:
+                self._timers = [old for old in self._timers if old[2].is_pending()]
+                heapq.heapify(self._timers)
+                self._tidy_at = max(_TIDY, 2 * len(self._timers))
             heapq.heappush(self._timers, entry)
             is_next = self._timers[0] is entry
         if is_next and not self.is_current():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_UNTOLD = 8 << 20
 """Bytes of output that wait for slow handlers; with more, the programs that write them wait."""
 
-_PIECE = 128 << 10  # the lines of one stay in the processor's cache
+_PIECE = 32 << 10  # the lines of one stay in the processor's cache
 _new_output = partial(tuple.__new__, ActionProcessOutput)
 _log = logging.getLogger(__name__)
 
