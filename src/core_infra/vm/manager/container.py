@@ -1,0 +1,99 @@
+"""What is remembered of a machine that outlives the command that started it."""
+
+from __future__ import annotations
+
+import enum
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core_infra.errors import InvalidError
+
+DEFAULT_MEMORY = 1024
+"""MB of a machine that says nothing else."""
+
+_ID = re.compile(r"[0-9a-f]{8}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+class Status(enum.StrEnum):
+    """The states of a machine, as they are remembered."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    ERROR = "error"
+
+
+class Access(enum.StrEnum):
+    """By what a machine's inside is reached."""
+
+    AGENT = "agent"
+    QGA = "qemu-ga"
+    SSH = "ssh"
+    NONE = "none"
+
+
+class Container(BaseModel):
+    """What is remembered of a machine.
+
+    Attributes:
+        id: eight hexadecimal digits.
+        name: what people call it; no two machines have the same.
+        image: what it boots, as it was asked for.
+        status: running, stopped, or error.
+        reason: why it is in error, or how it came to stop.
+        pid: the process id of its hypervisor; of who starts it, until that runs; None afterwards.
+        start: when that process was started, as :func:`~.identity.start_of` tells it.
+        started_at: when it was started.
+        ports: of this host's loopback address, each with the guest's that it leads to.
+        volumes: directories of this host, each with its place in the guest.
+        memory: MB.
+        cpus: virtual processors.
+        hypervisor: the name of the program that runs it.
+        accelerator: how its instructions run.
+        access: by what its inside is reached.
+        ssh_port: the port of this host that leads to its SSH server.
+        ssh_user: who is logged in there.
+        ssh_key: the file with the private key; empty for the machine's own.
+    """
+
+    # What a later version has added is kept, though it means nothing here.
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: Annotated[str, Field(pattern=f"^{_ID.pattern}$")]
+    name: Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
+    image: str
+    status: Status = Status.RUNNING
+    reason: str = ""
+    pid: int | None = None
+    start: str | None = None
+    started_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    ports: dict[int, int] = Field(default_factory=dict)
+    volumes: dict[str, str] = Field(default_factory=dict)
+    memory: int = DEFAULT_MEMORY
+    cpus: int = 1
+    hypervisor: str = "qemu"
+    accelerator: str = ""
+    access: Access = Access.NONE
+    ssh_port: int | None = None
+    ssh_user: str = "root"
+    ssh_key: str = ""
+
+
+def checked_name(name: str) -> str:
+    """The name, if a machine can have it.
+
+    Raises:
+        InvalidError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"a machine cannot be named {name!r}",
+            todo="Use letters, digits, dots, dashes and underscores: 63 at most, and begin with a "
+            "letter or a digit.",
+        )
+    if _ID.fullmatch(name):
+        raise InvalidError(f"a machine cannot be named {name!r}", why="that looks like an id")
+    return name

@@ -1,0 +1,163 @@
+"""Writes values into a YAML document so that each stays a value.
+
+The place of a value has a form: plain, quoted, a block of lines, a comment. Written there as it is,
+a value with a line break or a colon would become structure. So each scalar that a value does not
+fit is quoted, and in the end the document's events are compared with the template's: they must
+differ by the values alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import yaml
+
+from core_infra.errors import InvalidError
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Mapping, Sequence
+
+_COLLECTIONS = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_FLOW_START = (yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken)
+_FLOW_END = (yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A text with a word in each value's place.
+
+    Attributes:
+        text: with the words; each is one that YAML takes for a plain scalar anywhere.
+        values: of each word.
+        word: matches the words.
+    """
+
+    text: str
+    values: Mapping[str, str]
+    word: re.Pattern[str]
+
+    def sub(self, text: str, write: Callable[[str], str]) -> str:
+        """A part of the text, with the values as *write* writes them."""
+        return self.word.sub(lambda match: write(self.values[match[0]]), text)
+
+    def naive(self, text: str) -> str:
+        """A part of the text, with the values written as they are."""
+        return self.sub(text, str)
+
+    def quoted(self, text: str) -> str:
+        """One scalar, within double quotes."""
+        return _quoted(self.naive(text))
+
+
+def fill(marked: Marked) -> str:
+    """The text with its values; text that is no YAML mapping or sequence gets them as they are.
+
+    Raises:
+        InvalidError: a value stands where it can't be any text, as in a tag.
+    """
+    try:
+        tokens = list(yaml.scan(marked.text))
+        events = list(yaml.parse(marked.text))
+    except yaml.YAMLError:
+        return marked.naive(marked.text)
+    if not any(isinstance(token, _COLLECTIONS) for token in tokens):
+        return marked.naive(marked.text)  # one sentence is no structure
+    pieces, at, depth = [], 0, 0
+    for token in tokens:
+        depth += isinstance(token, _FLOW_START) - isinstance(token, _FLOW_END)
+        start, end = token.start_mark.index, token.end_mark.index
+        source = marked.text[start:end]
+        if isinstance(token, yaml.ScalarToken) and marked.word.search(source):
+            pieces += [_between(marked, marked.text[at:start])]
+            pieces += [_scalar(marked, token, source, in_flow=depth > 0)]
+            at = end
+    pieces.append(_between(marked, marked.text[at:]))
+    filled = "".join(pieces)
+    if not _same_structure(marked, events, filled):
+        raise InvalidError(
+            "a value does not fit its place in the YAML",
+            why="it would become structure: a tag, an anchor or a key can't be any text",
+        )
+    return filled
+
+
+def _between(marked: Marked, text: str) -> str:
+    """What is no scalar: above all comments, which a line break would end."""
+    return marked.sub(text, lambda value: "".join(c if c.isprintable() else " " for c in value))
+
+
+def _scalar(marked: Marked, token: yaml.ScalarToken, source: str, *, in_flow: bool) -> str:
+    if token.plain:
+        written = marked.naive(source)
+        fits = _is_plain(written, marked.naive(token.value), in_flow=in_flow)
+        return written if fits else marked.quoted(token.value)
+    if token.style == '"':
+        return marked.sub(source, lambda value: _quoted(value)[1:-1])
+    values = [marked.values[word] for word in marked.word.findall(source)]
+    if any(_breaks(value, token.style) for value in values):
+        whole = marked.quoted(token.value)
+        # A block of lines ends where the next line begins.
+        return f"{whole}\n" if token.style in "|>" and source.endswith("\n") else whole
+    if token.style == "'":
+        return marked.sub(source, lambda value: value.replace("'", "''"))
+    # Written with the block's own indentation, a value's further lines are lines of the block.
+    indent = _block_indent(source)
+    return marked.sub(source, lambda value: value.replace("\n", f"\n{indent}"))
+
+
+def _block_indent(source: str) -> str:
+    first = next(line for line in source.splitlines()[1:] if line.strip())
+    return first[: len(first) - len(first.lstrip(" "))]
+
+
+def _breaks(value: str, style: str) -> bool:
+    """Whether a value's characters or lines would not be taken for just that in this style."""
+    if "\ufeff" in value or not value.replace("\n", "").isprintable():
+        return True
+    lines = value.split("\n")
+    if style == "|":
+        return any(not line or line[0] == " " for line in lines)
+    return len(lines) > 1 or (style == ">" and value[:1] in ("", " "))
+
+
+def _is_plain(source: str, value: str, *, in_flow: bool) -> bool:
+    """Whether YAML takes the text for one plain scalar with this value."""
+    document = f"[\n{source}\n]" if in_flow else f"k: {source}\n"
+    try:
+        tokens = list(yaml.scan(document))
+    except yaml.YAMLError:
+        return False
+    # Start, bracket, the scalar, bracket, end; or start, mapping, key, k, value, the scalar, ….
+    where, count = (2, 5) if in_flow else (5, 8)
+    scalar = tokens[where] if len(tokens) == count else None
+    return isinstance(scalar, yaml.ScalarToken) and scalar.plain and scalar.value == value
+
+
+def _quoted(value: str) -> str:
+    # PyYAML's own way of escaping; without a width it would fold long lines.
+    text: str = yaml.dump(value, default_style='"', width=float("inf"), allow_unicode=True)
+    return text.removesuffix("\n")
+
+
+def _same_structure(marked: Marked, before: Sequence[yaml.Event], filled: str) -> bool:
+    try:
+        after = list(yaml.parse(filled))
+    except yaml.YAMLError:
+        return False
+    return [_shape(event, marked) for event in before] == [_shape(event, None) for event in after]
+
+
+def _shape(event: yaml.Event, marked: Marked | None) -> tuple[object, ...]:
+    """An event without its position and its quotes."""
+    found: list[object] = [type(event)]
+    for name in ("value", "tag", "anchor"):
+        text = getattr(event, name, None)
+        found.append(marked.naive(text) if marked and isinstance(text, str) else text)
+    return tuple(found)
