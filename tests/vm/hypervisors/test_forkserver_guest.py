@@ -1,0 +1,84 @@
+"""A guest goes on in each copy of its machine, with all that it had in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core_infra.vm.booting import await_agent
+from core_infra.vm.guest.guest import Guest
+from core_infra.vm.hypervisors.forkserver.client import ForkServer
+from core_infra.vm.instance import Instance, fork, launch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from core_infra.vm import Launcher
+    from core_infra.vm.guest.client import AgentClient
+
+
+class GuestOf(Guest):
+    """The inside of an instance."""
+
+    def __init__(self, instance: Instance) -> None:
+        super().__init__()
+        self._instance = instance
+
+    @property
+    def agent(self) -> AgentClient:
+        return self._instance.agent
+
+
+@pytest.fixture
+def template(launcher: Launcher, tmp_path: Path) -> Iterator[Instance]:
+    """A machine that has booted, under TCG, and is stopped."""
+    spec = launcher.spec("template")
+    instance = launch(launcher.hypervisor, spec, "tcg", tmp_path, server=ForkServer())
+    try:
+        await_agent(instance, spec, 120)
+        GuestOf(instance).exec("cat /proc/sys/kernel/random/boot_id > /tmp/whoami")
+        instance.qmp.execute("stop")
+        yield instance
+    finally:
+        instance.end()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[Callable[[Instance, str], Instance]]:
+    """Fork an instance, and let the copy go on."""
+    with contextlib.ExitStack() as stack:
+
+        def forked(instance: Instance, name: str) -> Instance:
+            directory = tmp_path / name
+            directory.mkdir()
+            new = fork(instance, directory, name=name, past=b"", die_with_parent=True)
+            stack.callback(new.end)
+            return new
+
+        yield forked
+
+
+def wake(instance: Instance) -> Guest:
+    instance.qmp.execute("cont")
+    instance.agent.hello(60)
+    return GuestOf(instance)
+
+
+def test_a_guest_goes_on_in_every_copy(
+    template: Instance, copy: Callable[[Instance, str], Instance]
+) -> None:
+    copies = [copy(template, name) for name in ("one", "two", "three")]
+    guests = [wake(instance) for instance in copies]
+    for number, guest in enumerate(guests):
+        guest.exec("cmp /tmp/whoami /proc/sys/kernel/random/boot_id", check=True)
+        guest.exec(f"echo {number} > /tmp/whoami")
+    assert [guest.exec("cat /tmp/whoami").stdout for guest in guests] == ["0\n", "1\n", "2\n"]
+    # A copy of a copy has what that one had.
+    copies[1].qmp.execute("stop")
+    again = wake(copy(copies[1], "again"))
+    assert again.exec("cat /tmp/whoami").stdout == "1\n"
+    # And the first one has noticed nothing.
+    wake(template).exec("cmp /tmp/whoami /proc/sys/kernel/random/boot_id", check=True)
