@@ -7,67 +7,36 @@ something to call. Only handlers, sources and the disk are waited for elsewhere.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import queue
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError
-from core_infra.jobrunner.config import CycleReport, PollerConfig, Rehearsal
+from core_infra.jobrunner.config import PollerConfig, Rehearsal
 from core_infra.jobrunner.crew import Crew
 from core_infra.jobrunner.events import ActionJobEnded, ActionJobStarted, ActionSourcePolled
-from core_infra.jobrunner.journal.entry import Entry, Phase
+from core_infra.jobrunner.journal.entry import Phase
 from core_infra.jobrunner.journal.index import Index
 from core_infra.jobrunner.logs import facts
-from core_infra.jobrunner.plan import Rules, items, jobs, match
+from core_infra.jobrunner.plan import Rules, items, jobs, match, reopened
 from core_infra.jobrunner.polls import Polls
-from core_infra.jobrunner.ports import Job, JobHandler, JobSource, as_reconciling
+from core_infra.jobrunner.ports import Job, JobSource, as_reconciling
 from core_infra.jobrunner.recorder import Record, Recorder
-from core_infra.jobrunner.signal import ActionResult, PipelineSignal
+from core_infra.jobrunner.round import FOREVER, Round
 from core_infra.jobrunner.threads import DaemonThreads
 from core_infra.jobrunner.work import Outcome, Task, act, look_up, rehearse, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from core_infra.jobrunner.crew import Inbox
-    from core_infra.jobrunner.journal.index import State
+    from core_infra.jobrunner.signal import ActionResult, PipelineSignal
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 512
 """How many intents share a trip to the disk. After a crash, as many may have to be looked up."""
-_FOREVER = float("inf")
-
-
-@dataclasses.dataclass
-class Round:
-    """What belongs to one cycle only.
-
-    Attributes:
-        cycle: its number.
-        handlers: those that are asked in it, by their names.
-        dry_run: whether it only tells what it would do.
-        report: what happened.
-        errors: what could not be written down.
-        planned: actions whose intents are still to be written.
-        seen: the ids of all actions that were planned.
-        grace: until when running actions are waited for, once the poller is stopped.
-    """
-
-    cycle: int
-    handlers: Mapping[str, JobHandler]
-    dry_run: bool
-    report: CycleReport = dataclasses.field(init=False)
-    errors: list[BaseException] = dataclasses.field(default_factory=list)
-    planned: deque[Task] = dataclasses.field(default_factory=deque)
-    seen: set[str] = dataclasses.field(default_factory=set)
-    grace: float = _FOREVER
-
-    def __post_init__(self) -> None:
-        self.report = CycleReport(self.cycle)
 
 
 class Engine:
@@ -99,7 +68,7 @@ class Engine:
             inbox=self._inbox,
             answered=self._answered,
         )
-        self._recorder = Recorder(config.journal, self._index, self._inbox, self._written)
+        self._recorder = Recorder(config, self._index, self._inbox, self._written)
         self._now = Round(0, {}, dry_run=True)
 
     def catch_up(self) -> None:
@@ -154,11 +123,11 @@ class Engine:
                     self._inbox.get_nowait()()
 
     def _advance(self) -> None:
-        if self._stop.is_set() and self._now.grace == _FOREVER:
+        if self._stop.is_set() and self._now.grace == FOREVER:
             self._now.grace = time.monotonic() + self._config.grace_period
             self._now.planned.clear()
             self._withdraw(self._crew.dismiss())
-            self._polls.give_up(_FOREVER)
+            self._polls.give_up(FOREVER)
         self._start()
         planned = self._now.planned
         while planned and self._crew.wants_more:
@@ -183,25 +152,13 @@ class Engine:
             if handler is None:
                 _LOG.warning("action %s is open: there is no handler %s", state.id, state.action)
                 continue
-            task = self._look_up_task(state, handler)
+            job = reopened(state, self._rules, cycle=self._now.cycle)
+            task = Task(look_up, handler, job, items(handler, job.signal), None)
             if as_reconciling(handler) is not None:
                 self._crew.add([task])
             else:
                 error = "interrupted, and the handler cannot tell whether it was done"
-                self._record(task, Phase.UNKNOWN, Outcome(success=False, error=error))
-
-    def _look_up_task(self, state: State, handler: JobHandler) -> Task:
-        signal = PipelineSignal.from_dict(state.signal, where=f"the signal of action {state.id}")
-        job = Job(
-            id=state.id,
-            action=state.action,
-            signal=signal,
-            attempt=state.attempt,
-            first_tried=state.first,
-            cycle=self._now.cycle,
-            timeout=self._rules.timeout,
-        )
-        return Task(look_up, handler, job, items(handler, signal), None)
+                self._recorder.record(task, Phase.UNKNOWN, Outcome(success=False, error=error))
 
     def _answered(
         self, source: JobSource, answer: list[PipelineSignal] | BaseException, duration: float
@@ -243,23 +200,8 @@ class Engine:
 
     def _intend(self, tasks: list[Task]) -> list[Task]:
         """Write intents; give back those tasks that may begin."""
-        ts = self._config.clock.now()
-        entries = [
-            Entry.of(
-                task.job.signal,
-                Phase.INTENT,
-                task.job.action,
-                ts=ts,
-                cycle=task.job.cycle,
-                id=task.job.id,
-                attempt=task.job.attempt,
-                signal=task.job.signal.to_dict(),
-            )
-            for task in tasks
-            if task.call is act
-        ]
         try:
-            self._recorder.write(entries)
+            self._recorder.intend([task.job for task in tasks if task.call is act])
         except CoreInfraError as error:
             if len(tasks) > 1:  # one of them must not stop the others
                 return [task for one in tasks for task in self._intend([one])]
@@ -278,11 +220,11 @@ class Engine:
                 _LOG.error("cannot look up action %s now: %s", task.job.id, told(outcome))
             else:
                 phase = Phase.RESULT if outcome.success else Phase.INTERRUPTED
-                self._record(task, phase, outcome)
+                self._recorder.record(task, phase, outcome)
         elif isinstance(outcome, BaseException):  # the executor's, not the handler's
-            self._record(task, Phase.UNKNOWN, Outcome(success=False, error=told(outcome)))
+            self._recorder.record(task, Phase.UNKNOWN, Outcome(success=False, error=told(outcome)))
         else:
-            self._record(task, Phase.RESULT, outcome)
+            self._recorder.record(task, Phase.RESULT, outcome)
 
     def _rehearsed(self, job: Job, outcome: Outcome) -> None:
         self._now.report.rehearsals.append(Rehearsal(job, outcome.steps, outcome.error))
@@ -292,38 +234,25 @@ class Engine:
     def _give_up(self, now: float) -> None:
         self._polls.give_up(now)
         leaving = now >= self._now.grace
-        tasks, left = self._crew.give_up(_FOREVER if leaving else now)
+        tasks, left = self._crew.give_up(FOREVER if leaving else now)
         self._withdraw(left)
         for task in tasks:
             if leaving:
                 _LOG.warning("action %s still runs", task.job.id, extra=facts(task.job))
-                self._polls.give_up(_FOREVER)
+                self._polls.give_up(FOREVER)
             elif task.call is act:
                 error = f"it has not ended within {self._config.job_timeout:g} s, and may yet"
                 duration = self._config.job_timeout
-                self._record(task, Phase.UNKNOWN, Outcome(False, error, duration))  # noqa: FBT003
+                self._recorder.record(task, Phase.UNKNOWN, Outcome(False, error, duration))  # noqa: FBT003
             elif task.call is rehearse:
                 self._rehearsed(task.job, Outcome(success=False, error="it takes too long"))
 
     def _withdraw(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
             if task.call is act:
-                self._record(task, Phase.WITHDRAWN, Outcome(success=False, error="not begun"))
-
-    def _record(self, task: Task, phase: Phase, outcome: Outcome) -> None:
-        job = task.job
-        result = ActionResult.of(
-            job.signal,
-            job.action,
-            success=outcome.success,
-            error=outcome.error,
-            ts=self._config.clock.now(),
-            duration_ms=round(outcome.duration * 1000),
-            cycle=job.cycle,
-        )
-        entry = Entry.of_result(job.signal, result, phase=phase, id=job.id, attempt=job.attempt)
-        told_ = result if phase in {Phase.RESULT, Phase.UNKNOWN} else None
-        self._recorder.add(Record(task, entry, told_))
+                self._recorder.record(
+                    task, Phase.WITHDRAWN, Outcome(success=False, error="not begun")
+                )
 
     def _written(self, records: Sequence[Record], error: BaseException | None) -> None:
         if error is not None:

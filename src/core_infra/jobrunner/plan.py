@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from core_infra.jobrunner.observe import Observed, action_id, decide
 from core_infra.jobrunner.ports import Job, as_touching
 from core_infra.jobrunner.schedule import is_due
+from core_infra.jobrunner.signal import PipelineSignal
 from core_infra.jobrunner.work import told
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from core_infra.jobrunner.journal.index import State
     from core_infra.jobrunner.ports import JobHandler
-    from core_infra.jobrunner.signal import PipelineSignal
     from core_infra.jobrunner.work import Item
 
 _LOG = logging.getLogger(__name__)
@@ -94,6 +94,23 @@ def jobs(
                 timeout=rules.timeout,
             ),
         )
+
+
+def reopened(state: State, rules: Rules, *, cycle: int) -> Job:
+    """The job that was interrupted, as far as the journal has it.
+
+    Raises:
+        InvalidError: the signal in the journal is none.
+    """
+    return Job(
+        id=state.id,
+        action=state.action,
+        signal=PipelineSignal.from_dict(state.signal, where=f"the signal of action {state.id}"),
+        attempt=state.attempt,
+        first_tried=state.first,
+        cycle=cycle,
+        timeout=rules.timeout,
+    )
 
 
 def items(handler: JobHandler, signal: PipelineSignal) -> frozenset[Item]:

@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from core_infra.errors import AlreadyExistsError, CoreInfraError
-from core_infra.jobrunner.engine import Engine, Round
+from core_infra.jobrunner.engine import Engine
 from core_infra.jobrunner.events import ActionCycleEnded
 from core_infra.jobrunner.leader import Leadership, NotLeaderError
+from core_infra.jobrunner.round import Round
 from core_infra.jobrunner.work import told
 
 if TYPE_CHECKING:

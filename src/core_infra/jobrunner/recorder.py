@@ -5,17 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra.jobrunner.journal.entry import Entry, Phase
+from core_infra.jobrunner.signal import ActionResult
 from core_infra.jobrunner.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from core_infra.jobrunner.config import PollerConfig
     from core_infra.jobrunner.crew import Inbox
-    from core_infra.jobrunner.journal.entry import Entry
     from core_infra.jobrunner.journal.index import Index
-    from core_infra.jobrunner.journal.journal import Journal
-    from core_infra.jobrunner.signal import ActionResult
-    from core_infra.jobrunner.work import Task
+    from core_infra.jobrunner.ports import Job
+    from core_infra.jobrunner.work import Outcome, Task
 
 
 class Record(NamedTuple):
@@ -36,7 +37,7 @@ class Recorder:
     """Collects records while the disk is busy, and writes them in one go.
 
     Args:
-        journal: where they are written.
+        config: has the journal that they are written to, and the time.
         index: what is told of them.
         inbox: what the poller's thread calls.
         written: called with records that are on the disk, or with the error if they are not.
@@ -44,12 +45,13 @@ class Recorder:
 
     def __init__(
         self,
-        journal: Journal,
+        config: PollerConfig,
         index: Index,
         inbox: Inbox,
         written: Callable[[Sequence[Record], BaseException | None], None],
     ) -> None:
-        self._journal = journal
+        self._journal = config.journal
+        self._clock = config.clock
         self._index = index
         self._inbox = inbox
         self._written = written
@@ -62,29 +64,59 @@ class Recorder:
         """All that was given to it is on the disk, or has failed to get there."""
         return not (self._busy or self._waiting)
 
-    def add(self, record: Record) -> None:
-        """Have a record written."""
-        self._waiting.append(record)
-        self._next()
-
-    def write(self, entries: Sequence[Entry]) -> None:
-        """Write entries at once.
+    def intend(self, jobs: Sequence[Job]) -> None:
+        """Write that jobs are about to begin; on the disk when this returns.
 
         Raises:
-            CoreInfraError: they are not on the disk, or not all.
+            CoreInfraError: some of it is not.
         """
-        self._index.apply(entries, self._journal.write(entries))
+        ts = self._clock.now()
+        self._write(
+            [
+                Entry.of(
+                    job.signal,
+                    Phase.INTENT,
+                    job.action,
+                    ts=ts,
+                    cycle=job.cycle,
+                    id=job.id,
+                    attempt=job.attempt,
+                    signal=job.signal.to_dict(),
+                )
+                for job in jobs
+            ]
+        )
+
+    def record(self, task: Task, phase: Phase, outcome: Outcome) -> None:
+        """Have written what came of a task."""
+        job = task.job
+        result = ActionResult.of(
+            job.signal,
+            job.action,
+            success=outcome.success,
+            error=outcome.error,
+            ts=self._clock.now(),
+            duration_ms=round(outcome.duration * 1000),
+            cycle=job.cycle,
+        )
+        entry = Entry.of_result(job.signal, result, phase=phase, id=job.id, attempt=job.attempt)
+        ended = phase in {Phase.RESULT, Phase.UNKNOWN}
+        self._waiting.append(Record(task, entry, result if ended else None))
+        self._next()
 
     def close(self) -> None:
         """Let its thread end."""
         self._thread.shutdown(wait=False)
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        self._index.apply(entries, self._journal.write(entries))
 
     def _next(self) -> None:
         if self._busy or not self._waiting:
             return
         self._busy = True
         records, self._waiting = self._waiting, []
-        future = self._thread.submit(self.write, [record.entry for record in records])
+        future = self._thread.submit(self._write, [record.entry for record in records])
         future.add_done_callback(
             lambda done: self._inbox.put(partial(self._done, records, done.exception()))
         )

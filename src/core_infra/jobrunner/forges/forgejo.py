@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime  # noqa: TC003 - pydantic reads it
 from typing import TYPE_CHECKING, Self
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
-
+from core_infra.jobrunner.forges import forgejo_models as models
 from core_infra.jobrunner.forges.errors import ForgeNotFoundError
 from core_infra.jobrunner.forges.forge import Child, Details, Epic, Pull, Repo
 from core_infra.jobrunner.forges.web import Web, at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from core_infra.jobrunner.clock import Clock
     from core_infra.jobrunner.forges.token import Token
@@ -29,75 +28,6 @@ _CHECKS: dict[str, CheckStatus] = {
 _DRAFT = re.compile(r"^\s*(\[WIP\]|WIP:|\[draft\]|draft:)\s*", re.IGNORECASE)
 """What marks a draft in a title, by default."""
 _PAGE = 50
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-class _User(_Model):
-    login: str
-
-
-class _Issue(_Model):
-    number: int
-    title: str
-    body: str | None = None
-    state: str
-    assignees: list[_User] | None = None
-    pull_request: object = None
-
-
-class _Head(_Model):
-    sha: str
-
-
-class _Pull(_Model):
-    number: int
-    title: str
-    body: str | None = None
-    state: str
-    draft: bool = False
-    merged: bool = False
-    mergeable: bool = False
-    head: _Head
-
-
-class _Status(_Model):
-    state: str
-
-
-class _Review(_Model):
-    id: int
-    state: str
-    dismissed: bool = False
-    submitted_at: datetime | None = None
-
-
-class _Committer(_Model):
-    date: datetime
-
-
-class _CommitBody(_Model):
-    committer: _Committer
-
-
-class _Commit(_Model):
-    commit: _CommitBody
-
-
-class _Comment(_Model):
-    body: str = ""
-
-
-_ISSUE = TypeAdapter(_Issue)
-_ISSUES = TypeAdapter(list[_Issue])
-_PULL = TypeAdapter(_Pull)
-_PULLS = TypeAdapter(list[_Pull])
-_STATUS = TypeAdapter(_Status)
-_REVIEWS = TypeAdapter(list[_Review])
-_COMMIT = TypeAdapter(_Commit)
-_COMMENTS = TypeAdapter(list[_Comment])
 
 
 class Forgejo:
@@ -139,19 +69,24 @@ class Forgejo:
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
         """The open issues with a label."""
         found = self._web.pages(
-            _ISSUES, _at(repo, "issues"), labels=label, state="open", type="issues", limit=_PAGE
+            models.ISSUES,
+            _at(repo, "issues"),
+            labels=label,
+            state="open",
+            type="issues",
+            limit=_PAGE,
         )
         return [Epic(one.number, one.body or "") for one in found]
 
     def pulls(self, repo: Repo) -> Sequence[Pull]:
         """The open pull requests."""
-        found = self._web.pages(_PULLS, _at(repo, "pulls"), state="open", limit=_PAGE)
+        found = self._web.pages(models.PULLS, _at(repo, "pulls"), state="open", limit=_PAGE)
         return [_pull(one) for one in found]
 
     def closed_pulls(self, repo: Repo) -> Sequence[Pull]:
         """The fifty pull requests that were closed or merged last."""
         path = _at(repo, "pulls")
-        found = self._web.get(_PULLS, path, state="closed", sort="recentupdate", limit=_PAGE)
+        found = self._web.get(models.PULLS, path, state="closed", sort="recentupdate", limit=_PAGE)
         return [_pull(one) for one in found]
 
     def children(self, repo: Repo, numbers: Iterable[int]) -> dict[int, Child]:
@@ -159,7 +94,7 @@ class Forgejo:
         found = {}
         for number in dict.fromkeys(numbers):
             try:
-                issue = self._web.get(_ISSUE, _at(repo, "issues", number))
+                issue = self._web.get(models.ISSUE, _at(repo, "issues", number))
             except ForgeNotFoundError:
                 continue
             if issue.pull_request is None:
@@ -175,14 +110,14 @@ class Forgejo:
 
     def epic(self, repo: Repo, number: int) -> tuple[Epic, bool]:
         """An issue as it is now."""
-        found = self._web.get(_ISSUE, _at(repo, "issues", number))
+        found = self._web.get(models.ISSUE, _at(repo, "issues", number))
         return Epic(number, found.body or ""), found.state == "open"
 
     def comments(self, repo: Repo, number: int, since: datetime) -> Iterator[str]:
         """What was commented since a moment."""
         path = _at(repo, "issues", number, "comments")
         moment = since.strftime("%Y-%m-%dT%H:%M:%SZ")
-        for one in self._web.get(_COMMENTS, path, since=moment):
+        for one in self._web.get(models.COMMENTS, path, since=moment):
             yield one.body
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
@@ -204,11 +139,11 @@ class Forgejo:
 
     def is_merging(self, repo: Repo, number: int) -> bool:
         """Tell whether it is merged; that a merge is scheduled, the API does not tell."""
-        return self._web.get(_PULL, _at(repo, "pulls", number)).merged
+        return self._web.get(models.PULL, _at(repo, "pulls", number)).merged
 
     def publish(self, repo: Repo, number: int) -> None:
         """Take the mark of a draft off the title."""
-        pull = self._web.get(_PULL, _at(repo, "pulls", number))
+        pull = self._web.get(models.PULL, _at(repo, "pulls", number))
         title = _DRAFT.sub("", pull.title)
         if pull.draft and title and title != pull.title:
             self._web.send("PATCH", _at(repo, "pulls", number), {"title": title})
@@ -231,8 +166,8 @@ class Forgejo:
         return twin
 
     def _details(self, repo: Repo, pull: Pull) -> Details:
-        status = self._web.get(_STATUS, _at(repo, "commits", pull.sha, "status"))
-        commit = self._web.get(_COMMIT, _at(repo, "git", "commits", pull.sha))
+        status = self._web.get(models.STATUS, _at(repo, "commits", pull.sha, "status"))
+        commit = self._web.get(models.COMMIT, _at(repo, "git", "commits", pull.sha))
         reviews = list(self._reviews(repo, pull.number))
         wanting = [review for review in reviews if review.state == "REQUEST_CHANGES"]
         return Details(
@@ -244,15 +179,15 @@ class Forgejo:
             last_review_at=max(filter(None, (one.submitted_at for one in reviews)), default=None),
         )
 
-    def _reviews(self, repo: Repo, number: int) -> Iterator[_Review]:
-        return self._web.pages(_REVIEWS, _at(repo, "pulls", number, "reviews"), limit=_PAGE)
+    def _reviews(self, repo: Repo, number: int) -> Iterator[models.Review]:
+        return self._web.pages(models.REVIEWS, _at(repo, "pulls", number, "reviews"), limit=_PAGE)
 
 
 def _at(repo: Repo, *parts: object) -> str:
     return at("repos", *repo, *parts)
 
 
-def _pull(one: _Pull) -> Pull:
+def _pull(one: models.Pull) -> Pull:
     state: PrState = "OPEN"
     if one.state != "open":
         state = "MERGED" if one.merged else "CLOSED"

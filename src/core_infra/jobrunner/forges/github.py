@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime  # noqa: TC003 - pydantic reads it
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-
+from core_infra.jobrunner.forges import github_models as models
 from core_infra.jobrunner.forges import github_queries as queries
 from core_infra.jobrunner.forges.errors import ForgeRefusedError
 from core_infra.jobrunner.forges.forge import Child, Details, Epic, Pull, Repo
@@ -16,6 +14,7 @@ from core_infra.jobrunner.forges.web import Web, at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from core_infra.jobrunner.clock import Clock
     from core_infra.jobrunner.forges.token import Token
@@ -32,52 +31,6 @@ _CHECKS: dict[str, CheckStatus] = {
 }
 """All else, and no check at all, is one that is still to come."""
 _READY = frozenset({"CLEAN", "HAS_HOOKS", "UNSTABLE"})
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-class _Issue(_Model):
-    number: int
-    body: str | None = None
-    state: str
-    pull_request: dict[str, Any] | None = None
-
-
-class _Head(_Model):
-    sha: str
-
-
-class _Pull(_Model):
-    number: int
-    title: str
-    body: str | None = None
-    state: str
-    draft: bool = False
-    merged_at: datetime | None = None
-    head: _Head
-
-
-class _Comment(_Model):
-    body: str = ""
-
-
-class _Problem(_Model):
-    type: str = ""
-    message: str
-
-
-class _Answer(_Model):
-    data: dict[str, Any] | None = None
-    errors: list[_Problem] = Field(default_factory=list)
-
-
-_ISSUE = TypeAdapter(_Issue)
-_ISSUES = TypeAdapter(list[_Issue])
-_PULLS = TypeAdapter(list[_Pull])
-_COMMENTS = TypeAdapter(list[_Comment])
-_ANSWER = TypeAdapter(_Answer)
 
 
 class GitHub:
@@ -109,7 +62,8 @@ class GitHub:
             base,
             token,
             scheme="Bearer",
-            accept="application/vnd.github+json",
+            # The first is what GitHub's manual asks for, the second what its description has.
+            accept="application/vnd.github+json, application/json",
             headers={"X-GitHub-Api-Version": _VERSION},
             timeout=timeout,
             pause=pause,
@@ -126,19 +80,19 @@ class GitHub:
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
         """The open issues with a label."""
         path = self._at(repo, "issues")
-        found = self._web.pages(_ISSUES, path, labels=label, state="open", per_page=100)
+        found = self._web.pages(models.ISSUES, path, labels=label, state="open", per_page=100)
         return [Epic(one.number, one.body or "") for one in found if one.pull_request is None]
 
     def pulls(self, repo: Repo) -> Sequence[Pull]:
         """The open pull requests."""
-        found = self._web.pages(_PULLS, self._at(repo, "pulls"), state="open", per_page=100)
+        found = self._web.pages(models.PULLS, self._at(repo, "pulls"), state="open", per_page=100)
         return [_pull(one) for one in found]
 
     def closed_pulls(self, repo: Repo) -> Sequence[Pull]:
         """The hundred pull requests that were closed or merged last."""
         path = self._at(repo, "pulls")
         found = self._web.get(
-            _PULLS, path, state="closed", sort="updated", direction="desc", per_page=100
+            models.PULLS, path, state="closed", sort="updated", direction="desc", per_page=100
         )
         return [_pull(one) for one in found]
 
@@ -162,14 +116,14 @@ class GitHub:
 
     def epic(self, repo: Repo, number: int) -> tuple[Epic, bool]:
         """An issue as it is now."""
-        found = self._web.get(_ISSUE, self._at(repo, "issues", number))
+        found = self._web.get(models.ISSUE, self._at(repo, "issues", number))
         return Epic(number, found.body or ""), found.state == "open"
 
     def comments(self, repo: Repo, number: int, since: datetime) -> Iterator[str]:
         """What was commented since a moment."""
         path = self._at(repo, "issues", number, "comments")
         moment = since.strftime("%Y-%m-%dT%H:%M:%SZ")
-        for one in self._web.pages(_COMMENTS, path, since=moment, per_page=100):
+        for one in self._web.pages(models.COMMENTS, path, since=moment, per_page=100):
             yield one.body
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
@@ -253,15 +207,15 @@ class GitHub:
 
     def _query(self, query: str, variables: dict[str, object]) -> dict[str, Any]:
         content = {"query": query, "variables": variables}
-        return self._data(self._web.ask(_ANSWER, "/graphql", content))
+        return self._data(self._web.ask(models.ANSWER, "/graphql", content))
 
     def _mutate(self, mutation: str, **variables: object) -> None:
         name = mutation.removeprefix("mutation ").partition("(")[0]
         if not self._web.rehearses(f"GraphQL {name} {json.dumps(variables)}"):
             content = {"query": mutation, "variables": variables}
-            self._data(self._web.order(_ANSWER, "/graphql", content))
+            self._data(self._web.order(models.ANSWER, "/graphql", content))
 
-    def _data(self, answer: _Answer) -> dict[str, Any]:
+    def _data(self, answer: models.Answer) -> dict[str, Any]:
         problems = [problem for problem in answer.errors if problem.type != "NOT_FOUND"]
         if any(problem.type == "RATE_LIMITED" for problem in problems):
             raise self._web.limited("the limit of its GraphQL API is used up")
@@ -271,7 +225,7 @@ class GitHub:
         return answer.data
 
 
-def _pull(one: _Pull) -> Pull:
+def _pull(one: models.Pull) -> Pull:
     if one.state == "open":
         state: PrState = "OPEN"
     else:

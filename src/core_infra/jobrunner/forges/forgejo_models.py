@@ -1,0 +1,98 @@
+"""What Forgejo answers, as far as it is looked at."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - pydantic reads it
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+
+class Model(BaseModel):
+    """What is common to them."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class User(Model):
+    """Who an issue is assigned to."""
+
+    login: str
+
+
+class Issue(Model):
+    """An issue, or a pull request seen as one."""
+
+    number: int
+    title: str
+    body: str | None = None
+    state: str
+    assignees: list[User] | None = None
+    pull_request: object = None
+
+
+class Head(Model):
+    """The head of a pull request."""
+
+    sha: str
+
+
+class Pull(Model):
+    """A pull request."""
+
+    number: int
+    title: str
+    body: str | None = None
+    state: str
+    draft: bool = False
+    merged: bool = False
+    mergeable: bool = False
+    head: Head
+
+
+class Status(Model):
+    """What all checks come to."""
+
+    state: str
+
+
+class Review(Model):
+    """A review."""
+
+    id: int
+    state: str
+    dismissed: bool = False
+    submitted_at: datetime | None = None
+
+
+class Committer(Model):
+    """When it was committed."""
+
+    date: datetime
+
+
+class CommitBody(Model):
+    """A commit's own data."""
+
+    committer: Committer
+
+
+class Commit(Model):
+    """A commit."""
+
+    commit: CommitBody
+
+
+class Comment(Model):
+    """A comment."""
+
+    body: str = ""
+
+
+ISSUE = TypeAdapter(Issue)
+ISSUES = TypeAdapter(list[Issue])
+PULL = TypeAdapter(Pull)
+PULLS = TypeAdapter(list[Pull])
+STATUS = TypeAdapter(Status)
+REVIEWS = TypeAdapter(list[Review])
+COMMIT = TypeAdapter(Commit)
+COMMENTS = TypeAdapter(list[Comment])
