@@ -39,7 +39,8 @@ def document(
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, "\n".join(seed)),
         metadata=BomMetaData(component=root, timestamp=when),
     )
-    bom.register_dependency(root, parts)
+    # Without a lock file it is made of its files: cyclonedx warns of a root with nothing beneath.
+    bom.register_dependency(root, parts or files)
     return JsonV1Dot6(bom).output_as_string(indent=2)
 
 
