@@ -420,3 +420,21 @@ def test_a_handler_hears_everything_while_others_come_and_go(
     assert sorted(map(repr, heard)) == sorted(
         repr((thread, number)) for thread in range(4) for number in range(300)
     )
+
+
+def test_many_actions_end_with_the_one_that_fails_and_go_on_when_given_again() -> None:
+    core, seen = Bus(), list[object]()
+
+    def refuse(message: object) -> None:
+        if message == 2:
+            raise ValueError(message)
+
+    core.register_action(refuse)
+    core.register_action(seen.append)
+    messages = iter([1, 2, 3])
+    with pytest.raises(ActionError) as caught:
+        core.actions(messages)
+    assert caught.value.action == 2
+    assert seen == [1, 2]
+    core.actions(messages)
+    assert seen == [1, 2, 3]
