@@ -55,6 +55,7 @@ class VmSession:
                 memory=self.settings.memory,
                 cpus=self.settings.cpus,
                 outlive=self.settings.keep != "never",
+                processes=self._processes,
                 progress=self._say,
             )
         return self._launcher
@@ -185,6 +186,11 @@ class VmSession:
             # A worker of pytest-xdist that is interrupted ends at once; making a run's directory
             # removes what dead runs left.
             RunDirectory().close()
+
+    @property
+    def _processes(self) -> int:
+        """How many processes of this run start machines."""
+        return int(self._config.workerinput["workercount"]) if self._is_worker else 1  # type: ignore[attr-defined] # xdist's
 
     @property
     def _is_idle(self) -> bool:

@@ -51,6 +51,7 @@ class Launcher:
             until the next launcher on this host sweeps it.
         ready: how many clones of each kind are made before they are asked for; None is what this
             host's processors and memory allow.
+        processes: how many processes start machines on this host at the same time.
         progress: is given a line now and then while something takes long.
     """
 
@@ -63,6 +64,7 @@ class Launcher:
         cpus: int = 1,
         outlive: bool = False,
         ready: int | None = None,
+        processes: int = 1,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.hypervisor = QemuHypervisor()
@@ -78,6 +80,8 @@ class Launcher:
         self._numbers = itertools.count(1)
         self._accelerator: Accelerator | None = None
         self._cold: set[str] = set()
+        if ready is None:
+            ready = affordable(memory or DEFAULT_MEMORY, processes=processes)
         self._cloner = Cloner(
             self.hypervisor,
             SnapshotStore(cache_root() / "snapshots", progress=self._progress),
@@ -85,11 +89,7 @@ class Launcher:
             self._progress,
             die_with_parent=not outlive,
             # What may outlive us must be somebody's, so that somebody ends it.
-            ready=0
-            if outlive
-            else affordable(memory or DEFAULT_MEMORY)
-            if ready is None
-            else ready,
+            ready=0 if outlive else ready,
         )
 
     @property

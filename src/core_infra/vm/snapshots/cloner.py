@@ -296,7 +296,7 @@ class Cloner:
             limit = timeouts.scaled(BOOT_TIMEOUT)
             await_agent(instance, builder, limit)
             seconds = time.monotonic() - instance.child.started_at
-            warm_up(instance)
+            warm_up(instance, rounds=1)
             nonce = sleep(instance, limit)
             save(instance, work / files.STATE, with_memory=False, timeout=limit)
         finally:
@@ -328,10 +328,10 @@ class _Inside(Guest):
         return self._agent
 
 
-def warm_up(instance: Instance) -> None:
+def warm_up(instance: Instance, *, rounds: int = _ROUNDS) -> None:
     """Run in a guest what tests do first."""
     guest = _Inside(instance.agent)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         guest.exec(_WARM_UP, check=True)
         guest.write_text("/root/.warm", "x")
         guest.read_text("/root/.warm")
