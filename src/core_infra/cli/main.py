@@ -1,17 +1,11 @@
-"""The command ``core-infra``: one module of this package for each of its commands.
-
-A command is imported when it is called, so that ``core-infra --help`` and the completion of a shell
-stay fast however many rooms the library has.
-"""
+"""The command ``core-infra``: one module of this package for each of its commands."""
 
 from __future__ import annotations
-
-import importlib
-from typing import NamedTuple
 
 import click
 
 from core_infra import errors
+from core_infra.cli.lazy import Command, LazyGroup
 
 EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
     (errors.NotFoundError, 3),
@@ -40,13 +34,6 @@ exit codes:
 """
 
 
-class Command(NamedTuple):
-    """Where a command is, and what ``--help`` says of it before it is imported."""
-
-    module: str
-    help: str
-
-
 COMMANDS: dict[str, Command] = {
     "build": Command("build", "Build a project."),
     "release": Command("release", "Make a release of a project that others can verify."),
@@ -55,33 +42,14 @@ COMMANDS: dict[str, Command] = {
     "checksum": Command("checksum", "Hash files, and write what sha256sum -c reads."),
     "jobs": Command("jobs", "Run handlers on signals, and show what was done."),
     "discover": Command("discover", "Tell what kind of project a directory is."),
+    "vm": Command("vm", "Run machines that outlive the command, and enter them."),
     "verify": Command("verify", "Check a release as somebody who has downloaded it would."),
 }
 """Each module has its command, or its group of commands, as ``command``."""
 
 
-class LazyGroup(click.Group):
-    """Commands that are imported when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, sorted."""
-        del ctx
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"core_infra.cli.{COMMANDS[cmd_name].module}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].help) for name in sorted(COMMANDS)])
+class MainGroup(LazyGroup):
+    """All commands, and what becomes of their errors."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; an error of the library is one message and an exit code of its own."""
@@ -97,7 +65,7 @@ def exit_code(error: errors.CoreInfraError) -> int:
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
-@click.command(cls=LazyGroup, epilog=EPILOG)
+@click.command(cls=MainGroup, members=COMMANDS, package="core_infra.cli", epilog=EPILOG)
 @click.version_option(package_name="core-infra")
 def main() -> None:
     """Machines, processes, builds and jobs from a terminal."""

@@ -1,8 +1,7 @@
-"""Enter a machine that a test run left running: ``python -m core_infra.vm.attach PID``."""
+"""Connect this terminal with a machine's serial console."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -13,59 +12,78 @@ import termios
 import tty
 from typing import TYPE_CHECKING
 
+from core_infra.errors import NotFoundError, UnavailableError
+from core_infra.vm.instance import CONSOLE_SOCKET
 from core_infra.vm.rundir import RECORD, kept_machines
 from core_infra.vm.wires import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-_LEAVE = b"\x1d"  # Ctrl-], as telnet has it
+LEAVE = b"\x1d"
+"""What leaves the console: Ctrl-], as telnet has it."""
+
 _CHUNK = 1 << 16
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Connect this terminal with a kept machine's console; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m core_infra.vm.attach",
-        description="Enter a machine that was left running by --core-vm-keep: its serial console.",
-    )
-    parser.add_argument("pid", type=int, help="the process id that the test run's end names")
-    pid = parser.parse_args(argv).pid
+def kept_console(pid: int) -> Path:
+    """The console's socket of a machine that a test run left running.
+
+    Args:
+        pid: its process id, which the end of that run names.
+
+    Raises:
+        NotFoundError: there is none; tells those that there are.
+    """
     kept = {json.loads((path / RECORD).read_text())["pid"]: path for path in kept_machines()}
     if pid not in kept:
         known = ", ".join(map(str, sorted(kept))) or "none"
-        sys.stderr.write(f"No kept machine has the process id {pid}. Those that run: {known}.\n")
-        return 1
-    with socket.socket(socket.AF_UNIX) as console:
-        with short_path(kept[pid] / "console.sock") as address:
-            console.connect(address)
-        sys.stderr.write("The machine's console. Enter shows a prompt; Ctrl-] leaves.\n")
-        with _raw_terminal():
-            ended = _forward(console)
-    sys.stderr.write("\nThe machine has ended.\n" if ended else f"\nIt runs on: kill {pid}\n")
-    return 0
+        raise NotFoundError(
+            f"no kept machine has the process id {pid}", why=f"those that run: {known}"
+        )
+    return kept[pid] / CONSOLE_SOCKET
 
 
-def _forward(console: socket.socket) -> bool:
-    """Carry bytes both ways until one side ends; whether it was the machine."""
-    keyboard, screen = sys.stdin.fileno(), sys.stdout.buffer
-    while True:
-        ready, _, _ = select.select([keyboard, console], [], [])
-        if console in ready:
-            data = console.recv(_CHUNK)
-            if not data:
-                return True
-            screen.write(data)
-            screen.flush()
-        if keyboard in ready:
-            typed, leave, _ = os.read(keyboard, _CHUNK).partition(_LEAVE)
-            console.sendall(typed)
-            if leave or not typed:
-                return False
+def connect(path: Path) -> socket.socket:
+    """A connection to the socket *path* of a machine.
+
+    Raises:
+        UnavailableError: nobody serves it.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        with short_path(path) as address:
+            sock.connect(address)
+    except OSError as error:
+        sock.close()
+        raise UnavailableError(
+            f"cannot reach the machine at {path}", why=error.strerror or str(error)
+        ) from error
+    return sock
+
+
+def attach(console: socket.socket) -> bool:
+    """Carry bytes both ways until Ctrl-] is typed or the machine ends; whether it has ended."""
+    with raw_terminal():
+        keyboard, screen = sys.stdin.fileno(), sys.stdout.buffer
+        while True:
+            ready, _, _ = select.select([keyboard, console], [], [])
+            if console in ready:
+                data = console.recv(_CHUNK)
+                if not data:
+                    return True
+                screen.write(data)
+                screen.flush()
+            if keyboard in ready:
+                typed, leave, _ = os.read(keyboard, _CHUNK).partition(LEAVE)
+                console.sendall(typed)
+                if leave or not typed:
+                    return False
 
 
 @contextlib.contextmanager
-def _raw_terminal() -> Iterator[None]:
+def raw_terminal() -> Iterator[None]:
     """Pass every key on, Ctrl-C too, where there is a terminal."""
     if not sys.stdin.isatty():
         yield
@@ -76,6 +94,20 @@ def _raw_terminal() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Enter a kept machine; until the plugin names ``core-infra vm console`` instead."""
+    (pid,) = argv or sys.argv[1:]
+    try:
+        with connect(kept_console(int(pid))) as console:
+            sys.stderr.write("The machine's console. Enter shows a prompt; Ctrl-] leaves.\n")
+            ended = attach(console)
+    except NotFoundError as error:
+        sys.stderr.write(f"No{str(error)[2:].replace(':', '.', 1)}\n")
+        return 1
+    sys.stderr.write("\nThe machine has ended.\n" if ended else f"\nIt runs on: kill {pid}\n")
+    return 0
 
 
 if __name__ == "__main__":
