@@ -1,29 +1,32 @@
 /* Frames out: one bounded queue, written to the port in as few calls as it takes.
  *
  * In an emulated machine each write costs as much as many system calls, for the host is told of it
- * and the guest interrupted. So what a command that was just started says waits a moment for its
+ * and the guest interrupted. So what a command says that was just started waits a moment for its
  * end: most commands are short, and all of their answer goes out at once.
  */
 #include "agent.h"
 
-enum { GATHER_MS = 10, GATHERED = 64 * 1024 };
+enum { YOUNG_MS = 100, GATHER_MS = 20, GATHERED = 64 * 1024 };
 
 static uint8_t queue[256 * 1024];
 static size_t head, tail;
 static size_t refused; /* the size that somebody did not get */
-static bool pressing;   /* there is something else than a command's words */
-static uint64_t since;  /* when the first of what waits was queued */
+static bool pressing;   /* there is something else than STARTED and a command's words */
+static uint64_t since;  /* when the first of the words that wait came; 0: none wait */
 
 void output_clear(void) {
     head = tail = 0;
     pressing = false;
+    since = 0;
 }
 
 int output_patience(void) {
     if (head == tail)
         return -1;
-    if (pressing || tail - head > GATHERED || !commands_young(GATHER_MS))
+    if (pressing || tail - head > GATHERED || !commands_young(YOUNG_MS))
         return 0;
+    if (!since)
+        return YOUNG_MS;
     uint64_t waited = (now() - since) / 1000000;
     return waited < GATHER_MS ? GATHER_MS - (int)waited : 0;
 }
@@ -58,9 +61,10 @@ uint8_t *output_begin(size_t size) {
 }
 
 void output_commit(uint8_t type, uint32_t channel, size_t size) {
-    if (head == tail)
+    bool words = type == STDOUT || type == STDERR;
+    pressing |= !words && type != STARTED;
+    if (words && !since)
         since = now();
-    pressing |= type != STARTED && type != STDOUT && type != STDERR;
     uint8_t *header = queue + tail;
     uint32_t length = (uint32_t)size;
     memcpy(header, (uint8_t[]){'C', 'I', VERSION, type}, 4);

@@ -9,14 +9,14 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static struct rlimit files;         /* what a child gets; ours is raised */
 static bool files_raised;
-
-static int oom_score = -1;           /* the file that says how soon memory is made by killing us */
+static int oom_score = -1;          /* the file that says how soon memory is made by killing us */
 
 /* A child has what we have at its birth; so we do without our shield for that moment. The child
  * could take it off, but then each would make itself a directory in /proc. */
@@ -49,6 +49,12 @@ static bool become(const struct user *u) {
            syscall(SYS_setgid, u->gid) == 0 && syscall(SYS_setuid, u->uid) == 0;
 }
 
+/* Whether execve() would not find the file; it asks only after it has made the new memory. */
+static bool is_absent(const char *file) {
+    struct stat st;
+    return stat(file, &st) < 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
 /* Try each directory of the path; the errno that tells most remains. */
 static void run(const struct spawn *s) {
     if (strchr(s->argv[0], '/')) {
@@ -64,8 +70,7 @@ static void run(const struct spawn *s) {
             memcpy(file, at, n);
             file[n] = '/';
             memcpy(file + n + (n > 0), s->argv[0], name + 1);
-            execve(file, s->argv, s->envp);
-            if (errno != ENOENT && errno != ENOTDIR)
+            if (!is_absent(file) && execve(file, s->argv, s->envp) < 0 && errno != ENOENT)
                 error = errno;
             if (error != ENOENT && error != EACCES)
                 break;
