@@ -38,6 +38,18 @@ QEMU = {
     "x86_64": ("qemu-system-x86_64", "qemu-system-x86"),
     "aarch64": ("qemu-system-aarch64", "qemu-system-arm"),
 }
+# What only the test suite runs, each as its user would: program, its package, what for.
+TOOLS = {
+    "php": ("php-cli", "to build PHP projects"),
+    "composer": ("composer", "the same"),
+    "git": ("git", "to tell a project's sources from what was made of them"),
+    "gpg": ("gnupg", "to sign releases"),
+    "openssl": ("openssl", "to make certificates"),
+    "osslsigncode": ("osslsigncode", "to sign Windows programs"),
+    "7z": ("p7zip-full", "to open archives as a downloader would"),
+    "unzip": ("unzip", "the same"),
+    "xz": ("xz-utils", "the same"),
+}
 EXIT_CODES = """\
 exit codes:
   0    the session passed
@@ -140,6 +152,10 @@ def missing_packages(session: str) -> "dict[str, str]":
         program, name = QEMU[machine]
         if shutil.which(program) is None:
             packages[name] = f"{program}, which runs the virtual machines"
+    if session == "tests":
+        for program, (name, why) in TOOLS.items():
+            if shutil.which(program) is None:
+                packages[name] = why
     return packages
 
 

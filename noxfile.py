@@ -6,9 +6,13 @@ functions.
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import nox
+
+sys.path.insert(0, str(Path(__file__).parent / "src"))  # our own sessions, as they are here
+from core_infra import sessions
 
 nox.needs_version = ">=2025.2.9"
 nox.options.reuse_existing_virtualenvs = True
@@ -53,9 +57,16 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """What machines cost on this host, beside their peers; arguments go to the benchmark."""
+    """What something costs beside its peers: a name in benchmarks/ ("clones"), its arguments."""
+    name, *arguments = session.posargs or ["clones"]
     install(session, "-e", ".", group="bench")
-    session.run("python", "benchmarks/machines.py", *session.posargs)
+    session.run("python", f"benchmarks/{name}.py", *arguments)
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """A release of core-infra in dist, a dry run unless told otherwise; arguments go to it."""
+    sessions.release(session)
 
 
 def run_pytest(session: nox.Session, *args: str) -> None:
