@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core_infra.jobrunner.journal import Index, Journal, Phase, Status
+from core_infra.jobrunner.journal.chain import follow, genesis
 from jobrunner.samples import FILE, end, intent, result, signal
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def test_any_history_of_writes_and_crashes(
                 journal.write([end(int(name)) for name in batch])
                 acknowledged += batch
             old = (base / FILE).read_bytes() if (base / FILE).exists() else b""
+            old = old[: follow(old, genesis(FILE)).end]  # the next write takes the rest away
             if not data.draw(st.booleans(), label="crash"):
                 continue
             journal.write([end(number), end(number + 1)])

@@ -12,7 +12,7 @@ BOT = Path(__file__).with_name("killed_bot.py")
 
 
 def test_no_kill_loses_repeats_or_forgets_anything(tmp_path: Path) -> None:
-    kills = os.environ.get("CORE_INFRA_TEST_KILLS", "60")
+    kills = os.environ.get("CORE_INFRA_TEST_KILLS", "40")
     run = subprocess.run(
         [sys.executable, BOT, tmp_path, kills, "7"], capture_output=True, text=True, check=False
     )

@@ -266,8 +266,9 @@ class Engine:
             self._now.report.results.append(result)
             self.tell(ActionJobEnded(task.job, result))
             level = logging.INFO if result.success else logging.ERROR
-            outcome = "done" if result.success else f"failed: {result.error}"
-            _LOG.log(level, "%s: %s", task.job.action, outcome, extra=facts(task.job))
+            if _LOG.isEnabledFor(level):
+                outcome = "done" if result.success else f"failed: {result.error}"
+                _LOG.log(level, "%s: %s", task.job.action, outcome, extra=facts(task.job))
             if task.source is not None:
                 found = by_source.setdefault(task.source.name, (task.source, []))
                 found[1].append(result)
