@@ -248,9 +248,7 @@ def test_a_kept_machine_outlives_its_launcher_and_can_be_reached() -> None:
         directory = launcher.keep(machine)
     try:
         assert is_running(machine.pid)
-        assert {"console.sock", "machine.json"} <= {
-            path.name for path in directory.iterdir()
-        }
+        assert {"console.sock", "machine.json"} <= {path.name for path in directory.iterdir()}
         with Launcher() as other:
             assert directory not in [entry.directory for entry in other.run.swept]
         assert is_running(machine.pid)
