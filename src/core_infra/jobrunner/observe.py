@@ -32,7 +32,7 @@ class Observed(PipelineSignal):
         return value
 
 
-def decide(handler: JobHandler, observed: Observed) -> dict[str, object] | None:
+def decide(handler: JobHandler, signal: PipelineSignal) -> dict[str, object] | None:
     """Ask a handler whether it matches.
 
     Returns:
@@ -41,9 +41,14 @@ def decide(handler: JobHandler, observed: Observed) -> dict[str, object] | None:
     Raises:
         Exception: what the handler raises.
     """
-    seen: dict[str, object] = {}
-    object.__setattr__(observed, "_seen", seen)
-    return seen if handler.match(observed) else None
+    # Most handlers do not match most signals: only those that do are watched.
+    if not handler.match(signal):
+        return None
+    observed = Observed(signal)
+    if not handler.match(observed):
+        return None
+    seen: dict[str, object] = object.__getattribute__(observed, "_seen")
+    return seen
 
 
 def action_id(action: str, signal: PipelineSignal, seen: dict[str, object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra.jobrunner.observe import Observed, action_id, decide
+from core_infra.jobrunner.observe import action_id, decide
 from core_infra.jobrunner.ports import Job, as_touching
 from core_infra.jobrunner.schedule import is_due
 from core_infra.jobrunner.signal import PipelineSignal
@@ -53,10 +53,9 @@ class Rules(NamedTuple):
 def match(signals: Iterable[PipelineSignal], handlers: Sequence[JobHandler]) -> Iterator[Match]:
     """Find the first handler for each signal; one that raises is passed over, and logged."""
     for signal in signals:
-        observed = Observed(signal)
         for handler in handlers:
             try:
-                seen = decide(handler, observed)
+                seen = decide(handler, signal)
             except Exception as error:  # noqa: BLE001 - one handler must not stop the others
                 _LOG.error("handler %s cannot match: %s", handler.name, told(error))
                 continue

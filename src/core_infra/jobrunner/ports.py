@@ -97,6 +97,8 @@ class JobHandler(Protocol):
     def match(self, signal: PipelineSignal) -> bool:
         """Tell whether to act on a signal; quick, and without looking at anything else.
 
+        Of the same signal it says the same each time: it is asked twice about what it matches.
+
         The fields that are read here are the state that is acted on: the action is taken once for
         each combination of their values. A handler that is to act again after the next commit
         reads ``last_commit_sha``.
