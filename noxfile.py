@@ -69,6 +69,18 @@ def release(session: nox.Session) -> None:
     sessions.release(session)
 
 
+@nox.session(default=False)
+def conformance(session: nox.Session) -> None:
+    """The bots' clients against the forges' published descriptions; argument: Forgejo's file."""
+    install(session, "-e", ".[jobs]", group="tests")
+    where = session.create_tmp()
+    packages = ("openapi", "graphql-schema", "webhooks-examples")
+    names = [*(f"@octokit/{name}" for name in packages), "@stoplight/prism-cli"]
+    session.run("npm", "install", "--no-audit", "--prefix", where, *names, external=True)
+    script = ("tests/jobrunner/conformance.py", f"{where}/node_modules", *session.posargs)
+    session.run("python", *script, env={"PYTHONPATH": "tests"})
+
+
 def run_pytest(session: nox.Session, *args: str) -> None:
     """Run pytest, and on Ctrl-C give it the time to stop the machines that it started."""
     session.run("pytest", *args, *session.posargs, interrupt_timeout=30, terminate_timeout=10)
