@@ -43,3 +43,14 @@ def test_each_kind_of_error_has_an_exit_code(
 
 def test_an_error_without_a_kind_is_1() -> None:
     assert exit_code(errors.CoreInfraError("it")) == 1
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command
+    def waits() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(main), "get_command", lambda *_: waits)
+    result = CliRunner().invoke(main, ["waits"])
+    assert result.exit_code == 130
+    assert "interrupted" in result.output

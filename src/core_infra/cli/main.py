@@ -18,6 +18,9 @@ EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
 )
 """The exit code of each kind of error; any other error is 1, wrong usage is 2."""
 
+INTERRUPTED = 130
+"""As a shell has it: 128 and the signal's number."""
+
 EPILOG = """\b
 exit codes:
   0    it worked
@@ -55,6 +58,9 @@ class MainGroup(LazyGroup):
         """Run the command; an error of the library is one message and an exit code of its own."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("core-infra: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
         except errors.CoreInfraError as error:
             click.echo(f"core-infra: {error}", err=True)
             ctx.exit(exit_code(error))
