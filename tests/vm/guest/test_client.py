@@ -48,6 +48,8 @@ class HostileAgent:
                 for frame in self.decoder.feed(data):
                     if frame.type == FrameType.HELLO:
                         self.say(FrameType.HELLO_ACK, 0, frame.payload[:16] + self.facts)
+                    elif frame.type == FrameType.PING:
+                        self.say(FrameType.PONG, 0)
                     elif frame.type in (FrameType.CLOCK, FrameType.THAW):
                         self.say(FrameType.DONE, frame.channel, DONE)
 

@@ -129,8 +129,9 @@ class AgentClient:
     ) -> Resumed:
         """Greet a guest that was just resumed from a snapshot, and :meth:`thaw` it, in one go.
 
-        The clock is set by the greeting, so the guest must be running already. Both are sent before
-        either is answered, so nothing of a former session may be in the stream.
+        Both are sent before either is answered, so nothing of a former session may be in the
+        stream. The greeting sets the clock, and an emulated guest is slow until it has translated
+        what it runs: so it must have answered a ping before.
 
         Raises:
             TimeoutExpiredError: the agent did not answer within *timeout* seconds.
@@ -140,10 +141,11 @@ class AgentClient:
         """
         deadline = time.monotonic() + timeout
         identity = _identity(hostname, machine_id, mac)
+        self.ping(timeout)
         sent = time.time_ns()
         self._send(self._greeting(sent))
         thawed = self._open(FrameType.THAW, identity)
-        ack = self._greeted(timeout)
+        ack = self._greeted(deadline - time.monotonic())
         raise_failure(thawed.result(deadline), "thaw")
         return Resumed(ack, sent, self._greeted_ns)
 

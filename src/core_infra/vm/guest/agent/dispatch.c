@@ -30,6 +30,7 @@ static problem hello(const struct frame *f) {
     memcpy(nonce, f->payload, NONCE);
     again = true;
     output_commit(HELLO_ACK, 0, NONCE + size);
+    output_flush(); /* what follows at once, THAW, takes long enough to make the clock told old */
     return NULL;
 }
 
