@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm.guest.client import AgentClient
     from core_infra.vm.hypervisors.hypervisor import MachineSpec
+    from core_infra.vm.hypervisors.qmp import Qmp
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.template import Template
 
@@ -218,7 +220,8 @@ class Machine(Guest):
             UnavailableError: it cannot be saved; it goes on running.
         """
         self._require(Status.RUNNING)
-        template = self._keeper.freeze(self._instance)
+        with self._without_ports(self._instance.qmp):
+            template = self._keeper.freeze(self._instance)
         former = self._snapshots.pop(name, None)
         self._snapshots[name] = template
         if former is not None:
@@ -256,7 +259,6 @@ class Machine(Guest):
             self.stop()
             raise
         for number, host in self._ports.items():
-            ports.withdraw(instance.qmp, host)  # the snapshot may have been taken with it
             ports.forward(instance.qmp, number, host=host)
         self._instance = instance
         self.guest_info = info
@@ -287,6 +289,17 @@ class Machine(Guest):
     def _watch(self, instance: Instance) -> None:
         instance.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(instance, data))
         instance.on_end(lambda _exit_code: self._ended(instance))
+
+    @contextlib.contextmanager
+    def _without_ports(self, qmp: Qmp) -> Iterator[None]:
+        """No snapshot has ports: two machines cannot listen on one. Open connections stay."""
+        for host in self._ports.values():
+            ports.withdraw(qmp, host)
+        try:
+            yield
+        finally:
+            for number, host in self._ports.items():
+                ports.forward(qmp, number, host=host)
 
     def _forget(self) -> None:
         """Drop the snapshots of a machine that is no more."""

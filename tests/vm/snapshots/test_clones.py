@@ -143,9 +143,9 @@ def test_ports_lead_into_each_machine_and_stay(cloning: Launcher) -> None:
     for machine in machines:
         serve = f"while :; do echo {machine.name} | nc -l -p 80; done >/dev/null 2>&1 &"
         machine.exec(serve)
-        machine.snapshot("serving")
         machine.wait_for_port(80)
         answers[machine.port(80)] = machine.name
+        machine.snapshot("serving")
         assert machine.port(80) in answers
     assert {port: ask(port) for port in answers} == answers
     machines[0].revert("serving")
