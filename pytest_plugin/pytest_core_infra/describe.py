@@ -61,7 +61,7 @@ def kept(machine: Machine) -> tuple[str, str]:
 def ways(pid: int) -> list[str]:
     """The commands that enter and end a machine that was kept, given its process id."""
     # By this Python, wherever the reader's PATH leads: core_infra is installed there.
-    enter = shlex.join([sys.executable, "-m", "core_infra.vm.attach", str(pid)])
+    enter = shlex.join([sys.executable, "-m", "core_infra", "vm", "console", str(pid)])
     return [f"enter it: {enter}", f"end it:   kill {pid}"]
 
 

@@ -7,8 +7,9 @@ import signal
 from typing import TYPE_CHECKING
 
 import pexpect
+from click.testing import CliRunner
 
-from core_infra.vm import attach
+from core_infra.cli.main import main
 from support import is_running, left_in, wait_gone
 
 if TYPE_CHECKING:
@@ -89,9 +90,8 @@ def test_always_keeps_the_machines_of_tests_that_pass(
     wait_gone(pid)
 
 
-def test_entering_what_is_not_there_is_one_sentence(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_entering_what_is_not_there_is_one_sentence(runs: Path) -> None:
     assert not runs.exists()
-    assert attach.main(["1"]) == 1
-    assert capsys.readouterr().err.startswith("No kept machine has the process id 1. ")
+    result = CliRunner().invoke(main, ["vm", "console", "1"])
+    assert result.exit_code == 3
+    assert "no kept machine has the process id 1" in result.output

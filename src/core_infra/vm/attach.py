@@ -18,7 +18,7 @@ from core_infra.vm.rundir import RECORD, kept_machines
 from core_infra.vm.wires import short_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 LEAVE = b"\x1d"
@@ -94,21 +94,3 @@ def raw_terminal() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Enter a kept machine; until the plugin names ``core-infra vm console`` instead."""
-    (pid,) = argv or sys.argv[1:]
-    try:
-        with connect(kept_console(int(pid))) as console:
-            sys.stderr.write("The machine's console. Enter shows a prompt; Ctrl-] leaves.\n")
-            ended = attach(console)
-    except NotFoundError as error:
-        sys.stderr.write(f"No{str(error)[2:].replace(':', '.', 1)}\n")
-        return 1
-    sys.stderr.write("\nThe machine has ended.\n" if ended else f"\nIt runs on: kill {pid}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

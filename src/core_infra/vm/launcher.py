@@ -107,7 +107,7 @@ class Launcher:
                 self._requested,
                 probe=self._probe,
                 # The image counts, too: one that boots nowhere says nothing of the accelerator.
-                identity=f"{self.hypervisor.name} {self.hypervisor.version()} {self.image}",
+                identity=lambda: f"{self.hypervisor.name} {self.hypervisor.version()} {self.image}",
                 cache_dir=cache_root(),
                 progress=self._progress,
             )

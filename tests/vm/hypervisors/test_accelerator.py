@@ -31,7 +31,7 @@ class Host:
         return choose(
             requested,
             probe=self.probe,
-            identity=self.identity,
+            identity=lambda: self.identity,
             cache_dir=self.cache,
             progress=lambda _line: None,
         )

@@ -37,7 +37,7 @@ def choose(
     requested: str,
     *,
     probe: Probe,
-    identity: str,
+    identity: Callable[[], str],
     cache_dir: Path,
     progress: Callable[[str], None],
 ) -> Accelerator:
@@ -46,7 +46,8 @@ def choose(
     Args:
         requested: one of :data:`NAMES`.
         probe: boots a guest with an accelerator within some seconds; None or why it failed.
-        identity: what besides the host's start decides: the hypervisor and its version.
+        identity: what besides the host's start decides, asked for only if something must be
+            booted: the hypervisor and its version.
         cache_dir: where verdicts are remembered.
         progress: is told before a probe starts.
 
@@ -89,13 +90,13 @@ def _obstacle(wanted: str, native: str) -> str | None:
 def _verdict(
     wanted: str,
     probe: Probe,
-    identity: str,
+    identity: Callable[[], str],
     cache_dir: Path,
     progress: Callable[[str], None],
 ) -> str | None:
     start = _digest(_host_start())
     directory = cache_dir / "accelerators"
-    path = directory / f"{wanted}-{start}-{_digest(identity)}.json"
+    path = directory / f"{wanted}-{start}-{_digest(identity())}.json"
     if (known := _remembered(path)) is not None:  # also in a cache that cannot be written
         return known or None
     try:

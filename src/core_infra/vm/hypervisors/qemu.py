@@ -78,14 +78,14 @@ class QemuHypervisor:
             str(self.program(image.arch)),
             *("-name", spec.name),
             *_memory(spec.memory, memory),
-            *_machine(image.arch, accelerator),
+            *board(image.arch, accelerator),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
             # No default devices, no user configuration; a guest that restarts (which is what a
             # panic does, by panic=-1) ends QEMU, so a broken boot is noticed at once.
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         ]
         # A saved state has the kernel in its memory already.
-        command += ["-incoming", "defer"] if incoming else _kernel(image, accelerator)
+        command += ["-incoming", "defer"] if incoming else kernel(image, accelerator)
         return [
             *command,
             *_chardev("monitor", monitor),
@@ -117,7 +117,8 @@ def _memory(size: int, file: MemoryFile | None) -> list[str]:
     return ["-object", f"{kind},id={MEMORY},size={size}M"]
 
 
-def _machine(arch: str, accelerator: str) -> list[str]:
+def board(arch: str, accelerator: str) -> list[str]:
+    """The machine and its processor, as fast as the accelerator allows."""
     if arch == "aarch64":
         cpu = "max" if accelerator == "tcg" else "host"
         board = f"virt,gic-version=max,memory-backend={MEMORY}"
@@ -125,12 +126,13 @@ def _machine(arch: str, accelerator: str) -> list[str]:
     # SMAP and SMEP guard a kernel that nobody attacks here; emulated, each system call pays for
     # them (a command took 8 ms without them, 12 with).
     cpu = "max,smap=off,smep=off" if accelerator == "tcg" else "host"
-    firmware = _firmware("qboot.rom")  # a BIOS that does nothing but start the kernel
-    bios = ["-bios", str(firmware)] if firmware else []
+    qboot = firmware("qboot.rom")  # a BIOS that does nothing but start the kernel
+    bios = ["-bios", str(qboot)] if qboot else []
     return ["-M", f"q35,memory-backend={MEMORY}", "-accel", accelerator, "-cpu", cpu, *bios]
 
 
-def _kernel(image: Image, accelerator: str) -> list[str]:
+def kernel(image: Image, accelerator: str) -> list[str]:
+    """What the machine boots, and the kernel's arguments."""
     initrd = [] if image.initrd is None else ["-initrd", str(image.initrd)]
     append = _kernel_arguments(image, accelerator)
     return ["-kernel", str(image.kernel), *initrd, "-append", append]
@@ -161,7 +163,8 @@ def _host_khz() -> int | None:
 
 
 @functools.cache
-def _firmware(name: str) -> Path | None:
+def firmware(name: str) -> Path | None:
+    """The file of a firmware that comes with QEMU; None where it is not installed."""
     return next((path for d in _FIRMWARE_DIRS if (path := Path(d) / name).is_file()), None)
 
 
