@@ -6,7 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 
-from core_infra.vm.rundir import RECORD
+from core_infra.vm.rundir import RECORD, own_runs
 
 INTERNAL = "."
 """What the names of directories begin with that belong to no machine of a user."""
@@ -20,7 +20,9 @@ def left_behind(run: Path, machines: set[str], kept: set[int]) -> list[str]:
         machines: the names of the directories whose machines somebody holds.
         kept: processes that shall live on.
     """
-    accounted: set[int | None] = {*kept}
+    # Other launchers of this process account for their own.
+    others = [path for path in own_runs() if path != run]
+    accounted = {*kept, *(_recorded(path) for other in others for path in other.iterdir())}
     left = []
     for path in sorted(path for path in run.iterdir() if path.is_dir()):
         if path.name in machines or path.name.startswith(INTERNAL):

@@ -92,6 +92,11 @@ def kept_machines() -> list[Path]:
     return [path for path in sorted(base_directory().glob(f"{_KEPT}*")) if _is_running(path)]
 
 
+def own_runs() -> list[Path]:
+    """The run directories of this process."""
+    return sorted(base_directory().glob(f"{_RUN}{os.getpid()}-*"))
+
+
 def write_record(directory: Path, pid: int, **facts: Any) -> None:
     """Note in a machine's directory which process it is, and what else is worth knowing."""
     record = {"pid": pid, "start_time": _process(pid)[1], **facts}

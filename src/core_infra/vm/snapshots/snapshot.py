@@ -96,7 +96,7 @@ def read_snapshot(directory: Path) -> Snapshot:
         return Snapshot(**(record | {"directory": directory}))
     except FileNotFoundError as error:
         raise NotFoundError(f"There is no snapshot in {directory}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidError(f"The snapshot's record {path} is damaged", why=str(error)) from error
 
 
