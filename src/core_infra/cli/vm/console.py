@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from core_infra.cli.vm.shared import Machine, manager
+from core_infra.errors import NotFoundError, WrongStateError
 from core_infra.vm.attach import attach, connect, kept_console
+from core_infra.vm.manager.container import Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core_infra.vm.manager.container import Container
+    from core_infra.vm.manager.manager import LinuxKitManager
 
 
 @click.command("console")
-@click.argument("machine")
+@click.argument("machine", type=Machine())
 def command(machine: str) -> None:
     """Enter MACHINE by its serial console: Ctrl-] leaves it, and it runs on.
 
-    MACHINE is the process id of a machine that a test run left running (--core-vm-keep).
+    MACHINE may also be the process id of one that a test run left running (--core-vm-keep).
     """
-    with connect(kept_console(int(machine))) as console:
+    found = manager()
+    try:
+        container = found.find(machine)
+    except NotFoundError:
+        if not machine.isdecimal():
+            raise
+        enter_socket(kept_console(int(machine)), f"kill {machine}")
+    else:
+        enter_console(found, container)
+
+
+def enter_console(found: LinuxKitManager, container: Container) -> None:
+    """Enter a machine of the manager by its serial line."""
+    if container.status is not Status.RUNNING:
+        raise WrongStateError(
+            f"machine {container.name} does not run",
+            why=f"it is {container.status}",
+            needed=Status.RUNNING,
+            found=container.status,
+        )
+    socket = found.folder(container).line("console")
+    enter_socket(socket, f"core-infra vm stop {container.name}")
+
+
+def enter_socket(path: Path, end: str) -> None:
+    """Enter a machine by the socket of its serial line; *end* is the command that ends it."""
+    with connect(path) as console:
         click.echo("The machine's console. Enter shows a prompt; Ctrl-] leaves.", err=True)
         ended = attach(console)
-    click.echo("\nThe machine has ended." if ended else f"\nIt runs on: kill {machine}", err=True)
+    click.echo("\nThe machine has ended." if ended else f"\nIt runs on: {end}", err=True)

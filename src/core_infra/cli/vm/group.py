@@ -9,6 +9,16 @@ from core_infra.cli.lazy import Command, LazyGroup
 COMMANDS: dict[str, Command] = {
     "cache": Command("cache", "List and remove what is kept to start machines fast."),
     "console": Command("console", "Enter a machine by its serial console."),
+    "cp": Command("cp", "Copy files between this host and a machine."),
+    "exec": Command("exec", "Run a command in a machine."),
+    "images": Command("images", "List what machines can be run of."),
+    "logs": Command("logs", "Print what a machine's console has printed."),
+    "ps": Command("ps", "List machines."),
+    "rm": Command("rm", "Forget machines, and remove their files."),
+    "run": Command("run", "Run a machine."),
+    "shell": Command("shell", "Enter a machine."),
+    "stop": Command("stop", "End machines."),
+    "templates": Command("templates", "List the LinuxKit files that images can be built of."),
 }
 """Each module of this package has its command as ``command``."""
 

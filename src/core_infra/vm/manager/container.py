@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import enum
 import re
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from core_infra.errors import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_MEMORY = 1024
 """MB of a machine that says nothing else."""
@@ -45,6 +49,7 @@ class Container(BaseModel):
         status: running, stopped, or error.
         reason: why it is in error, or how it came to stop.
         pid: the process id of its hypervisor; of who starts it, until that runs; None afterwards.
+        starting: whether that process is the one that starts it.
         start: when that process was started, as :func:`~.identity.start_of` tells it.
         started_at: when it was started.
         ports: of this host's loopback address, each with the guest's that it leads to.
@@ -69,6 +74,7 @@ class Container(BaseModel):
     reason: str = ""
     pid: int | None = None
     start: str | None = None
+    starting: bool = False
     started_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     ports: dict[int, int] = Field(default_factory=dict)
     volumes: dict[str, str] = Field(default_factory=dict)
@@ -80,6 +86,45 @@ class Container(BaseModel):
     ssh_port: int | None = None
     ssh_user: str = "root"
     ssh_key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a machine is run.
+
+    Attributes:
+        name: what people call it; empty makes one up.
+        detach: it outlives the process that starts it.
+        memory: MB; 0 is what fits the image.
+        cpus: virtual processors.
+        ports: of this host's loopback address, each with the guest's that it leads to.
+        publish: ports of the guest for which the system chooses one of this host.
+        volumes: directories of this host, each with its place in the guest.
+        ssh_port: of this host, for the machine's SSH server; 0 lets the system choose.
+        ssh_user: who logs in there.
+        ssh_key: the file with the private key; empty makes one for this machine.
+        hypervisor: the name of the program that runs it; empty is the best that is installed.
+        accelerator: auto, kvm, hvf or tcg.
+        arch: of a disk, which does not tell; empty is this host's.
+        isolated: the machine reaches neither this host nor any other.
+        in_place: it writes to the image's own disk; otherwise that is never written to.
+    """
+
+    name: str = ""
+    detach: bool = False
+    memory: int = 0
+    cpus: int = 1
+    ports: Mapping[int, int] = field(default_factory=dict)
+    publish: Sequence[int] = ()
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    ssh_port: int = 0
+    ssh_user: str = "root"
+    ssh_key: str = ""
+    hypervisor: str = ""
+    accelerator: str = "auto"
+    arch: str = ""
+    isolated: bool = False
+    in_place: bool = False
 
 
 def checked_name(name: str) -> str:

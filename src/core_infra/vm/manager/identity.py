@@ -37,6 +37,14 @@ def start_of(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
 
 
+def is_of_this_boot(start: str) -> bool:
+    """Whether this host has not been restarted since then, as far as can be told."""
+    try:
+        return start.partition("/")[0] == _BOOT_ID.read_text().strip()
+    except OSError:
+        return True
+
+
 class ForeignProcess:
     """A process that is no child of ours, and is still the one that was recorded.
 

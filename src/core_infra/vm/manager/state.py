@@ -75,12 +75,12 @@ class State:
         """
         with contextlib.suppress(_DamagedError):
             return self._read()
-        with self._changing() as containers:  # sets it aside
+        with self.changing() as containers:  # sets it aside
             return dict(containers)
 
     def save(self, containers: dict[str, Container]) -> None:
         """Remember these machines, and no others."""
-        with self._changing() as known:
+        with self.changing() as known:
             known.clear()
             known.update(containers)
 
@@ -105,7 +105,7 @@ class State:
         Raises:
             AlreadyExistsError: another one has its id, or its name.
         """
-        with self._changing() as containers:
+        with self.changing() as containers:
             for other in containers.values():
                 if container.id == other.id or container.name == other.name:
                     raise AlreadyExistsError(
@@ -126,7 +126,7 @@ class State:
             NotFoundError: there is none with this id.
             InvalidError: a field is not known, or cannot have this value.
         """
-        with self._changing() as containers:
+        with self.changing() as containers:
             try:
                 old = containers[id_]
             except KeyError:
@@ -146,15 +146,18 @@ class State:
         Raises:
             NotFoundError: there is none with this id.
         """
-        with self._changing() as containers:
+        with self.changing() as containers:
             try:
                 return containers.pop(id_)
             except KeyError:
                 raise _unknown(id_) from None
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[dict[str, Container]]:
-        """The machines, to be changed by nobody else; written if the block changed them."""
+    def changing(self) -> Iterator[dict[str, Container]]:
+        """The machines, to be changed by nobody else; written if the block changed them.
+
+        An exception in the block leaves them as they were.
+        """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.directory / f"{FILE}.lock")

@@ -1,0 +1,21 @@
+"""``core-infra vm rm``: forget machines."""
+
+from __future__ import annotations
+
+import click
+
+from core_infra.cli.vm.shared import Machine, manager
+
+
+@click.command("rm")
+@click.argument("machines", nargs=-1, type=Machine())
+@click.option("-f", "--force", is_flag=True, help="End them first, at once, if they run.")
+@click.option("--stopped", is_flag=True, help="All that do not run.")
+def command(machines: tuple[str, ...], *, force: bool, stopped: bool) -> None:
+    """Forget MACHINES, and remove their files: disks, logs, keys."""
+    if bool(machines) == stopped:
+        raise click.UsageError("Give either MACHINES or --stopped.")
+    found = manager()
+    removed = found.prune() if stopped else [found.remove(one, force=force) for one in machines]
+    for container in removed:
+        click.echo(container.name)

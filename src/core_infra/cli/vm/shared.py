@@ -1,0 +1,112 @@
+"""What the commands of ``core-infra vm`` share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+from rich.console import Console
+from rich.table import Table
+
+from core_infra.errors import CoreInfraError
+from core_infra.vm.manager.manager import LinuxKitManager
+from core_infra.vm.manager.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from core_infra.vm.manager.container import Container
+
+SIGNALLED = 128
+"""What a shell adds to the number of the signal that ended a command."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Machine(click.ParamType[str]):
+    """A machine's id, its name, or what only its id begins with."""
+
+    name = "machine"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names and ids that begin so."""
+        del ctx, param
+        try:
+            known = State(tell=lambda _line: None).all()
+        except CoreInfraError:
+            return []
+        return [
+            CompletionItem(word, help=f"{one.status}, {one.image}")
+            for one in known
+            for word in (one.name, one.id)
+            if word.startswith(incomplete)
+        ]
+
+
+def manager() -> LinuxKitManager:
+    """The user's machines; what it tells goes to standard error."""
+    return LinuxKitManager(tell=tell)
+
+
+def tell(line: str) -> None:
+    """Say something that is not the command's output."""
+    click.echo(line, err=True)
+
+
+def exit_with(code: int) -> None:
+    """End as a command in a machine has ended."""
+    raise SystemExit(code if code >= 0 else SIGNALLED - code)
+
+
+def show(containers: Sequence[Container], *, as_json: bool) -> None:
+    """Print machines, as a table or as JSON."""
+    if as_json:
+        click.echo(json.dumps([one.model_dump(mode="json") for one in containers], indent=2))
+        return
+    headings = ("ID", "NAME", "IMAGE", "STATUS", "PORTS", "MEMORY", "CPUS")
+    print_table(headings, [_row(one) for one in containers])
+
+
+def print_table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; as wide as it is where there is no terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 10_000
+    Console(highlight=False, width=width).print(table, soft_wrap=width is not None)
+
+
+def _row(one: Container) -> list[str]:
+    ports = [f"{host}→{guest}" for host, guest in sorted(one.ports.items())]
+    if one.ssh_port:
+        ports.append(f"{one.ssh_port}→22")
+    reason = f" ({one.reason})" if one.reason else ""
+    return [
+        one.id,
+        one.name,
+        one.image,
+        f"{one.status}{reason}",
+        " ".join(ports),
+        f"{one.memory} MB",
+        str(one.cpus),
+    ]
+
+
+def pairs(
+    values: Sequence[str], separator: str, what: str, *, both: bool = True
+) -> list[tuple[str, Any]]:
+    """Split ``A:B`` or ``A=B``; with *both*, there must be two parts."""
+    found = []
+    for value in values:
+        first, given, second = value.partition(separator)
+        if not first or (both and not given):
+            raise click.BadParameter(f"{value!r} is not of the form {what}")
+        found.append((first, second if given else None))
+    return found

@@ -1,0 +1,27 @@
+"""``core-infra vm stop``: end machines."""
+
+from __future__ import annotations
+
+import click
+
+from core_infra.cli.vm.shared import Machine, manager
+from core_infra.vm.manager.stopping import GRACE
+
+
+@click.command("stop")
+@click.argument("machines", nargs=-1, required=True, type=Machine())
+@click.option(
+    "-t",
+    "--time",
+    "grace",
+    type=click.FloatRange(0),
+    default=GRACE,
+    show_default=True,
+    help="Seconds that the guest has to shut down by itself.",
+)
+def command(machines: tuple[str, ...], *, grace: float) -> None:
+    """End MACHINES, by id, name, or what only its id begins with."""
+    found = manager()
+    for machine in machines:
+        container = found.stop(machine, grace=grace)
+        click.echo(f"{container.name}: {container.reason}")

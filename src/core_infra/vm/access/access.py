@@ -1,0 +1,56 @@
+"""The port to a machine's inside: start a command there, feed it, read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, Self
+
+from core_infra.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class NoAccessError(UnavailableError):
+    """A machine's inside cannot be reached, now or at all."""
+
+
+class Running(Protocol):
+    """A command that runs in a machine; killed at the end of its ``with`` block."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """Minus the signal's number if one ended it; None until its end is read."""
+
+    def chunks(self) -> Iterator[tuple[str, bytes]]:
+        """Its output as it comes, to its end: pairs of "stdout" or "stderr" and bytes."""
+
+    def send_input(self, data: str | bytes) -> None:
+        """Write to its standard input; waits while it does not read."""
+
+    def close_stdin(self) -> None:
+        """End its standard input."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Drop what it still writes and wait for its end; its exit code."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class GuestAccess(Protocol):
+    """A way into a machine."""
+
+    def start(self, argv: Sequence[str]) -> Running:
+        """Start a command as root, or as who logs in.
+
+        Raises:
+            NoAccessError: the way is closed.
+            CommandFailedError: it could not be started.
+        """
+
+    def close(self) -> None:
+        """Leave; commands that still run are ended."""

@@ -1,0 +1,116 @@
+"""A machine's directory: what its files are called, and what they tell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE
+from core_infra.vm.wires import short_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TAIL = 64 * 1024
+_PANIC = re.compile(rb"Kernel panic - not syncing: [^\r\n]*")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of a machine.
+
+    Attributes:
+        path: its directory; only its user can look into it.
+    """
+
+    path: Path
+
+    def make(self) -> None:
+        """Make the directory."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700)
+
+    def remove(self) -> None:
+        """Remove all of it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def listen(self, name: str) -> socket.socket:
+        """A listening socket for the line *name*, which the hypervisor will serve."""
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            with short_path(self.line(name)) as address:
+                server.bind(address)
+            server.listen(8)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def line(self, name: str) -> Path:
+        """The socket of the line *name*: monitor, console, agent, qga."""
+        return self.path / f"{name}.sock"
+
+    @property
+    def console_log(self) -> Path:
+        """What the console has printed."""
+        return self.path / CONSOLE_LOG
+
+    @property
+    def hypervisor_log(self) -> Path:
+        """What the hypervisor has said."""
+        return self.path / "hypervisor.log"
+
+    @property
+    def command(self) -> Path:
+        """The hypervisor's command line."""
+        return self.path / "command"
+
+    @property
+    def overlay(self) -> Path:
+        """What the machine has written over its image's disk."""
+        return self.path / "disk.qcow2"
+
+    @property
+    def metadata(self) -> Path:
+        """The disc that tells the machine who may log in."""
+        return self.path / "metadata.iso"
+
+    @property
+    def key(self) -> Path:
+        """The private key that logs in."""
+        return self.path / "id_ed25519"
+
+    @property
+    def host_key(self) -> Path:
+        """The key of its SSH server, from the first contact on."""
+        return self.path / "host_key.pub"
+
+    def pid(self) -> int | None:
+        """The hypervisor's process id, unless it has ended in order."""
+        try:
+            return int((self.path / PID_FILE).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def panic(self) -> str:
+        """The guest kernel's last sentence, if it panicked."""
+        found = _PANIC.findall(_tail(self.console_log))
+        return found[-1].decode("utf-8", "replace") if found else ""
+
+    def last_words(self) -> str:
+        """The hypervisor's last line."""
+        lines = _tail(self.hypervisor_log).decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+def _tail(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            return file.read()
+    except OSError:
+        return b""

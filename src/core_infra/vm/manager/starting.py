@@ -1,0 +1,243 @@
+"""Starts the hypervisor of a machine, and all that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError, NotFoundError, TimeoutExpiredError, UnavailableError
+from core_infra.process.child import spawn
+from core_infra.vm import ports
+from core_infra.vm.access import metadata, ssh
+from core_infra.vm.attach import connect
+from core_infra.vm.hypervisors.hosted import Disk, HostedSpec
+from core_infra.vm.hypervisors.qmp import Qmp
+from core_infra.vm.images.format import DiskImage, ImageFormat
+from core_infra.vm.images.programs import run
+from core_infra.vm.manager import volumes
+from core_infra.vm.manager.container import Access
+from core_infra.vm.manager.identity import start_of
+from core_infra.vm.timeouts import scaled
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+
+    from core_infra.process.child import Child
+    from core_infra.vm.hypervisors.hosted import HostedHypervisor, Share
+    from core_infra.vm.images.image import Image
+    from core_infra.vm.manager.container import Container, RunOptions
+    from core_infra.vm.manager.folder import Folder
+
+SSH = 22
+"""The guest's port of its SSH server."""
+
+_ANSWER = 2.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """A machine that has started.
+
+    Attributes:
+        child: its hypervisor.
+        facts: what is to be remembered of it.
+        console: a connection to its console, made before the first byte; None if not asked for.
+        shares: the directories that it can mount.
+    """
+
+    child: Child
+    facts: dict[str, object]
+    console: socket.socket | None
+    shares: list[Share]
+
+
+class Starter:
+    """Starts one machine.
+
+    Args:
+        container: what is remembered of it.
+        image: what it boots.
+        folder: its directory, made.
+        hypervisor: runs it.
+        accelerator: how its instructions run.
+        options: the rest.
+        tell: is given a line about what is missing.
+    """
+
+    def __init__(
+        self,
+        container: Container,
+        image: Image | DiskImage,
+        folder: Folder,
+        *,
+        hypervisor: HostedHypervisor,
+        accelerator: str,
+        options: RunOptions,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._container = container
+        self._image = image
+        self._folder = folder
+        self._hypervisor = hypervisor
+        self._accelerator = accelerator
+        self._options = options
+        self._tell = tell
+        self._has_agent = not isinstance(image, DiskImage) and image.has_agent
+
+    def start(self, remember: Callable[[dict[str, object]], object]) -> Started:
+        """Start it.
+
+        Args:
+            remember: is given what is to be remembered before the guest runs: should it fail,
+                nothing runs.
+
+        Raises:
+            UnavailableError: the hypervisor did not start; says why.
+        """
+        by_virtiofs = self._has_agent
+        shares = volumes.shares(self._options.volumes, self._folder, by_virtiofs=by_virtiofs)
+        disks = [*self._disks(), *self._metadata()]
+        with contextlib.ExitStack() as undo:
+            bound = not self._options.detach
+            for share in shares if by_virtiofs else ():
+                undo.callback(volumes.serve(share, self._folder, die_with_parent=bound).kill)
+            child = self._spawn(disks, shares, die_with_parent=bound)
+            undo.callback(child.kill)
+            console = None
+            if not self._options.detach:
+                console = connect(self._folder.line("console"))
+                undo.callback(console.close)
+            facts: dict[str, object] = {"pid": child.pid, "start": start_of(child.pid)}
+            with self._monitor(child) as monitor:
+                facts |= self._forward(monitor)
+                remember(facts | {"starting": False})
+                if monitor is not None:
+                    monitor.execute("cont")
+            undo.pop_all()
+        return Started(child, facts, console, shares)
+
+    def _spawn(self, disks: list[Disk], shares: list[Share], *, die_with_parent: bool) -> Child:
+        names = ["monitor", "console", "agent" if self._has_agent else "qga"]
+        with contextlib.ExitStack() as stack:
+            lines = {name: stack.enter_context(self._folder.listen(name)) for name in names}
+            spec = HostedSpec(
+                name=self._container.name,
+                directory=self._folder.path,
+                arch=self._image.arch,
+                memory=self._container.memory,
+                cpus=self._container.cpus,
+                image=None if isinstance(self._image, DiskImage) else self._image,
+                disks=disks,
+                shares=shares,
+                isolated=self._options.isolated,
+                lines={name: line.fileno() for name, line in lines.items()},
+                mac="52:54:00:" + ":".join(self._container.id[at : at + 2] for at in (0, 2, 4)),
+            )
+            command = self._hypervisor.build(spec, self._accelerator)
+            self._folder.command.write_text(shlex.join(command) + "\n")
+            with self._folder.hypervisor_log.open("ab") as log:
+                return spawn(
+                    command,
+                    output=log,
+                    pass_fds=list(spec.lines.values()),
+                    die_with_parent=die_with_parent,
+                )
+
+    @contextlib.contextmanager
+    def _monitor(self, child: Child) -> Iterator[Qmp | None]:
+        """The hypervisor's monitor, once it answers; None if it has none."""
+        if not self._hypervisor.has_monitor:
+            yield None
+            return
+        monitor = Qmp(connect(self._folder.line("monitor")))
+        try:
+            try:
+                monitor.execute("query-status", timeout=scaled(_ANSWER))
+            except (UnavailableError, TimeoutExpiredError) as error:
+                child.kill()
+                raise UnavailableError(
+                    f"machine {self._container.name} did not start",
+                    why=self._folder.last_words() or error.what,
+                    todo=f"The command was: {self._folder.command.read_text().strip()}",
+                ) from error
+            yield monitor
+        finally:
+            monitor.close()
+
+    def _forward(self, monitor: Qmp | None) -> dict[str, object]:
+        options = self._options
+        wanted = [*options.ports.items(), *((0, guest) for guest in options.publish)]
+        with_ssh = not self._has_agent or options.ssh_port
+        if monitor is None:
+            if wanted or options.ssh_port:
+                raise UnavailableError(
+                    f"cannot forward ports to {self._container.name}",
+                    why=f"{self._hypervisor.name} does not",
+                )
+            return {}
+        found = {ports.forward(monitor, guest, host=host): guest for host, guest in wanted}
+        facts: dict[str, object] = {"ports": found}
+        if with_ssh:
+            facts["ssh_port"] = ports.forward(monitor, SSH, host=options.ssh_port)
+        return facts
+
+    def _disks(self) -> list[Disk]:
+        image = self._image
+        if not isinstance(image, DiskImage):
+            return []
+        if image.format is ImageFormat.ISO:
+            return [Disk(image.path, "iso", read_only=True, boot=True, disc=True)]
+        if self._options.in_place:
+            if not os.access(image.path, os.W_OK):
+                raise UnavailableError(f"{image.path} cannot be written to")
+            return [Disk(image.path, image.format, boot=True)]
+        run(
+            [
+                *("qemu-img", "create", "-q", "-f", "qcow2"),
+                *("-F", image.format, "-b", str(image.path), str(self._folder.overlay)),
+            ]
+        )
+        return [Disk(self._folder.overlay, "qcow2", boot=True)]
+
+    def _metadata(self) -> list[Disk]:
+        if self._has_agent or not self._hypervisor.has_monitor:
+            return []
+        try:
+            key = self._public_key()
+            if isinstance(self._image, DiskImage):
+                files = metadata.nocloud(
+                    id_=self._container.id,
+                    name=self._container.name,
+                    user=self._options.ssh_user,
+                    key=key,
+                )
+            else:
+                files = metadata.linuxkit(key=key)
+            metadata.write_disc(self._folder.metadata, files)
+        except NotFoundError:
+            raise
+        except CoreInfraError as error:
+            self._tell(f"nobody will be able to log in by SSH: {error}")
+            return []
+        return [Disk(self._folder.metadata, "iso", read_only=True, disc=True)]
+
+    def _public_key(self) -> str:
+        """The public key that may log in; made, unless the user has one."""
+        if not self._options.ssh_key:
+            return ssh.make_key(self._folder.key)
+        private = Path(self._options.ssh_key).expanduser()
+        if not private.is_file():
+            raise NotFoundError(f"there is no private key {private}")
+        public = private.with_name(f"{private.name}.pub")
+        return public.read_text().strip() if public.is_file() else ssh.public_key(private)
+
+
+def access_of(image: Image | DiskImage) -> Access:
+    """By what its inside is reached, as far as the image tells."""
+    agent = not isinstance(image, DiskImage) and image.has_agent
+    return Access.AGENT if agent else Access.NONE

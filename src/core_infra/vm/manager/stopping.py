@@ -1,0 +1,71 @@
+"""Ends a machine: politely, then less so."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError
+from core_infra.vm.access.agent import AgentAccess
+from core_infra.vm.attach import connect
+from core_infra.vm.hypervisors.qmp import Qmp
+from core_infra.vm.manager.container import Access
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.vm.manager.container import Container
+    from core_infra.vm.manager.folder import Folder
+    from core_infra.vm.manager.identity import ForeignProcess
+
+GRACE = 10.0
+"""Seconds that a guest has to shut down by itself."""
+
+_RUNG = 2.0
+
+
+def stop_process(
+    process: ForeignProcess, container: Container, folder: Folder, *, grace: float
+) -> str:
+    """Climb the stop ladder until the process has ended; says which rung it took.
+
+    The guest is asked to shut down, then the hypervisor to write its disks back and end, then it
+    gets SIGTERM, then SIGKILL.
+    """
+    if grace > 0:
+        _ask_guest(container, folder)
+        if process.wait(grace):
+            return "the guest shut down"
+    rungs: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("the hypervisor was told to end", lambda: _monitor(folder, "quit")),
+        ("terminated", lambda: process.signal(signal.SIGTERM)),
+    )
+    for outcome, step in rungs:
+        step()
+        if process.wait(_RUNG):
+            return outcome
+    process.signal(signal.SIGKILL)
+    process.wait(None)
+    return "killed"
+
+
+def _ask_guest(container: Container, folder: Folder) -> None:
+    if container.access is not Access.AGENT:
+        _monitor(folder, "system_powerdown")  # the power button
+        return
+    with contextlib.suppress(CoreInfraError):  # busy, or not there: the next rung does
+        access = AgentAccess(folder.line("agent"), boot=_RUNG, patience=_RUNG)
+        try:
+            access.agent.poweroff()
+        finally:
+            access.close()
+
+
+def _monitor(folder: Folder, command: str) -> None:
+    with contextlib.suppress(CoreInfraError):  # gone, or hanging: the next rung does
+        monitor = Qmp(connect(folder.line("monitor")))
+        try:
+            monitor.execute(command, timeout=_RUNG)
+        finally:
+            monitor.close()

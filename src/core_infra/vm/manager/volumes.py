@@ -1,0 +1,101 @@
+"""Directories of this host in a machine.
+
+Two ways, by what the guest's kernel can be expected to have: the default image's has virtiofs and
+no 9p; kernels of LinuxKit, and of distributions, have 9p, which needs no other program here.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CommandFailedError, NotFoundError, UnavailableError
+from core_infra.process.child import spawn
+from core_infra.vm.hypervisors.hosted import Share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from core_infra.process.child import Child
+    from core_infra.vm.access.access import GuestAccess
+    from core_infra.vm.manager.folder import Folder
+
+_PLACES = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib/virtiofsd", "/usr/libexec/virtiofsd")
+_OPTIONS = {"9p": "trans=virtio,version=9p2000.L,msize=262144", "virtiofs": "rw"}
+
+
+def shares(volumes: Mapping[str, str], folder: Folder, *, by_virtiofs: bool) -> list[Share]:
+    """What the hypervisor shares.
+
+    Args:
+        volumes: directories of this host, each with its place in the guest.
+        folder: the machine's.
+        by_virtiofs: the guest knows virtiofs, and not 9p.
+
+    Raises:
+        NotFoundError: there is no such directory.
+    """
+    found = []
+    for number, path in enumerate(volumes):
+        source = Path(path).expanduser().absolute()
+        if not source.is_dir():
+            raise NotFoundError(f"there is no directory {source} to share with the machine")
+        socket = folder.line(f"volume{number}") if by_virtiofs else None
+        found.append(Share(f"volume{number}", source, socket))
+    return found
+
+
+def serve(share: Share, folder: Folder, *, die_with_parent: bool) -> Child:
+    """Start the program that serves a directory by virtiofs; it ends with the machine.
+
+    Raises:
+        UnavailableError: it is not installed.
+    """
+    # By a link: a comma in a path would end the option. With a dot, the link is followed.
+    link = folder.path / share.tag
+    link.symlink_to(share.path)
+    with folder.listen(share.tag) as server, folder.hypervisor_log.open("ab") as log:
+        return spawn(
+            [_program(), f"--fd={server.fileno()}", "-o", f"source={link}/."],
+            output=log,
+            pass_fds=[server.fileno()],
+            die_with_parent=die_with_parent,
+        )
+
+
+def mount(access: GuestAccess, found: Sequence[Share], places: Sequence[str]) -> None:
+    """Mount the directories in the guest.
+
+    Raises:
+        CommandFailedError: the guest could not; says why.
+    """
+    for share, place in zip(found, places, strict=True):
+        where = shlex.quote(place)
+        options = _OPTIONS[share.type]
+        line = f"mkdir -p {where} && mount -t {share.type} -o {options} {share.tag} {where}"
+        with access.start(["/bin/sh", "-c", line]) as process:
+            process.close_stdin()
+            said = b"".join(data for _, data in process.chunks())
+        if process.exit_code != 0:
+            raise CommandFailedError(
+                f"the machine cannot mount {share.path} at {place}",
+                why=said.decode("utf-8", "replace").strip() or f"no {share.type} in its kernel?",
+                command=[line],
+                exit_code=process.exit_code,
+                stdout=said,
+                stderr=b"",
+            )
+
+
+def _program() -> str:
+    path = ":".join([*_PLACES])
+    found = shutil.which("virtiofsd") or shutil.which("virtiofsd", path=path)
+    if found is None:
+        raise UnavailableError(
+            "cannot share a directory with this machine",
+            why="its kernel needs virtiofs, and virtiofsd is not installed",
+            todo="Install it: apt-get install virtiofsd, or (Debian 12) qemu-system-common",
+        )
+    return found

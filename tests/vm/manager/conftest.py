@@ -1,0 +1,71 @@
+"""Machines of the manager that several tests share, with a state directory of their own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import linuxkit_standin as standin
+from core_infra.errors import CoreInfraError
+from core_infra.vm.cache import cache_root
+from core_infra.vm.images.default import default_image
+from core_infra.vm.images.format import host_arch
+from core_infra.vm.manager.container import Container, RunOptions, Status
+from core_infra.vm.manager.manager import LinuxKitManager
+from core_infra.vm.manager.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core_infra.vm.images.image import Image
+
+
+@pytest.fixture(scope="session")
+def manager() -> Iterator[LinuxKitManager]:
+    with tempfile.TemporaryDirectory(prefix="manager-") as directory:
+        manager = LinuxKitManager(state=State(Path(directory) / "state"))
+        yield manager
+        for container in manager.list():
+            manager.remove(container.id, force=True)
+
+
+@pytest.fixture(scope="session")
+def default() -> Image:
+    return default_image(host_arch(), cache_dir=cache_root())
+
+
+@pytest.fixture(scope="session")
+def shared(
+    manager: LinuxKitManager, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    """A machine of the default image, detached, with a volume and a port."""
+    volume = tmp_path_factory.mktemp("vol,ume")
+    (volume / "here").write_text("from the host\n")
+    yield manager.run(
+        "default",
+        RunOptions(
+            name="shared", detach=True, publish=[80], volumes={str(volume): "/mnt/the volume"}
+        ),
+    )
+    if manager.find("shared").status is Status.RUNNING:
+        manager.stop("shared", grace=0)
+
+
+@pytest.fixture(scope="session")
+def linuxkit_like(
+    manager: LinuxKitManager, default: Image, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    """A machine of a kernel and an initrd with an SSH server, detached."""
+    directory = tmp_path_factory.mktemp("standin")
+    try:
+        root = standin.unpack(standin.PACKAGES, cache_root(), directory / "root")
+    except CoreInfraError as error:
+        pytest.skip(f"needs Debian's dropbear: {error}")
+    yield manager.run(
+        standin.make(default, root, directory), RunOptions(name="kit", detach=True, memory=256)
+    )
+    if manager.find("kit").status is Status.RUNNING:
+        manager.stop("kit", grace=0)
