@@ -28,11 +28,15 @@ def cluster() -> Iterator[Executor]:
     """Two worker processes that hear of tasks by the network only."""
     distributed = pytest.importorskip("distributed", reason="needs dask: core-infra[dask]")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
-    with (
-        distributed.LocalCluster(**options, dashboard_address=":0", host="127.0.0.1") as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client.get_executor()
+    tests = Path(__file__).parents[2]
+    with pytest.MonkeyPatch.context() as patch:
+        # They must find this module: a function goes to them by its name.
+        patch.setenv("PYTHONPATH", f"{tests.parent}:{tests}")
+        with (
+            distributed.LocalCluster(**options, dashboard_address=":0", host="127.0.0.1") as local,
+            distributed.Client(local) as client,
+        ):
+            yield client.get_executor()
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +60,11 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 def meet(directory: str, mine: str, other: str) -> int:
     """Wait for the one that runs beside this; the process that this runs in."""
     Path(directory, mine).touch()
-    while not Path(directory, other).exists():
+    for _ in range(6000):
+        if Path(directory, other).exists():
+            return os.getpid()
         threading.Event().wait(0.01)
-    return os.getpid()
+    raise TimeoutError(f"{other} did not come within a minute")
 
 
 def test_the_whole_of_it(service: Service, executor: Executor, tmp_path: Path) -> None:
