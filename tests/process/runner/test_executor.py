@@ -28,10 +28,9 @@ def cluster() -> Iterator[Executor]:
     """Two worker processes that hear of tasks by the network only."""
     distributed = pytest.importorskip("distributed", reason="needs dask: core-infra[dask]")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
-    tests = Path(__file__).parents[2]
     with pytest.MonkeyPatch.context() as patch:
-        # They must find this module: a function goes to them by its name.
-        patch.setenv("PYTHONPATH", f"{tests.parent}:{tests}")
+        # They must find this module: a function goes to them by its name, and our path with it.
+        patch.syspath_prepend(Path(__file__).parents[3])
         with (
             distributed.LocalCluster(**options, dashboard_address=":0", host="127.0.0.1") as local,
             distributed.Client(local) as client,
