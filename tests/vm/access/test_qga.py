@@ -1,0 +1,111 @@
+"""QEMU's own agent: the real one, on this host."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core_infra.errors import CommandFailedError, CoreInfraError
+from core_infra.vm.access.access import NoAccessError
+from core_infra.vm.access.copying import pull, push
+from core_infra.vm.access.qga import QgaAccess
+from core_infra.vm.cache import cache_root
+from linuxkit_standin import unpack
+from support import wait_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of an agent."""
+    directory = tmp_path_factory.mktemp("qga")
+    program = shutil.which("qemu-ga")
+    if program is None:
+        try:
+            unpack(("qemu-guest-agent",), cache_root(), directory / "root")
+        except CoreInfraError as error:
+            pytest.skip(f"needs Debian's qemu-guest-agent: {error}")
+        program = str(directory / "root/usr/sbin/qemu-ga")
+    path = directory / "qga.sock"
+    process = subprocess.Popen(
+        [program, "-m", "unix-listen", "-p", path, "-t", directory], stderr=subprocess.PIPE
+    )
+    while not path.is_socket():
+        if process.poll() is not None:
+            assert process.stderr is not None
+            pytest.skip(f"qemu-ga does not run here: {process.stderr.read().decode()}")
+    yield path
+    process.terminate()
+    wait_gone(process.pid)
+    process.wait()
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+@pytest.fixture
+def access(agent: Path) -> Iterator[QgaAccess]:
+    access = QgaAccess(agent, timeout=30)
+    yield access
+    access.close()
+
+
+def test_commands(access: QgaAccess) -> None:
+    with access.start(["/bin/sh", "-c", "cat; echo err >&2; exit 3"]) as process:
+        process.send_input("some ")
+        process.send_input(b"input")
+        assert dict(process.chunks()) == {"stdout": b"some input", "stderr": b"err\n"}
+        assert (process.exit_code, process.wait()) == (3, 3)
+
+
+def test_a_signal_is_told_as_such(access: QgaAccess) -> None:
+    with access.start(["/bin/sh", "-c", "kill -9 $$"]) as process:
+        assert process.wait() == -9
+
+
+def test_what_cannot_be_started(access: QgaAccess) -> None:
+    with (
+        pytest.raises(CommandFailedError, match="refuses guest-exec"),
+        access.start(["/no/such/program"]) as process,
+    ):
+        process.close_stdin()
+
+
+def test_a_broken_session_harms_no_later_one(agent: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as broken:
+        broken.connect(str(agent))
+        broken.sendall(b'{"execute": "guest-ping"}\n{"execute": "gu')
+        assert broken.recv(100) == b'{"return": {}}\n'
+    access = QgaAccess(agent, timeout=30)
+    with access.start(["/bin/echo", "fine"]) as process:
+        assert b"".join(data for _, data in process.chunks()) == b"fine\n"
+    access.close()
+
+
+def test_files_and_directories_are_copied(access: QgaAccess, tmp_path: Path) -> None:
+    (tmp_path / "d/inner").mkdir(parents=True)
+    (tmp_path / "d/inner/file").write_bytes(b"\0\xff" * 50_000)
+    push(access, str(tmp_path / "d"), str(tmp_path / "there"))
+    assert (tmp_path / "there/inner/file").read_bytes() == b"\0\xff" * 50_000
+    push(access, str(tmp_path / "d/inner/file"), f"{tmp_path}/new/")
+    pull(access, f"{tmp_path}/new/file", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == b"\0\xff" * 50_000
+    pull(access, f"{tmp_path}/there", str(tmp_path / "tree"))
+    assert (tmp_path / "tree/inner/file").exists()
+    with pytest.raises(CommandFailedError, match="No such file"):
+        pull(access, f"{tmp_path}/nothing", str(tmp_path / "x"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "d", "new", "there", "tree"]
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen(1)
+        with pytest.raises(NoAccessError, match=r"does not answer within 0\.1 s"):
+            QgaAccess(tmp_path / "s", timeout=0.1)
