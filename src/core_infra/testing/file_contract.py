@@ -52,6 +52,13 @@ class FileContract(Contract):
         subject.gives(False, "exists", "f")
         subject.gives(b"old", "read_bytes", "file")
 
+    def test_nothing_can_be_written_over_something(self) -> None:
+        subject = self.empty()
+        for operation, nothing in (("write_bytes", b""), ("write_text", "")):
+            subject.do("write_bytes", "f", b"something")
+            subject.do(operation, "f", nothing)
+            subject.gives(b"", "read_bytes", "f")
+
     def test_writing_makes_parents_and_replaces(self) -> None:
         subject = self.empty()
         subject.do("write_text", "a/b/c", "long old content")

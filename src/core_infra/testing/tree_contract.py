@@ -48,6 +48,13 @@ class TreeContract(Contract):
             subject.do("write_text", f"d/{name}", "")
         subject.gives(sorted(names), "list", "d")
 
+    def test_list_is_sorted_however_many_there_are(self) -> None:
+        subject = self.empty()
+        names = [f"{number:x}" for number in range(40)]
+        for name in names:
+            subject.do("write_text", f"d/{name}", "")
+        subject.gives(sorted(names), "list", "d")
+
     def test_what_is_there_is_told_apart(self) -> None:
         subject = self.filled()
 
@@ -172,6 +179,29 @@ class TreeContract(Contract):
         subject.gives(["z"], "list", ".")
         subject.gives(["b", "d"], "list", "z")
         subject.gives("1", "read_text", "z/b/c")
+
+    def test_rename_moves_what_lies_deep_and_nothing_that_is_only_named_alike(self) -> None:
+        subject = self.empty()
+        for path in ("dir/a/b/c/file", "dirt", "dir.old/file", "other/dir"):
+            subject.do("write_text", path, path)
+        subject.do("rename", "dir", "new")
+        subject.gives(["dir.old", "dirt", "new", "other"], "list", ".")
+        subject.gives("dir/a/b/c/file", "read_text", "new/a/b/c/file")
+        for path in ("dirt", "dir.old/file", "other/dir"):
+            subject.gives(path, "read_text", path)
+
+    def test_of_two_wrong_paths_of_a_rename_the_old_one_is_told(self) -> None:
+        subject = self.filled()
+        for old in (".", "dir/.."):
+            try:
+                subject.medium.rename(old, "")
+            except InvalidPathError as error:
+                subject.holds(
+                    error.facts.get("path") == old,
+                    f"the error of rename({old!r}, '') has path={old!r}",
+                )
+            else:
+                subject.holds(fact=False, what=f"rename({old!r}, '') raises InvalidPathError")
 
     def test_rename_to_itself_changes_nothing(self) -> None:
         subject = self.filled()
