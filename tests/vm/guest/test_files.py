@@ -192,3 +192,10 @@ def test_missing_sources_are_named_and_leave_nothing(machine: Machine, tmp_path:
     with pytest.raises(GuestOperationError, match="/no/such"):
         machine.pull("/no/such", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_no_end_is_not_pulled(machine: Machine, tmp_path: Path) -> None:
+    for source in ("/dev/zero", "/dev/console"):
+        with pytest.raises(InvalidError, match=f"{source}(?s:.*)character special file"):
+            machine.pull(source, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()

@@ -158,16 +158,25 @@ class Guest:
         A file becomes *target*, or goes into it by its own name if *target* is a directory. A
         directory's content goes into the directory *target*, which is made; nothing is ever
         written outside it or through a link, whatever the guest sends.
+
+        Raises:
+            InvalidError: it is a device or the like, whose content has no end.
         """
         path = Path(target)
         files.guest_path(source)
-        if self.exec(["test", "-d", source]).exit_code == 0:
+        told = self.exec(["stat", "-L", "-c", "%F|%a", source]).stdout.strip()
+        kind, _, mode = told.partition("|")
+        if kind == "directory":
             with self.stream(tree.pack_command(source)) as process:
                 errors = tree.receive_tree(process, path)
                 code = process.wait()
             result = ExecResult(process.command, code, b"", errors, 0.0)
             self._require_success(result, f"cannot pull {source!r} to {path}")
             return
+        if kind and not kind.startswith("regular"):
+            raise InvalidError(
+                f"cannot pull {source!r}", why=f"it is no file and no directory, but a {kind}"
+            )
         if path.is_dir():
             path = path / files.base_name(source)
         pieces = files.read_file(self.agent, source, scaled(30))
@@ -176,7 +185,6 @@ class Guest:
         with path.open("wb") as file:
             for piece in itertools.chain([first], pieces):
                 file.write(piece)
-        mode = self.exec(["stat", "-L", "-c", "%a", source]).stdout.strip()
         if mode:
             path.chmod(int(mode, 8) & 0o777)
 

@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from core_infra.errors import UnavailableError
+from core_infra.errors import TimeoutExpiredError, UnavailableError
 
 if TYPE_CHECKING:
     from core_infra.vm.guest.protocol import HelloAck
@@ -99,7 +99,14 @@ def sleep(instance: Instance, limit: float) -> str:
     Raises:
         CoreInfraError: its guest cannot be put to sleep; it goes on running.
     """
-    instance.agent.freeze(limit)
+    try:
+        instance.agent.freeze(limit)
+    except TimeoutExpiredError as error:
+        raise TimeoutExpiredError(
+            f"machine {instance.spec.name} was not put to sleep within {limit:.0f} s",
+            why="its agent does not answer: was it stopped, or is the guest very busy?",
+            timeout=limit,
+        ) from error
     instance.qmp.execute("stop")
     return instance.agent.nonce
 
