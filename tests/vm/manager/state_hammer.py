@@ -29,6 +29,19 @@ def main(directory: Path, kills: int, seconds: float = 0.0) -> None:
     warnings.simplefilter("error")  # that the file was damaged would be one
     state = State(directory)
     pids = {number: start(directory, number, 0) for number in range(WORKERS)}
+    try:
+        killed = hammer(directory, state, pids, kills, seconds)
+    finally:
+        for pid in pids.values():
+            end(pid)
+    operations = sum(check(directory, number, state) for number in range(WORKERS))
+    known = {id_ for number in range(WORKERS) for id_ in possible(directory, number)}
+    assert set(state.load()) <= known
+    assert not list(directory.glob("*.damaged-*"))
+    sys.stdout.write(json.dumps({"kills": killed, "operations": operations}))
+
+
+def hammer(directory: Path, state: State, pids: dict[int, int], kills: int, seconds: float) -> int:
     deadline = time.monotonic() + seconds
     killed = 0
     chance = random.Random(kills)  # noqa: S311 - no secret
@@ -40,13 +53,7 @@ def main(directory: Path, kills: int, seconds: float = 0.0) -> None:
         end(pids[number])
         killed += 1
         pids[number] = start(directory, number, killed)
-    for pid in pids.values():
-        end(pid)
-    operations = sum(check(directory, number, state) for number in range(WORKERS))
-    known = {id_ for number in range(WORKERS) for id_ in possible(directory, number)}
-    assert set(state.load()) <= known
-    assert not list(directory.glob("*.damaged-*"))
-    sys.stdout.write(json.dumps({"kills": killed, "operations": operations}))
+    return killed
 
 
 def start(directory: Path, number: int, seed: int) -> int:
@@ -66,6 +73,7 @@ def end(pid: int) -> None:
 
 
 def work(directory: Path, number: int, chance: random.Random) -> None:
+    parent = os.getppid()
     state = State(directory)
     mine = {id_: values for id_, values in state.load().items() if owner(id_) == number}
     with journal(directory, number).open("a", buffering=1) as log:
@@ -73,7 +81,7 @@ def work(directory: Path, number: int, chance: random.Random) -> None:
         def note(kind: str, id_: str, memory: int | None) -> None:
             log.write(json.dumps([kind, id_, memory]) + "\n")
 
-        while True:
+        while os.getppid() == parent:
             choice = chance.random()
             memory = chance.randrange(1, 1 << 20)
             if choice < 0.5 or not mine:
