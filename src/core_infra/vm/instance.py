@@ -35,6 +35,14 @@ FORK_TIMEOUT = 1.0
 CONSOLE_SOCKET = "console.sock"
 
 
+_living: set[int] = set()
+
+
+def living() -> set[int]:
+    """The process ids of all instances of this process that have not ended."""
+    return set(_living)
+
+
 class Instance:
     """A running hypervisor: its process, its monitor, its guest's agent, its console.
 
@@ -68,6 +76,7 @@ class Instance:
         self.fds = dict(fds)
         self.server = server
         self._asked = False
+        _living.add(child.pid)
         self._listener: Callable[[int], None] = lambda _exit_code: None
         self.console = Console(wires.ours["console"], directory / CONSOLE, past)
         self.qmp = Qmp(wires.ours["monitor"])
@@ -111,6 +120,7 @@ class Instance:
                 part.close()
 
     def _ended(self, exit_code: int) -> None:
+        _living.discard(self.child.pid)
         self._listener(exit_code)
         self.console.drain()
         self.agent.fail(self.gone())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from core_infra.vm.instance import living
 from core_infra.vm.rundir import RECORD, own_runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 INTERNAL = "."
 """What the names of directories begin with that belong to no machine of a user."""
 
 
 def left_behind(run: Path, machines: set[str], kept: set[int]) -> list[str]:
-    """What is left in a run directory, and of this process's children: a line for each.
+    """What is left in a run directory, and of the hypervisors of this process: a line for each.
 
     Args:
         run: the run directory.
@@ -29,11 +32,7 @@ def left_behind(run: Path, machines: set[str], kept: set[int]) -> list[str]:
             accounted.add(_recorded(path))
         else:
             left.append(f"the directory {path}")
-    return left + [
-        f"process {pid}: {' '.join(command)[:200]}"
-        for pid in _children()
-        if pid not in accounted and "qemu" in Path((command := _command(pid))[0]).name
-    ]
+    return left + [f"the hypervisor with process id {pid}" for pid in living() - accounted]
 
 
 def _recorded(directory: Path) -> int | None:
@@ -41,19 +40,3 @@ def _recorded(directory: Path) -> int | None:
         return int(json.loads((directory / RECORD).read_text())["pid"])
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _children() -> list[int]:
-    """The processes that this one has started, where the kernel tells (CONFIG_PROC_CHILDREN)."""
-    found: list[int] = []
-    for task in Path("/proc/self/task").glob("*"):
-        with contextlib.suppress(OSError):
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def _command(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1] or [""]
-    except OSError:
-        return [""]
