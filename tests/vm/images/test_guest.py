@@ -37,7 +37,7 @@ def test_the_network_is_up_when_the_agent_answers(machine: Machine) -> None:
 
 
 def test_it_has_a_name_and_an_identity(machine: Machine) -> None:
-    assert machine.exec(["hostname"], check=True).stdout == "core-infra\n"
+    assert machine.exec(["hostname"], check=True).stdout == f"{machine.name}\n"
     identity = machine.read_text("/etc/machine-id").strip()
     assert len(bytes.fromhex(identity)) == 16
     assert "ID=core-infra" in machine.read_text("/etc/os-release")

@@ -21,6 +21,12 @@ from core_infra.vm.snapshots.snapshot import (
 from core_infra.vm.snapshots.store import SnapshotStore
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are started here find this module: they take our path."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
+
+
 def build(work: Path) -> Snapshot:
     with (work / MEMORY).open("wb") as memory:
         memory.truncate(8 << 20)

@@ -69,9 +69,10 @@ class SnapshotStore:
                 return self._usable(key)  # another process has just built it
             except InvalidError as error:
                 self._progress(f"{error.what}: building it again")
-                self._remove(self._root / key)
             except NotFoundError:
                 pass
+            if (self._root / key).exists():  # damaged, or without its record
+                self._remove(self._root / key)
             self._sweep(key)
             self._build(key, build)
         self.prune(self._limit, keep=key)
