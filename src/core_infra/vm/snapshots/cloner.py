@@ -80,6 +80,7 @@ class Cloner:
         self._progress = progress
         self._lock = threading.Lock()
         self._templates: dict[str, Template] = {}
+        self._prepared: list[Template] = []
         self._numbers = itertools.count(1)
         self._pool = Pool(ready, self._make_ready)
 
@@ -123,12 +124,15 @@ class Cloner:
         if cache is None:
             instance = make()
             try:
-                return self.freeze(instance)
+                template = self.freeze(instance)
             finally:
                 instance.end()
-        key = identity(self._hypervisor, spec, accelerator, cache)
-        snapshot = self._stored(key, lambda work: self._save_prepared(make(), work))
-        return self._loaded(snapshot, spec, accelerator)
+        else:
+            key = identity(self._hypervisor, spec, accelerator, cache)
+            snapshot = self._stored(key, lambda work: self._save_prepared(make(), work))
+            template = self._loaded(snapshot, spec, accelerator)
+        self._prepared.append(template)
+        return template
 
     def clone(
         self, template: Template, directory: Path, name: str, past: bytes
@@ -204,6 +208,7 @@ class Cloner:
     def forget(self, template: Template) -> None:
         """End a template that :meth:`prepared` gave."""
         self._pool.forget(template)
+        self._prepared.remove(template)
         template.close()
 
     def pausing(self) -> AbstractContextManager[object]:
@@ -214,9 +219,10 @@ class Cloner:
         """End all templates and what is ready; machines that were handed out live on."""
         self._pool.close()
         with self._lock:
-            for template in self._templates.values():
+            for template in (*self._templates.values(), *self._prepared):
                 template.close()
             self._templates.clear()
+            self._prepared.clear()
 
     def _stored(self, key: str, save: Callable[[Path], Snapshot]) -> Snapshot:
         try:
