@@ -208,8 +208,9 @@ class Cloner:
     def forget(self, template: Template) -> None:
         """End a template that :meth:`prepared` gave."""
         self._pool.forget(template)
-        self._prepared.remove(template)
-        template.close()
+        if template in self._prepared:  # else the launcher has ended it
+            self._prepared.remove(template)
+            template.close()
 
     def pausing(self) -> AbstractContextManager[object]:
         """While this is held, no clone is made in the background."""
@@ -285,7 +286,9 @@ class Cloner:
         limit = timeouts.scaled(BOOT_TIMEOUT)
         save(instance, directory / files.STATE, with_memory=True, timeout=limit)
         snapshot = Snapshot(directory, "", nonce, 0.0, {})
-        return SavedTemplate(self._hypervisor, instance.spec, instance.accelerator, snapshot)
+        return SavedTemplate(
+            self._hypervisor, instance.spec, instance.accelerator, snapshot, temporary=True
+        )
 
     def _save_booted(self, spec: MachineSpec, accelerator: str, work: Path) -> Snapshot:
         """Boot a machine and save it into the directory *work*."""

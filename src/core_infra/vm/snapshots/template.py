@@ -56,10 +56,17 @@ class SavedTemplate:
         spec: what the machine is made of.
         accelerator: how its instructions run.
         snapshot: the files.
+        temporary: the files go with the template.
     """
 
     def __init__(
-        self, hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, snapshot: Snapshot
+        self,
+        hypervisor: Hypervisor,
+        spec: MachineSpec,
+        accelerator: str,
+        snapshot: Snapshot,
+        *,
+        temporary: bool = False,
     ) -> None:
         self.nonce = snapshot.nonce
         self.past = snapshot.past()
@@ -67,6 +74,7 @@ class SavedTemplate:
         self._spec = spec
         self._accelerator = accelerator
         self._snapshot = snapshot
+        self._temporary = temporary
 
     def clone(
         self,
@@ -99,7 +107,9 @@ class SavedTemplate:
         return instance
 
     def close(self) -> None:
-        """Nothing: the files belong to whoever made them."""
+        """Remove the files that are its own."""
+        if self._temporary:
+            shutil.rmtree(self._snapshot.directory, ignore_errors=True)
 
 
 class ForkingTemplate:
