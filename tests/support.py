@@ -4,6 +4,15 @@ import os
 import select
 from pathlib import Path
 
+from core_infra.errors import UnavailableError
+
+
+class NoForkServer:
+    """In the place of ForkServer: a host that has none."""
+
+    def __init__(self) -> None:
+        raise UnavailableError("this host has no fork server")
+
 
 def is_running(pid: int) -> bool:
     try:

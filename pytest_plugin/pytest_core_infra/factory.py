@@ -13,10 +13,10 @@ from pytest_core_infra import describe
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from core_infra.vm.images.image import Image
+    from core_infra.vm.images.format import Bootable
     from core_infra.vm.machine import Machine
     from pytest_core_infra.session import VmSession
 
@@ -54,7 +54,10 @@ class MachineFactory:
         *,
         memory: int | None = None,
         cpus: int | None = None,
-        image: str | os.PathLike[str] | Image | None = None,
+        disks: Sequence[str | os.PathLike[str]] | None = None,
+        image: str | os.PathLike[str] | Bootable | None = None,
+        template: str | None = None,
+        variables: Mapping[str, str] | None = None,
         name: str | None = None,
         timeout: float | None = None,
         cold: bool | None = None,
@@ -64,7 +67,10 @@ class MachineFactory:
         Args:
             memory: MiB.
             cpus: virtual processors.
+            disks: sizes of empty ones, such as ``2G``, or images, which are never written to.
             image: what to boot: a path, or an Image.
+            template: the name of a template of an image, which the program linuxkit builds.
+            variables: the template's.
             name: what it is called in reports.
             timeout: seconds that it may take to boot.
             cold: boot it, though it could be cloned.
@@ -77,7 +83,10 @@ class MachineFactory:
         given = {
             "memory": memory,
             "cpus": cpus,
+            "disks": disks,
             "image": image,
+            "template": template,
+            "variables": variables,
             "name": name,
             "timeout": timeout,
             "cold": cold,

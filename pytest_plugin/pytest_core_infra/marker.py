@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 NAME = "core_vm"
 
 DESCRIPTION = (
-    f"{NAME}(memory=MIB, cpus=N, image=PATH, timeout=SECONDS, cold=BOOL): what this test's "
-    "machines are made of, how long one may take to boot, and whether it boots though it could be "
-    "cloned. Each argument is optional."
+    f"{NAME}(memory=MIB, cpus=N, disks=[SIZE], image=PATH, template=NAME, variables=DICT, "
+    "timeout=SECONDS, cold=BOOL): what this test's machines are made of, how long one may take to "
+    "boot, and whether it boots though it could be cloned. Each argument is optional."
 )
 
 _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "memory": ((int,), "a number of MiB"),
     "cpus": ((int,), "a number"),
+    "disks": ((list, tuple), "a list of sizes or paths"),
     "image": ((str, os.PathLike), "a path"),
+    "template": ((str,), "a name"),
+    "variables": ((dict,), "a dict of texts"),
     "timeout": ((int, float), "a number of seconds"),
     "cold": ((bool,), "True or False"),
 }

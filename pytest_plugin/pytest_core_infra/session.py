@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.errors import CoreInfraError
+from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.vm import timeouts
-from core_infra.vm.images.image import Image, load_image
+from core_infra.vm.images.format import Bootable, open_image
 from core_infra.vm.launcher import Launcher
+from core_infra.vm.manager.images import of_template
 from core_infra.vm.rundir import RunDirectory
 from pytest_core_infra import describe, marker
 from pytest_core_infra.factory import FACTORY, MachineFactory
@@ -19,7 +20,7 @@ from pytest_core_infra.tally import Tally
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from core_infra.vm.machine import Machine
 
@@ -51,7 +52,7 @@ class VmSession:
         if self._launcher is None:
             self._launcher = Launcher(
                 accelerator=self.settings.accelerator,
-                image=None if self.settings.image is None else load_image(self.settings.image),
+                image=None if self.settings.image is None else open_image(self.settings.image),
                 memory=self.settings.memory,
                 cpus=self.settings.cpus,
                 outlive=self.settings.keep != "never",
@@ -71,7 +72,9 @@ class VmSession:
         self,
         prepare: Callable[[Machine], object],
         *,
-        image: str | os.PathLike[str] | Image | None = None,
+        image: str | os.PathLike[str] | Bootable | None = None,
+        template: str | None = None,
+        variables: Mapping[str, str] | None = None,
         **chosen: Any,
     ) -> Callable[..., Machine]:
         """Prepare a machine; gives what starts clones of it for the test that runs.
@@ -79,9 +82,12 @@ class VmSession:
         Args:
             prepare: is given a fresh machine.
             image: what it has booted: an image, or its path.
+            template: the name of a template of an image.
+            variables: the template's.
             chosen: more arguments of ``Launcher.prepare``.
         """
-        prepared = self.launcher.prepare(prepare, image=_loaded(image), **chosen)
+        found = self._image(image, template, variables)
+        prepared = self.launcher.prepare(prepare, image=found, **chosen)
 
         def clone(name: str | None = None) -> Machine:
             if self._item is None:
@@ -93,7 +99,9 @@ class VmSession:
     def start(
         self,
         *,
-        image: str | os.PathLike[str] | Image | None = None,
+        image: str | os.PathLike[str] | Bootable | None = None,
+        template: str | None = None,
+        variables: Mapping[str, str] | None = None,
         cold: bool | None = None,
         **chosen: Any,
     ) -> Machine:
@@ -101,12 +109,27 @@ class VmSession:
 
         Args:
             image: what it boots, or has booted: an image, or its path.
+            template: the name of a template of an image.
+            variables: the template's.
             cold: boot it; None is what the options say.
             chosen: more arguments of ``Launcher.boot`` and ``Launcher.clone``.
         """
         is_cold = self.settings.cold if cold is None else cold
         start = self.launcher.boot if is_cold else self.launcher.clone
-        return self._counted(lambda: start(_loaded(image), **chosen))
+        return self._counted(lambda: start(self._image(image, template, variables), **chosen))
+
+    def _image(
+        self,
+        image: str | os.PathLike[str] | Bootable | None,
+        template: str | None,
+        variables: Mapping[str, str] | None,
+    ) -> Bootable | None:
+        """The image asked for, by a path or as a template; None is the options'."""
+        if template is None:
+            return image if image is None or isinstance(image, Bootable) else open_image(image)
+        if image is not None:
+            raise InvalidError(f"a machine boots either image={image} or template={template!r}")
+        return of_template(template, variables or {}, tell=self._say)
 
     def _counted(self, start: Callable[[], Machine]) -> Machine:
         self._tally.asked += 1
@@ -216,10 +239,6 @@ class VmSession:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:  # a worker has none
             reporter.write_line(f"core_vm: {line}")
-
-
-def _loaded(image: str | os.PathLike[str] | Image | None) -> Image | None:
-    return image if image is None or isinstance(image, Image) else load_image(image)
 
 
 def _fail_for(leaks: list[str], report: pytest.TestReport) -> None:

@@ -85,11 +85,13 @@ def core_vm(core_vm_factory: MachineFactory) -> Machine:
 def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
     """Starts as many machines as the test wants; they are thrown away after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
-    ``core_vm_factory(memory=, cpus=, image=, name=, timeout=, cold=)`` returns a running machine,
-    like ``core_vm``. Each argument is optional: ``memory`` in MiB, ``cpus``, ``image`` (a path, or
-    an ``Image``), ``name`` (what it is called in reports), ``timeout`` (seconds that it may take to
-    boot), ``cold`` (boot it, though it could be cloned). What is not given comes from the test's
-    marker ``core_vm``, then from the options.
+    ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, name=, timeout=,
+    cold=)`` returns a running machine, like ``core_vm``. Each argument is optional: ``memory`` in
+    MiB, ``cpus``, ``disks`` (``["2G", "data.qcow2"]``: sizes of empty ones, or images, which are
+    never written to), ``image`` (a path, or an ``Image``), or ``template`` with its ``variables``
+    (a LinuxKit file's), ``name`` (what it is called in reports), ``timeout`` (seconds that it may
+    take to boot), ``cold`` (boot it, though it could be cloned). What is not given comes from the
+    test's marker ``core_vm``, then from the options.
 
     Example::
 
@@ -109,9 +111,9 @@ def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
 def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[..., Machine]]:
     r"""Prepares a machine once, and gives each test a clone of what came of it.
     Needs ``pytest --core-vm``; without that, the tests are skipped.
-    ``core_vm_snapshot(prepare, image=, memory=, cpus=, cache=)`` calls ``prepare`` with a fresh
-    machine, to install, migrate, seed or start what all tests need, and returns a function. Each
-    call of that, in a test or in a fixture of one, returns a machine that begins where the
+    ``core_vm_snapshot(prepare, image=, memory=, cpus=, disks=, cache=)`` calls ``prepare`` with a
+    fresh machine, to install, migrate, seed or start what all tests need, and returns a function.
+    Each call of that, in a test or in a fixture of one, returns a machine that begins where the
     preparation ended, files, memory and processes. ``cache="word"`` keeps the prepared machine on
     this host for later runs: it is prepared again when the word or the machine's make changes.
 

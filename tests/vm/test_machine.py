@@ -15,6 +15,10 @@ import pytest
 
 from core_infra.errors import InvalidError
 from core_infra.vm import BootError, GuestGoneError, Launcher, Machine, MachineStateError, Status
+from core_infra.vm.cache import cache_root
+from core_infra.vm.images.default import default_image
+from core_infra.vm.images.format import host_arch
+from core_infra.vm.images.image import Image
 from support import is_running, wait_gone
 
 
@@ -166,6 +170,10 @@ def test_impossible_machines_are_refused(
         launcher.boot(**options)  # type: ignore[arg-type]
 
 
+def default() -> Image:
+    return default_image(host_arch(), cache_dir=cache_root())
+
+
 class TestBrokenImages:
     """One clear error each, with the console's tail where there is one, and nothing left."""
 
@@ -176,14 +184,14 @@ class TestBrokenImages:
         assert sorted(launcher.run.path.iterdir()) == before
 
     def test_a_kernel_that_panics(self, launcher: Launcher) -> None:
-        image = replace(launcher.image, initrd=None)
+        image = replace(default(), initrd=None)
         with pytest.raises(BootError, match="Kernel panic") as caught:
             launcher.boot(image)
         assert "Unable to mount root" in caught.value.console
         assert "-kernel" in caught.value.command
 
     def test_a_guest_without_an_agent(self, launcher: Launcher) -> None:
-        image = launcher.image
+        image = default()
         image = replace(image, cmdline=f"{image.cmdline} rdinit=/bin/cat")
         with pytest.raises(BootError, match="did not answer within"):
             launcher.boot(image, timeout=5)
@@ -192,10 +200,10 @@ class TestBrokenImages:
         initrd = tmp_path / "initrd"
         initrd.write_bytes(b"garbage" * 1000)
         with pytest.raises(BootError, match="Kernel panic"):
-            launcher.boot(replace(launcher.image, initrd=initrd))
+            launcher.boot(replace(default(), initrd=initrd))
 
     def test_a_hypervisor_that_refuses_says_why(self, launcher: Launcher, tmp_path: Path) -> None:
-        image = replace(launcher.image, initrd=tmp_path / "absent")
+        image = replace(default(), initrd=tmp_path / "absent")
         with pytest.raises(BootError, match="absent"):
             launcher.boot(image)
 

@@ -21,7 +21,8 @@ from core_infra.errors import InvalidError
 from core_infra.process.child import spawn
 from core_infra.vm.attach import connect
 from core_infra.vm.hypervisors.detect import get_hypervisor
-from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE, Disk, HostedSpec
+from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE, HostedSpec
+from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.manager.folder import Folder
 from core_infra.vm.timeouts import scaled

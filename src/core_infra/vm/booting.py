@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
 from core_infra.vm.instance import COMMAND, LOG, TAIL_LINES
+from core_infra.vm.timeouts import scaled
 
 if TYPE_CHECKING:
     from core_infra.vm.guest.protocol import HelloAck
     from core_infra.vm.hypervisors.hypervisor import MachineSpec
+    from core_infra.vm.images.format import Bootable
     from core_infra.vm.instance import Instance
+
+
+_NEEDED = "the agent comes into an image by LinuxKit's init or by cloud-init: has it one of them?"
+
+BOOT_TIMEOUT = 8.0
+"""Seconds, before scaling, that a machine may take to answer."""
+
+FOREIGN_BOOT_TIMEOUT = 30.0
+"""The same with an image that is not of our making: a whole distribution may be in it."""
 
 
 class BootError(UnavailableError):
@@ -20,6 +31,11 @@ class BootError(UnavailableError):
         console: the console's last lines.
         command: the hypervisor's command line.
     """
+
+
+def boot_limit(image: Bootable) -> float:
+    """Seconds that a machine with this image may take to answer on this host."""
+    return scaled(BOOT_TIMEOUT if image.has_agent else FOREIGN_BOOT_TIMEOUT)
 
 
 def await_agent(instance: Instance, spec: MachineSpec, limit: float) -> HelloAck:
@@ -33,7 +49,7 @@ def await_agent(instance: Instance, spec: MachineSpec, limit: float) -> HelloAck
     except TimeoutExpiredError as error:
         why = instance.console.panic() or f"the guest agent did not answer within {limit:g} s"
         if not spec.image.has_agent:
-            why += " (does core-infra's agent run in this image?)"
+            why += f" ({_NEEDED})"
         raise _boot_error(instance, spec, why) from error
     except CoreInfraError as error:
         log = (instance.directory / LOG).read_text(errors="replace").strip()

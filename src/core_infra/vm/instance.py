@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
+import shutil
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import UnavailableError
 from core_infra.process.child import Child, spawn
+from core_infra.vm import disks as layering
 from core_infra.vm.console import Console
 from core_infra.vm.guest.client import AgentClient, GuestGoneError
 from core_infra.vm.guest.command import describe_exit
@@ -19,11 +23,10 @@ from core_infra.vm.timeouts import scaled
 from core_infra.vm.wires import Wires, short_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from core_infra.vm.hypervisors.forkserver.client import ForkServer
-    from core_infra.vm.hypervisors.hypervisor import Hypervisor, MachineSpec, MemoryFile
+    from core_infra.vm.hypervisors.hypervisor import Disk, Hypervisor, MachineSpec, MemoryFile
 
 COMMAND = "command"
 LOG = "hypervisor.log"
@@ -53,6 +56,7 @@ class Instance:
         fds: the hypervisor's own descriptors of the connections, by name.
         spec: what the machine is made of.
         accelerator: how its instructions run.
+        disks: what it writes to.
         past: what its console had printed before it became this instance.
         server: the fork server within it, if there is one.
     """
@@ -66,10 +70,12 @@ class Instance:
         *,
         spec: MachineSpec,
         accelerator: str,
+        disks: Sequence[Disk] = (),
         past: bytes = b"",
         server: ForkServer | None = None,
     ) -> None:
         self.child = child
+        self.disks = tuple(disks)
         self.spec = spec
         self.accelerator = accelerator
         self.directory = directory
@@ -110,6 +116,7 @@ class Instance:
         """Make it the instance of another machine, with its files in an empty *directory*."""
         self.directory.rename(directory)
         self.directory = directory
+        self.disks = _moved(self.disks, directory)
         self.console.path = directory / CONSOLE
         self.spec = dataclasses.replace(self.spec, name=name)
 
@@ -149,6 +156,7 @@ def launch(
     accelerator: str,
     directory: Path,
     *,
+    disks: Sequence[Disk] | None = None,
     memory: MemoryFile | None = None,
     incoming: bool = False,
     die_with_parent: bool = True,
@@ -162,17 +170,23 @@ def launch(
         spec: what the machine is made of.
         accelerator: how its instructions run.
         directory: where its files go.
+        disks: what its disks begin as; None is what the spec says.
         memory: the file that is its memory.
         incoming: do not boot, but wait for a saved state.
         die_with_parent: it ends when this process does, however that ends.
         past: what its console had printed before.
         server: a fork server to put into it.
     """
+    written = layering.layers(spec.disks if disks is None else disks, directory)
     wires = Wires()
     try:
         fds = wires.fds
         command = hypervisor.command_line(
-            spec, accelerator, **fds, memory=memory, incoming=incoming
+            dataclasses.replace(spec, disks=written),
+            accelerator,
+            **fds,
+            memory=memory,
+            incoming=incoming,
         )
         (directory / COMMAND).write_text(shlex.join(command) + "\n")
         with (directory / LOG).open("wb") as output:
@@ -195,6 +209,7 @@ def launch(
                 fds,
                 spec=spec,
                 accelerator=accelerator,
+                disks=written,
                 past=past,
                 server=server,
             )
@@ -210,7 +225,8 @@ def fork(
 ) -> Instance:
     """A copy of a stopped instance with a fork server in it; it is stopped, too.
 
-    Its memory and its translated code are the first one's until it writes there.
+    Its memory and its translated code are the first one's until it writes there; what is written
+    to its disks goes to a copy of the first one's layer.
 
     Args:
         instance: what is copied.
@@ -228,9 +244,11 @@ def fork(
     wires = Wires()
     try:
         replacements = {instance.fds[wire]: fd for wire, fd in wires.fds.items()}
-        with (directory / LOG).open("ab") as log:
+        with (directory / LOG).open("ab") as log, contextlib.ExitStack() as files:
             pid, server = instance.server.fork(
-                replacements | dict.fromkeys((1, 2), log.fileno()),
+                replacements
+                | dict.fromkeys((1, 2), log.fileno())
+                | _copied_disks(instance, directory, files),
                 die_with_parent=die_with_parent,
                 timeout=scaled(FORK_TIMEOUT),
             )
@@ -246,6 +264,7 @@ def fork(
                 instance.fds,
                 spec=dataclasses.replace(instance.spec, name=name),
                 accelerator=instance.accelerator,
+                disks=_moved(instance.disks, directory),
                 past=past,
                 server=server,
             )
@@ -254,3 +273,34 @@ def fork(
         wires.close()
         raise
     return copy
+
+
+def _copied_disks(
+    instance: Instance, directory: Path, files: contextlib.ExitStack
+) -> dict[int, int]:
+    """The instance's descriptors of what it writes to, and ours of copies in *directory*."""
+    copies: dict[int, int] = {}
+    for disk in instance.disks:
+        if not disk.read_only:
+            shutil.copyfile(disk.path, directory / disk.path.name)
+            file = files.enter_context((directory / disk.path.name).open("r+b"))
+            copies |= dict.fromkeys(_descriptors(instance.child.pid, disk.path), file.fileno())
+    return copies
+
+
+def _descriptors(pid: int, path: Path) -> list[int]:
+    """The descriptors by which a process has a file open."""
+    wanted, found = path.stat(), []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if os.path.samestat(link.stat(), wanted):
+                found.append(int(link.name))
+    return found
+
+
+def _moved(disks: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
+    """The disks with what is written to in another directory."""
+    return tuple(
+        disk if disk.read_only else dataclasses.replace(disk, path=directory / disk.path.name)
+        for disk in disks
+    )

@@ -12,27 +12,30 @@ from typing import TYPE_CHECKING, Self
 
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError, WrongStateError
 from core_infra.vm import timeouts
-from core_infra.vm.booting import BootError, await_agent
+from core_infra.vm.booting import BootError, await_agent, boot_limit
 from core_infra.vm.cache import cache_root
+from core_infra.vm.disks import as_disks
 from core_infra.vm.hypervisors.accelerator import choose
 from core_infra.vm.hypervisors.qemu import QemuHypervisor
 from core_infra.vm.images.default import default_image
+from core_infra.vm.images.delivery import delivered
 from core_infra.vm.instance import launch
 from core_infra.vm.leaks import INTERNAL, left_behind
 from core_infra.vm.machine import Machine
 from core_infra.vm.prepared import Prepared
 from core_infra.vm.rundir import RunDirectory
 from core_infra.vm.sizes import DEFAULT_MEMORY, machine_spec
-from core_infra.vm.snapshots.cloner import BOOT_TIMEOUT, Cloner
+from core_infra.vm.snapshots.cloner import Cloner
 from core_infra.vm.snapshots.pool import affordable
 from core_infra.vm.snapshots.store import SnapshotStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from core_infra.vm.hypervisors.hypervisor import Accelerator, MachineSpec
-    from core_infra.vm.images.image import Image
+    from core_infra.vm.images.format import Bootable
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.template import Template
 
@@ -59,7 +62,7 @@ class Launcher:
         self,
         *,
         accelerator: str = "auto",
-        image: Image | None = None,
+        image: Bootable | None = None,
         memory: int | None = None,
         cpus: int = 1,
         outlive: bool = False,
@@ -114,7 +117,7 @@ class Launcher:
         return self._accelerator
 
     @property
-    def image(self) -> Image:
+    def image(self) -> Bootable:
         """What machines boot that ask for no other; the default image is built if need be."""
         if self._image is None:
             self._image = default_image(
@@ -126,29 +129,33 @@ class Launcher:
         self,
         name: str,
         *,
-        image: Image | None = None,
+        image: Bootable | None = None,
         memory: int | None = None,
         cpus: int | None = None,
+        disks: Iterable[str | os.PathLike[str]] = (),
     ) -> MachineSpec:
         """What a machine will be made of, with this launcher's defaults.
 
         Raises:
             InvalidError: a value is not possible.
         """
+        boots, delivery = delivered(image or self.image)
         return machine_spec(
             name,
-            image or self.image,
+            boots,
             self._memory if memory is None else memory,
             self._cpus if cpus is None else cpus,
+            [*delivery, *as_disks(disks)],
         )
 
     def boot(
         self,
-        image: Image | None = None,
+        image: Bootable | None = None,
         *,
         name: str | None = None,
         memory: int | None = None,
         cpus: int | None = None,
+        disks: Iterable[str | os.PathLike[str]] = (),
         timeout: float | None = None,
     ) -> Machine:
         """Boot a machine and return it running.
@@ -158,6 +165,8 @@ class Launcher:
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
             memory: MiB; None is the launcher's, or a default that fits the image.
             cpus: virtual processors; None is the launcher's.
+            disks: of its own: sizes of empty ones, such as ``2G``, or images, which are never
+                written to.
             timeout: seconds until it must answer; None is a default that fits this host.
 
         Raises:
@@ -165,17 +174,18 @@ class Launcher:
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
-        spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus)
-        limit = timeouts.scaled(BOOT_TIMEOUT) if timeout is None else timeout
+        spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus, disks=disks)
+        limit = boot_limit(spec.image) if timeout is None else timeout
         return self._boot(spec, self.accelerator.name, limit)
 
     def clone(
         self,
-        image: Image | None = None,
+        image: Bootable | None = None,
         *,
         name: str | None = None,
         memory: int | None = None,
         cpus: int | None = None,
+        disks: Iterable[str | os.PathLike[str]] = (),
         timeout: float | None = None,
     ) -> Machine:
         """Clone a machine that has booted, and return the clone running: a tenth of a second.
@@ -188,6 +198,8 @@ class Launcher:
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
             memory: MiB; None is the launcher's, or a default that fits the image.
             cpus: virtual processors; None is the launcher's.
+            disks: of its own: sizes of empty ones, such as ``2G``, or images, which are never
+                written to.
             timeout: seconds that it may take where it is booted.
 
         Raises:
@@ -195,8 +207,10 @@ class Launcher:
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
-        spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus)
-        limit = timeouts.scaled(BOOT_TIMEOUT) if timeout is None else timeout
+        spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus, disks=disks)
+        return self._clone(spec, boot_limit(spec.image) if timeout is None else timeout)
+
+    def _clone(self, spec: MachineSpec, limit: float) -> Machine:
         try:
             template = self._cloner.template(spec, self.accelerator.name)
             return self._cloned(spec, template)
@@ -210,9 +224,10 @@ class Launcher:
         self,
         prepare: Callable[[Machine], object],
         *,
-        image: Image | None = None,
+        image: Bootable | None = None,
         memory: int | None = None,
         cpus: int | None = None,
+        disks: Iterable[str | os.PathLike[str]] = (),
         cache: str | None = None,
     ) -> Prepared:
         """Prepare a machine once, and clone what came of it as often as needed.
@@ -222,6 +237,7 @@ class Launcher:
             image: what the machine has booted; None is the launcher's image.
             memory: MiB; None is the launcher's, or a default that fits the image.
             cpus: virtual processors; None is the launcher's.
+            disks: of its own, as for :meth:`clone`.
             cache: a word to keep the prepared machine by, for later runs on this host too; it is
                 prepared again when the word, the image, memory, cpus or QEMU change. None prepares
                 it anew in each run.
@@ -230,10 +246,11 @@ class Launcher:
             CoreInfraError: as :meth:`clone`; or the machine cannot be saved.
             Exception: whatever *prepare* raises.
         """
-        spec = self.spec(f"prepared{next(self._numbers)}", image=image, memory=memory, cpus=cpus)
+        name = f"prepared{next(self._numbers)}"
+        spec = self.spec(name, image=image, memory=memory, cpus=cpus, disks=disks)
 
         def make() -> Instance:
-            machine = self.clone(spec.image, name=spec.name, memory=spec.memory, cpus=spec.cpus)
+            machine = self._clone(spec, boot_limit(spec.image))
             try:
                 prepare(machine)
                 instance = machine.instance

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psutil
+
 from core_infra.errors import InvalidError
 from core_infra.vm.hypervisors.hypervisor import MachineSpec
 
 if TYPE_CHECKING:
-    from core_infra.vm.images.image import Image
+    from collections.abc import Iterable
+
+    from core_infra.vm.hypervisors.hypervisor import Disk
+    from core_infra.vm.images.format import Bootable
 
 DEFAULT_MEMORY = 256
 """MiB of a machine with one of our own images that says nothing else."""
@@ -23,7 +28,13 @@ MAXIMUM_CPUS = 255
 """QEMU's limit for its PC machines."""
 
 
-def machine_spec(name: str, image: Image, memory: int | None, cpus: int) -> MachineSpec:
+def machine_spec(
+    name: str,
+    image: Bootable,
+    memory: int | None,
+    cpus: int,
+    disks: Iterable[Disk] = (),
+) -> MachineSpec:
     """The machine of these sizes; a default that fits the image is its memory if none is given.
 
     Args:
@@ -31,20 +42,35 @@ def machine_spec(name: str, image: Image, memory: int | None, cpus: int) -> Mach
         image: what it boots.
         memory: MiB.
         cpus: virtual processors.
+        disks: what they begin as.
 
     Raises:
         InvalidError: a value is not possible.
     """
     if memory is None:
         memory = DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY
+    if not _is_whole(memory) or not _is_whole(cpus):
+        raise InvalidError(
+            f"cannot boot a machine with memory={memory!r} and cpus={cpus!r}",
+            why="both are whole numbers: of MiB, and of processors",
+        )
     if memory < MINIMUM_MEMORY:
         raise InvalidError(
             f"cannot boot a machine with {memory} MiB of memory",
             why=f"a Linux kernel needs at least {MINIMUM_MEMORY} MiB to say what is wrong",
             todo=f"The default is {DEFAULT_MEMORY}.",
         )
+    here = psutil.virtual_memory().total >> 20
+    if memory > here:
+        raise InvalidError(
+            f"cannot boot a machine with {memory} MiB of memory", why=f"this host has {here} MiB"
+        )
     if not 1 <= cpus <= MAXIMUM_CPUS:
         raise InvalidError(
             f"cannot boot a machine with {cpus} cpus", why=f"1 to {MAXIMUM_CPUS} are possible"
         )
-    return MachineSpec(name, image, memory, cpus)
+    return MachineSpec(name, image, memory, cpus, tuple(disks))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

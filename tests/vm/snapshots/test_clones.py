@@ -13,7 +13,7 @@ from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm import GuestGoneError, Launcher, Machine, Status
 from core_infra.vm.snapshots import cloner
 from core_infra.vm.snapshots.waking import Waker
-from support import is_running, wait_gone
+from support import NoForkServer, is_running, wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +30,6 @@ hostname
 DRAWER = """\
 while :; do head -c 8 /dev/urandom | od -An -tx1; done >/tmp/drawn 2>/dev/null &
 """
-
-
-class NoForkServer:
-    def __init__(self) -> None:
-        raise UnavailableError("this host has no fork server")
 
 
 @pytest.fixture(scope="module", params=["forked", "loaded"])

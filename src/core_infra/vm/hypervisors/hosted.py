@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from core_infra.vm.hypervisors.hypervisor import Disk
     from core_infra.vm.images.image import Image
 
 CONSOLE_LOG = "console.log"
@@ -19,25 +20,6 @@ CONSOLE_LOG = "console.log"
 
 PID_FILE = "hypervisor.pid"
 """Has the hypervisor's process id while it runs; it removes the file when it ends in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A disk of a machine.
-
-    Attributes:
-        path: its file.
-        format: what the file is: qcow2, vmdk, raw, iso.
-        read_only: the machine does not write to it.
-        boot: the machine boots from it.
-        disc: it is an optical disc.
-    """
-
-    path: Path
-    format: str
-    read_only: bool = False
-    boot: bool = False
-    disc: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from core_infra.vm.images.image import Image
+    from core_infra.vm.images.format import Bootable
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,28 @@ class Accelerator:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk of a machine.
+
+    Attributes:
+        path: its file.
+        format: what the file is: qcow2, vmdk, raw, iso.
+        read_only: the machine does not write to it.
+        boot: the machine boots from it.
+        disc: it is an optical disc.
+        locked: nobody else may write the file meanwhile. Of a machine that is forked, it is not:
+            each fork writes a copy.
+    """
+
+    path: Path
+    format: str
+    read_only: bool = False
+    boot: bool = False
+    disc: bool = False
+    locked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class MachineSpec:
     """What a machine is made of.
 
@@ -34,12 +56,14 @@ class MachineSpec:
         image: what it boots.
         memory: MiB.
         cpus: virtual processors.
+        disks: what its disks begin as, the first one first; never written to.
     """
 
     name: str
-    image: Image
+    image: Bootable
     memory: int
     cpus: int
+    disks: tuple[Disk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

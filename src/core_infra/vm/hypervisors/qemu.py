@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import UnavailableError
 from core_infra.vm.guest.protocol import PORT_NAME
+from core_infra.vm.hypervisors.drives import drives
+from core_infra.vm.images.image import Image
 
 if TYPE_CHECKING:
     from core_infra.vm.hypervisors.hypervisor import MachineSpec, MemoryFile
-    from core_infra.vm.images.image import Image
 
 MEMORY = "ram"
 """QEMU's name of the machine's memory."""
 
 _PACKAGES = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
+_UEFI = ("edk2-aarch64-code.fd", "../qemu-efi-aarch64/QEMU_EFI.fd", "../AAVMF/AAVMF_CODE.fd")
 _FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/local/share/qemu", "/opt/homebrew/share/qemu")
 
 # Hermetic: restrict=on answers the guest's ARP and DHCP but lets nothing in or out but what is
@@ -78,14 +80,17 @@ class QemuHypervisor:
             str(self.program(image.arch)),
             *("-name", spec.name),
             *_memory(spec.memory, memory),
-            *board(image.arch, accelerator),
+            *board(image.arch, accelerator, boots_kernel=isinstance(image, Image)),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
             # No default devices, no user configuration; a guest that restarts (which is what a
             # panic does, by panic=-1) ends QEMU, so a broken boot is noticed at once.
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         ]
         # A saved state has the kernel in its memory already.
-        command += ["-incoming", "defer"] if incoming else kernel(image, accelerator)
+        if incoming:
+            command += ["-incoming", "defer"]
+        elif isinstance(image, Image):
+            command += kernel(image, accelerator)
         return [
             *command,
             *_chardev("monitor", monitor),
@@ -100,6 +105,7 @@ class QemuHypervisor:
             *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
             *("-device", "virtio-rng-pci,rng=entropy"),
             *_NETWORK,
+            *drives(spec.disks, image.arch),
         ]
 
 
@@ -117,19 +123,36 @@ def _memory(size: int, file: MemoryFile | None) -> list[str]:
     return ["-object", f"{kind},id={MEMORY},size={size}M"]
 
 
-def board(arch: str, accelerator: str) -> list[str]:
-    """The machine and its processor, as fast as the accelerator allows."""
+def board(arch: str, accelerator: str, *, boots_kernel: bool = True) -> list[str]:
+    """The machine and its processor, as fast as the accelerator allows.
+
+    Raises:
+        UnavailableError: it is to boot a disk, and there is no firmware for that.
+    """
     if arch == "aarch64":
         cpu = "max" if accelerator == "tcg" else "host"
         board = f"virt,gic-version=max,memory-backend={MEMORY}"
-        return ["-M", board, "-accel", accelerator, "-cpu", cpu]
-    # What costs an emulated guest much and gives it nothing: SMAP and SMEP guard a kernel that
-    # nobody attacks here; with ERMS it clears a page by bytes; LA57 makes each page walk longer.
-    slow = "smap=off,smep=off,erms=off,la57=off"
-    cpu = f"max,{slow}" if accelerator == "tcg" else "host"
-    qboot = firmware("qboot.rom")  # a BIOS that does nothing but start the kernel
-    bios = ["-bios", str(qboot)] if qboot else []
-    return ["-M", f"q35,memory-backend={MEMORY}", "-accel", accelerator, "-cpu", cpu, *bios]
+        bios = [] if boots_kernel else ["-bios", str(_uefi())]
+    else:
+        # What costs an emulated guest much and gives it nothing: SMAP and SMEP guard a kernel that
+        # nobody attacks here; with ERMS it clears a page by bytes; LA57 makes page walks longer.
+        slow = "smap=off,smep=off,erms=off,la57=off"
+        cpu = f"max,{slow}" if accelerator == "tcg" else "host"
+        board = f"q35,memory-backend={MEMORY}"
+        qboot = firmware("qboot.rom")  # a BIOS that does nothing but start the kernel
+        bios = ["-bios", str(qboot)] if qboot and boots_kernel else []
+    return ["-M", board, "-accel", accelerator, "-cpu", cpu, *bios]
+
+
+def _uefi() -> Path:
+    found = next((path for name in _UEFI if (path := firmware(name))), None)
+    if found is None:
+        raise UnavailableError(
+            "cannot boot a disk for aarch64",
+            why="there is no UEFI firmware",
+            todo="Install it: apt-get install qemu-efi-aarch64",
+        )
+    return found
 
 
 def kernel(image: Image, accelerator: str) -> list[str]:

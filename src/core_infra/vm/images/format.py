@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm.images.image import load_image
+from core_infra.vm.images.image import Image, load_image
 from core_infra.vm.images.magic import LOOK, describe, kernel_kind
 
 if TYPE_CHECKING:
     import os
-
-    from core_infra.vm.images.image import Image
 
 _ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 _SECTOR = 512
@@ -59,15 +57,21 @@ class DiskImage:
         format: iso, qcow2, vmdk or raw.
         arch: the machine's architecture as ``uname -m`` says it.
         name: for people to tell it from others.
+        has_agent: whether core-infra's agent runs in it: nobody knows.
     """
 
     path: Path
     format: ImageFormat
     arch: str
     name: str
+    has_agent: bool = False
 
 
-def open_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Image | DiskImage:
+Bootable = Image | DiskImage
+"""Whatever a machine boots."""
+
+
+def open_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Bootable:
     """The image at *path*, whatever it is.
 
     Args:

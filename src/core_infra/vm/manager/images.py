@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 from core_infra.errors import InvalidError
 from core_infra.vm.cache import cache_root
 from core_infra.vm.images.default import default_image
-from core_infra.vm.images.format import DiskImage, host_arch, open_image
-from core_infra.vm.images.image import Image
+from core_infra.vm.images.format import Bootable, host_arch, open_image
 from core_infra.vm.manager import linuxkit
+from core_infra.vm.manager.templates import TemplateManager
 from core_infra.vm.sizes import DEFAULT_MEMORY, FOREIGN_MEMORY, MAXIMUM_CPUS, MINIMUM_MEMORY
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from core_infra.vm.images.image import Image
     from core_infra.vm.manager.container import RunOptions
     from core_infra.vm.manager.linuxkit import Assembler
 
@@ -24,14 +25,26 @@ DEFAULT = "default"
 
 
 def find(
-    image: str | os.PathLike[str] | Image | DiskImage, *, arch: str, tell: Callable[[str], None]
-) -> Image | DiskImage:
+    image: str | os.PathLike[str] | Bootable, *, arch: str, tell: Callable[[str], None]
+) -> Bootable:
     """The image asked for: ``default``, one at a path, or just that."""
-    if isinstance(image, Image | DiskImage):
+    if isinstance(image, Bootable):
         return image
     if image == DEFAULT:
         return default_image(arch or host_arch(), cache_dir=cache_root(), progress=tell)
     return open_image(image, arch=arch or None)
+
+
+def of_template(name: str, variables: Mapping[str, str], *, tell: Callable[[str], None]) -> Image:
+    """The image of a template, built by the program ``linuxkit`` unless it was before.
+
+    Raises:
+        NotFoundError: there is none of this name.
+        MissingVariablesError: names all variables that it needs and that are not given.
+        UnavailableError: linuxkit is not installed.
+    """
+    text = TemplateManager().apply_template(name, variables)
+    return build(text, linuxkit.LinuxKitProgram(), arch="", tell=tell)
 
 
 def build(text: str, assembler: Assembler, *, arch: str, tell: Callable[[str], None]) -> Image:
@@ -41,14 +54,13 @@ def build(text: str, assembler: Assembler, *, arch: str, tell: Callable[[str], N
     )
 
 
-def size(image: Image | DiskImage, options: RunOptions) -> dict[str, Any]:
+def size(image: Bootable, options: RunOptions) -> dict[str, Any]:
     """Memory and processors, as asked for or as fits the image.
 
     Raises:
         InvalidError: a value is not possible.
     """
-    small = isinstance(image, Image) and image.has_agent
-    memory = options.memory or (DEFAULT_MEMORY if small else FOREIGN_MEMORY)
+    memory = options.memory or (DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY)
     if memory < MINIMUM_MEMORY:
         raise InvalidError(
             f"cannot run a machine with {memory} MB of memory",

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
     from core_infra.medium.medium import Medium
     from core_infra.vm.access.access import GuestAccess
-    from core_infra.vm.images.format import DiskImage
-    from core_infra.vm.images.image import Image
+    from core_infra.vm.images.format import Bootable
     from core_infra.vm.manager.linuxkit import Assembler
     from core_infra.vm.manager.starting import Started
 
@@ -96,7 +95,7 @@ class LinuxKitManager:
 
     def run(
         self,
-        image: str | os.PathLike[str] | Image | DiskImage,
+        image: str | os.PathLike[str] | Bootable,
         options: RunOptions | None = None,
     ) -> Container:
         """Run a machine: to its end, with its console on this terminal, unless it is detached.
@@ -264,7 +263,7 @@ class LinuxKitManager:
         idle = [one for one in self.list() if one.status is not Status.RUNNING]
         return [self.remove(one.id) for one in idle]
 
-    def _run(self, image: Image | DiskImage, shown: str, options: RunOptions) -> Container:
+    def _run(self, image: Bootable, shown: str, options: RunOptions) -> Container:
         hypervisor = (
             get_hypervisor(options.hypervisor) if options.hypervisor else detect_hypervisor()
         )
@@ -294,7 +293,7 @@ class LinuxKitManager:
 
     def _reserve(
         self,
-        image: Image | DiskImage,
+        image: Bootable,
         shown: str,
         options: RunOptions,
         hypervisor: str,

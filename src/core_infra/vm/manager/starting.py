@@ -14,7 +14,8 @@ from core_infra.process.child import spawn
 from core_infra.vm import ports
 from core_infra.vm.access import metadata, ssh
 from core_infra.vm.attach import connect
-from core_infra.vm.hypervisors.hosted import Disk, HostedSpec
+from core_infra.vm.hypervisors.hosted import HostedSpec
+from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.images.format import DiskImage, ImageFormat
 from core_infra.vm.images.programs import run
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from core_infra.process.child import Child
     from core_infra.vm.hypervisors.hosted import HostedHypervisor, Share
-    from core_infra.vm.images.image import Image
+    from core_infra.vm.images.format import Bootable
     from core_infra.vm.manager.container import Container, RunOptions
     from core_infra.vm.manager.folder import Folder
 
@@ -72,7 +73,7 @@ class Starter:
     def __init__(
         self,
         container: Container,
-        image: Image | DiskImage,
+        image: Bootable,
         folder: Folder,
         *,
         hypervisor: HostedHypervisor,
@@ -87,7 +88,7 @@ class Starter:
         self._accelerator = accelerator
         self._options = options
         self._tell = tell
-        self._has_agent = not isinstance(image, DiskImage) and image.has_agent
+        self._has_agent = image.has_agent
 
     def start(self, remember: Callable[[dict[str, object]], object]) -> Started:
         """Start it.
@@ -237,7 +238,6 @@ class Starter:
         return public.read_text().strip() if public.is_file() else ssh.public_key(private)
 
 
-def access_of(image: Image | DiskImage) -> Access:
+def access_of(image: Bootable) -> Access:
     """By what its inside is reached, as far as the image tells."""
-    agent = not isinstance(image, DiskImage) and image.has_agent
-    return Access.AGENT if agent else Access.NONE
+    return Access.AGENT if image.has_agent else Access.NONE

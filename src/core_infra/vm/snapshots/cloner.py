@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import UnavailableError
 from core_infra.vm import timeouts
-from core_infra.vm.booting import await_agent
+from core_infra.vm.booting import BOOT_TIMEOUT, await_agent, boot_limit
 from core_infra.vm.guest.guest import Guest
 from core_infra.vm.hypervisors.forkserver.client import ForkServer
 from core_infra.vm.hypervisors.hypervisor import MemoryFile
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.store import SnapshotStore
     from core_infra.vm.snapshots.template import Template
-
-BOOT_TIMEOUT = 8.0
-"""Seconds, before scaling, that a machine may take to answer."""
 
 WAKE_TIMEOUT = 2.0
 """Seconds, before scaling, that a clone may take to answer."""
@@ -96,7 +93,8 @@ class Cloner:
                 snapshot = self._stored(
                     key, lambda work: self._save_booted(spec, accelerator, work)
                 )
-                timeouts.record_boot(snapshot.boot_seconds)
+                if spec.image.has_agent:  # another one's boot tells nothing of the host
+                    timeouts.record_boot(snapshot.boot_seconds)
                 self._templates[key] = self._loaded(snapshot, spec, accelerator)
             return self._templates[key]
 
@@ -121,7 +119,12 @@ class Cloner:
             make: gives the machine, prepared; it is ended when it has been saved.
             cache: what it is kept by on this host, for later runs; None keeps it in memory.
         """
-        if cache is None:
+        if cache is None and spec.disks:
+            # Forked from this machine, each clone would copy all that it has written.
+            work = self._place(f"saved{next(self._numbers)}")
+            snapshot = self._save_prepared(make(), work)
+            template = self._loaded(snapshot, spec, accelerator, temporary=True)
+        elif cache is None:
             instance = make()
             try:
                 template = self.freeze(instance)
@@ -231,9 +234,11 @@ class Cloner:
         except OSError as error:
             raise UnavailableError("a machine cannot be saved", why=str(error)) from error
 
-    def _loaded(self, snapshot: Snapshot, spec: MachineSpec, accelerator: str) -> Template:
+    def _loaded(
+        self, snapshot: Snapshot, spec: MachineSpec, accelerator: str, *, temporary: bool = False
+    ) -> Template:
         """The template of a snapshot: a hypervisor that can be forked, where that is possible."""
-        saved = SavedTemplate(self._hypervisor, spec, accelerator, snapshot)
+        saved = SavedTemplate(self._hypervisor, spec, accelerator, snapshot, temporary=temporary)
         if accelerator != "tcg":
             return saved  # a processor's own virtual machine cannot be forked with its process
         try:
@@ -262,7 +267,7 @@ class Cloner:
         except BaseException:
             instance.end()
             raise
-        return ForkingTemplate(instance, nonce, saved.past)
+        return ForkingTemplate(instance, nonce, saved.past, saved)
 
     def _save_prepared(self, instance: Instance, work: Path) -> Snapshot:
         """Save a prepared machine into the directory *work*, and end it."""
@@ -270,7 +275,7 @@ class Cloner:
         try:
             _check_room(work, instance.spec.memory)
             nonce = sleep(instance, limit)
-            save(instance, work / files.STATE, with_memory=True, timeout=limit)
+            save(instance, work, with_memory=True, timeout=limit)
             (work / files.CONSOLE).write_text(instance.console.text())
         finally:
             instance.end()
@@ -284,7 +289,7 @@ class Cloner:
             return ForkingTemplate(copy, nonce, past)
         (directory / files.CONSOLE).write_bytes(past)
         limit = timeouts.scaled(BOOT_TIMEOUT)
-        save(instance, directory / files.STATE, with_memory=True, timeout=limit)
+        save(instance, directory, with_memory=True, timeout=limit)
         snapshot = Snapshot(directory, "", nonce, 0.0, {})
         return SavedTemplate(
             self._hypervisor, instance.spec, instance.accelerator, snapshot, temporary=True
@@ -302,12 +307,12 @@ class Cloner:
         builder = dataclasses.replace(spec, name="builder")
         instance = launch(self._hypervisor, builder, accelerator, directory, memory=memory)
         try:
+            await_agent(instance, builder, boot_limit(spec.image))
             limit = timeouts.scaled(BOOT_TIMEOUT)
-            await_agent(instance, builder, limit)
             seconds = time.monotonic() - instance.child.started_at
             warm_up(instance, rounds=1)
             nonce = sleep(instance, limit)
-            save(instance, work / files.STATE, with_memory=False, timeout=limit)
+            save(instance, work, with_memory=False, timeout=limit)
         finally:
             instance.end()
         shutil.copyfile(directory / CONSOLE, work / files.CONSOLE)

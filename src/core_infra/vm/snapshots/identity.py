@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.vm.disks import files
+from core_infra.vm.images.format import Bootable, DiskImage
 from core_infra.vm.snapshots.snapshot import FORMAT
 
 if TYPE_CHECKING:
@@ -35,13 +37,25 @@ def identity(hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, *more:
         hypervisor.version(),
         [str(program), status.st_size, status.st_mtime_ns],
         [argument for argument in command if argument != spec.name],
-        spec.image.cmdline,
-        _digest(spec.image.kernel),
-        _digest(spec.image.initrd) if spec.image.initrd else "",
+        _contents(spec.image),
+        # Too large to be read in each run.
+        [_stamp(path) for disk in spec.disks for path in files(disk)],
         _processor(),
         more,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _contents(image: Bootable) -> list[str]:
+    if isinstance(image, DiskImage):
+        return []
+    found = [image.kernel, *([image.initrd] if image.initrd else ())]
+    return [image.cmdline, *map(_digest, found)]
+
+
+def _stamp(path: Path) -> list[str | int]:
+    status = path.stat()
+    return [str(path), status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def _digest(path: Path) -> str:

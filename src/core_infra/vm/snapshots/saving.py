@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import TimeoutExpiredError, UnavailableError
+from core_infra.vm import disks
 from core_infra.vm.instance import LOG
+from core_infra.vm.snapshots.snapshot import STATE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +21,12 @@ _POLL = 0.002
 _UNDER_WAY = {None, "none", "setup", "active", "device", "pre-switchover"}
 
 
-def save(instance: Instance, state: Path, *, with_memory: bool, timeout: float) -> None:
-    """Write the state of a stopped machine to the file *state*.
+def save(instance: Instance, directory: Path, *, with_memory: bool, timeout: float) -> None:
+    """Write the state of a stopped machine, and its disks, to *directory*.
 
     Args:
         instance: stopped (QMP ``stop``), so that nothing changes meanwhile.
-        state: the file.
+        directory: where the files go.
         with_memory: the memory, too; without, it must be in a shared file of its own.
         timeout: seconds that it may take.
 
@@ -35,8 +37,9 @@ def save(instance: Instance, state: Path, *, with_memory: bool, timeout: float) 
     _capabilities(instance.qmp, with_memory=with_memory)
     if with_memory:  # the default is for a network that others use
         instance.qmp.execute("migrate-set-parameters", max_bandwidth=1 << 40)
-    instance.qmp.execute("migrate", uri=f"exec:cat >{shlex.quote(str(state))}")
+    instance.qmp.execute("migrate", uri=f"exec:cat >{shlex.quote(str(directory / STATE))}")
     _await(instance, "saved", timeout)
+    disks.keep(instance.disks, instance.spec.disks, directory)
 
 
 def restore(instance: Instance, state: Path, *, with_memory: bool, timeout: float) -> None:

@@ -72,7 +72,7 @@ class Snapshot:
 
 def write_snapshot(snapshot: Snapshot) -> None:
     """Complete a snapshot whose files are there, by its record."""
-    names = [n for n in (MEMORY, STATE, CONSOLE) if (snapshot.directory / n).exists()]
+    names = sorted({path.name for path in snapshot.directory.iterdir()} - {RECORD})
     record = asdict(snapshot) | {
         "format": FORMAT,
         "directory": None,

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from typing import TYPE_CHECKING, Protocol
 
+from core_infra.vm.disks import kept
 from core_infra.vm.hypervisors.hypervisor import MemoryFile
 from core_infra.vm.instance import fork, launch
 from core_infra.vm.snapshots.saving import restore
@@ -92,6 +93,7 @@ class SavedTemplate:
             dataclasses.replace(self._spec, name=name),
             self._accelerator,
             directory,
+            disks=kept(self._spec.disks, self._snapshot.directory),
             memory=None if memory is None else MemoryFile(memory, shared=False),
             incoming=True,
             die_with_parent=die_with_parent,
@@ -119,12 +121,16 @@ class ForkingTemplate:
         instance: the hypervisor, stopped; the template owns it now.
         nonce: of its agent's last session.
         past: what its console had printed.
+        source: the snapshot that it was loaded from, if it was; goes with the template.
     """
 
-    def __init__(self, instance: Instance, nonce: str, past: bytes) -> None:
+    def __init__(
+        self, instance: Instance, nonce: str, past: bytes, source: SavedTemplate | None = None
+    ) -> None:
         self.nonce = nonce
         self.past = past
         self._instance = instance
+        self._source = source
 
     def clone(self, directory: Path, *, name: str, past: bytes, die_with_parent: bool) -> Instance:
         """A fork of the hypervisor."""
@@ -136,3 +142,5 @@ class ForkingTemplate:
         """End the hypervisor that stands still."""
         self._instance.end()
         shutil.rmtree(self._instance.directory, ignore_errors=True)
+        if self._source is not None:
+            self._source.close()

@@ -1,0 +1,157 @@
+"""The disks of disposable machines: each writes to a layer of its own, over what nobody writes to.
+
+The layers are qcow2 files, made by ``qemu-img``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CommandFailedError, InvalidError, UnavailableError
+from core_infra.vm.cache import cache_root
+from core_infra.vm.hypervisors.hypervisor import Disk
+from core_infra.vm.images.format import ImageFormat, detect_format
+from core_infra.vm.images.programs import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_SIZE = re.compile(r"([1-9]\d*)([MGT])")
+_UNITS = {"M": 20, "G": 30, "T": 40}
+_LARGEST = 64 << 40
+_FORM = "Say a size, such as 500M or 2G, or the path of an image: qcow2, vmdk, raw or iso."
+
+
+def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
+    """Disks as a user asks for them.
+
+    Args:
+        wanted: of each, a size in powers of 1024, such as ``500M`` or ``2G``, for an empty disk; or
+            the path of an image, which is never written to. An iso is a disc.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InvalidError: it is no size, and no image of a disk.
+    """
+    if isinstance(wanted, str | os.PathLike):
+        raise InvalidError(f"cannot take {os.fspath(wanted)!r} for disks", todo="Say a list.")
+    return [_disk(os.fspath(what)) for what in wanted]
+
+
+def _disk(text: str) -> Disk:
+    if size := _SIZE.fullmatch(text):
+        return Disk(_empty(int(size[1]) << _UNITS[size[2]], text), ImageFormat.QCOW2)
+    path = Path(text).expanduser().absolute()
+    format_ = detect_format(path)
+    if format_ is ImageFormat.KERNEL:
+        raise InvalidError(f"cannot use {text} as a disk", why="it is a kernel", todo=_FORM)
+    is_disc = format_ is ImageFormat.ISO
+    return Disk(path, format_, read_only=is_disc, disc=is_disc)
+
+
+def layers(below: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
+    """A new layer in *directory* over each disk that is written to; the others as they are.
+
+    Raises:
+        CoreInfraError: one cannot be made.
+    """
+    return tuple(
+        each if each.read_only else _layer(each, directory / file_name(number))
+        for number, each in enumerate(below)
+    )
+
+
+def file_name(number: int) -> str:
+    """The name of the file that the disk of this number is written to."""
+    return f"disk{number}.qcow2"
+
+
+def keep(written: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
+    """Copy what has been written to *directory*, as layers over nothing but *bases*.
+
+    Args:
+        written: the disks of a machine that stands still.
+        bases: what they were when the machine booted.
+        directory: where the copies go.
+    """
+    for number, (disk_, base) in enumerate(zip(written, bases, strict=True)):
+        if not disk_.read_only:
+            path = directory / file_name(number)
+            shutil.copyfile(disk_.path, path)
+            # A machine that was cloned writes over another snapshot, which may be gone one day.
+            _qemu_img(
+                base.path,
+                "rebase",
+                "-f",
+                "qcow2",
+                "-F",
+                _format(base),
+                "-b",
+                str(base.path),
+                str(path),
+            )
+
+
+def kept(bases: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
+    """The disks whose layers :func:`keep` has put into *directory*."""
+    return tuple(
+        base
+        if base.read_only
+        else replace(base, path=directory / file_name(number), format=ImageFormat.QCOW2)
+        for number, base in enumerate(bases)
+    )
+
+
+def files(disk_: Disk) -> list[Path]:
+    """The files that a disk consists of: its own, and those that it is a layer over."""
+    if disk_.format == ImageFormat.ISO:
+        return [disk_.path]
+    said = _qemu_img(disk_.path, "info", "-U", "--backing-chain", "--output=json", str(disk_.path))
+    return [Path(each["filename"]) for each in json.loads(said)]
+
+
+def _layer(below: Disk, path: Path) -> Disk:
+    path.unlink(missing_ok=True)
+    arguments = ("-f", "qcow2", "-F", _format(below), "-b", str(below.path), str(path))
+    _qemu_img(below.path, "create", "-q", *arguments)
+    return replace(below, path=path, format=ImageFormat.QCOW2, locked=False)
+
+
+def _empty(size: int, text: str) -> Path:
+    """An empty disk of so many bytes, the same file for all that are as large."""
+    if size > _LARGEST:
+        raise InvalidError(f"cannot make a disk of {text}", why="64T are the most")
+    path = cache_root() / "disks" / f"empty-{size}.qcow2"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as directory:
+            made = Path(directory) / path.name
+            _qemu_img(path, "create", "-q", "-f", "qcow2", str(made), str(size))
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                path.hardlink_to(made)
+    return path
+
+
+def _format(disk_: Disk) -> str:
+    return str(disk_.format)
+
+
+def _qemu_img(about: Path, *arguments: str) -> str:
+    if shutil.which("qemu-img") is None:
+        raise UnavailableError(
+            "cannot make a machine's disk",
+            why="qemu-img is not on PATH",
+            todo="Install it: apt-get install qemu-utils",
+        )
+    try:
+        return run(["qemu-img", *arguments])
+    except CommandFailedError as error:
+        raise InvalidError(f"cannot use {about} as a disk", why=error.why) from error

@@ -1,0 +1,46 @@
+"""QEMU's arguments for disks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from core_infra.vm.hypervisors.hypervisor import Disk
+
+
+def drives(disks: Sequence[Disk], arch: str) -> list[str]:
+    """The arguments that give a machine its disks, and boot the one that is to be booted."""
+    arguments = []
+    if any(disk.disc for disk in disks):
+        arguments += ["-device", "virtio-scsi-pci,id=scsi0"]
+    for number, disk in enumerate(disks):
+        arguments += ["-blockdev", json.dumps(node(f"disk{number}", disk))]
+        arguments += ["-device", _device(number, disk, arch)]
+    return arguments
+
+
+def node(name: str, disk: Disk) -> dict[str, object]:
+    """A disk as QEMU's ``blockdev-add`` takes it, under the node name *name*."""
+    # The format is always told: guessed, a raw disk's guest could write itself another one, with
+    # a file of this host as its backing.
+    file = {"driver": "file", "filename": str(disk.path)}
+    return {
+        "driver": "raw" if disk.format == "iso" else disk.format,
+        "node-name": name,
+        "file": file if disk.locked else file | {"locking": "off"},
+        **({"read-only": True} if disk.read_only else {"discard": "unmap"}),
+    }
+
+
+def _device(number: int, disk: Disk, arch: str) -> str:
+    if disk.disc:
+        # An installer looks for its disc on a controller that every system knows.
+        ahci = disk.boot and arch == "x86_64"
+        device = "ide-cd" if ahci else "scsi-cd,bus=scsi0.0"
+    else:
+        device = "virtio-blk-pci"
+    boot = ",bootindex=0" if disk.boot else ""
+    return f"{device},id=drive{number},drive=disk{number}{boot}"
