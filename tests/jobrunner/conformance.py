@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CoreInfraError
-from core_infra.jobrunner.forges import Forgejo, GitHub, Token
 from core_infra.jobrunner.forges.errors import ForgeNotFoundError, ForgeRefusedError
 from core_infra.jobrunner.forges.forge import Pull, Repo
+from core_infra.jobrunner.forges.forgejo import Forgejo
+from core_infra.jobrunner.forges.github import GitHub
+from core_infra.jobrunner.forges.token import Token
 from jobrunner import api_subset
 
 if TYPE_CHECKING:

@@ -9,8 +9,10 @@ import pytest
 
 from core_infra.jobrunner.clock import FakeClock
 from core_infra.jobrunner.config import PollerConfig
-from core_infra.jobrunner.forges import Forgejo, GitHub, Token
 from core_infra.jobrunner.forges.forge import Repo
+from core_infra.jobrunner.forges.forgejo import Forgejo
+from core_infra.jobrunner.forges.github import GitHub
+from core_infra.jobrunner.forges.token import Token
 from core_infra.jobrunner.handlers import (
     Completion,
     DismissReviews,

@@ -14,7 +14,6 @@ import pytest
 from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.jobrunner.clock import FakeClock
 from core_infra.jobrunner.config import PollerConfig
-from core_infra.jobrunner.forges import GitHub, Token
 from core_infra.jobrunner.forges.errors import (
     ForgeAnswerError,
     ForgeNotFoundError,
@@ -23,6 +22,8 @@ from core_infra.jobrunner.forges.errors import (
     RateLimitedError,
 )
 from core_infra.jobrunner.forges.forge import Repo
+from core_infra.jobrunner.forges.github import GitHub
+from core_infra.jobrunner.forges.token import Token
 from core_infra.jobrunner.poller import Poller
 from core_infra.jobrunner.sources import EpicSource, RecordedSource
 from jobrunner.actors import Actor
