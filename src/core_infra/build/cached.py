@@ -68,7 +68,7 @@ def cache_key(plan: Plan) -> str:
     asked = {
         "format": _FORMAT,
         "code": _own_code(),
-        "sources": source_digest(config.project_dir, config.output_dir),
+        "sources": source_digest(config.project_dir, config.output_dir, plan.builder.keeps),
         "goal": plan.goal,
         "type": plan.type,
         "targets": [str(target) for target in plan.targets],

@@ -106,7 +106,7 @@ def _sources(plan: Plan) -> list[Source]:
     sources = [
         Source(
             f"urn:core-infra:sources:{plan.config.name}",
-            {"sha256": source_digest(project, output)},
+            {"sha256": source_digest(project, output, plan.builder.keeps)},
         )
     ]
     if commit := git_commit(project):

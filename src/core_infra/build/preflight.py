@@ -88,7 +88,7 @@ def make_plan(
     check_output(config.project_dir, config.output_dir)
     work = builder.plan(config, chosen)
     tools = find_tools(work.tools)
-    disk = _disk(config, work.steps)
+    disk = _disk(config, builder, work.steps)
     problems = [*work.problems, *(tool.problem for tool in tools if tool.problem)]
     goal, packing = Goal(goal), packing or Packing()
     problems += missing_packages(goal, packing)
@@ -138,7 +138,9 @@ def _kind(
             todo="Run it in a project's directory, or name one.",
             path=str(where),
         )
-    return found.type, found.why
+    others = [finding.type for finding in findings if finding.found and finding is not found]
+    also = f"; it could also be {' or '.join(others)}: --type says which" if others else ""
+    return found.type, found.why + also
 
 
 def _targets(settings: BuildConfig, builder: Builder) -> tuple[Target, ...]:
@@ -209,9 +211,9 @@ def _check_keys(
     return keys
 
 
-def _disk(config: Config, steps: Sequence[Step]) -> Disk:
+def _disk(config: Config, builder: Builder, steps: Sequence[Step]) -> Disk:
     copies = sum(step.copy is not None for step in steps)
-    size = tree_size(config.project_dir, config.output_dir) if copies else 0
+    size = tree_size(config.project_dir, config.output_dir, builder.keeps) if copies else 0
     path = config.output_dir
     while not path.exists():
         path = path.parent

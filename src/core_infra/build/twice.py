@@ -97,7 +97,13 @@ def _build_again(plan: Plan, place: Path) -> Path:
     # A name of another length: paths in a program's tables move what follows.
     project = place / "sources-in-another-place"
     place.mkdir()
-    copy_sources(config.project_dir, project, config.epoch + _YEAR, exclude=config.output_dir)
+    copy_sources(
+        config.project_dir,
+        project,
+        config.epoch + _YEAR,
+        exclude=config.output_dir,
+        keep=plan.builder.keeps,
+    )
     _copy_config(config.project_dir, project)
     output = place / "dist"
     order = {

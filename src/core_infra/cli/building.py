@@ -112,7 +112,12 @@ def _progress() -> Iterator[Callable[[Event], None]]:
             yield lambda event: board(_brief(event))
     else:
         plain = Plain(sys.stderr)
-        yield lambda event: plain(_brief(event))
+        yield lambda event: None if _is_failure(event) else plain(_brief(event))
+
+
+def _is_failure(event: Event) -> bool:
+    """Whether this is the list of what failed: the error that follows tells it better."""
+    return isinstance(event, RunFinished) and not event.result.success
 
 
 def _brief(event: Event) -> Event:

@@ -49,6 +49,32 @@ def test_what_the_project_says_reaches_the_compiler(tmp_path: Path) -> None:
     assert command.env["CGO_ENABLED"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("language", "flags", "env", "added"),
+    [
+        ("go 1.13\n", "", "", True),
+        ("", "", "", True),
+        ("go 1.14\n", "", "", False),
+        ("go 1.13\n", "-mod=mod", "", False),
+        ("go 1.13\n", "", "GOFLAGS=-mod=mod", False),
+    ],
+)
+def test_an_older_module_is_told_to_use_what_it_vendors(
+    language: str,
+    flags: str,
+    env: str,
+    added: bool,  # noqa: FBT001 - pytest gives it
+    tmp_path: Path,
+) -> None:
+    need("go")
+    yaml = f"build: {{flags: [{flags}], env: [{env}]}}\n"
+    module = {"go.mod": f"module example.com/old\n\n{language}", "main.go": PROGRAM}
+    lay(tmp_path, {**module, ".core/build.yaml": yaml})
+    assert "-mod=vendor" not in commands(tmp_path)[0]
+    lay(tmp_path, {**module, "vendor/modules.txt": ""})
+    assert ("-mod=vendor" in commands(tmp_path)[0]) is added
+
+
 def test_a_version_of_the_projects_own_is_not_overwritten(tmp_path: Path) -> None:
     need("go")
     yaml = "build: {ldflags: ['-X main.version=mine']}\n"

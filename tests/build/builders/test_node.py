@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,12 +18,18 @@ from core_infra.build.project import ProjectType
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from core_infra.build.plan import Plan
+
 
 def package(directory: Path, build: str = "true", **fields: object) -> Path:
     directory.mkdir(exist_ok=True)
     content = {"name": "app", "scripts": {"build": build}, **fields}
     (directory / "package.json").write_text(json.dumps(content))
     return directory
+
+
+def words(plan: Plan) -> list[str]:
+    return [" ".join(command.argv) for step in plan.steps for command in step.commands]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +76,43 @@ def test_the_folder_that_the_script_fills_is_shipped(tmp_path: Path) -> None:
         (project / "build" / "webpack.js").touch()
         made = carry_out(make_plan(project)).program()
         assert tree(made) == {"index.html": file.encode()}
+
+
+def test_a_library_is_what_npm_would_publish(tmp_path: Path) -> None:
+    need("node", "npm")
+    build = "mkdir -p lib/es; touch lib/es/a.mjs lib/a.js app.min.js other.js"
+    project = package(tmp_path, build, files=["./lib/", "lib/es", "*.min.js", "!x", 3, "**a"])
+    made = tree(carry_out(make_plan(project)).program())
+    assert sorted(made) == ["app.min.js", "lib/a.js", "lib/es/a.mjs", "package.json"]
+
+
+@pytest.mark.parametrize("files", [["../../.."], ["/"], ["missing"], "lib", {"lib": 1}])
+def test_what_a_library_does_not_have_is_not_published(files: object, tmp_path: Path) -> None:
+    need("node", "npm")
+    with pytest.raises(ArtifactMissingError, match="made nothing"):
+        carry_out(make_plan(package(tmp_path, files=files)))
+
+
+@pytest.mark.parametrize("git", [False, True])
+def test_modules_that_came_with_the_sources_are_used_as_they_are(
+    git: bool,  # noqa: FBT001 - pytest gives it
+    tmp_path: Path,
+) -> None:
+    need("node", "npm", "git")
+    build = "mkdir dist; node -p \"require('left')\" > dist/x"
+    project = package(tmp_path, build, dependencies={"left": "^1.0.0"})
+    (project / "package-lock.json").write_text("{}")
+    module = project / "node_modules/left/index.js"
+    module.parent.mkdir(parents=True)
+    module.write_text("module.exports = 'vendored'")
+    if git:
+        subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+        (project / ".gitignore").write_text("node_modules\n")
+        assert words(make_plan(project))[0].startswith("npm ci")
+        subprocess.run(["git", "add", "-f", "."], cwd=project, check=True)
+    plan = make_plan(project)
+    assert words(plan) == ["npm run build"]
+    assert tree(carry_out(plan, twice=git).program()) == {"x": b"vendored\n"}
 
 
 def test_a_script_that_makes_nothing_is_told(tmp_path: Path) -> None:

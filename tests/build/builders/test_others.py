@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,10 +18,9 @@ from core_infra.build.errors import ArtifactMissingError
 from core_infra.build.pipeline import carry_out
 from core_infra.build.preflight import make_plan
 from core_infra.build.project import ProjectType
+from core_infra.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from core_infra.build.plan import Plan
 
 HOST = host_target()
@@ -47,6 +47,34 @@ def test_an_application_of_php_runs_from_its_tree(tmp_path: Path) -> None:
     assert run("php", tree_ / "bin" / "greeter", "you") == "Hello, you!\n"
     assert (tree_ / "built.txt").is_file()
     assert not (tree_ / ".git").exists()
+
+
+def test_a_package_of_php_that_needs_no_other_or_has_them_is_built_offline(tmp_path: Path) -> None:
+    need("php", "composer")
+    project = tmp_path / "app"
+    (project / "src").mkdir(parents=True)
+    (project / "src/A.php").write_text("<?php namespace App; class A { const B = 'b'; }")
+    composer = {
+        "name": "acme/app",
+        "require": {"php": ">=5.3", "ext-json": "*"},
+        "require-dev": {"no-such-vendor/tests": "^1.0"},
+        "autoload": {"psr-4": {"App\\": "src"}},
+    }
+    (project / "composer.json").write_text(json.dumps(composer))
+
+    made = carry_out(make_plan(project), twice=True).program()
+
+    call = "require $argv[1]; echo App\\A::B;"
+    assert run("php", "-r", call, made / "vendor/autoload.php") == "b"
+
+    composer["require"] = {"no-such-vendor/app": "^1.0"}
+    (project / "composer.json").write_text(json.dumps(composer))
+    assert words(make_plan(project))[0].startswith("composer install")
+    (project / "vendor/composer").mkdir(parents=True)
+    (project / "vendor/composer/installed.json").write_text('{"packages": [], "dev": false}')
+    assert words(make_plan(project))[0].startswith("composer dump-autoload")
+    (project / "composer.lock").write_text("{}")  # says what is to be there
+    assert words(make_plan(project))[0].startswith("composer install")
 
 
 def test_an_installed_tree_of_cmake_runs_and_has_no_path_in_it(tmp_path: Path) -> None:
@@ -81,6 +109,48 @@ def test_without_install_rules_programs_and_libraries_are_shipped(tmp_path: Path
         carry_out(make_plan(project))
 
 
+FULL = """\
+cmake_minimum_required(VERSION 3.20)
+project(full VERSION 1.0 LANGUAGES NONE)
+include(GNUInstallDirs)
+file(RENAME ${CMAKE_SOURCE_DIR}/old.txt ${CMAKE_SOURCE_DIR}/new.txt)
+install(FILES new.txt DESTINATION include)
+install(FILES new.txt DESTINATION ${CMAKE_INSTALL_FULL_DATADIR}/core-infra-test)
+install(FILES new.txt DESTINATION /core-infra-test)
+"""
+
+
+def test_rules_with_absolute_destinations_install_nowhere_but_into_the_tree(
+    tmp_path: Path,
+) -> None:
+    need("cmake")
+    (tmp_path / "CMakeLists.txt").write_text(FULL)
+    (tmp_path / "old.txt").touch()
+
+    made = carry_out(make_plan(tmp_path)).program()
+
+    names = ["core-infra-test/new.txt", "include/new.txt", "share/core-infra-test/new.txt"]
+    assert sorted(tree(made)) == names
+    with (tmp_path / "CMakeLists.txt").open("a") as file:
+        file.write("set(CPACK_GENERATOR TGZ)\ninclude(CPack)\n")
+    package = carry_out(make_plan(tmp_path, goal="package"))
+    with tarfile.open(package.artifact().path) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"core-infra-test/new.txt", "usr/local/include/new.txt"} <= packed
+    assert not Path("/core-infra-test").exists()
+    assert not Path("/usr/local/share/core-infra-test").exists()
+    assert (tmp_path / "old.txt").exists()  # configuring it changed a copy
+
+
+def test_one_path_of_two_installed_files_is_an_error(tmp_path: Path) -> None:
+    need("cmake")
+    (tmp_path / "old.txt").touch()
+    text = FULL + "install(FILES new.txt DESTINATION core-infra-test)\n"
+    (tmp_path / "CMakeLists.txt").write_text(text)
+    with pytest.raises(AlreadyExistsError, match=r"core-infra-test/new\.txt"):
+        carry_out(make_plan(tmp_path))
+
+
 def test_another_platform_needs_a_toolchain_file_or_a_rule(tmp_path: Path) -> None:
     project = copy_sample("cpp", tmp_path / "app")
     (problem,) = make_plan(project, targets=[FOREIGN]).problems
@@ -90,8 +160,9 @@ def test_another_platform_needs_a_toolchain_file_or_a_rule(tmp_path: Path) -> No
     assert "make --jobs" in words(make_plan(project, targets=[FOREIGN]))[0]
     (project / "cmake").mkdir()
     (project / "cmake" / "linux-s390x.cmake").touch()
-    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={project}/cmake/linux-s390x.cmake"
-    assert toolchain in words(make_plan(project, targets=[FOREIGN]))[0]
+    (step,) = make_plan(project, targets=[FOREIGN]).steps
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={step.copy}/cmake/linux-s390x.cmake"
+    assert toolchain in step.commands[0].argv
 
 
 def test_a_rule_of_the_makefile_builds_for_its_platform(tmp_path: Path) -> None:

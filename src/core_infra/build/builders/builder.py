@@ -153,12 +153,15 @@ class Builder(Protocol):
     Attributes:
         name: of the kind of project: a value of :class:`~core_infra.build.project.ProjectType`.
         format: what its artifacts are archived as; empty is what the release says.
+        keeps: directories that are sources if they are there, although developers' tools leave
+            such: ``node_modules``.
         bears_faketime: whether its tools work under ``faketime``. Programs with an allocator of
             their own, rustc among them, hang under it.
     """
 
     name: str
     format: str = ""
+    keeps: frozenset[str] = frozenset()
     bears_faketime: bool = False
 
     def plan(self, config: Config, targets: Sequence[Target]) -> Work:

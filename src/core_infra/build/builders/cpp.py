@@ -14,6 +14,7 @@ from core_infra.build.builders.environment import inherited
 from core_infra.build.builders.extra import extra_flags
 from core_infra.build.builders.host import host_target
 from core_infra.build.errors import ArtifactMissingError
+from core_infra.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +40,27 @@ _PROFILES = {
 }
 """What Conan calls these, and so do the make rules of projects that use it."""
 
+_OPTIONS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DCMAKE_INSTALL_PREFIX=/usr/local",
+    "-DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON",
+    "-DBUILD_TESTING=OFF",
+)
+_CACHED_PREFIX = re.compile(r"^CMAKE_INSTALL_PREFIX:\w+=(.*)$", re.MULTILINE)
+
+_PACK_FILE = ".core-pack.cmake"
+_PACK = """\
+include([==[{build}/CPackConfig.cmake]==])
+file(GLOB_RECURSE core_scripts [==[{build}/cmake_install.cmake]==])
+foreach(core_script IN LISTS core_scripts)
+  file(STRINGS "${{core_script}}" core_found REGEX CMAKE_ABSOLUTE_DESTINATION_FILES)
+  if(core_found)
+    set(CPACK_SET_DESTDIR ON)
+  endif()
+endforeach()
+"""
+"""Without DESTDIR, cpack writes what has an absolute destination to this host."""
+
 
 class CppBuilder(Builder):
     """``cmake``: configure, build, then the packages of ``cpack`` if it is included, else install.
@@ -46,6 +68,9 @@ class CppBuilder(Builder):
     For another platform than this one, the project has a toolchain file
     (``cmake/linux-arm64.cmake``, also in ``cmake/toolchains`` or ``toolchains``), or a rule
     ``linux-arm64`` in its Makefile, which is told OUTPUT_DIR.
+
+    All of it happens in a copy: some projects, zlib among them, change their own sources when they
+    are configured.
     """
 
     name = "cpp"
@@ -75,13 +100,15 @@ class CppBuilder(Builder):
         return Work(tuple(steps), tuple(dict.fromkeys(tools)), tuple(problems))
 
     def gather(self, config: Config, step: Step) -> None:
-        """Take the packages; if nothing was installed, programs and libraries where they are."""
-        tree, build = step.output / config.name, config.scratch(step.name) / "build"
+        """Take the packages, or what was installed; if that is nothing, what was compiled."""
+        scratch, tree = config.scratch(step.name), step.output / config.name
+        build = scratch / "build"
         if not step.packed:
             for path in (build / "packages").iterdir():
                 if path.is_file():
                     shutil.move(path, step.output / path.name)
             return
+        _take_installed(scratch / "installed", _prefix(build), tree)
         if tree.is_dir() and any(tree.iterdir()):
             return
         found = list(_products(build)) if build.is_dir() else []
@@ -114,8 +141,8 @@ def find_rule(project_dir: Path, target: Target) -> str:
 
 
 def _cmake_step(config: Config, target: Target, toolchain: str) -> Step:
-    source, build = config.project_dir, config.scratch(str(target)) / "build"
-    output = config.staging(target.directory)
+    scratch = config.scratch(str(target))
+    source, build = scratch / "source", scratch / "build"
     # The project's place must not show in the program: __FILE__, assert(), debug information.
     mapped = shlex.join([f"-ffile-prefix-map={source}=.", f"-ffile-prefix-map={build}=build"])
     env = {
@@ -123,7 +150,7 @@ def _cmake_step(config: Config, target: Target, toolchain: str) -> Step:
         "CXXFLAGS": f"{inherited(config, 'CXXFLAGS')} {mapped}".strip(),
         "CMAKE_BUILD_PARALLEL_LEVEL": str(config.jobs),
     }
-    options = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON"]
+    options = [*_OPTIONS]
     if toolchain:
         options.append(f"-DCMAKE_TOOLCHAIN_FILE={source / toolchain}")
     packages = _packages(config)
@@ -131,17 +158,19 @@ def _cmake_step(config: Config, target: Target, toolchain: str) -> Step:
         options.append(f"-DCPACK_SYSTEM_NAME={target.os}-{target.arch}")
     configure = ("cmake", "-S", str(source), "-B", str(build), *options, *extra_flags(config))
     compile_ = ("cmake", "--build", str(build), "--config", "Release")
-    tree = str(output / config.name)
-    install = ("cmake", "--install", str(build), "--prefix", tree, "--config", "Release")
-    pack = ("cpack", "--config", str(build / "CPackConfig.cmake"), "-B", str(build / "packages"))
+    install = ("cmake", "--install", str(build), "--config", "Release")
+    pack = ("cpack", "--config", str(source / _PACK_FILE), "-B", str(build / "packages"))
+    last = Command(pack, source, env)
+    if not packages:
+        # Not --prefix: rules with an absolute destination would write to this host's /usr/local.
+        last = Command(install, source, {**env, "DESTDIR": str(scratch / "installed")})
     return Step(
         name=str(target),
         target=target,
-        commands=tuple(
-            Command(argv, source, env)
-            for argv in (configure, compile_, pack if packages else install)
-        ),
-        output=output,
+        commands=(Command(configure, source, env), Command(compile_, source, env), last),
+        output=config.staging(target.directory),
+        copy=source,
+        seeds={_PACK_FILE: _PACK.format(build=build)} if packages else {},
         packed=not packages,
     )
 
@@ -158,6 +187,27 @@ def _make_step(config: Config, target: Target, rule: str) -> Step:
         output=output,
         copy=copy,
     )
+
+
+def _prefix(build: Path) -> str:
+    found = _CACHED_PREFIX.search(_read(build / "CMakeCache.txt"))
+    return found[1] if found else "/"
+
+
+def _take_installed(root: Path, prefix: str, tree: Path) -> None:
+    """Make a tree of what is under the prefix; what is elsewhere keeps its path, as ``etc``."""
+    inner = root / prefix.lstrip("/")
+    for top in (inner, root):
+        for path in [path for path in top.rglob("*") if path.is_symlink() or not path.is_dir()]:
+            new = tree / path.relative_to(top)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(new):
+                raise AlreadyExistsError(
+                    f"two files would be {new.relative_to(tree)}",
+                    why=f"it is installed to {prefix}, and to /",
+                    path=str(new.relative_to(tree)),
+                )
+            path.rename(new)
 
 
 def _products(build: Path) -> Iterator[Path]:

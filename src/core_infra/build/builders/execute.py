@@ -97,7 +97,7 @@ def _discreet(listener: Callable[[Event], object]) -> Callable[[Event], None]:
 def _specs(builder: Builder, config: Config, step: Step) -> Iterator[RunSpec]:
     environment = build_environment(config)
     before = f"{step.name}: prepare"
-    yield RunSpec(before, call=lambda: _prepare(config, step))
+    yield RunSpec(before, call=lambda: _prepare(builder, config, step))
     for number, command in enumerate(step.commands, 1):
         name = f"{step.name}: {number} {label(command)}"
         yield RunSpec(
@@ -122,9 +122,15 @@ def _collect(builder: Builder, config: Config, step: Step) -> list[Artifact]:
     return [replace(one, path=str(new)) for one, (_, new) in zip(made, moves, strict=True)]
 
 
-def _prepare(config: Config, step: Step) -> None:
+def _prepare(builder: Builder, config: Config, step: Step) -> None:
     if step.copy is not None:
-        copy_sources(config.project_dir, step.copy, config.epoch, exclude=config.output_dir)
+        copy_sources(
+            config.project_dir,
+            step.copy,
+            config.epoch,
+            exclude=config.output_dir,
+            keep=builder.keeps,
+        )
         for name, text in step.seeds.items():
             (step.copy / name).parent.mkdir(parents=True, exist_ok=True)
             (step.copy / name).write_text(text)

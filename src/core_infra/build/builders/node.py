@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
 from core_infra.build.builders.extra import extra_flags
 from core_infra.build.builders.manifests import read_json, table, text
+from core_infra.build.builders.source import is_vendored
 from core_infra.build.errors import ArtifactMissingError
 
 if TYPE_CHECKING:
@@ -73,10 +75,12 @@ class NodeBuilder(Builder):
 
     The field ``packageManager`` chooses bun, pnpm, yarn or npm, else the lock file does. The script
     is told ``OUTPUT_DIR``; if it leaves that empty, the folder is ``dist``, ``build``, ``out``,
-    ``.output`` or ``_site``.
+    ``.output`` or ``_site``; else what ``files`` in package.json names, which is what npm would
+    publish. A ``node_modules`` that came with the sources is used as it is.
     """
 
     name = "node"
+    keeps = frozenset({"node_modules"})
 
     def default_targets(self) -> list[Target]:
         """None: what it makes is for every platform."""
@@ -95,13 +99,14 @@ class NodeBuilder(Builder):
         output = config.staging("any")
         env = {"OUTPUT_DIR": str(output / config.name), "npm_config_update_notifier": "false"}
         build = (manager.name, "run", "build", *_separated(manager, extra_flags(config)))
+        commands = [Command(build, copy, env)]
+        if not is_vendored(config.project_dir, "node_modules"):
+            install = install_command(config.project_dir, package, manager)
+            commands.insert(0, Command(install, copy, env))
         step = Step(
             name="any",
             target=None,
-            commands=(
-                Command(install_command(config.project_dir, package, manager), copy, env),
-                Command(build, copy, env),
-            ),
+            commands=tuple(commands),
             output=output,
             copy=copy,
         )
@@ -120,14 +125,16 @@ class NodeBuilder(Builder):
         # A folder that came with the sources may be one of sources.
         found = [name for name in OUTPUTS if _has_files(step.copy / name)]
         found.sort(key=lambda name: (config.project_dir / name).is_dir() and name != "dist")
-        if not found:
+        shutil.rmtree(target, ignore_errors=True)
+        if found:
+            (step.copy / found[0]).rename(target)
+        elif not _take_published(step.copy, target):
             raise ArtifactMissingError(
                 f"the script build of {config.project_dir} has made nothing",
-                why=f"neither OUTPUT_DIR nor any of {', '.join(OUTPUTS)} has a file",
+                why=f"neither OUTPUT_DIR nor any of {', '.join(OUTPUTS)} has a file, "
+                "and package.json has no 'files'",
                 todo="Let it write to the directory that the variable OUTPUT_DIR names.",
             )
-        shutil.rmtree(target, ignore_errors=True)
-        (step.copy / found[0]).rename(target)
 
 
 def choose_manager(project_dir: Path, package: dict[str, object]) -> Manager:
@@ -161,6 +168,28 @@ def _lock(project_dir: Path, manager: Manager) -> bool:
 def _separated(manager: Manager, flags: tuple[str, ...]) -> tuple[str, ...]:
     # npm would take flags for its own.
     return ("--", *flags) if flags and manager.name == "npm" else flags
+
+
+def _take_published(copy: Path, target: Path) -> bool:
+    """Move what ``files`` in package.json names, as npm reads it: paths, folders and patterns."""
+    named = read_json(copy / "package.json").get("files")
+    texts = (
+        [one.removesuffix("/**") for one in named if isinstance(one, str)]
+        if isinstance(named, list)
+        else []
+    )
+    patterns = [one.removeprefix("./").strip("/") for one in texts]
+    if any(".." in pattern.split("/") for pattern in patterns):
+        return False
+    # Path.glob raises an error for what is no pattern.
+    found = {name for one in patterns for name in glob.glob(one, root_dir=copy)}  # noqa: PTH207
+    for name in sorted(found - {""}):
+        if (copy / name).exists():  # else it went with its folder
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).rename(target / name)
+    if found:
+        shutil.copy2(copy / "package.json", target)
+    return bool(found)
 
 
 def _has_files(directory: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
 from core_infra.build.builders.manifests import read_json, table, text
+from core_infra.build.builders.source import is_vendored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,10 @@ _VERSION = re.compile(r"v?\d+(\.\d+){0,3}(-(alpha|beta|rc|patch|p|a|b)\.?\d*)?",
 
 class PhpBuilder(Builder):
     """``composer install`` without what is for developers, then the script ``build`` if there is.
+
+    Without a lock file Composer would ask its registry about every package, those for developers
+    too, even if there is nothing to install: so a project that requires no packages, or came with
+    them in ``vendor``, only gets its autoloader made.
 
     The artifact is the whole project with its ``vendor`` directory, as a zip.
     """
@@ -50,8 +55,10 @@ class PhpBuilder(Builder):
             if _VERSION.fullmatch(config.version)
             else "1.0.0",
         }
-        commands = [_install()]
-        if "build" in table(read_json(config.project_dir / "composer.json"), "scripts"):
+        composer = read_json(config.project_dir / "composer.json")
+        complete = _is_complete(config.project_dir, composer)
+        commands: list[tuple[str, ...]] = [_AUTOLOAD if complete else _INSTALL]
+        if "build" in table(composer, "scripts"):
             commands.append(("composer", "run-script", "build", "--no-interaction"))
         step = Step(
             name="any",
@@ -78,9 +85,23 @@ _TOOLS = (
 )
 
 
-def _install() -> tuple[str, ...]:
-    options = ("--no-dev", "--prefer-dist", "--optimize-autoloader")
-    return ("composer", "install", *options, "--no-interaction", "--no-progress")
+_INSTALL = (
+    *("composer", "install", "--no-dev", "--prefer-dist", "--optimize-autoloader"),
+    *("--no-interaction", "--no-progress"),
+)
+_AUTOLOAD = ("composer", "dump-autoload", "--no-dev", "--optimize", "--no-interaction")
+
+
+def _is_complete(project_dir: Path, composer: dict[str, object]) -> bool:
+    """Whether there is nothing to install, and no lock file that could say otherwise."""
+    if (project_dir / "composer.lock").is_file():
+        return False
+    # Packages have a vendor; what has none is part of PHP: php, ext-json, lib-curl.
+    packages = [name for name in table(composer, "require") if "/" in name]
+    return not packages or (
+        is_vendored(project_dir, "vendor")
+        and (project_dir / "vendor/composer/installed.json").is_file()
+    )
 
 
 def _autoload(project_dir: Path) -> str:

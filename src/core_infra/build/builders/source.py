@@ -26,7 +26,9 @@ _JUNK = frozenset(
 _GIT = ("git", "-c", "core.quotePath=false", "-c", "core.fsmonitor=false")
 
 
-def source_files(project: Path, exclude: Path | None = None) -> list[str]:
+def source_files(
+    project: Path, exclude: Path | None = None, keep: frozenset[str] = frozenset()
+) -> list[str]:
     """The paths of a project's files, relative to it, sorted.
 
     In a work tree of git these are the files that git tracks or would offer to add; elsewhere all
@@ -35,42 +37,53 @@ def source_files(project: Path, exclude: Path | None = None) -> list[str]:
     Args:
         project: its directory.
         exclude: a directory whose content does not count: that of the artifacts.
+        keep: names of directories that count, although tools of developers leave such.
     """
     listed = _listed_by_git(project)
-    found = _all_files(project) if listed is None else listed
+    found = _all_files(project, _JUNK - keep) if listed is None else listed
     return sorted(path for path in found if exclude is None or not _within(project / path, exclude))
 
 
+def is_vendored(project: Path, directory: str) -> bool:
+    """Whether a directory of dependencies came with the sources: git has it, or there is no git."""
+    listed = _listed_by_git(project)
+    if listed is not None:
+        return any(name.startswith(f"{directory}/") for name in listed)
+    where = project / directory
+    return where.is_dir() and any(not path.name.startswith(".") for path in where.iterdir())
+
+
 def copy_sources(
-    project: Path, copy: Path, epoch: int, *, exclude: Path, history: bool = True
+    project: Path, copy: Path, epoch: int, *, exclude: Path, keep: frozenset[str] = frozenset()
 ) -> None:
     """Copy a project's files, with modes 644 and 755 and one time for all.
+
+    Git finds the project's history from the copy: some tools make a version number of it.
 
     Args:
         project: its directory.
         copy: where the copy goes; it must not exist.
         epoch: the time, in seconds since 1970.
         exclude: a directory that is not copied.
-        history: let git find the project's history from the copy, for tools that make a version
-            number of it.
+        keep: as for :func:`source_files`.
 
     Raises:
         OSError: a file cannot be read, or the disk is full.
     """
     copy.mkdir(parents=True)
     copy.chmod(0o755)
-    for name in source_files(project, exclude):
+    for name in source_files(project, exclude, keep):
         _copy_file(project / name, copy / name, epoch)
     for top, directories, _ in os.walk(copy):
         for name in directories:  # made with our umask
             (Path(top) / name).chmod(0o755)
-    if history and (project / ".git").is_dir():
+    if (project / ".git").is_dir():
         _link_history(project / ".git", copy / ".git")
 
 
-def tree_size(project: Path, exclude: Path) -> int:
+def tree_size(project: Path, exclude: Path, keep: frozenset[str] = frozenset()) -> int:
     """How many bytes a copy of a project takes."""
-    sizes = ((project / name).lstat().st_size for name in source_files(project, exclude))
+    sizes = ((project / name).lstat().st_size for name in source_files(project, exclude, keep))
     return sum(sizes)
 
 
@@ -98,10 +111,12 @@ def git_origin(project: Path) -> str:
     return (_git(project, "remote", "get-url", "origin") or "").strip()
 
 
-def source_digest(project: Path, exclude: Path | None = None) -> str:
+def source_digest(
+    project: Path, exclude: Path | None = None, keep: frozenset[str] = frozenset()
+) -> str:
     """The SHA-256 of a project's files: their names, whether they can be run, and their content."""
     total = hashlib.sha256()
-    for name in source_files(project, exclude):
+    for name in source_files(project, exclude, keep):
         path = project / name
         if path.is_symlink():
             kind, digest = b"l", hashlib.sha256(os.fsencode(path.readlink()))
@@ -154,11 +169,11 @@ def _as_files(project: Path, name: str) -> Iterator[str]:
         yield name
 
 
-def _all_files(project: Path) -> Iterator[str]:
+def _all_files(project: Path, junk: frozenset[str]) -> Iterator[str]:
     for top, directories, names in os.walk(project):
         # Links to directories are members as they are.
         links = [name for name in directories if (Path(top) / name).is_symlink()]
-        directories[:] = [name for name in directories if name not in {*_JUNK, *links}]
+        directories[:] = [name for name in directories if name not in {*junk, *links}]
         for name in (*names, *links):
             path = Path(top) / name
             if name != ".git" and (path.is_symlink() or path.is_file()):
