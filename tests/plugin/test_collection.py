@@ -79,10 +79,17 @@ def test_fixtures_read_like_a_manual(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--fixtures").stdout.str()
     for name in ("core_vm", "core_vm_factory", "core_medium"):
         assert f"\n{name} -- " in text
-    for told in ("--core-vm-keep=failed", "wait_for_port(number)", "template=, variables=, name=", "``Medium``"):
+    for told in (
+        "--core-vm-keep=failed",
+        "wait_for_port(number)",
+        "template=, variables=, name=",
+        "``Medium``",
+    ):
         assert told in text
 
 
 def test_markers_are_explained(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--markers")
-    result.stdout.fnmatch_lines("@pytest.mark.core_vm(memory=*, cpus=*, disks=*, image=*, *timeout=*): *")
+    result.stdout.fnmatch_lines(
+        "@pytest.mark.core_vm(memory=*, cpus=*, disks=*, image=*, *timeout=*): *"
+    )

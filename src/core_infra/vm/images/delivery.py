@@ -40,7 +40,7 @@ _SCRIPT = f"""\
 # The agent ends when it is killed, and is started again.
 while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done </dev/null >/dev/null 2>&1 &
 """
-# systemd starts it again when it ends; another init has it as a plain process.
+# Where there is systemd, it comes when the system is up: before, its snapshot would be of a boot.
 _START = f"""\
 set -e
 mkdir -p /usr/local/sbin /run/core-infra-disc
@@ -50,8 +50,8 @@ chmod 755 {_PLACE}.new
 mv {_PLACE}.new {_PLACE}
 umount /run/core-infra-disc
 if [ -d /run/systemd/system ]; then
-    exec systemd-run --unit=core-infra-agent --property=Restart=always \\
-        --property=DefaultDependencies=no {_PLACE} --port {PORT_NAME}
+    exec systemd-run --no-block --unit=core-infra-agent --property=Restart=always \\
+        --property=After=cloud-final.service {_PLACE} --port {PORT_NAME}
 fi
 setsid sh -c 'while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done' </dev/null >/dev/null 2>&1 &
 """
@@ -76,7 +76,7 @@ def _with_agent(image: Image) -> Image:
     archive = cpio(
         [
             file(_PLACE, agent_binary(image.arch), 0o755),
-            file("etc/init.d/000-core-infra-agent", _SCRIPT.encode(), 0o755),
+            file("etc/init.d/999-core-infra-agent", _SCRIPT.encode(), 0o755),
         ]
     )
     initrd = image.initrd

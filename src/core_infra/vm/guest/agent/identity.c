@@ -13,12 +13,30 @@
 enum { MAX_NAME = 64 };
 
 static int hwrng = -1, network = -1;
+static char card[IFNAMSIZ]; /* the network card's name; empty if there is none */
+
+/* Distributions call it eth0, enp0s2, ens3, …: it is the one with QEMU's prefix. */
+static void find_card(void) {
+    static const uint8_t prefix[] = {0x52, 0x54, 0x00};
+    struct if_nameindex *all = if_nameindex();
+    *card = 0;
+    for (struct if_nameindex *one = all; one && one->if_index && !*card; one++) {
+        struct ifreq request = {0};
+        strncpy(request.ifr_name, one->if_name, IFNAMSIZ - 1);
+        if (ioctl(network, SIOCGIFHWADDR, &request) == 0 &&
+            request.ifr_hwaddr.sa_family == ARPHRD_ETHER &&
+            memcmp(request.ifr_hwaddr.sa_data, prefix, sizeof prefix) == 0)
+            memcpy(card, request.ifr_name, IFNAMSIZ);
+    }
+    if_freenameindex(all);
+}
 
 void identity_prepare(void) {
     if (hwrng < 0)
         hwrng = open("/dev/hwrng", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (network < 0)
         network = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    find_card();
 }
 
 /* Not O_TRUNC: most often the new line is as long as the old one. */
@@ -38,11 +56,13 @@ static const char *write_line(const char *path, struct text t) {
 }
 
 static const char *set_address(const uint8_t *mac) {
-    struct ifreq request = {.ifr_name = "eth0"};
+    struct ifreq request = {0};
+    if (!*card)
+        return NULL;
+    memcpy(request.ifr_name, card, IFNAMSIZ);
     request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
     memcpy(request.ifr_hwaddr.sa_data, mac, MAC);
-    bool good = ioctl(network, SIOCSIFHWADDR, &request) == 0 || errno == ENODEV;
-    return good ? NULL : error_of("eth0");
+    return ioctl(network, SIOCSIFHWADDR, &request) == 0 ? NULL : error_of(card);
 }
 
 /* The kernel and its virtio driver hold bytes of the host's that were fetched before the snapshot
@@ -56,7 +76,8 @@ static void drop_prefetched(void) {
 
 const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac) {
     const char *error = NULL;
-    identity_prepare();
+    if (network < 0) /* it was not put to sleep by us */
+        identity_prepare();
     errno = ENAMETOOLONG;
     if (host_name.length > MAX_NAME || machine_id.length > MAX_NAME)
         return error_of("host name or machine-id");
