@@ -46,6 +46,7 @@ TOOLS = {
     "gpg": ("gnupg", "to sign releases"),
     "openssl": ("openssl", "to make certificates"),
     "osslsigncode": ("osslsigncode", "to sign Windows programs"),
+    "qemu-img": ("qemu-utils", "to make disks for machines"),
     "7z": ("p7zip-full", "to open archives as a downloader would"),
     "unzip": ("unzip", "the same"),
     "xz": ("xz-utils", "the same"),
