@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sysconfig
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -302,3 +303,25 @@ def test_an_sdist_of_setuptools_is_the_same_twice_though_it_comes_with_the_time(
         members = archive.getmembers()
     assert "greeter-1.0.0/src/greeter/__init__.py" in [member.name for member in members]
     assert {(member.mtime, member.uid, member.uname) for member in members} == {(315532800, 0, "")}
+
+
+EXTENSION = """\
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "app", __FILE__, -1, NULL};
+PyMODINIT_FUNC PyInit_app(void) { return PyModule_Create(&module); }
+"""
+
+
+def test_an_extension_in_c_is_the_same_twice_whatever_pythons_own_flags(tmp_path: Path) -> None:
+    need("-m build", "-m setuptools", "cc")
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        pytest.skip("the headers of Python are not installed on this host")
+    (tmp_path / "app.c").write_text(EXTENSION)
+    setup = (
+        "from setuptools import setup, Extension as E\nsetup(ext_modules=[E('app', ['app.c'])])\n"
+    )
+    (tmp_path / "setup.py").write_text(setup)
+    (tmp_path / "pyproject.toml").write_text(SETUPTOOLS)
+    yaml = "build: {flags: [--no-isolation, --wheel], env: [CFLAGS=-g]}\n"
+    package = carry_out(make_plan(configure(tmp_path, yaml)), twice=True)
+    assert package.artifact().name.endswith(".whl")

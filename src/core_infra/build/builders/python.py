@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build.builders.environment import inherited
 from core_infra.build.builders.extra import extra_flags
 from core_infra.build.builders.manifests import read_toml, table, text
 from core_infra.build.builders.sdist import make_reproducible
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class PythonBuilder(Builder):
-    """``python -m build``: a wheel and an sdist, shipped as they are."""
+    """``python -m build``: a wheel and an sdist, shipped as they are.
+
+    Extensions in C get no debug information, which Python's own flags ask for: it would name the
+    directory in which the wheel is made, a random one.
+    """
 
     name = "python"
 
@@ -37,10 +42,11 @@ class PythonBuilder(Builder):
         copy = config.scratch("any") / "source"
         output = config.staging("any")
         build = (sys.executable, "-m", "build", *extra_flags(config), "--outdir", str(output), ".")
+        env = {name: f"{inherited(config, name)} -g0".lstrip() for name in ("CFLAGS", "CXXFLAGS")}
         step = Step(
             name="any",
             target=None,
-            commands=(Command(build, copy),),
+            commands=(Command(build, copy, env),),
             output=output,
             copy=copy,
             packed=False,
