@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import operator
 from typing import TYPE_CHECKING, Any
 
+from core_infra.jobrunner.canonical import canonical
 from core_infra.jobrunner.signal import PipelineSignal
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ def action_id(action: str, signal: PipelineSignal, seen: dict[str, object]) -> s
 
     It has 128 bits, which is more than enough to never meet by chance.
     """
-    key = [action, *(getattr(signal, name) for name in _IDENTITY), sorted(seen.items())]
-    return hashlib.sha256(_ENCODER.encode(key).encode()).hexdigest()[:32]
+    key = [action, *_IDENTITY(signal), sorted(seen.items())]
+    return hashlib.sha256(canonical(key)).hexdigest()[:32]
 
 
-_ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))
 _FIELDS = frozenset(PipelineSignal.__dataclass_fields__)
-_IDENTITY = ("forge", "repo_owner", "repo_name", "epic_number", "child_number", "pr_number")
+_IDENTITY = operator.attrgetter(
+    "forge", "repo_owner", "repo_name", "epic_number", "child_number", "pr_number"
+)

@@ -114,8 +114,8 @@ def reopened(state: State, rules: Rules, *, cycle: int) -> Job:
 
 def items(handler: JobHandler, signal: PipelineSignal) -> frozenset[Item]:
     """What an action on a signal touches: the child and its pull request, or the epic."""
-    where = (signal.forge, signal.repo_owner, signal.repo_name)
+    forge, owner, name = signal.forge, signal.repo_owner, signal.repo_name
     numbers = {signal.child_number, signal.pr_number} - {0} or {signal.epic_number}
     if (touching := as_touching(handler)) is not None:
         numbers |= set(touching.touches(signal))
-    return frozenset((*where, number) for number in numbers)
+    return frozenset([(forge, owner, name, number) for number in numbers])

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
+from core_infra.jobrunner.canonical import canonical
 from core_infra.jobrunner.journal.names import log_path
 from core_infra.jobrunner.signal import stamp
 
@@ -131,7 +132,7 @@ class Entry:
         parts = [
             f'{{"ts":"{stamp(self.ts)}","epic":{self.epic:d},"child":{self.child:d}',
             f',"pr":{self.pr:d},"repo":{_quote(f"{self.owner}/{self.name}")}',
-            f',"action":{_quote(self.action)},"signals":{_ENCODER.encode(self.signals)}',
+            f',"action":{_quote(self.action)},"signals":{canonical(self.signals).decode()}',
         ]
         if self.success is not None:
             success = "true" if self.success else "false"
@@ -145,12 +146,12 @@ class Entry:
             parts.append(f',"forge":{_quote(self.forge)}')
         if self.signal is not None:
             parts.append(f',"signal":{self.signal_text()}')
-        return "".join(parts).encode("ascii")
+        return "".join(parts).encode()
 
     def signal_text(self) -> str:
         """The signal as JSON; made once, as the journal and the index both need it."""
         if not self._signal_text:
-            self._signal_text = _ENCODER.encode(self.signal or {})
+            self._signal_text = canonical(self.signal or {}).decode()
         return self._signal_text
 
     @classmethod
@@ -183,5 +184,4 @@ class Entry:
 
 _COPIED = ("epic", "child", "pr", "cycle", "signals", "signal", "id", "attempt", "forge")
 # ASCII only: whatever a name is made of, even half a surrogate pair, the line is valid UTF-8.
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _quote = json.encoder.encode_basestring_ascii

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 import json
 import logging
+import operator
 import sqlite3
 import threading
 from datetime import UTC, datetime
@@ -45,6 +47,7 @@ insert into actions values (?, 0, ?, ?, ?, ?, ?) on conflict do update
 set status = 0, attempt = excluded.attempt, last = excluded.last, signal = excluded.signal
 """
 _SELECT = "select id, status, action, attempt, first, last, signal from actions"
+_WITHDRAWN = "delete from actions where id = ?"
 _END = "update actions set status = ?, last = ?, signal = null where id = ?"
 
 
@@ -224,17 +227,19 @@ def _prepare(db: sqlite3.Connection) -> None:
 
 
 def _apply(db: sqlite3.Connection, entries: Iterable[Entry]) -> None:
-    for entry in entries:
-        if not entry.id:
-            continue
-        ts = entry.ts.timestamp()
-        if entry.phase is Phase.INTENT:
-            row = (entry.id, entry.action, entry.attempt, ts, ts, entry.signal_text())
-            db.execute(_INTENT, row)
-        elif entry.phase is Phase.WITHDRAWN and entry.attempt == 1:
-            db.execute("delete from actions where id = ?", (entry.id,))
-        else:
-            db.execute(_END, (_status(entry), ts, entry.id))
+    rows = (_row(entry) for entry in entries if entry.id)
+    for statement, group in itertools.groupby(rows, operator.itemgetter(0)):
+        db.executemany(statement, [row for _, row in group])
+
+
+def _row(entry: Entry) -> tuple[str, tuple[object, ...]]:
+    """The statement that an entry is, and its parameters."""
+    ts = entry.ts.timestamp()
+    if entry.phase is Phase.INTENT:
+        return _INTENT, (entry.id, entry.action, entry.attempt, ts, ts, entry.signal_text())
+    if entry.phase is Phase.WITHDRAWN and entry.attempt == 1:
+        return _WITHDRAWN, (entry.id,)
+    return _END, (_status(entry), ts, entry.id)
 
 
 def _status(entry: Entry) -> Status:
