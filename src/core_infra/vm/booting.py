@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
 from core_infra.vm.instance import COMMAND, LOG, TAIL_LINES
-from core_infra.vm.timeouts import scaled
+from core_infra.vm.timeouts import limit
 
 if TYPE_CHECKING:
     from core_infra.vm.guest.protocol import HelloAck
@@ -33,21 +33,25 @@ class BootError(UnavailableError):
     """
 
 
-def boot_limit(image: Bootable) -> float:
-    """Seconds that a machine with this image may take to answer on this host."""
-    return scaled(BOOT_TIMEOUT if image.has_agent else FOREIGN_BOOT_TIMEOUT)
+def boot_limit(image: Bootable, given: float | None = None) -> float:
+    """Seconds that a machine with this image may take to answer: those given, or what is usual.
+
+    Raises:
+        InvalidError: what was given is no time.
+    """
+    return limit(given, BOOT_TIMEOUT if image.has_agent else FOREIGN_BOOT_TIMEOUT)
 
 
-def await_agent(instance: Instance, spec: MachineSpec, limit: float) -> HelloAck:
+def await_agent(instance: Instance, spec: MachineSpec, timeout: float) -> HelloAck:
     """Wait for the guest's agent to begin a session.
 
     Raises:
-        BootError: it does not come within *limit* seconds; carries all that is known.
+        BootError: it does not come within *timeout* seconds; carries all that is known.
     """
     try:
-        return instance.agent.hello(limit)
+        return instance.agent.hello(timeout)
     except TimeoutExpiredError as error:
-        why = instance.console.panic() or f"the guest agent did not answer within {limit:g} s"
+        why = instance.console.panic() or f"the guest agent did not answer within {timeout:g} s"
         if not spec.image.has_agent:
             why += f" ({_NEEDED})"
         raise _boot_error(instance, spec, why) from error

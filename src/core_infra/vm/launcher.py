@@ -175,8 +175,7 @@ class Launcher:
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
         spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus, disks=disks)
-        limit = boot_limit(spec.image) if timeout is None else timeout
-        return self._boot(spec, self.accelerator.name, limit)
+        return self._boot(spec, self.accelerator.name, boot_limit(spec.image, timeout))
 
     def clone(
         self,
@@ -208,7 +207,7 @@ class Launcher:
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
         spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus, disks=disks)
-        return self._clone(spec, boot_limit(spec.image) if timeout is None else timeout)
+        return self._clone(spec, boot_limit(spec.image, timeout))
 
     def _clone(self, spec: MachineSpec, limit: float) -> Machine:
         try:

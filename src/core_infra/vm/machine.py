@@ -7,13 +7,12 @@ import enum
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
 
-from core_infra.errors import NotFoundError, WrongStateError
-from core_infra.vm import ports
+from core_infra.errors import InvalidError, NotFoundError, WrongStateError
+from core_infra.vm import ports, timeouts
 from core_infra.vm.console import ConsoleSpawn
 from core_infra.vm.guest.client import GuestGoneError
 from core_infra.vm.guest.guest import Guest
 from core_infra.vm.instance import TAIL_LINES
-from core_infra.vm.timeouts import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,6 +57,11 @@ class SnapshotKeeper(Protocol):
         self, template: Template, directory: Path, name: str, past: bytes
     ) -> tuple[Instance, Mapping[str, str]]:
         """A clone, awake and proven, and what its agent says of the guest."""
+
+
+def _check_word(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidError(f"cannot name a snapshot {name!r}", todo="Give it a word.")
 
 
 class MachineStateError(WrongStateError):
@@ -123,7 +127,7 @@ class Machine(Guest):
         if self._instance.agent.lost:  # the agent ended; the guest's init has started it again
             with self._session_lock:
                 if self._instance.agent.lost:
-                    self.guest_info = self._instance.agent.hello(scaled(10)).info
+                    self.guest_info = self._instance.agent.hello(timeouts.scaled(10)).info
         return self._instance.agent
 
     @property
@@ -133,7 +137,9 @@ class Machine(Guest):
         A root shell waits there with the prompt ``core-infra:~# `` on the default image.
         """
         if self._console is None:
-            self._console = ConsoleSpawn(lambda: self._instance.console, timeout=scaled(10))
+            self._console = ConsoleSpawn(
+                lambda: self._instance.console, timeout=timeouts.scaled(10)
+            )
         return self._console
 
     @overload
@@ -175,10 +181,10 @@ class Machine(Guest):
 
     def poweroff(self, *, timeout: float | None = None) -> None:
         """Make the guest write its disks back and power itself off, and wait for that."""
-        agent = self.agent
+        agent, limit = self.agent, timeouts.limit(timeout, 5)
         self._move(Status.STOPPING)
         agent.poweroff()
-        self._instance.child.wait(scaled(5) if timeout is None else timeout)
+        self._instance.child.wait(limit)
         self.stop()
 
     def stop(self) -> None:
@@ -216,9 +222,11 @@ class Machine(Guest):
         long as the machine; one of the same name is replaced.
 
         Raises:
+            InvalidError: that is no name.
             MachineStateError: it does not run.
             UnavailableError: it cannot be saved; it goes on running.
         """
+        _check_word(name)
         self._require(Status.RUNNING)
         with self._without_ports(self._instance.qmp):
             template = self._keeper.freeze(self._instance)

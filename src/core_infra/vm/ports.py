@@ -34,8 +34,7 @@ def forward(qmp: Qmp, port: int, *, host: int = 0) -> int:
         InvalidError: there is no such port.
         UnavailableError: QEMU could not listen on it.
     """
-    if not 1 <= port <= HIGHEST:
-        raise InvalidError(f"there is no port {port}", why=f"ports are 1 to {HIGHEST}")
+    check(port)
     before = _forwards(qmp)
     answer = _human(qmp, f"hostfwd_add {_NETWORK} tcp:127.0.0.1:{host}-:{port}")
     added = _forwards(qmp) - before
@@ -44,6 +43,12 @@ def forward(qmp: Qmp, port: int, *, host: int = 0) -> int:
             f"port {port} of the machine cannot be forwarded", why=answer.strip() or "unknown"
         )
     return added.pop()[0]
+
+
+def check(port: object) -> None:
+    """InvalidError unless there is such a port."""
+    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= HIGHEST:
+        raise InvalidError(f"there is no port {port!r}", why=f"ports are numbers, 1 to {HIGHEST}")
 
 
 def withdraw(qmp: Qmp, host: int) -> None:

@@ -28,6 +28,22 @@ def scaled(seconds: float) -> float:
     return seconds * factor()
 
 
+def limit(given: object, default: float) -> float:
+    """Seconds to wait: those that were given, else the default, scaled.
+
+    Raises:
+        InvalidError: what was given is no time.
+    """
+    if given is None:
+        return scaled(default)
+    # Not less than: so that NaN is caught, too.
+    if not isinstance(given, int | float) or isinstance(given, bool) or not given >= 0:
+        raise InvalidError(
+            f"a timeout of {given!r} is not possible", todo="Give a number of seconds, 0 or more."
+        )
+    return given
+
+
 def factor() -> float:
     """The factor: from the environment, else from the boots seen so far, else ten."""
     text = os.environ.get(VARIABLE, "")

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -231,3 +232,35 @@ def test_history_remembers_what_was_run(machine: Machine) -> None:
 def test_200_in_a_row(machine: Machine) -> None:
     for number in range(200):
         assert machine.exec(["echo", str(number)]).stdout == f"{number}\n"
+
+
+@pytest.mark.parametrize("command", [None, 7, b"ls", ["ls", 7]])
+def test_what_is_no_command_is_told(machine: Machine, command: Any) -> None:
+    with pytest.raises(InvalidError, match="cannot run"):
+        machine.exec(command)
+
+
+@pytest.mark.parametrize("timeout", ["5", True, -1, float("nan")])
+def test_what_is_no_timeout_is_told(machine: Machine, timeout: Any) -> None:
+    for call in (machine.exec, machine.wait_until_succeeds):
+        with pytest.raises(InvalidError, match="timeout of"):
+            call("true", timeout=timeout)
+
+
+@pytest.mark.parametrize("port", ["80", True, 0, 65536, 8.5, None])
+def test_what_is_no_port_is_told(machine: Machine, port: Any) -> None:
+    for call in (machine.port, machine.wait_for_port):
+        with pytest.raises(InvalidError, match="no port"):
+            call(port)
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_what_is_no_name_is_told(machine: Machine, name: Any) -> None:
+    with pytest.raises(InvalidError, match="cannot name a snapshot"):
+        machine.snapshot(name)
+
+
+@pytest.mark.parametrize("env", [{"A": 1}, {1: "A"}])
+def test_what_is_no_variable_is_told(machine: Machine, env: Any) -> None:
+    with pytest.raises(InvalidError):
+        machine.exec("true", env=env)

@@ -112,7 +112,14 @@ def as_argv(command: str | Sequence[str | os.PathLike[str]]) -> list[str]:
     """The command as arguments: a string is a line for the guest's shell, a sequence is as is."""
     if isinstance(command, str):
         return ["/bin/sh", "-c", command]
-    argv = [os.fspath(part) for part in command]
+    try:
+        argv = [os.fspath(part) for part in command]
+    except TypeError as error:
+        raise InvalidError(
+            f"cannot run {command!r}",
+            why=str(error),
+            todo="Give a line for the shell, or a list of texts and paths.",
+        ) from None
     if not argv:
         raise InvalidError("cannot run an empty command", todo="Give at least a program's name.")
     return argv
@@ -120,6 +127,8 @@ def as_argv(command: str | Sequence[str | os.PathLike[str]]) -> list[str]:
 
 def encoded(text: str, what: str) -> bytes:
     """The bytes of what goes to a program; InvalidError if the system cannot pass them."""
+    if not isinstance(text, str):
+        raise InvalidError(f"cannot pass {text!r} to the guest", why=f"{what} must be a text")
     if "\0" in text:
         raise InvalidError(
             f"cannot pass {text!r} to the guest",
@@ -131,16 +140,17 @@ def encoded(text: str, what: str) -> bytes:
 
 def encoded_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
     """The bytes of environment variables; InvalidError if one has no possible name."""
+    found = {
+        encoded(name, "a variable's name"): encoded(value, "a variable")
+        for name, value in env.items()
+    }
     for name in env:
         if not name or "=" in name:
             raise InvalidError(
                 f"cannot set the environment variable {name!r}",
                 why="a name is not empty and has no '='",
             )
-    return {
-        encoded(name, "a variable's name"): encoded(value, "a variable")
-        for name, value in env.items()
-    }
+    return found
 
 
 class OutputLine(str):

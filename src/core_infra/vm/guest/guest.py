@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.vm import ports, timeouts
 from core_infra.vm.guest import files, tree
 from core_infra.vm.guest.command import (
     ExecResult,
@@ -23,7 +24,6 @@ from core_infra.vm.guest.command import (
     encoded_environment,
     shown_output,
 )
-from core_infra.vm.timeouts import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +82,7 @@ class Guest:
             InvalidError: the command is empty, or something of it cannot be passed to a program.
             GuestGoneError: the machine ended meanwhile.
         """
-        limit = scaled(60) if timeout is None else timeout
+        limit = timeouts.limit(timeout, 60)
         # The block kills the command if something comes between, such as Ctrl-C.
         start = self._start(
             command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
@@ -118,7 +118,7 @@ class Guest:
 
     def read_bytes(self, path: str) -> bytes:
         """The content of a file in the guest; GuestOperationError if it cannot be read."""
-        return b"".join(files.read_file(self.agent, path, scaled(30)))
+        return b"".join(files.read_file(self.agent, path, timeouts.scaled(30)))
 
     def read_text(self, path: str) -> str:
         """The content of a UTF-8 text file in the guest."""
@@ -126,7 +126,7 @@ class Guest:
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Replace a file in the guest, all at once; parents are made, an old mode is kept."""
-        files.write_file(self.agent, path, files.pieces_of(data), scaled(30))
+        files.write_file(self.agent, path, files.pieces_of(data), timeouts.scaled(30))
 
     def write_text(self, path: str, text: str) -> None:
         """Replace a text file in the guest (UTF-8), all at once; parents are made."""
@@ -150,7 +150,7 @@ class Guest:
         if target.endswith("/"):
             target += path.name
         with path.open("rb") as file:
-            files.write_file(self.agent, target, files.chunks_of(file), scaled(30), mode)
+            files.write_file(self.agent, target, files.chunks_of(file), timeouts.scaled(30), mode)
 
     def pull(self, source: str, target: str | os.PathLike[str]) -> None:
         """Copy a file or a directory of the guest to this host.
@@ -179,7 +179,7 @@ class Guest:
             )
         if path.is_dir():
             path = path / files.base_name(source)
-        pieces = files.read_file(self.agent, source, scaled(30))
+        pieces = files.read_file(self.agent, source, timeouts.scaled(30))
         first = next(pieces, b"")  # an unreadable file must not leave an empty one here
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -196,7 +196,7 @@ class Guest:
         Raises:
             TimeoutExpiredError: it still fails after *timeout* seconds; shows the last attempt.
         """
-        limit = scaled(30) if timeout is None else timeout
+        limit = timeouts.limit(timeout, 30)
         deadline = time.monotonic() + limit
         last: list[ExecResult] = []
 
@@ -214,7 +214,7 @@ class Guest:
 
     def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:
         """Wait until *path* exists in the guest; TimeoutExpiredError after *timeout* seconds."""
-        limit = scaled(30) if timeout is None else timeout
+        limit = timeouts.limit(timeout, 30)
         parent = os.path.dirname(path) or "/"  # noqa: PTH120 - a path of the guest's
 
         def exists() -> bool:
@@ -232,9 +232,8 @@ class Guest:
         The guest's own table of sockets is read; nothing connects, so a server that accepts only
         once is left alone. TimeoutExpiredError after *timeout* seconds.
         """
-        if not 0 < port < 1 << 16:
-            raise InvalidError(f"cannot wait for port {port}", why="a TCP port is 1 to 65535")
-        limit = scaled(30) if timeout is None else timeout
+        ports.check(port)
+        limit = timeouts.limit(timeout, 30)
 
         def listening() -> set[int]:
             tables = self.exec("cat /proc/net/tcp /proc/net/tcp6 2>/dev/null").stdout
@@ -259,8 +258,8 @@ class Guest:
         no_input: bool = False,
     ) -> GuestProcess:
         argv = as_argv(command)
-        if timeout is not None and not timeout >= 0:  # so that NaN is caught, too
-            raise InvalidError(f"a timeout of {timeout} s is not possible")
+        if timeout is not None:
+            timeouts.limit(timeout, 0)
         channel = self.agent.open_exec(
             [encoded(part, "an argument") for part in argv],
             env=encoded_environment(env or {}),
