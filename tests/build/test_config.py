@@ -7,14 +7,13 @@ from hypothesis import strategies as st
 
 from core_infra.build.artifact import Target
 from core_infra.build.config import (
-    DEFAULT_TARGETS,
-    BuildConfig,
     config_exists,
     config_path,
     load_config,
 )
 from core_infra.build.errors import ConfigError
 from core_infra.build.project import ProjectType
+from core_infra.build.settings import DEFAULT_TARGETS, BuildConfig
 from core_infra.medium import MemoryMedium
 
 WHOLE = """\

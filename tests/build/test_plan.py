@@ -14,12 +14,12 @@ from core_infra.build import preflight
 from core_infra.build.artifact import Target
 from core_infra.build.builders.errors import PreflightError
 from core_infra.build.builders.host import host_target
-from core_infra.build.config import DEFAULT_TARGETS
 from core_infra.build.errors import ConfigError
 from core_infra.build.pipeline import carry_out
 from core_infra.build.plan import Goal
 from core_infra.build.preflight import make_plan
 from core_infra.build.project import ProjectType
+from core_infra.build.settings import DEFAULT_TARGETS
 from core_infra.errors import NotFoundError
 from core_infra.testing.toolchain import Toolchain
 

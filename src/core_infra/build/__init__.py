@@ -20,7 +20,6 @@ from core_infra.build.checksum import (
 )
 from core_infra.build.compare import Difference, Side, first_difference
 from core_infra.build.config import (
-    BuildConfig,
     config_exists,
     config_path,
     load_config,
@@ -41,6 +40,7 @@ from core_infra.build.project import (
 )
 from core_infra.build.provenance import Source, write_provenance
 from core_infra.build.sbom import write_sbom
+from core_infra.build.settings import BuildConfig
 from core_infra.build.verify import Report, verify_release
 
 __all__ = [

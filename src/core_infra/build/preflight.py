@@ -12,10 +12,11 @@ from core_infra.build.builders.builder import Config
 from core_infra.build.builders.catalogue import BUILDERS
 from core_infra.build.builders.source import commit_time, described_version, tree_size
 from core_infra.build.builders.workspace import check_output
-from core_infra.build.config import DEFAULT_TARGETS, load_config
+from core_infra.build.config import load_config
 from core_infra.build.epoch import VARIABLE, source_date_epoch
 from core_infra.build.plan import Disk, Goal, Key, Packing, Plan
 from core_infra.build.project import ProjectType, explain
+from core_infra.build.settings import DEFAULT_TARGETS
 from core_infra.build.signing.choose import Signers, choose_signers
 from core_infra.build.tools import find_tools, missing_packages
 from core_infra.errors import CoreInfraError, NotFoundError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from core_infra.build.artifact import Target
     from core_infra.build.builders.builder import Builder, Step
-    from core_infra.build.config import BuildConfig, Sign
+    from core_infra.build.settings import BuildConfig, Sign
 
 _RESERVE = 64 << 20
 """Bytes that a step may need besides the copy of the sources: what a small program takes."""
@@ -74,26 +75,45 @@ def make_plan(
     kind, why = _kind(where, settings, type)
     builder = builder or BUILDERS[kind]
     chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
-    config = _config(
-        where,
-        output=output,
+    cpus = threads or usable_cpus()
+    config = Config(
+        project_dir=where,
+        output_dir=where / "dist" if output is None else Path(output).absolute(),
+        name=_name(name or settings.project.binary or settings.project.name)
+        or _name(builder.default_name(where))
+        or _name(where.name)
+        or "app",
+        version=version or described_version(where),
+        epoch=_epoch(where),
         settings=settings,
-        builder=builder,
-        targets=chosen,
-        name=name,
-        version=version,
-        threads=threads,
+        threads=cpus,
         launcher=launcher,
+        workers=max(1, min(cpus, len(chosen))),
     )
     check_output(config.project_dir, config.output_dir)
-    work = builder.plan(config, chosen)
+    return _look_at_host(
+        config, builder, chosen, goal=Goal(goal), packing=packing or Packing(), kind=kind, why=why
+    )
+
+
+def _look_at_host(
+    config: Config,
+    builder: Builder,
+    targets: tuple[Target, ...],
+    *,
+    goal: Goal,
+    packing: Packing,
+    kind: ProjectType,
+    why: str,
+) -> Plan:
+    work = builder.plan(config, targets)
     tools = find_tools(work.tools)
-    disk = _disk(config, builder, work.steps)
     problems = [*work.problems, *(tool.problem for tool in tools if tool.problem)]
-    goal, packing = Goal(goal), packing or Packing()
     problems += missing_packages(goal, packing)
-    signers = choose_signers(settings.sign) if goal is Goal.RELEASE else Signers()
-    keys = _check_keys(signers, settings.sign, chosen, problems)
+    sign = config.settings.sign
+    signers = choose_signers(sign) if goal is Goal.RELEASE else Signers()
+    keys = _check_keys(signers, sign, targets, problems)
+    disk = _disk(config, builder, work.steps)
     if disk.free < disk.needed:
         problems.append(
             f"{disk.path} has {disk.free >> 20} MiB free, and {disk.needed >> 20} MiB are needed"
@@ -104,7 +124,7 @@ def make_plan(
         why=why,
         builder=builder,
         config=config,
-        targets=chosen,
+        targets=targets,
         steps=work.steps,
         packing=packing,
         tools=tuple(tools),
@@ -148,35 +168,6 @@ def _targets(settings: BuildConfig, builder: Builder) -> tuple[Target, ...]:
     if settings.targets is DEFAULT_TARGETS:
         return tuple(builder.default_targets())
     return settings.targets
-
-
-def _config(
-    where: Path,
-    *,
-    output: str | os.PathLike[str] | None,
-    settings: BuildConfig,
-    builder: Builder,
-    targets: Sequence[Target],
-    name: str,
-    version: str,
-    threads: int | None,
-    launcher: tuple[str, ...],
-) -> Config:
-    cpus = threads or usable_cpus()
-    return Config(
-        project_dir=where,
-        output_dir=where / "dist" if output is None else Path(output).absolute(),
-        name=_name(name or settings.project.binary or settings.project.name)
-        or _name(builder.default_name(where))
-        or _name(where.name)
-        or "app",
-        version=version or described_version(where),
-        epoch=_epoch(where),
-        settings=settings,
-        threads=cpus,
-        launcher=launcher,
-        workers=max(1, min(cpus, len(targets))),
-    )
 
 
 def _name(text: str) -> str:

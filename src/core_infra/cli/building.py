@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from core_infra.build.archive import Format, Profile
 from core_infra.build.artifact import Target
@@ -148,16 +147,14 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
             click.echo(f"  copy the sources to {step.copy}")
         for command in step.commands:
             click.echo(f"  {shlex.join(command.argv)}")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("needs", "version", "where"):
-        table.add_column(heading, overflow="fold")
-    for tool in plan.tools:
-        table.add_row(tool.name, tool.version or "?", tool.path or "missing")
-    for key in plan.keys:
-        table.add_row(f"key: {key.signs}", "", key.description or "missing")
+    rows = [("needs", "version", "where")]
+    rows += [(tool.name, tool.version or "?", tool.path or "missing") for tool in plan.tools]
+    rows += [(f"key: {key.signs}", "", key.description or "missing") for key in plan.keys]
     free, needed = plan.disk.free >> 20, plan.disk.needed >> 20
-    table.add_row("disk", "", f"{free} MiB free at {plan.disk.path}, {needed} MiB needed")
-    Console(highlight=False, soft_wrap=True).print(table)
+    rows.append(("disk", "", f"{free} MiB free at {plan.disk.path}, {needed} MiB needed"))
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, version, where in rows:
+        click.echo(f"{name:{first}}  {version:{second}}  {where}")
 
 
 def _show_package(plan: Plan, package: Package, *, as_json: bool) -> None:

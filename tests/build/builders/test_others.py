@@ -290,38 +290,35 @@ version = "1.0.0"
 """
 
 
-def test_an_sdist_of_setuptools_is_the_same_twice_though_it_comes_with_the_time(
-    tmp_path: Path,
-) -> None:
-    need("-m build", "-m setuptools")
-    project = copy_sample("python", tmp_path / "app")
-    (project / "pyproject.toml").write_text(SETUPTOOLS)
-    configure(project, "build: {flags: [--no-isolation, --sdist]}\n")
-    package = carry_out(make_plan(project, goal="package"), twice=True)
-    assert package.artifact().name == "greeter-1.0.0.tar.gz"
-    with tarfile.open(package.artifact().path) as archive:
-        members = archive.getmembers()
-    assert "greeter-1.0.0/src/greeter/__init__.py" in [member.name for member in members]
-    assert {(member.mtime, member.uid, member.uname) for member in members} == {(315532800, 0, "")}
-
-
 EXTENSION = """\
 #include <Python.h>
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "app", __FILE__, -1, NULL};
 PyMODINIT_FUNC PyInit_app(void) { return PyModule_Create(&module); }
 """
+SETUP = """\
+from setuptools import Extension, setup
+
+setup(ext_modules=[Extension("app", ["app.c"])])
+"""
 
 
-def test_an_extension_in_c_is_the_same_twice_whatever_pythons_own_flags(tmp_path: Path) -> None:
+def test_what_setuptools_makes_with_times_and_paths_in_it_is_the_same_twice(
+    tmp_path: Path,
+) -> None:
     need("-m build", "-m setuptools", "cc")
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
         pytest.skip("the headers of Python are not installed on this host")
-    (tmp_path / "app.c").write_text(EXTENSION)
-    setup = (
-        "from setuptools import setup, Extension as E\nsetup(ext_modules=[E('app', ['app.c'])])\n"
-    )
-    (tmp_path / "setup.py").write_text(setup)
-    (tmp_path / "pyproject.toml").write_text(SETUPTOOLS)
-    yaml = "build: {flags: [--no-isolation, --wheel], env: [CFLAGS=-g]}\n"
-    package = carry_out(make_plan(configure(tmp_path, yaml)), twice=True)
-    assert package.artifact().name.endswith(".whl")
+    project = copy_sample("python", tmp_path / "app")
+    (project / "pyproject.toml").write_text(SETUPTOOLS)
+    (project / "setup.py").write_text(SETUP)
+    (project / "app.c").write_text(EXTENSION)
+    yaml = "build: {flags: [--no-isolation, --sdist, --wheel], env: [CFLAGS=-g]}\n"
+
+    package = carry_out(make_plan(configure(project, yaml), goal="package"), twice=True)
+
+    wheel, sdist = package.artifacts
+    assert (wheel.name.endswith(".whl"), sdist.name) == (True, "greeter-1.0.0.tar.gz")
+    with tarfile.open(sdist.path) as archive:
+        members = archive.getmembers()
+    assert "greeter-1.0.0/src/greeter/__init__.py" in [member.name for member in members]
+    assert {(member.mtime, member.uid, member.uname) for member in members} == {(315532800, 0, "")}

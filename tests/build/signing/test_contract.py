@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_support import accepts, needs
-from core_infra.build.config import Sign
 from core_infra.build.errors import SigningError, SigningUnavailableError
 from core_infra.build.secret import NO_SECRET, Secret
+from core_infra.build.settings import Sign
 from core_infra.build.signing.choose import choose_signers
 from core_infra.build.signing.gpg import GpgSigner
 from core_infra.build.signing.macos import AppleNotary, CodesignSigner

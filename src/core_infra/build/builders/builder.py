@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.build.artifact import Target
-    from core_infra.build.config import BuildConfig
+    from core_infra.build.settings import BuildConfig
     from core_infra.medium.medium import Medium
     from core_infra.process.runner.events import Event
 

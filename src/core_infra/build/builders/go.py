@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.build.builders.builder import Builder, Command, Step, Tool, Work
 from core_infra.build.builders.environment import inherited
-from core_infra.build.config import DEFAULT_TARGETS
+from core_infra.build.settings import DEFAULT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -130,11 +130,13 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def _remove(path: Path) -> None:
     def unlock(function: Callable[[str], object], name: str, _error: object) -> None:
-        # Go's modules and Nix's outputs are read-only.
-        Path(name).parent.chmod(0o700)
-        if Path(name).is_dir() and not Path(name).is_symlink():
-            Path(name).chmod(0o700)
-        function(name)
+        # Somebody else, too, may be cleaning up.
+        with contextlib.suppress(FileNotFoundError):
+            # Go's modules and Nix's outputs are read-only.
+            Path(name).parent.chmod(0o700)
+            if Path(name).is_dir() and not Path(name).is_symlink():
+                Path(name).chmod(0o700)
+            function(name)
 
     if path.is_symlink() or path.is_file():
         path.unlink()

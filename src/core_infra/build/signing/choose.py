@@ -11,7 +11,7 @@ from core_infra.build.signing.macos import AppleNotary, CodesignSigner
 from core_infra.build.signing.windows import OsslSigner, SigntoolSigner
 
 if TYPE_CHECKING:
-    from core_infra.build.config import Sign
+    from core_infra.build.settings import Sign
     from core_infra.build.signing.signer import Signer
 
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}")
