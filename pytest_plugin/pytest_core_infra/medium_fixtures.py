@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 import pytest
 
@@ -87,16 +87,18 @@ def _core_loaded() -> dict[Path, MemoryMedium]:
 
 
 @pytest.fixture
-def core_medium_fs(request: pytest.FixtureRequest) -> FakeMedium:
+def core_medium_fs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeMedium:
     """The tree of pyfakefs' fixture ``fs`` as a medium: plain ``open`` and ``pathlib`` see it too.
     For code under test that does not take a ``Medium``. What you write with
     ``core_medium_fs.write_text("/etc/app.conf", "…")``, it finds by ``open("/etc/app.conf")``; the
-    real disk is out of sight for the length of the test.
+    real disk is out of sight for the length of the test, and ``LocalMedium`` refuses to work.
     Needs pyfakefs: ``pip install core-infra[pyfakefs]``.
     """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
     # All that is imported comes before fs, which would put its own os into new modules.
     from core_infra.errors import InvalidError, UnavailableError  # noqa: PLC0415 - see above
     from core_infra.medium.fake import FakeMedium  # noqa: PLC0415
+    from core_infra.medium.local import LocalMedium  # noqa: PLC0415
+    from core_infra.medium.sandbox import SandboxMedium  # noqa: PLC0415
 
     try:
         fs = request.getfixturevalue("fs")
@@ -113,6 +115,16 @@ def core_medium_fs(request: pytest.FixtureRequest) -> FakeMedium:
             why=f"it is a {type(fs).__name__}, and not pyfakefs' file system",
             todo="Rename your own fixture fs.",
         )
+
+    def refuse(medium: object, *_args: object, **_options: object) -> NoReturn:
+        raise UnavailableError(
+            f"cannot use a {type(medium).__name__} beside pyfakefs' tree",
+            why="it works by descriptors, which are of the real disk",
+            todo="Use core_medium_fs itself, or core_medium.",
+        )
+
+    for kind in (LocalMedium, SandboxMedium):
+        monkeypatch.setattr(kind, "__init__", refuse)
     return FakeMedium(fs)
 
 

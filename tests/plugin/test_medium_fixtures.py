@@ -191,3 +191,24 @@ def test_what_keeps_it_from_sharing_is_told(
     result = pytester.runpytest_subprocess("-p", "no:fakefs")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([f"*{message}"])
+
+
+def test_what_works_by_descriptors_refuses_beside_pyfakefs(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from core_infra.errors import UnavailableError
+        from core_infra.medium.local import LocalMedium
+        from core_infra.medium.sandbox import SandboxMedium
+
+        def test_refused(core_medium_fs):
+            for make in (LocalMedium, lambda: LocalMedium("/etc"), lambda: SandboxMedium("/")):
+                with pytest.raises(UnavailableError, match="beside pyfakefs"):
+                    make()
+
+        def test_after(tmp_path):
+            LocalMedium(tmp_path).write_text("a", "b")
+            assert SandboxMedium(tmp_path).read_text("a") == "b"
+        """
+    )
+    pytester.runpytest().assert_outcomes(passed=2)
