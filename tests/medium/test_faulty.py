@@ -160,3 +160,16 @@ def test_a_rate_of_one_fails_always(inner: MemoryMedium) -> None:
 def test_a_plan_of_another_form_is_refused(inner: MemoryMedium, plan: str) -> None:
     with pytest.raises(InvalidError, match="STEP:FAULT"):
         FaultyMedium(inner, plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"), [("0:EIO", "STEP:FAULT"), ("2:EIO,2:ENOSPC", "step 2 can fail in one way")]
+)
+def test_a_plan_that_could_not_be_kept_is_refused(plan: str, why: str) -> None:
+    with pytest.raises(InvalidError, match=why):
+        FaultyMedium(MemoryMedium(), plan=plan)
+
+
+def test_a_plan_and_a_seed_are_not_mixed() -> None:
+    with pytest.raises(InvalidError, match="Give one of them"):
+        FaultyMedium(MemoryMedium(), plan="1:EIO", seed=3)

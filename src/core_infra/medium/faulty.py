@@ -49,12 +49,17 @@ class FaultyMedium(Medium):
         steps: how many steps were taken.
 
     Raises:
-        InvalidError: the plan is of another form.
+        InvalidError: the plan is of another form, or there is a seed as well.
     """
 
     def __init__(
         self, medium: Medium, *, plan: str = "", seed: int | None = None, rate: float = 0.1
     ) -> None:
+        if plan and seed is not None:
+            raise InvalidError(
+                f"cannot fail by the plan {plan!r} and by the seed {seed}",
+                todo="Give one of them: the plan repeats what a seed has found.",
+            )
         self.steps = 0
         self._medium = medium
         self._plan = _parse(plan)
@@ -224,15 +229,21 @@ def _abandon(writer: BinaryIO) -> None:
 
 
 def _parse(plan: str) -> dict[int, str]:
-    faults = {}
+    faults: dict[int, str] = {}
     for part in filter(None, plan.split(",")):
-        step, _, fault = part.strip().partition(":")
-        if not step.isdecimal() or fault not in _CODES:
-            raise InvalidError(
-                f"cannot use the plan {plan!r}",
-                why=f"{part!r} is not of the form STEP:FAULT",
-                todo=f"A fault is one of {', '.join(_CODES)}.",
-                plan=plan,
-            )
-        faults[int(step)] = fault
+        number, _, fault = part.strip().partition(":")
+        step = int(number) if number.isdecimal() else 0
+        if step < 1 or fault not in _CODES:
+            why = f"{part!r} is not of the form STEP:FAULT"
+        elif step in faults:
+            why = f"step {step} can fail in one way only"
+        else:
+            faults[step] = fault
+            continue
+        raise InvalidError(
+            f"cannot use the plan {plan!r}",
+            why=why,
+            todo=f"Steps count from 1; a fault is one of {', '.join(_CODES)}.",
+            plan=plan,
+        )
     return faults
