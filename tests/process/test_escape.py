@@ -13,7 +13,7 @@ import pytest
 
 from core_infra.errors import WrongStateError
 from core_infra.process import LogPattern, RunOptions, Service
-from core_infra.process.keeper import keeper
+from core_infra.process.keepers import keeper
 from core_infra.process.supervisor import supervisor
 from process_programs import DAEMON, PYTHON
 from support import is_running, wait_gone

@@ -9,8 +9,8 @@ Why a program of its own, and not this process, is the children's parent and sub
   parent-death signal alone reaches children only, and is tied to the *thread* that forked.
 - It is small: a start costs the same whether we have 20 MiB or 20 GiB.
 
-There is one keeper for each process that uses the library, started at first use. Its protocol is
-in ``keeper/keeper.h``.
+Its protocol is in ``keeper/keeper.h``; :mod:`core_infra.process.keepers` has the one of this
+process.
 """
 
 from __future__ import annotations
@@ -20,56 +20,32 @@ import contextlib
 import itertools
 import os
 import platform
-import signal
 import socket
 import struct
 import subprocess
 import threading
-import time
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.process.supervisor import READ, supervisor
+from core_infra.process.wire import Flag, Op, Reply, Wire, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-_REQUEST = struct.Struct("=IIQQQIIII")
-_REPLY = struct.Struct("=iiq")
-_NEWS = struct.Struct("=IiQQQQQ")
-_SPAWN, _SIGNAL, _KILL, _LIST = 1, 2, 3, 4
-_TERMINAL = _GROUP = 1
 _STAGE_DIRECTORY = 1
-_GONE = 2
 
 _OURS = 0xFFFFFF << 40
 _DETACHED = 1 << 39
 _GROUP_SHIFT = 28
-_GROUPS = 1 << 11
+GROUPS = 1 << 11
+"""How many groups of programs there can be."""
 _NUMBERS = 1 << _GROUP_SHIFT
 
 KILL_TIMEOUT = 10.0
 """Seconds after which a killed program counts as one that cannot be killed."""
-
-
-class End(NamedTuple):
-    """How a program ended.
-
-    Attributes:
-        exit_code: minus the signal's number if a signal ended it.
-        at: when, on ``time.monotonic``.
-        user: seconds of CPU in the program and its children that it waited for.
-        system: seconds of CPU in the kernel for them.
-        peak_memory: bytes; the largest resident size of one of them.
-    """
-
-    exit_code: int
-    at: float
-    user: float
-    system: float
-    peak_memory: int
 
 
 class Selection(NamedTuple):
@@ -79,6 +55,21 @@ class Selection(NamedTuple):
     mask: int
 
 
+class Started(NamedTuple):
+    """A program that runs.
+
+    Attributes:
+        tag: the keeper's name for it.
+        pid: its process id.
+        channel: a pipe that can be read once it has ended: by
+            :func:`~core_infra.process.wire.read_end`. The caller closes it.
+    """
+
+    tag: int
+    pid: int
+    channel: int
+
+
 class StartRefusedError(OSError):
     """What the system answered, and whether it was about the directory."""
 
@@ -86,40 +77,40 @@ class StartRefusedError(OSError):
 
 
 class Keeper:
-    """The program and the two sockets to it; use :func:`keeper` for the one of this process."""
+    """The program, and what it does for us; threads may share it."""
 
     def __init__(self) -> None:
-        self.identity = _identity()
-        requests, theirs = socket.socketpair()
-        news, their_news = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.pidfd_open(os.getpid())
-        fds = (theirs.fileno(), their_news.fileno(), parent)
+        fds = (theirs.fileno(), parent)
         try:
             self._popen = subprocess.Popen(
                 [_binary(), *map(str, fds)], pass_fds=fds, start_new_session=True
             )
         finally:
             theirs.close()
-            their_news.close()
             os.close(parent)
         # It ends when we do, and is not to be waited for: no warning at the interpreter's end.
         self._popen.returncode = 0
+        self._identity = _identity()
         self._base = 1 << 62 | self._popen.pid << 40
         self._numbers = itertools.count(1)
-        self._cookies = itertools.count(1)
-        self._ends: dict[int, Callable[[End], None]] = {}
-        self._gone: dict[int, Future[None]] = {}
         self._lock = threading.Lock()
         self.lost = False
-        self._requests = requests
-        self._news = news
-        news.setblocking(False)  # noqa: FBT003 - the socket module's signature
-        supervisor().watch(news.fileno(), READ, self._hear)
+        self._wire = Wire(ours)
+        supervisor().watch(ours.fileno(), 0, lambda _: self.lose())
 
     @property
     def pid(self) -> int:
         """The keeper's own process id."""
         return self._popen.pid
+
+    def is_usable(self) -> bool:
+        """Whether it runs, with the rights that we have now.
+
+        Who changes his own gets a new one: its programs must not keep rights that he gave up.
+        """
+        return not self.lost and self._identity == _identity()
 
     def spawn(
         self,
@@ -129,19 +120,17 @@ class Keeper:
         env: Sequence[bytes],
         fds: Mapping[int, int],
         group: int,
-        on_end: Callable[[End], None],
         terminal: bool = False,
         detached: bool = False,
-    ) -> tuple[int, int]:
-        """Start a program in a session of its own; its tag and its pid.
+    ) -> Started:
+        """Start a program in a session of its own.
 
         Args:
             argv: the program (looked up on the PATH in *env*) and its arguments.
             cwd: an absolute path.
             env: its whole environment, as ``NAME=value``.
             fds: from the numbers that it gets to our descriptors.
-            group: from :func:`new_group`.
-            on_end: called on the supervisor's thread when it has ended; maybe before this returns.
+            group: from :func:`~core_infra.process.keepers.new_group`.
             terminal: its standard input becomes its controlling terminal.
             detached: it outlives us.
 
@@ -153,46 +142,50 @@ class Keeper:
         tag = self._base | group << _GROUP_SHIFT | number | (_DETACHED if detached else 0)
         strings = [os.fsencode("\0".join((cwd, *argv))), *env, b""]
         body = struct.pack(f"={len(fds)}i", *fds) + b"\0".join(strings)
-        header = _REQUEST.pack(
-            len(body),
-            _SPAWN,
-            tag,
-            0,
-            0,
-            _TERMINAL if terminal else 0,
-            len(argv),
-            len(env),
-            len(fds),
-        )
-        self._ends[tag] = on_end
+        flags = Flag.TERMINAL if terminal else 0
         try:
-            error, stage, pid = self._ask(header, body, [*fds.values()])
-        except BaseException:
-            self._ends.pop(tag, None)
+            channel, (error, stage, pid) = self._ask(
+                Op.SPAWN,
+                tag,
+                flags=flags,
+                counts=(len(argv), len(env)),
+                body=body,
+                fds=fds.values(),
+            )
+        except (OSError, UnavailableError):
+            raise
+        except BaseException:  # KeyboardInterrupt: it may have been started
+            self.kill(self.tree(tag))
             raise
         if error:
-            del self._ends[tag]
+            os.close(channel)
             refused = StartRefusedError(error, os.strerror(error))
             refused.in_directory = stage == _STAGE_DIRECTORY
             raise refused
-        return tag, pid
+        return Started(tag, pid, channel)
 
     def signal(self, tag: int, number: int, *, group: bool = False) -> bool:
         """Send a signal to a program or its process group; whether the program still ran."""
-        flags = _GROUP if group else 0
-        error, _, _ = self._ask(_REQUEST.pack(0, _SIGNAL, tag, 0, number, flags, 0, 0, 0))
+        flags = Flag.GROUP if group else 0
+        channel, (error, _, _) = self._ask(Op.SIGNAL, tag, flags=flags, number=number)
+        os.close(channel)
         return not error
 
     def kill(self, selection: Selection) -> Future[None]:
         """End the selected programs and all that they started; done when none is left."""
-        cookie = next(self._cookies)
-        future = self._gone[cookie] = Future()
-        value, mask = selection
+        future: Future[None] = Future()
         try:
-            self._ask(_REQUEST.pack(0, _KILL, value, mask, cookie, 0, 0, 0, 0))
+            channel, _ = self._ask(Op.KILL, selection.value, mask=selection.mask)
         except UnavailableError:  # the parent-death signal has ended them
-            self._gone.pop(cookie, None)
             future.set_result(None)
+            return future
+
+        def tell(_events: int) -> None:
+            supervisor().unwatch(channel)
+            os.close(channel)
+            future.set_result(None)
+
+        supervisor().watch(channel, READ, tell)
         return future
 
     def kill_and_wait(self, selection: Selection, killed: Future[None] | None = None) -> None:
@@ -216,18 +209,27 @@ class Keeper:
 
     def members(self, selection: Selection) -> list[int]:
         """The pids of the selected programs and of all that they started."""
-        value, mask = selection
+        channel, (_, _, count) = self._ask(Op.LIST, selection.value, mask=selection.mask)
+        try:
+            return [*array.array("i", receive(channel, count * 4))]
+        finally:
+            os.close(channel)
+
+    def lose(self) -> None:
+        """It has ended, which nobody but a stranger does: so have its programs."""
         with self._lock:
-            self._requests.sendall(_REQUEST.pack(0, _LIST, value, mask, 0, 0, 0, 0, 0))
-            _, _, count = _REPLY.unpack(self._receive(_REPLY.size))
-            return [*array.array("i", self._receive(count * 4))]
+            if self.lost:
+                return
+            self.lost = True
+            supervisor().unwatch(self._wire.fileno())
+            self._wire.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._popen.pid, 0)
 
     def disown(self) -> None:
         """In a forked child: our parent's programs are not ours to speak of."""
         self.lost = True
-        self._lock = threading.Lock()
-        self._requests.close()
-        self._news.close()
+        self._wire.disown()
 
     def tree(self, tag: int) -> Selection:
         """One program."""
@@ -235,69 +237,19 @@ class Keeper:
 
     def all_of(self, group: int) -> Selection:
         """All programs of a group but the detached."""
-        mask = _OURS | _DETACHED | (_GROUPS - 1) << _GROUP_SHIFT
+        mask = _OURS | _DETACHED | (GROUPS - 1) << _GROUP_SHIFT
         return Selection(self._base | group << _GROUP_SHIFT, mask)
 
-    def _ask(self, header: bytes, body: bytes = b"", fds: Sequence[int] = ()) -> tuple[int, ...]:
-        with self._lock:
-            try:
-                sent = socket.send_fds(self._requests, [header, body], fds)
-                if sent < len(header) + len(body):
-                    self._requests.sendall((header + body)[sent:])
-                return _REPLY.unpack(self._receive(_REPLY.size))
-            except OSError as error:
-                raise _gone() from error
-
-    def _receive(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = self._requests.recv(size - len(data))
-            if not more:
-                raise _gone()
-            data += more
-        return data
-
-    def _hear(self, _events: int) -> None:
+    def _ask(self, op: Op, tag: int, **details: Any) -> tuple[int, Reply]:
         try:
-            while news := self._news.recv(_NEWS.size):
-                self._tell(_NEWS.unpack(news))
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        self._lose()
-
-    def _tell(self, news: tuple[int, ...]) -> None:
-        kind, status, tag, at, user, system, peak = news
-        if kind == _GONE:
-            self._gone.pop(tag).set_result(None)
-            return
-        code = os.waitstatus_to_exitcode(status)
-        end = End(code, at / 1e9, user / 1e6, system / 1e6, peak * 1024)
-        self._ends.pop(tag)(end)
-
-    def _lose(self) -> None:
-        """It has ended, which nobody but a stranger does: so have its programs."""
-        self.lost = True
-        supervisor().unwatch(self._news.fileno())
-        with self._lock:  # nobody is just being started
-            self._requests.close()
-            self._news.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._popen.pid, 0)
-        end = End(-signal.SIGKILL, time.monotonic(), 0.0, 0.0, 0)
-        while self._ends:
-            self._ends.popitem()[1](end)
-        while self._gone:
-            self._gone.popitem()[1].set_result(None)
-
-
-def _gone() -> UnavailableError:
-    return UnavailableError(
-        "the keeper of our processes is gone",
-        why="somebody has killed it; the kernel ended its programs with it",
-        todo="Start them again: they get a new one.",
-    )
+            return self._wire.ask(op, tag, **details)
+        except ConnectionError as error:
+            self.lose()
+            raise UnavailableError(
+                "the keeper of our processes is gone",
+                why="somebody has killed it; the kernel ended its programs with it",
+                todo="Start them again: they get a new one.",
+            ) from error
 
 
 def _binary() -> str:
@@ -312,61 +264,4 @@ def _binary() -> str:
 
 
 def _identity() -> tuple[int, ...]:
-    """Whoever changes this gets a new keeper: its programs must not keep rights that we gave up."""
     return (*os.getresuid(), *os.getresgid())
-
-
-_current: Keeper | None = None
-_lock = threading.Lock()
-
-
-def keeper() -> Keeper:
-    """The keeper of this process, started at first use.
-
-    Raises:
-        UnavailableError: it was not compiled, or not for this machine.
-    """
-    global _current  # noqa: PLW0603 - one per process is the point
-    found = _current
-    if found is None or found.lost or found.identity != _identity():
-        with _lock:
-            if _current is None or _current.lost or _current.identity != _identity():
-                _current = Keeper()
-            found = _current
-    return found
-
-
-_groups = itertools.count(1)
-
-
-def new_group() -> int:
-    """A number for programs that can be ended together."""
-    return next(_groups) % _GROUPS
-
-
-def kill_group(group: int) -> None:
-    """End all programs of a group but the detached, with all that they started.
-
-    Raises:
-        TimeoutExpiredError: something could not be killed.
-    """
-    found = _current
-    if found is not None and not found.lost:
-        found.kill_and_wait(found.all_of(group))
-
-
-def group_members(group: int) -> Sequence[int]:
-    """The pids of all programs of a group but the detached, and of all that they started."""
-    found = _current
-    return [] if found is None or found.lost else found.members(found.all_of(group))
-
-
-def _forget() -> None:
-    global _current, _lock  # noqa: PLW0603 - a forked child keeps nobody's children
-    if _current is not None:
-        _current.disown()
-    _current = None
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)

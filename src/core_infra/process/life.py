@@ -7,27 +7,30 @@ import os
 import signal
 import threading
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.process.errors import start_error
-from core_infra.process.keeper import StartRefusedError, keeper
+from core_infra.process.keeper import StartRefusedError
+from core_infra.process.keepers import keeper
+from core_infra.process.loop import READ
 from core_infra.process.status import ENDED, Status, move
 from core_infra.process.stdio import Stdio
 from core_infra.process.supervisor import Timer, supervisor
+from core_infra.process.wire import END_SIZE, End, read_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from core_infra.process.events import Stream
-    from core_infra.process.keeper import End, Keeper
+    from core_infra.process.keeper import Keeper
+    from core_infra.process.loop import Loop
     from core_infra.process.options import RunOptions
 
 
 class Watcher(Protocol):
-    """Who is told how a life goes; all but the start on the supervisor's thread."""
+    """Who is told how a life goes; all but the start on the loop's thread."""
 
     def on_start(self, pid: int) -> None:
         """It runs."""
@@ -47,9 +50,12 @@ class Life:
         stdin: what it reads; as in the options.
         group: the keeper's group that it belongs to.
         watcher: is told of everything.
+        loop: attends to it.
     """
 
-    def __init__(self, options: RunOptions, stdin: Any, group: int, watcher: Watcher) -> None:
+    def __init__(
+        self, options: RunOptions, stdin: Any, group: int, watcher: Watcher, loop: Loop
+    ) -> None:
         self.options = options
         self._stdin = stdin
         self.lock = threading.RLock()
@@ -60,18 +66,21 @@ class Life:
         self.pid: int | None = None
         self.restarts = 0
         self.started: float | None = None
-        self.started_at: datetime | None = None
+        self.started_at: float | None = None  # on time.time
         self.signal = 0
         self.timed_out = False
         self.stdio: Stdio | None = None
         self._group = group
         self._watcher = watcher
+        self.loop = loop
         self._keeper: Keeper | None = None
         self._tag = 0
+        self._channel = -1
+        self._end_room = bytearray()
         self._stopping = False
         self._killed: Future[None] | None = None
-        self._early: End | None = None
         self._starting = True
+        self._told = False
         self._streak = 0  # restarts since it was last healthy
         self._timers: list[Timer] = []
 
@@ -100,11 +109,9 @@ class Life:
             self._starting = False
             if self.options.timeout is not None:
                 self._later(self.options.timeout, self._expire)
-            early, self._early = self._early, None
             if self._stopping:
                 self._climb(0)
-        if early is not None:
-            supervisor().post(lambda: self._ended(early))
+        self.loop.watch(self._channel, READ, self._hear)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the program; WrongStateError if it does not run."""
@@ -140,7 +147,7 @@ class Life:
         Raises:
             TimeoutExpiredError: the kernel does not end something, as it waits for a device.
         """
-        self.over.wait()
+        self.loop.wait(self.over)
         if self._keeper is not None and self._killed is not None:
             self._keeper.kill_and_wait(self._keeper.tree(self._tag), self._killed)
 
@@ -155,16 +162,15 @@ class Life:
         is_captured = options.log is None and not options.detach
         wrote = self._watcher.on_output if is_captured else None
         self._keeper = keeper()
-        self.stdio = stdio = Stdio(options, self._stdin, wrote)
-        self.started, self.started_at = time.monotonic(), datetime.now(UTC)
+        self.stdio = stdio = Stdio(self.loop, options, self._stdin, wrote)
+        self.started, self.started_at = time.monotonic(), time.time()
         try:
-            self._tag, self.pid = self._keeper.spawn(
+            started = self._keeper.spawn(
                 options.argv(),
                 cwd=os.path.join(os.getcwd(), options.dir or ""),  # noqa: PTH109, PTH118 - a string
                 env=options.environment(),
                 fds={**dict(enumerate(stdio.theirs)), **{fd: fd for fd in options.pass_fds}},
                 group=self._group,
-                on_end=self._ended,
                 terminal=options.pty,
                 detached=options.detach,
             )
@@ -172,6 +178,8 @@ class Life:
             stdio.close()
             raise
         stdio.given()
+        self._tag, self.pid, self._channel = started
+        self._end_room = bytearray(END_SIZE)
 
     def _climb(self, grace: float) -> None:
         """The stop ladder: its group is asked, then the whole tree is killed."""
@@ -197,22 +205,31 @@ class Life:
         self.timed_out = True
         self.stop(self.options.grace_period)
 
-    def _ended(self, end: End) -> None:
+    def _hear(self, _events: int) -> None:
+        end = read_end(self._channel, self._end_room)
+        if end is None:
+            assert self._keeper is not None  # noqa: S101 - it ran
+            self._keeper.lose()
+            end = End(-signal.SIGKILL, time.monotonic(), 0.0, 0.0, 0)
         with self.lock:
-            if self.status is Status.PENDING:  # begin() has not come so far: it goes on with this
-                self._early = end
-                return
-            self._cancel_timers()
-            self.end = end
-            if self.stdio is not None:
-                self.stdio.ended()
-            if end.exit_code < 0:
-                self.signal = -end.exit_code
-            if self._stopping:
-                self._kill_tree()
-                self._finish(Status.KILLED)
-            elif not self._restart(end):
-                self._finish(Status.KILLED if end.exit_code < 0 else Status.EXITED)
+            # If we are interrupted in the middle, all this comes again.
+            if not self._told and self.status is not Status.PENDING:
+                self._ended(end)
+            self.loop.unwatch(self._channel)
+            os.close(self._channel)
+
+    def _ended(self, end: End) -> None:
+        self._cancel_timers()
+        self.end = end
+        if self.stdio is not None:
+            self.stdio.ended()
+        if end.exit_code < 0:
+            self.signal = -end.exit_code
+        if self._stopping:
+            self._kill_tree()
+            self._finish(Status.KILLED)
+        elif not self._restart(end):
+            self._finish(Status.KILLED if end.exit_code < 0 else Status.EXITED)
 
     def _restart(self, end: End) -> bool:
         policy = self.options.restart
@@ -245,12 +262,14 @@ class Life:
 
     def _finish(self, status: Status, error: Exception | None = None) -> None:
         self.error = error
-        self.status = move(self.status, status)
+        if self.status not in ENDED:
+            self.status = move(self.status, status)
         self.over.set()
         self._watcher.on_end(error)
+        self._told = True
 
     def _later(self, seconds: float, job: Callable[[], None]) -> None:
-        self._timers.append(supervisor().after(seconds, job))
+        self._timers.append(supervisor().after(seconds, lambda: self.loop.post(job)))
 
     def _cancel_timers(self) -> None:
         while self._timers:

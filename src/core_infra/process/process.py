@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -17,7 +18,10 @@ from core_infra.process.readiness import wait_ready
 from core_infra.process.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from core_infra.process.events import Stream
+    from core_infra.process.loop import Loop
     from core_infra.process.options import RunOptions
     from core_infra.process.probes import Probe
     from core_infra.process.ring import Piece
@@ -31,10 +35,10 @@ class Listener(Protocol):
         """It runs."""
 
     def wrote(self, process: Process, stream: Stream, data: bytes) -> None:
-        """It has written; called on the supervisor's thread."""
+        """It has written; called on the loop's thread."""
 
     def ended(self, process: Process, error: Exception | None) -> None:
-        """It is over; has to set ``process.done`` once everybody knows."""
+        """It is over; has to call ``process.finish()`` once everybody knows."""
 
     def wait(self, process: Process, timeout: float | None) -> bool:
         """Wait for ``process.done``, or for less where that would never come."""
@@ -61,13 +65,16 @@ class Process:
         buffer_size: int,
         group: int,
         listener: Listener,
+        loop: Loop,
+        on_done: Callable[[], None] | None,
     ) -> None:
         self.id = name
         self.options = options
         self.done = threading.Event()
         self._listener = listener
+        self._on_done = on_done
         self._output = Output(options.buffer_size or buffer_size)
-        self._life = Life(options, stdin, group, self)
+        self._life = Life(options, stdin, group, self, loop)
 
     @property
     def pid(self) -> int | None:
@@ -115,7 +122,7 @@ class Process:
         Raises:
             TimeoutExpiredError: it still runs.
         """
-        if not self._listener.wait(self, timeout):
+        if not self._wait(timeout):
             raise TimeoutExpiredError(
                 f"{self} still runs after {timeout:g} s", todo="kill() ends it.", timeout=timeout
             )
@@ -151,7 +158,7 @@ class Process:
     def finish_stopping(self) -> None:
         """Wait until it and all that it started are gone, after :meth:`begin_to_stop`."""
         self._life.await_gone()
-        self._listener.wait(self, None)
+        self._wait(None)
 
     def leftovers(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""
@@ -235,7 +242,7 @@ class Process:
         """What is known of it at this moment."""
         life = self._life
         with life.lock:
-            end, started = life.end, life.started
+            end, started, at = life.end, life.started, life.started_at
             last = end.at if end else time.monotonic()
             duration = max(0.0, last - started) if started is not None else 0.0
             command, *args = self.options.argv()
@@ -244,7 +251,7 @@ class Process:
                 command=command,
                 args=tuple(args),
                 dir=Path(self.options.dir or "").absolute(),
-                started_at=life.started_at,
+                started_at=at if at is None else datetime.fromtimestamp(at, UTC),
                 status=life.status,
                 exit_code=end.exit_code if end else None,
                 duration=duration,
@@ -263,14 +270,14 @@ class Process:
         self._life.begin()
 
     def pause_output(self) -> None:
-        """Make it wait if it writes more; on the supervisor's thread."""
+        """Make it wait if it writes more; on the loop's thread."""
         if self._life.stdio is not None:
             self._life.stdio.pause()
 
     def resume_output(self) -> None:
-        """Read on; on the supervisor's thread."""
+        """Read on, soon."""
         if self._life.stdio is not None:
-            self._life.stdio.resume()
+            self._life.loop.post(self._life.stdio.resume)
 
     def on_start(self, pid: int) -> None:
         """It runs."""
@@ -287,3 +294,19 @@ class Process:
         """It is over."""
         self._output.ring.close()
         self._listener.ended(self, error)
+
+    def finish(self) -> None:
+        """Everybody knows that it is over."""
+        self.done.set()
+        if self._on_done is not None:
+            self._on_done()
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait until everybody knows; on the loop's own thread, that is what makes it go on."""
+        if not self._life.loop.is_current():
+            return self._listener.wait(self, timeout)
+        start = time.monotonic()
+        if not self._life.loop.wait(self.over, timeout):
+            return False
+        left = None if timeout is None else start + timeout - time.monotonic()
+        return self._listener.wait(self, left)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 from core_infra.errors import InvalidError, WrongStateError
 from core_infra.process.errors import ProcessNotFoundError, RunFailedError, RunTimeoutError
 from core_infra.process.events import Stream
-from core_infra.process.keeper import group_members, kill_group, new_group
+from core_infra.process.keepers import group_members, kill_group, new_group
 from core_infra.process.leftovers import Leftover, find_leftovers
 from core_infra.process.options import RunOptions
+from core_infra.process.own_loop import OwnLoop
 from core_infra.process.process import Listener, Process
 from core_infra.process.ring import DEFAULT_SIZE
 from core_infra.process.silent import Silent
 from core_infra.process.status import ENDED
+from core_infra.process.supervisor import supervisor
 from core_infra.process.teller import Teller
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from core_infra.framework.bus import Bus
     from core_infra.framework.core import Core
+    from core_infra.process.loop import Loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +64,19 @@ class Service:
         """Start a program and return at once; raises as :meth:`start_with_options` does."""
         return self.start_with_options(RunOptions(command, args))
 
-    def start_with_options(self, options: RunOptions) -> Process:
+    def start_with_options(
+        self,
+        options: RunOptions,
+        *,
+        loop: Loop | None = None,
+        on_done: Callable[[], None] | None = None,
+    ) -> Process:
         """Start a program and return at once.
+
+        Args:
+            options: which, and how.
+            loop: attends to it; None is the supervisor's.
+            on_done: called when it is over and all its output has been told, on any thread.
 
         Raises:
             InvalidError: the options are not possible.
@@ -70,9 +84,15 @@ class Service:
             CannotStartError: the system does not start it.
             WrongStateError: the service has been shut down.
         """
-        return self._start(options, options.stdin)
+        return self._start(options, options.stdin, loop or supervisor(), on_done)
 
-    def _start(self, options: RunOptions, stdin: Any) -> Process:
+    def _start(
+        self,
+        options: RunOptions,
+        stdin: Any,
+        loop: Loop,
+        on_done: Callable[[], None] | None = None,
+    ) -> Process:
         options.check()
         if self._pid != os.getpid():
             raise WrongStateError(
@@ -98,6 +118,8 @@ class Service:
                 buffer_size=self.options.buffer_size,
                 group=self._group,
                 listener=self._listener,
+                loop=loop,
+                on_done=on_done,
             )
             self._processes[name] = process
         process.begin()
@@ -115,14 +137,16 @@ class Service:
             RunTimeoutError: it did not end within ``options.timeout``, and was ended.
             CoreInfraError: as :meth:`start_with_options` does.
         """
-        process = self._start(options, b"" if options.stdin is None else options.stdin)
-        try:
-            exit_code = process.wait()
-        except BaseException:  # KeyboardInterrupt: nobody else has a hand on it
-            process.stop()
-            raise
-        finally:
-            self._forget(process)
+        with OwnLoop() as loop:
+            stdin = b"" if options.stdin is None else options.stdin
+            process = self._start(options, stdin, loop)
+            try:
+                exit_code = process.wait()
+            except BaseException:  # KeyboardInterrupt: nobody else has a hand on it
+                process.stop()
+                raise
+            finally:
+                self._forget(process)
         if process.timed_out or exit_code != 0:
             raise _run_error(process, exit_code)
         return process.output()

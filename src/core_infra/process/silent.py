@@ -20,7 +20,7 @@ class Silent:
 
     def ended(self, process: Process, error: Exception | None) -> None:  # noqa: ARG002
         """Nobody is to be told first."""
-        process.done.set()
+        process.finish()
 
     def wait(self, process: Process, timeout: float | None) -> bool:
         """Wait for the end."""

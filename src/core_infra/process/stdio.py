@@ -13,6 +13,7 @@ from core_infra.process.streams import Feeder, Reader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core_infra.process.loop import Loop
     from core_infra.process.options import RunOptions
 
 _OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -22,9 +23,10 @@ class Stdio:
     """The standard descriptors of one child.
 
     Args:
+        loop: moves the bytes.
         options: what it is run with.
         stdin: what it reads; as in the options.
-        wrote: is given its output, on the supervisor's thread; None discards it.
+        wrote: is given its output, on the loop's thread; None discards it.
 
     Attributes:
         theirs: the child's standard input, output and error; until :meth:`given`.
@@ -34,10 +36,12 @@ class Stdio:
 
     def __init__(
         self,
+        loop: Loop,
         options: RunOptions,
         stdin: Any,
         wrote: Callable[[Stream, bytes], None] | None,
     ) -> None:
+        self._loop = loop
         self.feeder: Feeder | None = None
         self.readers: list[Reader] = []
         self._wrote = wrote
@@ -65,7 +69,7 @@ class Stdio:
         sources, self._sources = self._sources, []
         if wrote is not None:
             self.readers = [
-                Reader(fd, lambda data, stream=stream: wrote(stream, data))  # type: ignore[misc]
+                Reader(self._loop, fd, lambda data, stream=stream: wrote(stream, data))  # type: ignore[misc]
                 for fd, stream in sources
             ]
         if self.feeder is not None and isinstance(self._data, str | bytes):
@@ -73,17 +77,17 @@ class Stdio:
             self.feeder.close()
 
     def pause(self) -> None:
-        """Read no more for now; on the supervisor's thread."""
+        """Read no more for now; on the loop's thread."""
         for reader in self.readers:
             reader.pause()
 
     def resume(self) -> None:
-        """Read on; on the supervisor's thread."""
+        """Read on; on the loop's thread."""
         for reader in self.readers:
             reader.resume()
 
     def ended(self) -> None:
-        """Take what the ended program wrote; on the supervisor's thread.
+        """Take what the ended program wrote; on the loop's thread.
 
         What it left behind may hold the other ends: they are read on, so that nobody blocks.
         """
@@ -93,7 +97,7 @@ class Stdio:
             self.feeder.abort()
 
     def close(self) -> None:
-        """Close all; on the supervisor's thread, unless reading has not begun."""
+        """Close all; on the loop's thread, unless reading has not begun."""
         self.given()
         for fd, _ in self._sources:
             os.close(fd)
@@ -111,7 +115,7 @@ class Stdio:
         if stdin is None or isinstance(stdin, str | bytes):
             theirs, ours = os.pipe2(os.O_CLOEXEC)
             self._to_close.append(theirs)
-            self.feeder = Feeder(ours)
+            self.feeder = Feeder(self._loop, ours)
             return theirs
         return stdin if isinstance(stdin, int) else int(stdin.fileno())
 
@@ -134,7 +138,7 @@ class Stdio:
         self._to_close.append(theirs)
         self._sources.append((ours, Stream.STDOUT))
         # A copy for writing: either side can be closed without the other.
-        self.feeder = Feeder(os.dup(ours))
+        self.feeder = Feeder(self._loop, os.dup(ours))
         with contextlib.suppress(termios.error):
             termios.tcsetwinsize(theirs, (24, 80))
         return theirs, theirs, theirs

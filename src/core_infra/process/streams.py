@@ -11,40 +11,44 @@ import threading
 from typing import TYPE_CHECKING
 
 from core_infra.errors import WrongStateError
-from core_infra.process.supervisor import READ, WRITE, supervisor
+from core_infra.process.loop import READ, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from core_infra.process.loop import Loop
 
 _PIPE = 1 << 16
 _BUSY_PIPE = 1 << 20
 
 
 class Reader:
-    """Hands on what arrives on a descriptor, on the supervisor's thread.
+    """Hands on what arrives on a descriptor, on the loop's thread.
 
     Args:
+        loop: watches the descriptor.
         fd: read from; the reader owns it.
         on_data: is given each piece.
     """
 
-    def __init__(self, fd: int, on_data: Callable[[bytes], None]) -> None:
+    def __init__(self, loop: Loop, fd: int, on_data: Callable[[bytes], None]) -> None:
         os.set_blocking(fd, False)
+        self._loop = loop
         self._fd = fd
         self._on_data = on_data
         self._size = _PIPE
         self._open = True
-        supervisor().watch(fd, READ, self._ready)
+        self._loop.watch(fd, READ, self._ready)
 
     def pause(self) -> None:
-        """Read no more for now: a full pipe makes the writer wait. On the supervisor's thread."""
+        """Read no more for now: a full pipe makes the writer wait. On the loop's thread."""
         if self._open:
-            supervisor().unwatch(self._fd)
+            self._loop.unwatch(self._fd)
 
     def resume(self) -> None:
-        """Read again; on the supervisor's thread."""
+        """Read again; on the loop's thread."""
         if self._open:
-            supervisor().watch(self._fd, READ, self._ready)
+            self._loop.watch(self._fd, READ, self._ready)
 
     def drain(self) -> None:
         """Take what is there at this moment, and no more, for others may go on writing.
@@ -63,10 +67,10 @@ class Reader:
             self._read(self._size)  # the end, if nobody else has the other end
 
     def close(self) -> None:
-        """Read no more; on the supervisor's thread."""
+        """Read no more; on the loop's thread."""
         if self._open:
             self._open = False
-            supervisor().unwatch(self._fd)
+            self._loop.unwatch(self._fd)
             os.close(self._fd)
 
     def _ready(self, _events: int) -> None:
@@ -94,11 +98,13 @@ class Feeder:
     """Writes to a descriptor without making anybody wait: what does not fit is kept till it does.
 
     Args:
+        loop: watches the descriptor.
         fd: written to; the feeder owns it.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, loop: Loop, fd: int) -> None:
         os.set_blocking(fd, False)
+        self._loop = loop
         self._fd = fd
         self._pending = bytearray()
         self._open = True
@@ -123,7 +129,7 @@ class Feeder:
                 data = data[self._write(data) :]
             if data and self._open:
                 self._pending += data
-                supervisor().watch(self._fd, WRITE, self._ready)
+                self._loop.watch(self._fd, WRITE, self._ready)
 
     def close(self) -> None:
         """Let the other side read the rest and then the end."""
@@ -147,7 +153,7 @@ class Feeder:
                 if self._ending:
                     self._close()
                 else:
-                    supervisor().unwatch(self._fd)
+                    self._loop.unwatch(self._fd)
 
     def _write(self, data: bytes | bytearray) -> int:
         try:
@@ -162,5 +168,5 @@ class Feeder:
     def _close(self) -> None:
         if self._open:
             self._open = False
-            supervisor().unwatch(self._fd)
+            self._loop.unwatch(self._fd)
             os.close(self._fd)

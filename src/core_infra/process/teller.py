@@ -20,7 +20,6 @@ from core_infra.process.events import (
 )
 from core_infra.process.lines import LineSplitter
 from core_infra.process.status import Status
-from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +87,7 @@ class Teller:
                 self._tell(iter((ActionProcessKilled(process.id, process.last_signal), exited)))
             else:
                 self._tell(iter((exited,)))
-            process.done.set()
+            process.finish()
 
         self._jobs.put(tell)
 
@@ -118,7 +117,7 @@ class Teller:
                 return
             resumed, self._paused = self._paused, {}
         for process in resumed.values():
-            supervisor().post(process.resume_output)
+            process.resume_output()
 
     def _flush(self, name: str) -> None:
         for stream in Stream:

@@ -2,8 +2,11 @@
  * them, and, as their subreaper, becomes the parent of whatever they leave behind, so that nothing
  * that they started can get out of its sight. When we end, however we end, it ends all of them.
  *
- * It has one thread, and speaks the host's byte order over two sockets that it inherits: requests
- * that are answered in turn, and news. keeper.py is the other side. */
+ * It has one thread, and speaks the host's byte order over a socket that it inherits. Each request is
+ * one packet, and brings a pipe for all that there is to say to it: a reply at once; later, that the
+ * program has ended, or that the tree is gone. So nobody who asks waits for others, whoever is
+ * interrupted disturbs nobody, and if we are killed, all see the end of their pipes. wire.py is the
+ * other side. */
 #pragma once
 
 #include <stdbool.h>
@@ -17,17 +20,21 @@
 
 enum op { OP_SPAWN = 1, OP_SIGNAL, OP_KILL, OP_LIST };
 
-struct request {
-    uint32_t size; /* of what follows */
+struct request { /* with descriptors: the pipe, maybe a file, then one for each target */
+    uint32_t size; /* of what follows, or of the file */
     uint32_t op;
     uint64_t tag;  /* OP_SPAWN, OP_SIGNAL: the program; OP_KILL, OP_LIST: the selection's value */
     uint64_t mask; /* OP_KILL, OP_LIST */
-    uint64_t argument; /* OP_SIGNAL: the signal; OP_KILL: given back with the news */
     uint32_t flags;
-    uint32_t argc, envc, targets; /* OP_SPAWN: int32_t targets[], then cwd, argv, env */
+    int32_t number; /* OP_SIGNAL */
+    uint32_t argc, envc; /* OP_SPAWN */
+    uint32_t targets;    /* OP_SPAWN: int32_t targets[], then cwd, argv, env */
+    uint32_t unused;
 };
 
-enum flags { SPAWN_TERMINAL = 1, SIGNAL_GROUP = 1 };
+#define MAX_PACKET (64 * 1024) /* of what follows; more comes in a file */
+
+enum flags { SPAWN_TERMINAL = 1, SIGNAL_GROUP = 1, IN_FILE = 2 };
 
 enum stage { STAGE_START, STAGE_DIRECTORY, STAGE_TERMINAL };
 
@@ -37,20 +44,17 @@ struct reply {
     int64_t value; /* OP_SPAWN: the pid; OP_LIST: how many int32_t pids follow */
 };
 
-enum news_kind { NEWS_END = 1, NEWS_GONE };
-
-struct news {
-    uint32_t kind;
-    int32_t status;   /* NEWS_END: as wait(2) tells it */
-    uint64_t tag;     /* NEWS_END: the program; NEWS_GONE: the argument of OP_KILL */
-    uint64_t at;      /* ns, CLOCK_MONOTONIC */
+/* What follows to OP_SPAWN when the program has ended; to OP_KILL follows any byte. */
+struct end {
+    uint64_t status; /* as wait(2) tells it */
+    uint64_t at;     /* ns, CLOCK_MONOTONIC */
     uint64_t user, system; /* us */
-    uint64_t peak;    /* KiB */
+    uint64_t peak;   /* KiB */
 };
 
 /* table.c: the programs that we started and have not reaped */
-void table_add(pid_t pid, uint64_t tag);
-uint64_t table_remove(pid_t pid); /* its tag, or 0 */
+void table_add(pid_t pid, uint64_t tag, int channel);
+int table_remove(pid_t pid);      /* its channel, or -1 */
 uint64_t table_tag(pid_t pid);    /* its tag, or 0 */
 pid_t table_pid(uint64_t tag);    /* its pid, or 0 */
 

@@ -1,4 +1,4 @@
-/* keeper REQUESTS NEWS PARENT: two sockets and a pidfd of the process that we work for. */
+/* keeper REQUESTS PARENT: a socket, and a pidfd of the process that we work for. */
 #include "keeper.h"
 
 #include <errno.h>
@@ -20,13 +20,12 @@
 
 struct doomed {
     struct doomed *next;
-    uint64_t mask, value, argument;
+    uint64_t mask, value;
+    int channel;
 };
 
-static int requests, news_socket;
+static int requests;
 static struct doomed *doomed;
-static struct news unsent; /* .kind is 0 if there is none; until it is sent, nobody is reaped */
-
 static uint64_t next_kill; /* ns */
 
 static uint64_t now(void) {
@@ -35,28 +34,35 @@ static uint64_t now(void) {
     return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
-static bool tell(const struct news *n) {
-    if (send(news_socket, n, sizeof *n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EAGAIN) {
-        unsent = *n;
-        return false;
-    }
-    unsent.kind = 0;
+static uint64_t microseconds(struct timeval t) {
+    return t.tv_sec * 1000000ull + t.tv_usec;
+}
+
+/* Whether somebody wants to know; all signals are blocked, also that of a broken pipe. */
+static bool answer(int channel, const void *data, size_t size) {
+    for (ssize_t n; size; data = (const char *)data + n, size -= n)
+        if ((n = write(channel, data, size)) <= 0)
+            return false;
     return true;
 }
 
-static uint64_t microseconds(struct timeval t) {
-    return t.tv_sec * 1000000ull + t.tv_usec;
+/* The last word. It never blocks, for there is room in the pipe. */
+static void tell(int channel, const void *data, size_t size) {
+    answer(channel, data, size);
+    close(channel);
 }
 
 static void reap(void) {
     struct rusage use;
     int status;
     pid_t pid;
-    while (!unsent.kind && (pid = wait4(-1, &status, WNOHANG, &use)) > 0) {
-        uint64_t tag = table_remove(pid);
-        if (tag) /* else somebody's orphan */
-            tell(&(struct news){NEWS_END, status, tag, now(), microseconds(use.ru_utime),
-                                microseconds(use.ru_stime), use.ru_maxrss});
+    while ((pid = wait4(-1, &status, WNOHANG, &use)) > 0) {
+        int channel = table_remove(pid);
+        if (channel < 0)
+            continue; /* somebody's orphan */
+        struct end e = {status, now(), microseconds(use.ru_utime), microseconds(use.ru_stime),
+                        use.ru_maxrss};
+        tell(channel, &e, sizeof e);
     }
 }
 
@@ -66,11 +72,11 @@ static void kill_doomed(void) {
         return;
     for (struct doomed **at = &doomed; *at;) {
         struct doomed *d = *at;
-        if (unsent.kind || !tree_kill(d->mask, d->value)) {
+        if (!tree_kill(d->mask, d->value)) {
             at = &d->next;
             continue;
         }
-        tell(&(struct news){.kind = NEWS_GONE, .tag = d->argument, .at = now()});
+        tell(d->channel, "", 1);
         *at = d->next;
         free(d);
     }
@@ -79,36 +85,22 @@ static void kill_doomed(void) {
 
 /* All but the detached, and then nothing is left to do. */
 static void end(void) {
-    while (reap(), unsent.kind = 0, !tree_kill(TAG_DETACHED, 0))
+    while (reap(), !tree_kill(TAG_DETACHED, 0))
         poll(NULL, 0, KILL_INTERVAL_MS);
     exit(0);
 }
 
-static void receive(void *data, size_t size) {
-    for (ssize_t n; size; data = (char *)data + n, size -= n)
-        if ((n = recv(requests, data, size, 0)) <= 0)
-            end();
-}
-
-static void answer(const void *data, size_t size) {
-    for (ssize_t n; size; data = (const char *)data + n, size -= n)
-        if ((n = send(requests, data, size, MSG_NOSIGNAL)) <= 0)
-            end();
-}
-
-/* A request begins with its header, and that brings the descriptors. */
-static int receive_header(struct request *r, int *fds) {
+/* How many descriptors came along. */
+static int receive(struct request *r, char *body, int *fds) {
     union {
         struct cmsghdr header;
         char room[CMSG_SPACE(MAX_FDS * sizeof(int))];
     } control;
-    struct iovec io = {r, sizeof *r};
-    struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = &control,
+    struct iovec io[] = {{r, sizeof *r}, {body, MAX_PACKET}};
+    struct msghdr m = {.msg_iov = io, .msg_iovlen = 2, .msg_control = &control,
                        .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(requests, &m, MSG_CMSG_CLOEXEC);
-    if (n <= 0)
+    if (recvmsg(requests, &m, MSG_CMSG_CLOEXEC) < (ssize_t)sizeof *r)
         end();
-    receive((char *)r + n, sizeof *r - n);
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     if (!c)
         return 0;
@@ -127,19 +119,17 @@ static char **strings(char **at, uint32_t n) {
     return list;
 }
 
-static struct reply start(const struct request *r, char *body, const int *fds, int count) {
+static struct reply start(const struct request *r, char *body, const int *fds, int channel) {
     char *at = body + r->targets * sizeof(int32_t);
-    struct spawn s = {.fds = fds, .targets = (int32_t *)body, .count = count, .tag = r->tag,
+    struct spawn s = {.fds = fds, .targets = (int32_t *)body, .count = r->targets, .tag = r->tag,
                       .terminal = r->flags & SPAWN_TERMINAL, .detached = r->tag & TAG_DETACHED};
-    if ((uint32_t)count != r->targets)
-        return (struct reply){.error = EMFILE}; /* the kernel could not give us all */
     s.cwd = at;
     at += strlen(at) + 1;
     s.argv = strings(&at, r->argc);
     s.envp = strings(&at, r->envc);
     pid_t pid = spawn(&s);
     if (pid > 0)
-        table_add(pid, r->tag);
+        table_add(pid, r->tag, channel);
     free(s.argv);
     free(s.envp);
     return (struct reply){s.error, s.stage, pid};
@@ -148,58 +138,71 @@ static struct reply start(const struct request *r, char *body, const int *fds, i
 static struct reply send_signal(const struct request *r) {
     pid_t pid = table_pid(r->tag); /* not reaped, so the number is still its own */
     bool group = r->flags & SIGNAL_GROUP;
-    if (!pid || kill(group ? -pid : pid, r->argument) != 0)
+    if (!pid || kill(group ? -pid : pid, r->number) != 0)
         return (struct reply){.error = pid ? errno : ESRCH};
     return (struct reply){0};
 }
 
-static struct reply doom(const struct request *r) {
+static struct reply doom(const struct request *r, int channel) {
     struct doomed *d = malloc(sizeof *d);
     if (!d)
         abort();
-    *d = (struct doomed){doomed, r->mask, r->tag, r->argument};
+    *d = (struct doomed){doomed, r->mask, r->tag, channel};
     doomed = d;
     return (struct reply){0};
 }
 
-static void list(const struct request *r) {
+static void list(const struct request *r, int channel) {
     pid_t *pids;
     reap();
     struct reply reply = {.value = tree_list(r->mask, r->tag, &pids)};
-    answer(&reply, sizeof reply);
-    answer(pids, reply.value * sizeof *pids);
+    if (answer(channel, &reply, sizeof reply))
+        answer(channel, pids, reply.value * sizeof *pids);
     free(pids);
 }
 
+/* Whether the channel is kept, for there is more to say. */
+static bool handle(const struct request *r, char *body, const int *fds, int channel) {
+    if (r->op == OP_LIST) {
+        list(r, channel);
+        return false;
+    }
+    struct reply reply = r->op == OP_SPAWN    ? start(r, body, fds, channel)
+                         : r->op == OP_SIGNAL ? send_signal(r)
+                                              : doom(r, channel);
+    answer(channel, &reply, sizeof reply);
+    next_kill = 0;
+    return r->op != OP_SIGNAL && !reply.error;
+}
+
 static void handle_request(void) {
+    static char packet[MAX_PACKET + 1];
     struct request r;
     int fds[MAX_FDS];
-    int count = receive_header(&r, fds);
-    char *body = malloc(r.size + 1);
-    if (!body)
-        abort();
-    receive(body, r.size);
-    body[r.size] = 0;
-    if (r.op == OP_LIST) {
-        list(&r);
-    } else {
-        struct reply reply = r.op == OP_SPAWN    ? start(&r, body, fds, count)
-                             : r.op == OP_SIGNAL ? send_signal(&r)
-                                                 : doom(&r);
-        answer(&reply, sizeof reply);
-        next_kill = 0;
+    int count = receive(&r, packet, fds), first = 1 + !!(r.flags & IN_FILE);
+    bool kept = false;
+    if (count == first + (int)r.targets) { /* else the kernel could not give us all */
+        char *body = first == 1 ? packet : malloc(r.size + 1);
+        if (!body)
+            abort();
+        if (first == 1 || pread(fds[1], body, r.size, 0) == (ssize_t)r.size) {
+            body[r.size] = 0;
+            kept = handle(&r, body, fds + first, fds[0]);
+        }
+        if (body != packet)
+            free(body);
+    } else if (count) {
+        answer(fds[0], &(struct reply){.error = EMFILE}, sizeof(struct reply));
     }
-    while (count)
+    while (count > kept)
         close(fds[--count]);
-    free(body);
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4)
+    if (argc != 3)
         return 2;
     requests = atoi(argv[1]);
-    news_socket = atoi(argv[2]);
-    int parent = atoi(argv[3]);
+    int parent = atoi(argv[2]);
     for (int i = 1; i < argc; i++)
         fcntl(atoi(argv[i]), F_SETFD, FD_CLOEXEC);
     sigset_t all;
@@ -220,20 +223,14 @@ int main(int argc, char **argv) {
     spawn_prepare(getppid());
     tree_prepare((uint64_t)1 << 62 | (uint64_t)getpid() << 40);
     for (;;) {
-        struct pollfd fds[] = {{requests, POLLIN, 0},
-                               {children, unsent.kind ? 0 : POLLIN, 0},
-                               {parent, POLLIN, 0},
-                               {news_socket, unsent.kind ? POLLOUT : 0, 0}};
-        poll(fds, 4, doomed ? KILL_INTERVAL_MS : -1);
-        if (fds[2].revents || fds[3].revents & (POLLERR | POLLHUP))
+        struct pollfd fds[] = {{requests, POLLIN, 0}, {children, POLLIN, 0}, {parent, POLLIN, 0}};
+        poll(fds, 3, doomed ? KILL_INTERVAL_MS : -1);
+        if (fds[2].revents)
             end();
-        if (fds[3].revents && tell(&unsent))
-            reap(); /* their signals have been read already */
         if (fds[1].revents) {
-            struct signalfd_siginfo info;
-            while (read(children, &info, sizeof info) > 0)
-                ;
-            reap();
+            struct signalfd_siginfo info; /* however many have ended, there is only one */
+            if (read(children, &info, sizeof info) > 0)
+                reap();
         }
         if (fds[0].revents)
             handle_request();

@@ -23,8 +23,7 @@
 static pid_t us, parent;
 static int parent_status = -1;
 static mode_t parent_umask = 022;
-static struct rlimit limits[RLIM_NLIMITS]; /* of the parent */
-static bool known[RLIM_NLIMITS];
+static struct rlimit own[RLIM_NLIMITS], limits[RLIM_NLIMITS]; /* the latter of the parent */
 
 void spawn_prepare(pid_t pid) {
     us = getpid();
@@ -32,13 +31,16 @@ void spawn_prepare(pid_t pid) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/status", parent);
     parent_status = open(path, O_RDONLY | O_CLOEXEC);
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        getrlimit(i, &own[i]);
 }
 
 /* The program is to get what it would have got if the parent had started it itself: we look each
  * time, for the parent may have changed them since we were started. */
 static void look_at_parent(void) {
     for (int i = 0; i < RLIM_NLIMITS; i++)
-        known[i] = prlimit(parent, i, NULL, &limits[i]) == 0;
+        if (prlimit(parent, i, NULL, &limits[i]) != 0)
+            limits[i] = own[i];
     char text[256];
     ssize_t n = pread(parent_status, text, sizeof text - 1, 0);
     text[n > 0 ? n : 0] = 0;
@@ -47,13 +49,16 @@ static void look_at_parent(void) {
         parent_umask = strtoul(at + 7, NULL, 8);
 }
 
-/* Inherited by all that the program will ever start, and survives exec, an empty environment and
- * a session of its own: a limit that Linux has not looked at since 2.4 (getrlimit(2)). */
-static void mark(uint64_t tag) {
-    struct rlimit limit;
-    if (prlimit(0, RLIMIT_LOCKS, NULL, &limit) == 0) {
-        limit.rlim_cur = tag;
-        prlimit(0, RLIMIT_LOCKS, &limit, NULL);
+/* Those of the parent, and the tag. It is inherited by all that the program will ever start, and
+ * survives exec, an empty environment and a session of its own, in a limit that Linux has not
+ * looked at since 2.4 (getrlimit(2)). */
+static void set_limits(uint64_t tag) {
+    for (int i = 0; i < RLIM_NLIMITS; i++) {
+        struct rlimit limit = limits[i];
+        if (i == RLIMIT_LOCKS)
+            limit.rlim_cur = tag;
+        if (memcmp(&limit, &own[i], sizeof limit) != 0)
+            setrlimit(i, &limit);
     }
 }
 
@@ -117,10 +122,7 @@ static int child(void *argument) {
             if (chdir(s->cwd) == 0) {
                 s->stage = STAGE_START;
                 umask(parent_umask);
-                for (int i = 0; i < RLIM_NLIMITS; i++)
-                    if (known[i])
-                        prlimit(0, i, &limits[i], NULL);
-                mark(s->tag);
+                set_limits(s->tag);
                 sigset_t none;
                 sigemptyset(&none);
                 sigprocmask(SIG_SETMASK, &none, NULL);

@@ -8,33 +8,34 @@
 struct entry {
     struct entry *next_pid, *next_tag;
     pid_t pid;
+    int channel;
     uint64_t tag;
 };
 
 static struct entry *by_pid[BUCKETS], *by_tag[BUCKETS];
 
-void table_add(pid_t pid, uint64_t tag) {
+void table_add(pid_t pid, uint64_t tag, int channel) {
     struct entry *e = malloc(sizeof *e);
     if (!e)
         abort(); /* better all programs end than that one is lost */
-    *e = (struct entry){by_pid[pid % BUCKETS], by_tag[tag % BUCKETS], pid, tag};
+    *e = (struct entry){by_pid[pid % BUCKETS], by_tag[tag % BUCKETS], pid, channel, tag};
     by_pid[pid % BUCKETS] = by_tag[tag % BUCKETS] = e;
 }
 
-uint64_t table_remove(pid_t pid) {
+int table_remove(pid_t pid) {
     struct entry **at = &by_pid[pid % BUCKETS];
     while (*at && (*at)->pid != pid)
         at = &(*at)->next_pid;
     struct entry *e = *at;
     if (!e)
-        return 0;
+        return -1;
     *at = e->next_pid;
     for (at = &by_tag[e->tag % BUCKETS]; *at != e; at = &(*at)->next_tag)
         ;
     *at = e->next_tag;
-    uint64_t tag = e->tag;
+    int channel = e->channel;
     free(e);
-    return tag;
+    return channel;
 }
 
 uint64_t table_tag(pid_t pid) {

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CommandFailedError, TimeoutExpiredError
-from core_infra.process.errors import ProcessNotFoundError
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from core_infra.process.info import Usage
     from core_infra.process.process import Process
     from core_infra.process.runner.spec import RunSpec
@@ -43,26 +39,54 @@ _lock = threading.Lock()
 
 
 def attempt(spec: RunSpec, key: str) -> Outcome:
-    """Run a spec to its end, and end what it left behind; what an executor is given."""
-    with Service() as service:
-        return run(spec, key, service)
-
-
-def run(spec: RunSpec, key: str, service: Service) -> Outcome:
-    """Run a spec to its end.
+    """Run a spec to its end, and end what it left behind; what an executor is given.
 
     Args:
         spec: the spec.
         key: names the run that it is part of, for :func:`end`.
-        service: starts its command.
     """
+    if spec.call is not None:
+        return call(spec)
     start = time.monotonic()
     try:
-        return _call(spec.call) if spec.call is not None else _command(spec, key, service)
+        with Service() as service:
+            return _command(spec, key, service)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
+        return Outcome(time.monotonic() - start, error=error)
+
+
+def call(spec: RunSpec) -> Outcome:
+    """Call a spec's function."""
+    assert spec.call is not None  # noqa: S101 - who calls this has looked
+    start = time.monotonic()
+    try:
+        value = spec.call()
+        return Outcome(time.monotonic() - start, value=value)
     except CommandFailedError as error:
         return Outcome(time.monotonic() - start, output_bytes=_written(error), error=error)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
         return Outcome(time.monotonic() - start, error=error)
+
+
+def outcome(process: Process, *, stopped: bool) -> Outcome:
+    """What came of a command that is over; what was stopped, by a timeout or by us, is gone then.
+
+    Args:
+        process: is over.
+        stopped: we have stopped it.
+    """
+    info = process.info()
+    error: BaseException | None = None
+    if process.timed_out:
+        timeout = process.options.timeout
+        what = f"{process.options.command!r} did not end within {timeout:g} s and was ended"
+        error = TimeoutExpiredError(what, timeout=timeout)
+    try:
+        if process.timed_out or stopped:
+            process.finish_stopping()
+    except TimeoutExpiredError as unkillable:
+        error = unkillable
+    return Outcome(info.duration, info.exit_code, process.output_bytes(), error, usage=info.usage)
 
 
 def end(key: str) -> set[str]:
@@ -82,16 +106,9 @@ def forget(key: str) -> None:
         _over.discard(key)
 
 
-def _call(call: Callable[[], object]) -> Outcome:
-    start = time.monotonic()
-    value = call()
-    return Outcome(time.monotonic() - start, value=value)
-
-
 def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
     with _lock:
         _running.setdefault(key, {})[spec.name] = None
-    process = None
     try:
         process = service.start_with_options(spec.options())
         with _lock:
@@ -100,33 +117,12 @@ def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
         if too_late:
             process.begin_to_stop()
         process.wait()
-        if process.timed_out or key in _over:
-            process.finish_stopping()
-        return _of_process(process)
+        return outcome(process, stopped=key in _over)
     finally:
         with _lock:
             del _running[key][spec.name]
             if not _running[key]:
                 del _running[key]
-        if process is not None and not process.is_running():
-            with contextlib.suppress(ProcessNotFoundError):  # somebody has cleared the service
-                service.remove(process.id)
-
-
-def _of_process(process: Process) -> Outcome:
-    info = process.info()
-    error = None
-    if process.timed_out:
-        timeout = process.options.timeout
-        what = f"{process.options.command!r} did not end within {timeout:g} s and was ended"
-        error = TimeoutExpiredError(what, timeout=timeout)
-    return Outcome(
-        duration=info.duration,
-        exit_code=info.exit_code,
-        output_bytes=process.output_bytes(),
-        error=error,
-        usage=info.usage,
-    )
 
 
 def _written(error: CommandFailedError) -> bytes:

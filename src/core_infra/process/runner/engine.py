@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from queue import SimpleQueue
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CoreInfraError
+from core_infra.process.own_loop import OwnLoop
 from core_infra.process.runner.events import RunFinished, SpecFinished, SpecStarted
 from core_infra.process.runner.results import RunAllResult, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core_infra.process.loop import Loop
     from core_infra.process.runner.attempt import Outcome
     from core_infra.process.runner.events import Event, RunStarted
     from core_infra.process.runner.graph import Graph
@@ -35,7 +37,8 @@ class Engine:
     Args:
         graph: the specs.
         schedule: when each may start; fresh.
-        launcher: makes what starts them, from the function that they report to.
+        launcher: makes what starts them, from the function that they report to and the loop that
+            the run is on.
         listener: hears what happens.
         announcement: what it hears first.
     """
@@ -44,14 +47,16 @@ class Engine:
         self,
         graph: Graph,
         schedule: Schedule,
-        launcher: Callable[[Report], Launcher],
+        launcher: Callable[[Report, Loop], Launcher],
         listener: Callable[[Event], object],
         announcement: RunStarted,
     ) -> None:
         self._graph = graph
         self._schedule = schedule
-        self._news: SimpleQueue[News | None] = SimpleQueue()
-        self._launcher = launcher(self._report)
+        self._news: deque[News | None] = deque()
+        self._make_launcher = launcher
+        self._launcher: Launcher
+        self._loop: Loop | None = None
         self._tell = listener
         self._announcement = announcement
         self._results: dict[str, RunResult] = {}
@@ -61,10 +66,21 @@ class Engine:
 
     def interrupt(self) -> None:
         """Start nothing more and end what runs; from any thread."""
-        self._news.put(None)
+        self._put(None)
 
     def _report(self, name: str, outcome: Outcome) -> None:
-        self._news.put(News(name, outcome, time.monotonic()))
+        self._put(News(name, outcome, time.monotonic()))
+
+    def _put(self, news: News | None) -> None:
+        self._news.append(news)
+        if self._loop is not None:  # else run() has not come so far, and will see it
+            self._loop.wake()
+
+    def _get(self) -> News | None:
+        assert self._loop is not None  # noqa: S101 - it is run
+        while not self._news:
+            self._loop.turn()
+        return self._news.popleft()
 
     def run(self) -> RunAllResult:
         """Run all; the result, also if it was interrupted.
@@ -72,12 +88,18 @@ class Engine:
         Raises:
             BaseException: what the listener raises; nothing runs any more by then.
         """
+        with OwnLoop() as loop:
+            self._loop = loop
+            self._launcher = self._make_launcher(self._report, loop)
+            return self._run()
+
+    def _run(self) -> RunAllResult:
         self._start = time.monotonic()
         try:
             self._tell(self._announcement)
             self._start_ready()
             while self._schedule.running:
-                self._take(self._news.get())
+                self._take(self._get())
                 self._start_ready()
             self._launcher.close()
             result = self._result()
@@ -152,7 +174,7 @@ class Engine:
         self._schedule.stop(None)
         self._launcher.cancel()
         while self._schedule.running:
-            news = self._news.get()
+            news = self._get()
             if news is not None:
                 self._schedule.finish(news.name, passed=False)
         self._launcher.close()

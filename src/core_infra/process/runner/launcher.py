@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import CoreInfraError
+from core_infra.process.errors import ProcessNotFoundError
 from core_infra.process.runner import attempt
 from core_infra.process.runner.attempt import Outcome
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+    from core_infra.process.loop import Loop
+    from core_infra.process.process import Process
     from core_infra.process.runner.spec import RunSpec
     from core_infra.process.service import Service
 
@@ -36,28 +42,68 @@ class Launcher(Protocol):
 
 
 class ServiceLauncher:
-    """Specs on threads of our own, commands by a service.
+    """Commands by a service, on the run's own loop: nobody else is woken between two of them.
 
-    The threads stay for the next spec, and are daemons: nothing can end a call, and one that hangs
-    must not keep Python from ending.
+    Calls get threads. These stay for the next call, and are daemons: nothing can end a call, and
+    one that hangs must not keep Python from ending.
 
     Args:
         service: starts the commands.
         report: hears what came of each.
+        loop: attends to the commands; all methods are called on its thread.
     """
 
-    def __init__(self, service: Service, report: Report) -> None:
+    def __init__(self, service: Service, report: Report, loop: Loop) -> None:
         self._service = service
         self._report = report
-        self._key = uuid.uuid4().hex
-        self._todo: SimpleQueue[RunSpec | None] = SimpleQueue()
+        self._loop = loop
+        self._numbers = itertools.count()
+        self._running: dict[int, tuple[RunSpec, Process]] = {}
+        self._cancelled = False
+        self._calls: SimpleQueue[RunSpec | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
 
     def start(self, spec: RunSpec) -> None:
-        """Give a spec to a thread."""
-        self._todo.put(spec)
+        """Start a command, or give a call to a thread."""
+        if spec.call is not None:
+            self._start_call(spec)
+            return
+        number = next(self._numbers)
+        start = time.monotonic()
+        try:
+            process = self._service.start_with_options(
+                spec.options(),
+                loop=self._loop,
+                on_done=lambda: self._loop.post(lambda: self._over(number)),
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
+            self._report(spec.name, Outcome(time.monotonic() - start, error=error))
+        else:
+            self._running[number] = (spec, process)
+
+    def cancel(self) -> None:
+        """Stop all commands at once: asked politely first, then killed."""
+        self._cancelled = True
+        for _, process in self._running.values():
+            process.begin_to_stop()
+
+    def close(self) -> None:
+        """End the threads."""
+        for _ in range(self._threads):
+            self._calls.put(None)
+
+    def _over(self, number: int) -> None:
+        spec, process = self._running.pop(number, (None, None))
+        if spec is None or process is None:
+            return  # it could not be started, and that was reported
+        self._report(spec.name, attempt.outcome(process, stopped=self._cancelled))
+        with contextlib.suppress(ProcessNotFoundError):  # somebody has cleared the service
+            self._service.remove(process.id)
+
+    def _start_call(self, spec: RunSpec) -> None:
+        self._calls.put(spec)
         with self._lock:
             if self._idle:
                 self._idle -= 1
@@ -65,19 +111,9 @@ class ServiceLauncher:
         self._threads += 1
         threading.Thread(target=self._work, name="core-infra-task", daemon=True).start()
 
-    def cancel(self) -> None:
-        """Stop all commands at once: asked politely first, then killed."""
-        attempt.end(self._key)
-
-    def close(self) -> None:
-        """End the threads."""
-        for _ in range(self._threads):
-            self._todo.put(None)
-        attempt.forget(self._key)
-
     def _work(self) -> None:
-        while (spec := self._todo.get()) is not None:
-            outcome = attempt.run(spec, self._key, self._service)
+        while (spec := self._calls.get()) is not None:
+            outcome = attempt.call(spec)
             with self._lock:
                 self._idle += 1
             self._report(spec.name, outcome)
@@ -89,9 +125,10 @@ class ExecutorLauncher:
     Args:
         executor: runs them.
         report: hears what came of each.
+        loop: not needed.
     """
 
-    def __init__(self, executor: Executor, report: Report) -> None:
+    def __init__(self, executor: Executor, report: Report, loop: Loop) -> None:  # noqa: ARG002
         self._executor = executor
         self._report = report
         self._key = uuid.uuid4().hex

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from core_infra.process.loop import Loop
     from core_infra.process.runner.durations import Durations
     from core_infra.process.runner.events import Event
     from core_infra.process.runner.launcher import Launcher, Report
@@ -138,7 +139,7 @@ class Runner:
     def _run(self, graph: Graph, executor: Executor | None) -> RunAllResult:
         durations = self._known_durations()
         workers = self._workers
-        launcher: Callable[[Report], Launcher]
+        launcher: Callable[[Report, Loop], Launcher]
         if executor is None:
             workers = workers or cpus()
             launcher = partial(ServiceLauncher, self._service)

@@ -1,0 +1,127 @@
+"""Waits for many descriptors at once, and calls who is concerned."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+_FAILED = select.EPOLLERR | select.EPOLLHUP  # the kernel reports these unasked
+_EVENTS = 64  # in one turn, at most; what is left comes in the next
+
+_log = logging.getLogger(__name__)
+
+
+class Loop:
+    """An epoll that one thread runs: the one that makes it, unless a subclass says otherwise.
+
+    What is called on that thread must not block: it would hold up all that the loop attends to.
+    Any thread may watch, unwatch, post and wake.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._epoll, self._wake = self._make()
+        self._watched: dict[int, tuple[Callable[[int], None], int]] = {}
+        self._jobs: deque[Callable[[], None]] = deque()
+
+    def _make(self) -> tuple[select.epoll, int]:
+        epoll = select.epoll()
+        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        epoll.register(wake, READ)
+        return epoll, wake
+
+    def is_current(self) -> bool:
+        """Whether the caller is on the thread that runs the loop."""
+        return threading.get_ident() == self._thread
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Run *job* on the loop's thread soon; does not wait for it."""
+        self._jobs.append(job)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the turn that waits, if there is one; from any thread."""
+        if not self.is_current():
+            os.eventfd_write(self._wake, 1)
+
+    def watch(self, fd: int, events: int, on_ready: Callable[[int], None]) -> None:
+        """Call *on_ready(events)* on the loop's thread whenever *fd* is ready.
+
+        Watching a descriptor again replaces its events. What is called must bear a false alarm: if
+        another callback of the same turn has closed a descriptor and somebody got its number
+        again, the new one hears of the old one's event.
+
+        Args:
+            fd: a descriptor that does not block.
+            events: READ, WRITE or both; 0 for an error or a hang-up only. These are always
+                reported, as what was asked for.
+            on_ready: is given READ, WRITE or both.
+        """
+        is_known = fd in self._watched
+        self._watched[fd] = (on_ready, events)
+        if is_known:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget *fd*, before the descriptor is closed; nothing if it is not watched."""
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def wait(self, event: threading.Event, timeout: float | None = None) -> bool:
+        """Wait for *event*; on the loop's own thread, by running the loop meanwhile.
+
+        Args:
+            event: set by what the loop calls.
+            timeout: seconds; None waits for ever.
+        """
+        if not self.is_current():
+            return event.wait(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not event.is_set():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self.turn(left)
+        return True
+
+    def turn(self, timeout: float | None = None) -> None:
+        """Wait until something is ready, and call all whom that concerns; on the loop's thread."""
+        for fd, events in self._epoll.poll(0 if self._jobs else timeout, _EVENTS):
+            callback, asked_for = self._watched.get(fd, (None, 0))
+            if callback is not None:
+                self._call(fd, callback, asked_for if events & _FAILED else events)
+            elif fd == self._wake:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+            # else an earlier callback of this turn has unwatched it
+        while self._jobs:
+            guarded(self._jobs.popleft())
+
+    def _call(self, fd: int, callback: Callable[[int], None], events: int) -> None:
+        try:
+            callback(events)
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            # One broken callback must not take down the thread that serves all others.
+            _log.exception("callback for descriptor %d failed", fd)
+            self.unwatch(fd)
+
+
+def guarded(job: Callable[[], None]) -> None:
+    """Run a job that nobody waits for; what it raises is logged."""
+    try:
+        job()
+    except Exception:  # noqa: BLE001 - logged with its traceback
+        _log.exception("a job failed")

@@ -1,0 +1,88 @@
+"""The loop of a thread that waits for what it has started."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Self
+
+from core_infra.process.loop import Loop
+from core_infra.process.supervisor import supervisor
+
+if TYPE_CHECKING:
+    import select
+    from collections.abc import Callable
+
+
+class OwnLoop(Loop):
+    """For one block: who waits anyway, attends to its programs itself.
+
+    The supervisor would have to wake it for each news, which on two threads of Python takes as long
+    as a third of a short program. When the block ends, however it ends, the supervisor takes over
+    whatever is left, and all that is asked of this loop later.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._open = True
+
+    def is_current(self) -> bool:
+        """Whether the caller is on the thread that runs the loop."""
+        return super().is_current() if self._open else supervisor().is_current()
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Run *job* on the loop's thread soon; does not wait for it."""
+        with self._lock:
+            if self._open:
+                self._jobs.append(job)
+                super().wake()
+                return
+        supervisor().post(job)
+
+    def wake(self) -> None:
+        """End the turn that waits, if there is one; from any thread."""
+        with self._lock:
+            if self._open:
+                super().wake()
+
+    def watch(self, fd: int, events: int, on_ready: Callable[[int], None]) -> None:
+        """Call *on_ready(events)* on the loop's thread whenever *fd* is ready."""
+        with self._lock:
+            if self._open:
+                super().watch(fd, events, on_ready)
+                return
+        supervisor().watch(fd, events, on_ready)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget *fd*, before the descriptor is closed; nothing if it is not watched."""
+        with self._lock:
+            if self._open:
+                super().unwatch(fd)
+                return
+        supervisor().unwatch(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._open = False
+            for fd, (on_ready, events) in self._watched.items():
+                self._epoll.unregister(fd)
+                supervisor().watch(fd, events, on_ready)
+            for job in self._jobs:
+                supervisor().post(job)
+            _spare.append((self._epoll, self._wake))
+
+    def _make(self) -> tuple[select.epoll, int]:
+        try:
+            return _spare.pop()
+        except IndexError:
+            return super()._make()
+
+
+# Of loops that are over, for the next ones: as many as there were at once.
+_spare: list[tuple[select.epoll, int]] = []
+
+os.register_at_fork(after_in_child=_spare.clear)  # the parent's events are not ours

@@ -1,0 +1,184 @@
+"""How we and the keeper speak: each request is one packet, with a pipe for its answers.
+
+So who asks waits for nobody else, and who is interrupted while he waits leaves nothing behind that
+another could take for his own. The other side is ``keeper/main.c``.
+"""
+
+from __future__ import annotations
+
+import array
+import enum
+import os
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_REQUEST = struct.Struct("=IIQQIiIIII")
+_REPLY = struct.Struct("=iiq")
+_END = struct.Struct("=QQQQQ")
+END_SIZE = _END.size
+_MAX_PACKET = 64 * 1024
+
+
+class Op(enum.IntEnum):
+    """What is asked for."""
+
+    SPAWN = 1
+    SIGNAL = 2
+    KILL = 3
+    LIST = 4
+
+
+class Flag(enum.IntFlag):
+    """How."""
+
+    TERMINAL = 1
+    GROUP = 1
+    IN_FILE = 2
+    """The body, more than a packet takes, is in a file."""
+
+
+class End(NamedTuple):
+    """How a program ended.
+
+    Attributes:
+        exit_code: minus the signal's number if a signal ended it.
+        at: when, on ``time.monotonic``.
+        user: seconds of CPU in the program and its children that it waited for.
+        system: seconds of CPU in the kernel for them.
+        peak_memory: bytes; the largest resident size of one of them.
+    """
+
+    exit_code: int
+    at: float
+    user: float
+    system: float
+    peak_memory: int
+
+
+class Reply(NamedTuple):
+    """What is answered at once.
+
+    Attributes:
+        error: an errno, or 0.
+        stage: of SPAWN: what failed.
+        value: of SPAWN: the pid; of LIST: how many pids follow.
+    """
+
+    error: int
+    stage: int
+    value: int
+
+
+class Wire:
+    """Our end of the socket that takes requests; threads may share it.
+
+    Args:
+        requests: the socket; the wire owns it.
+    """
+
+    def __init__(self, requests: socket.socket) -> None:
+        self._requests = requests
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, or -1 once it is closed."""
+        return self._requests.fileno()
+
+    def ask(
+        self,
+        op: Op,
+        tag: int,
+        *,
+        mask: int = 0,
+        flags: int = 0,
+        number: int = 0,
+        counts: tuple[int, int] = (0, 0),
+        body: bytes = b"",
+        fds: Collection[int] = (),
+    ) -> tuple[int, Reply]:
+        """Ask, and wait for the reply.
+
+        Args:
+            op: what for.
+            tag: a program's tag, or a selection's value.
+            mask: the selection's mask.
+            flags: how.
+            number: the signal.
+            counts: how many arguments and variables the body has.
+            body: what belongs to the request.
+            fds: descriptors for the program.
+
+        Returns:
+            The pipe, for what more there is to say, which the caller closes; and the reply.
+
+        Raises:
+            ConnectionError: there is no keeper any more.
+        """
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            try:
+                in_file = Flag.IN_FILE if len(body) > _MAX_PACKET else 0
+                header = _REQUEST.pack(
+                    len(body), op, tag, mask, flags | in_file, number, *counts, len(fds), 0
+                )
+                if in_file:
+                    with os.fdopen(os.memfd_create("request"), "wb", buffering=0) as file:
+                        file.write(body)
+                        self._send(header, (theirs, file.fileno(), *fds))
+                else:
+                    self._send(header + body, (theirs, *fds))
+            finally:
+                os.close(theirs)
+            return ours, Reply(*_REPLY.unpack(receive(ours, _REPLY.size)))
+        except BaseException:
+            os.close(ours)
+            raise
+
+    def _send(self, packet: bytes, fds: tuple[int, ...]) -> None:
+        given = array.array("i", fds)
+        with self._lock:
+            if self.fileno() < 0:
+                raise ConnectionResetError
+            self._requests.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+
+    def close(self) -> None:
+        """Nobody is just asking, and nobody will."""
+        with self._lock:
+            self._requests.close()
+
+    def disown(self) -> None:
+        """Close our copy in a forked child, where somebody who does not live may hold the lock."""
+        self._requests.close()
+
+
+def receive(channel: int, size: int) -> bytes:
+    """So many bytes; ConnectionError if there is no keeper any more."""
+    data = b""
+    while len(data) < size:
+        more = os.read(channel, size - len(data))
+        if not more:
+            raise ConnectionResetError
+        data += more
+    return data
+
+
+def read_end(channel: int, room: bytearray) -> End | None:
+    """How a program ended, once its channel can be read; None: the keeper was killed.
+
+    Args:
+        channel: from :meth:`Wire.ask`.
+        room: empty bytes, :data:`END_SIZE` of them. The end is there as soon as it is read: if we
+            are interrupted before it has reached anybody, it is found there the next time.
+    """
+    if not any(room):
+        os.readv(channel, [room])
+    status, at, user, system, peak = _END.unpack(room)
+    if not at:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    return End(code, at / 1e9, user / 1e6, system / 1e6, peak * 1024)
