@@ -186,3 +186,13 @@ def test_packages_that_a_goal_needs_are_looked_for(
         for goal in Goal
     ]
     assert missing == [[], ["zlib_ng"], ["zlib_ng", "cyclonedx"]]
+
+
+def test_what_else_a_project_could_be_is_told_with_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"packageManager": "yarn@4.0.0"}')
+    (tmp_path / "composer.json").write_text("{}")
+    plan = make_plan(tmp_path)
+    assert (plan.type, plan.others) == (ProjectType.NODE, (ProjectType.PHP,))
+    with pytest.raises(PreflightError, match="--type says so; found: php"):
+        plan.check()
+    assert make_plan(tmp_path, type=ProjectType.PHP).others == ()

@@ -85,6 +85,7 @@ class Plan:
         goal: how far it goes.
         type: the kind of project.
         why: what decided that.
+        others: what else it could be built as.
         builder: builds it.
         config: what the builder is told.
         targets: the platforms.
@@ -100,6 +101,7 @@ class Plan:
     goal: Goal
     type: ProjectType
     why: str
+    others: tuple[ProjectType, ...]
     builder: Builder
     config: Config
     targets: tuple[Target, ...]
@@ -118,7 +120,11 @@ class Plan:
             PreflightError: it cannot; the error tells everything that is missing.
         """
         if self.problems:
-            raise PreflightError.of(self.config.project_dir, self.problems)
+            others = ", ".join(self.others)
+            todo = (
+                f"Is it no {self.type} project? --type says so; found: {others}." if others else ""
+            )
+            raise PreflightError.of(self.config.project_dir, self.problems, todo=todo)
 
     def as_data(self) -> dict[str, Any]:
         """The plan for JSON; values of variables with a secret's name are left out."""
@@ -131,6 +137,7 @@ class Plan:
             "version": config.version,
             "type": str(self.type),
             "why": self.why,
+            "others": [str(other) for other in self.others],
             "epoch": config.epoch,
             "targets": [str(target) for target in self.targets],
             "steps": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.build.blocks import usable_cpus
 from core_infra.build.builders.builder import Config
@@ -72,8 +72,8 @@ def make_plan(
     """
     where = _directory(project)
     settings = load_config(LocalMedium(where), ".")
-    kind, why = _kind(where, settings, type)
-    builder = builder or BUILDERS[kind]
+    kind = _kind(where, settings, type)
+    builder = builder or BUILDERS[kind.type]
     chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
     cpus = threads or usable_cpus()
     config = Config(
@@ -92,7 +92,7 @@ def make_plan(
     )
     check_output(config.project_dir, config.output_dir)
     return _look_at_host(
-        config, builder, chosen, goal=Goal(goal), packing=packing or Packing(), kind=kind, why=why
+        config, builder, chosen, goal=Goal(goal), packing=packing or Packing(), kind=kind
     )
 
 
@@ -103,8 +103,7 @@ def _look_at_host(
     *,
     goal: Goal,
     packing: Packing,
-    kind: ProjectType,
-    why: str,
+    kind: _Kind,
 ) -> Plan:
     work = builder.plan(config, targets)
     tools = find_tools(work.tools)
@@ -120,8 +119,9 @@ def _look_at_host(
         )
     return Plan(
         goal=goal,
-        type=kind,
-        why=why,
+        type=kind.type,
+        why=kind.why,
+        others=kind.others,
         builder=builder,
         config=config,
         targets=targets,
@@ -142,13 +142,19 @@ def _directory(project: str | os.PathLike[str]) -> Path:
     return where
 
 
-def _kind(
-    where: Path, settings: BuildConfig, wanted: ProjectType | None
-) -> tuple[ProjectType, str]:
+class _Kind(NamedTuple):
+    """What to build a project as, what decided that, and what else it could be built as."""
+
+    type: ProjectType
+    why: str
+    others: tuple[ProjectType, ...] = ()
+
+
+def _kind(where: Path, settings: BuildConfig, wanted: ProjectType | None) -> _Kind:
     if wanted is not None:
-        return ProjectType(wanted), "it was asked for"
+        return _Kind(ProjectType(wanted), "it was asked for")
     if settings.project.type is not None:
-        return settings.project.type, "project.type in .core/build.yaml says so"
+        return _Kind(settings.project.type, "project.type in .core/build.yaml says so")
     findings = explain(LocalMedium(where), ".")
     found = next((finding for finding in findings if finding.found), None)
     if found is None:
@@ -159,8 +165,7 @@ def _kind(
             path=str(where),
         )
     others = [finding.type for finding in findings if finding.found and finding is not found]
-    also = f"; it could also be {' or '.join(others)}: --type says which" if others else ""
-    return found.type, found.why + also
+    return _Kind(found.type, found.why, tuple(others))
 
 
 def _targets(settings: BuildConfig, builder: Builder) -> tuple[Target, ...]:

@@ -138,7 +138,8 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         click.echo(json.dumps(plan.as_data(), indent=2))
         return
     config = plan.config
-    click.echo(f"{config.project_dir}: {plan.type} ({plan.why})")
+    others = f", not {' or '.join(plan.others)}" if plan.others else ""
+    click.echo(f"{config.project_dir}: {plan.type}{others} ({plan.why})")
     click.echo(f"{config.name} {config.version or '(no version)'} -> {config.output_dir}")
     click.echo(f"targets: {', '.join(map(str, plan.targets)) or 'for every platform'}")
     for step in plan.steps:

@@ -21,7 +21,7 @@ class PreflightError(UnavailableError):
     """
 
     @classmethod
-    def of(cls, project: object, problems: tuple[str, ...]) -> PreflightError:
+    def of(cls, project: object, problems: tuple[str, ...], *, todo: str = "") -> PreflightError:
         """Make the error that tells all problems."""
         why = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
-        return cls(f"{project} cannot be built here", why=why, problems=problems)
+        return cls(f"{project} cannot be built here", why=why, todo=todo, problems=problems)
