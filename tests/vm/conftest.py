@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from core_infra.vm import Launcher, Machine
+from core_infra.vm.snapshots import cloner
+from support import NoForkServer
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,13 @@ def own_machine(launcher: Launcher) -> Iterator[Machine]:
     machine = launcher.clone()
     yield machine
     launcher.discard(machine)
+
+
+@pytest.fixture(scope="module", params=["forked", "loaded"])
+def cloning(request: pytest.FixtureRequest) -> Iterator[Launcher]:
+    """A launcher whose clones are made in each of the two ways."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "loaded":
+            patch.setattr(cloner, "ForkServer", NoForkServer)
+        with Launcher(accelerator="tcg", memory=128) as launcher:
+            yield launcher

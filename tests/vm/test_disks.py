@@ -10,25 +10,12 @@ import pytest
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import Launcher, Machine
-from core_infra.vm.snapshots import cloner
-from support import NoForkServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MOUNT = "mkdir -p /data && mount /dev/vda /data"
 FORMAT = f"mke2fs -q /dev/vda && {MOUNT}"  # busybox makes ext2, which ext4's driver mounts
-
-
-@pytest.fixture(scope="module", params=["forked", "loaded"])
-def cloning(request: pytest.FixtureRequest) -> Iterator[Launcher]:
-    """A launcher whose clones are made in each of the two ways."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "loaded":
-            patch.setattr(cloner, "ForkServer", NoForkServer)
-        with Launcher(accelerator="tcg", memory=128) as launcher:
-            yield launcher
 
 
 @pytest.fixture
@@ -152,3 +139,8 @@ def test_a_damaged_image_is_one_clear_error(tmp_path: Path) -> None:
         pytest.raises(InvalidError, match=r"broken\.qcow2"),
     ):
         launcher.clone(disks=[path])
+
+
+def test_a_misspelt_size_is_no_size() -> None:
+    with Launcher(accelerator="tcg") as launcher, pytest.raises(TypeError, match="'memroy'"):
+        launcher.clone(memroy=512)  # type: ignore[call-arg]

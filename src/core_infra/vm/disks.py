@@ -74,6 +74,46 @@ def file_name(number: int) -> str:
     return f"disk{number}.qcow2"
 
 
+def moved(disks: Iterable[Disk], directory: Path) -> tuple[Disk, ...]:
+    """The disks with what is written to in another directory."""
+    return tuple(
+        each if each.read_only else replace(each, path=directory / each.path.name) for each in disks
+    )
+
+
+def copied(
+    disks: Sequence[Disk], pid: int, directory: Path, files: contextlib.ExitStack
+) -> dict[int, int]:
+    """Copy what a process that stands still writes to, for a fork of it.
+
+    Args:
+        disks: the disks of the process.
+        pid: its id.
+        directory: where the copies go.
+        files: closes the copies' descriptors.
+
+    Returns:
+        The descriptors of the process by which it writes, and those of the copies.
+    """
+    replacements: dict[int, int] = {}
+    for old, new in zip(disks, moved(disks, directory), strict=True):
+        if not old.read_only:
+            shutil.copyfile(old.path, new.path)
+            file = files.enter_context(new.path.open("r+b"))
+            replacements |= dict.fromkeys(_descriptors(pid, old.path), file.fileno())
+    return replacements
+
+
+def _descriptors(pid: int, path: Path) -> list[int]:
+    """The descriptors by which a process has a file open."""
+    wanted, found = path.stat(), []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if os.path.samestat(link.stat(), wanted):
+                found.append(int(link.name))
+    return found
+
+
 def keep(written: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
     """Copy what has been written to *directory*, as layers over nothing but *bases*.
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shlex
-import shutil
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import UnavailableError
@@ -24,6 +21,7 @@ from core_infra.vm.wires import Wires, short_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from core_infra.vm.hypervisors.forkserver.client import ForkServer
     from core_infra.vm.hypervisors.hypervisor import Disk, Hypervisor, MachineSpec, MemoryFile
@@ -116,7 +114,7 @@ class Instance:
         """Make it the instance of another machine, with its files in an empty *directory*."""
         self.directory.rename(directory)
         self.directory = directory
-        self.disks = _moved(self.disks, directory)
+        self.disks = layering.moved(self.disks, directory)
         self.console.path = directory / CONSOLE
         self.spec = dataclasses.replace(self.spec, name=name)
 
@@ -248,7 +246,7 @@ def fork(
             pid, server = instance.server.fork(
                 replacements
                 | dict.fromkeys((1, 2), log.fileno())
-                | _copied_disks(instance, directory, files),
+                | layering.copied(instance.disks, instance.child.pid, directory, files),
                 die_with_parent=die_with_parent,
                 timeout=scaled(FORK_TIMEOUT),
             )
@@ -264,7 +262,7 @@ def fork(
                 instance.fds,
                 spec=dataclasses.replace(instance.spec, name=name),
                 accelerator=instance.accelerator,
-                disks=_moved(instance.disks, directory),
+                disks=layering.moved(instance.disks, directory),
                 past=past,
                 server=server,
             )
@@ -273,34 +271,3 @@ def fork(
         wires.close()
         raise
     return copy
-
-
-def _copied_disks(
-    instance: Instance, directory: Path, files: contextlib.ExitStack
-) -> dict[int, int]:
-    """The instance's descriptors of what it writes to, and ours of copies in *directory*."""
-    copies: dict[int, int] = {}
-    for disk in instance.disks:
-        if not disk.read_only:
-            shutil.copyfile(disk.path, directory / disk.path.name)
-            file = files.enter_context((directory / disk.path.name).open("r+b"))
-            copies |= dict.fromkeys(_descriptors(instance.child.pid, disk.path), file.fileno())
-    return copies
-
-
-def _descriptors(pid: int, path: Path) -> list[int]:
-    """The descriptors by which a process has a file open."""
-    wanted, found = path.stat(), []
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if os.path.samestat(link.stat(), wanted):
-                found.append(int(link.name))
-    return found
-
-
-def _moved(disks: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
-    """The disks with what is written to in another directory."""
-    return tuple(
-        disk if disk.read_only else dataclasses.replace(disk, path=directory / disk.path.name)
-        for disk in disks
-    )

@@ -8,7 +8,7 @@ import itertools
 import platform
 import shutil
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError, WrongStateError
 from core_infra.vm import timeouts
@@ -24,14 +24,13 @@ from core_infra.vm.leaks import INTERNAL, left_behind
 from core_infra.vm.machine import Machine
 from core_infra.vm.prepared import Prepared
 from core_infra.vm.rundir import RunDirectory
-from core_infra.vm.sizes import DEFAULT_MEMORY, machine_spec
+from core_infra.vm.sizes import DEFAULT_MEMORY, Sizes, machine_spec
 from core_infra.vm.snapshots.cloner import Cloner
 from core_infra.vm.snapshots.pool import affordable
 from core_infra.vm.snapshots.store import SnapshotStore
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from core_infra.vm.hypervisors.hypervisor import Accelerator, MachineSpec
@@ -125,27 +124,24 @@ class Launcher:
             )
         return self._image
 
-    def spec(
-        self,
-        name: str,
-        *,
-        image: Bootable | None = None,
-        memory: int | None = None,
-        cpus: int | None = None,
-        disks: Iterable[str | os.PathLike[str]] = (),
-    ) -> MachineSpec:
+    def spec(self, name: str, image: Bootable | None = None, **sizes: Unpack[Sizes]) -> MachineSpec:
         """What a machine will be made of, with this launcher's defaults.
 
         Raises:
             InvalidError: a value is not possible.
+            NotFoundError: there is no such disk.
+            TypeError: there is no such size.
         """
+        if unknown := sizes.keys() - Sizes.__annotations__:
+            raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
         boots, delivery = delivered(image or self.image)
+        memory, cpus = sizes.get("memory"), sizes.get("cpus")
         return machine_spec(
             name,
             boots,
             self._memory if memory is None else memory,
             self._cpus if cpus is None else cpus,
-            [*delivery, *as_disks(disks)],
+            [*delivery, *as_disks(sizes.get("disks") or ())],
         )
 
     def boot(
@@ -153,28 +149,23 @@ class Launcher:
         image: Bootable | None = None,
         *,
         name: str | None = None,
-        memory: int | None = None,
-        cpus: int | None = None,
-        disks: Iterable[str | os.PathLike[str]] = (),
         timeout: float | None = None,
+        **sizes: Unpack[Sizes],
     ) -> Machine:
         """Boot a machine and return it running.
 
         Args:
             image: what to boot; None is the launcher's image.
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
-            memory: MiB; None is the launcher's, or a default that fits the image.
-            cpus: virtual processors; None is the launcher's.
-            disks: of its own: sizes of empty ones, such as ``2G``, or images, which are never
-                written to.
             timeout: seconds until it must answer; None is a default that fits this host.
+            sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
 
         Raises:
             InvalidError: a value is not possible.
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
-        spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus, disks=disks)
+        spec = self.spec(self._name(name), image, **sizes)
         return self._boot(spec, self.accelerator.name, boot_limit(spec.image, timeout))
 
     def clone(
@@ -182,10 +173,8 @@ class Launcher:
         image: Bootable | None = None,
         *,
         name: str | None = None,
-        memory: int | None = None,
-        cpus: int | None = None,
-        disks: Iterable[str | os.PathLike[str]] = (),
         timeout: float | None = None,
+        **sizes: Unpack[Sizes],
     ) -> Machine:
         """Clone a machine that has booted, and return the clone running: a tenth of a second.
 
@@ -195,18 +184,15 @@ class Launcher:
         Args:
             image: what the machine has booted; None is the launcher's image.
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
-            memory: MiB; None is the launcher's, or a default that fits the image.
-            cpus: virtual processors; None is the launcher's.
-            disks: of its own: sizes of empty ones, such as ``2G``, or images, which are never
-                written to.
             timeout: seconds that it may take where it is booted.
+            sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
 
         Raises:
             InvalidError: a value is not possible.
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
-        spec = self.spec(self._name(name), image=image, memory=memory, cpus=cpus, disks=disks)
+        spec = self.spec(self._name(name), image, **sizes)
         return self._clone(spec, boot_limit(spec.image, timeout))
 
     def _clone(self, spec: MachineSpec, limit: float) -> Machine:
@@ -224,29 +210,24 @@ class Launcher:
         prepare: Callable[[Machine], object],
         *,
         image: Bootable | None = None,
-        memory: int | None = None,
-        cpus: int | None = None,
-        disks: Iterable[str | os.PathLike[str]] = (),
         cache: str | None = None,
+        **sizes: Unpack[Sizes],
     ) -> Prepared:
         """Prepare a machine once, and clone what came of it as often as needed.
 
         Args:
             prepare: is given a fresh machine: installs, migrates, seeds, starts servers.
             image: what the machine has booted; None is the launcher's image.
-            memory: MiB; None is the launcher's, or a default that fits the image.
-            cpus: virtual processors; None is the launcher's.
-            disks: of its own, as for :meth:`clone`.
             cache: a word to keep the prepared machine by, for later runs on this host too; it is
-                prepared again when the word, the image, memory, cpus or QEMU change. None prepares
-                it anew in each run.
+                prepared again when the word, the image, its sizes or QEMU change. None prepares it
+                anew in each run.
+            sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
 
         Raises:
             CoreInfraError: as :meth:`clone`; or the machine cannot be saved.
             Exception: whatever *prepare* raises.
         """
-        name = f"prepared{next(self._numbers)}"
-        spec = self.spec(name, image=image, memory=memory, cpus=cpus, disks=disks)
+        spec = self.spec(f"prepared{next(self._numbers)}", image, **sizes)
 
         def make() -> Instance:
             machine = self._clone(spec, boot_limit(spec.image))

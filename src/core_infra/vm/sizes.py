@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import psutil
 
@@ -10,6 +10,7 @@ from core_infra.errors import InvalidError
 from core_infra.vm.hypervisors.hypervisor import MachineSpec
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
     from core_infra.vm.hypervisors.hypervisor import Disk
@@ -26,6 +27,21 @@ MINIMUM_MEMORY = 64
 
 MAXIMUM_CPUS = 255
 """QEMU's limit for its PC machines."""
+
+
+class Sizes(TypedDict, total=False):
+    """How large a machine is; what is left out, or None, is the launcher's.
+
+    Attributes:
+        memory: MiB; where nobody says, a default that fits the image.
+        cpus: virtual processors.
+        disks: of its own: sizes of empty ones, such as ``2G``, or images, which are never written
+            to.
+    """
+
+    memory: int | None
+    cpus: int | None
+    disks: Iterable[str | os.PathLike[str]]
 
 
 def machine_spec(

@@ -11,12 +11,10 @@ import pytest
 
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm import GuestGoneError, Launcher, Machine, Status
-from core_infra.vm.snapshots import cloner
 from core_infra.vm.snapshots.waking import Waker
-from support import NoForkServer, is_running, wait_gone
+from support import is_running, wait_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 IDENTITY = """\
@@ -30,16 +28,6 @@ hostname
 DRAWER = """\
 while :; do head -c 8 /dev/urandom | od -An -tx1; done >/tmp/drawn 2>/dev/null &
 """
-
-
-@pytest.fixture(scope="module", params=["forked", "loaded"])
-def cloning(request: pytest.FixtureRequest) -> Iterator[Launcher]:
-    """A launcher whose clones are made in each of the two ways."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "loaded":
-            patch.setattr(cloner, "ForkServer", NoForkServer)
-        with Launcher(accelerator="tcg", memory=128) as launcher:
-            yield launcher
 
 
 def test_each_is_its_own(cloning: Launcher) -> None:

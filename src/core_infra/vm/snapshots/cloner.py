@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from core_infra.errors import UnavailableError
 from core_infra.vm import timeouts
 from core_infra.vm.booting import BOOT_TIMEOUT, await_agent, boot_limit
-from core_infra.vm.guest.guest import Guest
 from core_infra.vm.hypervisors.forkserver.client import ForkServer
 from core_infra.vm.hypervisors.hypervisor import MemoryFile
 from core_infra.vm.instance import CONSOLE, fork, launch
@@ -23,13 +22,13 @@ from core_infra.vm.snapshots.saving import save
 from core_infra.vm.snapshots.snapshot import Snapshot
 from core_infra.vm.snapshots.template import ForkingTemplate, SavedTemplate
 from core_infra.vm.snapshots.waking import Waker, rouse, sleep
+from core_infra.vm.snapshots.warming import Inside, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from core_infra.vm.guest.client import AgentClient
     from core_infra.vm.hypervisors.hypervisor import Hypervisor, MachineSpec
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.store import SnapshotStore
@@ -37,14 +36,6 @@ if TYPE_CHECKING:
 
 WAKE_TIMEOUT = 2.0
 """Seconds, before scaling, that a clone may take to answer."""
-
-# What tests do first. Once run, its code is translated already, in every fork.
-_WARM_UP = """\
-echo hi; cat /etc/hostname; ls / >/dev/null; ps >/dev/null; mkdir -p /tmp/.warm; cd /tmp/.warm
-echo x >a; grep -q x a && sed s/x/y/ a >b; cp b c; mv c d; [ -f d ] && test "$(cat d)" = y
-sleep 0.01 & wait; id -u; uname -a; head -c 100 /dev/zero | wc -c; cd /; rm -r /tmp/.warm
-"""
-_ROUNDS = 3
 
 
 class Cloner:
@@ -188,7 +179,7 @@ class Cloner:
         name = f"ready{next(self._numbers)}"
         instance, _ = self.clone(template, self._place(name), name, template.past)
         try:
-            _Inside(instance.agent).exec("echo hi")  # the pages that this writes are its own now
+            Inside(instance.agent).exec("echo hi")  # the pages that this writes are its own now
         except BaseException:
             instance.end()
             raise
@@ -327,29 +318,6 @@ class Cloner:
             "hypervisor": f"{self._hypervisor.name} {self._hypervisor.version()}",
             "accelerator": accelerator,
         }
-
-
-class _Inside(Guest):
-    """The inside of a machine that nobody holds yet."""
-
-    def __init__(self, agent: AgentClient) -> None:
-        super().__init__()
-        self._agent = agent
-
-    @property
-    def agent(self) -> AgentClient:
-        """The connection to the agent."""
-        return self._agent
-
-
-def warm_up(instance: Instance, *, rounds: int = _ROUNDS) -> None:
-    """Run in a guest what tests do first."""
-    guest = _Inside(instance.agent)
-    for _ in range(rounds):
-        guest.exec(_WARM_UP, check=True)
-        guest.write_text("/root/.warm", "x")
-        guest.read_text("/root/.warm")
-        guest.exec(["rm", "/root/.warm"])
 
 
 def _check_room(work: Path, memory: int) -> None:
