@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.errors import InvalidError, NotFoundError
+from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm import Launcher, Machine
+from core_infra.vm.disks import as_disks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,3 +145,13 @@ def test_a_damaged_image_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_misspelt_size_is_no_size() -> None:
     with Launcher(accelerator="tcg") as launcher, pytest.raises(TypeError, match="'memroy'"):
         launcher.clone(memroy=512)  # type: ignore[call-arg]
+
+
+def test_a_cache_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disks").touch()  # where a directory should be
+    monkeypatch.setenv("CORE_INFRA_CACHE_DIR", str(tmp_path))
+    with pytest.raises(UnavailableError, match=r"CORE_INFRA_CACHE_DIR") as caught:
+        as_disks(["2G"])
+    assert str(tmp_path) in str(caught.value)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, InvalidError, UnavailableError
-from core_infra.vm.cache import cache_root
+from core_infra.vm.cache import cache_root, written
 from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.images.format import ImageFormat, detect_format
 from core_infra.vm.images.programs import run
@@ -96,11 +96,12 @@ def copied(
         The descriptors of the process by which it writes, and those of the copies.
     """
     replacements: dict[int, int] = {}
-    for old, new in zip(disks, moved(disks, directory), strict=True):
-        if not old.read_only:
-            shutil.copyfile(old.path, new.path)
-            file = files.enter_context(new.path.open("r+b"))
-            replacements |= dict.fromkeys(_descriptors(pid, old.path), file.fileno())
+    with written("a machine's disk", directory):
+        for old, new in zip(disks, moved(disks, directory), strict=True):
+            if not old.read_only:
+                shutil.copyfile(old.path, new.path)
+                file = files.enter_context(new.path.open("r+b"))
+                replacements |= dict.fromkeys(_descriptors(pid, old.path), file.fileno())
     return replacements
 
 
@@ -114,18 +115,19 @@ def _descriptors(pid: int, path: Path) -> list[int]:
     return found
 
 
-def keep(written: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
+def keep(disks: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
     """Copy what has been written to *directory*, as layers over nothing but *bases*.
 
     Args:
-        written: the disks of a machine that stands still.
+        disks: those of a machine that stands still.
         bases: what they were when the machine booted.
         directory: where the copies go.
     """
-    for number, (disk_, base) in enumerate(zip(written, bases, strict=True)):
+    for number, (disk_, base) in enumerate(zip(disks, bases, strict=True)):
         if not disk_.read_only:
             path = directory / file_name(number)
-            shutil.copyfile(disk_.path, path)
+            with written("a machine's disk", directory):
+                shutil.copyfile(disk_.path, path)
             # A machine that was cloned writes over another snapshot, which may be gone one day.
             _qemu_img(
                 base.path,
@@ -170,7 +172,9 @@ def _empty(size: int, text: str) -> Path:
     if size > _LARGEST:
         raise InvalidError(f"cannot make a disk of {text}", why="64T are the most")
     path = cache_root() / "disks" / f"empty-{size}.qcow2"
-    if not path.exists():
+    if path.exists():
+        return path
+    with written("an empty disk", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as directory:
             made = Path(directory) / path.name
@@ -195,3 +199,7 @@ def _qemu_img(about: Path, *arguments: str) -> str:
         return run(["qemu-img", *arguments])
     except CommandFailedError as error:
         raise InvalidError(f"cannot use {about} as a disk", why=error.why) from error
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot make a machine's disk of {about}", why=str(error), todo="Make room."
+        ) from error

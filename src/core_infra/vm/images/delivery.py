@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.vm.access.metadata import write_disc
-from core_infra.vm.cache import cache_root
+from core_infra.vm.cache import cache_root, written
 from core_infra.vm.guest.binaries import agent_binary
 from core_infra.vm.guest.protocol import PORT_NAME
 from core_infra.vm.hypervisors.hypervisor import Disk
@@ -117,7 +117,9 @@ def _digest(*parts: bytes) -> str:
 def _made(name: str, write: Callable[[Path], None]) -> Path:
     """A file of the cache, made if it is not there: whole or not at all."""
     path = cache_root() / "delivery" / name
-    if not path.exists():
+    if path.exists():
+        return path
+    with written("what brings the agent", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as directory:
             made = Path(directory) / name
