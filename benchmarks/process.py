@@ -74,6 +74,28 @@ def popen_starts() -> float:
     return timed(STARTS, work)
 
 
+def bare_starts() -> float:
+    """Start, read and wait as the system does it, with as little Python as possible: the floor."""
+
+    def work() -> None:
+        for _ in range(STARTS):
+            (out, its_out), (err, its_err) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+            actions = [
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, its_out, 1),
+                (os.POSIX_SPAWN_DUP2, its_err, 2),
+            ]
+            pid = os.posix_spawn(TRUE, [TRUE], os.environ, file_actions=actions)
+            os.close(its_out)
+            os.close(its_err)
+            for fd in (out, err):
+                os.read(fd, 1)
+                os.close(fd)
+            os.waitpid(pid, 0)
+
+    return timed(STARTS, work)
+
+
 def our_starts(service: Service) -> Case:
     """Start, capture and wait in a service."""
     return lambda: timed(STARTS, lambda: [service.run(TRUE) for _ in range(STARTS)])
@@ -171,6 +193,7 @@ def kinds(service: Service) -> dict[str, dict[str, Case]]:
             "Popen(...).communicate()": popen_starts,
             "Service.run": our_starts(service),
             "asyncio": asyncio_starts,
+            "os.posix_spawn, the floor": bare_starts,
         },
         "M lines/s": {
             "for line in Popen(...).stdout": popen_lines,

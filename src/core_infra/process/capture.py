@@ -36,11 +36,11 @@ class Output:
 
     def read(self, stream: Stream | None = None) -> bytes:
         """What is kept, of one stream or of both in the order of arrival."""
+        if stream is None:
+            return self.ring.read().data
         with self._lock:
             data, start, end = self.ring.read()
             changes = list(self._changes)
-        if stream is None:
-            return data
         return b"".join(
             data[max(first - start, 0) : stop - start]
             for (first, whose), (stop, _) in pairwise([*changes, (end, None)])

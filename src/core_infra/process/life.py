@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.process.errors import start_error
+from core_infra.process.info import Usage
 from core_infra.process.keeper import StartRefusedError
 from core_infra.process.keepers import keeper
 from core_infra.process.loop import READ
@@ -93,25 +94,32 @@ class Life:
         """
         try:
             self._spawn()
+            self._attend()
         except OSError as cause:
             in_directory = isinstance(cause, StartRefusedError) and cause.in_directory
             error = start_error(self.options, cause, in_directory=in_directory)
             self._finish(Status.FAILED, error)
             raise error from None
-        except BaseException as error:
-            self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
+        except BaseException as error:  # KeyboardInterrupt: it may have been started
+            if self._tag:
+                self._kill_tree()
+            if self.status is Status.PENDING:
+                self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
             raise
+
+    def _attend(self) -> None:
+        """It runs: read what it says, and hear of its end."""
         self._watcher.on_start(self.pid or 0)
         assert self.stdio is not None  # noqa: S101 - made by _spawn
         self.stdio.begin()
         with self.lock:
+            self.loop.watch(self._channel, READ, self._hear)
             self.status = move(self.status, Status.RUNNING)
             self._starting = False
             if self.options.timeout is not None:
                 self._later(self.options.timeout, self._expire)
             if self._stopping:
                 self._climb(0)
-        self.loop.watch(self._channel, READ, self._hear)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the program; WrongStateError if it does not run."""
@@ -135,7 +143,9 @@ class Life:
         """Begin to end it and all that it started; does not wait."""
         with self.lock:
             self._stopping = True
-            if self.status is not Status.PENDING:
+            if self.end is not None and not self._told and self.status is not Status.PENDING:
+                self._conclude(self.end)
+            elif self.status is not Status.PENDING:
                 self._climb(grace)
             elif not self._starting:  # it pauses between two runs
                 self._cancel_timers()
@@ -150,6 +160,13 @@ class Life:
         self.loop.wait(self.over)
         if self._keeper is not None and self._killed is not None:
             self._keeper.kill_and_wait(self._keeper.tree(self._tag), self._killed)
+
+    def usage(self) -> Usage | None:
+        """What its last run has used; None while it runs."""
+        end, started = self.end, self.started
+        if end is None or started is None:
+            return None
+        return Usage(max(0.0, end.at - started), end.user, end.system, end.peak_memory)
 
     def leftovers(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""
@@ -212,15 +229,18 @@ class Life:
             self._keeper.lose()
             end = End(-signal.SIGKILL, time.monotonic(), 0.0, 0.0, 0)
         with self.lock:
-            # If we are interrupted in the middle, all this comes again.
-            if not self._told and self.status is not Status.PENDING:
-                self._ended(end)
-            self.loop.unwatch(self._channel)
-            os.close(self._channel)
+            self.end = end
+            self._conclude(end)
 
-    def _ended(self, end: End) -> None:
+    def _conclude(self, end: End) -> None:
+        """It has ended; if we are interrupted in the middle, :meth:`stop` does it all again."""
+        self.loop.unwatch(self._channel)
+        channel, self._channel = self._channel, -1
+        if channel >= 0:
+            os.close(channel)
+        if self.status is Status.PENDING:
+            return  # begin() was interrupted, and says so
         self._cancel_timers()
-        self.end = end
         if self.stdio is not None:
             self.stdio.ended()
         if end.exit_code < 0:

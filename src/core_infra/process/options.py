@@ -80,7 +80,7 @@ class RunOptions:
             wrong.append("the command is empty")
         if isinstance(self.args, str | bytes):
             wrong.append(f"args is one string, {self.args!r}: give a list")
-        elif any("\0" in text for text in self.argv()):
+        elif "".join(self.argv()).find("\0") >= 0:
             wrong.append("a NUL character is in the command")
         for name, value in self.env.items():
             if not name or "=" in name or "\0" in name or "\0" in value:

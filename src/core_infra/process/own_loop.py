@@ -20,6 +20,8 @@ class OwnLoop(Loop):
     The supervisor would have to wake it for each news, which on two threads of Python takes as long
     as a third of a short program. When the block ends, however it ends, the supervisor takes over
     whatever is left, and all that is asked of this loop later.
+
+    Not for the main thread: the exception of a signal may hit that anywhere.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from core_infra.errors import TimeoutExpiredError, WrongStateError
 from core_infra.process.capture import Output
-from core_infra.process.info import ProcessInfo, Usage
+from core_infra.process.info import ProcessInfo
 from core_infra.process.life import Life
 from core_infra.process.readiness import wait_ready
 from core_infra.process.terminal import Terminal
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core_infra.process.events import Stream
+    from core_infra.process.info import Usage
     from core_infra.process.loop import Loop
     from core_infra.process.options import RunOptions
     from core_infra.process.probes import Probe
@@ -40,8 +41,8 @@ class Listener(Protocol):
     def ended(self, process: Process, error: Exception | None) -> None:
         """It is over; has to call ``process.finish()`` once everybody knows."""
 
-    def wait(self, process: Process, timeout: float | None) -> bool:
-        """Wait for ``process.done``, or for less where that would never come."""
+    def awaited(self, process: Process) -> threading.Event:
+        """What to wait for: ``process.done``, or less where that would never come."""
 
     def close(self) -> None:
         """There are no more processes."""
@@ -90,6 +91,11 @@ class Process:
     def exit_code(self) -> int | None:
         """Its exit code, minus the signal's number if a signal ended it; None while it runs."""
         return self._life.end.exit_code if self._life.end else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What its last run has used; None while it runs."""
+        return self._life.usage()
 
     @property
     def over(self) -> threading.Event:
@@ -242,9 +248,8 @@ class Process:
         """What is known of it at this moment."""
         life = self._life
         with life.lock:
-            end, started, at = life.end, life.started, life.started_at
-            last = end.at if end else time.monotonic()
-            duration = max(0.0, last - started) if started is not None else 0.0
+            started, at, usage = life.started, life.started_at, life.usage()
+            so_far = time.monotonic() - started if started is not None else 0.0
             command, *args = self.options.argv()
             return ProcessInfo(
                 id=self.id,
@@ -253,11 +258,11 @@ class Process:
                 dir=Path(self.options.dir or "").absolute(),
                 started_at=at if at is None else datetime.fromtimestamp(at, UTC),
                 status=life.status,
-                exit_code=end.exit_code if end else None,
-                duration=duration,
+                exit_code=self.exit_code,
+                duration=usage.wall if usage else so_far,
                 pid=life.pid,
                 restarts=life.restarts,
-                usage=Usage(duration, end.user, end.system, end.peak_memory) if end else None,
+                usage=usage,
             )
 
     def __repr__(self) -> str:
@@ -298,15 +303,10 @@ class Process:
     def finish(self) -> None:
         """Everybody knows that it is over."""
         self.done.set()
+        self._life.loop.wake()  # it may be run until then
         if self._on_done is not None:
             self._on_done()
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait until everybody knows; on the loop's own thread, that is what makes it go on."""
-        if not self._life.loop.is_current():
-            return self._listener.wait(self, timeout)
-        start = time.monotonic()
-        if not self._life.loop.wait(self.over, timeout):
-            return False
-        left = None if timeout is None else start + timeout - time.monotonic()
-        return self._listener.wait(self, left)
+        return self._life.loop.wait(self._listener.awaited(self), timeout)

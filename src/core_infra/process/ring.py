@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from core_infra.errors import InvalidError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DEFAULT_SIZE = 1 << 20
 """Bytes that a ring keeps, and a process of its output, unless another size is asked for."""
@@ -53,8 +50,7 @@ class RingBuffer:
         self._view: memoryview | None = None  # once the memory has its full size
         self._closed = False
         self._lock = threading.Lock()
-        self._more = threading.Condition(self._lock)
-        self._waiting = 0
+        self._more: threading.Condition | None = None  # once somebody waits
 
     @property
     def cap(self) -> int:
@@ -87,7 +83,7 @@ class RingBuffer:
                 self._overwrite(data)
             self._end += count
             self._kept = min(self._kept + count, self._size)
-            if self._waiting:
+            if self._more is not None:
                 self._more.notify_all()
         return count
 
@@ -116,15 +112,18 @@ class RingBuffer:
         def is_over() -> bool:
             return self._end > offset or self._closed
 
-        with self._more:
-            self._wait_for(is_over, timeout)
+        with self._lock:
+            if not is_over():
+                self._more = self._more or threading.Condition(self._lock)
+                self._more.wait_for(is_over, timeout)
             return self._end > offset
 
     def close(self) -> None:
         """Nothing more will be written: whoever waits, goes on. What is kept can still be read."""
-        with self._more:
+        with self._lock:
             self._closed = True
-            self._more.notify_all()
+            if self._more is not None:
+                self._more.notify_all()
 
     def reset(self) -> None:
         """Forget the bytes; the offsets go on, so that readers are told of the loss."""
@@ -145,13 +144,6 @@ class RingBuffer:
 
     def __repr__(self) -> str:
         return f"<RingBuffer {self._kept} of {self._size} bytes, to offset {self._end}>"
-
-    def _wait_for(self, is_over: Callable[[], bool], timeout: float | None) -> None:
-        self._waiting += 1
-        try:
-            self._more.wait_for(is_over, timeout)
-        finally:
-            self._waiting -= 1
 
     def _overwrite(self, data: bytes | bytearray | memoryview) -> None:
         if self._view is None:

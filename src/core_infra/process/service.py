@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -24,6 +25,7 @@ from core_infra.process.teller import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from core_infra.framework.bus import Bus
     from core_infra.framework.core import Core
@@ -137,7 +139,7 @@ class Service:
             RunTimeoutError: it did not end within ``options.timeout``, and was ended.
             CoreInfraError: as :meth:`start_with_options` does.
         """
-        with OwnLoop() as loop:
+        with _loop_of_this_thread() as loop:
             stdin = b"" if options.stdin is None else options.stdin
             process = self._start(options, stdin, loop)
             try:
@@ -249,6 +251,14 @@ class Service:
     def _forget(self, process: Process) -> None:
         with self._lock:
             self._processes.pop(process.id, None)
+
+
+def _loop_of_this_thread() -> AbstractContextManager[Loop]:
+    # The exception of a signal (KeyboardInterrupt) hits the main thread anywhere, also within the
+    # standard library's locks: there, it is to find nothing but a wait.
+    if threading.current_thread() is threading.main_thread():
+        return contextlib.nullcontext(supervisor())
+    return OwnLoop()
 
 
 def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import threading
+
     from core_infra.process.events import Stream
     from core_infra.process.process import Process
 
@@ -22,9 +24,9 @@ class Silent:
         """Nobody is to be told first."""
         process.finish()
 
-    def wait(self, process: Process, timeout: float | None) -> bool:
-        """Wait for the end."""
-        return process.done.wait(timeout)
+    def awaited(self, process: Process) -> threading.Event:
+        """The end."""
+        return process.done
 
     def close(self) -> None:
         """There is nothing to close."""

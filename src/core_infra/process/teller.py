@@ -78,12 +78,14 @@ class Teller:
 
     def ended(self, process: Process, error: Exception | None) -> None:
         """Tell the end, then let go who waits for it."""
-        info = process.info()
+        usage, status = process.usage, process.status
 
         def tell() -> None:
             self._flush(process.id)
-            exited = ActionProcessExited(process.id, info.exit_code, info.duration, error)
-            if info.status is Status.KILLED:
+            exited = ActionProcessExited(
+                process.id, process.exit_code, usage.wall if usage else 0.0, error
+            )
+            if status is Status.KILLED:
                 self._tell(iter((ActionProcessKilled(process.id, process.last_signal), exited)))
             else:
                 self._tell(iter((exited,)))
@@ -91,10 +93,10 @@ class Teller:
 
         self._jobs.put(tell)
 
-    def wait(self, process: Process, timeout: float | None) -> bool:
-        """Wait until everybody knows; a handler, which is being told, until the mere end."""
+    def awaited(self, process: Process) -> threading.Event:
+        """That everybody knows; for a handler, which is being told, the mere end."""
         on_this_thread = threading.current_thread() is self._thread
-        return (process.over if on_this_thread else process.done).wait(timeout)
+        return process.over if on_this_thread else process.done
 
     def close(self) -> None:
         """End the thread once all is told."""

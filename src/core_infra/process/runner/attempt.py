@@ -75,7 +75,7 @@ def outcome(process: Process, *, stopped: bool) -> Outcome:
         process: is over.
         stopped: we have stopped it.
     """
-    info = process.info()
+    usage = process.usage
     error: BaseException | None = None
     if process.timed_out:
         timeout = process.options.timeout
@@ -86,7 +86,13 @@ def outcome(process: Process, *, stopped: bool) -> Outcome:
             process.finish_stopping()
     except TimeoutExpiredError as unkillable:
         error = unkillable
-    return Outcome(info.duration, info.exit_code, process.output_bytes(), error, usage=info.usage)
+    return Outcome(
+        usage.wall if usage else 0.0,
+        process.exit_code,
+        process.output_bytes(),
+        error,
+        usage=usage,
+    )
 
 
 def end(key: str) -> set[str]:
