@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from core_infra.errors import InvalidError
 from core_infra.jobrunner.journal import Phase
 from jobrunner.actors import Actor, Planner, Teller
 from jobrunner.samples import signal
 
 if TYPE_CHECKING:
-    import pytest
-
     from core_infra.jobrunner.journal import Journal
     from pytest_core_infra.stepper import Stepper
 
@@ -46,6 +47,13 @@ def test_a_dry_step(core_poller: Stepper) -> None:
     (rehearsal,) = core_poller.step(dry_run=True).rehearsals
     assert rehearsal.steps == ["greet abc as act"]
     assert planner.done == []
+
+
+@pytest.mark.parametrize("handler", [5, None, object(), Actor])
+def test_what_is_no_handler_is_refused(core_poller: Stepper, handler: Any) -> None:
+    with pytest.raises(InvalidError, match="as a handler"):
+        core_poller.add_handler(handler)
+    core_poller.restart()  # nothing of it is left
 
 
 def test_they_need_no_import_before_they_are_used(pytester: pytest.Pytester) -> None:

@@ -116,7 +116,7 @@ def test_when() -> None:
     assert handler.match(signal(is_draft=True, pr_state="CLOSED"))
     assert not handler.match(signal(is_draft=True, pr_state="MERGED"))
     assert not handler.match(signal())
-    assert list(handler.rehearse(signal(), job(signal()))) == ["run true for acme/widgets"]
+    assert list(handler.rehearse(signal(), job(signal()))) == ["run true for acme/widgets#5"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.errors import AlreadyExistsError, CoreInfraError
+from core_infra.errors import AlreadyExistsError, CoreInfraError, InvalidError
 from core_infra.jobrunner.clock import FakeClock
 from core_infra.jobrunner.config import PollerConfig
 from core_infra.jobrunner.journal import Entry, Journal, Phase
@@ -533,12 +533,62 @@ def test_no_action_begins_whose_intent_cannot_be_written(
     assert len(actor.done) == 1
 
 
-def test_an_item_that_no_file_can_be_for_does_not_stop_the_others(make: Make) -> None:
+@pytest.mark.parametrize("field", ["repo_owner", "repo_name"])
+def test_an_item_that_no_file_can_be_for_is_told_and_the_others_are_acted_on(
+    make: Make, caplog: pytest.LogCaptureFixture, field: str
+) -> None:
     actor = Actor()
-    nameless = signal(repo_owner="")
-    with pytest.raises(CoreInfraError, match="the name of the owner is empty"):
-        make(actor, sources=[RecordedSource([nameless, signal()])]).run_once()
-    assert [job.signal.repo_owner for job in actor.done] == ["acme"]
+    nameless = signal(**{field: ""})
+    report = make(actor, sources=[RecordedSource([nameless, signal()])]).run_once()
+    assert [job.signal.repo_full_name for job in actor.done] == ["acme/widgets"]
+    assert len(report.results) == 1
+    assert f"source recorded: the signal {nameless.item} names no repository" in caplog.text
+
+
+@pytest.mark.parametrize("names", [["a", "dryy"], ["dry@host"], "dry"])
+def test_a_dry_handler_that_is_not_there_is_refused(make: Make, names: Any) -> None:
+    with pytest.raises(InvalidError) as caught:
+        make(Planner("a"), Planner("dry"), dry_run_handlers=names)
+    if names != "dry":
+        assert f"there is no handler {names[-1]!r}" in str(caught.value)
+        assert "The handlers are: a, dry." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (5, "cannot add 5 as a handler: it has no match(), no execute(), no name"),
+        (None, "cannot add None as a handler"),
+        (object(), "A handler has a name, match(), execute()"),
+        (Actor, "cannot add Actor as a handler: it is a class"),
+        (Actor(""), "whose name is ''"),
+        (Actor("a/b"), "whose name is 'a/b'"),
+        (Actor(".."), "whose name is '..'"),
+        (Actor("a\nb"), "characters that can be printed"),
+        (Actor("x" * 5000), "one of 1 to 200 characters"),
+        (Actor(5), "whose name is 5"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_handler_is_refused(make: Make, handler: Any, told: str) -> None:
+    poller = make()
+    for add in (poller.add_handler, make):
+        with pytest.raises(InvalidError) as caught:
+            add(handler)
+        assert told in str(caught.value)
+        assert len(str(caught.value)) < 400
+
+
+def test_what_is_no_source_is_refused(make: Make) -> None:
+    with pytest.raises(InvalidError, match=r"it has no poll\(\), no report\(\)"):
+        make(sources=[Actor()])
+
+
+def test_an_error_on_one_line_is_still_sentences(make: Make, source: RecordedSource) -> None:
+    source.error = CoreInfraError("no token", why="X is not set", todo="Put one there.")
+    poller = make()
+    assert poller.run_once().failures == {"recorded": "no token: X is not set. Put one there."}
+    source.error = CoreInfraError("It is odd.", todo="Look.")
+    assert poller.run_once().failures == {"recorded": "It is odd. Look."}
 
 
 def test_handlers_run_on_any_executor(make: Make, journal: Journal) -> None:

@@ -14,11 +14,13 @@ from core_infra.errors import InvalidError
 from core_infra.jobrunner.signal import PipelineSignal
 from core_infra.jobrunner.sources import DirectorySource
 from core_infra.jobrunner.sources.checklist import boxes, references, tick
-from core_infra.medium import MemoryMedium
+from core_infra.medium import LocalMedium, MemoryMedium
 from core_infra.medium.errors import PathNotFoundError
 from jobrunner.samples import NOON, result, signal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from core_infra.medium import Medium
 
 
@@ -27,12 +29,16 @@ def medium() -> MemoryMedium:
     return MemoryMedium()
 
 
+def written(child: int, **fields: str) -> str:
+    return json.dumps(signal(child_number=child, **fields).to_dict())
+
+
 def numbers(medium: Medium) -> list[int]:
     return [signal.child_number for signal in DirectorySource(medium, "in").poll()]
 
 
 def test_each_file_is_a_signal_or_a_list(medium: MemoryMedium) -> None:
-    medium.write_text("in/b.json", json.dumps([{"child_number": 2}, {"child_number": 3}]))
+    medium.write_text("in/b.json", f"[{written(2)}, {written(3)}]")
     medium.write_text("in/a.json", json.dumps(signal(child_number=1).to_dict()))
     medium.write_text("in/notes.txt", "no signal")
     medium.ensure_dir("in/c.json")
@@ -49,7 +55,10 @@ def test_each_file_is_a_signal_or_a_list(medium: MemoryMedium) -> None:
         ('{"pr_state": "ODD"}', "pr_state: Input should be"),
         ('{"childnumber": 1}', "there is no field childnumber"),
         ("5", "signal 1 of 'in/bad.json'"),
-        ('[{"child_number": 7}, 5]', "signal 2 of 'in/bad.json'"),
+        (f"[{written(7)}, 5]", "signal 2 of 'in/bad.json'"),
+        (f"[{written(7)}, {written(8, repo_owner='')}]", "signal 2 of 'in/bad.json': repo_owner"),
+        (written(8, repo_name=""), "signal 1 of 'in/bad.json': repo_name is empty"),
+        (f"{written(7)}{' ' * (1 << 20)}", "in/bad.json': it has more than 1 MiB"),
         ("\ud800", None),
     ],
 )
@@ -57,9 +66,28 @@ def test_a_bad_file_is_told_and_the_others_are_read(
     medium: MemoryMedium, caplog: pytest.LogCaptureFixture, text: str, told: str | None
 ) -> None:
     medium.write_bytes("in/bad.json", text.encode("utf-8", "surrogatepass"))
-    medium.write_text("in/good.json", '{"child_number": 5}')
+    medium.write_text("in/good.json", written(5))
     assert numbers(medium) == [5]
     assert (told or "bad.json") in caplog.text
+
+
+def test_a_link_to_itself_is_told_and_the_others_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "loop.json").symlink_to("loop.json")
+    (tmp_path / "in" / "good.json").write_text(written(5))
+    assert numbers(LocalMedium(root=tmp_path)) == [5]
+    assert "loop.json" in caplog.text
+
+
+def test_a_huge_file_is_told_and_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "good.json").write_text(written(5))
+    with (tmp_path / "in" / "huge.json").open("wb") as file:
+        file.truncate(1 << 40)  # more than any machine has to read it into
+    assert numbers(LocalMedium(root=tmp_path)) == [5]
+    assert "huge.json': it has more than 1 MiB" in caplog.text
 
 
 def test_a_missing_directory_is_an_error(medium: MemoryMedium) -> None:

@@ -27,7 +27,8 @@ class PollerConfig:
         journal: where all is written down.
         poll_interval: seconds between the end of a cycle and the next one.
         dry_run: only tell what would be done.
-        dry_run_handlers: the names of handlers that only tell, whatever *dry_run* says.
+        dry_run_handlers: the names of those of *handlers* that only tell, whatever *dry_run*
+            says.
         executor: where handlers run; None is threads of this process.
         workers: how many handlers run at once.
         poll_timeout: seconds that a source may take for an answer.

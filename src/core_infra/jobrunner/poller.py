@@ -11,6 +11,7 @@ from core_infra.errors import AlreadyExistsError, CoreInfraError
 from core_infra.jobrunner.engine import Engine
 from core_infra.jobrunner.events import ActionCycleEnded
 from core_infra.jobrunner.leader import Leadership, NotLeaderError
+from core_infra.jobrunner.named import check_known, name_of
 from core_infra.jobrunner.round import Round
 from core_infra.jobrunner.work import told
 
@@ -40,6 +41,7 @@ class Poller:
 
     Raises:
         AlreadyExistsError: two sources or two handlers have one name.
+        InvalidError: one of them is none, or ``dry_run_handlers`` names one that is not there.
     """
 
     def __init__(self, config: PollerConfig) -> None:
@@ -51,6 +53,7 @@ class Poller:
             self.add_source(source)
         for handler in config.handlers:
             self.add_handler(handler)
+        check_known(config.dry_run_handlers, self._handlers)
         self._cycle = 0
         self._stop = threading.Event()
         self._one_at_a_time = threading.Lock()
@@ -73,16 +76,20 @@ class Poller:
 
         Raises:
             AlreadyExistsError: there is one of this name.
+            InvalidError: it is no source, or its name is none.
         """
-        self._sources = _with(self._sources, "source", source.name, source)
+        name = name_of(source, "source", "poll", "report")
+        self._sources = _with(self._sources, "source", name, source)
 
     def add_handler(self, handler: JobHandler) -> None:
         """Ask one more handler, after the others, from the next cycle on.
 
         Raises:
             AlreadyExistsError: there is one of this name.
+            InvalidError: it is no handler, or its name is none.
         """
-        self._handlers = _with(self._handlers, "handler", handler.name, handler)
+        name = name_of(handler, "handler", "match", "execute")
+        self._handlers = _with(self._handlers, "handler", name, handler)
 
     def run(self) -> None:
         """Go through one cycle at once and one after every interval, until stopped.

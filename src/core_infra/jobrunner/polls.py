@@ -11,6 +11,7 @@ from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.jobrunner.schedule import Patience
 from core_infra.jobrunner.signal import PipelineSignal
 from core_infra.jobrunner.threads import DaemonThreads
+from core_infra.jobrunner.work import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -135,16 +136,20 @@ class Polls:
 
     def _reported(self, source: JobSource, future: Future[list[PipelineSignal]], _: bool) -> None:  # noqa: FBT001 - called by position, as a callback
         if (error := future.exception()) is not None:
-            _LOG.error("source %s cannot report: %s", source.name, error)
+            _LOG.error("source %s cannot report: %s", source.name, told(error))
 
 
 def _poll(source: JobSource) -> list[PipelineSignal]:
-    signals = list(source.poll())
-    for signal in signals:
+    signals = []
+    for signal in source.poll():
         if not isinstance(signal, PipelineSignal):
             raise InvalidError(
                 f"source {source.name!r} gave {signal!r:.200}", why="it is no PipelineSignal"
             )
+        if signal.repo_owner and signal.repo_name:
+            signals.append(signal)
+        else:  # the journal has no place for it
+            _LOG.error("source %s: the signal %s names no repository", source.name, signal.item)
     return signals
 
 

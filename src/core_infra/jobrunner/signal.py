@@ -68,6 +68,12 @@ class PipelineSignal:
         return f"{self.repo_owner}/{self.repo_name}"
 
     @property
+    def item(self) -> str:
+        """``owner/name#number`` of the pull request, the child or the epic."""
+        number = self.pr_number or self.child_number or self.epic_number
+        return f"{self.repo_full_name}#{number}"
+
+    @property
     def has_unresolved_threads(self) -> bool:
         """Whether a reviewer still waits for an answer."""
         return self.threads_total > self.threads_resolved
@@ -89,7 +95,8 @@ class PipelineSignal:
             where: what an error calls it.
 
         Raises:
-            InvalidError: it is no mapping, a field is unknown, or a value has the wrong type.
+            InvalidError: it is no mapping, a field is unknown, a value has the wrong type, or it
+                names no repository.
         """
         try:
             signal = _ADAPTER.validate_python(fields, strict=False)
@@ -102,6 +109,9 @@ class PipelineSignal:
                 todo=f"The fields are {', '.join(sorted(_NAMES))}.",
                 signal=fields,
             )
+        for name in ("repo_owner", "repo_name"):
+            if not getattr(signal, name):
+                raise InvalidError(f"cannot use {where}", why=f"{name} is empty", signal=fields)
         return signal
 
 

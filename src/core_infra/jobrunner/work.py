@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra.errors import CoreInfraError
 from core_infra.jobrunner.ports import as_reconciling, as_rehearsing
 from core_infra.jobrunner.signal import ActionResult
 
@@ -80,7 +81,7 @@ def rehearse(handler: JobHandler, job: Job) -> Outcome:
     """Tell what an action would do."""
     rehearsing = as_rehearsing(handler)
     if rehearsing is None:
-        return Outcome(success=True, steps=[f"{job.action} {job.signal.repo_full_name}"])
+        return Outcome(success=True, steps=[f"{job.action} {job.signal.item}"])
     try:
         return Outcome(success=True, steps=rehearsing.rehearse(job.signal, job))
     except Exception as error:  # noqa: BLE001 - what it would come to
@@ -89,7 +90,11 @@ def rehearse(handler: JobHandler, job: Job) -> Outcome:
 
 def told(error: BaseException) -> str:
     """An error as a journal tells it: on one line, and of a bearable length."""
-    return _short(" ".join(str(error).split()) or type(error).__name__)
+    text = str(error)
+    if isinstance(error, CoreInfraError) and error.todo:
+        head = text.removesuffix(error.todo).rstrip()
+        text = f"{head}{'' if head.endswith(('.', '!', '?', '…')) else '.'} {error.todo}"
+    return _short(" ".join(text.split()) or type(error).__name__)
 
 
 def _short(text: str) -> str:

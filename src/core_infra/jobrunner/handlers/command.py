@@ -77,7 +77,7 @@ class CommandHandler:
     def rehearse(self, signal: PipelineSignal, job: Job) -> Sequence[str]:
         """Tell the command."""
         del job
-        return [f"run {shlex.join(self._command)} for {signal.repo_full_name}"]
+        return [f"run {shlex.join(self._command)} for {signal.item}"]
 
     def _run(self, command: Sequence[str], signal: PipelineSignal, job: Job) -> None:
         # It is to be ended by what can end it, before the poller gives it up.

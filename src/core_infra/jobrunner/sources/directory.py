@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _RESULTS = "results"
+_LARGEST = 1 << 20
+"""How many bytes a file may have: it is a signal, or a few hundred."""
 
 
 class DirectorySource:
@@ -41,17 +43,16 @@ class DirectorySource:
         self.name = name
 
     def poll(self) -> Iterator[PipelineSignal]:
-        """Read all files; one that cannot be read is logged, and the others are.
+        """Read all files; one that cannot be, or has more than 1 MiB, is logged and left out.
 
         Raises:
             PathNotFoundError: the directory is not there.
         """
         for name in self._medium.list(self._path):
             path = posixpath.join(self._path, name)
-            if not name.endswith(".json") or not self._medium.is_file(path):
-                continue
             try:
-                yield from self._read(path)
+                if name.endswith(".json") and self._medium.is_file(path):
+                    yield from self._read(path)
             except CoreInfraError as error:
                 _LOG.error("source %s: %s", self.name, told(error))
 
@@ -64,9 +65,18 @@ class DirectorySource:
         self._medium.write_text(path, json.dumps(told_, indent=2) + "\n")
 
     def _read(self, path: str) -> list[PipelineSignal]:
-        text = self._medium.read_text(path)
+        data = b""
+        if (size := self._medium.stat(path).size) <= _LARGEST:
+            with self._medium.open(path) as file:  # what grows meanwhile is cut off
+                data = file.read(_LARGEST + 1)
+        if max(size, len(data)) > _LARGEST:
+            raise InvalidError(
+                f"cannot read {path!r}",
+                why=f"it has more than {_LARGEST >> 20} MiB",
+                todo="Write its signals to several files.",
+            )
         try:
-            found = json.loads(text)
+            found = json.loads(data.decode())
         except (ValueError, RecursionError) as error:
             raise InvalidError(f"cannot read {path!r} as JSON", why=str(error)) from error
         # All of a file or nothing of it: half of a list may be misleading.
