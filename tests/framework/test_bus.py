@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
+import gc
+import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+from unittest.mock import Mock
 
 import pytest
 
@@ -438,3 +442,37 @@ def test_many_actions_end_with_the_one_that_fails_and_go_on_when_given_again() -
     assert seen == [1, 2]
     core.actions(messages)
     assert seen == [1, 2, 3]
+
+
+def test_whoever_passes_for_a_type_gets_its_messages() -> None:
+    class Virtual(abc.ABC):  # noqa: B024 - it is there to be registered with
+        pass
+
+    class Later:
+        pass
+
+    got: list[object] = []
+    bus = Bus()
+    bus.register_action(lambda _: got.append("moved"), Started)
+    bus.register_action(lambda _: got.append("virtual"), Virtual)
+    bus.action(Later())
+    assert got == []
+    Virtual.register(Later)
+    bus.action(Later())
+    assert got == ["virtual"]
+    bus.action(Mock())
+    bus.action(Mock(spec=Started))
+    assert got == ["virtual", "moved"]
+
+
+def test_types_that_come_once_are_not_kept_for_ever() -> None:
+    bus = Bus()
+    bus.register_action(lambda _: None, Started)
+    first = type("Message", (), {})
+    bus.action(first())
+    gone = weakref.ref(first)
+    del first
+    for number in range(2_000):
+        bus.action(type(f"Message{number}", (), {})())
+    gc.collect()
+    assert gone() is None

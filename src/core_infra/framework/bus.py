@@ -97,7 +97,7 @@ class Bus:
         if not self._open:
             raise _closed(message)
         errors: tuple[BaseException, ...] = ()
-        for call in self._actions.calls:
+        for call in self._actions.calls[type(message)]:
             try:
                 call(message)
             except BaseException as error:  # noqa: BLE001 - raised below, with the others
@@ -122,7 +122,7 @@ class Bus:
         for message in messages:
             if not self._open:
                 raise _closed(message)
-            for call in self._actions.calls:
+            for call in self._actions.calls[type(message)]:
                 try:
                     call(message)
                 except BaseException as error:  # noqa: BLE001 - raised below, with the others
@@ -184,7 +184,7 @@ class Bus:
     def _first(self, handlers: Handlers, message: object) -> Any:
         if not self._open:
             raise _closed(message)
-        for call in handlers.calls:
+        for call in handlers.calls[type(message)]:
             answer = call(message)
             if answer is not DECLINED:
                 return answer

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Handler: TypeAlias = Callable[[Any], Any]
 
+_MOST = 1024
+
 
 class Registration:
     """A handler's place on the bus; as a context manager, it lasts as long as the block.
@@ -27,7 +29,17 @@ class Registration:
         self._handlers = handlers
         self.handler = handler
         self.kind = kind
-        self.call = handler if kind is object else _only(handler, kind)
+        # An ABC or a Protocol has a mind of its own about what its instances are.
+        self._by_class = type(kind).__instancecheck__ is type.__instancecheck__
+        self._asking = _only(handler, kind)
+
+    def call_for(self, kind: type) -> Handler | None:
+        """What to call with messages of exactly this type; None if they do not concern it."""
+        if self.kind is object:
+            return self.handler
+        if self._by_class and _is_what_it_says(kind):
+            return self.handler if issubclass(kind, self.kind) else None
+        return self._asking
 
     def unregister(self) -> None:
         """Take the handler off the bus; doing it twice is no error.
@@ -46,16 +58,36 @@ class Registration:
         return f"<Registration of {self.handler!r} for {self.kind.__name__}>"
 
 
+class Calls(dict[type, tuple["Handler", ...]]):
+    """What to call for a message, by its type; found out when one comes first.
+
+    Args:
+        registrations: of all handlers, in their order.
+    """
+
+    def __init__(self, registrations: tuple[Registration, ...] = ()) -> None:
+        super().__init__()
+        self._registrations = registrations
+
+    def __missing__(self, kind: type) -> tuple[Handler, ...]:
+        """Find out what to call for messages of a type."""
+        if len(self) >= _MOST:  # types that are made anew for each message live no longer than that
+            self.clear()
+        calls = (registration.call_for(kind) for registration in self._registrations)
+        self[kind] = found = tuple(call for call in calls if call is not None)
+        return found
+
+
 class Handlers:
     """Handlers in the order of their registration.
 
     Attributes:
-        calls: what to call for a message. Replaced, never changed: whoever goes through it needs
-            no lock, and finishes the round that he began.
+        calls: what to call for a message. Replaced at each change: whoever goes through what it
+            gave needs no lock, and finishes the round that he began.
     """
 
     def __init__(self) -> None:
-        self.calls: tuple[Handler, ...] = ()
+        self.calls = Calls()
         self._all: tuple[Registration, ...] = ()
         self._lock = threading.Lock()
 
@@ -86,7 +118,12 @@ class Handlers:
 
     def _replace(self, registrations: tuple[Registration, ...]) -> None:
         self._all = registrations
-        self.calls = tuple(registration.call for registration in registrations)
+        self.calls = Calls(registrations)
+
+
+def _is_what_it_says(kind: type) -> bool:
+    """Whether no instance of it passes for another type's, as a mock's may."""
+    return not any("__class__" in vars(base) for base in kind.__mro__[:-1])
 
 
 def _only(handler: Handler, kind: type) -> Handler:
