@@ -85,7 +85,7 @@ class MemoryMedium(Medium):
     def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file."""
         if type(data) is not bytes:
-            data = bytes(data)
+            data = bytes(memoryview(data))  # a number would be so many zeros
         index = self._index
         with self._lock:
             # Most paths are in their clean form: a file that is known by just this path is, and so

@@ -12,10 +12,12 @@ import warnings
 from core_infra.medium.errors import InvalidTextError
 from core_infra.medium.medium import FileInfo
 from core_infra.testing.contract import Contract
+from core_infra.testing.subject import told
 
 _ALL_BYTES = bytes(range(256)) * 1000
 _HOUR = 3600
 _CLOCK = 5
+_APPENDS = 200
 
 
 class _Failure(Exception):  # noqa: N818 - it stands for anything that goes wrong in a block
@@ -27,13 +29,13 @@ class FileContract(Contract):
 
     def test_bytes_come_back_as_written(self) -> None:
         subject = self.empty()
-        for data in (b"", b"a\r\nb\n\0", _ALL_BYTES):
+        for data in (b"", b"a\r\nb\n\0", _ALL_BYTES, _ALL_BYTES * 12_345):
             subject.do("write_bytes", "f", data)
             subject.gives(data, "read_bytes", "f")
 
     def test_text_is_utf8_and_keeps_its_line_ends(self) -> None:
         subject = self.empty()
-        for text in ("", "grüße ☃\n", "a\r\nb\rc\n"):
+        for text in ("", "grüße ☃\n", "a\r\nb\rc\n", "\ufeffmarked"):
             subject.do("write_text", "f", text)
             subject.gives(text, "read_text", "f")
             subject.gives(text.encode(), "read_bytes", "f")
@@ -58,6 +60,17 @@ class FileContract(Contract):
             subject.do("write_bytes", "f", b"something")
             subject.do(operation, "f", nothing)
             subject.gives(b"", "read_bytes", "f")
+
+    def test_only_bytes_are_written(self) -> None:
+        for data in (5, "text", [1, 2], None):
+            subject = self.filled()
+            try:
+                subject.medium.write_bytes("file", data)  # type: ignore[arg-type]
+            except Exception as error:  # noqa: BLE001 - which one, the language decides
+                subject.note(f"write_bytes('file', {data!r}), refused with {told(error)}")
+            else:
+                subject.holds(False, f"write_bytes('file', {data!r}) must be refused")
+            subject.gives(b"old", "read_bytes", "file")
 
     def test_writing_makes_parents_and_replaces(self) -> None:
         subject = self.empty()
@@ -246,6 +259,28 @@ class FileContract(Contract):
             found = next(reader), reader.read(1), reader.seek(-1, io.SEEK_END), reader.read()
         expected = (b"1\n", b"2", 4, b"3")
         subject.holds(found == expected, f"the reader must give {expected}, but gave {found}")
+
+    def test_threads_that_append_lose_nothing(self) -> None:
+        if not self.threads:
+            return
+        subject = self.empty()
+
+        def append(letter: bytes) -> None:
+            for _ in range(_APPENDS):
+                with subject.medium.append("f") as writer:
+                    writer.write(letter)
+
+        threads = [threading.Thread(target=append, args=(letter,)) for letter in (b"a", b"b")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = subject.medium.read_bytes("f")
+        counts = found.count(b"a"), found.count(b"b")
+        subject.holds(
+            counts == (_APPENDS, _APPENDS),
+            f"two threads appended {_APPENDS} bytes each, but {counts} are there",
+        )
 
     def test_threads_that_write_one_file_never_mix(self) -> None:
         if not self.threads:

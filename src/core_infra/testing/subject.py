@@ -55,10 +55,11 @@ class Subject:
                 raise self._failed(
                     f"{call} must raise {kind.__name__}, but raised {found}"
                 ) from error
-            if error.facts.get("path") not in args:
+            path = getattr(error, "path", None)
+            if path not in args:
                 raise self._failed(
                     f"the error of {call} must have path={short(args[0])}, as it was given, "
-                    f"but has path={short(error.facts.get('path'))}"
+                    f"but has path={short(path)}"
                 ) from error
             self.note(f"{call}, refused")
         except Exception as error:

@@ -190,6 +190,15 @@ class TreeContract(Contract):
         for path in ("dirt", "dir.old/file", "other/dir"):
             subject.gives(path, "read_text", path)
 
+    def test_rename_keeps_the_time_of_the_last_write(self) -> None:
+        if not self.times:
+            return
+        subject = self.filled()
+        before = subject.do("stat", "file").modified
+        subject.do("rename", "file", "dir/moved")
+        after = subject.do("stat", "dir/moved").modified
+        subject.holds(before == after, f"modified must stay {before}, but is {after}")
+
     def test_of_two_wrong_paths_of_a_rename_the_old_one_is_told(self) -> None:
         subject = self.filled()
         for old in (".", "dir/.."):
