@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner.journal import Entry, Journal, Phase
+from core_infra.jobrunner.journal import Entry, Index, Journal, Phase, Status
 from core_infra.jobrunner.journal.names import log_path
+from core_infra.jobrunner.report import page
 from core_infra.medium.errors import StorageError
 from jobrunner.samples import FILE, NOON, end, intent, result, signal
 
@@ -325,6 +326,71 @@ def test_pruning_keeps_what_has_no_end(journal: Journal) -> None:
     assert journal.files() == ["acme/widgets/2026-03-05.jsonl", "acme/widgets/2026-03-07.jsonl"]
     journal.write([end(3, ts=days[3])])
     assert journal.prune(dt.date(2026, 3, 7)) == ["acme/widgets/2026-03-05.jsonl"]
+
+
+GARBAGE = [
+    b"[" * 100_000,
+    b'{"signal":' * 5000 + b"1" + b"}" * 5000,
+    *(b'{"repo":"a/b","action":"x","phase":"intent","ts":"2026-03-04T12:00:00Z",' + more + b"}"
+      for more in (
+          b'"signal":{"x":' + b"[" * 500 + b"]" * 500 + b"}",
+          b'"id":[]', b'"id":"x","attempt":99999999999999999999', b'"epic":null',
+          b'"ts":"2026-03-04T12:00:00"', b'"ts":"0001-01-01T00:00:00+14:00"', b'"result":5',
+      )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_a_line_that_is_no_entry_is_passed_over(
+    base: Path, journal: Journal, garbage: bytes
+) -> None:
+    journal.write([intent(1), end(1)])
+    with (base / FILE).open("ab") as file:
+        file.write(garbage + b"\n")
+    journal.write([intent(2)])
+    assert [entry.id for entry in journal.entries()] == ["id-1", "id-1", "id-2"]
+    assert journal.verify()[0].tampered
+    page(journal.entries(), journal.verify(), now=NOON)
+    with Index(journal) as index:
+        index.rebuild()
+        assert [state.id for state in index.pending()] == ["id-2"]
+
+
+def test_what_was_done_stays_known_after_pruning(base: Path, journal: Journal) -> None:
+    """Also to an index that is made anew; and not what came of it first, but last."""
+    days = [NOON + dt.timedelta(days=number) for number in range(4)]
+    journal.write([intent(1, ts=days[0]), end(1, ts=days[0]), intent(2, ts=days[0])])
+    journal.write([end(2, ts=days[1], success=False), intent(3, ts=days[1])])
+    journal.write([intent(2, ts=days[2], attempt=2), end(2, ts=days[2], attempt=2)])
+    journal.append(signal(), result(ts=days[2]))
+    with Index(journal) as index:
+        before = index.states(["id-1", "id-2", "id-3"])
+        assert len(journal.prune(dt.date(2026, 3, 7))) == 2  # something is open in one of them
+        index.catch_up()
+        assert index.states(before) == before
+        index.rebuild()
+        assert index.states(before) == before
+        journal.write([end(3, ts=days[3])])
+        assert len(journal.prune(dt.date(2026, 3, 7))) == 1
+        index.catch_up()
+        before = index.states(before)
+        assert {state.status for state in before.values()} == {Status.DONE}
+        assert {state.attempt for state in before.values()} == {1, 2}
+    (base / ".index.sqlite3").unlink()
+    with Index(journal) as index:
+        assert index.states(before) == before
+        index.catch_up()
+        assert index.states(before) == before
+    assert not any(check.breaks for check in journal.verify())
+    assert not any("issue_title" in path.read_text() for path in base.rglob("*.states"))
+
+
+def test_a_day_that_is_pruned_twice_keeps_both_stories(journal: Journal) -> None:
+    for number in (1, 2):
+        journal.write([intent(number), end(number)])
+        assert journal.prune(dt.date(2026, 3, 7)) == [FILE]
+    with Index(journal) as index:
+        assert index.states(["id-1", "id-2"]).keys() == {"id-1", "id-2"}
 
 
 def test_the_mode_follows_the_umask(base: Path, journal: Journal) -> None:

@@ -22,7 +22,7 @@ from core_infra.jobrunner.poller import Poller
 from core_infra.jobrunner.sources import RecordedSource
 from core_infra.medium.errors import StorageError
 from jobrunner.actors import Actor, Elsewhere, Gate, Planner, Teller
-from jobrunner.samples import signal
+from jobrunner.samples import intent, signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -373,6 +373,16 @@ def test_after_a_crash_nothing_is_done_before_it_can_be_looked_up(
     teller.answer = False
     poller.run_once()
     assert len(teller.done) == 1
+
+
+def test_an_open_action_whose_signal_is_none_keeps_nobody_from_acting(
+    make: Make, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.write([intent(1, signal={"odd": 1})])
+    handler = Teller("enable_auto_merge")
+    make(handler).run_once()
+    assert len(handler.done) == 1
+    assert "action id-1 is open: cannot use the signal of action id-1" in caplog.text
 
 
 def test_a_handler_that_cannot_tell_never_acts_twice(make: Make, journal: Journal) -> None:

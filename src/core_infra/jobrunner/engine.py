@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from core_infra.errors import CoreInfraError, TimeoutExpiredError
+from core_infra.errors import CoreInfraError, InvalidError, TimeoutExpiredError
 from core_infra.jobrunner.config import PollerConfig, Rehearsal
 from core_infra.jobrunner.crew import Crew
 from core_infra.jobrunner.events import ActionJobEnded, ActionJobStarted, ActionSourcePolled
@@ -152,7 +152,11 @@ class Engine:
             if handler is None:
                 _LOG.warning("action %s is open: there is no handler %s", state.id, state.action)
                 continue
-            job = reopened(state, self._rules, cycle=self._now.cycle)
+            try:
+                job = reopened(state, self._rules, cycle=self._now.cycle)
+            except InvalidError as broken:  # it must not keep the others from being looked up
+                _LOG.error("action %s is open: %s", state.id, told(broken))
+                continue
             task = Task(look_up, handler, job, items(handler, job.signal), None)
             if as_reconciling(handler) is not None:
                 self._crew.add([task])

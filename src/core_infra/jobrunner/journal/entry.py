@@ -163,25 +163,51 @@ class Entry:
         """
         try:
             found = json.loads(line)
-            owner, _, name = found["repo"].partition("/")
+            owner, _, name = _one(found, "repo", str).partition("/")
             result = found.get("result") or {}
+            # Whatever is in the line: what reads entries relies on their types.
             return cls(
                 phase=Phase(found["phase"]),
-                ts=datetime.fromisoformat(found["ts"]),
-                action=found["action"],
+                ts=_moment(found["ts"]),
+                action=_one(found, "action", str),
                 owner=owner,
                 name=name,
-                success=result.get("success"),
-                error=result.get("error", ""),
-                duration_ms=result.get("duration_ms", 0),
-                **{key: found[key] for key in _COPIED if key in found},
+                success=_one(result, "success", bool) if result else None,
+                error=_one(result, "error", str) if "error" in result else "",
+                duration_ms=_one(result, "duration_ms", int) if result else 0,
+                **{key: _one(found, key, kind) for key, kind in _COPIED if key in found},
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _GARBAGE as error:
             raise InvalidError(
                 f"cannot read the line {line[:200]!r}", why=f"{type(error).__name__}: {error}"
             ) from error
 
 
-_COPIED = ("epic", "child", "pr", "cycle", "signals", "signal", "id", "attempt", "forge")
+def _one(found: dict[str, Any], key: str, kind: type) -> Any:
+    value = found[key]
+    if value.__class__ is not kind:  # True is no number here
+        raise TypeError(f"{key} is no {kind.__name__}")
+    if kind is int and abs(value) > _LARGEST:
+        raise TypeError(f"{key} is too large")
+    if kind is dict and any(type(one) in {dict, list} for one in value.values()):
+        raise TypeError(f"{key} is nested")
+    return value
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("ts has no time zone")
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+_COPIED = (
+    *(("epic", int), ("child", int), ("pr", int), ("cycle", int), ("attempt", int)),
+    *(("signals", dict), ("signal", dict), ("id", str), ("forge", str)),
+)
+_LARGEST = 1 << 62
+"""More than the index could hold."""
+_GARBAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading something else than an entry raises."""
 # ASCII only: whatever a name is made of, even half a surrogate pair, the line is valid UTF-8.
 _quote = json.encoder.encode_basestring_ascii

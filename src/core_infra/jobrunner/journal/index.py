@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from core_infra.jobrunner.journal.days import STATES, unpruned
 from core_infra.jobrunner.journal.entry import Phase
 from core_infra.medium.errors import PathNotFoundError
 
@@ -89,8 +90,7 @@ class State(NamedTuple):
 class Index:
     """The state of every action of a journal, by its id.
 
-    It stays in the journal's directory, as ``.index.sqlite3``. Actions whose files were pruned
-    stay in it; only :meth:`rebuild` forgets them.
+    It stays in the journal's directory, as ``.index.sqlite3``.
 
     Args:
         journal: what it is made from.
@@ -117,7 +117,9 @@ class Index:
         """Read what was appended to the journal since."""
         with self._transaction() as db:
             known = {path: (size, head) for path, size, head in db.execute("select * from files")}
-            for path in self._journal.files():
+            for path in self._journal.records():
+                if path.endswith(STATES) and {path, unpruned(path)} & known.keys():
+                    continue  # it is known already, and what came later must stay
                 with contextlib.suppress(PathNotFoundError):  # pruned at this moment
                     size, head = known.get(path, (0, ""))
                     # What was read and then lost with the power may have been written over.

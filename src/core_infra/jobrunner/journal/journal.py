@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import fcntl
 import os
@@ -11,10 +10,10 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from core_infra.errors import InvalidError
+from core_infra.jobrunner.journal import days
 from core_infra.jobrunner.journal.chain import DIGEST, DIGEST_FROM_END, follow, genesis
 from core_infra.jobrunner.journal.commit import GroupCommit
-from core_infra.jobrunner.journal.entry import Entry, Phase
+from core_infra.jobrunner.journal.entry import Entry
 from core_infra.jobrunner.journal.log import Log, Place, Span
 from core_infra.jobrunner.journal.names import SUFFIX
 from core_infra.medium.errors import path_error
@@ -111,32 +110,23 @@ class Journal:
 
     def files(self) -> list[str]:
         """The paths of the files, relative to the directory, by repository and day."""
-        return [
-            f"{owner}/{repo}/{name}"
-            for owner in self._directories(".")
-            for repo in self._directories(owner)
-            for name in self._place.list(f"{owner}/{repo}")
-            if name.endswith(SUFFIX)
-        ]
+        return [path for path in self.records() if path.endswith(SUFFIX)]
+
+    def records(self) -> list[str]:
+        """The same, and before each of a day what pruning has kept of that day."""
+        return list(days.records(self._place))
 
     def read(self, path: str, *, start: int = 0) -> Iterator[tuple[Entry, int]]:
         """Read the entries of one file; lines that are none are passed over.
 
         Args:
-            path: one of :meth:`files`.
+            path: one of :meth:`records`.
             start: where to begin, in bytes.
 
         Yields:
             Each entry, and where it ends, in bytes.
         """
-        with self._place.open(path) as file:
-            file.seek(start)
-            for line in file:
-                if not line.endswith(b"\n") or b"\0" in line:
-                    return  # torn, or being written at this moment
-                start += len(line)
-                with contextlib.suppress(InvalidError):
-                    yield Entry.decode(line), start
+        return days.read(self._place, path, start=start)
 
     def head(self, path: str, end: int) -> str:
         """The digest stated by the line that ends at a byte; nonsense if none ends there."""
@@ -151,29 +141,25 @@ class Journal:
             since: leave out the files of days before this one.
         """
         for path in self.files():
-            if day(path) >= since:
+            if days.day(path) >= since:
                 for entry, _ in self.read(path):
                     yield entry
 
     def verify(self) -> list[FileCheck]:
         """Check every file's chain."""
-        return [self._check(path) for path in self.files()]
+        return [self._check(path) for path in self.records()]
 
     def prune(self, before: dt.date) -> list[str]:
-        """Delete the files of days before a date.
+        """Delete the files of days before a date; which actions were taken stays known.
 
         A file that has an intent whose end is nowhere recorded is kept. So are torn lines that
-        were set aside: they are for a person to look at.
+        were set aside: they are for a person to look at. Of all else, what an :class:`Index` needs
+        stays in ``YYYY-MM-DD.states``: no action is taken again because its file is gone.
 
         Returns:
             The paths of the files that are gone.
         """
-        gone = []
-        for path in self.files():
-            if day(path) < before and not self._unfinished(path):
-                self._place.delete(path)
-                gone.append(path)
-        return gone
+        return days.prune(self._place, before)
 
     def close(self) -> None:
         """Close its files; it can be used again."""
@@ -224,46 +210,12 @@ class Journal:
         if log := self._logs.pop(path, None):
             log.close()
 
-    def _directories(self, path: str) -> list[str]:
-        names = self._place.list(path)
-        # What begins with a dot on the first floor is the journal's own.
-        return [
-            name
-            for name in names
-            if not (path == "." and name.startswith("."))
-            and self._place.is_dir(name if path == "." else f"{path}/{name}")
-        ]
-
     def _check(self, path: str) -> FileCheck:
         with self._place.open(path) as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_SH)  # no write is under way
             data = file.read()
         seen = follow(data, genesis(path))
         return FileCheck(path, seen.lines, seen.head.decode("ascii", "replace"), seen.breaks)
-
-    def _unfinished(self, path: str) -> bool:
-        pending: set[str] = set()
-        directory = path.rpartition("/")[0]
-        for later in self._place.list(directory):
-            where = f"{directory}/{later}"
-            if not later.endswith(SUFFIX) or where < path:
-                continue
-            for entry, _ in self.read(where):
-                if entry.phase is not Phase.INTENT:
-                    pending.discard(entry.id)
-                elif where == path:
-                    pending.add(entry.id)
-            if not pending:
-                return False
-        return True
-
-
-def day(path: str) -> dt.date:
-    """The UTC date whose entries a file has; the last of all dates if its name tells none."""
-    try:
-        return dt.date.fromisoformat(path.rpartition("/")[2].removesuffix(SUFFIX))
-    except ValueError:
-        return dt.date.max
 
 
 _ALL: weakref.WeakSet[Journal] = weakref.WeakSet()
