@@ -127,6 +127,25 @@ def test_an_impossible_program_is_refused(command: Any, when: dict[str, object])
         CommandHandler("run", command, when=when)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("pr_state", "open", "Input should be '', 'OPEN', 'MERGED' or 'CLOSED'"),
+        ("pr_state", ["OPEN", "open"], "'MERGED' or 'CLOSED'"),
+        ("pr_number", "many", "a valid integer"),
+        ("pr_number", "5", "a valid integer"),
+        ("pr_number", True, "a valid integer"),
+        ("is_draft", 1, "a valid boolean"),
+        ("assignee", 5, "a valid string"),
+        ("pr_state", [], "The list is empty"),
+    ],
+)
+def test_what_never_matches_is_refused(field: str, value: Any, told: str) -> None:
+    with pytest.raises(InvalidError, match=f"handler 'run' would never match: .*{field}") as caught:
+        CommandHandler("run", ["true"], when={field: value})
+    assert told in str(caught.value)
+
+
 @pytest.mark.parametrize(("code", "answer"), [(0, True), (1, False)])
 def test_a_second_program_tells_whether_it_was_done(code: int, *, answer: bool) -> None:
     check = ["sh", "-c", f"test $CORE_INFRA_JOB_ID = 0123 && exit {code}"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.errors import CoreInfraError, NotFoundError
+from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.jobrunner.clock import FakeClock
 from core_infra.jobrunner.config import PollerConfig
 from core_infra.jobrunner.forges.errors import (
@@ -22,6 +22,7 @@ from core_infra.jobrunner.forges.errors import (
     RateLimitedError,
 )
 from core_infra.jobrunner.forges.forge import Repo
+from core_infra.jobrunner.forges.forgejo import Forgejo
 from core_infra.jobrunner.forges.github import GitHub
 from core_infra.jobrunner.forges.token import Token
 from core_infra.jobrunner.poller import Poller
@@ -87,9 +88,11 @@ def test_the_token_is_sent_nowhere_else(server: GitHubServer, github: GitHub, ho
         else:
             there = server.url.replace("://", "://me@")
             server.override = always(Reply(302, {}, {"Location": f"{there}/steal"}))
-        with pytest.raises(ForgeUnavailableError, match="must not see the token"):
+        with pytest.raises(ForgeUnavailableError, match="must not see the token") as caught:
             github.epics(REPO, "epic")
         assert other.requests == []
+        there = server.url.replace("://", "://***@") if how == "userinfo" else other.url
+        assert f"{server.url} sends us to {there}:" in str(caught.value)
     assert len(server.requests) == 1
 
 
@@ -180,7 +183,10 @@ def test_what_changes_something_is_never_sent_twice(server: GitHubServer, github
         (Reply(429, {}, {"Retry-After": "30"}), 30),
         (Reply(403, {"message": "You have exceeded a secondary rate limit."}), 60),
         (Reply(429, {}), 60),
-        (Reply(429, {}, {"Retry-After": "99999999999"}), 3600),
+        (Reply(429, {}, {"Retry-After": "7200"}), 7200),
+        (Reply(403, {}, {"Retry-After": "86400"}), 86400),
+        (Reply(429, {}, {"Retry-After": "99999999999"}), 86400),
+        (Reply(429, {}, {"Retry-After": "inf"}), 86400),
         (Reply(429, {}, {"Retry-After": "nonsense"}), 60),
         (Reply(429, {}, {"Retry-After": "nan"}), 60),
         (Reply(403, {}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "x"}), 60),
@@ -200,6 +206,36 @@ def test_a_limit_is_kept(
     assert len(server.requests) == 1
     clock.advance(seconds + 2)
     assert github.epic(REPO, 1)[0].number == 1
+
+
+def test_a_limit_of_years_is_cut_short_and_told(
+    server: GitHubServer, github: GitHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.override = always(Reply(429, {}, {"Retry-After": "86000"}))
+    with pytest.raises(RateLimitedError):
+        github.epic(REPO, 1)
+    assert "it is asked in a day" not in caplog.text
+    other = GitHub(None, server.url)
+    server.override = always(Reply(429, {}, {"Retry-After": "99999999"}))
+    with pytest.raises(RateLimitedError):
+        other.epic(REPO, 1)
+    assert "it is asked in a day" in caplog.text
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://u:secretpw@x", "https://secretpw@x/", "http://u:secretpw#@x", "u:secretpw@x"),
+        *("git.example.org", "ftp://x", "", "http://", "http://x:port", "http://[x"),
+    ],
+)
+@pytest.mark.parametrize("kind", [GitHub, Forgejo])
+def test_an_address_that_cannot_be_used_is_refused(url: str, kind: type[GitHub | Forgejo]) -> None:
+    with pytest.raises(InvalidError) as caught:
+        kind(token=None, url=url)
+    assert "secretpw" not in str(caught.value)
+    assert ("token_env" in str(caught.value)) == ("@" in url)
 
 
 def test_nothing_is_sent_once_the_limit_is_used_up(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -176,8 +176,20 @@ def stamp(moment: datetime) -> str:
     return f"{moment.isoformat()[:-6]}Z"
 
 
+def impossible(field: str, value: object) -> str:
+    """Why a field of a signal can never have a value; empty if it can."""
+    try:
+        _FIELDS[field].validate_python(value, strict=True)
+    except ValidationError as error:
+        return _told(error).removeprefix("it: ")
+    return ""
+
+
 _ADAPTER = TypeAdapter(PipelineSignal)
-_NAMES = {field.name for field in dataclasses.fields(PipelineSignal)}
+_FIELDS: dict[str, TypeAdapter[object]] = {
+    name: TypeAdapter(kind) for name, kind in get_type_hints(PipelineSignal).items()
+}
+_NAMES = _FIELDS.keys()
 
 
 def _told(error: ValidationError) -> str:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from core_infra.errors import UnavailableError
 from core_infra.jobrunner.clock import Clock, SystemClock
 from core_infra.jobrunner.forges import limits
+from core_infra.jobrunner.forges.address import checked
 from core_infra.jobrunner.forges.errors import (
     ForgeAnswerError,
     ForgeNotFoundError,
@@ -77,6 +78,9 @@ class Web:
         pause: seconds between two requests that change something.
         retry_pause: seconds before a question is asked again that had no answer.
         clock: what tells the time.
+
+    Raises:
+        InvalidError: the address cannot be used, or has credentials in it.
     """
 
     def __init__(
@@ -92,7 +96,7 @@ class Web:
         retry_pause: float = 0.5,
         clock: Clock | None = None,
     ) -> None:
-        self.url = httpx2.URL(url.rstrip("/"))
+        self.url = httpx2.URL(checked(url).rstrip("/"))
         self._token = token
         self._scheme = scheme
         self._headers = {"Accept": accept, "User-Agent": "core-infra", **(headers or {})}
@@ -278,8 +282,9 @@ class Web:
     def _same_origin(self, url: httpx2.URL) -> httpx2.URL:
         ours = (self.url.scheme, self.url.host, self.url.port)
         if (url.scheme, url.host, url.port) != ours or url.userinfo:
+            user = "***@" if url.userinfo else ""
             raise ForgeUnavailableError(
-                f"{self.url} sends us to {url.scheme}://{url.host}",
+                f"{self.url} sends us to {url.scheme}://{user}{url.netloc.decode()}",
                 why="that is another place, which must not see the token",
                 todo="Give the address of the API that it has now.",
             )

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError
-from core_infra.jobrunner.signal import PipelineSignal
+from core_infra.jobrunner.signal import PipelineSignal, impossible
 from core_infra.process.options import RunOptions
 from core_infra.process.service import Service
 
@@ -37,7 +37,8 @@ class CommandHandler:
         service: what runs it; None is one of its own.
 
     Raises:
-        InvalidError: the command is empty, or a signal has no such field.
+        InvalidError: the command is empty, a signal has no such field, or the field never has
+            such a value.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class CommandHandler:
                 f"handler {name!r} cannot look at {', '.join(unknown)}",
                 why="signals have no such field",
             )
+        for field, wanted in when.items():
+            _check(name, field, _several(wanted))
         self.name = name
         self._command = list(command)
         self._when = {field: _several(wanted) for field, wanted in when.items()}
@@ -140,6 +143,19 @@ class CheckedCommandHandler(CommandHandler):
                 return False
             raise CoreInfraError(f"cannot find out about {self.name}", why=str(error)) from error
         return True
+
+
+def _check(name: str, field: str, wanted: Collection[object]) -> None:
+    problem = "" if wanted else "The list is empty"
+    for value in wanted:
+        problem = problem or impossible(field, value)
+    if problem:
+        found = repr(next(iter(wanted))) if len(wanted) == 1 else repr(list(wanted))
+        raise InvalidError(
+            f"handler {name!r} would never match",
+            why=f"it wants {field} to be {found:.100}",
+            todo=f"{problem}.",
+        )
 
 
 def _several(wanted: object) -> Collection[object]:

@@ -184,13 +184,14 @@ class Entry:
 
 
 def _one(found: dict[str, Any], key: str, kind: type) -> Any:
-    value = found[key]
-    if value.__class__ is not kind:  # True is no number here
-        raise TypeError(f"{key} is no {kind.__name__}")
-    if kind is int and abs(value) > _LARGEST:
-        raise TypeError(f"{key} is too large")
-    if kind is dict and any(type(one) in {dict, list} for one in value.values()):
-        raise TypeError(f"{key} is nested")
+    value: Any = found[key]
+    right = type(value) is kind
+    if right and kind is int:
+        right = abs(value) <= _LARGEST
+    elif right and kind is dict:
+        right = not any(isinstance(one, dict | list) for one in value.values())
+    if not right:
+        raise TypeError(f"{key} is not what it must be")
     return value
 
 
