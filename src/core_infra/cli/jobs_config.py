@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Concatenate, Literal, NamedTuple, ParamSpec, Self
 
+import click
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.jobrunner.handlers import command, dispatch
-from core_infra.jobrunner.sources.directory import DirectorySource
-from core_infra.medium.local import LocalMedium
+from core_infra.jobrunner.forges.address import checked
+from core_infra.jobrunner.work import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from core_infra.jobrunner.forges.forge import Forge
-    from core_infra.jobrunner.forges.token import Token
-    from core_infra.jobrunner.ports import JobHandler, JobSource
+P = ParamSpec("P")
 
+Seconds = Annotated[float, Field(gt=0, le=threading.TIMEOUT_MAX, strict=True, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 DEFAULT = ".core/jobs.yaml"
 
 
@@ -56,6 +65,20 @@ class ForgeConfig(_Model):
         ]
     ] = []
 
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        try:
+            return checked(url)
+        except InvalidError as error:
+            raise ValueError(told(error)) from None
+
+    @model_validator(mode="after")
+    def _has_url(self) -> Self:
+        if self.type == "forgejo" and not self.url:
+            raise ValueError("a source of the type forgejo has no url")
+        return self
+
 
 class DispatchConfig(_Model):
     """Tickets for who is assigned."""
@@ -73,22 +96,52 @@ class CommandConfig(_Model):
     command: list[str] = Field(min_length=1)
     when: dict[str, bool | int | str | list[bool | int | str]]
     check: list[str] = []
-    timeout: float | None = Field(default=None, gt=0)
+    timeout: Seconds | None = None
 
 
 class JobsConfig(_Model):
     """The whole file."""
 
     journal: str = ".core/journal"
-    poll_interval: float = Field(default=60.0, gt=0)
-    poll_timeout: float = Field(default=60.0, gt=0)
-    job_timeout: float = Field(default=600.0, gt=0)
-    workers: int = Field(default=8, ge=1)
-    attempts: int = Field(default=10, ge=1)
+    poll_interval: Seconds = 60.0
+    poll_timeout: Seconds = 60.0
+    job_timeout: Seconds = 600.0
+    workers: Count = 8
+    attempts: Count = 10
     dry_run: bool = False
     dry_run_handlers: list[str] = []
     sources: list[Annotated[DirectoryConfig | ForgeConfig, Field(discriminator="type")]] = []
     handlers: list[Annotated[DispatchConfig | CommandConfig, Field(discriminator="type")]] = []
+
+
+class Choice(NamedTuple):
+    """What the options of the command line say about the file.
+
+    Attributes:
+        path: the file.
+        journal: a journal's directory, instead of the one of the file.
+    """
+
+    path: str
+    journal: str | None
+
+    def load(self) -> JobsConfig:
+        """Read the file; raises as :func:`load` does."""
+        if self.journal is None:
+            return load(self.path)
+        if not Path(self.path).exists():
+            return JobsConfig(journal=self.journal)  # enough to look at a journal
+        return load(self.path).model_copy(update={"journal": self.journal})
+
+
+def pass_config(call: Callable[Concatenate[JobsConfig, P], None]) -> Callable[P, None]:
+    """Give a command the file. It is read when the command runs: its help needs none."""
+
+    @click.pass_obj
+    def with_config(choice: Choice, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        call(choice.load(), *args, **kwargs)
+
+    return functools.update_wrapper(with_config, call)
 
 
 def load(path: str) -> JobsConfig:
@@ -98,96 +151,61 @@ def load(path: str) -> JobsConfig:
         NotFoundError: it is not there.
         InvalidError: it is not YAML, or not what it must be.
     """
+    found = _read(path)
+    if found is None:
+        return JobsConfig()
+    if not isinstance(found, dict):
+        raise InvalidError(
+            f"cannot use {path}",
+            why=f"it is a {type(found).__name__}",
+            todo="It must be a mapping with sources: and handlers:.",
+        )
     try:
-        found = yaml.safe_load(Path(path).read_bytes())
-        return JobsConfig.model_validate(found if found is not None else {})
+        return JobsConfig.model_validate(found)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors(include_url=False)
+        )
+    # Not while the other error is handled: it has the values, and there may be secrets in them.
+    raise InvalidError(f"cannot use {path}", why=problems)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, instead of forgetting what the first one said."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - as its base has it
+        keys = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    problem = f"{key.value} is there twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: str) -> object:
+    try:
+        loader = _Loader(Path(path).read_bytes())
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except FileNotFoundError:
         raise NotFoundError(
             f"there is no {path}",
             todo="Write one (docs/jobrunner.md shows how), or name another with --config.",
         ) from None
-    except yaml.YAMLError as error:
-        raise InvalidError(f"cannot read {path}", why=str(error)) from error
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
-            for one in error.errors(include_url=False)
-        )
-        raise InvalidError(f"cannot use {path}", why=problems) from error
-
-
-def parts(config: JobsConfig) -> tuple[list[JobSource], list[JobHandler]]:
-    """Make the sources and handlers that the file names.
-
-    Handlers are asked in the order of the file: first those under ``handlers``, then those of
-    each forge.
-
-    Raises:
-        CoreInfraError: one of them cannot be made.
-    """
-    sources: list[JobSource] = []
-    handlers: list[JobHandler] = [_handler(one) for one in config.handlers]
-    several = sum(isinstance(one, ForgeConfig) for one in config.sources) > 1
-    for one in config.sources:
-        if isinstance(one, DirectoryConfig):
-            sources.append(DirectorySource(LocalMedium(), one.path, name=one.name))
-        else:
-            forge = _forge(one)
-            sources += _epics(forge, one)
-            handlers += _forge_handlers(forge, one, several=several)
-    return sources, handlers
-
-
-def _handler(config: DispatchConfig | CommandConfig) -> JobHandler:
-    if isinstance(config, DispatchConfig):
-        return dispatch.Dispatch(LocalMedium(), config.queue, name=config.name)
-    if config.check:
-        return command.CheckedCommandHandler(
-            config.name,
-            config.command,
-            check=config.check,
-            when=config.when,
-            timeout=config.timeout,
-        )
-    return command.CommandHandler(
-        config.name, config.command, when=config.when, timeout=config.timeout
-    )
-
-
-def _forge(config: ForgeConfig) -> Forge:
-    # Imported for those who have a forge: it needs the extra "jobs".
-    from core_infra.jobrunner.forges import forgejo, github, token  # noqa: PLC0415
-
-    secret: Token | None = None
-    if config.token_env or config.token_file:
-        secret = token.Token(env=config.token_env, file=config.token_file)
-    if config.type == "github":
-        return github.GitHub(secret, config.url or github.URL)
-    if not config.url:
-        raise InvalidError("a source of the type forgejo has no url", todo="Give the server's.")
-    return forgejo.Forgejo(config.url, secret)
-
-
-def _epics(forge: Forge, config: ForgeConfig) -> Iterator[JobSource]:
-    from core_infra.jobrunner.sources.epics import EpicSource  # noqa: PLC0415 - as above
-
-    for repo in config.repos:
-        owner, _, name = repo.partition("/")
-        yield EpicSource(forge, owner, name, label=config.label, reports=config.report)
-
-
-def _forge_handlers(forge: Forge, config: ForgeConfig, *, several: bool) -> Iterator[JobHandler]:
-    from core_infra.jobrunner.handlers import forge as known  # noqa: PLC0415 - as above
-
-    settle = known.ResolveThreads if config.type == "github" else known.DismissReviews
-    kinds: dict[str, type[known.ForgeHandler]] = {
-        "enable_auto_merge": known.EnableAutoMerge,
-        "publish_draft": known.PublishDraft,
-        "settle_reviews": settle,
-        "send_fix_command": known.SendFixCommand,
-        "tick_parent": known.TickParent,
-        "completion": known.Completion,
-    }
-    for name in config.handlers:
-        kind = kinds[name]
-        yield kind(forge, name=f"{kind.NAME}@{forge.host}" if several else "")
+    except yaml.MarkedYAMLError as error:
+        # Without the lines themselves, which its text has: there may be secrets in them.
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        why = f"{where}{error.problem}"
+    except RecursionError:
+        why = "it is nested too deeply"
+    except (yaml.YAMLError, ValueError) as error:  # as of a date that does not exist
+        why = " ".join(str(error).split())
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise InvalidError(f"cannot read {path}", why=why)

@@ -145,6 +145,11 @@ class ActionResult:
     duration_ms: int = 0
     cycle: int = 0
 
+    @property
+    def item(self) -> str:
+        """As the signal's."""
+        return f"{self.repo_owner}/{self.repo_name}#{self.pr or self.child or self.epic}"
+
     @classmethod
     def of(cls, signal: PipelineSignal, action: str, **fields: Any) -> ActionResult:
         """Make the result of an action on a signal; *fields* are the rest."""

@@ -1,0 +1,184 @@
+"""``core-infra jobs``: what a file may say, and what is told of a cycle."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from core_infra.cli.main import main
+from jobrunner.samples import signal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+CONFIG = """
+journal: journal
+sources:
+  - {type: directory, path: signals}
+handlers:
+  - {type: command, name: greet, command: [sh, -c, "echo hi >> out"], when: {pr_state: OPEN}}
+"""
+FORGES = """
+sources:
+  - {type: github, repos: [a/b], handlers: [settle_reviews]}
+  - {type: forgejo, url: "http://127.0.0.1:1", repos: [a/b], handlers: [tick_parent]}
+dry_run_handlers: [settle_reviews]
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "jobs.yaml").write_text(CONFIG)
+    (tmp_path / "signals").mkdir()
+    put(tmp_path, "good")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def put(here: Path, name: str, **fields: Any) -> None:
+    (here / "signals" / f"{name}.json").write_text(json.dumps(signal(**fields).to_dict()))
+
+
+def jobs(*args: str) -> Result:
+    return CliRunner().invoke(main, ["jobs", "--config", "jobs.yaml", *args])
+
+
+def out(here: Path) -> int:
+    """How often the handler has acted."""
+    file = here / "out"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+@pytest.mark.parametrize("name", ["run", "once", "dry-run", "journal", "replay", "verify", "prune"])
+def test_help_needs_no_file(here: Path, name: str) -> None:
+    (here / "jobs.yaml").unlink()
+    done = jobs(name, "--help")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"jobs {name} [OPTIONS]" in done.stdout
+
+
+def test_the_help_of_prune_tells_that_it_needs_a_date(here: Path) -> None:
+    assert here.exists()
+    assert "prune [OPTIONS] YYYY-MM-DD\n" in jobs("prune", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "the configuration has no sources and no handlers"),
+        ("handlers: [{type: command, name: x, command: ['true'], when: {}}]", "has no sources"),
+        ("sources: [{type: directory, path: x}]", "the configuration has no handlers"),
+        ("- 1", "cannot use jobs.yaml: it is a list\nIt must be a mapping"),
+        ("[" * 20_000, "cannot read jobs.yaml: it is nested too deeply"),
+        ("a: 1\nb: 2\na: 3", "cannot read jobs.yaml: line 3, column 1: a is there twice"),
+        ("sources: [{path: a, path: b}]", "line 1, column 20: path is there twice"),
+        ("since: 2026-13-45", "cannot read jobs.yaml: month must be in 1..12"),
+        ("poll_interval: true", "poll_interval: Input should be a valid number"),
+        ("poll_interval: .inf", "poll_interval: Input should be"),
+        ("poll_timeout: .nan", "poll_timeout: Input should be"),
+        ("job_timeout: 1.0e+300", "job_timeout: Input should be less than"),
+        ("workers: true", "workers: Input should be a valid integer"),
+        (FORGES.replace("http://127.0.0.1:1", "git.example.org"), "sources.1.forgejo.url: 'git.ex"),
+        (FORGES.replace("http://127.0.0.1:1", "ftp://x"), "is not the address of a forge. Give"),
+        (FORGES.replace("http://127.0.0.1:1", ""), "is not the address of a forge"),
+        (FORGES, "there is no handler 'settle_reviews': dry_run_handlers"),
+        (FORGES, "The handlers are: resolve_threads@github.com, tick_parent@127.0.0.1."),
+        (f"{CONFIG}dry_run_handlers: [greeet]", "The handlers are: greet."),
+        (CONFIG.replace("OPEN", "open"), "Input should be '', 'OPEN', 'MERGED' or 'CLOSED'."),
+        (CONFIG.replace("pr_state: OPEN", "pr_number: many"), "should be a valid integer."),
+        (CONFIG.replace("name: greet", "name: a/b"), "a handler whose name is 'a/b'"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_one_clear_error(here: Path, text: str, told: str) -> None:
+    (here / "jobs.yaml").write_text(text)
+    done = jobs("once")
+    assert told in done.stderr
+    assert done.exit_code == 5
+    assert out(here) == 0
+
+
+@pytest.mark.parametrize("text", [FORGES, f"{FORGES}bad: [", f"{FORGES}bad: 1"])
+def test_a_password_is_not_repeated(here: Path, text: str) -> None:
+    (here / "jobs.yaml").write_text(text.replace("http://127", "http://u:secretpw@127"))
+    done = jobs("once")
+    assert done.exit_code == 5
+    assert "secretpw" not in done.stderr
+    if "[" not in text[len(FORGES) :]:
+        assert "token_env" in done.stderr
+
+
+def test_a_folder_is_no_file(here: Path) -> None:
+    (here / "jobs.yaml").unlink()
+    (here / "jobs.yaml").mkdir()
+    done = jobs("once")
+    assert done.exit_code == 5
+    assert "cannot read jobs.yaml: Is a directory" in done.stderr
+
+
+def test_a_signal_of_nobody_costs_nothing_but_a_line(here: Path) -> None:
+    put(here, "bad", repo_owner="")
+    done = jobs("once")
+    assert done.exit_code == 0
+    assert "acme/widgets#5" in done.stdout
+    assert "1 signals, 1 actions" in done.stdout
+    assert "signal 1 of 'signals/bad.json': repo_owner is empty" in done.stderr
+    assert out(here) == 1
+
+
+def test_a_source_that_fails_is_told_once(here: Path) -> None:
+    (here / "jobs.yaml").write_text(CONFIG.replace("path: signals", "path: none"))
+    done = jobs("once")
+    assert done.exit_code == 1
+    assert len(re.findall("source directory: ", done.stderr)) == 1
+
+
+def test_a_dry_run_names_the_item(here: Path) -> None:
+    assert here.exists()
+    assert re.search(r"greet +acme/widgets#5 +would: ", jobs("dry-run").stdout)
+
+
+def test_a_line_that_nobody_can_read_stops_no_command(here: Path) -> None:
+    jobs("once")
+    (file,) = (here / "journal").rglob("*.jsonl")
+    with file.open("a") as lines:
+        lines.write("[" * 100_000 + "\n")
+    for args in (["once"], ["journal"], ["report"], ["replay"]):
+        done = jobs(*args)
+        assert done.exit_code == 0, done.exception
+    done = jobs("verify", "--reindex")
+    assert done.exit_code == 1
+    assert "line 3: changed" in done.stdout
+    assert jobs("once").exit_code == 0
+    assert out(here) == 1
+
+
+def test_what_was_done_stays_done_after_pruning(here: Path) -> None:
+    """Also with an index made anew: by the command, or as it was lost."""
+    jobs("once")
+    (file,) = (here / "journal").rglob("*.jsonl")
+    file.rename(file.with_name("2020-01-01.jsonl"))
+    assert jobs("prune", "2020-01-02").stdout == "acme/widgets/2020-01-01.jsonl\n"
+    assert "1 signals, 0 actions" in jobs("once").stdout
+    assert jobs("verify", "--reindex").exit_code == 0
+    assert "1 signals, 0 actions" in jobs("once").stdout
+    (here / "journal" / ".index.sqlite3").unlink()
+    assert "1 signals, 0 actions" in jobs("once").stdout
+    assert out(here) == 1
+
+
+def test_what_is_still_to_come_is_not_pruned(here: Path) -> None:
+    jobs("once")
+    now = datetime.now(UTC)
+    done = jobs("prune", f"{now + timedelta(days=2):%Y-%m-%d}")
+    assert done.exit_code == 5
+    assert "in the future" in done.stderr
+    assert jobs("prune", f"{now:%Y-%m-%d}").exit_code == 0
+    assert len(list((here / "journal").rglob("*.jsonl"))) == 1
