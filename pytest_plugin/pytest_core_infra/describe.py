@@ -24,16 +24,21 @@ def host(launcher: Launcher) -> list[str]:
     program = f"{launcher.hypervisor.name} {launcher.hypervisor.version()}"
     spec = launcher.spec("any")
     size = f"{spec.memory} MiB, {count(spec.cpus, 'cpu')}"
-    lines = [
+    return [
         f"core_vm: {program}, {accelerator.name} ({accelerator.reason})",
         f"core_vm: image {spec.image.name}, {spec.image.arch}, {size}",
+        *swept(launcher),
     ]
-    if swept := launcher.run.swept:
-        ended = sum(one.ended for one in swept)
-        machines = f", {count(ended, 'machine')} that still ran" if ended else ""
-        directories = count(len(swept), "director", "y", "ies")
-        lines.append(f"core_vm: removed what earlier runs left: {directories}{machines}")
-    return lines
+
+
+def swept(launcher: Launcher) -> list[str]:
+    """What earlier runs had left and this one has removed, in a line; none if there was nothing."""
+    if not (found := launcher.run.swept):
+        return []
+    ended = sum(one.ended for one in found)
+    machines = f", {count(ended, 'machine')} that still ran" if ended else ""
+    directories = count(len(found), "director", "y", "ies")
+    return [f"core_vm: removed what earlier runs left: {directories}{machines}"]
 
 
 def count(number: int, noun: str, one: str = "", more: str = "s") -> str:

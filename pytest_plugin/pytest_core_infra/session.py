@@ -229,6 +229,9 @@ class VmSession:
             try:
                 timeouts.factor()  # a wrong one is told now, not by the first test that waits
                 self._header = describe.host(self.launcher)
+                if self._config.getoption("verbose") < 0:  # there is no header to tell it in
+                    for line in describe.swept(self.launcher):
+                        self._say(line.removeprefix("core_vm: "))
                 if not self.settings.cold:
                     self.launcher.save_for_clones()
             except CoreInfraError as error:

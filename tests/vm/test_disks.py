@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -110,24 +111,28 @@ def test_a_cold_machine_has_disks_and_discs(tmp_path: Path) -> None:
     with Launcher(accelerator="tcg", memory=128) as launcher:
         machine = launcher.boot(disks=["1G", disc])
         assert machine.exec("cat /sys/block/vda/size", check=True).stdout == f"{1 << 21}\n"
-        machine.exec("modprobe sr_mod; modprobe virtio_scsi", check=True)
-        machine.wait_for_file("/dev/sr0")
-        assert machine.exec("dd if=/dev/sr0 bs=1 skip=32769 count=5").stdout == "CD001"
+        assert machine.exec("dd if=/dev/vdb bs=1 skip=32769 count=5").stdout == "CD001"
+        assert machine.exec("echo x | dd of=/dev/vdb").exit_code != 0, "it is read only"
 
 
 @pytest.mark.parametrize(
     ("disks", "error", "said"),
     [
         ("2G", InvalidError, "list"),
-        (["0G"], NotFoundError, "0G"),
+        (["0G"], InvalidError, "no size"),
         (["100T"], InvalidError, "64T"),
         (["no-such.qcow2"], NotFoundError, "no-such.qcow2"),
         ([__file__], InvalidError, "test_disks.py"),
+        ([""], InvalidError, "directory"),
+        (["/tmp"], InvalidError, "directory"),
+        (["64m"], InvalidError, "no size"),
+        (["/dev/zero"], InvalidError, "no plain file"),
+        ([64], InvalidError, "64"),
+        (["a\0b"], InvalidError, "as a disk"),
+        (["1G"] * 40, InvalidError, "20 are the most"),
     ],
 )
-def test_what_is_no_disk_is_refused(
-    disks: list[str] | str, error: type[Exception], said: str
-) -> None:
+def test_what_is_no_disk_is_refused(disks: Any, error: type[Exception], said: str) -> None:
     with Launcher(accelerator="tcg") as launcher, pytest.raises(error, match=said):
         launcher.clone(disks=disks)
 
@@ -140,6 +145,26 @@ def test_a_damaged_image_is_one_clear_error(tmp_path: Path) -> None:
         pytest.raises(InvalidError, match=r"broken\.qcow2"),
     ):
         launcher.clone(disks=[path])
+
+
+def test_a_disk_that_was_cut_is_not_read_as_zeros(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.raw", tmp_path / "cut.qcow2"
+    whole.write_bytes(b"bbbb" * 500_000)
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(whole), str(cut)], check=True)
+    os.truncate(cut, 100_000)
+    with Launcher(accelerator="tcg") as launcher, pytest.raises(InvalidError, match=r"cut\.qcow2"):
+        launcher.clone(disks=[cut])
+
+
+@pytest.mark.parametrize("name", [5, "", "x" * 200, "a/b", "-q", "a\nb"])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with Launcher(accelerator="tcg") as launcher, pytest.raises(InvalidError, match="cannot name"):
+        launcher.boot(name=name)
+
+
+def test_a_comma_in_a_name_is_no_option(launcher: Launcher) -> None:
+    with launcher.clone(name="a,debug-threads=on") as machine:
+        assert machine.exec("hostname").stdout == "a-debug-threads-on\n"
 
 
 def test_a_misspelt_size_is_no_size() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
 _NEEDED = "the agent comes into an image by LinuxKit's init or by cloud-init: has it one of them?"
 
+_PATIENCE = 4
+
 BOOT_TIMEOUT = 8.0
 """Seconds, before scaling, that a machine may take to answer."""
 
 FOREIGN_BOOT_TIMEOUT = 30.0
-"""The same with an image that is not of our making: a whole distribution may be in it."""
+"""The same with an image that is not of our making, without a word on its console."""
 
 
 class BootError(UnavailableError):
@@ -48,10 +51,21 @@ def await_agent(instance: Instance, spec: MachineSpec, timeout: float) -> HelloA
     Raises:
         BootError: it does not come within *timeout* seconds; carries all that is known.
     """
+    started = time.monotonic()
+    printed = b""
     try:
-        return instance.agent.hello(timeout)
+        while True:
+            try:
+                return instance.agent.hello(timeout)
+            except TimeoutExpiredError:
+                # A distribution on a busy host may take very long, and says what it is at.
+                before, printed = printed, instance.console.text().encode()
+                patient = time.monotonic() - started < timeout * _PATIENCE
+                if spec.image.has_agent or before == printed or not patient:
+                    raise
     except TimeoutExpiredError as error:
-        why = instance.console.panic() or f"the guest agent did not answer within {timeout:g} s"
+        seconds = time.monotonic() - started
+        why = instance.console.panic() or f"the guest agent did not answer within {seconds:.0f} s"
         if not spec.image.has_agent:
             why += f" ({_NEEDED})"
         raise _boot_error(instance, spec, why) from error

@@ -6,6 +6,7 @@ The layers are qcow2 files, made by ``qemu-img``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -25,8 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _SIZE = re.compile(r"([1-9]\d*)([MGT])")
+_LIKE_A_SIZE = re.compile(r"[-+]?[\d.]+\s*[a-zA-Z]*")
 _UNITS = {"M": 20, "G": 30, "T": 40}
 _LARGEST = 64 << 40
+MOST = 20
+"""Disks that a machine can have: as many as there is room for on its bus."""
+
+_NO_CHECK = 63
+_LEAKS_ONLY = 3
 _FORM = "Say a size, such as 500M or 2G, or the path of an image: qcow2, vmdk, raw or iso."
 
 
@@ -35,7 +42,7 @@ def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
 
     Args:
         wanted: of each, a size in powers of 1024, such as ``500M`` or ``2G``, for an empty disk; or
-            the path of an image, which is never written to. An iso is a disc.
+            the path of an image, which is never written to. An iso is read only.
 
     Raises:
         NotFoundError: there is no such file.
@@ -43,18 +50,52 @@ def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
     """
     if isinstance(wanted, str | os.PathLike):
         raise InvalidError(f"cannot take {os.fspath(wanted)!r} for disks", todo="Say a list.")
-    return [_disk(os.fspath(what)) for what in wanted]
+    asked = list(wanted)
+    if len(asked) > MOST:
+        raise InvalidError(f"cannot give a machine {len(asked)} disks", why=f"{MOST} are the most")
+    return [_disk(what) for what in asked]
 
 
-def _disk(text: str) -> Disk:
+def examine(disk_: Disk) -> None:
+    """Look whether an image is whole, as far as its format can tell.
+
+    Raises:
+        InvalidError: it is damaged, or was cut.
+    """
+    if disk_.format in (ImageFormat.QCOW2, ImageFormat.VMDK):
+        status = disk_.path.stat()
+        _examine(disk_.path, disk_.format, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)  # once in each run, not for each machine
+def _examine(path: Path, format_: str, _size: int, _modified: int) -> None:
+    try:
+        _qemu_img(path, "check", "-q", "-U", "-f", str(format_), str(path))
+    except InvalidError as error:
+        cause = error.__cause__
+        code = cause.exit_code if isinstance(cause, CommandFailedError) else None
+        if code not in (_NO_CHECK, _LEAKS_ONLY):
+            raise
+
+
+def _disk(what: object) -> Disk:
+    if not isinstance(what, str | os.PathLike) or "\0" in (text := str(os.fspath(what))):
+        raise InvalidError(f"cannot use {what!r} as a disk", todo=_FORM)
     if size := _SIZE.fullmatch(text):
         return Disk(_empty(int(size[1]) << _UNITS[size[2]], text), ImageFormat.QCOW2)
     path = Path(text).expanduser().absolute()
-    format_ = detect_format(path)
-    if format_ is ImageFormat.KERNEL:
-        raise InvalidError(f"cannot use {text} as a disk", why="it is a kernel", todo=_FORM)
-    is_disc = format_ is ImageFormat.ISO
-    return Disk(path, format_, read_only=is_disc, disc=is_disc)
+    why = ""
+    if not text or path.is_dir():
+        why = "it is a directory"
+    elif _LIKE_A_SIZE.fullmatch(text) and not path.exists():
+        why = "it is no size that is known here, and no file"
+    elif path.exists() and not path.is_file():
+        why = "it is no plain file"
+    elif (format_ := detect_format(path)) is ImageFormat.KERNEL:
+        why = "it is a kernel"
+    if why:
+        raise InvalidError(f"cannot use {text!r} as a disk", why=why, todo=_FORM)
+    return Disk(path, format_, read_only=format_ is ImageFormat.ISO)
 
 
 def layers(below: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:

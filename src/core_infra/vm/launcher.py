@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import os
 import platform
 import shutil
 import time
@@ -14,11 +15,12 @@ from core_infra.errors import CoreInfraError, InvalidError, UnavailableError, Wr
 from core_infra.vm import timeouts
 from core_infra.vm.booting import BootError, await_agent, boot_limit
 from core_infra.vm.cache import cache_root
-from core_infra.vm.disks import as_disks
+from core_infra.vm.disks import as_disks, examine
 from core_infra.vm.hypervisors.accelerator import choose
 from core_infra.vm.hypervisors.qemu import QemuHypervisor
 from core_infra.vm.images.default import default_image
 from core_infra.vm.images.delivery import delivered
+from core_infra.vm.images.format import open_image
 from core_infra.vm.instance import launch
 from core_infra.vm.leaks import INTERNAL, left_behind
 from core_infra.vm.machine import Machine
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from core_infra.vm.images.format import Bootable
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.template import Template
+
+
+_LONGEST = 100
 
 
 class Launcher:
@@ -124,7 +129,12 @@ class Launcher:
             )
         return self._image
 
-    def spec(self, name: str, image: Bootable | None = None, **sizes: Unpack[Sizes]) -> MachineSpec:
+    def spec(
+        self,
+        name: str,
+        image: Bootable | str | os.PathLike[str] | None = None,
+        **sizes: Unpack[Sizes],
+    ) -> MachineSpec:
         """What a machine will be made of, with this launcher's defaults.
 
         Raises:
@@ -134,19 +144,24 @@ class Launcher:
         """
         if unknown := sizes.keys() - Sizes.__annotations__:
             raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
-        boots, delivery = delivered(image or self.image)
+        if isinstance(image, str | os.PathLike):
+            image = open_image(image)
+        boots, delivery = delivered(self.image if image is None else image)
         memory, cpus = sizes.get("memory"), sizes.get("cpus")
+        disks = [*delivery, *as_disks(sizes.get("disks") or ())]
+        for disk in disks:
+            examine(disk)
         return machine_spec(
             name,
             boots,
             self._memory if memory is None else memory,
             self._cpus if cpus is None else cpus,
-            [*delivery, *as_disks(sizes.get("disks") or ())],
+            disks,
         )
 
     def boot(
         self,
-        image: Bootable | None = None,
+        image: Bootable | str | os.PathLike[str] | None = None,
         *,
         name: str | None = None,
         timeout: float | None = None,
@@ -155,7 +170,7 @@ class Launcher:
         """Boot a machine and return it running.
 
         Args:
-            image: what to boot; None is the launcher's image.
+            image: what to boot, or its path; None is the launcher's image.
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
             timeout: seconds until it must answer; None is a default that fits this host.
             sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
@@ -170,7 +185,7 @@ class Launcher:
 
     def clone(
         self,
-        image: Bootable | None = None,
+        image: Bootable | str | os.PathLike[str] | None = None,
         *,
         name: str | None = None,
         timeout: float | None = None,
@@ -182,7 +197,7 @@ class Launcher:
         that is not possible, this machine is booted; the reason is told once.
 
         Args:
-            image: what the machine has booted; None is the launcher's image.
+            image: what the machine has booted, or its path; None is the launcher's image.
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
             timeout: seconds that it may take where it is booted.
             sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
@@ -209,7 +224,7 @@ class Launcher:
         self,
         prepare: Callable[[Machine], object],
         *,
-        image: Bootable | None = None,
+        image: Bootable | str | os.PathLike[str] | None = None,
         cache: str | None = None,
         **sizes: Unpack[Sizes],
     ) -> Prepared:
@@ -217,7 +232,7 @@ class Launcher:
 
         Args:
             prepare: is given a fresh machine: installs, migrates, seeds, starts servers.
-            image: what the machine has booted; None is the launcher's image.
+            image: what the machine has booted, or its path; None is the launcher's image.
             cache: a word to keep the prepared machine by, for later runs on this host too; it is
                 prepared again when the word, the image, its sizes or QEMU change. None prepares it
                 anew in each run.
@@ -346,9 +361,9 @@ class Launcher:
     @contextlib.contextmanager
     def _directory(self, name: str) -> Iterator[Path]:
         """A directory for a machine that is about to start; removed if it does not."""
-        if not name or "/" in name or name.startswith(INTERNAL) or not name.isprintable():
+        if not _is_name(name):
             raise InvalidError(
-                f"cannot name a machine {name!r}",
+                f"cannot name a machine {str(name)[:_LONGEST]!r}",
                 why="the name becomes a directory's",
                 todo="Use letters, digits and dashes.",
             )
@@ -388,3 +403,13 @@ class Launcher:
             return error.why.splitlines()[0]
         self.discard(machine)
         return None
+
+
+def _is_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= _LONGEST
+        and "/" not in name
+        and not name.startswith((INTERNAL, "-"))
+        and name.isprintable()
+    )

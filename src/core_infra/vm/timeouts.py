@@ -16,6 +16,7 @@ NOMINAL_BOOT = 0.5
 
 VARIABLE = "CORE_INFRA_TIMEOUT_FACTOR"
 _UNMEASURED = 10.0
+_LONGEST = 1e9  # a lifetime; what is longer does not fit the system's clocks
 _measured: float | None = None
 
 
@@ -41,7 +42,7 @@ def limit(given: object, default: float) -> float:
         raise InvalidError(
             f"a timeout of {given!r} is not possible", todo="Give a number of seconds, 0 or more."
         )
-    return given
+    return min(given, _LONGEST)
 
 
 def factor() -> float:

@@ -234,9 +234,9 @@ def test_200_in_a_row(machine: Machine) -> None:
         assert machine.exec(["echo", str(number)]).stdout == f"{number}\n"
 
 
-@pytest.mark.parametrize("command", [None, 7, b"ls", ["ls", 7]])
+@pytest.mark.parametrize("command", [None, 7, b"ls", ["ls", 7], "\ud800"])
 def test_what_is_no_command_is_told(machine: Machine, command: Any) -> None:
-    with pytest.raises(InvalidError, match="cannot run"):
+    with pytest.raises(InvalidError, match=r"cannot (run|pass)"):
         machine.exec(command)
 
 
@@ -260,7 +260,16 @@ def test_what_is_no_name_is_told(machine: Machine, name: Any) -> None:
         machine.snapshot(name)
 
 
-@pytest.mark.parametrize("env", [{"A": 1}, {1: "A"}])
+@pytest.mark.parametrize("env", [{"A": 1}, {1: "A"}, ["A=b"], {"A": "\ud800"}])
 def test_what_is_no_variable_is_told(machine: Machine, env: Any) -> None:
     with pytest.raises(InvalidError):
         machine.exec("true", env=env)
+
+
+def test_what_is_no_input_is_told(machine: Machine) -> None:
+    with pytest.raises(InvalidError, match="cannot write 5"):
+        machine.exec("cat", input=5)  # type: ignore[arg-type]
+
+
+def test_a_timeout_of_ages_is_for_ever(machine: Machine) -> None:
+    assert machine.exec("echo hi", timeout=1e30).stdout == "hi\n"

@@ -6,10 +6,11 @@ import os
 import stat
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core_infra.errors import InvalidError, NotFoundError
+from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, TimeoutExpiredError
 from core_infra.vm import GuestOperationError, Machine
 from core_infra.vm.guest.tree import UnsafeTreeError, receive_tree
 
@@ -199,3 +200,38 @@ def test_what_has_no_end_is_not_pulled(machine: Machine, tmp_path: Path) -> None
         with pytest.raises(InvalidError, match=f"{source}(?s:.*)character special file"):
             machine.pull(source, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("path", ["/proc", "/sys/devices"])
+def test_what_the_kernel_makes_up_is_not_pulled(
+    machine: Machine, tmp_path: Path, path: str
+) -> None:
+    with pytest.raises(InvalidError, match="makes it up"):
+        machine.pull(path, tmp_path / "there")
+    machine.pull("/proc/cpuinfo", tmp_path / "cpuinfo")
+    assert "processor" in (tmp_path / "cpuinfo").read_text()
+
+
+def test_copying_ends_in_time(machine: Machine, tmp_path: Path) -> None:
+    machine.exec("mkdir -p /tmp/large && truncate -s 100G /tmp/large/file", check=True)
+    for source in ("/tmp/large", "/tmp/large/file"):
+        with pytest.raises(TimeoutExpiredError):
+            machine.pull(source, tmp_path / "here", timeout=0.3)
+    endless = tmp_path / "endless"
+    with endless.open("wb") as file:
+        file.truncate(100 << 30)
+    with pytest.raises(TimeoutExpiredError):
+        machine.push(endless, "/tmp/endless", timeout=0.3)
+    assert machine.exec("ls /tmp/endless").exit_code != 0, "no part of it is there"
+    machine.exec("rm -r /tmp/large", check=True)
+
+
+@pytest.mark.parametrize(("source", "target"), [(5, "/x"), ("", "/x"), (__file__, 5)])
+def test_what_is_no_path_is_told(machine: Machine, source: Any, target: Any) -> None:
+    with pytest.raises(InvalidError, match="cannot use"):
+        machine.push(source, target)
+
+
+def test_a_tree_that_cannot_be_read_is_told(machine: Machine) -> None:
+    with pytest.raises(CoreInfraError, match="cannot push"):
+        machine.push("/proc/self", "/tmp/self")

@@ -35,6 +35,8 @@ def command(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: flo
     A command that a signal has ended gives 128 and the signal's number, as in a shell; 127 is no
     such program, and 125 that there is no way into the machine.
     """
+    if argv[0] == "--" and len(argv) > 1:
+        argv = argv[1:]
     try:
         code = _run(machine, argv, interactive=interactive, wait=wait)
     except CoreInfraError as error:

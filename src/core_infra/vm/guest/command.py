@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +16,7 @@ from core_infra.vm.guest.client import raise_failure
 from core_infra.vm.guest.protocol import Done, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from core_infra.vm.guest.channel import Channel
 
@@ -135,11 +136,16 @@ def encoded(text: str, what: str) -> bytes:
             why=f"{what} cannot hold a NUL character",
             todo="Pass such data through standard input or a file.",
         )
-    return os.fsencode(text)
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"cannot pass {text!r} to the guest", why=str(error)) from None
 
 
-def encoded_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
+def encoded_environment(env: object) -> dict[bytes, bytes]:
     """The bytes of environment variables; InvalidError if one has no possible name."""
+    if not isinstance(env, Mapping):
+        raise InvalidError(f"cannot use {env!r} as env", todo="Give a mapping of names to values.")
     found = {
         encoded(name, "a variable's name"): encoded(value, "a variable")
         for name, value in env.items()
@@ -229,6 +235,8 @@ class GuestProcess:
 
     def send_input(self, data: str | bytes) -> None:
         """Write to its standard input; waits while it does not read."""
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            raise InvalidError(f"cannot write {data!r} to a command", todo="Give text or bytes.")
         self._channel.write(data.encode() if isinstance(data, str) else data, self._deadline)
 
     def close_stdin(self) -> None:

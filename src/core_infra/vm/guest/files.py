@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from core_infra.errors import InvalidError, NotFoundError
+from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError
 from core_infra.vm.guest.client import KEEP_MODE, raise_failure
 from core_infra.vm.guest.command import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from core_infra.vm.guest.client import AgentClient
 
@@ -66,9 +66,33 @@ def pieces_of(data: bytes) -> Iterator[bytes]:
     return (bytes(view[start : start + _CHUNK]) for start in range(0, len(view), _CHUNK))
 
 
-def guest_path(path: str) -> bytes:
+def in_time(pieces: Iterator[bytes], timeout: float, what: str) -> Iterator[bytes]:
+    """The pieces, as long as there is time.
+
+    Raises:
+        TimeoutExpiredError: they do not end within *timeout* seconds.
+    """
+    deadline = time.monotonic() + timeout
+    for piece in pieces:
+        if time.monotonic() > deadline:
+            raise TimeoutExpiredError(
+                f"{what} takes longer than {timeout:g} s",
+                todo="Give it a longer timeout=….",
+                timeout=timeout,
+            )
+        yield piece
+
+
+def host_path(path: object) -> Path:
+    """A path of this host; InvalidError unless it is one."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise InvalidError(f"cannot use {path!r} as a path of this host")
+    return Path(path)
+
+
+def guest_path(path: object) -> bytes:
     """A guest's path as bytes; InvalidError unless it is absolute."""
-    if not path.startswith("/"):
+    if not isinstance(path, str) or not path.startswith("/"):
         raise InvalidError(
             f"cannot use {path!r} as a path in the guest",
             why="it is relative, and there is no working directory",

@@ -8,10 +8,14 @@ import os
 import shlex
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.errors import (
+    CommandFailedError,
+    CoreInfraError,
+    InvalidError,
+    TimeoutExpiredError,
+)
 from core_infra.vm import ports, timeouts
 from core_infra.vm.guest import files, tree
 from core_infra.vm.guest.command import (
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from core_infra.vm.guest.client import AgentClient
 
 _INTERVAL = 0.05
+_COPY = 60.0
+_MADE_UP = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
 _LISTEN = "0A"
 
 
@@ -39,7 +45,8 @@ class Guest:
 
     A command is a string, run by ``/bin/sh -c``, or a sequence of arguments, run as it is. It runs
     as root in ``/root`` unless told otherwise. Timeouts are in seconds; where none is given, a
-    default applies that grows on slow hosts (``CORE_INFRA_TIMEOUT_FACTOR``).
+    default applies that grows on slow hosts (``CORE_INFRA_TIMEOUT_FACTOR``): a minute for a command
+    or for copying files, half a minute for waiting, on a host that boots a guest in half a second.
 
     Attributes:
         history: the last commands and what came of them, newest last.
@@ -132,27 +139,43 @@ class Guest:
         """Replace a text file in the guest (UTF-8), all at once; parents are made."""
         self.write_bytes(path, text.encode("utf-8"))
 
-    def push(self, source: str | os.PathLike[str], target: str) -> None:
+    def push(
+        self, source: str | os.PathLike[str], target: str, *, timeout: float | None = None
+    ) -> None:
         """Copy a file or a directory of this host into the guest.
 
         A file becomes *target*, or goes into it by its own name if *target* ends in ``/``. A
         directory's content goes into the directory *target*, which is made; links and modes are
         kept, the owner becomes root.
-        """
-        path = Path(source)
-        files.guest_path(target)
-        mode = files.file_mode(path)
-        if mode is None:
-            with self.stream(tree.unpack_command(target)) as process:
-                tree.send_tree(process, path)
-                self._require_success(process.collect(), f"cannot push {path} to {target!r}")
-            return
-        if target.endswith("/"):
-            target += path.name
-        with path.open("rb") as file:
-            files.write_file(self.agent, target, files.chunks_of(file), timeouts.scaled(30), mode)
 
-    def pull(self, source: str, target: str | os.PathLike[str]) -> None:
+        Raises:
+            TimeoutExpiredError: it takes longer than *timeout* seconds.
+            NotFoundError: there is no *source*.
+            InvalidError: it is no file and no directory, or cannot be read.
+        """
+        limit = timeouts.limit(timeout, _COPY)
+        path = files.host_path(source)
+        files.guest_path(target)
+        try:
+            mode = files.file_mode(path)
+            if mode is None:
+                with self.stream(tree.unpack_command(target), timeout=limit) as process:
+                    tree.send_tree(process, path)
+                    self._require_success(process.collect(), f"cannot push {path} to {target!r}")
+                return
+            if target.endswith("/"):
+                target += path.name
+            with path.open("rb") as file:
+                pieces = files.in_time(files.chunks_of(file), limit, f"pushing {path}")
+                files.write_file(self.agent, target, pieces, timeouts.scaled(30), mode)
+        except CoreInfraError:
+            raise
+        except OSError as error:
+            raise InvalidError(f"cannot push {path}", why=str(error)) from error
+
+    def pull(
+        self, source: str, target: str | os.PathLike[str], *, timeout: float | None = None
+    ) -> None:
         """Copy a file or a directory of the guest to this host.
 
         A file becomes *target*, or goes into it by its own name if *target* is a directory. A
@@ -160,14 +183,21 @@ class Guest:
         written outside it or through a link, whatever the guest sends.
 
         Raises:
-            InvalidError: it is a device or the like, whose content has no end.
+            TimeoutExpiredError: it takes longer than *timeout* seconds.
+            InvalidError: it is a device or the like, or a directory that the kernel makes up, whose
+                content has no end.
         """
-        path = Path(target)
+        limit = timeouts.limit(timeout, _COPY)
+        path = files.host_path(target)
         files.guest_path(source)
         told = self.exec(["stat", "-L", "-c", "%F|%a", source]).stdout.strip()
         kind, _, mode = told.partition("|")
         if kind == "directory":
-            with self.stream(tree.pack_command(source)) as process:
+            if self.exec(["stat", "-f", "-c", "%t", source]).stdout.strip() in _MADE_UP:
+                raise InvalidError(
+                    f"cannot pull {source!r}", why="the kernel makes it up, and it may have no end"
+                )
+            with self.stream(tree.pack_command(source), timeout=limit) as process:
                 errors = tree.receive_tree(process, path)
                 code = process.wait()
             result = ExecResult(process.command, code, b"", errors, 0.0)
@@ -179,7 +209,8 @@ class Guest:
             )
         if path.is_dir():
             path = path / files.base_name(source)
-        pieces = files.read_file(self.agent, source, timeouts.scaled(30))
+        content = files.read_file(self.agent, source, timeouts.scaled(30))
+        pieces = files.in_time(content, limit, f"pulling {source!r}")
         first = next(pieces, b"")  # an unreadable file must not leave an empty one here
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 from core_infra.vm.guest.protocol import PORT_NAME
 from core_infra.vm.hypervisors.drives import drives
 from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE
-from core_infra.vm.hypervisors.qemu import MEMORY, QemuHypervisor, board, kernel
+from core_infra.vm.hypervisors.qemu import MEMORY, QemuHypervisor, board, escaped, kernel
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from core_infra.vm.hypervisors.hosted import HostedSpec, Share
 
 QGA_PORT_NAME = "org.qemu.guest_agent.0"
@@ -26,7 +24,7 @@ class HostedQemu(QemuHypervisor):
         """The command that runs *spec*; the port tells the arguments."""
         return [
             str(self.program(spec.arch)),
-            *("-name", _escaped(spec.name)),
+            *("-name", escaped(spec.name)),
             *_memory(spec),
             *_board(spec, accelerator),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
@@ -59,7 +57,7 @@ def _board(spec: HostedSpec, accelerator: str) -> list[str]:
 
 
 def _lines(spec: HostedSpec) -> list[str]:
-    log = _escaped(spec.directory / CONSOLE_LOG)
+    log = escaped(spec.directory / CONSOLE_LOG)
     options = {"console": f",logfile={log},logappend=on"}
     arguments = []
     for name, fd in spec.lines.items():
@@ -77,15 +75,11 @@ def _share(number: int, share: Share) -> list[str]:
     name = f"share{number}"
     if share.socket is not None:
         return [
-            *("-chardev", f"socket,id={name},path={_escaped(share.socket)}"),
+            *("-chardev", f"socket,id={name},path={escaped(share.socket)}"),
             *("-device", f"vhost-user-fs-pci,chardev={name},tag={share.tag}"),
         ]
     # What the guest makes belongs to who runs the machine, whoever makes it.
     return [
-        *("-fsdev", f"local,id={name},path={_escaped(share.path)},security_model=none"),
+        *("-fsdev", f"local,id={name},path={escaped(share.path)},security_model=none"),
         *("-device", f"virtio-9p-pci,fsdev={name},mount_tag={share.tag}"),
     ]
-
-
-def _escaped(text: str | Path) -> str:
-    return str(text).replace(",", ",,")  # QEMU's quoting

@@ -78,7 +78,7 @@ class QemuHypervisor:
         image = spec.image
         command = [
             str(self.program(image.arch)),
-            *("-name", spec.name),
+            *("-name", escaped(spec.name)),
             *_memory(spec.memory, memory),
             *board(image.arch, accelerator, boots_kernel=isinstance(image, Image)),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
@@ -109,6 +109,11 @@ class QemuHypervisor:
         ]
 
 
+def escaped(text: str | Path) -> str:
+    """A part of an argument, with its commas quoted as QEMU wants it."""
+    return str(text).replace(",", ",,")
+
+
 def _chardev(name: str, fd: int) -> list[str]:
     return ["-chardev", f"socket,id={name},fd={fd}"]
 
@@ -117,7 +122,7 @@ def _memory(size: int, file: MemoryFile | None) -> list[str]:
     # Always by the same id: it is the memory's name in a saved state.
     kind = "memory-backend-ram"
     if file is not None:
-        path = str(file.path).replace(",", ",,")  # QEMU's quoting
+        path = escaped(file.path)
         share = "on" if file.shared else "off"
         kind = f"memory-backend-file,mem-path={path},share={share}"
     return ["-object", f"{kind},id={MEMORY},size={size}M"]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import enum
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm.images.image import Image, load_image
 from core_infra.vm.images.magic import LOOK, describe, kernel_kind
-
-if TYPE_CHECKING:
-    import os
 
 _ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 _SECTOR = 512
@@ -83,6 +80,8 @@ def open_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Boot
         NotFoundError: there is no such file, or a part of a set is missing.
         InvalidError: it is nothing that boots, or cannot be read.
     """
+    if not os.fspath(path):
+        raise InvalidError("there is no image with an empty path")
     given = Path(path).expanduser().absolute()
     format_ = detect_format(given)
     if format_ is ImageFormat.KERNEL:
@@ -110,7 +109,9 @@ def detect_format(path: str | os.PathLike[str]) -> ImageFormat:
     if named is ImageFormat.RAW and size % _SECTOR == 0:
         return named  # a disk without a boot sector: some firmware boots it all the same
     why = f"it is {describe(head)}, {size} bytes"
-    if named is not None:
+    if named is ImageFormat.RAW:
+        why += f", which is no multiple of {_SECTOR}"
+    elif named is not None:
         why += f", and no {named} whatever its name says"
     raise InvalidError(
         f"cannot tell what kind of image {given} is",

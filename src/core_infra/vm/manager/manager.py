@@ -248,7 +248,7 @@ class LinuxKitManager:
                 raise WrongStateError(
                     f"cannot remove machine {container.name}",
                     why="it runs",
-                    todo=f"Stop it first (core-infra vm stop {container.name}), or use force.",
+                    todo=f"Stop it first (core-infra vm stop {container.name}), or use --force.",
                     needed=Status.STOPPED,
                     found=Status.RUNNING,
                 )

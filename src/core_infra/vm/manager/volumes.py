@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.errors import CommandFailedError, NotFoundError, UnavailableError
+from core_infra.errors import CommandFailedError, InvalidError, NotFoundError, UnavailableError
 from core_infra.process.child import spawn
 from core_infra.vm.hypervisors.hosted import Share
 
@@ -38,7 +38,13 @@ def shares(volumes: Mapping[str, str], folder: Folder, *, by_virtiofs: bool) -> 
         NotFoundError: there is no such directory.
     """
     found = []
-    for number, path in enumerate(volumes):
+    for number, (path, place) in enumerate(volumes.items()):
+        if not place.startswith("/"):
+            raise InvalidError(
+                f"cannot mount {path} at {place!r} in the machine",
+                why="that is relative",
+                todo="Begin it with '/'.",
+            )
         source = Path(path).expanduser().absolute()
         if not source.is_dir():
             raise NotFoundError(f"there is no directory {source} to share with the machine")
