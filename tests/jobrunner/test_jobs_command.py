@@ -79,7 +79,7 @@ def test_the_help_of_prune_tells_that_it_needs_a_date(here: Path) -> None:
         ("- 1", "cannot use jobs.yaml: it is a list\nIt must be a mapping"),
         ("[" * 20_000, "cannot read jobs.yaml: it is nested too deeply"),
         ("a: 1\nb: 2\na: 3", "cannot read jobs.yaml: line 3, column 1: a is there twice"),
-        ("sources: [{path: a, path: b}]", "line 1, column 20: path is there twice"),
+        ("sources: [{path: a, path: b}]", "line 1, column 21: path is there twice"),
         ("since: 2026-13-45", "cannot read jobs.yaml: month must be in 1..12"),
         ("poll_interval: true", "poll_interval: Input should be a valid number"),
         ("poll_interval: .inf", "poll_interval: Input should be"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from core_infra.jobrunner.journal.index import State
+    from core_infra.jobrunner.journal.state import State
     from core_infra.jobrunner.ports import JobHandler
     from core_infra.jobrunner.work import Item
 

@@ -6,11 +6,11 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from core_infra.jobrunner.journal.index import Status
+from core_infra.jobrunner.journal.state import Status
 from core_infra.jobrunner.ports import as_reconciling
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner.journal.index import State
+    from core_infra.jobrunner.journal.state import State
     from core_infra.jobrunner.ports import JobHandler
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

@@ -8,7 +8,6 @@ the disk already.
 from __future__ import annotations
 
 import contextlib
-import enum
 import itertools
 import json
 import logging
@@ -17,10 +16,11 @@ import sqlite3
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from core_infra.jobrunner.journal.days import STATES, unpruned
 from core_infra.jobrunner.journal.entry import Phase
+from core_infra.jobrunner.journal.state import State, Status
 from core_infra.medium.errors import PathNotFoundError
 
 if TYPE_CHECKING:
@@ -50,41 +50,6 @@ set status = 0, attempt = excluded.attempt, last = excluded.last, signal = exclu
 _SELECT = "select id, status, action, attempt, first, last, signal from actions"
 _WITHDRAWN = "delete from actions where id = ?"
 _END = "update actions set status = ?, last = ?, signal = null where id = ?"
-
-
-class Status(enum.IntEnum):
-    """How far an action has come."""
-
-    PENDING = 0
-    """Begun; no result is recorded."""
-    DONE = 1
-    FAILED = 2
-    UNKNOWN = 3
-    """Begun, and nobody can tell whether it was done."""
-    INTERRUPTED = 4
-    """Begun, interrupted, and not done."""
-
-
-class State(NamedTuple):
-    """What is known of an action.
-
-    Attributes:
-        id: of the action.
-        status: how far it has come.
-        action: the name of the handler.
-        attempt: how often it was tried.
-        first: when it was first tried.
-        last: when something was last recorded of it.
-        signal: what it was taken on; only while it is pending.
-    """
-
-    id: str
-    status: Status
-    action: str
-    attempt: int
-    first: datetime
-    last: datetime
-    signal: Mapping[str, object] | None
 
 
 class Index:
