@@ -119,10 +119,18 @@ class Bus:
             BaseException: as :meth:`action` does.
         """
         errors: tuple[BaseException, ...] = ()
+        handlers = self._actions
+        table: object = None
+        kind: object = None
+        calls: Iterable[Callable[[Any], Any]] = ()
         for message in messages:
-            if not self._open:
-                raise _closed(message)
-            for call in self._actions.calls[type(message)]:
+            # Looked up again only after something has changed: most come in rows of one type.
+            if type(message) is not kind or handlers.calls is not table:
+                if not self._open:
+                    raise _closed(message)
+                table, kind = handlers.calls, type(message)
+                calls = handlers.calls[type(message)]
+            for call in calls:
                 try:
                     call(message)
                 except BaseException as error:  # noqa: BLE001 - raised below, with the others
@@ -192,6 +200,7 @@ class Bus:
 
     def _close(self) -> None:
         self._open = False
+        self._actions.renew()  # whoever is in the middle of many messages looks again
 
 
 def _failed(message: object, errors: Sequence[BaseException]) -> BaseException:

@@ -116,6 +116,11 @@ class Handlers:
         with self._lock:
             self._replace(tuple(other for other in self._all if other is not registration))
 
+    def renew(self) -> None:
+        """Have everybody look again what is to be called."""
+        with self._lock:
+            self._replace(self._all)
+
     def _replace(self, registrations: tuple[Registration, ...]) -> None:
         self._all = registrations
         self.calls = Calls(registrations)
