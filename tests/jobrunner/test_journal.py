@@ -385,12 +385,18 @@ def test_what_was_done_stays_known_after_pruning(base: Path, journal: Journal) -
     assert not any("issue_title" in path.read_text() for path in base.rglob("*.states"))
 
 
-def test_a_day_that_is_pruned_twice_keeps_both_stories(journal: Journal) -> None:
-    for number in (1, 2):
-        journal.write([intent(number), end(number)])
-        assert journal.prune(dt.date(2026, 3, 7)) == [FILE]
-    with Index(journal) as index:
-        assert index.states(["id-1", "id-2"]).keys() == {"id-1", "id-2"}
+def test_a_day_that_is_written_to_after_pruning_goes_on_with_its_story(journal: Journal) -> None:
+    journal.write([intent(1), end(1, success=False), intent(2), end(2)])
+    assert journal.prune(dt.date(2026, 3, 7)) == [FILE]
+    journal.write([intent(1, attempt=2), end(1, attempt=2)])
+    for _ in range(2):  # the second time, all of it is pruned
+        with Index(journal) as index:
+            index.rebuild()
+            found = index.states(["id-1", "id-2"])
+        assert {state.status for state in found.values()} == {Status.DONE}
+        assert [found[name].attempt for name in ("id-1", "id-2")] == [2, 1]
+        journal.prune(dt.date(2026, 3, 7))
+    assert journal.files() == []
 
 
 def test_the_mode_follows_the_umask(base: Path, journal: Journal) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 from hypothesis import given
@@ -81,12 +81,26 @@ def test_a_link_to_itself_is_told_and_the_others_are_read(
     assert "loop.json" in caplog.text
 
 
+class Opened(LocalMedium):
+    """Remembers what was opened."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root=root)
+        self.paths: list[str] = []
+
+    def open(self, path: str) -> BinaryIO:
+        self.paths.append(path)
+        return super().open(path)
+
+
 def test_a_huge_file_is_told_and_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "good.json").write_text(written(5))
     with (tmp_path / "in" / "huge.json").open("wb") as file:
         file.truncate(1 << 40)  # more than any machine has to read it into
-    assert numbers(LocalMedium(root=tmp_path)) == [5]
+    medium = Opened(tmp_path)
+    assert numbers(medium) == [5]
+    assert medium.paths == ["in/good.json"]
     assert "huge.json': it has more than 1 MiB" in caplog.text
 
 
