@@ -110,7 +110,9 @@ def test_the_report_is_a_page(here: Path) -> None:
 def test_prune_deletes_old_files(here: Path) -> None:
     jobs(here, "once")
     assert jobs(here, "prune", "2020-01-01").stdout == ""
-    assert jobs(here, "prune", "2999-01-01").stdout.count(".jsonl") == 1
+    (file,) = (here / "journal").rglob("*.jsonl")
+    file.rename(file.with_name("2020-01-01.jsonl"))
+    assert jobs(here, "prune", "2020-01-02").stdout.count(".jsonl") == 1
     assert "1 signals, 0 actions" in jobs(here, "once").stdout
 
 
