@@ -40,6 +40,11 @@ class GroupCommit(Generic[T, R]):
             Exception: what that commit raised.
             UnavailableError: the thread that was to write was interrupted, as by Ctrl-C.
         """
+        if self._batch is None and self._turn.acquire(blocking=False):  # there is nobody to join
+            try:
+                return self._commit(items)
+            finally:
+                self._turn.release()
         with self._joining:
             batch, first = self._batch, False
             if batch is None:
