@@ -219,7 +219,8 @@ def main() -> None:
             peers["podman run"] = container
         results |= rounds(peers, options.rounds)
         slow: dict[str, Callable[[], float]] = {"cold boot": functools.partial(boot, asked)}
-        if (booted := labgrid(asked.image)) is not None:
+        image = asked.image
+        if isinstance(image, Image) and (booted := labgrid(image)) is not None:
             slow["labgrid QEMUDriver"] = booted
         results |= rounds(slow, max(3, options.rounds // 5))
         pooled.close()
