@@ -106,7 +106,7 @@ class JobsConfig(_Model):
     poll_interval: Seconds = 60.0
     poll_timeout: Seconds = 60.0
     job_timeout: Seconds = 600.0
-    workers: Count = 8
+    workers: Count = 16
     attempts: Count = 10
     dry_run: bool = False
     dry_run_handlers: list[str] = []

@@ -48,7 +48,7 @@ class PollerConfig:
     dry_run: bool = False
     dry_run_handlers: Collection[str] = ()
     executor: Executor | None = None
-    workers: int = 8
+    workers: int = 16
     poll_timeout: float = 60.0
     job_timeout: float = 600.0
     grace_period: float = 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,8 +158,9 @@ class Crew:
         self._touched -= task.items
         for item in task.items:
             self._wake(item)
-        error = future.exception() if not future.cancelled() else None
-        if future.cancelled():
+        try:
+            error = future.exception()
+        except CancelledError:
             error = RuntimeError("the executor cancelled it")
         self._ended(task, error or future.result())
 

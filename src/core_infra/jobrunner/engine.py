@@ -138,9 +138,10 @@ class Engine:
     def _start(self) -> None:
         begun, left = self._crew.start()
         self._withdraw(left)
-        for task in begun:
-            if task.call is act:
-                self.tell(ActionJobStarted(task.job))
+        if self._config.bus is not None:
+            for task in begun:
+                if task.call is act:
+                    self.tell(ActionJobStarted(task.job))
 
     def _resume(self) -> None:
         """See to what was begun in an earlier life and has no result."""
