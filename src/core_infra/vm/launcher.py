@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import platform
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm.hypervisors.hypervisor import Accelerator, MachineSpec
     from core_infra.vm.images.format import Bootable
+    from core_infra.vm.images.image import Image
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.template import Template
 
@@ -114,7 +116,7 @@ class Launcher:
                 self._requested,
                 probe=self._probe,
                 # The image counts, too: one that boots nowhere says nothing of the accelerator.
-                identity=lambda: f"{self.hypervisor.name} {self.hypervisor.version()} {self.image}",
+                identity=lambda: f"{self._program} {self._tried}",
                 cache_dir=cache_root(),
                 progress=self._progress,
             )
@@ -124,10 +126,23 @@ class Launcher:
     def image(self) -> Bootable:
         """What machines boot that ask for no other; the default image is built if need be."""
         if self._image is None:
-            self._image = default_image(
-                platform.machine(), cache_dir=cache_root(), progress=self._progress
-            )
+            self._image = self._default_image()
         return self._image
+
+    @property
+    def _program(self) -> str:
+        return f"{self.hypervisor.name} {self.hypervisor.version()}"
+
+    def _default_image(self) -> Image:
+        return default_image(platform.machine(), cache_dir=cache_root(), progress=self._progress)
+
+    @functools.cached_property
+    def _tried(self) -> Bootable:
+        """What is booted to try an accelerator: the default image, where a whole system is used."""
+        if not self.image.has_agent:
+            with contextlib.suppress(CoreInfraError):
+                return self._default_image()
+        return self.image
 
     def spec(
         self,
@@ -398,7 +413,9 @@ class Launcher:
     def _probe(self, accelerator: str, limit: float) -> str | None:
         """Boot a machine with *accelerator*; None if it works, else why it does not."""
         try:
-            machine = self._boot(self.spec(f"probe-{accelerator}"), accelerator, limit)
+            spec = self.spec(f"probe-{accelerator}", self._tried)
+            limit = limit if spec.image.has_agent else boot_limit(spec.image)
+            machine = self._boot(spec, accelerator, limit)
         except BootError as error:
             return error.why.splitlines()[0]
         self.discard(machine)
