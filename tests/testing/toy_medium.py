@@ -83,6 +83,7 @@ class ToyMedium(Medium):
         return io.BytesIO(self.read_bytes(path))
 
     def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        data = bytes(memoryview(data))
         if self.key(path) in self.dirs:
             raise PathIsDirectoryError(f"{path!r} is a directory", path=path)
         key = self.make_parents(path)
