@@ -48,7 +48,7 @@ def test_by_content_and_then_by_name(
     [
         ("a.iso", b"\0" * 40_000, "no iso whatever its name says"),
         ("a.qcow2", b"hello", "begins with 68 65 6c 6c 6f, 5 bytes, and no qcow2"),
-        ("a.img", b"\0" * 1000, "no raw"),
+        ("a.img", b"\0" * 1000, "no multiple of 512"),
         ("a.tar.xz", b"\xfd7zXZ\0", "an xz archive"),
         ("a.iso", b"", "is empty"),
     ],
