@@ -18,6 +18,10 @@ static char card[IFNAMSIZ]; /* the network card's name; empty if there is none *
 /* Distributions call it eth0, enp0s2, ens3, …: it is the one with QEMU's prefix. */
 static void find_card(void) {
     static const uint8_t prefix[] = {0x52, 0x54, 0x00};
+    struct ifreq known = {0};
+    memcpy(known.ifr_name, card, IFNAMSIZ);
+    if (*card && ioctl(network, SIOCGIFHWADDR, &known) == 0)
+        return; /* whatever address it has been given since */
     struct if_nameindex *all = if_nameindex();
     *card = 0;
     for (struct if_nameindex *one = all; one && one->if_index && !*card; one++) {
