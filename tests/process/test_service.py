@@ -99,9 +99,9 @@ def test_programs_get_the_limits_and_the_umask_of_the_moment(service: Service) -
     service.run("true")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     mask = os.umask(0o123)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (77, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (777, before[1]))
     try:
-        assert service.run("sh", "-c", "ulimit -n; umask") == "77\n0123\n"
+        assert service.run("sh", "-c", "ulimit -n; umask") == "777\n0123\n"
     finally:
         os.umask(mask)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
