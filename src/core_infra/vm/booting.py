@@ -52,14 +52,14 @@ def await_agent(instance: Instance, spec: MachineSpec, timeout: float) -> HelloA
         BootError: it does not come within *timeout* seconds; carries all that is known.
     """
     started = time.monotonic()
-    printed = b""
+    printed = ""
     try:
         while True:
             try:
                 return instance.agent.hello(timeout)
             except TimeoutExpiredError:
                 # A distribution on a busy host may take very long, and says what it is at.
-                before, printed = printed, instance.console.text().encode()
+                before, printed = printed, instance.console.text()
                 patient = time.monotonic() - started < timeout * _PATIENCE
                 if spec.image.has_agent or before == printed or not patient:
                     raise

@@ -70,7 +70,7 @@ def examine(disk_: Disk) -> None:
 @functools.lru_cache(maxsize=64)  # once in each run, not for each machine
 def _examine(path: Path, format_: str, _size: int, _modified: int) -> None:
     try:
-        _qemu_img(path, "check", "-q", "-U", "-f", str(format_), str(path))
+        _qemu_img(path, "check", "-q", "-U", "-f", format_, str(path))
     except InvalidError as error:
         cause = error.__cause__
         code = cause.exit_code if isinstance(cause, CommandFailedError) else None
@@ -170,17 +170,8 @@ def keep(disks: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
             with written("a machine's disk", directory):
                 shutil.copyfile(disk_.path, path)
             # A machine that was cloned writes over another snapshot, which may be gone one day.
-            _qemu_img(
-                base.path,
-                "rebase",
-                "-f",
-                "qcow2",
-                "-F",
-                _format(base),
-                "-b",
-                str(base.path),
-                str(path),
-            )
+            arguments = ("-f", "qcow2", "-F", base.format, "-b", str(base.path), str(path))
+            _qemu_img(base.path, "rebase", *arguments)
 
 
 def kept(bases: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
@@ -197,13 +188,19 @@ def files(disk_: Disk) -> list[Path]:
     """The files that a disk consists of: its own, and those that it is a layer over."""
     if disk_.format == ImageFormat.ISO:
         return [disk_.path]
-    said = _qemu_img(disk_.path, "info", "-U", "--backing-chain", "--output=json", str(disk_.path))
+    status = disk_.path.stat()
+    return _chain(disk_.path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)  # asked for with each clone
+def _chain(path: Path, _size: int, _modified: int) -> list[Path]:
+    said = _qemu_img(path, "info", "-U", "--backing-chain", "--output=json", str(path))
     return [Path(each["filename"]) for each in json.loads(said)]
 
 
 def _layer(below: Disk, path: Path) -> Disk:
     path.unlink(missing_ok=True)
-    arguments = ("-f", "qcow2", "-F", _format(below), "-b", str(below.path), str(path))
+    arguments = ("-f", "qcow2", "-F", below.format, "-b", str(below.path), str(path))
     _qemu_img(below.path, "create", "-q", *arguments)
     return replace(below, path=path, format=ImageFormat.QCOW2, locked=False)
 
@@ -223,10 +220,6 @@ def _empty(size: int, text: str) -> Path:
             with contextlib.suppress(FileExistsError):  # another process was faster
                 path.hardlink_to(made)
     return path
-
-
-def _format(disk_: Disk) -> str:
-    return str(disk_.format)
 
 
 def _qemu_img(about: Path, *arguments: str) -> str:

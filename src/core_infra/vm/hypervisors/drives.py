@@ -17,13 +17,12 @@ def drives(disks: Sequence[Disk], arch: str) -> list[str]:
     if any(disk.disc for disk in disks):
         arguments += ["-device", "virtio-scsi-pci,id=scsi0"]
     for number, disk in enumerate(disks):
-        arguments += ["-blockdev", json.dumps(node(f"disk{number}", disk))]
+        arguments += ["-blockdev", json.dumps(_node(f"disk{number}", disk))]
         arguments += ["-device", _device(number, disk, arch)]
     return arguments
 
 
-def node(name: str, disk: Disk) -> dict[str, object]:
-    """A disk as QEMU's ``blockdev-add`` takes it, under the node name *name*."""
+def _node(name: str, disk: Disk) -> dict[str, object]:
     # The format is always told: guessed, a raw disk's guest could write itself another one, with
     # a file of this host as its backing.
     file = {"driver": "file", "filename": str(disk.path)}
