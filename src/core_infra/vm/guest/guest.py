@@ -10,12 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from core_infra.errors import (
-    CommandFailedError,
-    CoreInfraError,
-    InvalidError,
-    TimeoutExpiredError,
-)
+from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
 from core_infra.vm import ports, timeouts
 from core_infra.vm.guest import files, tree
 from core_infra.vm.guest.command import (
@@ -168,8 +163,6 @@ class Guest:
             with path.open("rb") as file:
                 pieces = files.in_time(files.chunks_of(file), limit, f"pushing {path}")
                 files.write_file(self.agent, target, pieces, timeouts.scaled(30), mode)
-        except CoreInfraError:
-            raise
         except OSError as error:
             raise InvalidError(f"cannot push {path}", why=str(error)) from error
 
