@@ -12,7 +12,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Self, Unpack
 
-from core_infra.errors import CoreInfraError, InvalidError, UnavailableError, WrongStateError
+from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.vm import timeouts
 from core_infra.vm.booting import BootError, await_agent, boot_limit
 from core_infra.vm.cache import cache_root
@@ -23,17 +23,17 @@ from core_infra.vm.images.default import default_image
 from core_infra.vm.images.delivery import delivered
 from core_infra.vm.images.format import open_image
 from core_infra.vm.instance import launch
-from core_infra.vm.leaks import INTERNAL, left_behind
+from core_infra.vm.leaks import left_behind
 from core_infra.vm.machine import Machine
 from core_infra.vm.prepared import Prepared
-from core_infra.vm.rundir import RunDirectory
+from core_infra.vm.rundir import INTERNAL, RunDirectory
 from core_infra.vm.sizes import DEFAULT_MEMORY, Sizes, machine_spec
 from core_infra.vm.snapshots.cloner import Cloner
 from core_infra.vm.snapshots.pool import affordable
 from core_infra.vm.snapshots.store import SnapshotStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from core_infra.vm.hypervisors.hypervisor import Accelerator, MachineSpec
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from core_infra.vm.images.image import Image
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.template import Template
-
-
-_LONGEST = 100
 
 
 class Launcher:
@@ -94,7 +91,7 @@ class Launcher:
         self._cloner = Cloner(
             self.hypervisor,
             SnapshotStore(cache_root() / "snapshots", progress=self._progress),
-            lambda name: self._place(f"{INTERNAL}{name}"),
+            lambda name: self.run.place(f"{INTERNAL}{name}"),
             self._progress,
             die_with_parent=not outlive,
             # What may outlive us must be somebody's, so that somebody ends it.
@@ -279,7 +276,7 @@ class Launcher:
         )
 
     def _cloned(self, spec: MachineSpec, template: Template) -> Machine:
-        with self._directory(spec.name) as directory:
+        with self.run.machine(spec.name) as directory:
             started = time.monotonic()
             instance, info = self._cloner.start(template, directory, spec.name)
             machine = Machine(spec, instance, self._cloner, template)
@@ -347,7 +344,7 @@ class Launcher:
         self.close()
 
     def _boot(self, spec: MachineSpec, accelerator: str, limit: float) -> Machine:
-        with self._directory(spec.name) as directory:
+        with self.run.machine(spec.name) as directory:
             started = time.monotonic()
             instance = launch(
                 self.hypervisor,
@@ -373,38 +370,6 @@ class Launcher:
     def _name(self, name: str | None) -> str:
         return f"vm{next(self._numbers)}" if name is None else name
 
-    @contextlib.contextmanager
-    def _directory(self, name: str) -> Iterator[Path]:
-        """A directory for a machine that is about to start; removed if it does not."""
-        if not _is_name(name):
-            raise InvalidError(
-                f"cannot name a machine {str(name)[:_LONGEST]!r}",
-                why="the name becomes a directory's",
-                todo="Use letters, digits and dashes.",
-            )
-        directory = self._place(name)
-        try:
-            yield directory
-        except BaseException as error:
-            shutil.rmtree(directory, ignore_errors=True)
-            if isinstance(error, OSError) and not isinstance(error, CoreInfraError):
-                raise UnavailableError(
-                    f"cannot start machine {name}",
-                    why=str(error),
-                    todo=f"Its files go to {directory.parent}; TMPDIR chooses another place.",
-                ) from error
-            raise
-
-    def _place(self, name: str) -> Path:
-        directory = self.run.path / name
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            raise InvalidError(
-                f"cannot name a machine {name!r}", why="another one has that name"
-            ) from None
-        return directory
-
     def _tell_cold(self, error: CoreInfraError) -> None:
         if str(error) not in self._cold:
             self._cold.add(str(error))
@@ -420,13 +385,3 @@ class Launcher:
             return error.why.splitlines()[0]
         self.discard(machine)
         return None
-
-
-def _is_name(name: object) -> bool:
-    return (
-        isinstance(name, str)
-        and 0 < len(name) <= _LONGEST
-        and "/" not in name
-        and not name.startswith((INTERNAL, "-"))
-        and name.isprintable()
-    )

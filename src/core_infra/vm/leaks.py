@@ -6,13 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from core_infra.vm.instance import living
-from core_infra.vm.rundir import RECORD, own_runs
+from core_infra.vm.rundir import INTERNAL, RECORD, own_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-INTERNAL = "."
-"""What the names of directories begin with that belong to no machine of a user."""
 
 
 def left_behind(run: Path, machines: set[str], kept: set[int]) -> list[str]:

@@ -17,13 +17,20 @@ import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from core_infra.errors import InvalidError
+from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RECORD = "machine.json"
+INTERNAL = "."
+"""What the names of directories begin with that belong to no machine of a user."""
+
+_LONGEST = 100
 _LOCK = "owner.lock"
 _RUN = "run-"
 _KEPT = "kept-"
@@ -73,6 +80,44 @@ class RunDirectory:
             self._lock = FileLock(self.path / _LOCK)
             self._lock.acquire()
 
+    @contextlib.contextmanager
+    def machine(self, name: str) -> Iterator[Path]:
+        """A directory for a machine that is about to start; removed if it does not.
+
+        Raises:
+            InvalidError: no machine can have this name, or another one has it.
+            UnavailableError: there is no room for its files.
+        """
+        if not _is_name(name):
+            raise InvalidError(
+                f"cannot name a machine {str(name)[:_LONGEST]!r}",
+                why="the name becomes a directory's",
+                todo="Use letters, digits and dashes.",
+            )
+        directory = self.place(name)
+        try:
+            yield directory
+        except BaseException as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, CoreInfraError):
+                raise UnavailableError(
+                    f"cannot start machine {name}",
+                    why=str(error),
+                    todo=f"Its files go to {directory.parent}; TMPDIR chooses another place.",
+                ) from error
+            raise
+
+    def place(self, name: str) -> Path:
+        """A new directory; InvalidError if there is one of this name."""
+        directory = self.path / name
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            raise InvalidError(
+                f"cannot name a machine {name!r}", why="another one has that name"
+            ) from None
+        return directory
+
     def keep(self, machine: Path) -> Path:
         """Move a machine's directory out of the run, where no sweep takes it while it runs."""
         run = self.path.name.removeprefix(_RUN)  # the machines of other runs have the same names
@@ -85,6 +130,16 @@ class RunDirectory:
         with FileLock(self.path.parent / ".lock"):
             shutil.rmtree(self.path, ignore_errors=True)
             self._lock.release(force=True)
+
+
+def _is_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= _LONGEST
+        and "/" not in name
+        and not name.startswith((INTERNAL, "-"))
+        and name.isprintable()
+    )
 
 
 def kept_machines() -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, TypeGuard
 
 import psutil
 
@@ -51,20 +51,30 @@ def machine_spec(
     cpus: int,
     disks: Iterable[Disk] = (),
 ) -> MachineSpec:
-    """The machine of these sizes; a default that fits the image is its memory if none is given.
+    """The machine of these sizes.
 
     Args:
         name: its name.
         image: what it boots.
-        memory: MiB.
+        memory: MiB; None is what fits the image.
         cpus: virtual processors.
         disks: what they begin as.
 
     Raises:
         InvalidError: a value is not possible.
     """
-    if memory is None:
-        memory = DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY
+    memory = fitting_memory(image) if memory is None else memory
+    check(memory, cpus)
+    return MachineSpec(name, image, memory, cpus, tuple(disks))
+
+
+def fitting_memory(image: Bootable) -> int:
+    """The MiB of a machine with this image, if nobody says."""
+    return DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY
+
+
+def check(memory: object, cpus: object) -> None:
+    """Raise InvalidError unless a machine can have so many MiB and virtual processors."""
     if not _is_whole(memory) or not _is_whole(cpus):
         raise InvalidError(
             f"cannot boot a machine with memory={memory!r} and cpus={cpus!r}",
@@ -74,7 +84,7 @@ def machine_spec(
         raise InvalidError(
             f"cannot boot a machine with {memory} MiB of memory",
             why=f"a Linux kernel needs at least {MINIMUM_MEMORY} MiB to say what is wrong",
-            todo=f"The default is {DEFAULT_MEMORY}.",
+            todo="Leave it out for a default that fits the image.",
         )
     here = psutil.virtual_memory().total >> 20
     if memory > here:
@@ -85,8 +95,7 @@ def machine_spec(
         raise InvalidError(
             f"cannot boot a machine with {cpus} cpus", why=f"1 to {MAXIMUM_CPUS} are possible"
         )
-    return MachineSpec(name, image, memory, cpus, tuple(disks))
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

@@ -130,7 +130,9 @@ def test_an_ambiguous_prefix_names_those_that_it_means(tmp_path: Path) -> None:
     [
         (RunOptions(name="a b"), InvalidError, "cannot be named"),
         (RunOptions(cpus=0), InvalidError, "0 cpus"),
-        (RunOptions(memory=1), InvalidError, "1 MB"),
+        (RunOptions(memory=1), InvalidError, "1 MiB"),
+        (RunOptions(memory=0), InvalidError, "0 MiB"),
+        (RunOptions(name=""), InvalidError, "cannot be named ''"),
         (RunOptions(volumes={"/nowhere": "/x"}), NotFoundError, "no directory /nowhere"),
         (RunOptions(hypervisor="none"), NotFoundError, "known are qemu, hyperkit"),
         (RunOptions(accelerator="none"), InvalidError, "unknown accelerator"),

@@ -15,9 +15,9 @@ HIGHEST = 65535
 @click.argument("image", required=False)
 @click.option("--template", help="Build the image of this template, and run that.")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="For the template.")
-@click.option("--name", default="", help="What the machine is called.")
+@click.option("--name", help="What the machine is called.")
 @click.option("-d", "--detach", is_flag=True, help="Print its id, and let it run on.")
-@click.option("-m", "--memory", type=click.IntRange(1), default=None, help="MB.")
+@click.option("-m", "--memory", type=click.IntRange(1), help="MiB.")
 @click.option("-c", "--cpus", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
     "-p",
@@ -50,7 +50,7 @@ def command(
     *,
     template: str | None,
     variables: tuple[str, ...],
-    name: str,
+    name: str | None,
     detach: bool,
     memory: int | None,
     cpus: int,
@@ -78,7 +78,7 @@ def command(
     options = RunOptions(
         name=name,
         detach=detach,
-        memory=memory or 0,
+        memory=memory,
         cpus=cpus,
         ports=fixed,
         publish=published,

@@ -94,7 +94,7 @@ def _row(one: Container) -> list[str]:
         one.image,
         f"{one.status}{reason}",
         " ".join(ports),
-        f"{one.memory} MB",
+        f"{one.memory} MiB",
         str(one.cpus),
     ]
 

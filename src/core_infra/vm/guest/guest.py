@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import shlex
 import time
@@ -283,7 +282,7 @@ class Guest:
     ) -> GuestProcess:
         argv = as_argv(command)
         if timeout is not None:
-            timeouts.limit(timeout, 0)
+            timeout = timeouts.limit(timeout, 0)
         channel = self.agent.open_exec(
             [encoded(part, "an argument") for part in argv],
             env=encoded_environment(env or {}),
@@ -291,7 +290,7 @@ class Guest:
             user=encoded(user, "user"),
             no_input=no_input,
         )
-        return GuestProcess(argv, channel, None if timeout == math.inf else timeout)
+        return GuestProcess(argv, channel, timeout)
 
     def _wait(
         self, ready: Callable[[], bool], limit: float, what: str, why: Callable[[], str]

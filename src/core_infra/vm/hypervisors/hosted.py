@@ -50,7 +50,7 @@ class HostedSpec:
         name: its name.
         directory: its files on this host: the console's log, the process id.
         arch: its architecture, as ``uname -m`` says it.
-        memory: MB.
+        memory: MiB.
         cpus: virtual processors.
         image: the kernel that it boots; None boots a disk.
         disks: its disks, the first one first.

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from core_infra.errors import InvalidError
+from core_infra.vm.sizes import FOREIGN_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-DEFAULT_MEMORY = 1024
-"""MB of a machine that says nothing else."""
 
 _ID = re.compile(r"[0-9a-f]{8}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -54,7 +52,7 @@ class Container(BaseModel):
         started_at: when it was started.
         ports: of this host's loopback address, each with the guest's that it leads to.
         volumes: directories of this host, each with its place in the guest.
-        memory: MB.
+        memory: MiB.
         cpus: virtual processors.
         hypervisor: the name of the program that runs it.
         accelerator: how its instructions run.
@@ -78,7 +76,7 @@ class Container(BaseModel):
     started_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     ports: dict[int, int] = Field(default_factory=dict)
     volumes: dict[str, str] = Field(default_factory=dict)
-    memory: int = DEFAULT_MEMORY
+    memory: int = FOREIGN_MEMORY
     cpus: int = 1
     hypervisor: str = "qemu"
     accelerator: str = ""
@@ -93,9 +91,9 @@ class RunOptions:
     """How a machine is run.
 
     Attributes:
-        name: what people call it; empty makes one up.
+        name: what people call it; None makes one up.
         detach: it outlives the process that starts it.
-        memory: MB; 0 is what fits the image.
+        memory: MiB; None is what fits the image.
         cpus: virtual processors.
         ports: of this host's loopback address, each with the guest's that it leads to.
         publish: ports of the guest for which the system chooses one of this host.
@@ -110,9 +108,9 @@ class RunOptions:
         in_place: it writes to the image's own disk; otherwise that is never written to.
     """
 
-    name: str = ""
+    name: str | None = None
     detach: bool = False
-    memory: int = 0
+    memory: int | None = None
     cpus: int = 1
     ports: Mapping[int, int] = field(default_factory=dict)
     publish: Sequence[int] = ()

@@ -70,11 +70,6 @@ class Folder:
         return self.path / "command"
 
     @property
-    def overlay(self) -> Path:
-        """What the machine has written over its image's disk."""
-        return self.path / "disk.qcow2"
-
-    @property
     def metadata(self) -> Path:
         """The disc that tells the machine who may log in."""
         return self.path / "metadata.iso"

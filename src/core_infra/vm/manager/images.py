@@ -1,23 +1,20 @@
-"""The image that a machine is asked for, and what it gets of this host."""
+"""The image that a machine is asked for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from core_infra.errors import InvalidError
 from core_infra.vm.cache import cache_root
 from core_infra.vm.images.default import default_image
 from core_infra.vm.images.format import Bootable, host_arch, open_image
 from core_infra.vm.manager import linuxkit
 from core_infra.vm.manager.templates import TemplateManager
-from core_infra.vm.sizes import DEFAULT_MEMORY, FOREIGN_MEMORY, MAXIMUM_CPUS, MINIMUM_MEMORY
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
     from core_infra.vm.images.image import Image
-    from core_infra.vm.manager.container import RunOptions
     from core_infra.vm.manager.linuxkit import Assembler
 
 DEFAULT = "default"
@@ -52,23 +49,3 @@ def build(text: str, assembler: Assembler, *, arch: str, tell: Callable[[str], N
     return linuxkit.build(
         text, arch=arch or host_arch(), cache=cache_root(), assembler=assembler, tell=tell
     )
-
-
-def size(image: Bootable, options: RunOptions) -> dict[str, Any]:
-    """Memory and processors, as asked for or as fits the image.
-
-    Raises:
-        InvalidError: a value is not possible.
-    """
-    memory = options.memory or (DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY)
-    if memory < MINIMUM_MEMORY:
-        raise InvalidError(
-            f"cannot run a machine with {memory} MB of memory",
-            why=f"a Linux kernel needs at least {MINIMUM_MEMORY}",
-        )
-    if not 1 <= options.cpus <= MAXIMUM_CPUS:
-        raise InvalidError(
-            f"cannot run a machine with {options.cpus} cpus",
-            why=f"1 to {MAXIMUM_CPUS} are possible",
-        )
-    return {"memory": memory, "cpus": options.cpus}

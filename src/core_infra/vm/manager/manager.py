@@ -31,6 +31,7 @@ from core_infra.vm.manager.state import State
 from core_infra.vm.manager.stopping import GRACE, stop_process
 from core_infra.vm.manager.templates import TemplateManager
 from core_infra.vm.manager.verdict import end_leftover, verdict
+from core_infra.vm.sizes import check, fitting_memory
 
 if TYPE_CHECKING:
     import builtins
@@ -300,17 +301,21 @@ class LinuxKitManager:
         chosen: str,
     ) -> Container:
         id_ = secrets.token_hex(4)
+        memory = fitting_memory(image) if options.memory is None else options.memory
+        check(memory, options.cpus)
+        name = _made_up(image.name, id_) if options.name is None else options.name
         container = Container.model_validate(
             {
                 "id": id_,
-                "name": checked_name(options.name or _made_up(image.name, id_)),
+                "name": checked_name(name),
                 "image": shown,
                 # Until the hypervisor runs, the machine lives and dies with who starts it.
                 "pid": os.getpid(),
                 "start": start_of(os.getpid()),
                 "starting": True,
                 "volumes": dict(options.volumes),
-                **images.size(image, options),
+                "memory": memory,
+                "cpus": options.cpus,
                 "hypervisor": hypervisor,
                 "accelerator": chosen,
                 "access": access_of(image),

@@ -14,11 +14,11 @@ from core_infra.process.child import spawn
 from core_infra.vm import ports
 from core_infra.vm.access import metadata, ssh
 from core_infra.vm.attach import connect
+from core_infra.vm.disks import examine, layers
 from core_infra.vm.hypervisors.hosted import HostedSpec
 from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.images.format import DiskImage, ImageFormat
-from core_infra.vm.images.programs import run
 from core_infra.vm.manager import volumes
 from core_infra.vm.manager.container import Access
 from core_infra.vm.manager.identity import start_of
@@ -193,17 +193,13 @@ class Starter:
             return []
         if image.format is ImageFormat.ISO:
             return [Disk(image.path, "iso", read_only=True, boot=True, disc=True)]
+        disk = Disk(image.path, image.format, boot=True)
+        examine(disk)
         if self._options.in_place:
             if not os.access(image.path, os.W_OK):
                 raise UnavailableError(f"{image.path} cannot be written to")
-            return [Disk(image.path, image.format, boot=True)]
-        run(
-            [
-                *("qemu-img", "create", "-q", "-f", "qcow2"),
-                *("-F", image.format, "-b", str(image.path), str(self._folder.overlay)),
-            ]
-        )
-        return [Disk(self._folder.overlay, "qcow2", boot=True)]
+            return [disk]
+        return list(layers([disk], self._folder.path))
 
     def _metadata(self) -> list[Disk]:
         if self._has_agent or not self._hypervisor.has_monitor:
