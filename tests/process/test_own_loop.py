@@ -12,6 +12,7 @@ import pytest
 
 from core_infra.process import RunFailedError, RunOptions
 from core_infra.process.keepers import keeper
+from core_infra.process.latch import Latch
 from core_infra.process.own_loop import OwnLoop
 from core_infra.process.supervisor import supervisor
 from process_programs import PYTHON
@@ -89,7 +90,7 @@ def test_the_supervisor_takes_over_what_is_left() -> None:
 
 
 def test_a_loop_that_waits_is_woken() -> None:
-    event = threading.Event()
+    event = Latch()
     with OwnLoop() as loop:
 
         def post() -> None:
@@ -99,4 +100,4 @@ def test_a_loop_that_waits_is_woken() -> None:
         thread.start()
         assert loop.wait(event, 30)
         thread.join()
-        assert not loop.wait(threading.Event(), 0.001)
+        assert not loop.wait(Latch(), 0.001)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.process.errors import ProgramNotFoundError
+from core_infra.process.latch import Latch
 from core_infra.process.supervisor import READ, supervisor
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Child:
         self.started_at = time.monotonic()
         self.exit_code: int | None = None
         self._reap = reap or (lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-        self._ended = threading.Event()
+        self._ended = Latch()
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[int], None]] = []
         self._pidfd = os.pidfd_open(pid)

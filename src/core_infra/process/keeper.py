@@ -24,16 +24,16 @@ import socket
 import struct
 import subprocess
 import threading
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra.errors import TimeoutExpiredError, UnavailableError
+from core_infra.process.latch import Latch
 from core_infra.process.supervisor import READ, supervisor
 from core_infra.process.wire import Flag, Op, Reply, Wire, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _STAGE_DIRECTORY = 1
 
@@ -59,13 +59,11 @@ class Started(NamedTuple):
     """A program that runs.
 
     Attributes:
-        tag: the keeper's name for it.
         pid: its process id.
         channel: a pipe that can be read once it has ended: by
             :func:`~core_infra.process.wire.read_end`. The caller closes it.
     """
 
-    tag: int
     pid: int
     channel: int
 
@@ -112,57 +110,57 @@ class Keeper:
         """
         return not self.lost and self._identity == _identity()
 
+    def new_tag(self, group: int, *, detached: bool = False) -> int:
+        """The keeper's name for a program that is to be started.
+
+        Args:
+            group: from :func:`~core_infra.process.keepers.new_group`.
+            detached: it outlives us.
+        """
+        number = next(self._numbers) % _NUMBERS
+        return self._base | group << _GROUP_SHIFT | number | (_DETACHED if detached else 0)
+
     def spawn(
         self,
+        tag: int,
         argv: Sequence[str],
         *,
         cwd: str,
         env: Sequence[bytes],
         fds: Mapping[int, int],
-        group: int,
         terminal: bool = False,
-        detached: bool = False,
     ) -> Started:
         """Start a program in a session of its own.
 
         Args:
+            tag: from :meth:`new_tag`.
             argv: the program (looked up on the PATH in *env*) and its arguments.
             cwd: an absolute path.
             env: its whole environment, as ``NAME=value``.
             fds: from the numbers that it gets to our descriptors.
-            group: from :func:`~core_infra.process.keepers.new_group`.
             terminal: its standard input becomes its controlling terminal.
-            detached: it outlives us.
 
         Raises:
             StartRefusedError: the system does not start it.
             UnavailableError: the keeper was killed.
         """
-        number = next(self._numbers) % _NUMBERS
-        tag = self._base | group << _GROUP_SHIFT | number | (_DETACHED if detached else 0)
         strings = [os.fsencode("\0".join((cwd, *argv))), *env, b""]
         body = struct.pack(f"={len(fds)}i", *fds) + b"\0".join(strings)
         flags = Flag.TERMINAL if terminal else 0
-        try:
-            channel, (error, stage, pid) = self._ask(
-                Op.SPAWN,
-                tag,
-                flags=flags,
-                counts=(len(argv), len(env)),
-                body=body,
-                fds=fds.values(),
-            )
-        except (OSError, UnavailableError):
-            raise
-        except BaseException:  # KeyboardInterrupt: it may have been started
-            self.kill(self.tree(tag))
-            raise
+        channel, (error, stage, pid) = self._ask(
+            Op.SPAWN,
+            tag,
+            flags=flags,
+            counts=(len(argv), len(env)),
+            body=body,
+            fds=fds.values(),
+        )
         if error:
             os.close(channel)
             refused = StartRefusedError(error, os.strerror(error))
             refused.in_directory = stage == _STAGE_DIRECTORY
             raise refused
-        return Started(tag, pid, channel)
+        return Started(pid, channel)
 
     def signal(self, tag: int, number: int, *, group: bool = False) -> bool:
         """Send a signal to a program or its process group; whether the program still ran."""
@@ -171,24 +169,37 @@ class Keeper:
         os.close(channel)
         return not error
 
-    def kill(self, selection: Selection) -> Future[None]:
-        """End the selected programs and all that they started; done when none is left."""
-        future: Future[None] = Future()
+    def kill(self, selection: Selection, then: Callable[[], None] = lambda: None) -> Latch:
+        """End the selected programs and all that they started.
+
+        Args:
+            selection: which.
+            then: called on the supervisor's thread when none is left.
+
+        Returns:
+            Set when none is left.
+        """
+        gone = Latch()
+
+        def tell() -> None:
+            gone.set()
+            then()
+
         try:
             channel, _ = self._ask(Op.KILL, selection.value, mask=selection.mask)
         except UnavailableError:  # the parent-death signal has ended them
-            future.set_result(None)
-            return future
+            supervisor().post(tell)
+            return gone
 
-        def tell(_events: int) -> None:
+        def hear(_events: int) -> None:
             supervisor().unwatch(channel)
             os.close(channel)
-            future.set_result(None)
+            tell()
 
-        supervisor().watch(channel, READ, tell)
-        return future
+        supervisor().watch(channel, READ, hear)
+        return gone
 
-    def kill_and_wait(self, selection: Selection, killed: Future[None] | None = None) -> None:
+    def kill_and_wait(self, selection: Selection, killed: Latch | None = None) -> None:
         """Wait until the selected programs and all that they started are ended.
 
         Args:
@@ -198,14 +209,12 @@ class Keeper:
         Raises:
             TimeoutExpiredError: something could not be killed.
         """
-        try:
-            (killed or self.kill(selection)).result(KILL_TIMEOUT)
-        except TimeoutError:
+        if not (killed or self.kill(selection)).wait(KILL_TIMEOUT):
             raise TimeoutExpiredError(
                 f"cannot kill the processes {self.members(selection)}",
                 why="the kernel has not ended them; such processes wait for a device",
                 timeout=KILL_TIMEOUT,
-            ) from None
+            )
 
     def members(self, selection: Selection) -> list[int]:
         """The pids of the selected programs and of all that they started."""

@@ -14,6 +14,7 @@ from core_infra.process.errors import start_error
 from core_infra.process.info import Usage
 from core_infra.process.keeper import StartRefusedError
 from core_infra.process.keepers import keeper
+from core_infra.process.latch import Latch
 from core_infra.process.loop import READ
 from core_infra.process.status import ENDED, Status, move
 from core_infra.process.stdio import Stdio
@@ -22,7 +23,6 @@ from core_infra.process.wire import END_SIZE, End, read_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from core_infra.process.events import Stream
     from core_infra.process.keeper import Keeper
@@ -61,7 +61,7 @@ class Life:
         self._stdin = stdin
         self.lock = threading.RLock()
         self.status = Status.PENDING
-        self.over = threading.Event()
+        self.over = Latch()
         self.end: End | None = None
         self.error: Exception | None = None
         self.pid: int | None = None
@@ -79,7 +79,7 @@ class Life:
         self._channel = -1
         self._end_room = bytearray()
         self._stopping = False
-        self._killed: Future[None] | None = None
+        self._killed: Latch | None = None
         self._starting = True
         self._told = False
         self._streak = 0  # restarts since it was last healthy
@@ -182,20 +182,21 @@ class Life:
         self.stdio = stdio = Stdio(self.loop, options, self._stdin, wrote)
         self.started, self.started_at = time.monotonic(), time.time()
         try:
+            # Known before it is used: who is interrupted meanwhile must be able to end it.
+            self._tag = self._keeper.new_tag(self._group, detached=options.detach)
             started = self._keeper.spawn(
+                self._tag,
                 options.argv(),
                 cwd=os.path.join(os.getcwd(), options.dir or ""),  # noqa: PTH109, PTH118 - a string
                 env=options.environment(),
                 fds={**dict(enumerate(stdio.theirs)), **{fd: fd for fd in options.pass_fds}},
-                group=self._group,
                 terminal=options.pty,
-                detached=options.detach,
             )
         except BaseException:
             stdio.close()
             raise
         stdio.given()
-        self._tag, self.pid, self._channel = started
+        self.pid, self._channel = started
         self._end_room = bytearray(END_SIZE)
 
     def _climb(self, grace: float) -> None:
@@ -214,9 +215,9 @@ class Life:
                 self.signal = signal.SIGKILL
             self._kill_tree()
 
-    def _kill_tree(self) -> None:
-        if self._keeper is not None and (self._killed is None or self._killed.done()):
-            self._killed = self._keeper.kill(self._keeper.tree(self._tag))
+    def _kill_tree(self, then: Callable[[], None] = lambda: None) -> None:
+        if self._keeper is not None and (self._killed is None or self._killed.is_set()):
+            self._killed = self._keeper.kill(self._keeper.tree(self._tag), then)
 
     def _expire(self) -> None:
         self.timed_out = True
@@ -263,9 +264,7 @@ class Life:
         self._streak += 1
         self.status = move(self.status, Status.PENDING)
         # What the old one left behind may still hold its port.
-        self._kill_tree()
-        assert self._killed is not None  # noqa: S101 - just set
-        self._killed.add_done_callback(lambda _: self._later(pause, self._again))
+        self._kill_tree(then=lambda: self._later(pause, self._again))
         return True
 
     def _again(self) -> None:

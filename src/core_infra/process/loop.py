@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core_infra.process.latch import Latch
+
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 _FAILED = select.EPOLLERR | select.EPOLLHUP  # the kernel reports these unasked
@@ -80,7 +82,7 @@ class Loop:
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def wait(self, event: threading.Event, timeout: float | None = None) -> bool:
+    def wait(self, event: Latch, timeout: float | None = None) -> bool:
         """Wait for *event*; on the loop's own thread, by running the loop meanwhile.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from core_infra.errors import TimeoutExpiredError, WrongStateError
 from core_infra.process.capture import Output
 from core_infra.process.info import ProcessInfo
+from core_infra.process.latch import Latch
 from core_infra.process.life import Life
 from core_infra.process.readiness import wait_ready
 from core_infra.process.terminal import Terminal
@@ -41,7 +41,7 @@ class Listener(Protocol):
     def ended(self, process: Process, error: Exception | None) -> None:
         """It is over; has to call ``process.finish()`` once everybody knows."""
 
-    def awaited(self, process: Process) -> threading.Event:
+    def awaited(self, process: Process) -> Latch:
         """What to wait for: ``process.done``, or less where that would never come."""
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class Process:
     ) -> None:
         self.id = name
         self.options = options
-        self.done = threading.Event()
+        self.done = Latch()
         self._listener = listener
         self._on_done = on_done
         self._output = Output(options.buffer_size or buffer_size)
@@ -98,7 +98,7 @@ class Process:
         return self._life.usage()
 
     @property
-    def over(self) -> threading.Event:
+    def over(self) -> Latch:
         """Set when it is over, though not everybody may know that yet."""
         return self._life.over
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import NamedTuple
 
 from core_infra.errors import InvalidError
+from core_infra.process.latch import Latch
 
 DEFAULT_SIZE = 1 << 20
 """Bytes that a ring keeps, and a process of its output, unless another size is asked for."""
@@ -50,7 +52,7 @@ class RingBuffer:
         self._view: memoryview | None = None  # once the memory has its full size
         self._closed = False
         self._lock = threading.Lock()
-        self._more: threading.Condition | None = None  # once somebody waits
+        self._more: Latch | None = None  # once somebody waits
 
     @property
     def cap(self) -> int:
@@ -83,8 +85,7 @@ class RingBuffer:
                 self._overwrite(data)
             self._end += count
             self._kept = min(self._kept + count, self._size)
-            if self._more is not None:
-                self._more.notify_all()
+            self._wake()
         return count
 
     def read(self, offset: int = 0) -> Piece:
@@ -108,22 +109,20 @@ class RingBuffer:
             offset: usually the end of the piece that was read last.
             timeout: seconds; None waits until there are, or the ring is closed.
         """
-
-        def is_over() -> bool:
-            return self._end > offset or self._closed
-
-        with self._lock:
-            if not is_over():
-                self._more = self._more or threading.Condition(self._lock)
-                self._more.wait_for(is_over, timeout)
-            return self._end > offset
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if self._end > offset or self._closed:
+                    return self._end > offset
+                more = self._more = self._more or Latch()
+            if not more.wait(None if deadline is None else deadline - time.monotonic()):
+                return self._end > offset
 
     def close(self) -> None:
         """Nothing more will be written: whoever waits, goes on. What is kept can still be read."""
         with self._lock:
             self._closed = True
-            if self._more is not None:
-                self._more.notify_all()
+            self._wake()
 
     def reset(self) -> None:
         """Forget the bytes; the offsets go on, so that readers are told of the loss."""
@@ -144,6 +143,11 @@ class RingBuffer:
 
     def __repr__(self) -> str:
         return f"<RingBuffer {self._kept} of {self._size} bytes, to offset {self._end}>"
+
+    def _wake(self) -> None:
+        more, self._more = self._more, None
+        if more is not None:
+            more.set()
 
     def _overwrite(self, data: bytes | bytearray | memoryview) -> None:
         if self._view is None:

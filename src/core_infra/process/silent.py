@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import threading
-
     from core_infra.process.events import Stream
+    from core_infra.process.latch import Latch
     from core_infra.process.process import Process
 
 
@@ -24,7 +23,7 @@ class Silent:
         """Nobody is to be told first."""
         process.finish()
 
-    def awaited(self, process: Process) -> threading.Event:
+    def awaited(self, process: Process) -> Latch:
         """The end."""
         return process.done
 

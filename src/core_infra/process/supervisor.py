@@ -14,9 +14,9 @@ import itertools
 import os
 import threading
 import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
+from core_infra.process.latch import Latch
 from core_infra.process.loop import READ, WRITE, Loop, guarded
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Supervisor(Loop):
         self._timer_lock = threading.Lock()
         self._tidy_at = _TIDY
         self._numbers = itertools.count()  # timers of the same moment run in their order
-        started = threading.Event()
+        started = Latch()
         thread = threading.Thread(
             target=self._run, args=(started,), name="core-infra-supervisor", daemon=True
         )
@@ -70,16 +70,22 @@ class Supervisor(Loop):
         """Run *job* on the supervisor's thread and return its result; it must not block."""
         if self.is_current():
             return job()
-        future: Future[T] = Future()
+        done = Latch()
+        results: list[T] = []
+        errors: list[BaseException] = []
 
         def run() -> None:
             try:
-                future.set_result(job())
+                results.append(job())
             except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
-                future.set_exception(error)
+                errors.append(error)
+            done.set()
 
         self.post(run)
-        return future.result()
+        done.wait()
+        for error in errors:
+            raise error
+        return results[0]
 
     def after(self, seconds: float, job: Callable[[], None]) -> Timer:
         """Run *job* on the supervisor's thread in so many seconds."""
@@ -96,7 +102,7 @@ class Supervisor(Loop):
             os.eventfd_write(self._wake, 1)
         return timer
 
-    def _run(self, started: threading.Event) -> None:
+    def _run(self, started: Latch) -> None:
         self._thread = threading.get_ident()
         started.set()
         while True:

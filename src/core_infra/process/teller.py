@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from core_infra.framework.bus import Bus
+    from core_infra.process.latch import Latch
     from core_infra.process.process import Process
 
 MAX_UNTOLD = 8 << 20
@@ -93,7 +94,7 @@ class Teller:
 
         self._jobs.put(tell)
 
-    def awaited(self, process: Process) -> threading.Event:
+    def awaited(self, process: Process) -> Latch:
         """That everybody knows; for a handler, which is being told, the mere end."""
         on_this_thread = threading.current_thread() is self._thread
         return process.over if on_this_thread else process.done
