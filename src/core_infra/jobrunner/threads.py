@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
-import queue
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -20,21 +20,30 @@ class DaemonThreads(concurrent.futures.Executor):
     A ThreadPoolExecutor waits at the program's end for every thread of its own: one handler that
     hangs, and the program never ends.
 
+    One thread at a time is woken: who takes a task and sees another wakes the next before he begins
+    (as Go's scheduler does it). To wake one for each task takes longer than a short task.
+
     Args:
         name: what its threads are called.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._tasks: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
-        self._waiting = 0
+        self._idle: list[threading.Lock] = []  # of each, what wakes it
+        self._waking = False
+        self._open = True
         self._threads: list[threading.Thread] = []
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> concurrent.futures.Future[T]:
-        """Have a function called on a thread; a new one if all are busy."""
+        """Have a function called on a thread; a new one if all are busy.
+
+        Raises:
+            RuntimeError: there is no thread, and there cannot be one.
+        """
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def task() -> None:
@@ -48,13 +57,8 @@ class DaemonThreads(concurrent.futures.Executor):
                 future.set_result(result)
 
         with self._lock:
-            self._waiting -= 1
-            if self._waiting < 0:
-                self._waiting = 0
-                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
-        self._tasks.put(task)
+            self._tasks.append(task)
+            self._wake_one()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as Executor has it
@@ -66,16 +70,51 @@ class DaemonThreads(concurrent.futures.Executor):
         """
         del cancel_futures
         with self._lock:
+            self._open = False
             threads, self._threads = self._threads, []
-        for _ in threads:
-            self._tasks.put(None)
+            while self._idle:
+                self._idle.pop().release()
         if wait:
             for thread in threads:
                 thread.join()
 
+    def _wake_one(self) -> None:
+        """See to it that somebody comes for the tasks; with the lock held."""
+        if self._waking:
+            return
+        self._waking = True
+        if self._idle:
+            self._idle.pop().release()
+        else:
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there cannot be more: those that there are will come for it
+                self._waking = False
+                if not self._threads:
+                    self._tasks.pop()
+                    raise
+            else:
+                self._threads.append(thread)
+
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task()
-            del task  # whatever it holds is not to live as long as this thread
+        woken = True
+        mine = threading.Lock()
+        mine.acquire()
+        while True:
             with self._lock:
-                self._waiting += 1
+                if woken:
+                    self._waking = woken = False
+                task = self._tasks.popleft() if self._tasks else None
+                if self._tasks:
+                    self._wake_one()
+                if task is None:
+                    if not self._open:
+                        return
+                    self._idle.append(mine)
+            if task is None:
+                mine.acquire()
+                woken = True
+            else:
+                task()
+                del task  # whatever it holds is not to live as long as this thread
