@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from core_infra.cli.main import main
-from jobrunner.samples import signal
+from core_infra.jobrunner.journal import Journal
+from jobrunner.samples import intent, signal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,3 +183,28 @@ def test_what_is_still_to_come_is_not_pruned(here: Path) -> None:
     assert "in the future" in done.stderr
     assert jobs("prune", f"{now:%Y-%m-%d}").exit_code == 0
     assert len(list((here / "journal").rglob("*.jsonl"))) == 1
+
+
+def test_replay_shows_what_other_handlers_would_decide(here: Path) -> None:
+    put(here, "closed", child_number=6, pr_number=7, pr_state="OPEN", is_draft=True)
+    assert jobs("once").exit_code == 0
+    same = jobs("replay")
+    assert same.output.splitlines()[-1] == "0 of 2 decisions differ"
+    (here / "jobs.yaml").write_text(CONFIG.replace("OPEN}", "OPEN, is_draft: false}"))
+    other = jobs("replay")
+    assert other.output.splitlines()[-1] == "1 of 2 decisions differ"
+    assert re.search(r"acme/widgets#7 +greet +-", other.output)
+    assert "#5" not in other.output
+    assert "#5" in jobs("replay", "--all").output
+    assert out(here) == 2  # nothing was done again
+
+
+def test_a_signal_of_a_later_version_does_not_end_a_replay(here: Path) -> None:
+    assert jobs("once").exit_code == 0
+    with Journal(here / "journal") as journal:
+        later = {**signal().to_dict(), "from_the_future": 1}
+        journal.write([intent(9, signal=later), intent(10, signal=None)])
+    replayed = jobs("replay")
+    assert replayed.exit_code == 0
+    assert replayed.output.splitlines()[-1] == "0 of 1 decisions differ"
+    assert "there is no field from_the_future" in replayed.output

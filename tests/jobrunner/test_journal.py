@@ -316,6 +316,14 @@ def test_threads_share_trips_to_the_disk(
     assert syncs == 2
 
 
+def test_what_is_to_come_is_not_pruned(journal: Journal) -> None:
+    today = dt.datetime.now(dt.UTC)
+    journal.write([intent(1, ts=today), end(1, ts=today)])
+    with pytest.raises(InvalidError, match="in the future"):
+        journal.prune(today.date() + dt.timedelta(days=2))
+    assert len(journal.files()) == 1
+
+
 def test_pruning_keeps_what_has_no_end(journal: Journal) -> None:
     days = [NOON + dt.timedelta(days=number) for number in range(4)]
     journal.write([intent(1, ts=days[0]), end(1, ts=days[0])])

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from core_infra.cli.jobs_config import pass_config
 from core_infra.cli.jobs_parts import parts
-from core_infra.errors import InvalidError
 from core_infra.jobrunner.actions import actions
 from core_infra.jobrunner.journal import Index, Journal
 from core_infra.jobrunner.replay import replay
@@ -115,12 +114,6 @@ def prune(config: JobsConfig, before: dt.datetime) -> None:
 
     Which actions were taken stays known.
     """
-    if before.date() > dt.datetime.now(dt.UTC).date():
-        raise InvalidError(
-            f"cannot delete what is before {before:%Y-%m-%d}",
-            why="that is in the future",
-            todo="Give today's date (UTC) or an earlier one.",
-        )
     with Journal(config.journal) as journal:
         with Index(journal):
             pass  # it has read all of what is deleted

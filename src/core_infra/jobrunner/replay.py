@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra.errors import InvalidError
 from core_infra.jobrunner.journal.entry import Entry, Phase
 from core_infra.jobrunner.plan import match
 from core_infra.jobrunner.signal import PipelineSignal
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from core_infra.jobrunner.ports import JobHandler
+
+_LOG = logging.getLogger(__name__)
 
 
 class Decision(NamedTuple):
@@ -36,16 +40,20 @@ class Decision(NamedTuple):
 def replay(entries: Iterable[Entry], handlers: Sequence[JobHandler]) -> Iterator[Decision]:
     """Ask handlers about the signals of a journal; nothing is executed.
 
-    A journal has the signals that were acted on. Each state is asked about once.
-
-    Raises:
-        InvalidError: a signal of the journal is none.
+    A journal has the signals that were acted on. Each state is asked about once. A signal that
+    cannot be read, as a later version has written it, is logged and passed over.
     """
     seen: set[str] = set()
     for entry in entries:
         if entry.phase is not Phase.INTENT or entry.id in seen:
             continue
         seen.add(entry.id)
-        signal = PipelineSignal.from_dict(entry.signal, where=f"the signal of action {entry.id}")
+        try:
+            signal = PipelineSignal.from_dict(
+                entry.signal, where=f"the signal of action {entry.id}"
+            )
+        except InvalidError as error:
+            _LOG.warning("%s", error)
+            continue
         found = next(match([signal], handlers), None)
         yield Decision(entry, signal, found.handler.name if found else "")

@@ -10,6 +10,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from core_infra.errors import InvalidError
 from core_infra.jobrunner.journal import days
 from core_infra.jobrunner.journal.chain import DIGEST, DIGEST_FROM_END, follow, genesis
 from core_infra.jobrunner.journal.commit import GroupCommit
@@ -158,7 +159,16 @@ class Journal:
 
         Returns:
             The paths of the files that are gone.
+
+        Raises:
+            InvalidError: the date is in the future: somebody may be writing today's files.
         """
+        if before > dt.datetime.now(dt.UTC).date():
+            raise InvalidError(
+                f"cannot delete what is before {before}",
+                why="that is in the future",
+                todo="Give today's date (UTC) or an earlier one.",
+            )
         return days.prune(self._place, before)
 
     def close(self) -> None:
