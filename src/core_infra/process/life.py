@@ -100,12 +100,18 @@ class Life:
             error = start_error(self.options, cause, in_directory=in_directory)
             self._finish(Status.FAILED, error)
             raise error from None
-        except BaseException as error:  # KeyboardInterrupt: it may have been started
-            if self._tag:
-                self._kill_tree()
-            if self.status is Status.PENDING:
-                self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
+        except BaseException as error:
+            self.give_up(error)
             raise
+
+    def give_up(self, error: BaseException) -> None:
+        """Whoever began it was interrupted, wherever that was; nothing if it is over."""
+        if self.over.is_set():
+            return
+        if self._tag:  # it may have been started
+            self._kill_tree()
+        if self.status is Status.PENDING:
+            self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
 
     def _attend(self) -> None:
         """It runs: read what it says, and hear of its end."""
@@ -201,7 +207,8 @@ class Life:
 
     def _climb(self, grace: float) -> None:
         """The stop ladder: its group is asked, then the whole tree is killed."""
-        assert self._keeper is not None  # noqa: S101 - it was started
+        if self._keeper is None:
+            return  # it was given up before it was started
         if grace > 0 and self.status is Status.RUNNING:
             self.signal = signal.SIGTERM
             self._keeper.signal(self._tag, signal.SIGTERM, group=True)

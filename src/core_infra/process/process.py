@@ -274,6 +274,10 @@ class Process:
         """Start it; raises as :meth:`Service.start_with_options` does."""
         self._life.begin()
 
+    def give_up(self, error: BaseException) -> None:
+        """End it, as whoever began it was interrupted and has no hand on it; nothing if over."""
+        self._life.give_up(error)
+
     def pause_output(self) -> None:
         """Make it wait if it writes more; on the loop's thread."""
         if self._life.stdio is not None:

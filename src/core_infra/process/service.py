@@ -19,7 +19,7 @@ from core_infra.process.own_loop import OwnLoop
 from core_infra.process.process import Listener, Process
 from core_infra.process.ring import DEFAULT_SIZE
 from core_infra.process.silent import Silent
-from core_infra.process.status import ENDED
+from core_infra.process.status import ENDED, Status
 from core_infra.process.supervisor import supervisor
 from core_infra.process.teller import Teller
 
@@ -86,9 +86,15 @@ class Service:
             CannotStartError: the system does not start it.
             WrongStateError: the service has been shut down.
         """
-        return self._start(options, options.stdin, loop or supervisor(), on_done)
+        process = self._new(options, options.stdin, loop or supervisor(), on_done)
+        try:
+            self._begin(process)
+        except BaseException as error:  # KeyboardInterrupt: nobody has a hand on it
+            self._give_up(process, error)
+            raise
+        return process
 
-    def _start(
+    def _new(
         self,
         options: RunOptions,
         stdin: Any,
@@ -96,9 +102,22 @@ class Service:
         on_done: Callable[[], None] | None = None,
     ) -> Process:
         options.check()
+        return Process(
+            f"proc-{next(self._numbers)}",
+            options,
+            stdin=stdin,
+            buffer_size=self.options.buffer_size,
+            group=self._group,
+            listener=self._listener,
+            loop=loop,
+            on_done=on_done,
+        )
+
+    def _begin(self, process: Process) -> None:
+        program = os.fspath(process.options.command)
         if self._pid != os.getpid():
             raise WrongStateError(
-                f"cannot start {os.fspath(options.command)!r}",
+                f"cannot start {program!r}",
                 why="this process was forked from the one that made the service",
                 todo="Make a service of your own after the fork.",
                 needed=f"process {self._pid}",
@@ -107,25 +126,13 @@ class Service:
         with self._lock:
             if not self._open:
                 raise WrongStateError(
-                    f"cannot start {os.fspath(options.command)!r}",
+                    f"cannot start {program!r}",
                     why="the service has been shut down",
                     needed="open",
                     found="shut down",
                 )
-            name = f"proc-{next(self._numbers)}"
-            process = Process(
-                name,
-                options,
-                stdin=stdin,
-                buffer_size=self.options.buffer_size,
-                group=self._group,
-                listener=self._listener,
-                loop=loop,
-                on_done=on_done,
-            )
-            self._processes[name] = process
+            self._processes[process.id] = process
         process.begin()
-        return process
 
     def run(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> str:
         """Run a program to its end and return its output; see :meth:`run_with_options`."""
@@ -141,11 +148,14 @@ class Service:
         """
         with _loop_of_this_thread() as loop:
             stdin = b"" if options.stdin is None else options.stdin
-            process = self._start(options, stdin, loop)
+            process = self._new(options, stdin, loop)
             try:
+                self._begin(process)
                 exit_code = process.wait()
-            except BaseException:  # KeyboardInterrupt: nobody else has a hand on it
-                process.stop()
+            except BaseException as error:  # KeyboardInterrupt: nobody else has a hand on it
+                if process.status is Status.RUNNING:
+                    process.stop()
+                self._give_up(process, error)
                 raise
             finally:
                 self._forget(process)
@@ -247,6 +257,10 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
+
+    def _give_up(self, process: Process, error: BaseException) -> None:
+        if process.id in self._processes:  # else it was refused
+            process.give_up(error)
 
     def _forget(self, process: Process) -> None:
         with self._lock:
