@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -13,3 +14,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.core_vm = True
     # Who is started in the background may have Ctrl-C ignored, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What is drawn on a terminal is looked at, whatever the one that this runs on can do.
+    os.environ["TERM"] = "xterm-256color"
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_INTERACTIVE", "TTY_COMPATIBLE"):
+        os.environ.pop(name, None)

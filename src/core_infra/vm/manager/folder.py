@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TAIL = 64 * 1024
+_LAST_WORDS = 3
 _PANIC = re.compile(rb"Kernel panic - not syncing: [^\r\n]*")
 
 
@@ -97,9 +98,9 @@ class Folder:
         return found[-1].decode("utf-8", "replace") if found else ""
 
     def last_words(self) -> str:
-        """The hypervisor's last line."""
+        """The last lines of the hypervisor, and of what serves it."""
         lines = _tail(self.hypervisor_log).decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return "; ".join(lines[-_LAST_WORDS:])
 
 
 def _tail(path: Path) -> bytes:

@@ -6,6 +6,8 @@ no 9p; kernels of LinuxKit, and of distributions, have 9p, which needs no other 
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from core_infra.vm.manager.folder import Folder
 
 _PLACES = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib/virtiofsd", "/usr/libexec/virtiofsd")
+_CAP_SYS_ADMIN = 1 << 21
+_MOUNT_POINT = 4  # among the fields of mountinfo, proc(5)
 _OPTIONS = {"9p": "trans=virtio,version=9p2000.L,msize=262144", "virtiofs": "rw"}
 
 
@@ -64,7 +68,7 @@ def serve(share: Share, folder: Folder, *, die_with_parent: bool) -> Child:
     link.symlink_to(share.path)
     with folder.listen(share.tag) as server, folder.hypervisor_log.open("ab") as log:
         return spawn(
-            [_program(), f"--fd={server.fileno()}", "-o", f"source={link}/."],
+            [_program(), f"--fd={server.fileno()}", "-o", f"source={link}/.,sandbox={_sandbox()}"],
             output=log,
             pass_fds=[server.fileno()],
             die_with_parent=die_with_parent,
@@ -93,6 +97,19 @@ def mount(access: GuestAccess, found: Sequence[Share], places: Sequence[str]) ->
                 stdout=said,
                 stderr=b"",
             )
+
+
+def _sandbox() -> str:
+    """How virtiofsd locks itself into the directory.
+
+    By mounts of its own, if it can: not without the right to mount, as in many a container, nor in
+    a chroot, whose root is nothing that is mounted.
+    """
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    rights = re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    may_mount = os.geteuid() != 0 or (rights and int(rights[1], 16) & _CAP_SYS_ADMIN)
+    is_mounted = any(mount.split()[_MOUNT_POINT] == "/" for mount in mounts)
+    return "namespace" if may_mount and is_mounted else "chroot"
 
 
 def _program() -> str:
