@@ -122,7 +122,7 @@ class Bus:
         handlers = self._actions
         table: object = None
         kind: object = None
-        calls: Iterable[Callable[[Any], Any]] = ()
+        only: Callable[[Any], Any] | None = None
         for message in messages:
             # Looked up again only after something has changed: most come in rows of one type.
             if type(message) is not kind or handlers.calls is not table:
@@ -130,13 +130,14 @@ class Bus:
                     raise _closed(message)
                 table, kind = handlers.calls, type(message)
                 calls = handlers.calls[type(message)]
-            for call in calls:
-                try:
-                    call(message)
-                except BaseException as error:  # noqa: BLE001 - raised below, with the others
-                    errors = (*errors, error)
-                    if is_fatal(error):
-                        break
+                only = calls[0] if len(calls) == 1 else None
+            if only is None:
+                self.action(message)
+                continue
+            try:  # to loop over one takes as long as to call it
+                only(message)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors = (error,)
             if errors:
                 raise _failed(message, errors)
 
