@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,7 @@ def test_it_outlives_its_command_and_is_listed(web: str) -> None:
         (["grep", "-i", "x", "/dev/null"], 1, b""),
         (["sh", "-c", "kill -9 $$"], 137, b""),
         (["no-such-program"], 127, b""),
+        (["/etc/passwd"], 126, b""),
         (["cat"], 0, b"typed\n"),
     ],
 )
@@ -91,6 +93,26 @@ def test_exec_has_the_commands_own_output_and_code(
         check=False,
     )
     assert (done.returncode, done.stdout) == (code, output), done.stderr
+
+
+def test_closed_streams_are_ends(web: str) -> None:
+    script = f'{sys.executable} -m core_infra vm exec -i {web} sh -c "cat; echo end" <&-'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"end\n", b"")
+    script = f"{sys.executable} -m core_infra vm exec {web} echo hello >&-"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_runs_is_ended_with_the_command_that_is_told_to_end(web: str) -> None:
+    line = [*COMMAND, "exec", web, "sh", "-c", "echo up; exec sleep 4711"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"up\n"
+        waiting.send_signal(signal.SIGTERM)
+        assert waiting.wait(60) == 128 + signal.SIGTERM
+    left = run("exec", web, "sh", "-c", "ps | grep '[s]leep 4711'")
+    assert (left.exit_code, left.output) == (1, "")
 
 
 def test_files_go_in_and_out(web: str, tmp_path: Path) -> None:
@@ -138,6 +160,9 @@ def test_a_shell_completes_names_and_ids(web: str) -> None:
         (["run", "default", "-p", "x"], 2, "'x' is no port"),
         (["run", "default", "-p", "1:2", "-p", "1:3"], 2, "port 1 is given twice"),
         (["run", "default", "-v", "/tmp"], 2, "DIRECTORY:PATH"),
+        (["run", "default", "-v", "/tmp:/a", "-v", "/tmp:/b"], 2, "/tmp is given twice"),
+        (["run", "default", "-v", "/tm:p:/a"], 3, "there is no directory /tm:p"),
+        (["ps", "-q", "--json"], 2, "exclude each other"),
         (["run", "/no/such/image"], 3, "there is no image /no/such/image"),
         (["run", "--template", "core-dev"], 3, "SSH_KEY"),
         (["run", "--template", "nothing"], 3, "core-dev, server-php"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from core_infra import errors
+from core_infra.cli.circumstances import Terminated, complete_streams, ending_in_order
 from core_infra.cli.lazy import Command, LazyGroup
 
 EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
@@ -18,6 +19,7 @@ EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
 )
 """The exit code of each kind of error; any other error is 1, wrong usage is 2."""
 
+SIGNALLED = 128
 INTERRUPTED = 130
 """As a shell has it: 128 and the signal's number."""
 
@@ -33,7 +35,7 @@ exit codes:
   7    it did not happen in time
   8    a program that was run failed
   9    this host lacks something: a program, a device, a network
-  130  interrupted
+  130  interrupted (Ctrl-C); 143 told to end (SIGTERM)
 """
 
 
@@ -56,8 +58,12 @@ class MainGroup(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; an error of the library is one message and an exit code of its own."""
+        complete_streams()
         try:
-            return super().invoke(ctx)
+            with ending_in_order():
+                return super().invoke(ctx)
+        except Terminated as told:
+            ctx.exit(SIGNALLED + told.number)
         except KeyboardInterrupt:
             click.echo("core-infra: interrupted", err=True)
             ctx.exit(INTERRUPTED)

@@ -35,12 +35,15 @@ def forward(qmp: Qmp, port: int, *, host: int = 0) -> int:
         UnavailableError: QEMU could not listen on it.
     """
     check(port)
+    if host != 0:
+        check(host)
     before = _forwards(qmp)
     answer = _human(qmp, f"hostfwd_add {_NETWORK} tcp:127.0.0.1:{host}-:{port}")
     added = _forwards(qmp) - before
     if len(added) != 1:
         raise UnavailableError(
-            f"port {port} of the machine cannot be forwarded", why=answer.strip() or "unknown"
+            f"port {host} of this host cannot lead to port {port} of the machine",
+            why=f"it is in use, or only root may have it: {answer.strip()}",
         )
     return added.pop()[0]
 

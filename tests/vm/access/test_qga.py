@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import socket
+import stat
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.errors import CommandFailedError, CoreInfraError
+from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, TimeoutExpiredError
 from core_infra.vm.access.access import NoAccessError
 from core_infra.vm.access.copying import pull, push
 from core_infra.vm.access.qga import QgaAccess
 from core_infra.vm.cache import cache_root
+from core_infra.vm.manager.executing import run_to_end
 from linuxkit_standin import unpack
 from support import wait_gone
 
@@ -101,6 +103,57 @@ def test_files_and_directories_are_copied(access: QgaAccess, tmp_path: Path) -> 
     with pytest.raises(CommandFailedError, match="No such file"):
         pull(access, f"{tmp_path}/nothing", str(tmp_path / "x"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "d", "new", "there", "tree"]
+
+
+def test_a_file_goes_into_a_directory_that_is_there(access: QgaAccess, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("new")
+    (tmp_path / "in").mkdir()
+    push(access, str(tmp_path / "file"), f"{tmp_path}/in")
+    assert (tmp_path / "in/file").read_text() == "new"
+    (tmp_path / "taken/file").mkdir(parents=True)
+    with pytest.raises(CommandFailedError, match="taken/file is a directory"):
+        push(access, str(tmp_path / "file"), f"{tmp_path}/taken")
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert found == ["file", "in", "in/file", "taken", "taken/file"]
+
+
+def test_what_cannot_be_written_there_leaves_nothing(access: QgaAccess, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    full = tmp_path / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", full], check=True)
+    try:
+        with pytest.raises(CommandFailedError, match="No space"):
+            push(access, str(tmp_path / "file"), f"{full}/file")
+        assert list(full.iterdir()) == []
+    finally:
+        subprocess.run(["umount", full], check=True)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o755, 0o444])
+def test_a_file_keeps_its_mode(access: QgaAccess, tmp_path: Path, mode: int) -> None:
+    (tmp_path / "file").write_text("secret")
+    (tmp_path / "file").chmod(mode)
+    push(access, str(tmp_path / "file"), f"{tmp_path}/there")
+    pull(access, f"{tmp_path}/there", str(tmp_path / "back"))
+    for name in ("there", "back"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+
+
+def test_what_has_no_end_and_what_has_no_place_is_refused(
+    access: QgaAccess, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidError, match="but a character special file"):
+        pull(access, "/dev/zero", str(tmp_path / "x"))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InvalidError, match="cannot copy"):
+        pull(access, f"{tmp_path}/file", f"{tmp_path}/file/x")
+
+
+def test_a_command_that_takes_too_long_is_ended(access: QgaAccess) -> None:
+    with pytest.raises(TimeoutExpiredError, match=r"did not end within 0.5 s"):
+        run_to_end(access, ["sh", "-c", "echo before; exec sleep 600"], timeout=0.5)
+    assert run_to_end(access, ["echo", "fine"], timeout=30).stdout == "fine\n"
 
 
 def test_nobody_there(tmp_path: Path) -> None:

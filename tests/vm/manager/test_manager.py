@@ -137,6 +137,12 @@ def test_an_ambiguous_prefix_names_those_that_it_means(tmp_path: Path) -> None:
         (RunOptions(hypervisor="none"), NotFoundError, "known are qemu, hyperkit"),
         (RunOptions(accelerator="none"), InvalidError, "unknown accelerator"),
         (RunOptions(publish=[0]), InvalidError, "no port 0"),
+        (RunOptions(ports={70000: 80}), InvalidError, "no port 70000"),
+        (RunOptions(volumes={"/usr": "/"}), InvalidError, "would hide all that is there"),
+        (RunOptions(volumes={"/usr": "/m", "/var": "/m/"}), InvalidError, "would hide"),
+        (RunOptions(ssh_key="/nowhere/key"), NotFoundError, "no private key /nowhere/key"),
+        (RunOptions(ssh_user=""), InvalidError, "no user without a name"),
+        (RunOptions(in_place=True), InvalidError, "in place"),
     ],
 )
 def test_what_cannot_be_run_leaves_nothing(
@@ -152,7 +158,7 @@ def test_what_cannot_be_run_leaves_nothing(
 def test_a_taken_port_is_told_and_leaves_nothing(tmp_path: Path, shared: Container) -> None:
     manager = LinuxKitManager(state=State(tmp_path))
     (taken,) = shared.ports
-    with pytest.raises(UnavailableError, match="cannot be forwarded"):
+    with pytest.raises(UnavailableError, match=r"port \d+ of this host cannot lead to port 80"):
         manager.run("default", RunOptions(detach=True, ports={taken: 80}))
     assert manager.list() == []
     assert not list(tmp_path.glob(f"{MACHINES}/*"))

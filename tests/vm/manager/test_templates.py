@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from core_infra.errors import NotFoundError
+from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.medium.memory import MemoryMedium
 from core_infra.vm.manager.templates import TemplateManager
 from core_infra.vm.manager.variables import MissingVariablesError, extract_variables
@@ -41,6 +41,17 @@ def test_a_name_that_is_none_tells_those_that_are(medium: MemoryMedium) -> None:
     for name in ("core", "../mine", "", "dir"):
         with pytest.raises(NotFoundError, match="core-dev, mine, server-php"):
             manager.get_template(name)
+
+
+def test_a_file_that_is_no_text_harms_no_other(medium: MemoryMedium) -> None:
+    medium.write_bytes(".core/linuxkit/broken.yml", b"\xff\xfe")
+    manager = TemplateManager(medium, home="nowhere")
+    by_name = {one.name: one.description for one in manager.list_templates()}
+    assert by_name["mine"] == "Mine, here"
+    assert "broken.yml" in by_name["broken"]
+    assert manager.get_template("mine")
+    with pytest.raises(CoreInfraError, match=r"broken\.yml"):
+        manager.get_template("broken")
 
 
 def test_a_users_own_is_filled_in(medium: MemoryMedium) -> None:

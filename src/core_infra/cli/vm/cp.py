@@ -14,8 +14,8 @@ from core_infra.vm.access.copying import pull, push
 def command(source: str, target: str) -> None:
     """Copy a file or directory: one of SOURCE and TARGET is MACHINE:PATH.
 
-    A file becomes TARGET, or goes into it if that is a directory here or ends in a slash; the
-    content of a directory goes into the directory TARGET, which is made.
+    A file becomes TARGET, or goes into it if that is a directory or ends in a slash; the content
+    of a directory goes into the directory TARGET, which is made.
     """
     from_machine, _, from_path = source.partition(":")
     to_machine, _, to_path = target.partition(":")

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from core_infra.vm.access.access import Running
 
 NO_WAY = 125
+NOT_EXECUTABLE = 126
 NO_PROGRAM = 127
 """As those of env, docker and podman."""
 
+_CODES = {
+    errno.ENOENT: NO_PROGRAM,
+    errno.EACCES: NOT_EXECUTABLE,
+    errno.ENOEXEC: NOT_EXECUTABLE,
+}
 _CHUNK = 1 << 16
 
 
@@ -33,7 +39,7 @@ def command(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: flo
     """Run a command in MACHINE, with its output and its exit code.
 
     A command that a signal has ended gives 128 and the signal's number, as in a shell; 127 is no
-    such program, and 125 that there is no way into the machine.
+    such program, 126 one that may not be executed, and 125 that there is no way into the machine.
     """
     if argv[0] == "--" and len(argv) > 1:
         argv = argv[1:]
@@ -42,8 +48,8 @@ def command(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: flo
     except CoreInfraError as error:
         # Codes of their own, as the command itself may have any of the usual ones.
         tell(f"core-infra: {error}")
-        missing = isinstance(error, GuestOperationError) and error.errno == errno.ENOENT
-        code = NO_PROGRAM if missing else NO_WAY
+        number = (error.errno if isinstance(error, GuestOperationError) else None) or 0
+        code = _CODES.get(number, NO_WAY)
     exit_with(code)
 
 
@@ -66,8 +72,10 @@ def _run(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float 
 
 def _feed(process: Running) -> None:
     try:
-        while data := os.read(sys.stdin.fileno(), _CHUNK):
-            process.send_input(data)
-        process.close_stdin()
+        try:
+            while data := os.read(sys.stdin.fileno(), _CHUNK):
+                process.send_input(data)
+        finally:
+            process.close_stdin()
     except (CoreInfraError, OSError):
         return  # it has ended, which its output tells

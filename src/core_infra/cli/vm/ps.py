@@ -14,6 +14,8 @@ from core_infra.vm.manager.container import Status
 @json_option
 def command(*, with_all: bool, quiet: bool, as_json: bool) -> None:
     """List the machines that run."""
+    if quiet and as_json:
+        raise click.UsageError("--quiet and --json exclude each other.")
     found = [one for one in manager().list() if with_all or one.status is Status.RUNNING]
     if quiet:
         click.echo("".join(f"{one.id}\n" for one in found), nl=False)

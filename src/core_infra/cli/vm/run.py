@@ -82,7 +82,7 @@ def command(
         cpus=cpus,
         ports=fixed,
         publish=published,
-        volumes=dict(pairs(volumes, ":", "DIRECTORY:PATH")),
+        volumes=_volumes(volumes),
         ssh_port=ssh_port or 0,
         ssh_user=ssh_user,
         ssh_key=ssh_key,
@@ -103,6 +103,19 @@ def command(
         click.echo(container.id)
     elif container.status is Status.ERROR:
         raise CommandFailedError(f"machine {container.name} failed", why=container.reason)
+
+
+def _volumes(values: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for value in values:
+        # From the right: a directory's name may have a colon.
+        directory, colon, place = value.rpartition(":/")
+        if not colon:
+            [(directory, place)] = pairs([value], ":", "DIRECTORY:PATH")
+        if directory in found:
+            raise click.BadParameter(f"{directory} is given twice")
+        found[directory] = f"/{place}" if colon else place
+    return found
 
 
 def _ports(values: tuple[str, ...]) -> tuple[dict[int, int], list[int]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core_infra.errors import CoreInfraError
+from core_infra.vm.manager.container import Status
 from core_infra.vm.manager.manager import LinuxKitManager
 from core_infra.vm.manager.state import State
 
@@ -87,6 +88,8 @@ def _row(one: Container) -> list[str]:
     ports = [f"{host}→{guest}" for host, guest in sorted(one.ports.items())]
     if one.ssh_port:
         ports.append(f"{one.ssh_port}→22")
+    if one.status is not Status.RUNNING:
+        ports.clear()  # nothing listens there any more
     reason = f" ({one.reason})" if one.reason else ""
     return [
         one.id,

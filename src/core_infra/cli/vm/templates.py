@@ -7,6 +7,7 @@ import json
 import click
 
 from core_infra.cli.vm.shared import json_option, pairs, print_table
+from core_infra.errors import CoreInfraError
 from core_infra.vm.manager.templates import TemplateManager
 from core_infra.vm.manager.variables import extract_variables
 
@@ -25,7 +26,10 @@ def command(name: str | None, *, variables: tuple[str, ...], as_json: bool) -> N
         return
     rows = []
     for one in manager.list_templates():
-        found = extract_variables(manager.get_template(one.name))
+        try:
+            found = extract_variables(manager.get_template(one.name))
+        except CoreInfraError:
+            found = extract_variables("")  # its description tells why
         rows.append({**one._asdict(), **found._asdict()})
     if as_json:
         click.echo(json.dumps(rows, indent=2))

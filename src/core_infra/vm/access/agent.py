@@ -13,12 +13,14 @@ from core_infra.vm.guest.client import AgentClient
 from core_infra.vm.guest.guest import Guest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from core_infra.vm.guest.command import GuestProcess
 
 _LOCK = "agent.lock"
+_NOTICED = 1.0
+"""Seconds of waiting that are not worth a word."""
 
 
 class AgentAccess(Guest):
@@ -28,16 +30,28 @@ class AgentAccess(Guest):
         socket: the line's.
         boot: seconds that the guest may take until its agent answers.
         patience: seconds to wait for the session of another process.
+        tell: is given a line when it has to wait for that.
 
     Raises:
         NoAccessError: the agent does not answer, or somebody else holds the line.
     """
 
-    def __init__(self, socket: Path, *, boot: float, patience: float) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        *,
+        boot: float,
+        patience: float,
+        tell: Callable[[str], None] = lambda _line: None,
+    ) -> None:
         super().__init__()
         self._lock = FileLock(socket.with_name(_LOCK))
         try:
-            self._lock.acquire(timeout=patience)
+            try:
+                self._lock.acquire(timeout=min(_NOTICED, patience))
+            except Timeout:
+                tell("another command runs in the machine: waiting for its end")
+                self._lock.acquire(timeout=max(0.0, patience - _NOTICED))
         except Timeout:
             raise NoAccessError(
                 f"the machine's agent is busy for more than {patience:.0f} s",

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from core_infra.errors import CommandFailedError, NotFoundError
+from core_infra.errors import CommandFailedError, InvalidError, NotFoundError
 from core_infra.vm.guest import tree
 from core_infra.vm.guest.files import base_name, file_mode
 
@@ -19,17 +19,22 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 # Into a file beside the target, so that the target is the old one or the new one.
-_WRITE = (
-    'case $1 in */*) mkdir -p "${1%/*}/";; esac && '
-    'cat >"$1.core-infra" && chmod "$2" "$1.core-infra" && mv -f "$1.core-infra" "$1"'
-)
+_WRITE = """
+[ -d "$1" ] && set -- "${1%/}/$3" "$2"
+[ -d "$1" ] && { echo "$1 is a directory" >&2; exit 1; }
+case $1 in */*) mkdir -p "${1%/*}/" || exit;; esac
+part=$1.core-infra-$$
+trap 'rm -f "$part"' EXIT
+cat >"$part" && chmod "$2" "$part" && mv -f "$part" "$1"
+"""
+_REGULAR = "regular"
 
 
 def push(access: GuestAccess, source: str, target: str) -> None:
     """Copy a file or a directory of this host into the machine.
 
-    A file becomes *target*, or goes into it by its own name if *target* ends in ``/``. A
-    directory's content goes into the directory *target*, which is made.
+    A file becomes *target*, or goes into it by its own name if *target* is a directory, or ends
+    in ``/``. A directory's content goes into the directory *target*, which is made.
 
     Raises:
         NotFoundError: there is no *source*.
@@ -48,7 +53,9 @@ def push(access: GuestAccess, source: str, target: str) -> None:
         target += path.name
     with (
         path.open("rb") as file,
-        access.start(["/bin/sh", "-c", _WRITE, "sh", target, f"{mode & 0o777:o}"]) as process,
+        access.start(
+            ["/bin/sh", "-c", _WRITE, "sh", target, f"{mode & 0o777:o}", path.name]
+        ) as process,
     ):
         while data := file.read(_CHUNK):
             process.send_input(data)
@@ -65,19 +72,26 @@ def pull(access: GuestAccess, source: str, target: str) -> None:
 
     Raises:
         CommandFailedError: the machine cannot read it; says why.
+        InvalidError: it is a device or the like; or this host cannot write it.
     """
     path = Path(target)
     what = f"cannot copy {source} to {path}"
-    if _succeeds(access, ["test", "-d", source]):
+    kind, _, mode = _told(access, ["stat", "-L", "-c", "%F|%a", source]).partition("|")
+    if kind == "directory":
         with access.start(["/bin/sh", "-c", tree.pack_command(source)]) as process:
             process.close_stdin()
             said = tree.receive_tree(_as_guests(process), path)
             _require(process, what, said)
         return
+    if kind and not kind.startswith(_REGULAR):
+        raise InvalidError(what, why=f"it is no file and no directory, but a {kind}")
     if path.is_dir():
         path = path / base_name(source)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise InvalidError(what, why=str(error)) from error
     try:
         with os.fdopen(fd, "wb") as file, access.start(["cat", "--", source]) as process:
             process.close_stdin()
@@ -88,20 +102,20 @@ def pull(access: GuestAccess, source: str, target: str) -> None:
                 else:
                     errors += data
             _require(process, what, errors)
-        executable = _succeeds(access, ["test", "-x", source])
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(part).chmod((0o777 if executable else 0o666) & ~umask)
+        if mode:
+            Path(part).chmod(int(mode, 8) & 0o777)
         Path(part).replace(path)
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
 
 
-def _succeeds(access: GuestAccess, argv: Sequence[str]) -> bool:
+def _told(access: GuestAccess, argv: Sequence[str]) -> str:
+    """What a command prints; nothing if it fails."""
     with access.start(argv) as process:
         process.close_stdin()
-        return process.wait() == 0
+        said = b"".join(data for stream, data in process.chunks() if stream == "stdout")
+        return said.decode("utf-8", "replace").strip() if process.wait() == 0 else ""
 
 
 def _finish(process: Running, what: str) -> None:

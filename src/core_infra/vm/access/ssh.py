@@ -99,7 +99,12 @@ class SshAccess:
 
     def start(self, argv: Sequence[str]) -> SshCommand:
         """Start a command, in the home of who has logged in."""
-        return SshCommand(self, shlex.join(argv), self.call(self._start(shlex.join(argv))))
+        line = shlex.join(argv)
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidError(f"cannot run {line!r} by SSH", why="it is no UTF-8") from error
+        return SshCommand(self, line, self.call(self._start(line)))
 
     async def open_shell(self, term: str, size: tuple[int, int]) -> Any:
         """A login shell on a terminal of its own: asyncssh's process."""

@@ -71,7 +71,7 @@ def choose(
     raise UnavailableError(
         f"the accelerator {requested} does not work on this host",
         why=why,
-        todo="Use --core-vm-accel=auto (or tcg) to run machines by plain emulation.",
+        todo="Ask for auto (or tcg), and machines are emulated.",
     )
 
 

@@ -29,7 +29,12 @@ _PAUSE = 0.3
 
 
 def enter(
-    container: Container, folder: Folder, *, timeout: float | None, alive: Callable[[], bool]
+    container: Container,
+    folder: Folder,
+    *,
+    timeout: float | None,
+    alive: Callable[[], bool],
+    tell: Callable[[str], None],
 ) -> tuple[Access, GuestAccess]:
     """A way into a running machine: the one that is remembered, or the first that opens.
 
@@ -38,13 +43,15 @@ def enter(
         folder: its directory.
         timeout: seconds that it may take to boot; None is a default that fits this host.
         alive: whether it still runs.
+        tell: is given a line when it has to be waited for.
 
     Raises:
         NoAccessError: none opens in time.
     """
     limit = scaled(BOOT) if timeout is None else timeout
     if container.access is Access.AGENT:
-        return Access.AGENT, AgentAccess(folder.line("agent"), boot=limit, patience=limit)
+        line = folder.line("agent")
+        return Access.AGENT, AgentAccess(line, boot=limit, patience=limit, tell=tell)
     deadline = time.monotonic() + limit
     while True:
         errors: list[UnavailableError] = []

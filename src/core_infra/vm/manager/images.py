@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm.cache import cache_root
 from core_infra.vm.images.default import default_image
-from core_infra.vm.images.format import Bootable, host_arch, open_image
+from core_infra.vm.images.format import Bootable, DiskImage, ImageFormat, host_arch, open_image
 from core_infra.vm.manager import linuxkit
 from core_infra.vm.manager.templates import TemplateManager
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from core_infra.vm.images.image import Image
+    from core_infra.vm.manager.container import RunOptions
     from core_infra.vm.manager.linuxkit import Assembler
 
 DEFAULT = "default"
@@ -49,3 +52,16 @@ def build(text: str, assembler: Assembler, *, arch: str, tell: Callable[[str], N
     return linuxkit.build(
         text, arch=arch or host_arch(), cache=cache_root(), assembler=assembler, tell=tell
     )
+
+
+def check(image: Bootable, options: RunOptions) -> None:
+    """Raise CoreInfraError for what cannot be asked for with an image."""
+    if options.ssh_key and not Path(options.ssh_key).expanduser().is_file():
+        raise NotFoundError(f"there is no private key {options.ssh_key}")
+    if not options.ssh_user:
+        raise InvalidError("there is no user without a name to log in")
+    writes = isinstance(image, DiskImage) and image.format is not ImageFormat.ISO
+    if options.in_place and not writes:
+        raise InvalidError(
+            f"cannot run {image.name} in place", why="it is no disk that is written to"
+        )

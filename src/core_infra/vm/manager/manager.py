@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import InvalidError, NotFoundError, WrongStateError
@@ -21,6 +21,7 @@ from core_infra.vm.manager.container import (
     checked_name,
 )
 from core_infra.vm.manager.entering import enter
+from core_infra.vm.manager.executing import run_to_end
 from core_infra.vm.manager.folder import Folder
 from core_infra.vm.manager.foreground import Foreground
 from core_infra.vm.manager.identity import ForeignProcess, start_of
@@ -186,34 +187,33 @@ class LinuxKitManager:
         return follow_log(self.folder(container).console_log, process)
 
     def exec(
-        self, id_: str, command: str | Sequence[str], *, timeout: float | None = None
+        self,
+        id_: str,
+        command: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+        wait: float | None = None,
     ) -> ExecResult:
         """Run a command in a machine to its end; a string is a line for its shell.
 
         Args:
             id_: the machine's.
             command: what to run.
-            timeout: seconds that the machine may take until it lets somebody in.
+            timeout: seconds after which the command is killed; None lets it take its time.
+            wait: seconds that the machine may take until it lets somebody in.
 
         Raises:
             NotFoundError: there is no such machine.
             WrongStateError: it does not run.
             NoAccessError: there is no way into it.
+            TimeoutExpiredError: the command did not end in time.
         """
         argv = as_argv(command)
-        access = self.enter(id_, timeout=timeout)
-        started = time.monotonic()
+        access = self.enter(id_, timeout=wait)
         try:
-            with access.start(argv) as process:
-                process.close_stdin()
-                output: dict[str, builtins.list[bytes]] = {"stdout": [], "stderr": []}
-                for stream, data in process.chunks():
-                    output[stream].append(data)
-                code = process.wait()
+            return run_to_end(access, argv, timeout=timeout)
         finally:
             access.close()
-        stdout, stderr = (b"".join(output[name]) for name in ("stdout", "stderr"))
-        return ExecResult(argv, code, stdout, stderr, time.monotonic() - started)
 
     def enter(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
         """A way into a machine, once it lets somebody in; to be closed.
@@ -225,7 +225,11 @@ class LinuxKitManager:
         """
         container = self._running(id_)
         kind, access = enter(
-            container, self.folder(container), timeout=timeout, alive=lambda: self._lives(container)
+            container,
+            self.folder(container),
+            timeout=timeout,
+            alive=lambda: self._lives(container),
+            tell=self._tell,
         )
         # QEMU's agent often answers before the SSH server, which does more, has its key.
         if kind is Access.SSH and kind is not container.access:
@@ -265,6 +269,7 @@ class LinuxKitManager:
         return [self.remove(one.id) for one in idle]
 
     def _run(self, image: Bootable, shown: str, options: RunOptions) -> Container:
+        images.check(image, options)
         hypervisor = (
             get_hypervisor(options.hypervisor) if options.hypervisor else detect_hypervisor()
         )
@@ -313,7 +318,10 @@ class LinuxKitManager:
                 "pid": os.getpid(),
                 "start": start_of(os.getpid()),
                 "starting": True,
-                "volumes": dict(options.volumes),
+                "volumes": {
+                    str(Path(path).expanduser().absolute()): place
+                    for path, place in options.volumes.items()
+                },
                 "memory": memory,
                 "cpus": options.cpus,
                 "hypervisor": hypervisor,
@@ -347,10 +355,14 @@ class LinuxKitManager:
     def _foreground(self, container: Container, started: Started, options: RunOptions) -> None:
         mount = (lambda: self._mount(container.id, started, options)) if started.shares else None
         assert started.console is not None  # noqa: S101 - looked at by the caller
-        if Foreground(started.console, mount, self._tell).run():
-            started.child.wait(GRACE)  # its console closes a moment before it has ended
-        elif self._lives(container):
-            self.stop(container.id)
+        has_ended = False
+        try:
+            has_ended = Foreground(started.console, mount, self._tell).run()
+        finally:  # also if this program is told to end
+            if has_ended:
+                started.child.wait(GRACE)  # its console closes a moment before it has ended
+            elif self._lives(container):
+                self.stop(container.id)
 
     def _verified(self) -> dict[str, Container]:
         known = self.state.load()

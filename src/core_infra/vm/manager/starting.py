@@ -100,7 +100,9 @@ class Starter:
         Raises:
             UnavailableError: the hypervisor did not start; says why.
         """
-        by_virtiofs = self._has_agent
+        by_virtiofs = self._has_agent or (
+            isinstance(self._image, DiskImage) and volumes.can_serve()
+        )
         shares = volumes.shares(self._options.volumes, self._folder, by_virtiofs=by_virtiofs)
         disks = [*self._disks(), *self._metadata()]
         with contextlib.ExitStack() as undo:

@@ -33,10 +33,8 @@ def stop_process(
     The guest is asked to shut down, then the hypervisor to write its disks back and end, then it
     gets SIGTERM, then SIGKILL.
     """
-    if grace > 0:
-        _ask_guest(container, folder)
-        if process.wait(grace):
-            return "the guest shut down"
+    if grace > 0 and _ask_guest(container, folder) and process.wait(grace):
+        return "the guest shut down"
     rungs: tuple[tuple[str, Callable[[], None]], ...] = (
         ("the hypervisor was told to end", lambda: _monitor(folder, "quit")),
         ("terminated", lambda: process.signal(signal.SIGTERM)),
@@ -50,16 +48,22 @@ def stop_process(
     return "killed"
 
 
-def _ask_guest(container: Container, folder: Folder) -> None:
+def _ask_guest(container: Container, folder: Folder) -> bool:
+    """Ask it to shut down; whether somebody may have heard."""
     if container.access is not Access.AGENT:
         _monitor(folder, "system_powerdown")  # the power button
-        return
-    with contextlib.suppress(CoreInfraError):  # busy, or not there: the next rung does
+        return True
+    try:
         access = AgentAccess(folder.line("agent"), boot=_RUNG, patience=_RUNG)
-        try:
-            access.agent.poweroff()
-        finally:
-            access.close()
+    except CoreInfraError:  # busy, or not there
+        return False
+    try:
+        access.agent.poweroff()
+    except CoreInfraError:
+        return False
+    finally:
+        access.close()
+    return True
 
 
 def _monitor(folder: Folder, command: str) -> None:

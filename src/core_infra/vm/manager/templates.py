@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import posixpath
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra.errors import NotFoundError
+from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.medium.local import LocalMedium
 from core_infra.vm.manager.variables import MissingVariablesError, apply_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from importlib.resources.abc import Traversable
 
     from core_infra.medium.medium import Medium
 
@@ -52,7 +52,8 @@ class TemplateManager:
     def list_templates(self) -> list[Template]:
         """All templates, by name."""
         return sorted(
-            Template(name, _description(text), path) for name, (path, text) in self._texts().items()
+            Template(name, self._description(path), "" if isinstance(path, Traversable) else path)
+            for name, path in self._files().items()
         )
 
     def get_template(self, name: str) -> str:
@@ -60,15 +61,16 @@ class TemplateManager:
 
         Raises:
             NotFoundError: there is none of this name; tells those that there are.
+            CoreInfraError: its file cannot be read.
         """
-        texts = self._texts()
-        if name not in texts:
+        files = self._files()
+        if name not in files:
             raise NotFoundError(
                 f"there is no template {name!r}",
-                why=f"there are {', '.join(sorted(texts))}",
+                why=f"there are {', '.join(sorted(files))}",
                 todo=f"Your own are {DIRECTORY}/NAME{_SUFFIX}, here or in your home directory.",
             )
-        return texts[name][1]
+        return self._read(files[name])
 
     def apply_template(self, name: str, variables: Mapping[str, str]) -> str:
         """The text of a template with its variables filled in.
@@ -87,11 +89,20 @@ class TemplateManager:
                 f"template {name}: {error.what}", todo=f"Give: {options}", names=error.names
             ) from error
 
-    def _texts(self) -> dict[str, tuple[str, str]]:
-        """The path and the text of each."""
-        found: dict[str, tuple[str, str]] = {}
-        for entry in _own():
-            found[entry.name.removesuffix(_SUFFIX)] = "", entry.read_text("utf-8")
+    def _read(self, file: str | Traversable) -> str:
+        return self._medium.read_text(file) if isinstance(file, str) else file.read_text("utf-8")
+
+    def _description(self, file: str | Traversable) -> str:
+        try:
+            return _description(self._read(file))
+        except CoreInfraError as error:  # it must not keep the others from being seen
+            return error.what
+
+    def _files(self) -> dict[str, str | Traversable]:
+        """The file of each: ours, or its path."""
+        found: dict[str, str | Traversable] = {
+            entry.name.removesuffix(_SUFFIX): entry for entry in _own()
+        }
         for directory in (DIRECTORY, posixpath.join(self._home, DIRECTORY)):
             if not self._medium.is_dir(directory):
                 continue
@@ -100,7 +111,7 @@ class TemplateManager:
                 name = file.removesuffix(_SUFFIX)
                 new = file.endswith(_SUFFIX) and name and name not in found
                 if new and self._medium.is_file(path):
-                    found[name] = path, self._medium.read_text(path)
+                    found[name] = path
         return found
 
 

@@ -1,12 +1,14 @@
 """Directories of this host in a machine.
 
-Two ways, by what the guest's kernel can be expected to have: the default image's has virtiofs and
-no 9p; kernels of LinuxKit, and of distributions, have 9p, which needs no other program here.
+Two ways, by what the guest's kernel can be expected to have: the default image's and those of
+distributions have virtiofs, and many of them no 9p; LinuxKit's have 9p, which needs no other
+program here, and serves disks where virtiofs cannot be served.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
 import shutil
@@ -40,8 +42,10 @@ def shares(volumes: Mapping[str, str], folder: Folder, *, by_virtiofs: bool) -> 
 
     Raises:
         NotFoundError: there is no such directory.
+        InvalidError: a place in the guest is not possible, or asked for twice.
     """
     found = []
+    taken = {"/"}
     for number, (path, place) in enumerate(volumes.items()):
         if not place.startswith("/"):
             raise InvalidError(
@@ -49,6 +53,12 @@ def shares(volumes: Mapping[str, str], folder: Folder, *, by_virtiofs: bool) -> 
                 why="that is relative",
                 todo="Begin it with '/'.",
             )
+        if (normal := posixpath.normpath(place)) in taken:
+            raise InvalidError(
+                f"cannot mount {path} at {place!r} in the machine",
+                why="it would hide all that is there",
+            )
+        taken.add(normal)
         source = Path(path).expanduser().absolute()
         if not source.is_dir():
             raise NotFoundError(f"there is no directory {source} to share with the machine")
@@ -63,12 +73,14 @@ def serve(share: Share, folder: Folder, *, die_with_parent: bool) -> Child:
     Raises:
         UnavailableError: it is not installed.
     """
-    # By a link: a comma in a path would end the option. With a dot, the link is followed.
+    # By a link: not every virtiofsd has a way to write a comma. With a dot, the link is followed.
     link = folder.path / share.tag
     link.symlink_to(share.path)
+    source = str(link).replace("\\", "\\\\").replace(",", "\\,")
     with folder.listen(share.tag) as server, folder.hypervisor_log.open("ab") as log:
+        options = f"source={source}/.,sandbox={_sandbox()}"
         return spawn(
-            [_program(), f"--fd={server.fileno()}", "-o", f"source={link}/.,sandbox={_sandbox()}"],
+            [_program(), f"--fd={server.fileno()}", "-o", options],
             output=log,
             pass_fds=[server.fileno()],
             die_with_parent=die_with_parent,
@@ -112,9 +124,18 @@ def _sandbox() -> str:
     return "namespace" if may_mount and is_mounted else "chroot"
 
 
+def can_serve() -> bool:
+    """Whether virtiofsd is there, and works for this user: QEMU's own did for root only."""
+    found = _find_program()
+    return found is not None and (os.geteuid() == 0 or not found.startswith("/usr/lib/qemu/"))
+
+
+def _find_program() -> str | None:
+    return shutil.which("virtiofsd") or shutil.which("virtiofsd", path=":".join(_PLACES))
+
+
 def _program() -> str:
-    path = ":".join([*_PLACES])
-    found = shutil.which("virtiofsd") or shutil.which("virtiofsd", path=path)
+    found = _find_program()
     if found is None:
         raise UnavailableError(
             "cannot share a directory with this machine",
