@@ -23,7 +23,7 @@ from core_infra.errors import (
 )
 from core_infra.vm.manager.container import Access, Container, RunOptions, Status
 from core_infra.vm.manager.manager import MACHINES, LinuxKitManager
-from core_infra.vm.manager.state import State
+from core_infra.vm.manager.state import VARIABLE, State
 from support import is_running, wait_gone
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ import os, signal, sys
 from pathlib import Path
 from core_infra.vm.manager import manager as m
 from core_infra.vm.manager.container import RunOptions
-from core_infra.vm.manager.state import State
+from core_infra.vm.manager.state import VARIABLE, State
 
 class Killed(State):
     def update(self, id_, **changes):
@@ -226,7 +226,7 @@ import sys
 from pathlib import Path
 from core_infra.vm.manager.container import RunOptions
 from core_infra.vm.manager.manager import LinuxKitManager
-from core_infra.vm.manager.state import State
+from core_infra.vm.manager.state import VARIABLE, State
 manager = LinuxKitManager(state=State(Path(sys.argv[1])), tell=lambda line: print(line))
 print("it is", manager.run("default", RunOptions(name="front")).status)
 """
@@ -271,3 +271,36 @@ def test_a_stop_is_asked_for_and_then_told(manager: LinuxKitManager, default: Im
         manager.stop("polite")
     assert b"reboot: Power down" in b"".join(manager.logs("polite"))
     manager.remove("polite")
+
+
+def test_volumes_are_mounted_by_who_comes_first_if_the_starter_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "here").write_text("from the host\n")
+    manager = LinuxKitManager(state=State(tmp_path / "state"))
+    line = [
+        sys.executable,
+        "-m",
+        "core_infra",
+        "vm",
+        "run",
+        "-d",
+        "default",
+        "--name",
+        "orphan",
+        "-m",
+        "96",
+    ]
+    environment = {**os.environ, VARIABLE: str(tmp_path / "state")}
+    try:
+        with subprocess.Popen(
+            [*line, "-v", f"{tmp_path}/volume:/mnt/v"], env=environment
+        ) as starting:
+            # Once it is remembered as started, it is only waited for.
+            while not any(not one.starting for one in manager.list()):
+                assert starting.poll() is None
+            starting.kill()
+        assert manager.exec("orphan", "cat /mnt/v/here").stdout == "from the host\n"
+        assert manager.exec("orphan", "mount | grep -c /mnt/v").stdout == "1\n"
+    finally:
+        for one in manager.list():
+            manager.remove(one.id, force=True)

@@ -52,6 +52,8 @@ class Container(BaseModel):
         started_at: when it was started.
         ports: of this host's loopback address, each with the guest's that it leads to.
         volumes: directories of this host, each with its place in the guest.
+        ready: whether its guest was begun and its volumes mounted: the first who enters sees to
+            both, should the starter have been killed.
         memory: MiB.
         cpus: virtual processors.
         hypervisor: the name of the program that runs it.
@@ -76,6 +78,7 @@ class Container(BaseModel):
     started_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     ports: dict[int, int] = Field(default_factory=dict)
     volumes: dict[str, str] = Field(default_factory=dict)
+    ready: bool = False
     memory: int = FOREIGN_MEMORY
     cpus: int = 1
     hypervisor: str = "qemu"

@@ -29,7 +29,7 @@ from core_infra.vm.manager.linuxkit import LinuxKitProgram
 from core_infra.vm.manager.logs import follow_log
 from core_infra.vm.manager.starting import Starter, access_of
 from core_infra.vm.manager.state import State
-from core_infra.vm.manager.stopping import GRACE, stop_process
+from core_infra.vm.manager.stopping import GRACE, monitor, stop_process
 from core_infra.vm.manager.templates import TemplateManager
 from core_infra.vm.manager.verdict import end_leftover, verdict
 from core_infra.vm.sizes import check, fitting_memory
@@ -224,6 +224,8 @@ class LinuxKitManager:
             NoAccessError: no way in opens in time.
         """
         container = self._running(id_)
+        if not container.ready:  # its starter may have been killed before he let it run
+            monitor(self.folder(container), "cont")
         kind, access = enter(
             container,
             self.folder(container),
@@ -234,6 +236,11 @@ class LinuxKitManager:
         # QEMU's agent often answers before the SSH server, which does more, has its key.
         if kind is Access.SSH and kind is not container.access:
             self.state.update(container.id, access=kind)
+        try:
+            self._make_ready(container.id, access)
+        except BaseException:
+            access.close()
+            raise
         return access
 
     def remove(self, id_: str, *, force: bool = False) -> Container:
@@ -289,12 +296,12 @@ class LinuxKitManager:
             )
             started = starter.start(lambda facts: self.state.update(container.id, **facts))
             if options.detach and started.shares:
-                self._mount(container.id, started, options)
+                self.enter(container.id).close()
         except BaseException:
             self._forget(container, folder)
             raise
         if started.console is not None:
-            self._foreground(container, started, options)
+            self._foreground(container, started)
         return self.find(container.id)
 
     def _reserve(
@@ -345,15 +352,17 @@ class LinuxKitManager:
         folder.remove()
         self.state.remove(container.id)
 
-    def _mount(self, id_: str, started: Started, options: RunOptions) -> None:
-        access = self.enter(id_)
-        try:
-            volumes.mount(access, started.shares, list(options.volumes.values()))
-        finally:
-            access.close()
+    def _make_ready(self, id_: str, access: GuestAccess) -> None:
+        container = self.find(id_)  # as it is now: another may have entered before
+        if container.ready:
+            return
+        folder = self.folder(container)
+        shares = volumes.shares(container.volumes, folder, by_virtiofs=volumes.is_served(folder))
+        volumes.mount(access, shares, [*container.volumes.values()])
+        self.state.update(id_, ready=True)
 
-    def _foreground(self, container: Container, started: Started, options: RunOptions) -> None:
-        mount = (lambda: self._mount(container.id, started, options)) if started.shares else None
+    def _foreground(self, container: Container, started: Started) -> None:
+        mount = (lambda: self.enter(container.id).close()) if started.shares else None
         assert started.console is not None  # noqa: S101 - looked at by the caller
         has_ended = False
         try:

@@ -36,7 +36,7 @@ def stop_process(
     if grace > 0 and _ask_guest(container, folder) and process.wait(grace):
         return "the guest shut down"
     rungs: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("the hypervisor was told to end", lambda: _monitor(folder, "quit")),
+        ("the hypervisor was told to end", lambda: monitor(folder, "quit")),
         ("terminated", lambda: process.signal(signal.SIGTERM)),
     )
     for outcome, step in rungs:
@@ -51,7 +51,7 @@ def stop_process(
 def _ask_guest(container: Container, folder: Folder) -> bool:
     """Ask it to shut down; whether somebody may have heard."""
     if container.access is not Access.AGENT:
-        _monitor(folder, "system_powerdown")  # the power button
+        monitor(folder, "system_powerdown")  # the power button
         return True
     try:
         access = AgentAccess(folder.line("agent"), boot=_RUNG, patience=_RUNG)
@@ -66,10 +66,11 @@ def _ask_guest(container: Container, folder: Folder) -> bool:
     return True
 
 
-def _monitor(folder: Folder, command: str) -> None:
-    with contextlib.suppress(CoreInfraError):  # gone, or hanging: the next rung does
-        monitor = Qmp(connect(folder.line("monitor")))
+def monitor(folder: Folder, command: str) -> None:
+    """Tell the hypervisor something; nothing if it is gone, or hangs, or cannot be told."""
+    with contextlib.suppress(CoreInfraError):
+        line = Qmp(connect(folder.line("monitor")))
         try:
-            monitor.execute(command, timeout=_RUNG)
+            line.execute(command, timeout=_RUNG)
         finally:
-            monitor.close()
+            line.close()

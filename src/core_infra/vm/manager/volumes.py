@@ -62,8 +62,8 @@ def shares(volumes: Mapping[str, str], folder: Folder, *, by_virtiofs: bool) -> 
         source = Path(path).expanduser().absolute()
         if not source.is_dir():
             raise NotFoundError(f"there is no directory {source} to share with the machine")
-        socket = folder.line(f"volume{number}") if by_virtiofs else None
-        found.append(Share(f"volume{number}", source, socket))
+        socket = folder.line(_tag(number)) if by_virtiofs else None
+        found.append(Share(_tag(number), source, socket))
     return found
 
 
@@ -111,6 +111,10 @@ def mount(access: GuestAccess, found: Sequence[Share], places: Sequence[str]) ->
             )
 
 
+def _tag(number: int) -> str:
+    return f"volume{number}"
+
+
 def _sandbox() -> str:
     """How virtiofsd locks itself into the directory.
 
@@ -122,6 +126,11 @@ def _sandbox() -> str:
     may_mount = os.geteuid() != 0 or (rights and int(rights[1], 16) & _CAP_SYS_ADMIN)
     is_mounted = any(mount.split()[_MOUNT_POINT] == "/" for mount in mounts)
     return "namespace" if may_mount and is_mounted else "chroot"
+
+
+def is_served(folder: Folder) -> bool:
+    """Whether a machine's directories are served by virtiofs."""
+    return folder.line(_tag(0)).exists()
 
 
 def can_serve() -> bool:
