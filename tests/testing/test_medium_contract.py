@@ -231,7 +231,7 @@ def contract_of(make: type[Medium]) -> MediumContract:
         (
             ChangesModesOfDirectories,
             "test_random_operations_give_the_answers_of_the_oracle",
-            "of 0 bytes and mode 755, but is a directory of 0 bytes and mode 700",
+            "a directory of 0 bytes and mode 700",
         ),
     ],
 )
