@@ -114,6 +114,7 @@ def test_a_shell_task_gets_its_args_as_a_script_does(service: Service) -> None:
         ("tasks:\n  a: {command: ''}", 2, "the command is empty"),
         ("tasks:\n  a:\n    command: a | b", 3, "tasks.a.command: '|' needs a shell"),
         ("tasks:\n  a:\n    command: a $HOME", 3, "'$' needs a shell"),
+        ('tasks:\n  a:\n    command: a "|$@" b', 3, "'$' needs a shell"),
         ("tasks:\n  a:\n    command: a 'b", 3, "No closing quotation"),
         ("tasks:\n  a: {command: [x, null]}", 2, "tasks.a.command[1]: expected a text, found noth"),
         ("tasks:\n  a: {command: x, after: b}", 2, "expected a list, found a text: 'b'"),

@@ -34,6 +34,8 @@ _FIELDS = (
 )
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
+_EXPANDED = re.compile(r"[$`]|\\\n")
+"""What double quotes do not protect."""
 _FOR_A_SHELL = re.compile(r"[|&;<>()$`*\n]")
 """What is something else in a shell than here, where the program would get it as it is."""
 
@@ -159,8 +161,8 @@ class _Loader:
 
     def _split(self, item: Item) -> list[str]:
         text = self._reader.text(item).strip()
-        if found := _FOR_A_SHELL.search(_QUOTED.sub("", text)):
-            hint = "write it under 'shell' instead of 'command', or quote it"
+        if found := _FOR_A_SHELL.search(_QUOTED.sub(_unprotected, text)):
+            hint = "write it under 'shell' instead of 'command', or within single quotes"
             self._reader.complain(item, f"{found[0]!r} needs a shell: {hint}")
             return [UNUSED]
         try:
@@ -172,3 +174,7 @@ class _Loader:
     def _dir(self, given: Mapping[str, Item]) -> str | None:
         own = self._reader.text(given["dir"]) if "dir" in given else ""
         return posixpath.join(self._directory, own) or None
+
+
+def _unprotected(quoted: re.Match[str]) -> str:
+    return "".join(_EXPANDED.findall(quoted[0])) if quoted[0][0] == '"' else ""
