@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import random, signal
 from core_infra.process import Service
 from core_infra.process.keepers import keeper
 
-class Interrupted(BaseException):
+class Interrupted(BASE):
     pass
 
 def interrupt(*_):
@@ -33,9 +35,11 @@ with Service() as service:
 """
 
 
-def test_runs_that_are_interrupted_at_any_moment_leave_nothing() -> None:
+@pytest.mark.parametrize("base", ["BaseException", "Exception"])
+def test_runs_that_are_interrupted_at_any_moment_leave_nothing(base: str) -> None:
+    program = PROGRAM.replace("BASE", base)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.stdout, done.stderr) == ("True right\n True\n[] []\n", "")
     assert done.returncode == 0

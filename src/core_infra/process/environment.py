@@ -1,25 +1,42 @@
-"""The environment that programs inherit from us."""
+"""The environment that programs get."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_last: tuple[dict[bytes, bytes], list[bytes]] = ({}, [])
+    from collections.abc import Iterable, Mapping
 
 
-def inherited(changes: Mapping[str, str]) -> list[bytes]:
-    """Our environment as it is now, with *changes*, as ``NAME=value``."""
-    if changes:
-        env = {**os.environ, **changes}
-        return [os.fsencode(f"{name}={value}") for name, value in env.items()]
-    return _unchanged()
+class Environment(NamedTuple):
+    r"""Variables as a program gets them.
+
+    Attributes:
+        number: how many.
+        block: ``NAME=value\0`` for each.
+    """
+
+    number: int
+    block: bytes
 
 
-def _unchanged() -> list[bytes]:
+def given(variables: Mapping[str, str]) -> Environment:
+    """These variables and no others."""
+    return _environment(
+        (os.fsencode(name), os.fsencode(value)) for name, value in variables.items()
+    )
+
+
+def inherited(changes: Mapping[str, str]) -> Environment:
+    """Our environment as it is now, with *changes*."""
+    return given({**os.environ, **changes}) if changes else _unchanged()
+
+
+_last: tuple[dict[bytes, bytes], Environment] = ({}, Environment(0, b""))
+
+
+def _unchanged() -> Environment:
     """Our environment, encoded anew only when it has changed.
 
     To decode and encode each variable costs a tenth of what it takes to start a program. os.environ
@@ -27,9 +44,14 @@ def _unchanged() -> list[bytes]:
     """
     global _last  # noqa: PLW0603 - remembered from call to call
     data = getattr(os.environ, "_data", None)
-    known, encoded = _last
+    known, found = _last
     if data is None or data != known:
         known = dict(os.environb)
-        encoded = [name + b"=" + value for name, value in known.items()]
-        _last = (known, encoded)
-    return encoded
+        found = _environment(known.items())
+        _last = (known, found)
+    return found
+
+
+def _environment(variables: Iterable[tuple[bytes, bytes]]) -> Environment:
+    strings = [b"%b=%b\0" % variable for variable in variables]
+    return Environment(len(strings), b"".join(strings))

@@ -21,7 +21,6 @@ import itertools
 import os
 import platform
 import socket
-import struct
 import subprocess
 import threading
 from pathlib import Path
@@ -30,10 +29,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.process.latch import Latch
 from core_infra.process.supervisor import READ, supervisor
-from core_infra.process.wire import Flag, Op, Reply, Wire, receive
+from core_infra.process.wire import Flag, Op, Reply, Wire, read_reply, receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from core_infra.process.environment import Environment
 
 _STAGE_DIRECTORY = 1
 
@@ -55,19 +56,6 @@ class Selection(NamedTuple):
     mask: int
 
 
-class Started(NamedTuple):
-    """A program that runs.
-
-    Attributes:
-        pid: its process id.
-        channel: a pipe that can be read once it has ended: by
-            :func:`~core_infra.process.wire.read_end`. The caller closes it.
-    """
-
-    pid: int
-    channel: int
-
-
 class StartRefusedError(OSError):
     """What the system answered, and whether it was about the directory."""
 
@@ -83,14 +71,17 @@ class Keeper:
         fds = (theirs.fileno(), parent)
         try:
             self._popen = subprocess.Popen(
-                [_binary(), *map(str, fds)], pass_fds=fds, start_new_session=True
+                [_binary(), *map(str, fds)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=fds,
+                start_new_session=True,
             )
         finally:
             theirs.close()
             os.close(parent)
         # It ends when we do, and is not to be waited for: no warning at the interpreter's end.
         self._popen.returncode = 0
-        self._identity = _identity()
+        self._identity = os.getresuid() + os.getresgid()
         self._base = 1 << 62 | self._popen.pid << 40
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -108,7 +99,7 @@ class Keeper:
 
         Who changes his own gets a new one: its programs must not keep rights that he gave up.
         """
-        return not self.lost and self._identity == _identity()
+        return not self.lost and self._identity == os.getresuid() + os.getresgid()
 
     def new_tag(self, group: int, *, detached: bool = False) -> int:
         """The keeper's name for a program that is to be started.
@@ -126,41 +117,58 @@ class Keeper:
         argv: Sequence[str],
         *,
         cwd: str,
-        env: Sequence[bytes],
+        env: Environment,
         fds: Mapping[int, int],
         terminal: bool = False,
-    ) -> Started:
-        """Start a program in a session of its own.
+    ) -> int:
+        """Ask for a program in a session of its own; :meth:`spawned` tells what became of it.
 
         Args:
             tag: from :meth:`new_tag`.
             argv: the program (looked up on the PATH in *env*) and its arguments.
             cwd: an absolute path.
-            env: its whole environment, as ``NAME=value``.
-            fds: from the numbers that it gets to our descriptors.
+            env: its whole environment.
+            fds: from the numbers that it gets to our descriptors, which may be closed at once.
+                Without 0, there is nothing to read.
             terminal: its standard input becomes its controlling terminal.
+
+        Returns:
+            A channel: a pipe that the caller closes.
+
+        Raises:
+            UnavailableError: the keeper was killed.
+        """
+        targets = array.array("i", fds).tobytes()
+        strings = os.fsencode("\0".join((cwd, *argv, "")))
+        try:
+            return self._wire.ask(
+                Op.SPAWN,
+                tag,
+                flags=Flag.TERMINAL if terminal else 0,
+                counts=(len(argv), env.number),
+                body=targets + strings + env.block,
+                fds=fds.values(),
+            )
+        except ConnectionError as error:
+            raise self._killed() from error
+
+    def spawned(self, channel: int) -> int:
+        """Wait until the program has been started; its pid.
+
+        Args:
+            channel: from :meth:`spawn`; after this, it can be read once the program has ended: by
+                :func:`~core_infra.process.wire.read_end`.
 
         Raises:
             StartRefusedError: the system does not start it.
             UnavailableError: the keeper was killed.
         """
-        strings = [os.fsencode("\0".join((cwd, *argv))), *env, b""]
-        body = struct.pack(f"={len(fds)}i", *fds) + b"\0".join(strings)
-        flags = Flag.TERMINAL if terminal else 0
-        channel, (error, stage, pid) = self._ask(
-            Op.SPAWN,
-            tag,
-            flags=flags,
-            counts=(len(argv), len(env)),
-            body=body,
-            fds=fds.values(),
-        )
+        error, stage, pid = self._reply(channel)
         if error:
-            os.close(channel)
             refused = StartRefusedError(error, os.strerror(error))
             refused.in_directory = stage == _STAGE_DIRECTORY
             raise refused
-        return Started(pid, channel)
+        return pid
 
     def signal(self, tag: int, number: int, *, group: bool = False) -> bool:
         """Send a signal to a program or its process group; whether the program still ran."""
@@ -251,14 +259,28 @@ class Keeper:
 
     def _ask(self, op: Op, tag: int, **details: Any) -> tuple[int, Reply]:
         try:
-            return self._wire.ask(op, tag, **details)
+            channel = self._wire.ask(op, tag, **details)
         except ConnectionError as error:
-            self.lose()
-            raise UnavailableError(
-                "the keeper of our processes is gone",
-                why="somebody has killed it; the kernel ended its programs with it",
-                todo="Start them again: they get a new one.",
-            ) from error
+            raise self._killed() from error
+        try:
+            return channel, self._reply(channel)
+        except BaseException:
+            os.close(channel)
+            raise
+
+    def _reply(self, channel: int) -> Reply:
+        try:
+            return read_reply(channel)
+        except ConnectionError as error:
+            raise self._killed() from error
+
+    def _killed(self) -> UnavailableError:
+        self.lose()
+        return UnavailableError(
+            "the keeper of our processes is gone",
+            why="somebody has killed it; the kernel ended its programs with it",
+            todo="Start them again: they get a new one.",
+        )
 
 
 def _binary() -> str:
@@ -270,7 +292,3 @@ def _binary() -> str:
             todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
         )
     return os.fspath(path)
-
-
-def _identity() -> tuple[int, ...]:
-    return (*os.getresuid(), *os.getresgid())

@@ -25,8 +25,8 @@ class Latch:
     def set(self) -> None:
         """Let go all who wait, and all who will."""
         self._is_set = True
-        with contextlib.suppress(IndexError):
-            while True:
+        while self._waiting:  # who comes to it later sees that it is set
+            with contextlib.suppress(IndexError):  # another thread sets it too
                 self._waiting.pop().release()
 
     def wait(self, timeout: float | None = None) -> bool:

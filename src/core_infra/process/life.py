@@ -190,20 +190,27 @@ class Life:
         try:
             # Known before it is used: who is interrupted meanwhile must be able to end it.
             self._tag = self._keeper.new_tag(self._group, detached=options.detach)
-            started = self._keeper.spawn(
+            self._channel = self._keeper.spawn(
                 self._tag,
                 options.argv(),
-                cwd=os.path.join(os.getcwd(), options.dir or ""),  # noqa: PTH109, PTH118 - a string
+                cwd=_absolute(options.dir),
                 env=options.environment(),
-                fds={**dict(enumerate(stdio.theirs)), **{fd: fd for fd in options.pass_fds}},
+                fds=stdio.theirs | {fd: fd for fd in options.pass_fds},
                 terminal=options.pty,
             )
+            # It starts on another processor: what can be done meanwhile takes no time.
+            stdio.given()
+            self._end_room = bytearray(END_SIZE)
+            self.pid = self._keeper.spawned(self._channel)
         except BaseException:
             stdio.close()
+            self._close_channel()
             raise
-        stdio.given()
-        self.pid, self._channel = started
-        self._end_room = bytearray(END_SIZE)
+
+    def _close_channel(self) -> None:
+        channel, self._channel = self._channel, -1
+        if channel >= 0:
+            os.close(channel)
 
     def _climb(self, grace: float) -> None:
         """The stop ladder: its group is asked, then the whole tree is killed."""
@@ -243,9 +250,7 @@ class Life:
     def _conclude(self, end: End) -> None:
         """It has ended; if we are interrupted in the middle, :meth:`stop` does it all again."""
         self.loop.unwatch(self._channel)
-        channel, self._channel = self._channel, -1
-        if channel >= 0:
-            os.close(channel)
+        self._close_channel()
         if self.status is Status.PENDING:
             return  # begin() was interrupted, and says so
         self._cancel_timers()
@@ -300,3 +305,8 @@ class Life:
     def _cancel_timers(self) -> None:
         while self._timers:
             self._timers.pop().cancel()
+
+
+def _absolute(directory: str | os.PathLike[str] | None) -> str:
+    here = os.getcwd()  # noqa: PTH109 - a Path takes ten times as long, at each start
+    return os.path.join(here, directory) if directory else here  # noqa: PTH118

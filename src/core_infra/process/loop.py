@@ -19,29 +19,28 @@ if TYPE_CHECKING:
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 _FAILED = select.EPOLLERR | select.EPOLLHUP  # the kernel reports these unasked
-_EVENTS = 64  # in one turn, at most; what is left comes in the next
 
 _log = logging.getLogger(__name__)
 
 
 class Loop:
-    """An epoll that one thread runs: the one that makes it, unless a subclass says otherwise.
+    """Descriptors that one thread waits for: its maker's, unless a subclass says otherwise.
 
     What is called on that thread must not block: it would hold up all that the loop attends to.
     Any thread may watch, unwatch, post and wake.
+
+    Args:
+        poller: knows no descriptor yet.
+        wake: an event's descriptor, from :func:`new_wake`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, poller: select.epoll | select.poll, wake: int) -> None:
         self._thread = threading.get_ident()
-        self._epoll, self._wake = self._make()
+        self._poller = poller
+        self._wake = wake
+        poller.register(wake, READ)
         self._watched: dict[int, tuple[Callable[[int], None], int]] = {}
         self._jobs: deque[Callable[[], None]] = deque()
-
-    def _make(self) -> tuple[select.epoll, int]:
-        epoll = select.epoll()
-        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        epoll.register(wake, READ)
-        return epoll, wake
 
     def is_current(self) -> bool:
         """Whether the caller is on the thread that runs the loop."""
@@ -54,7 +53,7 @@ class Loop:
 
     def wake(self) -> None:
         """End the turn that waits, if there is one; from any thread."""
-        if not self.is_current():
+        if threading.get_ident() != self._thread:
             os.eventfd_write(self._wake, 1)
 
     def watch(self, fd: int, events: int, on_ready: Callable[[int], None]) -> None:
@@ -73,14 +72,14 @@ class Loop:
         is_known = fd in self._watched
         self._watched[fd] = (on_ready, events)
         if is_known:
-            self._epoll.modify(fd, events)
+            self._poller.modify(fd, events)
         else:
-            self._epoll.register(fd, events)
+            self._poller.register(fd, events)
 
     def unwatch(self, fd: int) -> None:
         """Forget *fd*, before the descriptor is closed; nothing if it is not watched."""
         if self._watched.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            self._poller.unregister(fd)
 
     def wait(self, event: Latch, timeout: float | None = None) -> bool:
         """Wait for *event*; on the loop's own thread, by running the loop meanwhile.
@@ -101,7 +100,7 @@ class Loop:
 
     def turn(self, timeout: float | None = None) -> None:
         """Wait until something is ready, and call all whom that concerns; on the loop's thread."""
-        for fd, events in self._epoll.poll(0 if self._jobs else timeout, _EVENTS):
+        for fd, events in self._poll(0 if self._jobs else timeout):
             callback, asked_for = self._watched.get(fd, (None, 0))
             if callback is not None:
                 self._call(fd, callback, asked_for if events & _FAILED else events)
@@ -112,6 +111,9 @@ class Loop:
         while self._jobs:
             guarded(self._jobs.popleft())
 
+    def _poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
     def _call(self, fd: int, callback: Callable[[int], None], events: int) -> None:
         try:
             callback(events)
@@ -119,6 +121,11 @@ class Loop:
             # One broken callback must not take down the thread that serves all others.
             _log.exception("callback for descriptor %d failed", fd)
             self.unwatch(fd)
+
+
+def new_wake() -> int:
+    """What :meth:`Loop.wake` writes to."""
+    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
 def guarded(job: Callable[[], None]) -> None:

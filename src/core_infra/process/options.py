@@ -7,7 +7,7 @@ import os
 from typing import IO, TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
-from core_infra.process.environment import inherited
+from core_infra.process.environment import Environment, given, inherited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,11 +60,9 @@ class RunOptions:
         """The command and its arguments."""
         return [os.fspath(part) for part in (self.command, *self.args)]
 
-    def environment(self) -> list[bytes]:
-        """The whole environment that the program gets, as ``NAME=value``."""
-        if self.clean_env:
-            return [os.fsencode(f"{name}={value}") for name, value in self.env.items()]
-        return inherited(self.env)
+    def environment(self) -> Environment:
+        """The whole environment that the program gets."""
+        return given(self.env) if self.clean_env else inherited(self.env)
 
     def check(self) -> None:
         """Raise InvalidError for what cannot be asked for; names all that is wrong."""

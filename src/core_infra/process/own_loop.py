@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import threading
 from typing import TYPE_CHECKING, Self
 
-from core_infra.process.loop import Loop
+from core_infra.process.loop import Loop, new_wake
 from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:
-    import select
     from collections.abc import Callable
 
 
@@ -21,17 +22,21 @@ class OwnLoop(Loop):
     as a third of a short program. When the block ends, however it ends, the supervisor takes over
     whatever is left, and all that is asked of this loop later.
 
-    Not for the main thread: the exception of a signal may hit that anywhere.
+    What its callbacks raise, the block raises: so does the exception of a signal, wherever it hits.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        # Of few descriptors, poll is quicker than an epoll, which has to be told of each.
+        self._poll_object = select.poll()
+        super().__init__(self._poll_object, _spare_wake())
         self._lock = threading.Lock()
         self._open = True
 
     def is_current(self) -> bool:
         """Whether the caller is on the thread that runs the loop."""
-        return super().is_current() if self._open else supervisor().is_current()
+        if self._open:
+            return threading.get_ident() == self._thread
+        return supervisor().is_current()
 
     def post(self, job: Callable[[], None]) -> None:
         """Run *job* on the loop's thread soon; does not wait for it."""
@@ -53,6 +58,7 @@ class OwnLoop(Loop):
         with self._lock:
             if self._open:
                 super().watch(fd, events, on_ready)
+                super().wake()  # poll does not know it yet
                 return
         supervisor().watch(fd, events, on_ready)
 
@@ -71,20 +77,26 @@ class OwnLoop(Loop):
         with self._lock:
             self._open = False
             for fd, (on_ready, events) in self._watched.items():
-                self._epoll.unregister(fd)
                 supervisor().watch(fd, events, on_ready)
             for job in self._jobs:
                 supervisor().post(job)
-            _spare.append((self._epoll, self._wake))
+            _spare.append(self._wake)
 
-    def _make(self) -> tuple[select.epoll, int]:
-        try:
-            return _spare.pop()
-        except IndexError:
-            return super()._make()
+    def _poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        return self._poll_object.poll(None if timeout is None else math.ceil(timeout * 1000))
+
+    def _call(self, _fd: int, callback: Callable[[int], None], events: int) -> None:
+        callback(events)
 
 
 # Of loops that are over, for the next ones: as many as there were at once.
-_spare: list[tuple[select.epoll, int]] = []
+_spare: list[int] = []
 
 os.register_at_fork(after_in_child=_spare.clear)  # the parent's events are not ours
+
+
+def _spare_wake() -> int:
+    try:
+        return _spare.pop()
+    except IndexError:
+        return new_wake()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -25,7 +24,6 @@ from core_infra.process.teller import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
 
     from core_infra.framework.bus import Bus
     from core_infra.framework.core import Core
@@ -146,7 +144,7 @@ class Service:
             RunTimeoutError: it did not end within ``options.timeout``, and was ended.
             CoreInfraError: as :meth:`start_with_options` does.
         """
-        with _loop_of_this_thread() as loop:
+        with OwnLoop() as loop:
             stdin = b"" if options.stdin is None else options.stdin
             process = self._new(options, stdin, loop)
             try:
@@ -265,14 +263,6 @@ class Service:
     def _forget(self, process: Process) -> None:
         with self._lock:
             self._processes.pop(process.id, None)
-
-
-def _loop_of_this_thread() -> AbstractContextManager[Loop]:
-    # The exception of a signal (KeyboardInterrupt) hits the main thread anywhere, also within the
-    # standard library's locks: there, it is to find nothing but a wait.
-    if threading.current_thread() is threading.main_thread():
-        return contextlib.nullcontext(supervisor())
-    return OwnLoop()
 
 
 def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import termios
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core_infra.process.events import Stream
@@ -29,9 +30,10 @@ class Stdio:
         wrote: is given its output, on the loop's thread; None discards it.
 
     Attributes:
-        theirs: the child's standard input, output and error; until :meth:`given`.
+        theirs: what the child gets, by the numbers that it gets them under, until :meth:`given`;
+            without 0, it has nothing to read.
         feeder: writes to its input; None if that is not ours.
-        readers: read its outputs, once :meth:`begin` has been called.
+        readers: read its outputs, from :meth:`begin` on.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Stdio:
         wrote: Callable[[Stream, bytes], None] | None,
     ) -> None:
         self._loop = loop
+        self.theirs: dict[int, int] = {}
         self.feeder: Feeder | None = None
         self.readers: list[Reader] = []
         self._wrote = wrote
@@ -49,29 +52,28 @@ class Stdio:
         self._to_close: list[int] = []
         try:
             if options.pty:
-                self.theirs = self._terminal()
+                self._terminal()
             else:
-                self.theirs = (self._input(stdin), *self._outputs(options))
+                self._input(stdin)
+                self._outputs(options)
         except BaseException:
             self.close()
             raise
         self._data = None if options.pty else stdin
 
     def given(self) -> None:
-        """The child has its ends: close our copies, so that its end is noticed."""
-        for fd in self._to_close:
-            os.close(fd)
-        self._to_close.clear()
+        """The child has its ends, or will: close our copies, so that its end is noticed."""
+        self._close_theirs()
+        sources, self._sources = self._sources, []
+        if self._wrote is not None:
+            self.readers = [
+                Reader(self._loop, fd, partial(self._wrote, stream)) for fd, stream in sources
+            ]
 
     def begin(self) -> None:
         """Begin to read, and to feed what it is to read."""
-        wrote = self._wrote
-        sources, self._sources = self._sources, []
-        if wrote is not None:
-            self.readers = [
-                Reader(self._loop, fd, lambda data, stream=stream: wrote(stream, data))  # type: ignore[misc]
-                for fd, stream in sources
-            ]
+        for reader in self.readers:
+            reader.resume()
         if self.feeder is not None and isinstance(self._data, str | bytes):
             self.feeder.send(self._data.encode() if isinstance(self._data, str) else self._data)
             self.feeder.close()
@@ -98,7 +100,7 @@ class Stdio:
 
     def close(self) -> None:
         """Close all; on the loop's thread, unless reading has not begun."""
-        self.given()
+        self._close_theirs()
         for fd, _ in self._sources:
             os.close(fd)
         self._sources.clear()
@@ -107,33 +109,39 @@ class Stdio:
         if self.feeder is not None:
             self.feeder.abort()
 
-    def _input(self, stdin: Any) -> int:
-        if stdin in ("", b""):
-            theirs = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            self._to_close.append(theirs)
-            return theirs
-        if stdin is None or isinstance(stdin, str | bytes):
-            theirs, ours = os.pipe2(os.O_CLOEXEC)
-            self._to_close.append(theirs)
-            self.feeder = Feeder(self._loop, ours)
-            return theirs
-        return stdin if isinstance(stdin, int) else int(stdin.fileno())
+    def _close_theirs(self) -> None:
+        while self._to_close:
+            os.close(self._to_close.pop())
 
-    def _outputs(self, options: RunOptions) -> tuple[int, int]:
+    def _input(self, stdin: Any) -> None:
+        if stdin is None or isinstance(stdin, str | bytes):
+            if stdin is None or stdin:
+                theirs, ours = os.pipe2(os.O_CLOEXEC)
+                self._to_close.append(theirs)
+                self.theirs[0] = theirs
+                self.feeder = Feeder(self._loop, ours)
+        else:
+            self.theirs[0] = stdin if isinstance(stdin, int) else int(stdin.fileno())
+
+    def _outputs(self, options: RunOptions) -> None:
         if self._wrote is None:
             fd = os.open(os.devnull if options.log is None else options.log, _OUT, 0o666)
             self._to_close.append(fd)
-            return fd, fd
-        out = self._pipe(Stream.STDOUT)
-        return out, out if options.merge else self._pipe(Stream.STDERR)
+            self.theirs[1] = self.theirs[2] = fd
+            return
+        self._pipe(1, Stream.STDOUT)
+        if options.merge:
+            self.theirs[2] = self.theirs[1]
+        else:
+            self._pipe(2, Stream.STDERR)
 
-    def _pipe(self, stream: Stream) -> int:
+    def _pipe(self, number: int, stream: Stream) -> None:
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         self._sources.append((ours, stream))
         self._to_close.append(theirs)
-        return theirs
+        self.theirs[number] = theirs
 
-    def _terminal(self) -> tuple[int, int, int]:
+    def _terminal(self) -> None:
         ours, theirs = os.openpty()
         self._to_close.append(theirs)
         self._sources.append((ours, Stream.STDOUT))
@@ -141,4 +149,4 @@ class Stdio:
         self.feeder = Feeder(self._loop, os.dup(ours))
         with contextlib.suppress(termios.error):
             termios.tcsetwinsize(theirs, (24, 80))
-        return theirs, theirs, theirs
+        self.theirs = dict.fromkeys((0, 1, 2), theirs)

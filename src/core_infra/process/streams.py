@@ -23,7 +23,7 @@ _BUSY_PIPE = 1 << 20
 
 
 class Reader:
-    """Hands on what arrives on a descriptor, on the loop's thread.
+    """Hands on what arrives on a descriptor, on the loop's thread, from :meth:`resume` on.
 
     Args:
         loop: watches the descriptor.
@@ -38,7 +38,6 @@ class Reader:
         self._on_data = on_data
         self._size = _PIPE
         self._open = True
-        self._loop.watch(fd, READ, self._ready)
 
     def pause(self) -> None:
         """Read no more for now: a full pipe makes the writer wait. On the loop's thread."""
@@ -46,7 +45,7 @@ class Reader:
             self._loop.unwatch(self._fd)
 
     def resume(self) -> None:
-        """Read again; on the loop's thread."""
+        """Read, or read again; on the loop's thread, or before anything was read."""
         if self._open:
             self._loop.watch(self._fd, READ, self._ready)
 

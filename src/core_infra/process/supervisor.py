@@ -12,12 +12,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+import select
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
 from core_infra.process.latch import Latch
-from core_infra.process.loop import READ, WRITE, Loop, guarded
+from core_infra.process.loop import READ, WRITE, Loop, guarded, new_wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ __all__ = ["READ", "WRITE", "Supervisor", "Timer", "supervisor"]
 
 T = TypeVar("T")
 
+_EVENTS = 64  # in one turn, at most; what is left comes in the next
 _TIDY = 256  # timers, after which the cancelled ones, of commands that were in time, are forgotten
 
 
@@ -54,7 +56,8 @@ class Supervisor(Loop):
     """A loop with a thread of its own; use :func:`supervisor` for the one of this process."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self._epoll = select.epoll()
+        super().__init__(self._epoll, new_wake())
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_lock = threading.Lock()
         self._tidy_at = _TIDY
@@ -101,6 +104,9 @@ class Supervisor(Loop):
         if is_next and not self.is_current():
             os.eventfd_write(self._wake, 1)
         return timer
+
+    def _poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        return self._epoll.poll(timeout, _EVENTS)
 
     def _run(self, started: Latch) -> None:
         self._thread = threading.get_ident()

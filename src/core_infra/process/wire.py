@@ -100,8 +100,8 @@ class Wire:
         counts: tuple[int, int] = (0, 0),
         body: bytes = b"",
         fds: Collection[int] = (),
-    ) -> tuple[int, Reply]:
-        """Ask, and wait for the reply.
+    ) -> int:
+        """Ask; does not wait for the reply.
 
         Args:
             op: what for.
@@ -114,30 +114,30 @@ class Wire:
             fds: descriptors for the program.
 
         Returns:
-            The pipe, for what more there is to say, which the caller closes; and the reply.
+            The pipe for the reply (see :func:`read_reply`) and for what more there is to say, which
+            the caller closes.
 
         Raises:
             ConnectionError: there is no keeper any more.
         """
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
-            try:
-                in_file = Flag.IN_FILE if len(body) > _MAX_PACKET else 0
-                header = _REQUEST.pack(
-                    len(body), op, tag, mask, flags | in_file, number, *counts, len(fds), 0
-                )
-                if in_file:
-                    with os.fdopen(os.memfd_create("request"), "wb", buffering=0) as file:
-                        file.write(body)
-                        self._send(header, (theirs, file.fileno(), *fds))
-                else:
-                    self._send(header + body, (theirs, *fds))
-            finally:
-                os.close(theirs)
-            return ours, Reply(*_REPLY.unpack(receive(ours, _REPLY.size)))
+            in_file = Flag.IN_FILE if len(body) > _MAX_PACKET else 0
+            header = _REQUEST.pack(
+                len(body), op, tag, mask, flags | in_file, number, *counts, len(fds), 0
+            )
+            if in_file:
+                with os.fdopen(os.memfd_create("request"), "wb", buffering=0) as file:
+                    file.write(body)
+                    self._send(header, (theirs, file.fileno(), *fds))
+            else:
+                self._send(header + body, (theirs, *fds))
         except BaseException:
             os.close(ours)
             raise
+        finally:
+            os.close(theirs)
+        return ours
 
     def _send(self, packet: bytes, fds: tuple[int, ...]) -> None:
         given = array.array("i", fds)
@@ -154,6 +154,11 @@ class Wire:
     def disown(self) -> None:
         """Close our copy in a forked child, where somebody who does not live may hold the lock."""
         self._requests.close()
+
+
+def read_reply(channel: int) -> Reply:
+    """Wait for what is answered at once; ConnectionError if there is no keeper any more."""
+    return Reply(*_REPLY.unpack(receive(channel, _REPLY.size)))
 
 
 def receive(channel: int, size: int) -> bytes:
