@@ -146,8 +146,11 @@ def test_what_cannot_be_started_is_told(
     assert process.status is Status.FAILED
     assert process.exit_code is None
     assert process.done.is_set()
+    assert isinstance(process.error, error)
     with pytest.raises(error, match=told):
         process.wait()
+    with pytest.raises(error, match=told):
+        service.run_with_options(RunOptions(command, dir=directory))
 
 
 def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> None:

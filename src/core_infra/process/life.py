@@ -85,8 +85,11 @@ class Life:
         self._streak = 0  # restarts since it was last healthy
         self._timers: list[Timer] = []
 
-    def begin(self) -> None:
+    def begin(self, *, wait: bool) -> None:
         """Start it, for the first time or again.
+
+        Args:
+            wait: until it runs. Else the loop hears of that, and what is raised here then, is told.
 
         Raises:
             ProgramNotFoundError: the program or the directory is not there.
@@ -94,12 +97,12 @@ class Life:
         """
         try:
             self._spawn()
-            self._attend()
+            if wait:
+                self._attend()
+            else:
+                self.loop.watch(self._channel, READ, self._hear_start)
         except OSError as cause:
-            in_directory = isinstance(cause, StartRefusedError) and cause.in_directory
-            error = start_error(self.options, cause, in_directory=in_directory)
-            self._finish(Status.FAILED, error)
-            raise error from None
+            raise self._refuse(cause) from None
         except BaseException as error:
             self.give_up(error)
             raise
@@ -113,10 +116,31 @@ class Life:
         if self.status is Status.PENDING:
             self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
 
+    def _refuse(self, cause: OSError) -> CoreInfraError:
+        in_directory = isinstance(cause, StartRefusedError) and cause.in_directory
+        error = start_error(self.options, cause, in_directory=in_directory)
+        self._close()
+        self._finish(Status.FAILED, error)
+        return error
+
+    def _hear_start(self, _events: int) -> None:
+        if self._told:  # whoever began it was interrupted, and it has been killed
+            self._close()
+            return
+        try:
+            self._attend()
+        except OSError as cause:
+            self._refuse(cause)
+        except CoreInfraError as error:  # the keeper was killed
+            self._close()
+            self.give_up(error)
+
     def _attend(self) -> None:
         """It runs: read what it says, and hear of its end."""
-        self._watcher.on_start(self.pid or 0)
-        assert self.stdio is not None  # noqa: S101 - made by _spawn
+        assert self._keeper is not None  # noqa: S101 - it was asked
+        self.pid = self._keeper.spawned(self._channel)
+        self._watcher.on_start(self.pid)
+        assert self.stdio is not None  # noqa: S101 - as the keeper
         self.stdio.begin()
         with self.lock:
             self.loop.watch(self._channel, READ, self._hear)
@@ -201,13 +225,18 @@ class Life:
             # It starts on another processor: what can be done meanwhile takes no time.
             stdio.given()
             self._end_room = bytearray(END_SIZE)
-            self.pid = self._keeper.spawned(self._channel)
         except BaseException:
             stdio.close()
-            self._close_channel()
             raise
 
+    def _close(self) -> None:
+        """It was not started."""
+        if self.stdio is not None:
+            self.stdio.close()
+        self._close_channel()
+
     def _close_channel(self) -> None:
+        self.loop.unwatch(self._channel)
         channel, self._channel = self._channel, -1
         if channel >= 0:
             os.close(channel)
@@ -249,9 +278,8 @@ class Life:
 
     def _conclude(self, end: End) -> None:
         """It has ended; if we are interrupted in the middle, :meth:`stop` does it all again."""
-        self.loop.unwatch(self._channel)
         self._close_channel()
-        if self.status is Status.PENDING:
+        if self._told or self.status is Status.PENDING:
             return  # begin() was interrupted, and says so
         self._cancel_timers()
         if self.stdio is not None:
@@ -289,7 +317,7 @@ class Life:
             self._starting = True
             self.end = None
         with contextlib.suppress(CoreInfraError):  # the watcher is told
-            self.begin()
+            self.begin(wait=False)
 
     def _finish(self, status: Status, error: Exception | None = None) -> None:
         self.error = error

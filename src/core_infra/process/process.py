@@ -93,6 +93,11 @@ class Process:
         return self._life.end.exit_code if self._life.end else None
 
     @property
+    def error(self) -> Exception | None:
+        """Why it could not be started; None if it could."""
+        return self._life.error
+
+    @property
     def usage(self) -> Usage | None:
         """What its last run has used; None while it runs."""
         return self._life.usage()
@@ -270,9 +275,9 @@ class Process:
 
     # What the service and its life call.
 
-    def begin(self) -> None:
+    def begin(self, *, wait: bool) -> None:
         """Start it; raises as :meth:`Service.start_with_options` does."""
-        self._life.begin()
+        self._life.begin(wait=wait)
 
     def give_up(self, error: BaseException) -> None:
         """End it, as whoever began it was interrupted and has no hand on it; nothing if over."""

@@ -75,7 +75,8 @@ class Service:
 
         Args:
             options: which, and how.
-            loop: attends to it; None is the supervisor's.
+            loop: attends to it, also to its start: what the system refuses is its ``error`` then,
+                and is not raised. None is the supervisor's.
             on_done: called when it is over and all its output has been told, on any thread.
 
         Raises:
@@ -86,7 +87,7 @@ class Service:
         """
         process = self._new(options, options.stdin, loop or supervisor(), on_done)
         try:
-            self._begin(process)
+            self._begin(process, wait=loop is None)
         except BaseException as error:  # KeyboardInterrupt: nobody has a hand on it
             self._give_up(process, error)
             raise
@@ -111,7 +112,7 @@ class Service:
             on_done=on_done,
         )
 
-    def _begin(self, process: Process) -> None:
+    def _begin(self, process: Process, *, wait: bool) -> None:
         program = os.fspath(process.options.command)
         if self._pid != os.getpid():
             raise WrongStateError(
@@ -130,7 +131,7 @@ class Service:
                     found="shut down",
                 )
             self._processes[process.id] = process
-        process.begin()
+        process.begin(wait=wait)
 
     def run(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> str:
         """Run a program to its end and return its output; see :meth:`run_with_options`."""
@@ -148,7 +149,7 @@ class Service:
             stdin = b"" if options.stdin is None else options.stdin
             process = self._new(options, stdin, loop)
             try:
-                self._begin(process)
+                self._begin(process, wait=False)
                 exit_code = process.wait()
             except BaseException as error:  # KeyboardInterrupt: nobody else has a hand on it
                 if process.status is Status.RUNNING:

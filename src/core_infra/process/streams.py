@@ -54,7 +54,7 @@ class Reader:
 
         A program that has ended has nothing under way: all that it wrote is there.
         """
-        if not self._open:
+        if not self._open or not self._read(self._size):
             return
         waiting = array.array("i", [0])
         with contextlib.suppress(OSError):  # a terminal whose other end is closed

@@ -183,6 +183,20 @@ def test_a_retry_until_it_passes(service: Service, tmp_path: Path) -> None:
     assert starts[1].previous.exit_code == 1
 
 
+def test_an_end_is_told_before_what_it_lets_start(service: Service) -> None:
+    told: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, SpecStarted):
+            told.append(f"start {event.spec.name}")
+        elif isinstance(event, SpecFinished):
+            told.append(f"end {event.result.name}")
+
+    specs = [RunSpec("a", "true"), RunSpec("b", "true", after=["a"]), RunSpec("c", "true")]
+    Runner(service, workers=1, listener=listen).run_all(specs)
+    assert told == ["start a", "end a", "start b", "end b", "start c", "end c"]
+
+
 def test_retries_come_to_an_end(service: Service) -> None:
     result = Runner(service).run_all([RunSpec("never", "false", retries=2)])
     assert result["never"].attempts == 3

@@ -76,7 +76,7 @@ def outcome(process: Process, *, stopped: bool) -> Outcome:
         stopped: we have stopped it.
     """
     usage = process.usage
-    error: BaseException | None = None
+    error: BaseException | None = process.error
     if process.timed_out:
         timeout = process.options.timeout
         what = f"{process.options.command!r} did not end within {timeout:g} s and was ended"

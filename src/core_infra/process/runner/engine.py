@@ -60,7 +60,7 @@ class Engine:
         self._tell = listener
         self._announcement = announcement
         self._results: dict[str, RunResult] = {}
-        self._previous: dict[str, RunResult | None] = {}
+        self._previous: dict[str, RunResult] = {}
         self._interrupted = False
         self._start = 0.0
 
@@ -97,10 +97,9 @@ class Engine:
         self._start = time.monotonic()
         try:
             self._tell(self._announcement)
-            self._start_ready()
+            self._tell_started(self._start_ready())
             while self._schedule.running:
                 self._take(self._get())
-                self._start_ready()
             self._launcher.close()
             result = self._result()
             self._tell(RunFinished(result))
@@ -109,16 +108,21 @@ class Engine:
             raise
         return result
 
-    def _start_ready(self) -> None:
-        while (name := self._schedule.next()) is not None:
-            self._begin(self._graph.specs[name], None)
+    def _start_ready(self) -> list[RunSpec]:
+        """Start all that can be; whoever listens is told afterwards, so that no place is empty.
 
-    def _begin(self, spec: RunSpec, previous: RunResult | None) -> None:
-        attempt = previous.attempts + 1 if previous else 1
-        # Told afterwards: if the listener raises, all that the schedule calls running does run.
-        self._launcher.start(spec)
-        self._tell(SpecStarted(spec, attempt, previous))
-        self._previous[spec.name] = previous
+        If he raises, all that the schedule calls running does run.
+        """
+        started = []
+        while (name := self._schedule.next()) is not None:
+            spec = self._graph.specs[name]
+            self._launcher.start(spec)
+            started.append(spec)
+        return started
+
+    def _tell_started(self, specs: list[RunSpec]) -> None:
+        for spec in specs:
+            self._tell(SpecStarted(spec, 1, None))
 
     def _take(self, news: News | None) -> None:
         if news is None:
@@ -130,17 +134,21 @@ class Engine:
         spec = self._graph.specs[name]
         result = self._result_of(spec, news)
         if result.failed and result.attempts <= spec.retries and not self._interrupted:
-            self._begin(spec, result)
+            self._previous[name] = result
+            self._launcher.start(spec)
+            self._tell(SpecStarted(spec, result.attempts + 1, result))
             return
         self._results[name] = result
         skipped = self._schedule.finish(name, passed=result.passed)
+        started = self._start_ready()
         self._tell(SpecFinished(result))
         self._skip(skipped)
+        self._tell_started(started)
 
     def _result_of(self, spec: RunSpec, news: News) -> RunResult:
         outcome = news.outcome
         end = news.at - self._start
-        previous = self._previous[spec.name]
+        previous = self._previous.get(spec.name)
         # Told by where it ran: how long an executor let it wait is not its own.
         started = previous.started if previous else max(end - outcome.duration, 0.0)
         return RunResult(
