@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from core_infra.jobrunner.threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 COUNT = 40
 
 
+class Threads(DaemonThreads):
+    """Remembers what came of each call."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.answers: SimpleQueue[Any] = SimpleQueue()
+
+    def begin(self, fn: Callable[..., object], *args: object) -> None:
+        self.call(self.answers.put, fn, *args)
+
+
 @pytest.fixture
-def executor() -> Iterator[DaemonThreads]:
-    executor = DaemonThreads("test-threads")
-    yield executor
-    executor.shutdown()
+def threads() -> Iterator[Threads]:
+    threads = Threads("test-threads")
+    yield threads
+    threads.close()
+    for thread in ours():
+        thread.join(30)
     assert not ours()
 
 
@@ -28,60 +42,63 @@ def ours() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "test-threads"]
 
 
-def test_tasks_that_wait_for_each_other_all_run_at_once(executor: DaemonThreads) -> None:
+def test_tasks_that_wait_for_each_other_all_run_at_once(threads: Threads) -> None:
     for _ in range(20):  # first with new threads, then with old ones
         together = threading.Barrier(COUNT)
-        futures = [executor.submit(together.wait, 30) for _ in range(COUNT)]
-        assert sorted(future.result(30) for future in futures) == [*range(COUNT)]
+        for _ in range(COUNT):
+            threads.begin(together.wait, 30)
+        assert sorted(threads.answers.get(timeout=30) for _ in range(COUNT)) == [*range(COUNT)]
     assert len(ours()) == COUNT
 
 
-def test_a_task_that_hangs_holds_up_nobody(executor: DaemonThreads) -> None:
+def test_a_task_that_hangs_holds_up_nobody(threads: Threads) -> None:
     go_on = threading.Event()
-    hanging = executor.submit(go_on.wait, 30)
-    assert [executor.submit(pow, number, 2).result(30) for number in range(100)]
-    assert not hanging.done()
+    threads.begin(go_on.wait, 30)
+    for number in range(100):
+        threads.begin(pow, number, 2)
+        assert threads.answers.get(timeout=30) == number**2
     go_on.set()
-    assert hanging.result(30)
+    assert threads.answers.get(timeout=30) is True
 
 
-def test_tasks_of_many_threads_at_once_are_all_done_once(executor: DaemonThreads) -> None:
+def test_tasks_of_many_threads_at_once_are_all_done_once(threads: Threads) -> None:
     done: list[tuple[int, int]] = []
 
-    def submit(number: int) -> None:
+    def begin(number: int) -> None:
         for each in range(500):
-            executor.submit(done.append, (number, each))
+            threads.begin(done.append, (number, each))
             if each % 50 == number:
                 time.sleep(0)
 
-    threads = [threading.Thread(target=submit, args=(number,)) for number in range(8)]
-    for thread in threads:
+    beginners = [threading.Thread(target=begin, args=(number,)) for number in range(8)]
+    for thread in beginners:
         thread.start()
-    for thread in threads:
+    for thread in beginners:
         thread.join(30)
-    executor.shutdown()  # what waits is done first
+    threads.close()  # what waits is done first
+    for thread in ours():
+        thread.join(30)
     assert sorted(done) == [(number, each) for number in range(8) for each in range(500)]
 
 
-def test_what_a_task_raises_is_for_who_asks(executor: DaemonThreads) -> None:
-    failed = executor.submit(int, "no number")
-    with pytest.raises(ValueError, match="no number"):
-        failed.result(30)
-    assert executor.submit(int, "1").result(30) == 1
+def test_what_a_task_raises_is_for_who_asks(threads: Threads) -> None:
+    threads.begin(int, "no number")
+    assert isinstance(threads.answers.get(timeout=30), ValueError)
+    threads.begin(int, "1")
+    assert threads.answers.get(timeout=30) == 1
 
 
 def test_without_new_threads_the_old_ones_do_it(
-    executor: DaemonThreads, monkeypatch: pytest.MonkeyPatch
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     go_on = threading.Event()
-    busy = executor.submit(go_on.wait, 30)
+    threads.begin(go_on.wait, 30)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    later = executor.submit(int, "1")
+    threads.begin(int, "1")
     go_on.set()
-    assert busy.result(30)
-    assert later.result(30) == 1
+    assert sorted(threads.answers.get(timeout=30) for _ in range(2)) == [1, True]
     with pytest.raises(RuntimeError, match="can't start"):
-        DaemonThreads("none").submit(int, "1")
+        Threads("none").begin(int, "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -14,10 +15,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor, Future
 
+    from core_infra.jobrunner.threads import DaemonThreads
     from core_infra.jobrunner.work import Item, Outcome, Task
 
     Ended = Callable[[Task, Outcome | BaseException], None]
     Inbox = queue.SimpleQueue[Callable[[], None]]
+    Runs = Callable[[Task, Callable[[Outcome | BaseException], None]], None]
+    """Has a task run somewhere, and its outcome, or what it raised, told there."""
+
+
+def on_threads(threads: DaemonThreads) -> Runs:
+    """Have tasks run on threads of our own."""
+    return lambda task, then: threads.call(then, task.call, task.handler, task.job)
+
+
+def on_executor(executor: Executor) -> Runs:
+    """Have tasks run wherever an executor has them run."""
+
+    def run(task: Task, then: Callable[[Outcome | BaseException], None]) -> None:
+        def told(future: Future[Outcome]) -> None:
+            try:
+                error = future.exception()
+            except CancelledError:
+                error = RuntimeError("the executor cancelled it")
+            then(future.result() if error is None else error)
+
+        executor.submit(task.call, task.handler, task.job).add_done_callback(told)
+
+    return run
 
 
 class _Run(NamedTuple):
@@ -26,10 +51,10 @@ class _Run(NamedTuple):
 
 
 class Crew:
-    """Hands tasks to an executor. Not for several threads: all is done by the poller's own.
+    """Has tasks run. Not for several threads: all is done by the poller's own.
 
     Args:
-        executor: where they run.
+        run: where they run: :func:`on_threads` or :func:`on_executor`.
         size: how many at once.
         timeout: how long each may take, in seconds.
         inbox: what the poller's thread calls.
@@ -37,10 +62,8 @@ class Crew:
             after it was given up.
     """
 
-    def __init__(
-        self, executor: Executor, *, size: int, timeout: float, inbox: Inbox, ended: Ended
-    ) -> None:
-        self._executor = executor
+    def __init__(self, run: Runs, *, size: int, timeout: float, inbox: Inbox, ended: Ended) -> None:
+        self._run = run
         self._size = size
         self._timeout = timeout
         self._inbox = inbox
@@ -48,10 +71,14 @@ class Crew:
         self._waiting: deque[Task] = deque()
         self._parked: dict[Item, deque[Task]] = {}
         """Tasks that wait for an item, in their order; each waits for one item at a time."""
-        self._running: dict[Future[Outcome], _Run] = {}
-        self._late: dict[Future[Outcome], Task] = {}
+        self._numbers = itertools.count()
+        self._running: dict[int, _Run] = {}
+        self._late: dict[int, Task] = {}
         """What was given up and still runs: nothing else may touch the items of these tasks."""
         self._touched: set[Item] = set()
+        self._lock = threading.Lock()
+        self._unended: set[int] = set()
+        self._then: Callable[[], object] | None = None
 
     @property
     def idle(self) -> bool:
@@ -74,7 +101,9 @@ class Crew:
 
     def is_held(self, task: Task) -> bool:
         """Tell whether a task that was given up still holds an item of this one."""
-        return any(not task.items.isdisjoint(late.items) for late in self._late.values())
+        return bool(self._late) and any(
+            not task.items.isdisjoint(late.items) for late in self._late.values()
+        )
 
     def start(self) -> tuple[list[Task], list[Task]]:
         """Begin what can begin.
@@ -95,11 +124,25 @@ class Crew:
                     self._wake(free)
                 continue
             self._touched |= task.items
-            future = self._executor.submit(task.call, task.handler, task.job)
-            self._running[future] = _Run(task, time.monotonic() + self._timeout)
-            future.add_done_callback(lambda done: self._inbox.put(partial(self._end, done)))
+            self._begin(task)
             begun.append(task)
         return begun, left
+
+    def _begin(self, task: Task) -> None:
+        number = next(self._numbers)
+
+        def then(outcome: Outcome | BaseException) -> None:
+            self._inbox.put(partial(self._end, number, outcome))
+            self._leave(number)
+
+        with self._lock:
+            self._unended.add(number)
+        try:
+            self._run(task, then)
+        except BaseException:
+            self._leave(number)
+            raise
+        self._running[number] = _Run(task, time.monotonic() + self._timeout)
 
     def deadline(self) -> float:
         """When the next task will have taken too long, by the monotonic clock."""
@@ -115,12 +158,12 @@ class Crew:
         Returns:
             Those tasks, and those that waited for their items and will not be begun.
         """
-        overdue = [future for future, run in self._running.items() if run.deadline <= now]
+        overdue = [number for number, run in self._running.items() if run.deadline <= now]
         tasks: list[Task] = []
         left: list[Task] = []
-        for future in overdue:
-            task = self._running.pop(future).task
-            self._late[future] = task
+        for number in overdue:
+            task = self._running.pop(number).task
+            self._late[number] = task
             tasks.append(task)
             for item in task.items:
                 left += self._parked.pop(item, ())
@@ -135,34 +178,27 @@ class Crew:
 
     def when_alone(self, call: Callable[[], object]) -> None:
         """Call something once nothing runs, not even what was given up; on any thread."""
-        left = [*self._running, *self._late]
-        if not left:
-            call()
-            return
-        lock, count = threading.Lock(), len(left)
+        with self._lock:
+            if self._unended:
+                self._then = call
+                return
+        call()
 
-        def one_less(_: object) -> None:
-            nonlocal count
-            with lock:
-                count -= 1
-                last = not count
-            if last:
-                call()
+    def _leave(self, number: int) -> None:
+        with self._lock:
+            self._unended.discard(number)
+            if self._unended or self._then is None:
+                return
+            then, self._then = self._then, None
+        then()
 
-        for future in left:
-            future.add_done_callback(one_less)
-
-    def _end(self, future: Future[Outcome]) -> None:
-        run = self._running.pop(future, None)
-        task = run.task if run else self._late.pop(future)
+    def _end(self, number: int, outcome: Outcome | BaseException) -> None:
+        run = self._running.pop(number, None)
+        task = run.task if run else self._late.pop(number)
         self._touched -= task.items
         for item in task.items:
             self._wake(item)
-        try:
-            error = future.exception()
-        except CancelledError:
-            error = RuntimeError("the executor cancelled it")
-        self._ended(task, error or future.result())
+        self._ended(task, outcome)
 
     def _wake(self, item: Item) -> None:
         if parked := self._parked.get(item):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, InvalidError, TimeoutExpiredError
 from core_infra.jobrunner.config import PollerConfig, Rehearsal
-from core_infra.jobrunner.crew import Crew
+from core_infra.jobrunner.crew import Crew, on_executor, on_threads
 from core_infra.jobrunner.events import ActionJobEnded, ActionJobStarted, ActionSourcePolled
 from core_infra.jobrunner.journal.entry import Phase
 from core_infra.jobrunner.journal.index import Index
@@ -55,7 +55,7 @@ class Engine:
         self._threads = DaemonThreads("core-infra-job")
         self._index = Index(config.journal)
         self._crew = Crew(
-            config.executor or self._threads,
+            on_threads(self._threads) if config.executor is None else on_executor(config.executor),
             size=config.workers,
             timeout=config.job_timeout,
             inbox=self._inbox,
@@ -102,7 +102,7 @@ class Engine:
         self._crew.when_alone(then)
         for part in (self._polls, self._recorder, self._index):
             part.close()
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
     def _work(self) -> None:
         """Do what comes in until nothing is left to be waited for."""
@@ -269,7 +269,8 @@ class Engine:
             if result is None:
                 continue
             self._now.report.results.append(result)
-            self.tell(ActionJobEnded(task.job, result))
+            if self._config.bus is not None:
+                self.tell(ActionJobEnded(task.job, result))
             level = logging.INFO if result.success else logging.ERROR
             if _LOG.isEnabledFor(level):
                 outcome = "done" if result.success else f"failed: {result.error}"

@@ -15,7 +15,6 @@ from core_infra.jobrunner.work import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from concurrent.futures import Future
 
     from core_infra.jobrunner.clock import Clock
     from core_infra.jobrunner.crew import Inbox
@@ -94,49 +93,48 @@ class Polls:
 
     def close(self) -> None:
         """Let its threads end."""
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
     def _submit(
         self,
         source: JobSource | None,
-        then: Callable[[Future[list[PipelineSignal]], bool], None],
+        then: Callable[[Answer, bool], None],
         work: Callable[..., list[PipelineSignal]],
         *args: object,
     ) -> None:
         call = object()
         self._open[call] = (source, time.monotonic() + self._timeout)
 
-        def end(future: Future[list[PipelineSignal]]) -> None:
-            then(future, self._open.pop(call, None) is not None)
+        def end(answer: Answer) -> None:
+            then(answer, self._open.pop(call, None) is not None)
 
-        future = self._threads.submit(work, *args)
-        future.add_done_callback(lambda done: self._inbox.put(partial(end, done)))
+        self._threads.call(lambda answer: self._inbox.put(partial(end, answer)), work, *args)
 
     def _got(
         self,
         source: JobSource,
         start: float,
-        future: Future[list[PipelineSignal]],
+        answer: Answer,
         in_time: bool,  # noqa: FBT001 - called by position, as a callback
     ) -> None:
         self._patience[source.name].asked = False
         if not in_time:
             return  # what it saw is old by now
         duration = time.monotonic() - start
-        if (error := future.exception()) is not None:
-            self._failed(source, error, duration)
+        if isinstance(answer, BaseException):
+            self._failed(source, answer, duration)
         else:
             self._patience[source.name].succeeded()
-            self._answered(source, future.result(), duration)
+            self._answered(source, answer, duration)
 
     def _failed(self, source: JobSource, error: BaseException, duration: float) -> None:
         patience = self._patience[source.name]
         patience.failed(error, now=self._clock.now(), interval=self._interval)
         self._answered(source, error, duration)
 
-    def _reported(self, source: JobSource, future: Future[list[PipelineSignal]], _: bool) -> None:  # noqa: FBT001 - called by position, as a callback
-        if (error := future.exception()) is not None:
-            _LOG.error("source %s cannot report: %s", source.name, told(error))
+    def _reported(self, source: JobSource, answer: Answer, _: bool) -> None:  # noqa: FBT001 - called by position, as a callback
+        if isinstance(answer, BaseException):
+            _LOG.error("source %s cannot report: %s", source.name, told(answer))
 
 
 def _poll(source: JobSource) -> list[PipelineSignal]:

@@ -106,7 +106,7 @@ class Recorder:
 
     def close(self) -> None:
         """Let its thread end."""
-        self._thread.shutdown(wait=False)
+        self._thread.close()
 
     def _write(self, entries: Sequence[Entry]) -> None:
         self._index.apply(entries, self._journal.write(entries))
@@ -116,9 +116,10 @@ class Recorder:
             return
         self._busy = True
         records, self._waiting = self._waiting, []
-        future = self._thread.submit(self._write, [record.entry for record in records])
-        future.add_done_callback(
-            lambda done: self._inbox.put(partial(self._done, records, done.exception()))
+        self._thread.call(
+            lambda error: self._inbox.put(partial(self._done, records, error)),
+            self._write,
+            [record.entry for record in records],
         )
 
     def _done(self, records: Sequence[Record], error: BaseException | None) -> None:

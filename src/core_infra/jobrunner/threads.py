@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -14,11 +13,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class DaemonThreads(concurrent.futures.Executor):
-    """An executor whose threads are made when needed, and end with the program.
+class DaemonThreads:
+    """Calls functions on threads that are made when needed, and end with the program.
 
     A ThreadPoolExecutor waits at the program's end for every thread of its own: one handler that
-    hangs, and the program never ends.
+    hangs, and the program never ends. Nor are there Futures: with their locks, each takes as long
+    as a short task.
 
     One thread at a time is woken: who takes a task and sees another wakes the next before he begins
     (as Go's scheduler does it). To wake one for each task takes longer than a short task.
@@ -36,47 +36,43 @@ class DaemonThreads(concurrent.futures.Executor):
         self._open = True
         self._threads: list[threading.Thread] = []
 
-    def submit(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> concurrent.futures.Future[T]:
+    def call(
+        self,
+        then: Callable[[T | BaseException], object],
+        fn: Callable[P, T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
         """Have a function called on a thread; a new one if all are busy.
+
+        Args:
+            then: called there with what the function returns or raises; must not raise.
+            fn: the function.
+            args: what it is called with.
+            kwargs: likewise.
 
         Raises:
             RuntimeError: there is no thread, and there cannot be one.
         """
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def task() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
             try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+                result: T | BaseException = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - whoever has asked gets it
+                result = error
+            then(result)
 
         with self._lock:
             self._tasks.append(task)
             self._wake_one()
-        return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as Executor has it
-        """Let the threads end once they have nothing to do.
-
-        Args:
-            wait: whether to wait for that.
-            cancel_futures: must be False: nothing waits for its turn here.
-        """
-        del cancel_futures
+    def close(self) -> None:
+        """Let the threads end once they have nothing to do; does not wait for that."""
         with self._lock:
             self._open = False
-            threads, self._threads = self._threads, []
             while self._idle:
                 self._idle.pop().release()
-        if wait:
-            for thread in threads:
-                thread.join()
 
     def _wake_one(self) -> None:
         """See to it that somebody comes for the tasks; with the lock held."""
