@@ -17,7 +17,7 @@ from core_infra.medium.replacement import sync_dir
 from core_infra.medium.sandbox import SandboxMedium
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class Log:
         Raises:
             OSError: the disk is full or failing.
         """
-        with self._locked():
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
             info = os.fstat(self._fd)
             if not info.st_nlink:
                 return None
@@ -103,24 +104,18 @@ class Log:
             self._write(b"".join(lines), start)
             self._head, self._lines = head, self._lines + len(lines)
             return Span(start, self._end, head.decode("ascii"))
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
-
     def _write(self, data: bytes, start: int) -> None:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._fd, view) :]
+            left = data
+            while left:
+                left = left[os.write(self._fd, left) :]
             os.fdatasync(self._fd)
         except BaseException:
             # Once fdatasync has failed, nobody knows what of this is on the disk, and asking again
