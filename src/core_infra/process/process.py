@@ -90,7 +90,8 @@ class Process:
     @property
     def exit_code(self) -> int | None:
         """Its exit code, minus the signal's number if a signal ended it; None while it runs."""
-        return self._life.end.exit_code if self._life.end else None
+        run = self._life.run
+        return run.end.exit_code if run is not None and run.end is not None else None
 
     @property
     def error(self) -> Exception | None:
@@ -137,9 +138,12 @@ class Process:
             raise TimeoutExpiredError(
                 f"{self} still runs after {timeout:g} s", todo="kill() ends it.", timeout=timeout
             )
-        if self._life.end is None:
-            raise self._life.error or WrongStateError(f"{self} was never started")
-        return self._life.end.exit_code
+        if self.error is not None:
+            raise self.error
+        exit_code = self.exit_code
+        if exit_code is None:
+            raise WrongStateError(f"{self} was never started")
+        return exit_code
 
     def signal(self, number: int) -> None:
         """Send a signal to the program, and to nothing else.
@@ -209,8 +213,7 @@ class Process:
             WrongStateError: it does not run, or does not read from us, or its input is closed.
         """
         with self._life.lock:
-            self._life.require_running("send_input")
-            feeder = self._life.stdio.feeder if self._life.stdio else None
+            feeder = self._life.require_running("send_input").stdio.feeder
         if feeder is None:
             raise WrongStateError(
                 f"cannot send input to {self}",
@@ -223,8 +226,9 @@ class Process:
     def close_stdin(self) -> None:
         """Let it read the end of its input; doing it twice is no error."""
         with self._life.lock:
-            if self._life.stdio is not None and self._life.stdio.feeder is not None:
-                self._life.stdio.feeder.close()
+            run = self._life.run
+            if run is not None and run.stdio.feeder is not None:
+                run.stdio.feeder.close()
 
     def output(self, stream: Stream | None = None) -> str:
         """What is kept of its output as text; what is no UTF-8 is shown as U+FFFD.
@@ -253,15 +257,15 @@ class Process:
         """What is known of it at this moment."""
         life = self._life
         with life.lock:
-            started, at, usage = life.started, life.started_at, life.usage()
-            so_far = time.monotonic() - started if started is not None else 0.0
+            run, usage = life.run, life.usage()
+            so_far = time.monotonic() - run.began if run is not None else 0.0
             command, *args = self.options.argv()
             return ProcessInfo(
                 id=self.id,
                 command=command,
                 args=tuple(args),
                 dir=Path(self.options.dir or "").absolute(),
-                started_at=at if at is None else datetime.fromtimestamp(at, UTC),
+                started_at=datetime.fromtimestamp(run.began_at, UTC) if run is not None else None,
                 status=life.status,
                 exit_code=self.exit_code,
                 duration=usage.wall if usage else so_far,
@@ -285,13 +289,13 @@ class Process:
 
     def pause_output(self) -> None:
         """Make it wait if it writes more; on the loop's thread."""
-        if self._life.stdio is not None:
-            self._life.stdio.pause()
+        if self._life.run is not None:
+            self._life.run.stdio.pause()
 
     def resume_output(self) -> None:
         """Read on, soon."""
-        if self._life.stdio is not None:
-            self._life.loop.post(self._life.stdio.resume)
+        if self._life.run is not None:
+            self._life.loop.post(self._life.run.stdio.resume)
 
     def on_start(self, pid: int) -> None:
         """It runs."""

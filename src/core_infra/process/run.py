@@ -1,0 +1,137 @@
+"""One run of a program: what we ask of the keeper about it, and what it tells."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from core_infra.process.info import Usage
+from core_infra.process.keepers import keeper
+from core_infra.process.stdio import Stdio
+from core_infra.process.wire import END_SIZE, End, read_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.process.events import Stream
+    from core_infra.process.latch import Latch
+    from core_infra.process.loop import Loop
+    from core_infra.process.options import RunOptions
+
+
+class Run:
+    """A program that the keeper starts, once, with all that it starts itself.
+
+    Args:
+        options: what it is run with.
+        stdin: what it reads; as in the options.
+        group: the keeper's group that it belongs to.
+        loop: moves its input and output.
+        wrote: is given its output, on the loop's thread; None discards it.
+
+    Attributes:
+        stdio: what it reads and writes.
+        channel: can be read when there is news of it, after :meth:`ask`; -1 if there will be none.
+        began: when, on ``time.monotonic``.
+        began_at: the same on ``time.time``.
+        end: how it ended, once that is known to its life; None before that.
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        stdin: Any,
+        group: int,
+        loop: Loop,
+        wrote: Callable[[Stream, bytes], None] | None,
+    ) -> None:
+        self._options = options
+        self._loop = loop
+        self._keeper = keeper()
+        # Known before it is used: who is interrupted meanwhile must be able to end it.
+        self._tag = self._keeper.new_tag(group, detached=options.detach)
+        self._end_room = bytearray(END_SIZE)
+        self._killed: Latch | None = None
+        self.channel = -1
+        self.began, self.began_at = time.monotonic(), time.time()
+        self.end: End | None = None
+        self.stdio = Stdio(loop, options, stdin, wrote)
+
+    def ask(self) -> None:
+        """Have it started; :meth:`started` tells what came of that."""
+        options = self._options
+        self.channel = self._keeper.spawn(
+            self._tag,
+            options.argv(),
+            cwd=_absolute(options.dir),
+            env=options.environment(),
+            fds=self.stdio.theirs | {fd: fd for fd in options.pass_fds},
+            terminal=options.pty,
+        )
+        # It starts on another processor: what can be done meanwhile takes no time.
+        self.stdio.given()
+
+    def started(self) -> int:
+        """Wait until it has been started; its pid.
+
+        Raises:
+            StartRefusedError: the system does not start it.
+            UnavailableError: the keeper was killed.
+        """
+        return self._keeper.spawned(self.channel)
+
+    def read_end(self) -> End:
+        """How it ended, once its channel can be read; if the keeper was killed, like that one."""
+        end = read_end(self.channel, self._end_room)
+        if end is None:
+            self._keeper.lose()
+            end = End(-signal.SIGKILL, time.monotonic(), 0.0, 0.0, 0)
+        return end
+
+    def close_channel(self) -> None:
+        """Listen no more; twice is no error."""
+        self._loop.unwatch(self.channel)
+        channel, self.channel = self.channel, -1
+        if channel >= 0:
+            os.close(channel)
+
+    def close(self) -> None:
+        """Close all: it was not started, or what it left behind is not listened to any more."""
+        self.stdio.close()
+        self.close_channel()
+
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal to the program, or to its process group; nothing if it has ended."""
+        self._keeper.signal(self._tag, number, group=group)
+
+    def kill(self, then: Callable[[], None] = lambda: None) -> None:
+        """Begin to end it and all that it started; *then* is called when nothing is left of it."""
+        if self._killed is None or self._killed.is_set():
+            self._killed = self._keeper.kill(self._keeper.tree(self._tag), then)
+
+    def await_gone(self) -> None:
+        """Wait until nothing is left of it, if it was killed.
+
+        Raises:
+            TimeoutExpiredError: the kernel does not end something, as it waits for a device.
+        """
+        if self._killed is not None:
+            self._keeper.kill_and_wait(self._keeper.tree(self._tag), self._killed)
+
+    def members(self) -> list[int]:
+        """The pids of all that it started and that still runs, itself included."""
+        return [] if self._keeper.lost else self._keeper.members(self._keeper.tree(self._tag))
+
+    def usage(self) -> Usage | None:
+        """What it has used; None while it runs."""
+        end = self.end
+        if end is None:
+            return None
+        return Usage(max(0.0, end.at - self.began), end.user, end.system, end.peak_memory)
+
+
+def _absolute(directory: str | os.PathLike[str] | None) -> str:
+    here = os.getcwd()  # noqa: PTH109 - a Path takes ten times as long, at each start
+    return os.path.join(here, directory) if directory else here  # noqa: PTH118
