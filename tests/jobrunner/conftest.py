@@ -1,14 +1,21 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from core_infra.jobrunner.clock import FakeClock
+from core_infra.jobrunner.config import PollerConfig
 from core_infra.jobrunner.journal import Journal
+from core_infra.jobrunner.poller import Poller
+from core_infra.jobrunner.sources import RecordedSource
+from jobrunner.samples import signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from jobrunner.polling import Make
 
 
 @pytest.fixture
@@ -20,3 +27,28 @@ def base(tmp_path: Path) -> Path:
 def journal(base: Path) -> Iterator[Journal]:
     with Journal(base) as journal:
         yield journal
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def source() -> RecordedSource:
+    return RecordedSource([signal()])
+
+
+@pytest.fixture
+def make(journal: Journal, source: RecordedSource, clock: FakeClock) -> Iterator[Make]:
+    made: list[Poller] = []
+
+    def make(*handlers: Any, sources: Any = None, **options: Any) -> Poller:
+        given: dict[str, Any] = {"journal": journal, "clock": clock, "grace_period": 30.0} | options
+        poller = Poller(PollerConfig(sources=sources or [source], handlers=handlers, **given))
+        made.append(poller)
+        return poller
+
+    yield make
+    for poller in made:
+        poller.close()

@@ -1,0 +1,175 @@
+"""Actions side by side: one for an item, each with its time, and none begun after a stop."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core_infra.jobrunner.journal import Journal, Phase
+from core_infra.jobrunner.leader import NotLeaderError
+from core_infra.jobrunner.sources import RecordedSource
+from jobrunner.actors import Actor, Elsewhere, Gate, Teller
+from jobrunner.polling import last, phases
+from jobrunner.samples import signal
+
+if TYPE_CHECKING:
+    from core_infra.jobrunner.clock import FakeClock
+    from core_infra.jobrunner.ports import Job
+    from core_infra.jobrunner.signal import PipelineSignal
+    from jobrunner.polling import Make
+
+
+def test_no_two_actions_touch_one_item_at_once(make: Make) -> None:
+    lock, most, now = threading.Lock(), 0, 0
+    barrier = threading.Barrier(3)
+
+    def watch(seen: PipelineSignal, _: Job) -> None:
+        nonlocal most, now
+        if seen.pr_number == 5:
+            with lock:
+                now += 1
+                most = max(most, now)
+            with lock:
+                now -= 1
+        else:
+            barrier.wait(30)  # these three do run at once
+
+    same = [signal(last_commit_sha=str(number)) for number in range(30)]
+    others = [signal(child_number=n, pr_number=n, last_commit_sha="x") for n in (7, 8, 9)]
+    actor = Actor(do=watch)
+    make(actor, sources=[RecordedSource(same + others)], workers=4).run_once()
+    assert most == 1
+    assert len(actor.done) == 33
+
+
+def test_what_else_a_handler_touches_counts_too(make: Make) -> None:
+    running: list[int] = []
+
+    def alone(seen: PipelineSignal, _: Job) -> None:
+        running.append(seen.child_number)
+        assert len(running) == 1
+        running.pop()
+
+    actor = Actor(do=alone)
+    actor.touches = lambda seen: [seen.epic_number]  # type: ignore[attr-defined]
+    signals = [signal(child_number=n, pr_number=0) for n in range(2, 60)]
+    report = make(actor, sources=[RecordedSource(signals)]).run_once()
+    assert [result.error for result in report.results] == [""] * 58
+
+
+def test_an_action_that_takes_too_long_is_given_up_and_its_item_left_alone(
+    make: Make, journal: Journal, source: RecordedSource
+) -> None:
+    gate = Gate()
+    actor = Actor(do=gate)
+    poller = make(actor, job_timeout=0.05)
+    report = poller.run_once()
+    assert last(journal).phase is Phase.UNKNOWN
+    assert "has not ended within 0.05 s" in report.results[0].error
+    source.signals = [signal(last_commit_sha="def")]
+    poller.run_once()
+    assert actor.commits == ["abc"]
+    gate.opened.set()
+    while last(journal).phase is not Phase.RESULT:
+        poller.run_once()
+    poller.run_once()
+    assert actor.commits == ["abc", "def"]
+    ends = [entry for entry in journal.entries() if entry.phase is Phase.RESULT]
+    assert ends[0].success
+
+
+def test_stopping_lets_running_actions_end_and_begins_no_others(
+    make: Make, journal: Journal
+) -> None:
+    gate = Gate()
+    actor = Actor(do=gate)
+    signals = [signal(child_number=n, pr_number=n) for n in range(1, 6)]
+    poller = make(actor, sources=[RecordedSource(signals)], workers=2)
+    thread = threading.Thread(target=poller.run)
+    thread.start()
+    gate.wait()
+    gate.wait()
+    poller.stop()
+    gate.opened.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert sorted(phases(journal)) == ["intent"] * 5 + ["result"] * 2 + ["withdrawn"] * 3
+    poller.close()
+    again = Actor()
+    make(again, sources=[RecordedSource(signals)]).run_once()
+    assert len(again.done) == 3
+    assert {job.attempt for job in again.done} == {1}
+
+
+def test_what_does_not_end_in_time_is_looked_up_by_the_next_start(
+    make: Make, journal: Journal
+) -> None:
+    gate = Gate()
+    actor = Teller(do=gate)
+    poller = make(actor, grace_period=0.01)
+    thread = threading.Thread(target=poller.run)
+    thread.start()
+    gate.wait()
+    poller.stop()
+    thread.join(30)
+    assert phases(journal) == ["intent"]
+    poller.close()
+    again = make(actor)
+    with pytest.raises(NotLeaderError):  # not while it still runs
+        again.run_once()
+    gate.opened.set()
+    actor.answer = True
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            again.run_once()
+            break
+        except NotLeaderError:
+            time.sleep(0.001)
+    assert phases(journal) == ["intent", "result"]
+    assert actor.commits == ["abc"]
+
+
+def test_one_poller_acts_and_another_takes_over(make: Make) -> None:
+    first, second = Actor(), Actor()
+    leader, other = make(first), make(second)
+    leader.run_once()
+    with pytest.raises(NotLeaderError, match="another poller does"):
+        other.run_once()
+    leader.close()
+    other.run_once()
+    assert len(first.done) == 1
+    assert second.done == []  # it knows what the other did
+
+
+def test_run_goes_on_until_it_is_stopped(make: Make, clock: FakeClock) -> None:
+    poller = make(Actor())
+    cycles: list[datetime] = []
+
+    def stop(*_: object) -> Any:
+        cycles.append(clock.now())
+        if len(cycles) == 3:
+            poller.stop()
+        raise ValueError("each time")
+
+    source = RecordedSource(name="other")
+    source.poll = stop  # type: ignore[method-assign]
+    poller.add_source(source)
+    poller.run()
+    assert poller.cycle >= 3
+    assert cycles[0] == datetime(2026, 1, 1, tzinfo=UTC)
+    assert cycles[1] - cycles[0] == timedelta(seconds=60)
+
+
+def test_handlers_run_on_any_executor(make: Make, journal: Journal) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        make(Elsewhere(), executor=pool).run_once()
+    assert last(journal).error == f"not in {os.getpid()}"
