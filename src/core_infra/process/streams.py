@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from core_infra.process.loop import Loop
 
 _PIPE = 1 << 16
+_NEARLY_FULL = _PIPE * 3 // 4  # what is written in odd sizes does not fill each page
 _BUSY_PIPE = 1 << 20
 
 
@@ -73,7 +74,7 @@ class Reader:
             os.close(self._fd)
 
     def _ready(self, _events: int) -> None:
-        if self._read(self._size) == _PIPE == self._size:
+        if self._read(self._size) > _NEARLY_FULL and self._size == _PIPE:
             # It has more to say than fits: fewer, larger reads. An unprivileged user may have so
             # many large pipes only (pipe-user-pages-soft), so the quiet ones stay small.
             with contextlib.suppress(OSError):
