@@ -6,9 +6,12 @@ import itertools
 import threading
 import time
 from collections import deque
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.jobrunner.threads import NotBegunError
+from core_infra.jobrunner.work import told
 
 if TYPE_CHECKING:
     import queue
@@ -20,27 +23,45 @@ if TYPE_CHECKING:
 
     Ended = Callable[[Task, Outcome | BaseException], None]
     Inbox = queue.SimpleQueue[Callable[[], None]]
-    Runs = Callable[[Task, Callable[[Outcome | BaseException], None]], None]
-    """Has a task run somewhere, and its outcome, or what it raised, told there."""
+    Cancel = Callable[[], bool]
+    Runs = Callable[[Task, Callable[[Outcome | BaseException], None]], Cancel | None]
+    """Has a task run somewhere, and its outcome, or what it raised, told there; never raises.
+
+    Returns what takes it back if it is not begun yet (which is then told as a NotBegunError, at
+    once), or None if nothing can do so with certainty.
+    """
 
 
 def on_threads(threads: DaemonThreads) -> Runs:
     """Have tasks run on threads of our own."""
-    return lambda task, then: threads.call(then, task.call, task.handler, task.job)
+
+    def run(task: Task, then: Callable[[Outcome | BaseException], None]) -> None:
+        threads.call(then, task.call, task.handler, task.job)
+
+    return run
 
 
 def on_executor(executor: Executor) -> Runs:
     """Have tasks run wherever an executor has them run."""
+    # Elsewhere "cancelled" may mean less: Dask says it also of a task that runs at this moment.
+    exact = isinstance(executor, ThreadPoolExecutor | ProcessPoolExecutor)
 
-    def run(task: Task, then: Callable[[Outcome | BaseException], None]) -> None:
-        def told(future: Future[Outcome]) -> None:
+    def run(task: Task, then: Callable[[Outcome | BaseException], None]) -> Cancel | None:
+        def ended(future: Future[Outcome]) -> None:
             try:
                 error = future.exception()
             except CancelledError:
-                error = RuntimeError("the executor cancelled it")
+                why = "the executor cancelled it"
+                error = NotBegunError(why) if exact else RuntimeError(why)
             then(future.result() if error is None else error)
 
-        executor.submit(task.call, task.handler, task.job).add_done_callback(told)
+        try:
+            future = executor.submit(task.call, task.handler, task.job)
+        except Exception as error:  # noqa: BLE001 - whatever an executor raises: it has not taken it
+            then(NotBegunError(f"the executor refuses it: {told(error)}"))
+            return None
+        future.add_done_callback(ended)
+        return future.cancel if exact else None
 
     return run
 
@@ -48,6 +69,7 @@ def on_executor(executor: Executor) -> Runs:
 class _Run(NamedTuple):
     task: Task
     deadline: float
+    cancel: Cancel | None
 
 
 class Crew:
@@ -117,11 +139,11 @@ class Crew:
             task = self._waiting.popleft()
             if self.is_held(task):
                 left.append(task)
+                self._pass_on(task)
                 continue
             if (item := next(iter(task.items & self._touched), None)) is not None:
                 self._parked.setdefault(item, deque()).append(task)
-                for free in task.items - self._touched:
-                    self._wake(free)
+                self._pass_on(task)
                 continue
             self._touched |= task.items
             self._begin(task)
@@ -137,12 +159,8 @@ class Crew:
 
         with self._lock:
             self._unended.add(number)
-        try:
-            self._run(task, then)
-        except BaseException:
-            self._leave(number)
-            raise
-        self._running[number] = _Run(task, time.monotonic() + self._timeout)
+        cancel = self._run(task, then)
+        self._running[number] = _Run(task, time.monotonic() + self._timeout, cancel)
 
     def deadline(self) -> float:
         """When the next task will have taken too long, by the monotonic clock."""
@@ -156,12 +174,16 @@ class Crew:
             now: the monotonic clock; infinity for all.
 
         Returns:
-            Those tasks, and those that waited for their items and will not be begun.
+            Those tasks, and those that waited for their items and will not be begun. What was not
+            begun yet is in neither: its end comes through the inbox.
         """
         overdue = [number for number, run in self._running.items() if run.deadline <= now]
         tasks: list[Task] = []
         left: list[Task] = []
         for number in overdue:
+            run = self._running[number]
+            if run.cancel is not None and run.cancel():
+                continue
             task = self._running.pop(number).task
             self._late[number] = task
             tasks.append(task)
@@ -199,6 +221,11 @@ class Crew:
         for item in task.items:
             self._wake(item)
         self._ended(task, outcome)
+
+    def _pass_on(self, task: Task) -> None:
+        """Let others have what a task was woken for and does not take."""
+        for free in task.items - self._touched:
+            self._wake(free)
 
     def _wake(self, item: Item) -> None:
         if parked := self._parked.get(item):

@@ -25,7 +25,7 @@ from core_infra.jobrunner.polls import Polls
 from core_infra.jobrunner.ports import Job, JobSource, as_reconciling
 from core_infra.jobrunner.recorder import Record, Recorder
 from core_infra.jobrunner.round import FOREVER, Round
-from core_infra.jobrunner.threads import DaemonThreads
+from core_infra.jobrunner.threads import DaemonThreads, NotBegunError
 from core_infra.jobrunner.work import Outcome, Task, act, look_up, rehearse, told
 
 if TYPE_CHECKING:
@@ -226,6 +226,10 @@ class Engine:
             else:
                 phase = Phase.RESULT if outcome.success else Phase.INTERRUPTED
                 self._recorder.record(task, phase, outcome)
+        elif isinstance(outcome, NotBegunError):
+            error = told(outcome)
+            _LOG.error("%s is not begun: %s", task.job.action, error, extra=facts(task.job))
+            self._recorder.record(task, Phase.WITHDRAWN, Outcome(success=False, error=error))
         elif isinstance(outcome, BaseException):  # the executor's, not the handler's
             self._recorder.record(task, Phase.UNKNOWN, Outcome(success=False, error=told(outcome)))
         else:

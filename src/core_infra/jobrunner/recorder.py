@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.jobrunner.journal.entry import Entry, Phase
 from core_infra.jobrunner.signal import ActionResult
-from core_infra.jobrunner.threads import DaemonThreads
+from core_infra.jobrunner.threads import DaemonThreads, NotBegunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,6 +123,15 @@ class Recorder:
         )
 
     def _done(self, records: Sequence[Record], error: BaseException | None) -> None:
+        if isinstance(error, NotBegunError):  # then here: nothing is to be lost
+            error = self._tried(records)
         self._busy = False
         self._next()
         self._written(records, error)
+
+    def _tried(self, records: Sequence[Record]) -> BaseException | None:
+        try:
+            self._write([record.entry for record in records])
+        except Exception as error:  # noqa: BLE001 - told as if it came from the thread
+            return error
+        return None

@@ -13,6 +13,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class NotBegunError(RuntimeError):
+    """What was to be called was not, for certain, and never will be."""
+
+
 class DaemonThreads:
     """Calls functions on threads that are made when needed, and end with the program.
 
@@ -47,13 +51,11 @@ class DaemonThreads:
         """Have a function called on a thread; a new one if all are busy.
 
         Args:
-            then: called there with what the function returns or raises; must not raise.
+            then: called there with what the function returns or raises; must not raise. If there
+                is no thread, and there cannot be one, it is called here with a NotBegunError.
             fn: the function.
             args: what it is called with.
             kwargs: likewise.
-
-        Raises:
-            RuntimeError: there is no thread, and there cannot be one.
         """
 
         def task() -> None:
@@ -63,9 +65,12 @@ class DaemonThreads:
                 result = error
             then(result)
 
-        with self._lock:
-            self._tasks.append(task)
-            self._wake_one()
+        try:
+            with self._lock:
+                self._tasks.append(task)
+                self._wake_one()
+        except NotBegunError as error:
+            then(error)
 
     def close(self) -> None:
         """Let the threads end once they have nothing to do; does not wait for that."""
@@ -85,11 +90,11 @@ class DaemonThreads:
             thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # there cannot be more: those that there are will come for it
+            except RuntimeError as error:
                 self._waking = False
-                if not self._threads:
+                if not self._threads:  # if there are some, they will come for it
                     self._tasks.pop()
-                    raise
+                    raise NotBegunError(f"there is no thread for it: {error}") from error
             else:
                 self._threads.append(thread)
 
