@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from core_infra.errors import AlreadyExistsError, CoreInfraError, InvalidError
-from core_infra.jobrunner.journal import Journal
+from core_infra.jobrunner.journal import Journal, Phase
 from core_infra.jobrunner.sources import RecordedSource
 from core_infra.medium.errors import StorageError
 from jobrunner.actors import Actor, Planner
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.jobrunner.clock import FakeClock
-    from core_infra.jobrunner.signal import PipelineSignal
+    from core_infra.jobrunner.ports import Job
+    from core_infra.jobrunner.signal import ActionResult, PipelineSignal
     from jobrunner.polling import Make
 
 
@@ -95,6 +98,67 @@ def test_a_wrong_answer_of_a_handler_is_a_failure(make: Make, journal: Journal) 
     actor.execute = lambda *_: None  # type: ignore[assignment, method-assign]
     make(actor).run_once()
     assert last(journal).error == "the handler returned NoneType instead of an ActionResult"
+
+
+@pytest.mark.parametrize(
+    ("success", "error", "told"),
+    [
+        (False, b"no such \xff branch", "no such \ufffd branch"),
+        (True, None, "whose error is of the type NoneType"),
+        ("yes", "", "whose success is of the type str"),
+    ],
+)
+def test_a_result_of_wrong_types_harms_no_other(
+    make: Make, journal: Journal, success: Any, error: Any, told: str
+) -> None:
+    together = threading.Barrier(4)  # so that their results are written in one go
+
+    def execute(seen: PipelineSignal, job: Job) -> ActionResult:
+        together.wait(30)
+        if seen.pr_number == 1:
+            return dataclasses.replace(job.done(), success=success, error=error)
+        return job.done()
+
+    actor = Actor()
+    actor.execute = execute  # type: ignore[assignment, method-assign]
+    signals = [signal(child_number=0, pr_number=n) for n in range(1, 5)]
+    make(actor, sources=[RecordedSource(signals)]).run_once()
+    ends = {entry.pr: entry for entry in journal.entries() if entry.phase is Phase.RESULT}
+    assert [ends[number].success for number in range(1, 5)] == [False, True, True, True]
+    assert told in ends[1].error
+
+
+def test_an_error_that_cannot_be_told_is_told_by_its_name(make: Make, journal: Journal) -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("not even this")
+
+    def fail(*_: object) -> None:
+        raise MuteError
+
+    source = RecordedSource(name="mute")
+    source.error = MuteError()
+    report = make(Actor(do=fail), sources=[source, RecordedSource([signal()])]).run_once()
+    assert report.failures == {"mute": "MuteError"}
+    assert last(journal).error == "MuteError"
+
+
+@pytest.mark.parametrize("answer", [ValueError("no idea"), ["7"]])
+def test_a_handler_that_cannot_say_what_it_touches_stops_no_other(
+    make: Make, caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
+    def touches(_: PipelineSignal) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    first, second = Actor("a", wants=lambda seen: seen.pr_number == 5), Actor("b")
+    first.touches = touches  # type: ignore[attr-defined]
+    signals = [signal(), signal(pr_number=6)]
+    make(first, second, sources=[RecordedSource(signals)]).run_once()
+    assert first.commits == []
+    assert [job.signal.pr_number for job in second.done] == [6]
+    assert "handler a cannot tell what acme/widgets#5 touches" in caplog.text
 
 
 def test_the_first_handler_that_matches_wins_and_one_that_raises_is_passed_over(

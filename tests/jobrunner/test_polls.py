@@ -63,6 +63,16 @@ def test_a_source_says_itself_when_to_come_back(
     assert poller.run_once().signals == 1
 
 
+def test_a_moment_without_a_time_zone_is_none_to_wait_for(
+    make: Make, source: RecordedSource, clock: FakeClock
+) -> None:
+    source.error = CoreInfraError("limit", retry_at=clock.now().replace(tzinfo=None, year=2100))
+    poller = make(Actor())
+    poller.run_once()
+    source.error = None
+    assert poller.run_once().signals == 1
+
+
 def test_a_source_that_hangs_costs_the_others_nothing(make: Make) -> None:
     gate = Gate()
     slow, good = RecordedSource([signal()], name="slow"), RecordedSource([signal()], name="good")

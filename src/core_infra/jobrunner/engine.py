@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from core_infra.errors import CoreInfraError, InvalidError, TimeoutExpiredError
+from core_infra.errors import CoreInfraError, TimeoutExpiredError
 from core_infra.jobrunner.config import PollerConfig, Rehearsal
 from core_infra.jobrunner.crew import Crew, on_executor, on_threads
 from core_infra.jobrunner.events import ActionJobEnded, ActionJobStarted, ActionSourcePolled
@@ -155,10 +155,10 @@ class Engine:
                 continue
             try:
                 job = reopened(state, self._rules, cycle=self._now.cycle)
-            except InvalidError as broken:  # it must not keep the others from being looked up
+                task = Task(look_up, handler, job, items(handler, job.signal), None)
+            except Exception as broken:  # noqa: BLE001 - the others are to be looked up
                 _LOG.error("action %s is open: %s", state.id, told(broken))
                 continue
-            task = Task(look_up, handler, job, items(handler, job.signal), None)
             if as_reconciling(handler) is not None:
                 self._crew.add([task])
             else:
@@ -198,7 +198,15 @@ class Engine:
         ):
             dry = now.dry_run or handler.name in self._config.dry_run_handlers
             call = rehearse if dry else act
-            task = Task(call, handler, job, items(handler, job.signal), source)
+            try:
+                task = Task(call, handler, job, items(handler, job.signal), source)
+            except Exception as error:  # noqa: BLE001 - one handler must not stop the others
+                _LOG.error(
+                    "handler %s cannot tell what %s touches: %s",
+                    *(handler.name, job.signal.item, told(error)),
+                    extra=facts(job),
+                )
+                continue
             if not self._crew.is_held(task):
                 tasks.append(task)
         return tasks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.jobrunner.observe import action_id, decide
@@ -113,9 +114,13 @@ def reopened(state: State, rules: Rules, *, cycle: int) -> Job:
 
 
 def items(handler: JobHandler, signal: PipelineSignal) -> frozenset[Item]:
-    """What an action on a signal touches: the child and its pull request, or the epic."""
+    """What an action on a signal touches: the child and its pull request, or the epic.
+
+    Raises:
+        Exception: what the handler raises; TypeError if it names what is no number.
+    """
     forge, owner, name = signal.forge, signal.repo_owner, signal.repo_name
     numbers = {signal.child_number, signal.pr_number} - {0} or {signal.epic_number}
     if (touching := as_touching(handler)) is not None:
-        numbers |= set(touching.touches(signal))
+        numbers |= {operator.index(number) for number in touching.touches(signal)}
     return frozenset([(forge, owner, name, number) for number in numbers])

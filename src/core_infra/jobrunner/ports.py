@@ -32,7 +32,7 @@ class JobSource(Protocol):
 
         Called on a thread of its own, never twice at once. What it raises is logged; the source is
         asked again later, and later still if it goes on. If the error has a ``retry_at`` (a
-        datetime), it is not asked before.
+        datetime with a time zone), it is not asked before.
         """
         ...
 

@@ -58,7 +58,8 @@ class Patience:
         self.failures += 1
         # The first failure costs no cycle: the next one is a whole interval away anyway.
         wait = pause(interval, self.failures - 1) if self.failures > 1 else timedelta(0)
+        self.not_before = now + wait
         retry_at = getattr(error, "retry_at", None)
-        self.not_before = (
-            max(now + wait, retry_at) if isinstance(retry_at, datetime) else now + wait
-        )
+        # Without a time zone it is not comparable: nobody can tell which moment it is.
+        if isinstance(retry_at, datetime) and retry_at.tzinfo is not None:
+            self.not_before = max(self.not_before, retry_at)

@@ -57,13 +57,10 @@ def act(handler: JobHandler, job: Job) -> Outcome:
     try:
         if job.attempt > 1 and _happened(handler, job):
             return Outcome(success=True, duration=time.perf_counter() - start)
-        result = handler.execute(job.signal, job)
-        if not isinstance(result, ActionResult):
-            error = f"the handler returned {type(result).__name__} instead of an ActionResult"
-            return Outcome(success=False, error=error, duration=time.perf_counter() - start)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the result
-        return Outcome(success=False, error=told(error), duration=time.perf_counter() - start)
-    return Outcome(result.success, _short(result.error), time.perf_counter() - start)
+        success, error = _sound(handler.execute(job.signal, job))
+    except Exception as raised:  # noqa: BLE001 - whatever it is, it becomes the result
+        success, error = False, told(raised)
+    return Outcome(success, error, time.perf_counter() - start)
 
 
 def look_up(handler: JobHandler, job: Job) -> Outcome:
@@ -83,18 +80,41 @@ def rehearse(handler: JobHandler, job: Job) -> Outcome:
     if rehearsing is None:
         return Outcome(success=True, steps=[f"{job.action} {job.signal.item}"])
     try:
-        return Outcome(success=True, steps=rehearsing.rehearse(job.signal, job))
+        return Outcome(success=True, steps=list(rehearsing.rehearse(job.signal, job)))
     except Exception as error:  # noqa: BLE001 - what it would come to
         return Outcome(success=False, error=told(error))
 
 
 def told(error: BaseException) -> str:
     """An error as a journal tells it: on one line, and of a bearable length."""
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - nor may an error be that cannot tell what it is
+        text = ""
     if isinstance(error, CoreInfraError) and error.todo:
         head = text.removesuffix(error.todo).rstrip()
         text = f"{head}{'' if head.endswith(('.', '!', '?', '…')) else '.'} {error.todo}"
     return _short(" ".join(text.split()) or type(error).__name__)
+
+
+def _sound(result: object) -> tuple[bool, str]:
+    """Success and error of what a handler returned; a wrong type is a failure that says so.
+
+    Here, not where it is written down: that would fail for other actions too.
+    """
+    if not isinstance(result, ActionResult):
+        what = type(result).__name__
+        return False, f"the handler returned {what} instead of an ActionResult"
+    success: object = result.success
+    error: object = result.error
+    if isinstance(error, bytes):  # what a program wrote
+        error = error.decode(errors="replace")
+    if not isinstance(success, bool) or not isinstance(error, str):
+        return False, (
+            "the handler returned an ActionResult whose success is of the type "
+            f"{type(success).__name__} and whose error is of the type {type(error).__name__}"
+        )
+    return success, _short(error)
 
 
 def _short(text: str) -> str:
@@ -103,7 +123,7 @@ def _short(text: str) -> str:
 
 def _happened(handler: JobHandler, job: Job) -> bool:
     reconciling = as_reconciling(handler)
-    return reconciling is not None and reconciling.happened(job.signal, job)
+    return reconciling is not None and bool(reconciling.happened(job.signal, job))
 
 
 _LONG = 2000
