@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_infra.errors import CoreInfraError
+import pytest
+
+from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.jobrunner.clock import FakeClock
+from core_infra.jobrunner.signal import PipelineSignal
 from core_infra.jobrunner.sources import RecordedSource
 from jobrunner.actors import Actor, Gate
-from jobrunner.samples import signal
+from jobrunner.polling import phases
+from jobrunner.samples import NOON, signal
 
 if TYPE_CHECKING:
+    from core_infra.jobrunner.journal import Journal
     from jobrunner.polling import Make
 
 
@@ -71,6 +77,59 @@ def test_a_moment_without_a_time_zone_is_none_to_wait_for(
     poller.run_once()
     source.error = None
     assert poller.run_once().signals == 1
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        (None, "it is no PipelineSignal, but of the type NoneType"),
+        (signal(pr_number=None), "pr_number: Input should be a valid integer"),
+        (signal(pr_number="7"), "pr_number: Input should be a valid integer"),
+        (signal(pr_number=1.5), "pr_number: Input should be a valid integer"),
+        (signal(pr_number=[1]), "pr_number: Input should be a valid integer"),
+        (signal(pr_number=True), "pr_number: Input should be a valid integer"),
+        (signal(pr_number=-3), "pr_number: Input should be greater than or equal to 0"),
+        (signal(pr_number=2**62 + 1), "pr_number: Input should be less than or equal to 9007"),
+        (signal(child_number=10**5000), "child_number: Input should be less than or equal to"),
+        (signal(repo_owner=5), "repo_owner: Input should be a valid string"),
+        (signal(forge=3), "forge: Input should be a valid string"),
+        (signal(pr_state="OPENED"), "pr_state: Input should be '', 'OPEN', 'MERGED' or 'CLOSED'"),
+        (signal(assignee={"ann", "ben"}), "assignee: Input should be a valid string"),
+        (signal(issue_title=b"x"), "issue_title: Input should be a valid string"),
+        (signal(is_draft="x"), "is_draft: Input should be a valid boolean"),
+        (signal(threads_total=None), "threads_total: Input should be a valid integer"),
+        (signal(last_commit_at=NOON.replace(tzinfo=None)), "should have timezone info"),
+        (signal(last_commit_at="now"), "last_commit_at: Input should be a valid datetime"),
+    ],
+)
+def test_a_signal_with_a_wrong_value_is_told_and_the_others_are_acted_on(
+    make: Make, journal: Journal, caplog: pytest.LogCaptureFixture, odd: Any, told: str
+) -> None:
+    actor = Actor(wants=lambda _: True)
+    bad, good = (
+        RecordedSource([odd, signal()], name="bad"),
+        RecordedSource([signal(pr_number=6)], name="good"),
+    )
+    poller = make(actor, sources=[bad, good])
+    poller.run_once()
+    poller.run_once()
+    assert sorted(job.signal.pr_number for job in actor.done) == [5, 6]
+    assert "source bad: signal 1 is passed over: " in caplog.text
+    assert told in caplog.text
+    assert len(phases(journal)) == 4
+
+
+@pytest.mark.parametrize("number", [0, 2**53])
+def test_a_number_at_its_limit_is_acted_on_once(make: Make, journal: Journal, number: int) -> None:
+    actor = Actor()
+    for _ in range(2):
+        poller = make(actor, sources=[RecordedSource([signal(pr_number=number, epic_number=9)])])
+        poller.run_once()
+        poller.close()
+        Path(journal.base_dir, ".index.sqlite3").unlink()  # what counts is what the files tell
+    assert len(actor.done) == 1
+    with pytest.raises(InvalidError, match="pr_number: Input should be less than or equal"):
+        PipelineSignal.from_dict({"repo_owner": "a", "repo_name": "b", "pr_number": 2**53 + 1})
 
 
 def test_a_source_that_hangs_costs_the_others_nothing(make: Make) -> None:

@@ -7,9 +7,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from core_infra.errors import InvalidError, TimeoutExpiredError
+from core_infra.errors import TimeoutExpiredError
 from core_infra.jobrunner.schedule import Patience
-from core_infra.jobrunner.signal import PipelineSignal
+from core_infra.jobrunner.signal import unusable
 from core_infra.jobrunner.threads import DaemonThreads
 from core_infra.jobrunner.work import told
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from core_infra.jobrunner.clock import Clock
     from core_infra.jobrunner.crew import Inbox
     from core_infra.jobrunner.ports import JobSource
-    from core_infra.jobrunner.signal import ActionResult
+    from core_infra.jobrunner.signal import ActionResult, PipelineSignal
 
     Answer = list[PipelineSignal] | BaseException
     Answered = Callable[[JobSource, Answer, float], None]
@@ -139,15 +139,11 @@ class Polls:
 
 def _poll(source: JobSource) -> list[PipelineSignal]:
     signals = []
-    for signal in source.poll():
-        if not isinstance(signal, PipelineSignal):
-            raise InvalidError(
-                f"source {source.name!r} gave {signal!r:.200}", why="it is no PipelineSignal"
-            )
-        if signal.repo_owner and signal.repo_name:
+    for number, signal in enumerate(source.poll(), 1):
+        if why := unusable(signal):
+            _LOG.error("source %s: signal %d is passed over: %s", source.name, number, why)
+        else:
             signals.append(signal)
-        else:  # the journal has no place for it
-            _LOG.error("source %s: the signal %s names no repository", source.name, signal.item)
     return signals
 
 

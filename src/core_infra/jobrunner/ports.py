@@ -30,6 +30,8 @@ class JobSource(Protocol):
     def poll(self) -> Iterable[PipelineSignal]:
         """Look at everything once.
 
+        A signal that has a value of a wrong type is logged and passed over.
+
         Called on a thread of its own, never twice at once. What it raises is logged; the source is
         asked again later, and later still if it goes on. If the error has a ``retry_at`` (a
         datetime with a time zone), it is not asked before.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator, core_schema
 
 from core_infra.errors import InvalidError
 
@@ -14,6 +15,8 @@ PrState: TypeAlias = Literal["", "OPEN", "MERGED", "CLOSED"]
 """The state of a pull request; empty if the child has none."""
 Mergeable: TypeAlias = Literal["MERGEABLE", "CONFLICTING", "UNKNOWN"]
 CheckStatus: TypeAlias = Literal["SUCCESS", "FAILURE", "PENDING"]
+Number: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
+"""A number or a count; what is larger, many a reader of JSON takes for another number."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,9 +45,9 @@ class PipelineSignal:
         issue_body: its text; written by strangers.
     """
 
-    epic_number: int = 0
-    child_number: int = 0
-    pr_number: int = 0
+    epic_number: Number = 0
+    child_number: Number = 0
+    pr_number: Number = 0
     repo_owner: str = ""
     repo_name: str = ""
     forge: str = ""
@@ -52,11 +55,11 @@ class PipelineSignal:
     is_draft: bool = False
     mergeable: Mergeable = "UNKNOWN"
     check_status: CheckStatus = "PENDING"
-    threads_total: int = 0
-    threads_resolved: int = 0
+    threads_total: Number = 0
+    threads_resolved: Number = 0
     last_commit_sha: str = ""
-    last_commit_at: datetime | None = None
-    last_review_at: datetime | None = None
+    last_commit_at: AwareDatetime | None = None
+    last_review_at: AwareDatetime | None = None
     needs_coding: bool = False
     assignee: str = ""
     issue_title: str = ""
@@ -190,11 +193,35 @@ def impossible(field: str, value: object) -> str:
     return ""
 
 
+def unusable(found: object) -> str:
+    """Why nothing can be done about what a source gave; empty if something can.
+
+    Nothing checks a signal when it is made. What has values of other types than it should would
+    be written down as something that cannot be read, or not at all, when it is too late.
+    """
+    if not isinstance(found, PipelineSignal):
+        return f"it is no PipelineSignal, but of the type {type(found).__name__}"
+    try:
+        _VALUES.validate_python(vars(found), strict=True)
+    except ValidationError as error:
+        return _told(error)
+    return "" if found.repo_owner and found.repo_name else f"{found.item} names no repository"
+
+
 _ADAPTER = TypeAdapter(PipelineSignal)
 _FIELDS: dict[str, TypeAdapter[object]] = {
-    name: TypeAdapter(kind) for name, kind in get_type_hints(PipelineSignal).items()
+    name: TypeAdapter(kind)
+    for name, kind in get_type_hints(PipelineSignal, include_extras=True).items()
 }
 _NAMES = _FIELDS.keys()
+_VALUES = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {
+            name: core_schema.typed_dict_field(adapter.core_schema)
+            for name, adapter in _FIELDS.items()
+        }
+    )
+)
 
 
 def _told(error: ValidationError) -> str:
