@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import multiprocessing
 import os
 import threading
@@ -12,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from core_infra.errors import WrongStateError
+from core_infra.jobrunner.clock import FakeClock
+from core_infra.jobrunner.config import PollerConfig
 from core_infra.jobrunner.journal import Journal, Phase
 from core_infra.jobrunner.leader import NotLeaderError
+from core_infra.jobrunner.poller import Poller
 from core_infra.jobrunner.sources import RecordedSource
 from jobrunner.actors import Actor, Elsewhere, Gate, Teller
 from jobrunner.polling import last, phases
 from jobrunner.samples import signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner.clock import FakeClock
     from core_infra.jobrunner.ports import Job
     from core_infra.jobrunner.signal import PipelineSignal
     from jobrunner.polling import Make
@@ -126,15 +130,116 @@ def test_what_does_not_end_in_time_is_looked_up_by_the_next_start(
         again.run_once()
     gate.opened.set()
     actor.answer = True
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            again.run_once()
-            break
-        except NotLeaderError:
-            time.sleep(0.001)
+    once_it_leads(again)
     assert phases(journal) == ["intent", "result"]
     assert actor.commits == ["abc"]
+
+
+def test_stopping_does_not_wait_for_a_report_that_hangs(make: Make, source: RecordedSource) -> None:
+    acts, reports = Gate(), Gate()
+    source.report = reports  # type: ignore[assignment, method-assign]
+    poller = make(Actor(do=acts), grace_period=0.05, poll_timeout=600.0)
+    thread = threading.Thread(target=poller.run)
+    thread.start()
+    acts.wait()
+    poller.stop()
+    acts.opened.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    reports.opened.set()
+
+
+def test_an_interrupted_poller_closes_and_another_looks_up_what_it_left(
+    make: Make, journal: Journal
+) -> None:
+    gate = Gate()
+
+    def interrupt(seen: PipelineSignal) -> bool:
+        if seen.pr_number == 9:
+            raise KeyboardInterrupt
+        return True
+
+    def poll() -> Any:
+        gate.wait()
+        return [signal(pr_number=9)]
+
+    actor = Teller(do=gate, wants=interrupt)
+    second = RecordedSource(name="second")
+    second.poll = poll  # type: ignore[method-assign]
+    poller = make(actor, sources=[RecordedSource([signal()]), second])
+    with pytest.raises(KeyboardInterrupt):
+        poller.run_once()
+    for again in (poller.run_once, poller.run):
+        with pytest.raises(WrongStateError, match="interrupted in cycle 1: KeyboardInterrupt"):
+            again()
+    actor.wants = lambda seen: seen.pr_number == 5
+    actor.answer = True
+    other = make(actor)
+    with pytest.raises(NotLeaderError):  # something of it still runs
+        other.run_once()
+    gate.opened.set()
+    once_it_leads(other)
+    assert phases(journal) == ["intent", "result"]
+    assert actor.commits == ["abc"]
+
+
+def test_run_ends_with_what_no_cycle_can_follow(make: Make) -> None:
+    class Broken(FakeClock):
+        def now(self) -> datetime:
+            raise ZeroDivisionError("what time is it")
+
+        def wait(self, *_: object) -> bool:
+            raise AssertionError("it goes on")
+
+    poller = make(Actor(), clock=Broken())
+    with pytest.raises(ZeroDivisionError):
+        poller.run()
+    with pytest.raises(WrongStateError, match="interrupted in cycle 1: what time is it"):
+        poller.run()
+
+
+def test_a_closed_poller_says_so_and_keeps_nobody_out(make: Make) -> None:
+    poller, other = make(Actor()), make(Actor())
+    poller.close()
+    for again in (poller.run_once, poller.run):
+        with pytest.raises(WrongStateError, match="cannot go through another cycle: it was closed"):
+            again()
+    poller.close()
+    assert len(other.run_once().results) == 1
+
+
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+def test_a_forgotten_poller_leads_as_long_as_something_of_it_runs(journal: Journal) -> None:
+    gate = Gate()
+
+    def forget() -> None:
+        config = PollerConfig(
+            [RecordedSource([signal()])], [Actor(do=gate)], journal, job_timeout=0.05
+        )
+        Poller(config).run_once()
+
+    forget()
+    gc.collect()
+    other = Actor("other")
+    with Poller(PollerConfig([RecordedSource([signal()])], [other], journal)) as poller:
+        with pytest.raises(NotLeaderError):
+            poller.run_once()
+        gate.opened.set()
+        once_it_leads(poller)
+    assert len(other.done) == 1
+
+
+def once_it_leads(poller: Poller) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        gc.collect()
+        try:
+            poller.run_once()
+        except NotLeaderError:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        else:
+            return
 
 
 def test_one_poller_acts_and_another_takes_over(make: Make) -> None:

@@ -19,6 +19,7 @@ from core_infra.jobrunner.crew import Crew, on_executor, on_threads
 from core_infra.jobrunner.events import ActionJobEnded, ActionJobStarted, ActionSourcePolled
 from core_infra.jobrunner.journal.entry import Phase
 from core_infra.jobrunner.journal.index import Index
+from core_infra.jobrunner.leader import Leadership
 from core_infra.jobrunner.logs import facts
 from core_infra.jobrunner.plan import Rules, items, jobs, match, reopened
 from core_infra.jobrunner.polls import Polls
@@ -29,7 +30,7 @@ from core_infra.jobrunner.threads import DaemonThreads, NotBegunError
 from core_infra.jobrunner.work import Outcome, Task, act, look_up, rehearse, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from core_infra.jobrunner.crew import Inbox
     from core_infra.jobrunner.signal import ActionResult, PipelineSignal
@@ -53,7 +54,11 @@ class Engine:
         self._rules = Rules(config.poll_interval, config.attempts, config.job_timeout)
         self._inbox: Inbox = queue.SimpleQueue()
         self._threads = DaemonThreads("core-infra-job")
+        # Here, and not the poller's: what runs knows the engine, and so holds it, whoever lets go
+        # of the poller.
+        self._leadership = Leadership(config.journal.base_dir)
         self._index = Index(config.journal)
+        self._caught_up = False
         self._crew = Crew(
             on_threads(self._threads) if config.executor is None else on_executor(config.executor),
             size=config.workers,
@@ -71,15 +76,25 @@ class Engine:
         self._recorder = Recorder(config, self._index, self._inbox, self._written)
         self._now = Round(0, {}, dry_run=True)
 
-    def catch_up(self) -> None:
-        """Take notice of what another poller did."""
-        self._index.catch_up()
+    def catch_up(self, *, dry_run: bool) -> None:
+        """Take the lead, which a dry run does not need, and notice of what another poller did.
+
+        Raises:
+            NotLeaderError: another poller acts on this journal.
+            StorageError: the journal or its index cannot be read or written.
+        """
+        if not dry_run and self._leadership.take():
+            self._caught_up = False
+        if dry_run or not self._caught_up:
+            self._index.catch_up()
+            self._caught_up = True
 
     def go(self, now: Round, sources: Iterable[JobSource]) -> None:
-        """Go through a cycle."""
+        """Go through a cycle; interrupted by whatever it raises, it can only be closed."""
         self._now = now
         if not now.dry_run:
-            self._resume()
+            with self._noting():
+                self._resume()
             self._work()
         if not self._stop.is_set():
             self._polls.ask(sources)
@@ -94,15 +109,24 @@ class Engine:
         if self._config.bus is not None:
             try:
                 self._config.bus.action(event)
-            except CoreInfraError as error:
+            except Exception as error:  # noqa: BLE001 - who listens must not stop who acts
                 _LOG.error("%s", told(error))
 
-    def close(self, then: Callable[[], object]) -> None:
-        """Let go of everything; call *then* once nothing runs, not even what was given up."""
-        self._crew.when_alone(then)
+    def close(self) -> None:
+        """Let go of everything; of the lead once nothing runs, not even what was given up."""
+        self._crew.when_alone(self._leadership.release)
         for part in (self._polls, self._recorder, self._index):
             part.close()
         self._threads.close()
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Go on after what cannot be read or written; it is raised at the cycle's end."""
+        try:
+            yield
+        except CoreInfraError as error:
+            _LOG.error("%s", told(error))
+            self._now.errors.append(error)
 
     def _work(self) -> None:
         """Do what comes in until nothing is left to be waited for."""
@@ -111,7 +135,9 @@ class Engine:
             self._advance()
             if not self._now.planned and all(part.idle for part in parts):
                 return
-            deadline = min(self._crew.deadline(), self._polls.deadline(), self._now.grace)
+            deadline = min(self._crew.deadline(), self._polls.deadline())
+            if not (self._crew.idle and self._polls.idle):  # the disk is waited for in any case
+                deadline = min(deadline, self._now.grace)
             left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
             try:
                 self._inbox.get(timeout=max(0.0, left))()
@@ -181,7 +207,8 @@ class Engine:
         self.tell(ActionSourcePolled(source.name, len(answer), duration))
         now.report.signals += len(answer)
         if not self._stop.is_set():
-            now.planned += self._plan(source, answer)
+            with self._noting():
+                now.planned += self._plan(source, answer)
 
     def _plan(self, source: JobSource, signals: Sequence[PipelineSignal]) -> list[Task]:
         now = self._now
@@ -249,14 +276,13 @@ class Engine:
             _LOG.info("dry run: %s would: %s", job.action, step, extra=facts(job))
 
     def _give_up(self, now: float) -> None:
-        self._polls.give_up(now)
         leaving = now >= self._now.grace
+        self._polls.give_up(FOREVER if leaving else now)
         tasks, left = self._crew.give_up(FOREVER if leaving else now)
         self._withdraw(left)
         for task in tasks:
             if leaving:
                 _LOG.warning("action %s still runs", task.job.id, extra=facts(task.job))
-                self._polls.give_up(FOREVER)
             elif task.call is act:
                 error = f"it has not ended within {self._config.job_timeout:g} s, and may yet"
                 duration = self._config.job_timeout

@@ -7,10 +7,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from core_infra.errors import AlreadyExistsError, CoreInfraError
+from core_infra.errors import AlreadyExistsError, CoreInfraError, WrongStateError
 from core_infra.jobrunner.engine import Engine
 from core_infra.jobrunner.events import ActionCycleEnded
-from core_infra.jobrunner.leader import Leadership, NotLeaderError
+from core_infra.jobrunner.leader import NotLeaderError
 from core_infra.jobrunner.named import check_known, name_of
 from core_infra.jobrunner.round import Round
 from core_infra.jobrunner.work import told
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
+_CLOSED = "it was closed"
 
 
 class Poller:
@@ -57,7 +58,8 @@ class Poller:
         self._cycle = 0
         self._stop = threading.Event()
         self._one_at_a_time = threading.Lock()
-        self._leadership = Leadership(config.journal.base_dir)
+        self._over = ""
+        """Why it cannot be used any more."""
         self._engine = Engine(config, self._stop)
 
     def __enter__(self) -> Self:
@@ -95,34 +97,52 @@ class Poller:
         """Go through one cycle at once and one after every interval, until stopped.
 
         What goes wrong in a cycle is logged, and the next one is begun.
+
+        Raises:
+            WrongStateError: it is closed, or was interrupted.
+            Exception: what interrupted a cycle, which none can follow.
         """
+        self._check_open()
         while not self._stop.is_set():
             try:
                 self.run_once()
             except NotLeaderError:
                 _LOG.info("standing by: another poller acts on %s", self.config.journal.base_dir)
-            except CoreInfraError as error:
-                _LOG.error("cycle %d: %s", self._cycle, told(error))
-            except Exception:  # noqa: BLE001 - a cycle that fails must not be the last one
-                _LOG.exception("cycle %d", self._cycle)
+            except Exception as error:
+                if self._over == _CLOSED:  # by another thread
+                    return
+                if self._over:
+                    raise
+                if isinstance(error, CoreInfraError):
+                    _LOG.error("cycle %d: %s", self._cycle, told(error))
+                else:
+                    _LOG.exception("cycle %d", self._cycle)
             self.config.clock.wait(self._stop, self.config.poll_interval)
 
     def run_once(self) -> CycleReport:
         """Go through one cycle.
 
+        Interrupted by an exception, as by Ctrl-C, it leaves actions running: the poller closes
+        then, and another one looks up what came of them.
+
         Raises:
+            WrongStateError: it is closed, or was interrupted.
             NotLeaderError: another poller acts on this journal. A dry run does not mind.
             StorageError: something could not be written down. What was not written before it was
                 to begin was not begun; all else was done.
         """
         with self._one_at_a_time:
+            self._check_open()
             start = time.monotonic()
             self._cycle += 1
             now = Round(self._cycle, self._handlers, dry_run=self.dry_run)
             sources = self._sources
-            if now.dry_run or self._leadership.take():
-                self._engine.catch_up()
-            self._engine.go(now, sources.values())
+            self._engine.catch_up(dry_run=now.dry_run)
+            try:
+                self._engine.go(now, sources.values())
+            except BaseException as error:
+                self._shut(f"it was interrupted in cycle {self._cycle}: {told(error)}")
+                raise
             duration = time.monotonic() - start
             self._engine.tell(ActionCycleEnded(self._cycle, duration))
             _LOG.info(
@@ -150,7 +170,23 @@ class Poller:
         """Stop, and let another poller have the journal once nothing of this one runs."""
         self.stop()
         with self._one_at_a_time:
-            self._engine.close(self._leadership.release)
+            self._shut(_CLOSED)
+
+    def _shut(self, why: str) -> None:
+        if not self._over:
+            self._over = why
+            self._stop.set()
+            self._engine.close()
+
+    def _check_open(self) -> None:
+        if self._over:
+            raise WrongStateError(
+                "cannot go through another cycle",
+                why=self._over,
+                todo="Make a new Poller.",
+                needed="open",
+                found="closed",
+            )
 
 
 def _with(known: dict[str, T], what: str, name: str, new: T) -> dict[str, T]:
