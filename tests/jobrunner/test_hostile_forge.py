@@ -189,6 +189,8 @@ def test_what_changes_something_is_never_sent_twice(server: GitHubServer, github
         (Reply(429, {}, {"Retry-After": "inf"}), 86400),
         (Reply(429, {}, {"Retry-After": "nonsense"}), 60),
         (Reply(429, {}, {"Retry-After": "nan"}), 60),
+        (Reply(503, {}, {"Retry-After": "60"}), 60),
+        (Reply(500, {}, {"Retry-After": "120"}), 120),
         (Reply(403, {}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "x"}), 60),
     ],
 )

@@ -18,6 +18,7 @@ _UNTOLD = timedelta(seconds=60)
 """What GitHub asks for after a secondary limit that does not say how long."""
 _ABSURD = 10.0 * 365 * 86400
 """More seconds than this, and there may be no such date."""
+_FAILED = 400
 _TOO_MANY = 429
 _FORBIDDEN = 403
 
@@ -27,11 +28,14 @@ def retry_at(
 ) -> datetime | None:
     """Tell from an answer when to ask again; None if it is about no limit.
 
+    Any failure may say so by a Retry-After: a forge that is maintained (503) does, too.
     See https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api.
     """
-    if status not in {_TOO_MANY, _FORBIDDEN}:
+    if status < _FAILED:
         return None
     moment = _after(headers.get("retry-after", ""), now)
+    if status not in {_TOO_MANY, _FORBIDDEN}:
+        return moment and _bounded(moment, now)
     if moment is None and headers.get("x-ratelimit-remaining") == "0":
         moment = reset(headers, now=now)
     if moment is None and (status == _TOO_MANY or "rate limit" in text.lower()):
