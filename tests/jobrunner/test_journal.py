@@ -420,3 +420,23 @@ def test_a_forked_child_goes_on_with_the_journal(base: Path, journal: Journal) -
     subprocess.run([sys.executable, FORKER, base], check=True, timeout=60)
     (check,) = journal.verify()
     assert (check.entries, check.breaks) == (101, [])
+
+
+def test_a_link_that_leads_out_is_told_and_passed_over(
+    base: Path, journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.write([intent(1), end(1)])
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (base / "zz").mkdir()
+    (base / "zz/etc").symlink_to(outside)
+    (base / "zy").symlink_to("/etc")
+    (base / "acme/widgets/2026-03-05.jsonl").symlink_to(outside / "file")
+    (base / "acme/circle").symlink_to("circle")
+    assert journal.files() == [FILE]
+    assert len(journal.verify()) == 1
+    with Index(journal) as index:
+        index.rebuild()
+        assert index.states(["id-1"])["id-1"].status is Status.DONE
+    for name in ("zz/etc", "zy", "acme/widgets/2026-03-05.jsonl", "acme/circle"):
+        assert f"{name} is passed over: " in caplog.text

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import logging
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner.journal.chain import genesis, seal
 from core_infra.jobrunner.journal.entry import Entry, Phase
 from core_infra.jobrunner.journal.names import SUFFIX
-from core_infra.medium.errors import PathNotFoundError
+from core_infra.medium.errors import InvalidPathError, PathNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from core_infra.jobrunner.journal.log import Place
 
+_LOG = logging.getLogger(__name__)
 STATES = ".states"
 """How the name ends of what pruning keeps of a day."""
 
@@ -98,15 +100,24 @@ def _unfinished(place: Place, path: str) -> bool:
 def _records(place: Place, directory: str) -> Iterator[str]:
     names = [name for name in place.list(directory) if name.endswith((SUFFIX, STATES))]
     for name in sorted(names, key=lambda name: (_stem(name), name.endswith(SUFFIX))):
-        yield f"{directory}/{name}"
+        if _is(place.is_file, f"{directory}/{name}"):
+            yield f"{directory}/{name}"
 
 
 def _directories(place: Place, path: str) -> Iterator[str]:
     for name in place.list(path):
         # What begins with a dot on the first floor is the journal's own.
         where = name if path == "." else f"{path}/{name}"
-        if not (path == "." and name.startswith(".")) and place.is_dir(where):
+        if not (path == "." and name.startswith(".")) and _is(place.is_dir, where):
             yield name
+
+
+def _is(kind: Callable[[str], bool], path: str) -> bool:
+    try:
+        return kind(path)
+    except InvalidPathError as error:  # somebody's link: the journal has no part in it
+        _LOG.warning("%s is passed over: %s", path, error.why)
+        return False
 
 
 def _stem(name: str) -> str:
