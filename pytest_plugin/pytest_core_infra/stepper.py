@@ -74,6 +74,7 @@ class Stepper:
             dry_run: only tell what would be done.
         """
         self.poller.dry_run = dry_run
+        self._before = self._sizes()
         try:
             return self.poller.run_once()
         finally:
@@ -91,9 +92,9 @@ class Stepper:
         self.poller.close()
         for path in self.journal.files():
             file = Path(self.journal.base_dir, path)
-            end = 0
-            for entry, after in self.journal.read(path):
-                if entry.cycle == self.poller.cycle and entry.phase is not Phase.INTENT:
+            end = self._before.get(path, 0)
+            for entry, after in self.journal.read(path, start=end):
+                if entry.phase is not Phase.INTENT:
                     break
                 end = after
             self.journal.close()
@@ -101,7 +102,12 @@ class Stepper:
                 kept.truncate(end)
         self.restart()
 
+    def _sizes(self) -> dict[str, int]:
+        base = Path(self.journal.base_dir)
+        return {path: (base / path).stat().st_size for path in self.journal.files()}
+
     def _new(self) -> Poller:
+        self._before = self._sizes()
         config = PollerConfig(
             [self.source], self._handlers, self.journal, poll_interval=_INTERVAL, clock=self.clock
         )

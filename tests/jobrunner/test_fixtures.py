@@ -40,6 +40,27 @@ def test_what_a_crash_leaves_is_looked_up(core_poller: Stepper) -> None:
     assert len(teller.done) == 2
 
 
+@pytest.mark.parametrize("end", ["crash", "restart"])
+def test_a_crash_takes_nothing_from_earlier_lives(core_poller: Stepper, end: str) -> None:
+    actor = Actor()
+    core_poller.add_handler(actor)
+    core_poller.signals = [signal()]
+    core_poller.step()
+    getattr(core_poller, end)()
+    core_poller.step()  # the first cycle of its life, as the one before
+    kept = list(core_poller.journal.entries())
+    core_poller.restart()
+    core_poller.signals = [signal(pr_number=6)]
+    core_poller.step()
+    core_poller.crash()
+    assert [*core_poller.journal.entries()][: len(kept)] == kept
+    core_poller.step()
+    core_poller.crash()
+    core_poller.crash()  # in which no step was made
+    assert [entry.phase for entry in core_poller.journal.entries()][len(kept) :] == [Phase.INTENT]
+    assert [job.signal.pr_number for job in actor.done] == [5, 6]
+
+
 def test_a_dry_step(core_poller: Stepper) -> None:
     planner = Planner()
     core_poller.add_handler(planner)
