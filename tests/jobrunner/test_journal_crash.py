@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +15,15 @@ from hypothesis import strategies as st
 
 from core_infra.jobrunner.journal import Index, Journal, Phase, Status
 from core_infra.jobrunner.journal.chain import follow, genesis
+from core_infra.jobrunner.sources import RecordedSource
+from core_infra.medium.errors import StorageError
+from jobrunner.actors import Teller
 from jobrunner.samples import FILE, end, intent, result, signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from jobrunner.polling import Make
 
 WRITER = Path(__file__).with_name("journal_writer.py")
 PAGE = 512
@@ -200,3 +207,45 @@ def test_an_index_that_has_seen_lost_lines_reads_again(base: Path) -> None:
         journal.write([intent(3), end(3)])  # exactly as long
         with Index(journal) as index:
             assert index.states(["id-3"])["id-3"].status is Status.DONE
+
+
+def test_what_only_a_person_can_mend_is_told_and_nothing_is_made_anew(
+    base: Path, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.write([intent(1)])
+    (base / ".index.sqlite3").mkdir()  # as where it may not be written: it cannot be opened
+    with pytest.raises(StorageError, match="unable to open database file") as caught:
+        Index(journal)
+    assert "Let this user write to it" in caught.value.todo
+    assert "made anew" not in caplog.text
+    (base / ".index.sqlite3").rmdir()
+    with Index(journal) as index, full_disk():
+        with pytest.raises(StorageError, match=r"cannot use the index '.*index.sqlite3'"):
+            index.rebuild()
+        with pytest.raises(StorageError):
+            Index(journal)
+    with Index(journal) as index:
+        assert [state.id for state in index.pending()] == ["id-1"]
+
+
+def test_what_could_not_be_read_before_a_cycle_is_read_before_the_next(
+    make: Make, journal: Journal
+) -> None:
+    poller = make(Teller("enable_auto_merge"), sources=[RecordedSource()])
+    journal.write([intent(1)])  # by another poller, which was killed then
+    for _ in range(2):
+        with full_disk(), pytest.raises(StorageError):
+            poller.run_once()
+    poller.run_once()
+    assert {entry.phase for entry in journal.entries()} == {Phase.INTENT, Phase.INTERRUPTED}
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can grow: SQLite meets the same as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

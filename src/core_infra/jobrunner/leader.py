@@ -7,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core_infra.errors import WrongStateError
+from core_infra.medium.errors import path_error
 
 _NAME = ".leader.lock"
 
@@ -34,19 +35,24 @@ class Leadership:
 
         Raises:
             NotLeaderError: another poller has it.
+            AccessDeniedError: the journal's directory may not be written to.
+            StorageError: the disk is full or failing.
         """
         if self._lock.is_locked:
             return False
+        path = self._lock.lock_file
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise NotLeaderError(
-                f"cannot act on the journal beside {self._lock.lock_file}",
+                f"cannot act on the journal beside {path}",
                 why="another poller does",
                 todo="Stop it, or let this one stand by: run it instead of a single cycle.",
                 needed="leader",
                 found="standing by",
             ) from error
+        except OSError as error:
+            raise path_error(error.errno or 0, "lock", path) from error
         return True
 
     def release(self) -> None:
