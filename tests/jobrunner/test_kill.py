@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from core_infra.jobrunner.leader import Leadership, NotLeaderError
+
 BOT = Path(__file__).with_name("killed_bot.py")
 
 
@@ -24,3 +28,32 @@ def test_no_kill_loses_repeats_or_forgets_anything(tmp_path: Path) -> None:
     assert {name: counted[name] for name in wrong} == dict.fromkeys(wrong, 0), counted
     assert counted["survived"] < int(kills)
     assert counted["actions"] >= 40
+
+
+def test_what_a_killed_poller_has_forked_does_not_go_on_leading(base: Path) -> None:
+    """As the workers of its executor: they outlive it, with all files that it had open."""
+    program = """if True:
+        import os, sys
+        from core_infra.jobrunner.journal import Journal
+        from core_infra.jobrunner.leader import Leadership
+
+        Journal(sys.argv[1])
+        leadership = Leadership(sys.argv[1])
+        leadership.take()
+        if os.fork():
+            print("forked", flush=True)
+        sys.stdin.read()
+    """
+    poller = subprocess.Popen(
+        [sys.executable, "-c", program, base], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with poller:
+        assert poller.stdout is not None
+        assert poller.stdout.readline() == b"forked\n"
+        leadership = Leadership(str(base))
+        with pytest.raises(NotLeaderError):
+            leadership.take()
+        poller.kill()
+        poller.wait(30)
+        assert leadership.take()
+        leadership.release()
