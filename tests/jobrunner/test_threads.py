@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.jobrunner.threads import DaemonThreads
+from core_infra.jobrunner.threads import DaemonThreads, NotBegunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,3 +104,22 @@ def test_without_new_threads_the_old_ones_do_it(
     none.begin(int, "1")
     assert "can't start" in str(none.answers.get_nowait())
     assert none.answers.empty()
+
+
+def test_who_is_interrupted_while_he_asks_is_told_that_it_is_not_begun(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waited:
+        def __enter__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __exit__(self, *_: object) -> None:
+            raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_lock", Waited())  # where a Ctrl-C finds him most likely
+        with pytest.raises(KeyboardInterrupt):
+            threads.begin(int, "1")
+    assert isinstance(threads.answers.get_nowait(), NotBegunError)
+    threads.begin(int, "2")
+    assert threads.answers.get(timeout=30) == 2

@@ -65,12 +65,18 @@ class DaemonThreads:
                 result = error
             then(result)
 
+        handed_over = False
         try:
             with self._lock:
+                handed_over = True
                 self._tasks.append(task)
                 self._wake_one()
         except NotBegunError as error:
             then(error)
+        except BaseException as error:  # Ctrl-C, most likely while it waited for the lock
+            if not handed_over:
+                then(NotBegunError(f"its caller was interrupted: {type(error).__name__}"))
+            raise
 
     def close(self) -> None:
         """Let the threads end once they have nothing to do; does not wait for that."""
