@@ -219,6 +219,13 @@ def test_what_only_a_person_can_mend_is_told_and_nothing_is_made_anew(
     assert "Let this user write to it" in caught.value.todo
     assert "made anew" not in caplog.text
     (base / ".index.sqlite3").rmdir()
+    with Index(journal) as index:
+        for _ in range(2):
+            entries = [intent(number) for number in range(2, 900)]
+            with full_disk(), pytest.raises(StorageError, match="disk"):
+                index.apply(entries, {})
+        assert [state.id for state in index.pending()] == ["id-1"]
+        index.catch_up()
     with Index(journal) as index, full_disk():
         with pytest.raises(StorageError, match=r"cannot use the index '.*index.sqlite3'"):
             index.rebuild()

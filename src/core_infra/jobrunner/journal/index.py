@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Self
 
 from core_infra.jobrunner.journal.days import STATES, unpruned
 from core_infra.jobrunner.journal.entry import Phase
+from core_infra.jobrunner.journal.failures import is_damage, telling
 from core_infra.jobrunner.journal.state import State, Status
-from core_infra.medium.errors import PathNotFoundError, StorageError
+from core_infra.medium.errors import PathNotFoundError
 from core_infra.medium.realfile import translated
 
 if TYPE_CHECKING:
@@ -49,18 +50,6 @@ insert into actions values (?, 0, ?, ?, ?, ?, ?) on conflict do update
 set status = 0, attempt = excluded.attempt, last = excluded.last, signal = excluded.signal
 """
 _SELECT = "select id, status, action, attempt, first, last, signal from actions"
-_PRIMARY = 0xFF
-"""The part of an error code of SQLite that tells its kind."""
-_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_MAY_NOT = "Let this user write to it and to its directory, or name another journal."
-_TODO = {
-    sqlite3.SQLITE_READONLY: _MAY_NOT,
-    sqlite3.SQLITE_CANTOPEN: _MAY_NOT,
-    sqlite3.SQLITE_PERM: _MAY_NOT,
-    sqlite3.SQLITE_FULL: "Make room on its disk.",
-    sqlite3.SQLITE_IOERR: "See whether its disk is full or failing.",
-    sqlite3.SQLITE_BUSY: "See which other process holds it.",
-}
 _WITHDRAWN = "delete from actions where id = ?"
 _END = "update actions set status = ?, last = ?, signal = null where id = ?"
 
@@ -82,12 +71,12 @@ class Index:
         self._journal = journal
         self._path = Path(journal.base_dir, _NAME)
         self._lock = threading.RLock()
-        with self._telling():
+        with telling(self._path):
             try:
                 self._db = self._open()
                 self._catch_up()
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
                 _LOG.warning("%s is damaged (%s) and is made anew", self._path, error)
                 self._rebuild()
@@ -100,12 +89,12 @@ class Index:
 
     def catch_up(self) -> None:
         """Read what was appended to the journal since."""
-        with self._telling():
+        with telling(self._path):
             self._catch_up()
 
     def rebuild(self) -> None:
         """Make it anew from the files that the journal has."""
-        with self._telling():
+        with telling(self._path):
             self._rebuild()
 
     def _catch_up(self) -> None:
@@ -137,7 +126,7 @@ class Index:
             entries: what was written.
             spans: what :meth:`Journal.write` returned for them.
         """
-        with self._telling(), self._transaction() as db:
+        with telling(self._path), self._transaction() as db:
             _apply(db, entries)
             for path, span in spans.items():
                 # Only what follows without a gap: a gap is what another process wrote.
@@ -179,28 +168,16 @@ class Index:
         return db
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & _PRIMARY
-            raise StorageError(
-                f"cannot use the index {str(self._path)!r}",
-                why=str(error),
-                todo=_TODO.get(code, "Start again: if it is damaged, it is made anew."),
-                path=str(self._path),
-            ) from error
-
-    @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             self._db.execute("begin immediate")
             try:
                 yield self._db
+                self._db.execute("commit")
             except BaseException:
-                self._db.execute("rollback")
+                if self._db.in_transaction:  # of some failures SQLite rolls it back itself
+                    self._db.execute("rollback")
                 raise
-            self._db.execute("commit")
 
     def _read(self, db: sqlite3.Connection, path: str, size: int) -> None:
         end = size
@@ -212,7 +189,7 @@ class Index:
         db.execute("insert or replace into files values (?, ?, ?)", (path, end, head))
 
     def _select(self, condition: str, *arguments: object) -> list[State]:
-        with self._telling(), self._lock:
+        with telling(self._path), self._lock:
             rows = self._db.execute(f"{_SELECT} where {condition}", arguments).fetchall()
         return [
             State(
@@ -226,12 +203,6 @@ class Index:
             )
             for id_, status, action, attempt, first, last, signal in rows
         ]
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether it helps to make it anew; a full disk and a missing permission would stay."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return code & _PRIMARY in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def _prepare(db: sqlite3.Connection) -> None:
