@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError
 from core_infra.process import LogPattern, RestartPolicy, RunOptions, Service, Status
+from core_infra.process.keepers import keeper
 
 
 def flaky(count: int) -> list[str]:
@@ -54,6 +58,16 @@ def test_it_can_be_ended_between_two_runs(service: Service) -> None:
     assert process.wait(0) == 0
 
 
+def test_what_is_to_be_started_again_counts_as_left(service: Service) -> None:
+    policy = RestartPolicy("always", backoff=600)
+    process = service.start_with_options(RunOptions("echo", ["once"], restart=policy))
+    while process.status is not Status.PENDING:
+        process.over.wait(0.001)
+    [left] = service.leftovers()
+    assert left.process is process
+    assert "echo once, which is to be started again" in left.describe()
+
+
 def test_what_the_run_before_left_behind_is_gone_first(service: Service) -> None:
     policy = RestartPolicy("on_failure", max_restarts=3, backoff=0)
     script = "setsid sleep 60 & exit 1"
@@ -79,3 +93,17 @@ def test_only_known_policies() -> None:
         RestartPolicy("always", backoff=-1)
     assert RestartPolicy().pause(1, 0) is None
     assert RestartPolicy("on_failure").pause(0, 0) is None
+
+
+def test_it_goes_on_although_the_keeper_is_killed(service: Service) -> None:
+    policy = RestartPolicy("always", backoff=0, max_restarts=1000)
+    options = RunOptions("sh", ["-c", "echo up; exec sleep 60"], restart=policy)
+    process = service.start_with_options(options)
+    for killed in range(40):
+        while process.status is not Status.RUNNING or process.info().restarts < killed:
+            assert not process.over.wait(0.001)
+        os.kill(keeper().pid, signal.SIGKILL)
+        while process.info().restarts <= killed:
+            assert not process.over.wait(0.001)
+    process.kill()
+    assert process.status is Status.KILLED

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -300,3 +303,65 @@ def test_streams_can_be_told_apart(service: Service) -> None:
     process.wait(30)
     assert process.output(Stream.STDOUT) == "out1\nout2\nout3\n"
     assert process.output(Stream.STDERR) == "err1\nerr2\nerr3\n"
+
+
+@pytest.mark.parametrize("timeout", [3e6, 1e300, math.inf])
+def test_a_timeout_may_be_beyond_all_time(service: Service, timeout: float) -> None:
+    options = RunOptions("echo", ["right"], timeout=timeout, grace_period=timeout)
+    assert service.run_with_options(options) == "right\n"
+    process = service.start_with_options(options)
+    assert process.wait(30) == 0
+    late = service.start_with_options(RunOptions("sleep", ["600"], timeout=0.01))
+    assert late.wait(30) == -signal.SIGTERM  # who keeps the time still does
+
+
+WITHOUT_DESCRIPTORS = """
+import os, resource, time
+from core_infra.process import RunOptions, Service
+
+service = Service()
+process = service.start_with_options(RunOptions("sleep", ["600"], timeout=0.01))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    while not process.timed_out:
+        time.sleep(0.001)
+    while held:
+        os.close(held.pop())
+print(process.wait(30), service.leftovers())
+"""
+
+
+def test_a_timeout_waits_for_descriptors() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DESCRIPTORS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("-15 []\n", "")
+
+
+FINALIZER = """
+from core_infra.process import Service
+
+class Late:
+    def __del__(self):
+        try:
+            print(service.run("echo", "late"))
+        except Exception as error:
+            print(type(error).__name__, error.why)
+
+service, late = Service(), Late()
+"""
+
+
+def test_a_finalizer_at_the_end_of_python_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FINALIZER], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("WrongStateError Python is ending\n", "")

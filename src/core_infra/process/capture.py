@@ -23,7 +23,7 @@ class Output:
     def __init__(self, size: int) -> None:
         self.ring = RingBuffer(size)
         self._changes: deque[tuple[int, Stream]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take what was read from a stream."""

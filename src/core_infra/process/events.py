@@ -54,7 +54,7 @@ class ActionProcessKilled(NamedTuple):
 
 
 class ActionProcessExited(NamedTuple):
-    """A process is over: all its output has been told.
+    """A process is over: all its output has been told. The only event if it never started.
 
     Attributes:
         id: the process.

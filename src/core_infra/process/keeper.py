@@ -84,7 +84,7 @@ class Keeper:
         self._identity = os.getresuid() + os.getresgid()
         self._base = 1 << 62 | self._popen.pid << 40
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.lost = False
         self._wire = Wire(ours)
         supervisor().watch(ours.fileno(), 0, lambda _: self.lose())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _current: Keeper | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def keeper() -> Keeper:
@@ -63,7 +63,7 @@ def _forget() -> None:
     if _current is not None:
         _current.disown()
     _current = None
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forget)

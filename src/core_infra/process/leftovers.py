@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
+from core_infra.process.status import Status
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -25,7 +27,7 @@ class Leftover(NamedTuple):
     """Something that still runs.
 
     Attributes:
-        pid: its process id.
+        pid: its process id; of what is to be started again, the last one that it had.
         command: its command line.
         process: the process of the service that it is, or that started it; None if that was
             removed.
@@ -63,7 +65,15 @@ def find_leftovers(
     ):
         time.sleep(_INTERVAL)
     owners = {pid: process for process in processes for pid in process.leftovers()} if pids else {}
-    return [Leftover(pid, _command(pid), owners.get(pid)) for pid in pids]
+    paused = [process for process in processes if process.status is Status.PENDING]
+    return [
+        *(Leftover(pid, _command(pid), owners.get(pid)) for pid in pids),
+        *(Leftover(process.pid or 0, _again(process), process) for process in paused),
+    ]
+
+
+def _again(process: Process) -> str:
+    return f"{shlex.join(process.options.argv())}, which is to be started again"
 
 
 def _command(pid: int) -> str:

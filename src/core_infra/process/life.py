@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from core_infra.process.loop import Loop
     from core_infra.process.options import RunOptions
     from core_infra.process.wire import End
+
+
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETXTBSY})
+"""What the system lacks at one moment, and may have at the next."""
+_PATIENCE = 0.1
+"""Seconds until what failed for that is tried again."""
 
 
 class Watcher(Protocol):
@@ -87,22 +94,35 @@ class Life:
             run = self._ask()
             if wait:
                 self._attend(run)
-            else:
-                self.loop.watch(run.channel, READ, lambda _: self._hear_start(run))
+            self.loop.watch(run.channel, READ, lambda _: self._hear(run))
         except OSError as cause:
+            if cause.errno is None:  # a signal's handler raises it: the system says what it means
+                self.give_up(cause)
+                raise
             raise self._refuse(cause) from None
+        except CoreInfraError as error:  # there is no keeper
+            self._fail(error, passing=True)
+            raise
         except BaseException as error:
             self.give_up(error)
             raise
 
     def give_up(self, error: BaseException) -> None:
-        """Whoever began it was interrupted, wherever that was; nothing if it is over."""
-        if self.over.is_set():
-            return
-        if self.run is not None:  # it may have been started
-            self.run.kill()
-        if self.status is Status.PENDING:
-            self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
+        """Whoever began it was interrupted, wherever that was; nothing if all is told."""
+        with self.lock:
+            run = self.run
+            if self._told:
+                return
+            if run is not None:  # it may have been started
+                run.kill()
+            if self.status is Status.PENDING:
+                if run is not None:
+                    self.loop.post(run.close)
+                self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
+            elif self.status in ENDED:
+                self._finish(self.status, self.error)
+            elif run is not None and run.channel >= 0:
+                self.loop.watch(run.channel, READ, lambda _: self._hear(run))
 
     def _ask(self) -> Run:
         options = self.options
@@ -119,36 +139,55 @@ class Life:
     def _refuse(self, cause: OSError) -> CoreInfraError:
         in_directory = isinstance(cause, StartRefusedError) and cause.in_directory
         error = start_error(self.options, cause, in_directory=in_directory)
-        if self.run is not None:
-            self.run.close()
-        self._finish(Status.FAILED, error)
+        self._fail(error, passing=cause.errno in _PASSING)
         return error
 
-    def _hear_start(self, run: Run) -> None:
+    def _fail(self, error: CoreInfraError, *, passing: bool) -> None:
+        """It was not started; if that may pass, and it is one to be restarted, not yet."""
+        if self.run is not None:
+            self.run.close()
+        if passing and self.restarts and not self._stopping:
+            policy = self.options.restart
+            pause = policy.pause(1, self._streak) if policy is not None else None
+            if pause is not None:
+                self._streak += 1
+                self._starting = False
+                self._later(pause, self._again)
+                return
+        self._finish(Status.FAILED, error)
+
+    def _hear(self, run: Run) -> None:
+        """There is news of a run: it was started, or has ended."""
         if self._told:  # whoever began it was interrupted, and it has been killed
             run.close()
-            return
-        try:
-            self._attend(run)
-        except OSError as cause:
-            self._refuse(cause)
-        except CoreInfraError as error:  # the keeper was killed
-            run.close()
-            self.give_up(error)
+        elif self.status is not Status.PENDING:
+            self._hear_end(run)
+        else:
+            try:
+                self._attend(run)
+            except OSError as cause:
+                if cause.errno is None:
+                    raise
+                self._refuse(cause)
+            except CoreInfraError as error:  # the keeper was killed
+                self._fail(error, passing=True)
 
     def _attend(self, run: Run) -> None:
-        """It runs: read what it says, and hear of its end."""
-        self.pid = run.started()
-        self._watcher.on_start(self.pid)
-        run.stdio.begin()
-        with self.lock:
-            self.loop.watch(run.channel, READ, lambda _: self._hear_end(run))
+        """It runs: read what it says."""
+        pid = run.started()
+        with self.lock:  # whoever hears of it sees it run
+            if self._told:  # it was given up meanwhile, and killed
+                run.close()
+                return
+            self.pid = pid
+            self._watcher.on_start(pid)
             self.status = move(self.status, Status.RUNNING)
             self._starting = False
             if self.options.timeout is not None:
                 self._later(self.options.timeout, self._expire)
-            if self._stopping:
+            if self._stopping:  # since before it ran
                 self._climb(run, 0)
+            run.stdio.begin()
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the program; WrongStateError if it does not run."""
@@ -254,14 +293,15 @@ class Life:
         self._streak += 1
         self.status = move(self.status, Status.PENDING)
         # What the old one left behind may still hold its port.
-        run.kill(then=lambda: self._later(pause, lambda: self._again(run)))
+        run.kill(then=lambda: self._later(pause, self._again))
         return True
 
-    def _again(self, old: Run) -> None:
+    def _again(self) -> None:
         with self.lock:
             if self._stopping or self.status in ENDED:
                 return
-            old.close()
+            if self.run is not None:
+                self.run.close()
             self.restarts += 1
             self._starting = True
         with contextlib.suppress(CoreInfraError):  # the watcher is told
@@ -276,7 +316,15 @@ class Life:
         self._told = True
 
     def _later(self, seconds: float, job: Callable[[], None]) -> None:
-        self._timers.append(supervisor().after(seconds, lambda: self.loop.post(job)))
+        def run() -> None:
+            try:
+                job()
+            except OSError as error:  # no descriptors are left, for now
+                if error.errno not in _PASSING:
+                    raise
+                self._later(_PATIENCE, job)
+
+        self._timers.append(supervisor().after(seconds, lambda: self.loop.post(run)))
 
     def _cancel_timers(self) -> None:
         while self._timers:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
+LONGEST = 3600.0
+"""Seconds that one turn waits at most: the system knows no time beyond some weeks."""
 _FAILED = select.EPOLLERR | select.EPOLLHUP  # the kernel reports these unasked
 
 _log = logging.getLogger(__name__)
@@ -100,7 +102,11 @@ class Loop:
 
     def turn(self, timeout: float | None = None) -> None:
         """Wait until something is ready, and call all whom that concerns; on the loop's thread."""
-        for fd, events in self._poll(0 if self._jobs else timeout):
+        if self._jobs:
+            timeout = 0
+        elif timeout is not None:
+            timeout = min(timeout, LONGEST)
+        for fd, events in self._poll(timeout):
             callback, asked_for = self._watched.get(fd, (None, 0))
             if callback is not None:
                 self._call(fd, callback, asked_for if events & _FAILED else events)

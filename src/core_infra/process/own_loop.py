@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import select
+import signal
 import threading
+from _signal import getsignal  # type: ignore[import-not-found]
 from typing import TYPE_CHECKING, Self
 
 from core_infra.process.loop import Loop, new_wake
@@ -23,13 +25,15 @@ class OwnLoop(Loop):
     whatever is left, and all that is asked of this loop later.
 
     What its callbacks raise, the block raises: so does the exception of a signal, wherever it hits.
+    But a signal's handler that goes on to use the service would find it in the middle of a step:
+    see :func:`handlers_only_raise`.
     """
 
     def __init__(self) -> None:
         # Of few descriptors, poll is quicker than an epoll, which has to be told of each.
         self._poll_object = select.poll()
         super().__init__(self._poll_object, _spare_wake())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._open = True
 
     def is_current(self) -> bool:
@@ -88,6 +92,23 @@ class OwnLoop(Loop):
     def _call(self, _fd: int, callback: Callable[[int], None], events: int) -> None:
         callback(events)
 
+
+def handlers_only_raise() -> bool:
+    """Whether handlers of signals, which Python calls on the main thread, do nothing but raise.
+
+    That of Ctrl-C raises KeyboardInterrupt, unless somebody has put another in its place.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return True
+    try:
+        return _HARMLESS.issuperset(map(getsignal, _SIGNALS))
+    except TypeError:  # one that cannot be hashed
+        return False
+
+
+# Asked by getsignal of _signal: that of signal makes enums, which takes 20 times as long.
+_SIGNALS = tuple(signal.valid_signals())
+_HARMLESS = frozenset({signal.SIG_DFL, signal.SIG_IGN, None, signal.default_int_handler})
 
 # Of loops that are over, for the next ones: as many as there were at once.
 _spare: list[int] = []

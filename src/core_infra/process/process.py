@@ -314,7 +314,9 @@ class Process:
         self._listener.ended(self, error)
 
     def finish(self) -> None:
-        """Everybody knows that it is over."""
+        """Everybody knows that it is over; who was interrupted may say so again."""
+        if self.done.is_set():
+            return
         self.done.set()
         self._life.loop.wake()  # it may be run until then
         if self._on_done is not None:

@@ -51,7 +51,7 @@ class RingBuffer:
         self._data = bytearray()
         self._view: memoryview | None = None  # once the memory has its full size
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._more: Latch | None = None  # once somebody waits
 
     @property

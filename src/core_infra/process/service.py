@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +16,7 @@ from core_infra.process.events import Stream
 from core_infra.process.keepers import group_members, kill_group, new_group
 from core_infra.process.leftovers import Leftover, find_leftovers
 from core_infra.process.options import RunOptions
-from core_infra.process.own_loop import OwnLoop
+from core_infra.process.own_loop import OwnLoop, handlers_only_raise
 from core_infra.process.process import Listener, Process
 from core_infra.process.ring import DEFAULT_SIZE
 from core_infra.process.silent import Silent
@@ -55,7 +57,7 @@ class Service:
         self._listener: Listener = Silent() if core is None else Teller(core)
         self._processes: dict[str, Process] = {}
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._open = True
         self._pid = os.getpid()
         self._group = new_group()
@@ -122,6 +124,14 @@ class Service:
                 needed=f"process {self._pid}",
                 found=f"process {os.getpid()}",
             )
+        if sys.is_finalizing():  # threads do not go on: nobody would hear of its end
+            raise WrongStateError(
+                f"cannot start {program!r}",
+                why="Python is ending",
+                todo="Start it in an atexit function, not in a finalizer.",
+                needed="running",
+                found="ending",
+            )
         with self._lock:
             if not self._open:
                 raise WrongStateError(
@@ -145,7 +155,7 @@ class Service:
             RunTimeoutError: it did not end within ``options.timeout``, and was ended.
             CoreInfraError: as :meth:`start_with_options` does.
         """
-        with OwnLoop() as loop:
+        with OwnLoop() if handlers_only_raise() else contextlib.nullcontext(supervisor()) as loop:
             stdin = b"" if options.stdin is None else options.stdin
             process = self._new(options, stdin, loop)
             try:

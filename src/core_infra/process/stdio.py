@@ -64,11 +64,11 @@ class Stdio:
     def given(self) -> None:
         """The child has its ends, or will: close our copies, so that its end is noticed."""
         self._close_theirs()
-        sources, self._sources = self._sources, []
         if self._wrote is not None:
-            self.readers = [
-                Reader(self._loop, fd, partial(self._wrote, stream)) for fd, stream in sources
+            readers = [
+                Reader(self._loop, fd, partial(self._wrote, stream)) for fd, stream in self._sources
             ]
+            self.readers, self._sources = readers, []  # no signal comes in between
 
     def begin(self) -> None:
         """Begin to read, and to feed what it is to read."""

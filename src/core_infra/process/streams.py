@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import fcntl
 import os
 import termios
@@ -85,8 +86,10 @@ class Reader:
             data = os.read(self._fd, size)
         except BlockingIOError:
             return 0
-        except OSError:  # EIO: nobody has the other end of a terminal any more
-            data = b""
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""  # nobody has the other end of a terminal any more
         if data:
             self._on_data(data)
         else:
@@ -109,7 +112,7 @@ class Feeder:
         self._pending = bytearray()
         self._open = True
         self._ending = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def send(self, data: bytes) -> None:
         """Write, now or as soon as the other side reads.
@@ -160,8 +163,10 @@ class Feeder:
             return os.write(self._fd, data)
         except BlockingIOError:
             return 0
-        except OSError:  # EPIPE: it does not read any more
-            self._pending.clear()
+        except OSError as error:
+            if error.errno is None:  # a signal's handler raises it
+                raise
+            self._pending.clear()  # it does not read any more
             self._close()
             return 0
 

@@ -59,7 +59,7 @@ class Supervisor(Loop):
         self._epoll = select.epoll()
         super().__init__(self._epoll, new_wake())
         self._timers: list[tuple[float, int, Timer]] = []
-        self._timer_lock = threading.Lock()
+        self._timer_lock = threading.RLock()
         self._tidy_at = _TIDY
         self._numbers = itertools.count()  # timers of the same moment run in their order
         started = Latch()
@@ -128,7 +128,7 @@ class Supervisor(Loop):
 
 
 _current: Supervisor | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def supervisor() -> Supervisor:
@@ -136,7 +136,7 @@ def supervisor() -> Supervisor:
     global _current  # noqa: PLW0603 - one per process is the point
     found = _current
     if found is None:
-        with _lock:
+        with _lock:  # as all locks here, one that a signal's handler on the same thread gets again
             found = _current = _current or Supervisor()
     return found
 
@@ -144,7 +144,7 @@ def supervisor() -> Supervisor:
 def _forget() -> None:
     global _current, _lock  # noqa: PLW0603 - a forked child has no supervisor thread
     _current = None
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forget)

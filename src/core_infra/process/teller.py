@@ -52,7 +52,7 @@ class Teller:
         self._splitters: dict[tuple[str, Stream], LineSplitter] = {}
         self._untold = 0
         self._paused: dict[str, Process] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="core-infra-events", daemon=True)
         self._thread.start()
 
@@ -82,6 +82,8 @@ class Teller:
         usage, status = process.usage, process.status
 
         def tell() -> None:
+            if process.done.is_set():
+                return  # whoever said so was interrupted, and has said it again
             self._flush(process.id)
             exited = ActionProcessExited(
                 process.id, process.exit_code, usage.wall if usage else 0.0, error

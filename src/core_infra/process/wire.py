@@ -83,7 +83,7 @@ class Wire:
 
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def fileno(self) -> int:
         """The socket's descriptor, or -1 once it is closed."""
