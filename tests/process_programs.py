@@ -1,5 +1,6 @@
 """Programs that misbehave, for tests to run."""
 
+import subprocess
 import sys
 
 PYTHON = sys.executable
@@ -18,3 +19,12 @@ os.wait()
 """
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 60; done"
+
+
+def output_of(program: str) -> str:
+    """What a Python program prints; a failure if it tells of any error."""
+    done = subprocess.run(
+        [PYTHON, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stderr == ""
+    return done.stdout

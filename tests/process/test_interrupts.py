@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+
+from process_programs import output_of
 
 PROGRAM = """
 import random, signal
@@ -151,11 +150,3 @@ print(len(os.listdir("/proc/self/fd")) < before + 60)
 
 def test_an_interrupted_start_says_so_and_leaves_nothing() -> None:
     assert output_of(STARTS) == "[] [] []\nTrue True\nTrue\n"
-
-
-def output_of(program: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.stderr == ""
-    return done.stdout

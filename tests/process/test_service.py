@@ -6,8 +6,6 @@ import math
 import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from core_infra.process import (
     Status,
     Stream,
 )
-from process_programs import PYTHON, STUBBORN
+from process_programs import PYTHON, STUBBORN, output_of
 
 
 def test_run_returns_the_output(service: Service) -> None:
@@ -336,14 +334,7 @@ print(process.wait(30), service.leftovers())
 
 
 def test_a_timeout_waits_for_descriptors() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_DESCRIPTORS],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("-15 []\n", "")
+    assert output_of(WITHOUT_DESCRIPTORS) == "-15 []\n"
 
 
 FINALIZER = """
@@ -361,7 +352,4 @@ service, late = Service(), Late()
 
 
 def test_a_finalizer_at_the_end_of_python_is_refused() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FINALIZER], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.stdout, done.stderr) == ("WrongStateError Python is ending\n", "")
+    assert output_of(FINALIZER) == "WrongStateError Python is ending\n"

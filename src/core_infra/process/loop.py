@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
-LONGEST = 3600.0
+_LONGEST = 3600.0
 """Seconds that one turn waits at most: the system knows no time beyond some weeks."""
 _FAILED = select.EPOLLERR | select.EPOLLHUP  # the kernel reports these unasked
 
@@ -105,7 +105,7 @@ class Loop:
         if self._jobs:
             timeout = 0
         elif timeout is not None:
-            timeout = min(timeout, LONGEST)
+            timeout = min(timeout, _LONGEST)
         for fd, events in self._poll(timeout):
             callback, asked_for = self._watched.get(fd, (None, 0))
             if callback is not None:

@@ -196,7 +196,7 @@ import os, signal, sys
 from pathlib import Path
 from core_infra.vm.manager import manager as m
 from core_infra.vm.manager.container import RunOptions
-from core_infra.vm.manager.state import VARIABLE, State
+from core_infra.vm.manager.state import State
 
 class Killed(State):
     def update(self, id_, **changes):
@@ -226,7 +226,7 @@ import sys
 from pathlib import Path
 from core_infra.vm.manager.container import RunOptions
 from core_infra.vm.manager.manager import LinuxKitManager
-from core_infra.vm.manager.state import VARIABLE, State
+from core_infra.vm.manager.state import State
 manager = LinuxKitManager(state=State(Path(sys.argv[1])), tell=lambda line: print(line))
 print("it is", manager.run("default", RunOptions(name="front")).status)
 """
