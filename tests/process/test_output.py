@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from core_infra.process import LogPattern, RunOptions, Service, Stream
+import pytest
+
+from core_infra.process import CannotStartError, LogPattern, RunOptions, Service, Stream
 from process_programs import PYTHON
 
 
@@ -57,6 +59,18 @@ def test_a_log_takes_both_streams(service: Service, tmp_path: os.PathLike[str]) 
         assert service.run_with_options(options) == ""
     with open(log) as file:  # noqa: PTH123
         assert file.read() == "out\nerr\n" * 2
+
+
+def test_a_log_that_cannot_be_written_is_told_and_holds_up_nobody(
+    service: Service, tmp_path: os.PathLike[str]
+) -> None:
+    fifo = os.path.join(tmp_path, "fifo")  # noqa: PTH118
+    os.mkfifo(fifo)
+    for log in (fifo, tmp_path, os.path.join(tmp_path, "none", "log")):  # noqa: PTH118
+        with pytest.raises(CannotStartError) as caught:
+            service.start_with_options(RunOptions("true", log=log))
+        assert f"its log {os.fspath(log)!r} cannot be written" in str(caught.value)
+    assert service.run("echo", "on") == "on\n"
 
 
 def test_a_thousand_children_at_once_with_one_thread(service: Service) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import resource
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,6 +161,26 @@ def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> Non
     with pytest.raises(InvalidError) as caught:
         service.start_with_options(options)
     for told in ("command is empty", "one string", "'A=B'", "timeout is 0", "grace_period is -1"):
+        assert told in str(caught.value)
+    assert service.list() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"args": [5]}, "5 is no string"),
+        ({"env": {"NAME": 1}}, "'NAME'=1"),
+        ({"timeout": "5"}, "timeout is '5'"),
+        ({"stdin": 2.5}, "cannot read from 2.5"),
+        ({"stdin": io.StringIO("text")}, "cannot read from <_io.StringIO"),
+    ],
+)
+def test_what_has_a_wrong_type_is_told(
+    service: Service, options: dict[str, Any], told: str
+) -> None:
+    for start in (service.start_with_options, service.run_with_options):
+        with pytest.raises(InvalidError) as caught:
+            start(RunOptions("cat", **options))
         assert told in str(caught.value)
     assert service.list() == []
 

@@ -79,8 +79,9 @@ def start_error(
     why = cause.strerror or str(cause)
     if in_directory:
         why += f": its directory {os.fspath(options.dir or '.')!r}"
-    elif cause.filename is not None:
-        why += f": {os.fsdecode(cause.filename)!r}"
+    elif cause.filename is not None and options.log is not None:
+        why = f"its log {os.fspath(options.log)!r} cannot be written: {why}"
+        return CannotStartError(what, why=why, errno=cause.errno)
     if cause.errno in (errno.ENOENT, errno.ENOTDIR):
         todo = "" if in_directory else "Is it installed, and on the PATH that it is given?"
         return ProgramNotFoundError(what, why=why, todo=todo, errno=cause.errno)

@@ -120,8 +120,9 @@ class Keeper:
         env: Environment,
         fds: Mapping[int, int],
         terminal: bool = False,
+        hurry: bool = True,
     ) -> int:
-        """Ask for a program in a session of its own; :meth:`spawned` tells what became of it.
+        """Ask for a program in a session of its own.
 
         Args:
             tag: from :meth:`new_tag`.
@@ -131,44 +132,36 @@ class Keeper:
             fds: from the numbers that it gets to our descriptors, which may be closed at once.
                 Without 0, there is nothing to read.
             terminal: its standard input becomes its controlling terminal.
+            hurry: we are told of its start at once; else, with its end if that is soon.
 
         Returns:
-            A channel: a pipe that the caller closes.
+            A pipe that the caller closes, with :class:`~core_infra.process.wire.ProgramNews`.
 
         Raises:
             UnavailableError: the keeper was killed.
         """
         targets = array.array("i", fds).tobytes()
         strings = os.fsencode("\0".join((cwd, *argv, "")))
+        flags = (Flag.TERMINAL if terminal else 0) | (0 if hurry else Flag.UNHURRIED)
         try:
             return self._wire.ask(
                 Op.SPAWN,
                 tag,
-                flags=Flag.TERMINAL if terminal else 0,
+                flags=flags,
                 counts=(len(argv), env.number),
                 body=targets + strings + env.block,
                 fds=fds.values(),
             )
         except ConnectionError as error:
-            raise self._killed() from error
+            raise self.gone() from error
 
-    def spawned(self, channel: int) -> int:
-        """Wait until the program has been started; its pid.
-
-        Args:
-            channel: from :meth:`spawn`; after this, it can be read once the program has ended: by
-                :func:`~core_infra.process.wire.read_end`.
-
-        Raises:
-            StartRefusedError: the system does not start it.
-            UnavailableError: the keeper was killed.
-        """
-        error, stage, pid = self._reply(channel)
-        if error:
-            refused = StartRefusedError(error, os.strerror(error))
-            refused.in_directory = stage == _STAGE_DIRECTORY
+    def started(self, reply: Reply) -> int:
+        """The pid of a program that was asked for; StartRefusedError if it was not started."""
+        if reply.error:
+            refused = StartRefusedError(reply.error, os.strerror(reply.error))
+            refused.in_directory = reply.stage == _STAGE_DIRECTORY
             raise refused
-        return pid
+        return reply.value
 
     def signal(self, tag: int, number: int, *, group: bool = False) -> bool:
         """Send a signal to a program or its process group; whether the program still ran."""
@@ -243,6 +236,15 @@ class Keeper:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._popen.pid, 0)
 
+    def gone(self) -> UnavailableError:
+        """Somebody has killed it: say so."""
+        self.lose()
+        return UnavailableError(
+            "the keeper of our processes is gone",
+            why="somebody has killed it; the kernel ended its programs with it",
+            todo="Start them again: they get a new one.",
+        )
+
     def disown(self) -> None:
         """In a forked child: our parent's programs are not ours to speak of."""
         self.lost = True
@@ -261,7 +263,7 @@ class Keeper:
         try:
             channel = self._wire.ask(op, tag, **details)
         except ConnectionError as error:
-            raise self._killed() from error
+            raise self.gone() from error
         try:
             return channel, self._reply(channel)
         except BaseException:
@@ -272,15 +274,7 @@ class Keeper:
         try:
             return read_reply(channel)
         except ConnectionError as error:
-            raise self._killed() from error
-
-    def _killed(self) -> UnavailableError:
-        self.lose()
-        return UnavailableError(
-            "the keeper of our processes is gone",
-            why="somebody has killed it; the kernel ended its programs with it",
-            todo="Start them again: they get a new one.",
-        )
+            raise self.gone() from error
 
 
 def _binary() -> str:

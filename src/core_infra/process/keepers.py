@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 from typing import TYPE_CHECKING
 
 from core_infra.process.keeper import GROUPS, Keeper
+from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 _current: Keeper | None = None
-_lock = threading.RLock()
 
 
 def keeper() -> Keeper:
@@ -23,14 +22,18 @@ def keeper() -> Keeper:
     Raises:
         UnavailableError: it was not compiled, or not for this machine.
     """
-    global _current  # noqa: PLW0603 - one per process is the point
     found = _current
     if found is None or not found.is_usable():
-        with _lock:
-            if _current is None or not _current.is_usable():
-                _current = Keeper()
-            found = _current
+        # There, nobody else is about it, and no signal can come between its start and our note.
+        found = supervisor().call(_usable)
     return found
+
+
+def _usable() -> Keeper:
+    global _current  # noqa: PLW0603 - one per process is the point
+    if _current is None or not _current.is_usable():
+        _current = Keeper()
+    return _current
 
 
 _groups = itertools.count(1)
@@ -59,11 +62,10 @@ def group_members(group: int) -> Sequence[int]:
 
 
 def _forget() -> None:
-    global _current, _lock  # noqa: PLW0603 - a forked child keeps nobody's children
+    global _current  # noqa: PLW0603 - a forked child keeps nobody's children
     if _current is not None:
         _current.disown()
     _current = None
-    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forget)

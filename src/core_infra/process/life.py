@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import signal
-import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.process.errors import start_error
+from core_infra.process.execution import Execution
 from core_infra.process.keeper import StartRefusedError
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ
-from core_infra.process.run import Run
 from core_infra.process.status import ENDED, Status, move
 from core_infra.process.supervisor import Timer, supervisor
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from core_infra.process.events import Stream
     from core_infra.process.info import Usage
     from core_infra.process.loop import Loop
-    from core_infra.process.options import RunOptions
+    from core_infra.process.options import Input, RunOptions
     from core_infra.process.wire import End
 
 
@@ -34,7 +34,7 @@ _PATIENCE = 0.1
 
 
 class Watcher(Protocol):
-    """Who is told how a life goes; all but the start on the loop's thread."""
+    """Who is told how a life goes, on the loop's thread."""
 
     def on_start(self, pid: int) -> None:
         """It runs."""
@@ -49,23 +49,26 @@ class Watcher(Protocol):
 class Life:
     """Starts a program, perhaps again and again, and ends it.
 
+    All happens on the loop's thread, without a lock: a signal's handler that waits for us can have
+    interrupted nobody who holds one.
+
     Args:
         options: what it is run with.
-        stdin: what it reads; as in the options.
+        stdin: what it reads; from :meth:`RunOptions.input`.
         group: the keeper's group that it belongs to.
         watcher: is told of everything.
         loop: attends to it.
     """
 
     def __init__(
-        self, options: RunOptions, stdin: Any, group: int, watcher: Watcher, loop: Loop
+        self, options: RunOptions, stdin: Input, group: int, watcher: Watcher, loop: Loop
     ) -> None:
         self.options = options
         self.loop = loop
-        self.lock = threading.RLock()
         self.status = Status.PENDING
+        self.begun = Latch()
         self.over = Latch()
-        self.run: Run | None = None
+        self.run: Execution | None = None
         self.error: Exception | None = None
         self.pid: int | None = None
         self.restarts = 0
@@ -75,72 +78,84 @@ class Life:
         self._group = group
         self._watcher = watcher
         self._stopping = False
-        self._starting = True
+        self._grace = math.inf  # for it, once it is stopping
+        self._starting = False
+        self._heard: Latch | None = None  # that of the last stop: set once it has begun
         self._told = False
         self._streak = 0  # restarts since it was last healthy
         self._timers: list[Timer] = []
 
-    def begin(self, *, wait: bool) -> None:
-        """Start it, for the first time or again.
+    def begin(self, *, hurry: bool) -> None:
+        """Have it started, for the first time or again; what comes of that, is told.
 
         Args:
-            wait: until it runs. Else the loop hears of that, and what is raised here then, is told.
-
-        Raises:
-            ProgramNotFoundError: the program or the directory is not there.
-            CannotStartError: the system does not start it.
+            hurry: we are told of its start at once; else, with its end if that is soon.
         """
-        try:
-            run = self._ask()
-            if wait:
-                self._attend(run)
-            self.loop.watch(run.channel, READ, lambda _: self._hear(run))
-        except OSError as cause:
-            if cause.errno is None:  # a signal's handler raises it: the system says what it means
-                self.give_up(cause)
-                raise
-            raise self._refuse(cause) from None
-        except CoreInfraError as error:  # there is no keeper
-            self._fail(error, passing=True)
-            raise
-        except BaseException as error:
-            self.give_up(error)
-            raise
+        if self.loop.is_current():
+            self._start(hurry=hurry)
+        else:  # there, no signal can come in between
+            self.loop.post(lambda: self._start_quietly(hurry=hurry))
 
     def give_up(self, error: BaseException) -> None:
         """Whoever began it was interrupted, wherever that was; nothing if all is told."""
-        with self.lock:
-            run = self.run
-            if self._told:
-                return
-            if run is not None:  # it may have been started
-                run.kill()
-            if self.status is Status.PENDING:
-                if run is not None:
-                    self.loop.post(run.close)
-                self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
-            elif self.status in ENDED:
-                self._finish(self.status, self.error)
-            elif run is not None and run.channel >= 0:
-                self.loop.watch(run.channel, READ, lambda _: self._hear(run))
+        if self.loop.is_current():
+            self._give_up(error)
+        else:
+            self.loop.post(lambda: self._give_up(error))
 
-    def _ask(self) -> Run:
+    def _give_up(self, error: BaseException) -> None:
+        run = self.run
+        if self._told:
+            return
+        if run is not None:  # it may have been started
+            run.kill()
+        if self.status is Status.PENDING:
+            if run is not None:
+                self.loop.post(run.close)
+            self._finish(Status.FAILED, error if isinstance(error, Exception) else None)
+        elif self.status in ENDED:
+            self._finish(self.status, self.error)
+        elif run is not None and run.channel >= 0:
+            self.loop.watch(run.channel, READ, lambda _: self._hear(run))
+
+    def _start_quietly(self, *, hurry: bool) -> None:
+        with contextlib.suppress(Exception):  # it is told
+            self._start(hurry=hurry)
+
+    def _start(self, *, hurry: bool) -> None:
+        if self._told:
+            return  # it was given up before, or stopped
+        self._starting = True
+        try:
+            run = self._ask(hurry=hurry)
+            self.loop.watch(run.channel, READ, lambda _: self._hear(run))
+        except OSError as cause:
+            if cause.errno is None:  # a signal's handler raises it: the system says what it means
+                self._give_up(cause)
+                raise
+            self._refuse(cause)
+        except CoreInfraError as error:  # there is no keeper
+            self._fail(error, passing=True)
+        except BaseException as error:
+            self._give_up(error)
+            raise
+
+    def _ask(self, *, hurry: bool) -> Execution:
         options = self.options
         is_captured = options.log is None and not options.detach
         wrote = self._watcher.on_output if is_captured else None
-        self.run = run = Run(options, self._stdin, self._group, self.loop, wrote)
+        self.run = run = Execution(options, self._stdin, self._group, self.loop, wrote)
         try:
-            run.ask()
+            run.ask(hurry=hurry)
         except BaseException:
             run.close()
             raise
         return run
 
-    def _refuse(self, cause: OSError) -> CoreInfraError:
+    def _refuse(self, cause: OSError) -> None:
         in_directory = isinstance(cause, StartRefusedError) and cause.in_directory
         error = start_error(self.options, cause, in_directory=in_directory)
         self._fail(error, passing=cause.errno in _PASSING)
-        return error
 
     def _fail(self, error: CoreInfraError, *, passing: bool) -> None:
         """It was not started; if that may pass, and it is one to be restarted, not yet."""
@@ -156,47 +171,51 @@ class Life:
                 return
         self._finish(Status.FAILED, error)
 
-    def _hear(self, run: Run) -> None:
-        """There is news of a run: it was started, or has ended."""
+    def _hear(self, run: Execution) -> None:
+        """There is news of a run: it was started, or has ended, or both."""
+        run.hear()
         if self._told:  # whoever began it was interrupted, and it has been killed
             run.close()
-        elif self.status is not Status.PENDING:
-            self._hear_end(run)
-        else:
+            return
+        attended = self.status is not Status.PENDING
+        if not attended:
             try:
-                self._attend(run)
+                pid = run.started()
             except OSError as cause:
-                if cause.errno is None:
-                    raise
                 self._refuse(cause)
+                return
             except CoreInfraError as error:  # the keeper was killed
                 self._fail(error, passing=True)
-
-    def _attend(self, run: Run) -> None:
-        """It runs: read what it says."""
-        pid = run.started()
-        with self.lock:  # whoever hears of it sees it run
-            if self._told:  # it was given up meanwhile, and killed
-                run.close()
                 return
-            self.pid = pid
-            self._watcher.on_start(pid)
-            self.status = move(self.status, Status.RUNNING)
-            self._starting = False
-            if self.options.timeout is not None:
-                self._later(self.options.timeout, self._expire)
-            if self._stopping:  # since before it ran
-                self._climb(run, 0)
+            if pid is None:
+                return
+            self._attend(run, pid)
+        end = run.ended()
+        if end is not None:
+            run.end = end
+            self._conclude(run, end)
+        if not attended:
             run.stdio.begin()
+
+    def _attend(self, run: Execution, pid: int) -> None:
+        """It runs."""
+        self.pid = pid
+        self.status = move(self.status, Status.RUNNING)  # before anybody hears of it
+        self._starting = False
+        self._watcher.on_start(pid)
+        self.begun.set()
+        if self.options.timeout is not None:
+            self._later(self.options.timeout, self._expire)
+        if self._stopping:  # since before we knew that it runs
+            self._climb(run, self._grace)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the program; WrongStateError if it does not run."""
-        with self.lock:
-            run = self.require_running("signal")
-            self.signal = number
-            run.signal(number)
+        run = self.require_running("signal")
+        self.signal = number
+        run.signal(number)
 
-    def require_running(self, call: str) -> Run:
+    def require_running(self, call: str) -> Execution:
         """Its run; WrongStateError if it does not run."""
         if self.status is not Status.RUNNING or self.run is None:
             raise WrongStateError(
@@ -209,19 +228,31 @@ class Life:
 
     def stop(self, grace: float) -> None:
         """Begin to end it and all that it started; does not wait."""
-        with self.lock:
-            self._stopping = True
-            run = self.run
-            if self.status is not Status.PENDING:
-                if run is None:
-                    return  # it was given up before it was started
-                if run.end is not None and not self._told:
-                    self._conclude(run, run.end)
-                else:
-                    self._climb(run, grace)
-            elif not self._starting:  # it pauses between two runs
-                self._cancel_timers()
-                self._finish(Status.KILLED)
+        if self.loop.is_current():
+            self._stop(grace)
+            return
+        self._heard = heard = Latch()
+
+        def stop() -> None:
+            self._stop(grace)
+            heard.set()
+
+        self.loop.post(lambda: self._try(stop))
+
+    def _stop(self, grace: float) -> None:
+        self._stopping = True
+        self._grace = min(self._grace, grace)
+        run = self.run
+        if self.status is not Status.PENDING:
+            if run is None:
+                return  # it was given up before it was started
+            if run.end is not None and not self._told:
+                self._conclude(run, run.end)
+            else:
+                self._climb(run, grace)
+        elif not self._starting:  # not yet, or it pauses between two runs
+            self._cancel_timers()
+            self._finish(Status.KILLED)
 
     def await_gone(self) -> None:
         """Wait until nothing is left of it, once it was stopped.
@@ -229,6 +260,8 @@ class Life:
         Raises:
             TimeoutExpiredError: the kernel does not end something, as it waits for a device.
         """
+        if self._heard is not None:
+            self.loop.wait(self._heard)
         self.loop.wait(self.over)
         if self.run is not None:
             self.run.await_gone()
@@ -241,7 +274,7 @@ class Life:
         """The pids of all that it started and that still runs, itself included."""
         return self.run.members() if self.run is not None else []
 
-    def _climb(self, run: Run, grace: float) -> None:
+    def _climb(self, run: Execution, grace: float) -> None:
         """The stop ladder: its group is asked, then the whole tree is killed."""
         if grace > 0 and self.status is Status.RUNNING:
             self.signal = signal.SIGTERM
@@ -250,23 +283,16 @@ class Life:
         else:
             self._force(run)
 
-    def _force(self, run: Run) -> None:
-        with self.lock:
-            if self.status is Status.RUNNING:
-                self.signal = signal.SIGKILL
-            run.kill()
+    def _force(self, run: Execution) -> None:
+        if self.status is Status.RUNNING:
+            self.signal = signal.SIGKILL
+        run.kill()
 
     def _expire(self) -> None:
         self.timed_out = True
-        self.stop(self.options.grace_period)
+        self._stop(self.options.grace_period)
 
-    def _hear_end(self, run: Run) -> None:
-        end = run.read_end()
-        with self.lock:
-            run.end = end
-            self._conclude(run, end)
-
-    def _conclude(self, run: Run, end: End) -> None:
+    def _conclude(self, run: Execution, end: End) -> None:
         """It has ended; if we are interrupted in the middle, :meth:`stop` does it all again."""
         run.close_channel()
         if self._told or self.status is Status.PENDING:
@@ -281,7 +307,7 @@ class Life:
         elif not self._restart(run, end):
             self._finish(Status.KILLED if end.exit_code < 0 else Status.EXITED)
 
-    def _restart(self, run: Run, end: End) -> bool:
+    def _restart(self, run: Execution, end: End) -> bool:
         policy = self.options.restart
         if policy is None:
             return False
@@ -297,34 +323,35 @@ class Life:
         return True
 
     def _again(self) -> None:
-        with self.lock:
-            if self._stopping or self.status in ENDED:
-                return
-            if self.run is not None:
-                self.run.close()
-            self.restarts += 1
-            self._starting = True
-        with contextlib.suppress(CoreInfraError):  # the watcher is told
-            self.begin(wait=False)
+        if self._stopping or self.status in ENDED:
+            return
+        if self.run is not None:
+            self.run.close()
+        self.restarts += 1
+        self._start(hurry=False)
 
     def _finish(self, status: Status, error: Exception | None = None) -> None:
         self.error = error
         if self.status not in ENDED:
             self.status = move(self.status, status)
         self.over.set()
+        self.begun.set()
         self._watcher.on_end(error)
         self._told = True
 
     def _later(self, seconds: float, job: Callable[[], None]) -> None:
-        def run() -> None:
-            try:
-                job()
-            except OSError as error:  # no descriptors are left, for now
-                if error.errno not in _PASSING:
-                    raise
-                self._later(_PATIENCE, job)
+        def post() -> None:
+            self.loop.post(lambda: self._try(job))
 
-        self._timers.append(supervisor().after(seconds, lambda: self.loop.post(run)))
+        self._timers.append(supervisor().after(seconds, post))
+
+    def _try(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except OSError as error:  # no descriptors are left, for now
+            if error.errno not in _PASSING:
+                raise
+            self._later(_PATIENCE, job)
 
     def _cancel_timers(self) -> None:
         while self._timers:

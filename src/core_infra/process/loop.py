@@ -74,14 +74,16 @@ class Loop:
         is_known = fd in self._watched
         self._watched[fd] = (on_ready, events)
         if is_known:
-            self._poller.modify(fd, events)
-        else:
-            self._poller.register(fd, events)
+            with contextlib.suppress(FileNotFoundError):  # who watched it was interrupted just here
+                self._poller.modify(fd, events)
+                return
+        self._poller.register(fd, events)
 
     def unwatch(self, fd: int) -> None:
         """Forget *fd*, before the descriptor is closed; nothing if it is not watched."""
         if self._watched.pop(fd, None) is not None:
-            self._poller.unregister(fd)
+            with contextlib.suppress(KeyError, FileNotFoundError):  # as above
+                self._poller.unregister(fd)
 
     def wait(self, event: Latch, timeout: float | None = None) -> bool:
         """Wait for *event*; on the loop's own thread, by running the loop meanwhile.

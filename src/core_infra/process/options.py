@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from core_infra.errors import InvalidError
 from core_infra.process.environment import Environment, given, inherited
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from core_infra.process.restart import RestartPolicy
+
+
+Input: TypeAlias = str | bytes | int | None
+"""What a program reads: text or bytes and then the end, a descriptor, or what we send it."""
+
+_WORD = (str, os.PathLike)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +66,24 @@ class RunOptions:
         """The command and its arguments."""
         return [os.fspath(part) for part in (self.command, *self.args)]
 
+    def input(self) -> Input:
+        """What it reads; an open file by its descriptor.
+
+        Raises:
+            InvalidError: that is not possible.
+        """
+        stdin = self.stdin
+        if stdin is None or isinstance(stdin, str | bytes | int):
+            return stdin
+        try:
+            return int(stdin.fileno())
+        except (AttributeError, OSError, ValueError):  # io.UnsupportedOperation is the latter two
+            raise InvalidError(
+                f"{os.fspath(self.command)!r} cannot read from {stdin!r}",
+                why="that is neither text, nor bytes, nor an open file of the system",
+                todo="Of what only Python knows, give the contents: stdin=file.read().",
+            ) from None
+
     def environment(self) -> Environment:
         """The whole environment that the program gets."""
         return given(self.env) if self.clean_env else inherited(self.env)
@@ -68,28 +92,29 @@ class RunOptions:
         """Raise InvalidError for what cannot be asked for; names all that is wrong."""
         wrong = [*self._wrong_values(), *self._wrong_together()]
         if wrong:
-            raise InvalidError(
-                f"cannot run {os.fspath(self.command)!r} like this", why="; ".join(wrong)
-            )
+            raise InvalidError(f"cannot run {self.command!r} like this", why="; ".join(wrong))
 
     def _wrong_values(self) -> list[str]:
-        wrong = []
-        if not os.fspath(self.command):
-            wrong.append("the command is empty")
-        if isinstance(self.args, str | bytes):
-            wrong.append(f"args is one string, {self.args!r}: give a list")
-        elif "".join(self.argv()).find("\0") >= 0:
-            wrong.append("a NUL character is in the command")
-        for name, value in self.env.items():
-            if not name or "=" in name or "\0" in name or "\0" in value:
-                wrong.append(f"no environment can have {name!r}={value!r}")
-        if self.timeout is not None and not self.timeout > 0:
+        wrong = self._wrong_words()
+        if self.env:
+            wrong += _wrong_variables(self.env)
+        if self.timeout is not None and not _exceeds(self.timeout, 0):
             wrong.append(f"timeout is {self.timeout!r}, not above 0")
-        if not self.grace_period >= 0:
+        if self.grace_period != 0 and not _exceeds(self.grace_period, 0):
             wrong.append(f"grace_period is {self.grace_period!r}, below 0")
-        if self.buffer_size is not None and self.buffer_size < 1:
+        if self.buffer_size is not None and not _exceeds(self.buffer_size, 0):
             wrong.append(f"buffer_size is {self.buffer_size!r}, below 1")
         return wrong
+
+    def _wrong_words(self) -> list[str]:
+        wrong = [] if self.command else ["the command is empty"]
+        if isinstance(self.args, str | bytes):
+            return [*wrong, f"args is one string, {self.args!r}: give a list"]
+        words: tuple[Any, ...] = (self.command, *self.args)
+        others = [f"{word!r} is no string" for word in words if not isinstance(word, _WORD)]
+        if not others and "\0" in "".join(self.argv()):
+            wrong.append("a NUL character is in the command")
+        return wrong + others
 
     def _wrong_together(self) -> list[str]:
         wrong = []
@@ -104,3 +129,16 @@ class RunOptions:
         if self.detach and self.restart is not None:
             wrong.append("nobody restarts a detached program")
         return wrong
+
+
+def _wrong_variables(variables: Mapping[Any, Any]) -> list[str]:
+    wrong = []
+    for name, value in variables.items():
+        texts = isinstance(name, str) and isinstance(value, str)
+        if not texts or not name or "=" in name or "\0" in name or "\0" in value:
+            wrong.append(f"no environment can have {name!r}={value!r}")
+    return wrong
+
+
+def _exceeds(value: Any, number: int) -> bool:
+    return isinstance(value, int | float) and value > number

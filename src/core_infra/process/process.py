@@ -7,7 +7,7 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from core_infra.errors import TimeoutExpiredError, WrongStateError
 from core_infra.process.capture import Output
@@ -15,6 +15,7 @@ from core_infra.process.info import ProcessInfo
 from core_infra.process.latch import Latch
 from core_infra.process.life import Life
 from core_infra.process.readiness import wait_ready
+from core_infra.process.status import Status
 from core_infra.process.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     from core_infra.process.events import Stream
     from core_infra.process.info import Usage
     from core_infra.process.loop import Loop
-    from core_infra.process.options import RunOptions
+    from core_infra.process.options import Input, RunOptions
     from core_infra.process.probes import Probe
     from core_infra.process.ring import Piece
-    from core_infra.process.status import Status
 
 
 class Listener(Protocol):
@@ -62,7 +62,7 @@ class Process:
         name: str,
         options: RunOptions,
         *,
-        stdin: Any,
+        stdin: Input,
         buffer_size: int,
         group: int,
         listener: Listener,
@@ -212,8 +212,7 @@ class Process:
         Raises:
             WrongStateError: it does not run, or does not read from us, or its input is closed.
         """
-        with self._life.lock:
-            feeder = self._life.require_running("send_input").stdio.feeder
+        feeder = self._life.require_running("send_input").stdio.feeder
         if feeder is None:
             raise WrongStateError(
                 f"cannot send input to {self}",
@@ -225,10 +224,9 @@ class Process:
 
     def close_stdin(self) -> None:
         """Let it read the end of its input; doing it twice is no error."""
-        with self._life.lock:
-            run = self._life.run
-            if run is not None and run.stdio.feeder is not None:
-                run.stdio.feeder.close()
+        run = self._life.run
+        if run is not None and run.stdio.feeder is not None:
+            run.stdio.feeder.close()
 
     def output(self, stream: Stream | None = None) -> str:
         """What is kept of its output as text; what is no UTF-8 is shown as U+FFFD.
@@ -256,32 +254,44 @@ class Process:
     def info(self) -> ProcessInfo:
         """What is known of it at this moment."""
         life = self._life
-        with life.lock:
-            run, usage = life.run, life.usage()
-            so_far = time.monotonic() - run.began if run is not None else 0.0
-            command, *args = self.options.argv()
-            return ProcessInfo(
-                id=self.id,
-                command=command,
-                args=tuple(args),
-                dir=Path(self.options.dir or "").absolute(),
-                started_at=datetime.fromtimestamp(run.began_at, UTC) if run is not None else None,
-                status=life.status,
-                exit_code=self.exit_code,
-                duration=usage.wall if usage else so_far,
-                pid=life.pid,
-                restarts=life.restarts,
-                usage=usage,
-            )
+        status, run = life.status, life.run
+        end = run.end if run is not None and status is not Status.RUNNING else None
+        usage = life.usage() if end is not None else None
+        so_far = time.monotonic() - run.began if run is not None else 0.0
+        command, *args = self.options.argv()
+        return ProcessInfo(
+            id=self.id,
+            command=command,
+            args=tuple(args),
+            dir=Path(self.options.dir or "").absolute(),
+            started_at=datetime.fromtimestamp(run.began_at, UTC) if run is not None else None,
+            status=status,
+            exit_code=end.exit_code if end is not None else None,
+            duration=usage.wall if usage else so_far,
+            pid=life.pid,
+            restarts=life.restarts,
+            usage=usage,
+        )
 
     def __repr__(self) -> str:
         return f"<Process {self.id} {os.fspath(self.options.command)!r}: {self.status}>"
 
     # What the service and its life call.
 
-    def begin(self, *, wait: bool) -> None:
+    def begin(self, *, hurry: bool) -> None:
+        """Have it started; :meth:`wait` raises what comes of that.
+
+        Args:
+            hurry: we are told of its start at once; else, with its end if that is soon.
+        """
+        self._life.begin(hurry=hurry)
+
+    def begin_and_wait(self) -> None:
         """Start it; raises as :meth:`Service.start_with_options` does."""
-        self._life.begin(wait=wait)
+        self._life.begin(hurry=True)
+        self._life.loop.wait(self._life.begun)
+        if self.error is not None:
+            raise self.error
 
     def give_up(self, error: BaseException) -> None:
         """End it, as whoever began it was interrupted and has no hand on it; nothing if over."""

@@ -87,9 +87,13 @@ class Service:
             CannotStartError: the system does not start it.
             WrongStateError: the service has been shut down.
         """
-        process = self._new(options, options.stdin, loop or supervisor(), on_done)
+        process = self._new(options, loop or supervisor(), on_done)
         try:
-            self._begin(process, wait=loop is None)
+            self._add(process)
+            if loop is None:
+                process.begin_and_wait()
+            else:
+                process.begin(hurry=False)
         except BaseException as error:  # KeyboardInterrupt: nobody has a hand on it
             self._give_up(process, error)
             raise
@@ -98,15 +102,16 @@ class Service:
     def _new(
         self,
         options: RunOptions,
-        stdin: Any,
         loop: Loop,
         on_done: Callable[[], None] | None = None,
+        no_input: bytes | None = None,
     ) -> Process:
         options.check()
+        stdin = options.input()
         return Process(
             f"proc-{next(self._numbers)}",
             options,
-            stdin=stdin,
+            stdin=no_input if stdin is None else stdin,
             buffer_size=self.options.buffer_size,
             group=self._group,
             listener=self._listener,
@@ -114,7 +119,7 @@ class Service:
             on_done=on_done,
         )
 
-    def _begin(self, process: Process, *, wait: bool) -> None:
+    def _add(self, process: Process) -> None:
         program = os.fspath(process.options.command)
         if self._pid != os.getpid():
             raise WrongStateError(
@@ -141,7 +146,6 @@ class Service:
                     found="shut down",
                 )
             self._processes[process.id] = process
-        process.begin(wait=wait)
 
     def run(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> str:
         """Run a program to its end and return its output; see :meth:`run_with_options`."""
@@ -156,10 +160,11 @@ class Service:
             CoreInfraError: as :meth:`start_with_options` does.
         """
         with OwnLoop() if handlers_only_raise() else contextlib.nullcontext(supervisor()) as loop:
-            stdin = b"" if options.stdin is None else options.stdin
-            process = self._new(options, stdin, loop)
+            process = self._new(options, loop, no_input=b"")
             try:
-                self._begin(process, wait=False)
+                self._add(process)
+                # Who is woken meanwhile is quicker at the end than who has slept all the time.
+                process.begin(hurry=True)
                 exit_code = process.wait()
             except BaseException as error:  # KeyboardInterrupt: nobody else has a hand on it
                 if process.status is Status.RUNNING:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import termios
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core_infra.process.events import Stream
 from core_infra.process.streams import Feeder, Reader
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core_infra.process.loop import Loop
-    from core_infra.process.options import RunOptions
+    from core_infra.process.options import Input, RunOptions
 
-_OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+# A FIFO that nobody reads is refused: to wait for a reader would hold up all others of the loop.
+_OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Stdio:
@@ -26,7 +27,7 @@ class Stdio:
     Args:
         loop: moves the bytes.
         options: what it is run with.
-        stdin: what it reads; as in the options.
+        stdin: what it reads; from :meth:`RunOptions.input`.
         wrote: is given its output, on the loop's thread; None discards it.
 
     Attributes:
@@ -40,7 +41,7 @@ class Stdio:
         self,
         loop: Loop,
         options: RunOptions,
-        stdin: Any,
+        stdin: Input,
         wrote: Callable[[Stream, bytes], None] | None,
     ) -> None:
         self._loop = loop
@@ -69,14 +70,14 @@ class Stdio:
                 Reader(self._loop, fd, partial(self._wrote, stream)) for fd, stream in self._sources
             ]
             self.readers, self._sources = readers, []  # no signal comes in between
-
-    def begin(self) -> None:
-        """Begin to read, and to feed what it is to read."""
-        for reader in self.readers:
-            reader.resume()
         if self.feeder is not None and isinstance(self._data, str | bytes):
             self.feeder.send(self._data.encode() if isinstance(self._data, str) else self._data)
             self.feeder.close()
+
+    def begin(self) -> None:
+        """Begin to read; on the loop's thread."""
+        for reader in self.readers:
+            reader.resume()
 
     def pause(self) -> None:
         """Read no more for now; on the loop's thread."""
@@ -113,7 +114,7 @@ class Stdio:
         while self._to_close:
             os.close(self._to_close.pop())
 
-    def _input(self, stdin: Any) -> None:
+    def _input(self, stdin: Input) -> None:
         if stdin is None or isinstance(stdin, str | bytes):
             if stdin is None or stdin:
                 theirs, ours = os.pipe2(os.O_CLOEXEC)
@@ -121,12 +122,13 @@ class Stdio:
                 self.theirs[0] = theirs
                 self.feeder = Feeder(self._loop, ours)
         else:
-            self.theirs[0] = stdin if isinstance(stdin, int) else int(stdin.fileno())
+            self.theirs[0] = stdin
 
     def _outputs(self, options: RunOptions) -> None:
         if self._wrote is None:
             fd = os.open(os.devnull if options.log is None else options.log, _OUT, 0o666)
             self._to_close.append(fd)
+            os.set_blocking(fd, True)
             self.theirs[1] = self.theirs[2] = fd
             return
         self._pipe(1, Stream.STDOUT)

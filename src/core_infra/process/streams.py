@@ -8,7 +8,6 @@ import errno
 import fcntl
 import os
 import termios
-import threading
 from typing import TYPE_CHECKING
 
 from core_infra.errors import WrongStateError
@@ -112,51 +111,54 @@ class Feeder:
         self._pending = bytearray()
         self._open = True
         self._ending = False
-        self._lock = threading.RLock()
 
     def send(self, data: bytes) -> None:
-        """Write, now or as soon as the other side reads.
+        """Write soon, as fast as the other side reads; from any thread.
 
         Raises:
             WrongStateError: it is closed, by us or by the other side.
         """
-        with self._lock:
-            if not self._open or self._ending:
-                raise WrongStateError(
-                    "cannot send input",
-                    why="the program's standard input is closed",
-                    needed="open",
-                    found="closed",
-                )
-            if not self._pending:
-                data = data[self._write(data) :]
-            if data and self._open:
-                self._pending += data
-                self._loop.watch(self._fd, WRITE, self._ready)
+        if not self._open or self._ending:
+            raise WrongStateError(
+                "cannot send input",
+                why="the program's standard input is closed",
+                needed="open",
+                found="closed",
+            )
+        self._loop.post(lambda: self._take(data))
 
     def close(self) -> None:
-        """Let the other side read the rest and then the end."""
-        with self._lock:
-            self._ending = True
-            if not self._pending:
-                self._close()
+        """Let the other side read the rest and then the end; from any thread."""
+        self._ending = True
+        self._loop.post(self._end)
 
     def abort(self) -> None:
-        """Close at once: nobody reads any more."""
-        with self._lock:
+        """Close at once: nobody reads any more. On the loop's thread."""
+        if self._open:
+            self._open = False
             self._pending.clear()
-            self._close()
+            self._loop.unwatch(self._fd)
+            os.close(self._fd)
+
+    def _take(self, data: bytes) -> None:
+        if not self._open:
+            return
+        if not self._pending:
+            data = data[self._write(data) :]
+        if data and self._open:
+            self._pending += data
+            self._loop.watch(self._fd, WRITE, self._ready)
+
+    def _end(self) -> None:
+        if not self._pending:
+            self.abort()
 
     def _ready(self, _events: int) -> None:
-        with self._lock:
-            if not self._open:
-                return
-            del self._pending[: self._write(self._pending)]
-            if not self._pending:
-                if self._ending:
-                    self._close()
-                else:
-                    self._loop.unwatch(self._fd)
+        del self._pending[: self._write(self._pending)]
+        if not self._pending:
+            self._loop.unwatch(self._fd)
+            if self._ending:
+                self.abort()
 
     def _write(self, data: bytes | bytearray) -> int:
         try:
@@ -166,12 +168,5 @@ class Feeder:
         except OSError as error:
             if error.errno is None:  # a signal's handler raises it
                 raise
-            self._pending.clear()  # it does not read any more
-            self._close()
+            self.abort()  # it does not read any more
             return 0
-
-    def _close(self) -> None:
-        if self._open:
-            self._open = False
-            self._loop.unwatch(self._fd)
-            os.close(self._fd)

@@ -88,7 +88,7 @@ class Teller:
             exited = ActionProcessExited(
                 process.id, process.exit_code, usage.wall if usage else 0.0, error
             )
-            if status is Status.KILLED:
+            if status is Status.KILLED and process.pid is not None:
                 self._tell(iter((ActionProcessKilled(process.id, process.last_signal), exited)))
             else:
                 self._tell(iter((exited,)))

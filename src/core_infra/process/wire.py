@@ -7,6 +7,7 @@ another could take for his own. The other side is ``keeper/main.c``.
 from __future__ import annotations
 
 import array
+import contextlib
 import enum
 import os
 import socket
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _REQUEST = struct.Struct("=IIQQIiIIII")
 _REPLY = struct.Struct("=iiq")
 _END = struct.Struct("=QQQQQ")
-END_SIZE = _END.size
 _MAX_PACKET = 64 * 1024
 
 
@@ -33,13 +33,15 @@ class Op(enum.IntEnum):
     LIST = 4
 
 
-class Flag(enum.IntFlag):
+class Flag(enum.IntEnum):
     """How."""
 
     TERMINAL = 1
     GROUP = 1
     IN_FILE = 2
     """The body, more than a packet takes, is in a file."""
+    UNHURRIED = 4
+    """The start may be told a moment late: with the end, if that is soon."""
 
 
 class End(NamedTuple):
@@ -172,18 +174,39 @@ def receive(channel: int, size: int) -> bytes:
     return data
 
 
-def read_end(channel: int, room: bytearray) -> End | None:
-    """How a program ended, once its channel can be read; None: the keeper was killed.
+class ProgramNews:
+    """What the keeper says of a program: that it was started or why not, then how it ended.
 
-    Args:
-        channel: from :meth:`Wire.ask`.
-        room: empty bytes, :data:`END_SIZE` of them. The end is there as soon as it is read: if we
-            are interrupted before it has reached anybody, it is found there the next time.
+    It is here as soon as it is read: if we are interrupted before it has reached anybody, it is
+    found here the next time.
     """
-    if not any(room):
-        os.readv(channel, [room])
-    status, at, user, system, peak = _END.unpack(room)
-    if not at:
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return End(code, at / 1e9, user / 1e6, system / 1e6, peak * 1024)
+
+    def __init__(self) -> None:
+        self._start = bytearray(_REPLY.size)
+        self._end = bytearray(_END.size)
+
+    def read(self, channel: int) -> None:
+        """Read what there is; nothing if that is nothing, or all was read.
+
+        Args:
+            channel: from :meth:`Wire.ask`; it does not block.
+
+        Raises:
+            ConnectionError: the keeper was killed.
+        """
+        rooms = [room for room in (self._start, self._end) if not any(room)]
+        with contextlib.suppress(BlockingIOError):
+            if rooms and not os.readv(channel, rooms):
+                raise ConnectionResetError
+
+    def start(self) -> Reply | None:
+        """That it was started, or why not; None if that is not known."""
+        return Reply(*_REPLY.unpack(self._start)) if any(self._start) else None
+
+    def end(self) -> End | None:
+        """How it ended; None if that is not known."""
+        if not any(self._end):
+            return None
+        status, at, user, system, peak = _END.unpack(self._end)
+        code = os.waitstatus_to_exitcode(status)
+        return End(code, at / 1e9, user / 1e6, system / 1e6, peak * 1024)

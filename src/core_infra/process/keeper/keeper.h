@@ -34,7 +34,9 @@ struct request { /* with descriptors: the pipe, maybe a file, then one for each 
 
 #define MAX_PACKET (64 * 1024) /* of what follows; more comes in a file */
 
-enum flags { SPAWN_TERMINAL = 1, SIGNAL_GROUP = 1, IN_FILE = 2 };
+/* SPAWN_UNHURRIED: that it was started may be told a moment late, together with its end if that is
+ * soon: to be woken twice takes who asks a tenth of the time of a short program. */
+enum flags { SPAWN_TERMINAL = 1, SIGNAL_GROUP = 1, IN_FILE = 2, SPAWN_UNHURRIED = 4 };
 
 enum stage { STAGE_START, STAGE_DIRECTORY, STAGE_TERMINAL };
 
@@ -53,8 +55,17 @@ struct end {
 };
 
 /* table.c: the programs that we started and have not reaped */
-void table_add(pid_t pid, uint64_t tag, int channel);
-int table_remove(pid_t pid);      /* its channel, or -1 */
+struct program {
+    pid_t pid;
+    int channel;
+    uint64_t tag;
+    uint64_t due; /* ns, CLOCK_MONOTONIC: when its start must be told; 0 once it is */
+};
+void table_add(struct program p);
+struct program *table_program(pid_t pid); /* NULL: none of ours */
+void table_remove(struct program *p);
+struct program *table_untold(void); /* the one whose start must be told first, or NULL */
+void table_told(struct program *p);
 uint64_t table_tag(pid_t pid);    /* its tag, or 0 */
 pid_t table_pid(uint64_t tag);    /* its pid, or 0 */
 

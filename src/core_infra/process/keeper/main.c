@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define MAX_FDS 253          /* the kernel's limit for one message (SCM_MAX_FD) */
-#define KILL_INTERVAL_MS 2
+#define SHORTLY_MS 2 /* until the next round of a kill; until a start is told that is not urgent */
 
 struct doomed {
     struct doomed *next;
@@ -57,12 +57,28 @@ static void reap(void) {
     int status;
     pid_t pid;
     while ((pid = wait4(-1, &status, WNOHANG, &use)) > 0) {
-        int channel = table_remove(pid);
-        if (channel < 0)
+        struct program *p = table_program(pid);
+        if (!p)
             continue; /* somebody's orphan */
-        struct end e = {status, now(), microseconds(use.ru_utime), microseconds(use.ru_stime),
-                        use.ru_maxrss};
-        tell(channel, &e, sizeof e);
+        struct {
+            struct reply start;
+            struct end end;
+        } news = {{.value = pid}, {status, now(), microseconds(use.ru_utime),
+                                   microseconds(use.ru_stime), use.ru_maxrss}};
+        if (p->due)
+            tell(p->channel, &news, sizeof news);
+        else
+            tell(p->channel, &news.end, sizeof news.end);
+        table_remove(p);
+    }
+}
+
+/* Of the programs that run by now. */
+static void tell_starts(void) {
+    struct program *p;
+    while ((p = table_untold()) && p->due <= now()) {
+        answer(p->channel, &(struct reply){.value = p->pid}, sizeof(struct reply));
+        table_told(p);
     }
 }
 
@@ -80,13 +96,13 @@ static void kill_doomed(void) {
         *at = d->next;
         free(d);
     }
-    next_kill = now() + KILL_INTERVAL_MS * 1000000ull;
+    next_kill = now() + SHORTLY_MS * 1000000ull;
 }
 
 /* All but the detached, and then nothing is left to do. */
 static void end(void) {
     while (reap(), !tree_kill(TAG_DETACHED, 0))
-        poll(NULL, 0, KILL_INTERVAL_MS);
+        poll(NULL, 0, SHORTLY_MS);
     exit(0);
 }
 
@@ -128,8 +144,10 @@ static struct reply start(const struct request *r, char *body, const int *fds, i
     s.argv = strings(&at, r->argc);
     s.envp = strings(&at, r->envc);
     pid_t pid = spawn(&s);
-    if (pid > 0)
-        table_add(pid, r->tag, channel);
+    if (pid > 0) {
+        uint64_t due = r->flags & SPAWN_UNHURRIED ? now() + SHORTLY_MS * 1000000 : 0;
+        table_add((struct program){pid, channel, r->tag, due});
+    }
     free(s.argv);
     free(s.envp);
     return (struct reply){s.error, s.stage, pid};
@@ -170,7 +188,8 @@ static bool handle(const struct request *r, char *body, const int *fds, int chan
     struct reply reply = r->op == OP_SPAWN    ? start(r, body, fds, channel)
                          : r->op == OP_SIGNAL ? send_signal(r)
                                               : doom(r, channel);
-    answer(channel, &reply, sizeof reply);
+    if (reply.error || !(r->op == OP_SPAWN && r->flags & SPAWN_UNHURRIED))
+        answer(channel, &reply, sizeof reply);
     next_kill = 0;
     return r->op != OP_SIGNAL && !reply.error;
 }
@@ -224,7 +243,7 @@ int main(int argc, char **argv) {
     tree_prepare((uint64_t)1 << 62 | (uint64_t)getpid() << 40);
     for (;;) {
         struct pollfd fds[] = {{requests, POLLIN, 0}, {children, POLLIN, 0}, {parent, POLLIN, 0}};
-        poll(fds, 3, doomed ? KILL_INTERVAL_MS : -1);
+        poll(fds, 3, doomed || table_untold() ? SHORTLY_MS : -1);
         if (fds[2].revents)
             end();
         if (fds[1].revents) {
@@ -234,6 +253,7 @@ int main(int argc, char **argv) {
         }
         if (fds[0].revents)
             handle_request();
+        tell_starts();
         kill_doomed();
     }
 }

@@ -6,48 +6,68 @@
 #define BUCKETS 4096
 
 struct entry {
-    struct entry *next_pid, *next_tag;
-    pid_t pid;
-    int channel;
-    uint64_t tag;
+    struct program program; /* first: who has it, has the entry */
+    struct entry *next_pid, *next_tag, *next_untold;
 };
 
 static struct entry *by_pid[BUCKETS], *by_tag[BUCKETS];
+static struct entry *untold; /* in the order of their starts: those of the last moment, so few */
 
-void table_add(pid_t pid, uint64_t tag, int channel) {
+void table_add(struct program p) {
     struct entry *e = malloc(sizeof *e);
     if (!e)
         abort(); /* better all programs end than that one is lost */
-    *e = (struct entry){by_pid[pid % BUCKETS], by_tag[tag % BUCKETS], pid, channel, tag};
-    by_pid[pid % BUCKETS] = by_tag[tag % BUCKETS] = e;
+    *e = (struct entry){p, by_pid[p.pid % BUCKETS], by_tag[p.tag % BUCKETS], NULL};
+    by_pid[p.pid % BUCKETS] = by_tag[p.tag % BUCKETS] = e;
+    if (p.due) {
+        struct entry **at = &untold;
+        while (*at)
+            at = &(*at)->next_untold;
+        *at = e;
+    }
 }
 
-int table_remove(pid_t pid) {
-    struct entry **at = &by_pid[pid % BUCKETS];
-    while (*at && (*at)->pid != pid)
-        at = &(*at)->next_pid;
-    struct entry *e = *at;
-    if (!e)
-        return -1;
+struct program *table_program(pid_t pid) {
+    for (struct entry *e = by_pid[pid % BUCKETS]; e; e = e->next_pid)
+        if (e->program.pid == pid)
+            return &e->program;
+    return NULL;
+}
+
+void table_remove(struct program *p) {
+    struct entry *e = (struct entry *)p, **at;
+    table_told(p);
+    for (at = &by_pid[p->pid % BUCKETS]; *at != e; at = &(*at)->next_pid)
+        ;
     *at = e->next_pid;
-    for (at = &by_tag[e->tag % BUCKETS]; *at != e; at = &(*at)->next_tag)
+    for (at = &by_tag[p->tag % BUCKETS]; *at != e; at = &(*at)->next_tag)
         ;
     *at = e->next_tag;
-    int channel = e->channel;
     free(e);
-    return channel;
 }
 
 uint64_t table_tag(pid_t pid) {
-    for (struct entry *e = by_pid[pid % BUCKETS]; e; e = e->next_pid)
-        if (e->pid == pid)
-            return e->tag;
-    return 0;
+    struct program *p = table_program(pid);
+    return p ? p->tag : 0;
 }
 
 pid_t table_pid(uint64_t tag) {
     for (struct entry *e = by_tag[tag % BUCKETS]; e; e = e->next_tag)
-        if (e->tag == tag)
-            return e->pid;
+        if (e->program.tag == tag)
+            return e->program.pid;
     return 0;
+}
+
+struct program *table_untold(void) {
+    return untold ? &untold->program : NULL;
+}
+
+void table_told(struct program *p) {
+    if (!p->due)
+        return;
+    p->due = 0;
+    struct entry **at = &untold;
+    while (*at != (struct entry *)p)
+        at = &(*at)->next_untold;
+    *at = (*at)->next_untold;
 }

@@ -1,16 +1,16 @@
-"""One run of a program: what we ask of the keeper about it, and what it tells."""
+"""One execution of a program: what we ask of the keeper about it, and what it tells."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core_infra.process.info import Usage
 from core_infra.process.keepers import keeper
 from core_infra.process.stdio import Stdio
-from core_infra.process.wire import END_SIZE, End, read_end
+from core_infra.process.wire import End, ProgramNews
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
     from core_infra.process.events import Stream
     from core_infra.process.latch import Latch
     from core_infra.process.loop import Loop
-    from core_infra.process.options import RunOptions
+    from core_infra.process.options import Input, RunOptions
 
 
-class Run:
+class Execution:
     """A program that the keeper starts, once, with all that it starts itself.
 
     Args:
         options: what it is run with.
-        stdin: what it reads; as in the options.
+        stdin: what it reads; from :meth:`RunOptions.input`.
         group: the keeper's group that it belongs to.
         loop: moves its input and output.
         wrote: is given its output, on the loop's thread; None discards it.
 
     Attributes:
         stdio: what it reads and writes.
-        channel: can be read when there is news of it, after :meth:`ask`; -1 if there will be none.
+        channel: can be read when there is something to :meth:`hear`, after :meth:`ask`; -1 if there
+            will be nothing.
         began: when, on ``time.monotonic``.
         began_at: the same on ``time.time``.
         end: how it ended, once that is known to its life; None before that.
@@ -42,7 +43,7 @@ class Run:
     def __init__(
         self,
         options: RunOptions,
-        stdin: Any,
+        stdin: Input,
         group: int,
         loop: Loop,
         wrote: Callable[[Stream, bytes], None] | None,
@@ -52,15 +53,20 @@ class Run:
         self._keeper = keeper()
         # Known before it is used: who is interrupted meanwhile must be able to end it.
         self._tag = self._keeper.new_tag(group, detached=options.detach)
-        self._end_room = bytearray(END_SIZE)
+        self._news = ProgramNews()
+        self._lost = False
         self._killed: Latch | None = None
         self.channel = -1
         self.began, self.began_at = time.monotonic(), time.time()
         self.end: End | None = None
         self.stdio = Stdio(loop, options, stdin, wrote)
 
-    def ask(self) -> None:
-        """Have it started; :meth:`started` tells what came of that."""
+    def ask(self, *, hurry: bool) -> None:
+        """Have it started.
+
+        Args:
+            hurry: we are told as soon as it is; else, together with its end if that is soon.
+        """
         options = self._options
         self.channel = self._keeper.spawn(
             self._tag,
@@ -69,26 +75,39 @@ class Run:
             env=options.environment(),
             fds=self.stdio.theirs | {fd: fd for fd in options.pass_fds},
             terminal=options.pty,
+            hurry=hurry,
         )
         # It starts on another processor: what can be done meanwhile takes no time.
+        os.set_blocking(self.channel, False)
         self.stdio.given()
 
-    def started(self) -> int:
-        """Wait until it has been started; its pid.
+    def hear(self) -> None:
+        """Take what the keeper says, if it says anything."""
+        try:
+            self._news.read(self.channel)
+        except ConnectionError:
+            self._keeper.lose()
+            self._lost = True
+
+    def started(self) -> int | None:
+        """Its pid; None: nothing was heard of that.
 
         Raises:
             StartRefusedError: the system does not start it.
             UnavailableError: the keeper was killed.
         """
-        return self._keeper.spawned(self.channel)
+        reply = self._news.start()
+        if reply is not None:
+            return self._keeper.started(reply)
+        if self._lost:
+            raise self._keeper.gone()
+        return None
 
-    def read_end(self) -> End:
-        """How it ended, once its channel can be read; if the keeper was killed, like that one."""
-        end = read_end(self.channel, self._end_room)
-        if end is None:
-            self._keeper.lose()
-            end = End(-signal.SIGKILL, time.monotonic(), 0.0, 0.0, 0)
-        return end
+    def ended(self) -> End | None:
+        """How it ended, or how the keeper did; None: nothing was heard of that."""
+        if self._lost:
+            return End(-signal.SIGKILL, time.monotonic(), 0.0, 0.0, 0)
+        return self._news.end()
 
     def close_channel(self) -> None:
         """Listen no more; twice is no error."""
