@@ -78,7 +78,6 @@ class Execution:
             hurry=hurry,
         )
         # It starts on another processor: what can be done meanwhile takes no time.
-        os.set_blocking(self.channel, False)
         self.stdio.given()
 
     def hear(self) -> None:

@@ -14,6 +14,8 @@ class Latch:
     Here each step is one call into C, and what an exception leaves behind does no harm.
     """
 
+    __slots__ = ("_is_set", "_waiting")
+
     def __init__(self) -> None:
         self._is_set = False
         self._waiting: list[threading.Lock] = []

@@ -286,9 +286,8 @@ class Process:
         """
         self._life.begin(hurry=hurry)
 
-    def begin_and_wait(self) -> None:
-        """Start it; raises as :meth:`Service.start_with_options` does."""
-        self._life.begin(hurry=True)
+    def await_begun(self) -> None:
+        """Wait until it runs; raises as :meth:`Service.start_with_options` does."""
         self._life.loop.wait(self._life.begun)
         if self.error is not None:
             raise self.error

@@ -90,10 +90,9 @@ class Service:
         process = self._new(options, loop or supervisor(), on_done)
         try:
             self._add(process)
+            process.begin(hurry=loop is None)
             if loop is None:
-                process.begin_and_wait()
-            else:
-                process.begin(hurry=False)
+                process.await_begun()
         except BaseException as error:  # KeyboardInterrupt: nobody has a hand on it
             self._give_up(process, error)
             raise

@@ -22,6 +22,7 @@ _REQUEST = struct.Struct("=IIQQIiIIII")
 _REPLY = struct.Struct("=iiq")
 _END = struct.Struct("=QQQQQ")
 _MAX_PACKET = 64 * 1024
+_FOR_A_LOOP = os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Op(enum.IntEnum):
@@ -117,12 +118,12 @@ class Wire:
 
         Returns:
             The pipe for the reply (see :func:`read_reply`) and for what more there is to say, which
-            the caller closes.
+            the caller closes. That of SPAWN does not block (see :class:`ProgramNews`).
 
         Raises:
             ConnectionError: there is no keeper any more.
         """
-        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        ours, theirs = os.pipe2(_FOR_A_LOOP if op is Op.SPAWN else os.O_CLOEXEC)
         try:
             in_file = Flag.IN_FILE if len(body) > _MAX_PACKET else 0
             header = _REQUEST.pack(
