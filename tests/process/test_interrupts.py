@@ -197,12 +197,15 @@ print(number > 50, others)
 
 
 @pytest.mark.parametrize(
-    "do",
+    ("handler", "do"),
     [
-        "interrupt_at(number, service.shutdown); service.start('sleep', '600').kill()",
-        "interrupt_at(number, lambda: service.run('true')); service.start('sleep', '600').kill()",
-        "interrupt_at(number, interrupt); service.run('true')",
+        ("service.shutdown", "service.start('sleep', '600').kill()"),
+        ("lambda: service.run('true')", "service.start('sleep', '600').kill()"),
+        ("service.shutdown", "p = service.start('cat'); p.send_input('x'); p.read(); p.kill()"),
+        ("service.shutdown", "p = service.start('seq', '9'); p.wait(); p.output(); p.info()"),
+        ("interrupt", "service.run('true')"),
     ],
 )
-def test_no_line_of_a_start_is_a_bad_one_for_a_signal(do: str) -> None:
-    assert output_of(EACH_LINE.replace("DO", do)) == "True []\n"
+def test_no_line_is_a_bad_one_for_a_signal(handler: str, do: str) -> None:
+    program = EACH_LINE.replace("DO", f"interrupt_at(number, {handler}); {do}")
+    assert output_of(program) == "True []\n"

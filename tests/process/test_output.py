@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
+import threading
 
 import pytest
 
 from core_infra.process import CannotStartError, LogPattern, RunOptions, Service, Stream
+from core_infra.process.capture import Output
 from process_programs import PYTHON
 
 
@@ -95,6 +98,23 @@ def test_streams_stay_apart_when_the_ring_has_turned(service: Service) -> None:
     assert len(out) + len(err) == 2000
     assert all(int(number) % 2 == 0 for number in out.split()[1:])
     assert all(int(number) % 2 == 1 for number in err.split()[1:])
+
+
+def test_streams_stay_apart_while_they_are_read() -> None:
+    output, rng = Output(1000), random.Random(1)  # noqa: S311 - to be repeated
+
+    def write() -> None:
+        for _ in range(50_000):
+            stream = rng.choice([Stream.STDOUT, Stream.STDERR])
+            output.write(stream, (b"o" if stream is Stream.STDOUT else b"e") * rng.randrange(1, 60))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        assert set(output.read(Stream.STDOUT)) <= {*b"o"}
+        assert set(output.read(Stream.STDERR)) <= {*b"e"}
+        assert len(output.read()) <= 1000
+    writer.join()
 
 
 def test_what_is_left_behind_does_not_block_on_a_full_pipe(

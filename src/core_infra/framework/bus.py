@@ -118,28 +118,28 @@ class Bus:
             WrongStateError: the bus is closed.
             BaseException: as :meth:`action` does.
         """
-        errors: tuple[BaseException, ...] = ()
         handlers = self._actions
         table: object = None
         kind: object = None
-        only: Callable[[Any], Any] | None = None
+        only: Callable[[Any], Any]
         for message in messages:
             # Looked up again only after something has changed: most come in rows of one type.
             if type(message) is not kind or handlers.calls is not table:
                 if not self._open:
                     raise _closed(message)
-                table, kind = handlers.calls, type(message)
                 calls = handlers.calls[type(message)]
-                only = calls[0] if len(calls) == 1 else None
-            if only is None:
-                self.action(message)
-                continue
+                if len(calls) != 1:
+                    self.action(message)
+                    continue
+                table, kind, only = handlers.calls, type(message), calls[0]
             try:  # to loop over one takes as long as to call it
                 only(message)
             except BaseException as error:  # noqa: BLE001 - raised below
                 errors = (error,)
-            if errors:
-                raise _failed(message, errors)
+                break
+        else:
+            return
+        raise _failed(message, errors)
 
     @overload
     def query(self, message: Request[T]) -> T: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
 class Output:
     """The ring of a process, and a note of each change between its streams.
 
+    One thread writes; all may read, without a lock, as of the ring.
+
     Args:
         size: bytes that are kept.
     """
@@ -23,26 +24,26 @@ class Output:
     def __init__(self, size: int) -> None:
         self.ring = RingBuffer(size)
         self._changes: deque[tuple[int, Stream]] = deque()
-        self._lock = threading.RLock()
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take what was read from a stream."""
-        with self._lock:
-            if not self._changes or self._changes[-1][1] is not stream:
-                self._changes.append((self.ring.end, stream))
-            self.ring.write(data)
-            while len(self._changes) > 1 and self._changes[1][0] <= self.ring.start:
-                self._changes.popleft()
+        if not self._changes or self._changes[-1][1] is not stream:
+            self._changes.append((self.ring.end, stream))
+        self.ring.write(data)
+        while len(self._changes) > 1 and self._changes[1][0] <= self.ring.start:
+            self._changes.popleft()
 
     def read(self, stream: Stream | None = None) -> bytes:
         """What is kept, of one stream or of both in the order of arrival."""
         if stream is None:
             return self.ring.read().data
-        with self._lock:
+        while True:
+            changes = [*self._changes]
             data, start, end = self.ring.read()
-            changes = list(self._changes)
+            if changes == [*self._changes]:  # else they may not be those of what was read
+                break
         return b"".join(
-            data[max(first - start, 0) : stop - start]
+            data[max(first - start, 0) : max(stop - start, 0)]
             for (first, whose), (stop, _) in pairwise([*changes, (end, None)])
             if whose is stream
         )

@@ -22,7 +22,8 @@ from core_infra.errors import (
     WrongStateError,
 )
 from core_infra.vm.manager.container import Access, Container, RunOptions, Status
-from core_infra.vm.manager.manager import MACHINES, LinuxKitManager
+from core_infra.vm.manager.manager import LinuxKitManager
+from core_infra.vm.manager.register import MACHINES
 from core_infra.vm.manager.state import VARIABLE, State
 from support import is_running, wait_gone
 

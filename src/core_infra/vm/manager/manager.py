@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from core_infra.errors import InvalidError, NotFoundError, WrongStateError
+from core_infra.errors import WrongStateError
 from core_infra.vm.guest.command import ExecResult, as_argv
 from core_infra.vm.hypervisors.detect import detect_hypervisor, get_hypervisor
 from core_infra.vm.manager import images, volumes
@@ -18,33 +14,32 @@ from core_infra.vm.manager.container import (
     Container,
     RunOptions,
     Status,
-    checked_name,
 )
 from core_infra.vm.manager.entering import enter
 from core_infra.vm.manager.executing import run_to_end
-from core_infra.vm.manager.folder import Folder
 from core_infra.vm.manager.foreground import Foreground
-from core_infra.vm.manager.identity import ForeignProcess, start_of
+from core_infra.vm.manager.identity import ForeignProcess
 from core_infra.vm.manager.linuxkit import LinuxKitProgram
 from core_infra.vm.manager.logs import follow_log
-from core_infra.vm.manager.starting import Starter, access_of
+from core_infra.vm.manager.planning import planned
+from core_infra.vm.manager.register import Register
+from core_infra.vm.manager.starting import Starter
 from core_infra.vm.manager.state import State
 from core_infra.vm.manager.stopping import GRACE, monitor, stop_process
 from core_infra.vm.manager.templates import TemplateManager
-from core_infra.vm.manager.verdict import end_leftover, verdict
-from core_infra.vm.sizes import check, fitting_memory
+from core_infra.vm.manager.verdict import end_leftover
 
 if TYPE_CHECKING:
     import builtins
+    import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from core_infra.medium.medium import Medium
     from core_infra.vm.access.access import GuestAccess
     from core_infra.vm.images.format import Bootable
+    from core_infra.vm.manager.folder import Folder
     from core_infra.vm.manager.linuxkit import Assembler
     from core_infra.vm.manager.starting import Started
-
-MACHINES = "machines"
 
 
 class Manager(Protocol):
@@ -66,7 +61,7 @@ class Manager(Protocol):
         """Run a command in a machine to its end."""
 
 
-class LinuxKitManager:
+class LinuxKitManager(Register):
     """The machines of a user: LinuxKit's, the default image's, and of any disk that boots.
 
     Wherever a machine is asked for by an id, its name will do, or what only its id begins with.
@@ -86,14 +81,10 @@ class LinuxKitManager:
         assembler: Assembler | None = None,
         tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        self.state = state or State(tell=tell)
+        super().__init__(state or State(tell=tell))
         self.templates = TemplateManager(medium)
         self._assembler = assembler or LinuxKitProgram()
         self._tell = tell
-
-    def folder(self, container: Container) -> Folder:
-        """The directory of a machine."""
-        return Folder(self.state.directory / MACHINES / container.id)
 
     def run(
         self,
@@ -139,7 +130,7 @@ class LinuxKitManager:
             NotFoundError: there is no such machine.
             WrongStateError: it does not run.
         """
-        container = self._running(id_)
+        container = self.running(id_)
         process = ForeignProcess.find(container.pid, container.start)
         if process is None:
             return self.find(container.id)
@@ -147,30 +138,6 @@ class LinuxKitManager:
             how = stop_process(process, container, self.folder(container), grace=grace)
         changes = {"status": Status.STOPPED, "reason": how, "pid": None, "start": None}
         return self.state.update(container.id, **changes)
-
-    def list(self) -> builtins.list[Container]:
-        """All machines, the last started first; what runs is looked at, not only remembered."""
-        return sorted(self._verified().values(), key=lambda one: one.started_at, reverse=True)
-
-    def find(self, id_: str) -> Container:
-        """A machine, by its id, its name, or what only its id begins with.
-
-        Raises:
-            NotFoundError: there is none.
-            InvalidError: there are several.
-        """
-        known = self._verified()
-        by_name = {one.name: one for one in known.values()}
-        if found := known.get(id_) or by_name.get(id_):
-            return found
-        matches = [one for one in known.values() if id_ and one.id.startswith(id_)]
-        if len(matches) > 1:
-            shown = ", ".join(f"{one.id} ({one.name})" for one in matches)
-            raise InvalidError(f"several machines begin with {id_!r}", why=shown)
-        if not matches:
-            names = ", ".join(sorted(by_name)) or "none"
-            raise NotFoundError(f"there is no machine {id_!r}", why=f"there is {names}")
-        return matches[0]
 
     def logs(self, id_: str, *, follow: bool = False) -> Iterator[bytes]:
         """What a machine's console has printed, piece by piece.
@@ -223,14 +190,14 @@ class LinuxKitManager:
             WrongStateError: it does not run.
             NoAccessError: no way in opens in time.
         """
-        container = self._running(id_)
+        container = self.running(id_)
         if not container.ready:  # its starter may have been killed before he let it run
             monitor(self.folder(container), "cont")
         kind, access = enter(
             container,
             self.folder(container),
             timeout=timeout,
-            alive=lambda: self._lives(container),
+            alive=lambda: self.runs(container),
             tell=self._tell,
         )
         # QEMU's agent often answers before the SSH server, which does more, has its key.
@@ -281,7 +248,8 @@ class LinuxKitManager:
             get_hypervisor(options.hypervisor) if options.hypervisor else detect_hypervisor()
         )
         chosen = accelerator(hypervisor, options.accelerator, self._tell)
-        container = self._reserve(image, shown, options, hypervisor.name, chosen)
+        container = planned(image, shown, options, hypervisor=hypervisor.name, accelerator=chosen)
+        self.state.add(container)
         folder = self.folder(container)
         try:
             folder.make()
@@ -303,43 +271,6 @@ class LinuxKitManager:
         if started.console is not None:
             self._foreground(container, started)
         return self.find(container.id)
-
-    def _reserve(
-        self,
-        image: Bootable,
-        shown: str,
-        options: RunOptions,
-        hypervisor: str,
-        chosen: str,
-    ) -> Container:
-        id_ = secrets.token_hex(4)
-        memory = fitting_memory(image) if options.memory is None else options.memory
-        check(memory, options.cpus)
-        name = _made_up(image.name, id_) if options.name is None else options.name
-        container = Container.model_validate(
-            {
-                "id": id_,
-                "name": checked_name(name),
-                "image": shown,
-                # Until the hypervisor runs, the machine lives and dies with who starts it.
-                "pid": os.getpid(),
-                "start": start_of(os.getpid()),
-                "starting": True,
-                "volumes": {
-                    str(Path(path).expanduser().absolute()): place
-                    for path, place in options.volumes.items()
-                },
-                "memory": memory,
-                "cpus": options.cpus,
-                "hypervisor": hypervisor,
-                "accelerator": chosen,
-                "access": access_of(image),
-                "ssh_user": options.ssh_user,
-                "ssh_key": options.ssh_key,
-            }
-        )
-        self.state.add(container)
-        return container
 
     def _forget(self, container: Container, folder: Folder) -> None:
         current = self.state.load().get(container.id, container)
@@ -370,40 +301,5 @@ class LinuxKitManager:
         finally:  # also if this program is told to end
             if has_ended:
                 started.child.wait(GRACE)  # its console closes a moment before it has ended
-            elif self._lives(container):
+            elif self.runs(container):
                 self.stop(container.id)
-
-    def _verified(self) -> dict[str, Container]:
-        known = self.state.load()
-        if not any(verdict(one, self.folder(one)) for one in _runs(known)):
-            return known
-        # Once more with the lock held: what was read may have been changed meanwhile.
-        with self.state.changing() as current:
-            for one in _runs(current):
-                if changes := verdict(one, self.folder(one)):
-                    current[one.id] = one.model_copy(update=changes)
-            return dict(current)
-
-    def _running(self, id_: str) -> Container:
-        container = self.find(id_)
-        if container.status is not Status.RUNNING:
-            reason = f": {container.reason}" if container.reason else ""
-            raise WrongStateError(
-                f"machine {container.name} does not run",
-                why=f"it is {container.status}{reason}",
-                needed=Status.RUNNING,
-                found=container.status,
-            )
-        return container
-
-    def _lives(self, container: Container) -> bool:
-        return self.find(container.id).status is Status.RUNNING
-
-
-def _runs(known: Mapping[str, Container]) -> builtins.list[Container]:
-    return [one for one in known.values() if one.status is Status.RUNNING]
-
-
-def _made_up(image: str, id_: str) -> str:
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", image.partition(" ")[0].partition(".")[0]).strip("-")
-    return f"{stem[:40] or 'machine'}-{id_[:4]}"
