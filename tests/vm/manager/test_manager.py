@@ -277,7 +277,8 @@ def test_a_stop_is_asked_for_and_then_told(manager: LinuxKitManager, default: Im
 def test_volumes_are_mounted_by_who_comes_first_if_the_starter_was_killed(tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume" / "here").write_text("from the host\n")
-    manager = LinuxKitManager(state=State(tmp_path / "state"))
+    state = tmp_path / ("long" * 30)  # a socket's own path could not be as long
+    manager = LinuxKitManager(state=State(state))
     line = [
         sys.executable,
         "-m",
@@ -291,7 +292,7 @@ def test_volumes_are_mounted_by_who_comes_first_if_the_starter_was_killed(tmp_pa
         "-m",
         "96",
     ]
-    environment = {**os.environ, VARIABLE: str(tmp_path / "state")}
+    environment = {**os.environ, VARIABLE: str(state)}
     try:
         with subprocess.Popen(
             [*line, "-v", f"{tmp_path}/volume:/mnt/v"], env=environment

@@ -29,17 +29,17 @@ class Share:
     Attributes:
         tag: what the guest mounts it by.
         path: the directory.
-        socket: of the program that serves it (virtiofs); None if the hypervisor does (9p).
+        by_virtiofs: a program of its own serves it, and not the hypervisor.
     """
 
     tag: str
     path: Path
-    socket: Path | None = None
+    by_virtiofs: bool = False
 
     @property
     def type(self) -> str:
         """The guest's type of file system."""
-        return "9p" if self.socket is None else "virtiofs"
+        return "virtiofs" if self.by_virtiofs else "9p"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class HostedSpec:
         isolated: it reaches neither this host nor any other.
         lines: listening UNIX sockets that the hypervisor inherits, by the name of what is at their
             other end: ``monitor``, ``console``, ``agent``, ``qga``.
+        servers: sockets that the hypervisor inherits, connected with who serves a share by
+            virtiofs, by the share's tag.
         mac: the network card's address.
     """
 
@@ -71,6 +73,7 @@ class HostedSpec:
     shares: Sequence[Share] = ()
     isolated: bool = False
     lines: Mapping[str, int] = field(default_factory=dict)
+    servers: Mapping[str, int] = field(default_factory=dict)
     mac: str = "52:54:00:12:34:56"
 
 

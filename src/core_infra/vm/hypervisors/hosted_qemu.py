@@ -38,12 +38,12 @@ class HostedQemu(QemuHypervisor):
             *("-netdev", f"user,id=net0,restrict={'on' if spec.isolated else 'off'}"),
             *("-device", f"virtio-net-pci,id=nic0,netdev=net0,romfile=,mac={spec.mac}"),
             *drives(spec.disks, spec.arch),
-            *(part for number, share in enumerate(spec.shares) for part in _share(number, share)),
+            *(part for share in spec.shares for part in _share(share, spec.servers.get(share.tag))),
         ]
 
 
 def _memory(spec: HostedSpec) -> list[str]:
-    shared = any(share.socket for share in spec.shares)  # with who serves virtiofs
+    shared = any(share.by_virtiofs for share in spec.shares)  # with who serves them
     kind = "memory-backend-memfd,share=on" if shared else "memory-backend-ram"
     return ["-object", f"{kind},id={MEMORY},size={spec.memory}M"]
 
@@ -71,15 +71,14 @@ def _lines(spec: HostedSpec) -> list[str]:
     return arguments
 
 
-def _share(number: int, share: Share) -> list[str]:
-    name = f"share{number}"
-    if share.socket is not None:
+def _share(share: Share, server: int | None) -> list[str]:
+    if share.by_virtiofs:
         return [
-            *("-chardev", f"socket,id={name},path={escaped(share.socket)}"),
-            *("-device", f"vhost-user-fs-pci,chardev={name},tag={share.tag}"),
+            *("-chardev", f"socket,id={share.tag},fd={server}"),
+            *("-device", f"vhost-user-fs-pci,chardev={share.tag},tag={share.tag}"),
         ]
     # What the guest makes belongs to who runs the machine, whoever makes it.
     return [
-        *("-fsdev", f"local,id={name},path={escaped(share.path)},security_model=none"),
-        *("-device", f"virtio-9p-pci,fsdev={name},mount_tag={share.tag}"),
+        *("-fsdev", f"local,id={share.tag},path={escaped(share.path)},security_model=none"),
+        *("-device", f"virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag}"),
     ]

@@ -288,7 +288,7 @@ class LinuxKitManager(Register):
         if container.ready:
             return
         folder = self.folder(container)
-        shares = volumes.shares(container.volumes, folder, by_virtiofs=volumes.is_served(folder))
+        shares = volumes.shares(container.volumes, by_virtiofs=volumes.is_served(folder))
         volumes.mount(access, shares, [*container.volumes.values()])
         self.state.update(id_, ready=True)
 

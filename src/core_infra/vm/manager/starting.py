@@ -103,11 +103,11 @@ class Starter:
         by_virtiofs = self._has_agent or (
             isinstance(self._image, DiskImage) and volumes.can_serve()
         )
-        shares = volumes.shares(self._options.volumes, self._folder, by_virtiofs=by_virtiofs)
+        shares = volumes.shares(self._options.volumes, by_virtiofs=by_virtiofs)
         disks = [*self._disks(), *self._metadata()]
         with contextlib.ExitStack() as undo:
             bound = not self._options.detach
-            for share in shares if by_virtiofs else ():
+            for share in _served(shares):
                 undo.callback(volumes.serve(share, self._folder, die_with_parent=bound).kill)
             child = self._spawn(disks, shares, die_with_parent=bound)
             undo.callback(child.kill)
@@ -128,6 +128,10 @@ class Starter:
         names = ["monitor", "console", "agent" if self._has_agent else "qga"]
         with contextlib.ExitStack() as stack:
             lines = {name: stack.enter_context(self._folder.listen(name)) for name in names}
+            servers = {
+                share.tag: stack.enter_context(connect(self._folder.line(share.tag)))
+                for share in _served(shares)
+            }
             spec = HostedSpec(
                 name=self._container.name,
                 directory=self._folder.path,
@@ -139,6 +143,7 @@ class Starter:
                 shares=shares,
                 isolated=self._options.isolated,
                 lines={name: line.fileno() for name, line in lines.items()},
+                servers={tag: server.fileno() for tag, server in servers.items()},
                 mac="52:54:00:" + ":".join(self._container.id[at : at + 2] for at in (0, 2, 4)),
             )
             command = self._hypervisor.build(spec, self._accelerator)
@@ -147,7 +152,7 @@ class Starter:
                 return spawn(
                     command,
                     output=log,
-                    pass_fds=list(spec.lines.values()),
+                    pass_fds=[*spec.lines.values(), *spec.servers.values()],
                     die_with_parent=die_with_parent,
                 )
 
@@ -239,3 +244,8 @@ class Starter:
 def access_of(image: Bootable) -> Access:
     """By what its inside is reached, as far as the image tells."""
     return Access.AGENT if image.has_agent else Access.NONE
+
+
+def _served(shares: list[Share]) -> list[Share]:
+    """Those that a program of their own serves."""
+    return [share for share in shares if share.by_virtiofs]

@@ -32,12 +32,11 @@ _MOUNT_POINT = 4  # among the fields of mountinfo, proc(5)
 _OPTIONS = {"9p": "trans=virtio,version=9p2000.L,msize=262144", "virtiofs": "rw"}
 
 
-def shares(volumes: Mapping[str, str], folder: Folder, *, by_virtiofs: bool) -> list[Share]:
+def shares(volumes: Mapping[str, str], *, by_virtiofs: bool) -> list[Share]:
     """What the hypervisor shares.
 
     Args:
         volumes: directories of this host, each with its place in the guest.
-        folder: the machine's.
         by_virtiofs: the guest knows virtiofs, and not 9p.
 
     Raises:
@@ -62,8 +61,7 @@ def shares(volumes: Mapping[str, str], folder: Folder, *, by_virtiofs: bool) -> 
         source = Path(path).expanduser().absolute()
         if not source.is_dir():
             raise NotFoundError(f"there is no directory {source} to share with the machine")
-        socket = folder.line(_tag(number)) if by_virtiofs else None
-        found.append(Share(_tag(number), source, socket))
+        found.append(Share(_tag(number), source, by_virtiofs))
     return found
 
 
