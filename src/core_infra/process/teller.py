@@ -6,7 +6,6 @@ import logging
 import os
 import queue
 import threading
-from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,6 @@ MAX_UNTOLD = 8 << 20
 """Bytes of output that wait for slow handlers; with more, the programs that write them wait."""
 
 _PIECE = 32 << 10  # the lines of one stay in the processor's cache
-_new_output = partial(tuple.__new__, ActionProcessOutput)
 _log = logging.getLogger(__name__)
 
 
@@ -112,7 +110,8 @@ class Teller:
             self._tell(ActionProcessOutput(name, text, stream, goes_on) for text, goes_on in parts)
             lines = splitter.feed(piece)
             # What NamedTuple's own __new__ does, but without a call of Python's for each line.
-            self._tell(map(_new_output, zip(repeat(name), lines, repeat(stream), repeat(False))))  # noqa: FBT003 - partial
+            fields = zip(repeat(name), lines, repeat(stream), repeat(False))  # noqa: FBT003 - partial
+            self._tell(map(tuple.__new__, repeat(ActionProcessOutput), fields))
         self._told(len(data))
 
     def _told(self, size: int) -> None:
