@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import signal
 from typing import TYPE_CHECKING, Protocol
@@ -11,26 +10,18 @@ from typing import TYPE_CHECKING, Protocol
 from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.process.errors import start_error
 from core_infra.process.execution import Execution
+from core_infra.process.jobs import PASSING, Jobs
 from core_infra.process.keeper import StartRefusedError
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ
 from core_infra.process.status import ENDED, Status, move
-from core_infra.process.supervisor import Timer, supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from core_infra.process.events import Stream
     from core_infra.process.info import Usage
     from core_infra.process.loop import Loop
     from core_infra.process.options import Input, RunOptions
     from core_infra.process.wire import End
-
-
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETXTBSY})
-"""What the system lacks at one moment, and may have at the next."""
-_PATIENCE = 0.1
-"""Seconds until what failed for that is tried again."""
 
 
 class Watcher(Protocol):
@@ -83,7 +74,7 @@ class Life:
         self._heard: Latch | None = None  # that of the last stop: set once it has begun
         self._told = False
         self._streak = 0  # restarts since it was last healthy
-        self._timers: list[Timer] = []
+        self._jobs = Jobs(loop)
 
     def begin(self, *, hurry: bool) -> None:
         """Have it started, for the first time or again; what comes of that, is told.
@@ -155,7 +146,7 @@ class Life:
     def _refuse(self, cause: OSError) -> None:
         in_directory = isinstance(cause, StartRefusedError) and cause.in_directory
         error = start_error(self.options, cause, in_directory=in_directory)
-        self._fail(error, passing=cause.errno in _PASSING)
+        self._fail(error, passing=cause.errno in PASSING)
 
     def _fail(self, error: CoreInfraError, *, passing: bool) -> None:
         """It was not started; if that may pass, and it is one to be restarted, not yet."""
@@ -167,7 +158,7 @@ class Life:
             if pause is not None:
                 self._streak += 1
                 self._starting = False
-                self._later(pause, self._again)
+                self._jobs.later(pause, self._again)
                 return
         self._finish(Status.FAILED, error)
 
@@ -205,7 +196,7 @@ class Life:
         self._watcher.on_start(pid)
         self.begun.set()
         if self.options.timeout is not None:
-            self._later(self.options.timeout, self._expire)
+            self._jobs.later(self.options.timeout, self._expire)
         if self._stopping:  # since before we knew that it runs
             self._climb(run, self._grace)
 
@@ -234,10 +225,12 @@ class Life:
         self._heard = heard = Latch()
 
         def stop() -> None:
-            self._stop(grace)
-            heard.set()
+            try:
+                self._stop(grace)
+            finally:
+                heard.set()
 
-        self.loop.post(lambda: self._try(stop))
+        self._jobs.soon(stop)
 
     def _stop(self, grace: float) -> None:
         self._stopping = True
@@ -251,7 +244,7 @@ class Life:
             else:
                 self._climb(run, grace)
         elif not self._starting:  # not yet, or it pauses between two runs
-            self._cancel_timers()
+            self._jobs.cancel()
             self._finish(Status.KILLED)
 
     def await_gone(self) -> None:
@@ -279,7 +272,7 @@ class Life:
         if grace > 0 and self.status is Status.RUNNING:
             self.signal = signal.SIGTERM
             run.signal(signal.SIGTERM, group=True)
-            self._later(grace, lambda: self._force(run))
+            self._jobs.later(grace, lambda: self._force(run))
         else:
             self._force(run)
 
@@ -297,7 +290,7 @@ class Life:
         run.close_channel()
         if self._told or self.status is Status.PENDING:
             return  # begin() was interrupted, and says so
-        self._cancel_timers()
+        self._jobs.cancel()
         run.stdio.ended()
         if end.exit_code < 0:
             self.signal = -end.exit_code
@@ -319,7 +312,7 @@ class Life:
         self._streak += 1
         self.status = move(self.status, Status.PENDING)
         # What the old one left behind may still hold its port.
-        run.kill(then=lambda: self._later(pause, self._again))
+        run.kill(then=lambda: self._jobs.later(pause, self._again))
         return True
 
     def _again(self) -> None:
@@ -338,21 +331,3 @@ class Life:
         self.begun.set()
         self._watcher.on_end(error)
         self._told = True
-
-    def _later(self, seconds: float, job: Callable[[], None]) -> None:
-        def post() -> None:
-            self.loop.post(lambda: self._try(job))
-
-        self._timers.append(supervisor().after(seconds, post))
-
-    def _try(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except OSError as error:  # no descriptors are left, for now
-            if error.errno not in _PASSING:
-                raise
-            self._later(_PATIENCE, job)
-
-    def _cancel_timers(self) -> None:
-        while self._timers:
-            self._timers.pop().cancel()
