@@ -62,6 +62,37 @@ def test_all_tasks(here: Path) -> None:
     assert (here / ".core" / "cache" / ".gitignore").read_text() == "*\n"
 
 
+def test_what_is_lost_of_long_output_is_told(here: Path) -> None:
+    (here / "tasks.yml").write_text("tasks: {count: {command: seq 200000}}")
+    lines = run("tasks.yml", "--json", "report.json").output.splitlines()
+    assert lines[1] == "  | [240319 bytes before this are not kept]"
+    assert json.loads((here / "report.json").read_text())["results"][0]["output_lost"] == 240319
+
+
+@pytest.mark.parametrize("place", [".", "tasks.yml/report"])
+def test_where_no_report_can_be_written_nothing_is_run(here: Path, place: str) -> None:
+    (here / "tasks.yml").write_text("tasks: {touch: {command: touch ran}}")
+    result = run("tasks.yml", "--junit", place)
+    assert result.exit_code == 5
+    assert f"cannot write {place}" in result.output
+    assert not (here / "ran").exists()
+
+
+def test_a_file_that_is_no_text_is_told(here: Path) -> None:
+    (here / "tasks.yml").write_bytes(b"tasks:\n  caf\xe9: {command: 'true'}\n")
+    result = run("tasks.yml")
+    assert result.exit_code == 5
+    assert "byte 12 is 0xe9" in result.output
+
+
+def test_output_that_cannot_be_written_is_told() -> None:
+    line = [sys.executable, "-m", "core_infra", "run", "tasks.yml"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 9
+    assert done.stderr == "core-infra: the output cannot be written: No space left on device\n"
+
+
 def test_some_tasks_and_what_they_need() -> None:
     result = run("tasks.yml", "lint", "build")
     assert result.exit_code == 0, result.output
@@ -145,7 +176,7 @@ def test_ctrl_c_ends_the_tasks_and_still_reports(here: Path, *, terminal: bool) 
         assert terminal
     os.close(ours)
     assert process.wait(30) == 130
-    assert b"1 passed, 1 failed, 1 skipped interrupted after" in told
+    assert b"1 passed, 1 failed, 1 skipped, interrupted after" in told
     found = json.loads(Path("r.json").read_text())
     assert found["interrupted"]
     wait_gone(int(Path("pid").read_text()))

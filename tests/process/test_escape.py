@@ -15,7 +15,7 @@ from core_infra.errors import WrongStateError
 from core_infra.process import LogPattern, RunOptions, Service
 from core_infra.process.keepers import keeper
 from core_infra.process.supervisor import supervisor
-from process_programs import DAEMON, PYTHON
+from process_programs import DAEMON, PYTHON, output_of
 from support import is_running, wait_gone
 
 
@@ -53,6 +53,33 @@ def test_one_service_does_not_end_what_another_started(service: Service) -> None
     with Service() as other:
         other.start("sleep", "60")
     assert process.is_running()
+
+
+# 10 is RLIMIT_LOCKS, which Python does not name.
+UNMARKED = f"""
+import os
+from core_infra.process import Service
+
+def runs(pid):
+    return os.path.exists(f"/proc/{{pid}}")
+
+with Service() as service:
+    unmarked = "import resource; resource.setrlimit(10, (0, 0))\\n" + {DAEMON!r}
+    service.run({PYTHON!r}, "-c", unmarked)
+    [leftover] = service.leftovers()
+    running = service.start("sleep", "600")
+    running.kill()
+    print(runs(leftover.pid))  # for all that is known, it is not that one's
+    with Service() as other:
+        other.run("true")
+        print(service.leftovers())  # it may be the other's, too
+    print(runs(leftover.pid))
+print(runs(leftover.pid))
+"""
+
+
+def test_who_changes_even_the_number_belongs_to_the_only_service() -> None:
+    assert output_of(UNMARKED) == "True\n[]\nTrue\nFalse\n"
 
 
 def test_who_forks_all_the_time_does_not_outrun_the_end(service: Service) -> None:
@@ -124,6 +151,9 @@ def test_a_forked_child_leaves_its_parents_programs_alone(service: Service) -> N
             service.shutdown()
             with pytest.raises(WrongStateError, match="forked"):
                 service.start("true")
+            for use in (process.kill, process.wait, lambda: process.send_input("text")):
+                with pytest.raises(WrongStateError, match="forked"):
+                    use()
             with Service() as own:
                 assert own.run("echo", "mine") == "mine\n"
         except BaseException:  # noqa: BLE001 - told by the exit code

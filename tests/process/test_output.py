@@ -55,6 +55,14 @@ def test_without_capture_nothing_is_kept(service: Service) -> None:
     assert service.run_with_options(options) == ""
 
 
+def test_run_returns_all_unless_told_otherwise(service: Service) -> None:
+    numbers = "".join(f"{number}\n" for number in range(1, 300_001))
+    assert service.run("seq", "300000") == numbers
+    assert (
+        service.run_with_options(RunOptions("seq", ["300000"], buffer_size=100)) == numbers[-100:]
+    )
+
+
 def test_a_log_takes_both_streams(service: Service, tmp_path: os.PathLike[str]) -> None:
     log = os.path.join(tmp_path, "log")  # noqa: PTH118 - a string is a path, too
     for _ in range(2):

@@ -9,13 +9,14 @@ import resource
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
 from core_infra.process import (
     CannotStartError,
+    FileExists,
     LogPattern,
     ProcessNotFoundError,
     ProgramNotFoundError,
@@ -27,6 +28,9 @@ from core_infra.process import (
     Stream,
 )
 from process_programs import PYTHON, STUBBORN, output_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_run_returns_the_output(service: Service) -> None:
@@ -169,7 +173,14 @@ def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> Non
     ("options", "told"),
     [
         ({"args": [5]}, "5 is no string"),
+        ({"args": iter(["a"])}, "give a list"),
         ({"env": {"NAME": 1}}, "'NAME'=1"),
+        ({"env": ["NAME=1"]}, "give a dict"),
+        ({"dir": 3}, "dir is 3"),
+        ({"log": 3}, "log is 3"),
+        ({"pass_fds": ["3"]}, "'3' is no descriptor"),
+        ({"restart": "always"}, "give a RestartPolicy"),
+        ({"buffer_size": 1.5}, "buffer_size is 1.5"),
         ({"timeout": "5"}, "timeout is '5'"),
         ({"stdin": 2.5}, "cannot read from 2.5"),
         ({"stdin": io.StringIO("text")}, "cannot read from <_io.StringIO"),
@@ -183,6 +194,32 @@ def test_what_has_a_wrong_type_is_told(
             start(RunOptions("cat", **options))
         assert told in str(caught.value)
     assert service.list() == []
+
+
+def test_what_cannot_be_asked_of_a_process_is_told(service: Service) -> None:
+    process = service.start("cat")
+    wrong: list[Callable[[], object]] = [
+        lambda: process.stop(cast("Any", "soon")),
+        lambda: process.wait(math.nan),
+        lambda: process.wait_ready(FileExists("/none"), timeout=math.nan),
+        lambda: process.signal(999),
+        lambda: process.send_input(cast("Any", 3)),
+    ]
+    for ask in wrong:
+        with pytest.raises(InvalidError):
+            ask()
+    assert process.is_running()
+
+
+def test_programs_start_though_our_directory_is_gone(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert service.run("echo", "here") == "here\n"
+    assert service.run_with_options(RunOptions("pwd", dir=tmp_path)) == f"{tmp_path}\n"
+    assert service.start("true").info().dir.name == "cwd"
 
 
 def test_info_tells_what_happened(service: Service) -> None:

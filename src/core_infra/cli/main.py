@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import click
 
 from core_infra import errors
 from core_infra.cli.circumstances import Terminated, complete_streams, ending_in_order
 from core_infra.cli.lazy import Command, LazyGroup
 
+UNAVAILABLE = 9
 EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
     (errors.NotFoundError, 3),
     (errors.AlreadyExistsError, 4),
@@ -15,9 +18,11 @@ EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
     (errors.WrongStateError, 6),
     (errors.TimeoutExpiredError, 7),
     (errors.CommandFailedError, 8),
-    (errors.UnavailableError, 9),
+    (errors.UnavailableError, UNAVAILABLE),
 )
 """The exit code of each kind of error; any other error is 1, wrong usage is 2."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 SIGNALLED = 128
 INTERRUPTED = 130
@@ -70,6 +75,11 @@ class MainGroup(LazyGroup):
         except errors.CoreInfraError as error:
             click.echo(f"core-infra: {error}", err=True)
             ctx.exit(exit_code(error))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            click.echo(f"core-infra: the output cannot be written: {error.strerror}", err=True)
+            ctx.exit(UNAVAILABLE)
 
 
 def exit_code(error: errors.CoreInfraError) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from core_infra.errors import CommandFailedError, CoreInfraError
+from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError
 from core_infra.medium.local import LocalMedium
 from core_infra.process.runner import reports, words
 from core_infra.process.runner.board import Board
@@ -23,7 +24,7 @@ from core_infra.process.runner.taskfile import load_tasks
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from core_infra.medium.medium import Medium
     from core_infra.process.runner.events import Event
@@ -62,6 +63,10 @@ def command(
     path starts first. On a terminal a board shows what runs; the output of what failed comes last.
     """
     medium = LocalMedium()
+    reported = [(junit, reports.to_junit), (json_file, reports.to_json), (trace, reports.to_trace)]
+    writers = {path: write for path, write in reported if path is not None}
+    if not dry_run:
+        _check(medium, writers)
     tasks = load_tasks(medium, file)
     specs = Graph(tasks.specs, tasks.pools).upstream(names) if names else tasks.specs
     cache = posixpath.join(posixpath.dirname(file), ".core", "cache")
@@ -82,11 +87,21 @@ def command(
             result = runner.run_all(specs)
         except RunInterruptedError as error:
             result = error.result
-    writers = {junit: reports.to_junit, json_file: reports.to_json, trace: reports.to_trace}
     for path, write in writers.items():
-        if path is not None:
-            medium.write_text(path, write(result))
+        medium.write_text(path, write(result))
     _end(file, result)
+
+
+def _check(medium: Medium, paths: Collection[str]) -> None:
+    """That reports can be written: better known before the tasks have run than after."""
+    for path in paths:
+        place = posixpath.dirname(path) or "."
+        while not medium.exists(place):
+            place = posixpath.dirname(place) or "."
+        if medium.is_dir(path):
+            raise InvalidError(f"cannot write {path}", why="it is a directory")
+        if not medium.is_dir(place) or not os.access(place, os.W_OK):
+            raise InvalidError(f"cannot write {path}", why=f"nothing can be made in {place}")
 
 
 def _ignore(medium: Medium, cache: str) -> None:

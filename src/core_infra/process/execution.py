@@ -71,7 +71,7 @@ class Execution:
         self.channel = self._keeper.spawn(
             self._tag,
             options.argv(),
-            cwd=_absolute(options.dir),
+            cwd=options.directory(),
             env=options.environment(),
             fds=self.stdio.theirs | {fd: fd for fd in options.pass_fds},
             terminal=options.pty,
@@ -148,8 +148,3 @@ class Execution:
         if end is None:
             return None
         return Usage(max(0.0, end.at - self.began), end.user, end.system, end.peak_memory)
-
-
-def _absolute(directory: str | os.PathLike[str] | None) -> str:
-    here = os.getcwd()  # noqa: PTH109 - a Path takes ten times as long, at each start
-    return os.path.join(here, directory) if directory else here  # noqa: PTH118

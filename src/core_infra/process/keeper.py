@@ -22,7 +22,6 @@ import os
 import platform
 import socket
 import subprocess
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,10 +83,9 @@ class Keeper:
         self._identity = os.getresuid() + os.getresgid()
         self._base = 1 << 62 | self._popen.pid << 40
         self._numbers = itertools.count(1)
-        self._lock = threading.RLock()
         self.lost = False
         self._wire = Wire(ours)
-        supervisor().watch(ours.fileno(), 0, lambda _: self.lose())
+        supervisor().watch(self._wire.fd, 0, lambda _: self.lose())
 
     @property
     def pid(self) -> int:
@@ -227,12 +225,11 @@ class Keeper:
 
     def lose(self) -> None:
         """It has ended, which nobody but a stranger does: so have its programs."""
-        with self._lock:
-            if self.lost:
-                return
-            self.lost = True
-            supervisor().unwatch(self._wire.fileno())
-            self._wire.close()
+        if self.lost:
+            return
+        self.lost = True
+        supervisor().unwatch(self._wire.fd)
+        self._wire.end()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._popen.pid, 0)
 

@@ -55,6 +55,13 @@ def kill_group(group: int) -> None:
         found.kill_and_wait(found.all_of(group))
 
 
+def begin_to_kill_group(group: int) -> None:
+    """Do as :func:`kill_group` does, without waiting."""
+    found = _current
+    if found is not None and not found.lost:
+        found.kill(found.all_of(group))
+
+
 def group_members(group: int) -> Sequence[int]:
     """The pids of all programs of a group but the detached, and of all that they started."""
     found = _current

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 from typing import TYPE_CHECKING, Protocol
 
-from core_infra.errors import CoreInfraError, WrongStateError
+from core_infra.errors import CoreInfraError, InvalidError, UnavailableError, WrongStateError
 from core_infra.process.errors import start_error
 from core_infra.process.execution import Execution
 from core_infra.process.jobs import PASSING, Jobs
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from core_infra.process.loop import Loop
     from core_infra.process.options import Input, RunOptions
     from core_infra.process.wire import End
+
+
+_SIGNALS = frozenset(signal.valid_signals())
 
 
 class Watcher(Protocol):
@@ -75,6 +79,7 @@ class Life:
         self._told = False
         self._streak = 0  # restarts since it was last healthy
         self._jobs = Jobs(loop)
+        self._pid = os.getpid()
 
     def begin(self, *, hurry: bool) -> None:
         """Have it started, for the first time or again; what comes of that, is told.
@@ -118,7 +123,10 @@ class Life:
             return  # it was given up before, or stopped
         self._starting = True
         try:
-            run = self._ask(hurry=hurry)
+            try:
+                run = self._ask(hurry=hurry)
+            except UnavailableError:  # the keeper was killed before it heard of this
+                run = self._ask(hurry=hurry)
             self.loop.watch(run.channel, READ, lambda _: self._hear(run))
         except OSError as cause:
             if cause.errno is None:  # a signal's handler raises it: the system says what it means
@@ -201,13 +209,16 @@ class Life:
             self._climb(run, self._grace)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the program; WrongStateError if it does not run."""
+        """Send a signal to the program; raises as :meth:`Process.signal` does."""
+        if number not in _SIGNALS:
+            raise InvalidError(f"there is no signal {number!r}")
         run = self.require_running("signal")
         self.signal = number
         run.signal(number)
 
     def require_running(self, call: str) -> Execution:
         """Its run; WrongStateError if it does not run."""
+        self.require_ours(call)
         if self.status is not Status.RUNNING or self.run is None:
             raise WrongStateError(
                 f"cannot {call} {self.options.argv()[0]!r}",
@@ -217,8 +228,20 @@ class Life:
             )
         return self.run
 
+    def require_ours(self, call: str) -> None:
+        """Raise WrongStateError in a process that was forked from the one that began it."""
+        if os.getpid() != self._pid:
+            raise WrongStateError(
+                f"cannot {call} {self.options.argv()[0]!r}",
+                why="this process was forked from the one that started it",
+                todo="Let that one do it; a service of your own starts programs of your own.",
+                needed=f"process {self._pid}",
+                found=f"process {os.getpid()}",
+            )
+
     def stop(self, grace: float) -> None:
         """Begin to end it and all that it started; does not wait."""
+        self.require_ours("stop")
         if self.loop.is_current():
             self._stop(grace)
             return

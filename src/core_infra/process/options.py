@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, TypeAlias
 
 from core_infra.errors import InvalidError
 from core_infra.process.environment import Environment, given, inherited
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from core_infra.process.restart import RestartPolicy
-
+from core_infra.process.restart import RestartPolicy
 
 Input: TypeAlias = str | bytes | int | None
 """What a program reads: text or bytes and then the end, a descriptor, or what we send it."""
@@ -36,7 +32,7 @@ class RunOptions:
         merge: stdout and stderr share one pipe: their true order, without telling them apart.
         disable_capture: keep no output; its lines still go to the bus.
         log: both its outputs are appended to this file instead, past us and the bus.
-        buffer_size: how many of the last bytes of output are kept; None is the service's.
+        buffer_size: how many of the last bytes of output are kept; None is the service's choice.
         pty: it runs on a terminal of its own; :attr:`Process.terminal` types and reads on it.
         timeout: seconds after which it is stopped as by :meth:`Process.stop`.
         grace_period: seconds between asking it to end (SIGTERM) and ending it (SIGKILL).
@@ -84,6 +80,16 @@ class RunOptions:
                 todo="Of what only Python knows, give the contents: stdin=file.read().",
             ) from None
 
+    def directory(self) -> str:
+        """Its working directory, absolute: also when ours has been removed."""
+        if self.dir and os.path.isabs(self.dir):  # noqa: PTH117 - a string may be a path, too
+            return os.fspath(self.dir)
+        try:
+            here = os.getcwd()  # noqa: PTH109 - a Path takes ten times as long, at each start
+        except FileNotFoundError:
+            here = f"/proc/{os.getpid()}/cwd"
+        return os.path.join(here, self.dir) if self.dir else here  # noqa: PTH118
+
     def environment(self) -> Environment:
         """The whole environment that the program gets."""
         return given(self.env) if self.clean_env else inherited(self.env)
@@ -98,18 +104,32 @@ class RunOptions:
         wrong = self._wrong_words()
         if self.env:
             wrong += _wrong_variables(self.env)
+        paths: tuple[tuple[str, Any], ...] = (("dir", self.dir), ("log", self.log))
+        wrong += [
+            f"{name} is {path!r}: give a path"
+            for name, path in paths
+            if path is not None and not isinstance(path, _WORD)
+        ]
+        restart: Any = self.restart
+        if restart is not None and not isinstance(restart, RestartPolicy):
+            wrong.append(f"restart is {self.restart!r}: give a RestartPolicy")
+        if self.pass_fds:
+            wrong += [f"{fd!r} is no descriptor" for fd in self.pass_fds if not _is_fd(fd)]
         if self.timeout is not None and not _exceeds(self.timeout, 0):
             wrong.append(f"timeout is {self.timeout!r}, not above 0")
         if self.grace_period != 0 and not _exceeds(self.grace_period, 0):
             wrong.append(f"grace_period is {self.grace_period!r}, below 0")
-        if self.buffer_size is not None and not _exceeds(self.buffer_size, 0):
-            wrong.append(f"buffer_size is {self.buffer_size!r}, below 1")
+        size: Any = self.buffer_size
+        if size is not None and not (isinstance(size, int) and size >= 1):
+            wrong.append(f"buffer_size is {size!r}: give a whole number, at least 1")
         return wrong
 
     def _wrong_words(self) -> list[str]:
         wrong = [] if self.command else ["the command is empty"]
         if isinstance(self.args, str | bytes):
             return [*wrong, f"args is one string, {self.args!r}: give a list"]
+        if not isinstance(self.args, Sequence):
+            return [*wrong, f"args is {self.args!r}: give a list"]
         words: tuple[Any, ...] = (self.command, *self.args)
         others = [f"{word!r} is no string" for word in words if not isinstance(word, _WORD)]
         if not others and "\0" in "".join(self.argv()):
@@ -132,12 +152,18 @@ class RunOptions:
 
 
 def _wrong_variables(variables: Mapping[Any, Any]) -> list[str]:
+    if not isinstance(variables, Mapping):
+        return [f"env is {variables!r}: give a dict"]
     wrong = []
     for name, value in variables.items():
         texts = isinstance(name, str) and isinstance(value, str)
         if not texts or not name or "=" in name or "\0" in name or "\0" in value:
             wrong.append(f"no environment can have {name!r}={value!r}")
     return wrong
+
+
+def _is_fd(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 31
 
 
 def _exceeds(value: Any, number: int) -> bool:

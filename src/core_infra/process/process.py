@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from core_infra.errors import TimeoutExpiredError, WrongStateError
+from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
 from core_infra.process.capture import Output
 from core_infra.process.info import ProcessInfo
 from core_infra.process.latch import Latch
 from core_infra.process.life import Life
 from core_infra.process.readiness import wait_ready
+from core_infra.process.seconds import check_seconds
 from core_infra.process.status import Status
 from core_infra.process.terminal import Terminal
 
@@ -74,7 +75,7 @@ class Process:
         self.done = Latch()
         self._listener = listener
         self._on_done = on_done
-        self._output = Output(options.buffer_size or buffer_size)
+        self._output = Output(buffer_size)
         self._life = Life(options, stdin, group, self, loop)
 
     @property
@@ -134,6 +135,9 @@ class Process:
         Raises:
             TimeoutExpiredError: it still runs.
         """
+        if not self.done.is_set():
+            check_seconds("timeout", timeout)
+            self._life.require_ours("wait for")
         if not self._wait(timeout):
             raise TimeoutExpiredError(
                 f"{self} still runs after {timeout:g} s", todo="kill() ends it.", timeout=timeout
@@ -149,6 +153,7 @@ class Process:
         """Send a signal to the program, and to nothing else.
 
         Raises:
+            InvalidError: there is no such signal.
             WrongStateError: it does not run.
         """
         self._life.send_signal(number)
@@ -168,6 +173,7 @@ class Process:
 
     def begin_to_stop(self, grace: float | None = None) -> None:
         """Do as :meth:`stop` does, without waiting."""
+        check_seconds("grace", grace)
         self._life.stop(self.options.grace_period if grace is None else grace)
 
     def finish_stopping(self) -> None:
@@ -191,6 +197,8 @@ class Process:
             NotReadyError: the time is over, or the process; tells which probe failed and why, the
                 last lines, the ports that it listens on, and whether it still runs.
         """
+        check_seconds("timeout", timeout)
+        check_seconds("interval", interval)
         wait_ready(self, probes, timeout=timeout, interval=interval)
         return self
 
@@ -220,10 +228,13 @@ class Process:
                 needed="stdin=None",
                 found="stdin given",
             )
+        if not isinstance(text, str | bytes):
+            raise InvalidError(f"cannot send {text!r}", why="that is neither text nor bytes")
         feeder.send(text.encode() if isinstance(text, str) else text)
 
     def close_stdin(self) -> None:
         """Let it read the end of its input; doing it twice is no error."""
+        self._life.require_ours("close stdin of")
         run = self._life.run
         if run is not None and run.stdio.feeder is not None:
             run.stdio.feeder.close()
@@ -248,6 +259,7 @@ class Process:
             timeout: seconds to wait for output if there is none; None waits until there is, or
                 no more will come.
         """
+        check_seconds("timeout", timeout)
         self._output.ring.wait(offset, timeout)
         return self._output.ring.read(offset)
 
@@ -263,7 +275,7 @@ class Process:
             id=self.id,
             command=command,
             args=tuple(args),
-            dir=Path(self.options.dir or "").absolute(),
+            dir=Path(self.options.directory()),
             started_at=datetime.fromtimestamp(run.began_at, UTC) if run is not None else None,
             status=status,
             exit_code=end.exit_code if end is not None else None,

@@ -27,15 +27,17 @@ def wait_ready(
     """Wait until each probe has succeeded; see :meth:`Process.wait_ready`."""
     deadline = time.monotonic() + timeout
     for probe in probes:
+        why: str | None = ""
         while True:
             ended = _has_ended(process)
             left = deadline - time.monotonic()
-            why = probe.check(process, max(0.01, min(_PATIENCE, left)))
+            if left > 0 or ended or not why:  # after the time only if it was never looked
+                why = probe.check(process, max(0.01, min(_PATIENCE, left)))
             if why is None:
                 break
             if ended or left <= 0:
                 raise _not_ready(process, probe, why, timeout, ended=ended)
-            pause = min(interval, max(0.0, left))
+            pause = min(interval, left)
             if process.over.is_set():
                 time.sleep(pause)
             elif not isinstance(probe, LogPattern):  # which has waited already

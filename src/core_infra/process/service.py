@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from core_infra.errors import InvalidError, WrongStateError
 from core_infra.process.errors import ProcessNotFoundError, RunFailedError, RunTimeoutError
 from core_infra.process.events import Stream
-from core_infra.process.keepers import group_members, kill_group, new_group
+from core_infra.process.keepers import begin_to_kill_group, group_members, kill_group, new_group
 from core_infra.process.leftovers import Leftover, find_leftovers
 from core_infra.process.options import RunOptions
 from core_infra.process.own_loop import OwnLoop, handlers_only_raise
@@ -31,16 +31,19 @@ if TYPE_CHECKING:
     from core_infra.framework.core import Core
     from core_infra.process.loop import Loop
 
+_ALL = sys.maxsize  # a ring takes memory only as it fills
+
 
 @dataclasses.dataclass(frozen=True)
 class ServiceOptions:
     """What holds for all processes of a service.
 
     Attributes:
-        buffer_size: bytes of output that are kept of each, unless its own options say otherwise.
+        buffer_size: bytes of output that are kept of each, unless its own options say otherwise;
+            None is 1 MiB of what is started, and all of what is run.
     """
 
-    buffer_size: int = DEFAULT_SIZE
+    buffer_size: int | None = None
 
 
 class Service:
@@ -103,7 +106,9 @@ class Service:
         options: RunOptions,
         loop: Loop,
         on_done: Callable[[], None] | None = None,
+        *,
         no_input: bytes | None = None,
+        kept: int = DEFAULT_SIZE,
     ) -> Process:
         options.check()
         stdin = options.input()
@@ -111,7 +116,7 @@ class Service:
             f"proc-{next(self._numbers)}",
             options,
             stdin=no_input if stdin is None else stdin,
-            buffer_size=self.options.buffer_size,
+            buffer_size=options.buffer_size or self.options.buffer_size or kept,
             group=self._group,
             listener=self._listener,
             loop=loop,
@@ -153,13 +158,15 @@ class Service:
     def run_with_options(self, options: RunOptions) -> str:
         """Run a program to its end and return its output, stdout and stderr as they arrived.
 
+        All of it, unless ``buffer_size`` says how much of its end; here, or for the service.
+
         Raises:
             RunFailedError: its exit code is not 0; carries the code and the output.
             RunTimeoutError: it did not end within ``options.timeout``, and was ended.
             CoreInfraError: as :meth:`start_with_options` does.
         """
         with OwnLoop() if handlers_only_raise() else contextlib.nullcontext(supervisor()) as loop:
-            process = self._new(options, loop, no_input=b"")
+            process = self._new(options, loop, no_input=b"", kept=_ALL)
             try:
                 self._add(process)
                 # Who is woken meanwhile is quicker at the end than who has slept all the time.
@@ -249,16 +256,22 @@ class Service:
 
         What they left behind is killed. Nothing is started any more.
         """
-        if self._pid != os.getpid():
-            return  # a forked child: our parent's programs are not ours to end
-        with self._lock:
-            self._open = False
-        processes = [process for process in self.running() if not process.options.detach]
-        for process in processes:
-            process.begin_to_stop()
-        for process in processes:
-            process.finish_stopping()
-        kill_group(self._group)
+        try:
+            if self._pid != os.getpid():
+                return  # a forked child: our parent's programs are not ours to end
+            with self._lock:
+                self._open = False
+            processes = self._own_running()
+            for process in processes:
+                process.begin_to_stop()
+            for process in processes:
+                process.finish_stopping()
+            kill_group(self._group)
+        except BaseException:  # KeyboardInterrupt: perhaps nobody comes back to end them
+            for process in self._own_running():
+                process.begin_to_stop(0)
+            begin_to_kill_group(self._group)
+            raise
         self._listener.close()
 
     def on_shutdown(self) -> None:
@@ -271,6 +284,9 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.shutdown()
 
+    def _own_running(self) -> Sequence[Process]:
+        return [process for process in self.running() if not process.options.detach]
+
     def _give_up(self, process: Process, error: BaseException) -> None:
         if process.id in self._processes:  # else it was refused
             process.give_up(error)
@@ -282,7 +298,7 @@ class Service:
 
 def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:
     """Make a factory of services, for ``with_name("process", …)`` in a core."""
-    if options is not None and options.buffer_size < 1:
+    if options is not None and options.buffer_size is not None and options.buffer_size < 1:
         raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
     return lambda core: Service(core, options)
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import os
 import select
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from collections import deque
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ, WRITE, Loop, guarded, new_wake
@@ -52,14 +54,19 @@ class Timer:
             job()
 
 
+_Entry: TypeAlias = tuple[float, int, Timer]
+"""When it is due, by the monotonic clock; its number; the timer."""
+
+
 class Supervisor(Loop):
     """A loop with a thread of its own; use :func:`supervisor` for the one of this process."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         super().__init__(self._epoll, new_wake())
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._timer_lock = threading.RLock()
+        self._timers: list[_Entry] = []
+        self._new_timers: deque[_Entry] = deque()  # from all threads, without a lock
+        self._next_due = math.inf
         self._tidy_at = _TIDY
         self._numbers = itertools.count()  # timers of the same moment run in their order
         started = Latch()
@@ -94,14 +101,8 @@ class Supervisor(Loop):
         """Run *job* on the supervisor's thread in so many seconds."""
         timer = Timer(job)
         entry = (time.monotonic() + seconds, next(self._numbers), timer)
-        with self._timer_lock:
-            if len(self._timers) >= self._tidy_at:
-                self._timers = [old for old in self._timers if old[2].is_pending()]
-                heapq.heapify(self._timers)
-                self._tidy_at = max(_TIDY, 2 * len(self._timers))
-            heapq.heappush(self._timers, entry)
-            is_next = self._timers[0] is entry
-        if is_next and not self.is_current():
+        self._new_timers.append(entry)
+        if entry[0] < self._next_due and not self.is_current():
             os.eventfd_write(self._wake, 1)
         return timer
 
@@ -117,14 +118,24 @@ class Supervisor(Loop):
     def _run_timers(self) -> float | None:
         """Run what is due; seconds until the next, None if there is none."""
         while True:
-            with self._timer_lock:
-                if not self._timers:
-                    return None
-                wait = self._timers[0][0] - time.monotonic()
-                if wait > 0:
-                    return wait
-                timer = heapq.heappop(self._timers)[2]
-            guarded(timer.fire)
+            self._take_new_timers()
+            self._next_due = self._timers[0][0] if self._timers else math.inf
+            if self._new_timers:
+                continue  # who has added it may not have seen when we meant to look again
+            if not self._timers:
+                return None
+            wait = self._next_due - time.monotonic()
+            if wait > 0:
+                return wait
+            guarded(heapq.heappop(self._timers)[2].fire)
+
+    def _take_new_timers(self) -> None:
+        while self._new_timers:
+            heapq.heappush(self._timers, self._new_timers.popleft())
+        if len(self._timers) >= self._tidy_at:
+            self._timers = [old for old in self._timers if old[2].is_pending()]
+            heapq.heapify(self._timers)
+            self._tidy_at = max(_TIDY, 2 * len(self._timers))
 
 
 _current: Supervisor | None = None

@@ -12,7 +12,6 @@ import enum
 import os
 import socket
 import struct
-import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -80,17 +79,20 @@ class Reply(NamedTuple):
 class Wire:
     """Our end of the socket that takes requests; threads may share it.
 
+    There is no lock: a packet goes out at one stroke, and whoever sends may be interrupted by a
+    signal's handler that waits for another who sends. So the socket stays open until nobody can be
+    sending any more: its number is nobody else's.
+
     Args:
         requests: the socket; the wire owns it.
     """
 
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
-        self._lock = threading.RLock()
+        self.fd = requests.fileno()
 
-    def fileno(self) -> int:
-        """The socket's descriptor, or -1 once it is closed."""
-        return self._requests.fileno()
+    def __del__(self) -> None:
+        self._requests.close()
 
     def ask(
         self,
@@ -144,18 +146,15 @@ class Wire:
 
     def _send(self, packet: bytes, fds: tuple[int, ...]) -> None:
         given = array.array("i", fds)
-        with self._lock:
-            if self.fileno() < 0:
-                raise ConnectionResetError
-            self._requests.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+        self._requests.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
 
-    def close(self) -> None:
-        """Nobody is just asking, and nobody will."""
-        with self._lock:
-            self._requests.close()
+    def end(self) -> None:
+        """Nothing is sent any more: it would raise."""
+        with contextlib.suppress(OSError):  # the other end is gone
+            self._requests.shutdown(socket.SHUT_RDWR)
 
     def disown(self) -> None:
-        """Close our copy in a forked child, where somebody who does not live may hold the lock."""
+        """Close our copy in a forked child, which has one thread only."""
         self._requests.close()
 
 

@@ -214,6 +214,16 @@ def test_the_smallest_cycles() -> None:
     assert refused(pair)[0].startswith("lint -> test -> lint: ")
 
 
+def test_each_cycle_is_named_and_a_long_one_cut_short() -> None:
+    long = [RunSpec(f"l{n}", "true", after=[f"l{(n + 1) % 90}"]) for n in range(90)]
+    pair = [RunSpec("a", "true", after=["b"]), RunSpec("b", "true", after=["a"])]
+    found = refused([*long, *pair])
+    assert [text.partition(":")[0] for text in found] == [
+        " -> ".join([*(f"l{n}" for n in range(19)), "…", "l89", "l0"]),
+        "a -> b -> a",
+    ]
+
+
 def test_all_other_mistakes_are_told_at_once() -> None:
     specs = [
         RunSpec("build", "true", after=["tets"], pools=["databse", "none"]),

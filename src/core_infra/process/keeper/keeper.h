@@ -17,6 +17,8 @@
  * (11), its number (28). A selection is those whose tag, masked, has a value. */
 #define TAG_OURS_MASK ((uint64_t)0xffffff << 40)
 #define TAG_DETACHED ((uint64_t)1 << 39)
+#define TAG_GROUP(tag) ((tag) >> 28 & 0x7ff)
+#define TAG_NUMBER_MASK ((uint64_t)0xfffffff)
 
 enum op { OP_SPAWN = 1, OP_SIGNAL, OP_KILL, OP_LIST };
 
@@ -85,5 +87,7 @@ pid_t spawn(struct spawn *s);
 
 /* tree.c */
 void tree_prepare(uint64_t ours);
+void tree_started(uint64_t tag); /* a program */
+void tree_doomed(uint64_t mask, uint64_t value); /* perhaps a whole group */
 bool tree_kill(uint64_t mask, uint64_t value);              /* whether none is left */
 int tree_list(uint64_t mask, uint64_t value, pid_t **pids); /* how many; all of their trees */

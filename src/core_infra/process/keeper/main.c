@@ -145,6 +145,7 @@ static struct reply start(const struct request *r, char *body, const int *fds, i
     s.envp = strings(&at, r->envc);
     pid_t pid = spawn(&s);
     if (pid > 0) {
+        tree_started(r->tag);
         uint64_t due = r->flags & SPAWN_UNHURRIED ? now() + SHORTLY_MS * 1000000 : 0;
         table_add((struct program){pid, channel, r->tag, due});
     }
@@ -166,6 +167,7 @@ static struct reply doom(const struct request *r, int channel) {
     if (!d)
         abort();
     *d = (struct doomed){doomed, r->mask, r->tag, channel};
+    tree_doomed(r->mask, r->tag);
     doomed = d;
     return (struct reply){0};
 }

@@ -76,6 +76,28 @@ static uint64_t owner(pid_t pid) {
     return tag ? tag : table_tag(getpgid(pid));
 }
 
+static bool open_groups[TAG_GROUP(UINT64_MAX) + 1];
+
+void tree_started(uint64_t tag) {
+    open_groups[TAG_GROUP(tag)] = true;
+}
+
+void tree_doomed(uint64_t mask, uint64_t value) {
+    if (!(mask & TAG_NUMBER_MASK))
+        open_groups[TAG_GROUP(value)] = false;
+}
+
+/* Whether orphans that have lost their tag are selected, as with su, where PAM sets all limits: at
+ * our end, and with a whole group if there is no other whose they could be. */
+static bool has_unmarked(uint64_t mask, uint64_t value) {
+    if (value && mask & TAG_NUMBER_MASK)
+        return false;
+    for (unsigned i = 0; value && i < sizeof open_groups; i++)
+        if (open_groups[i] && i != TAG_GROUP(value))
+            return false;
+    return true;
+}
+
 static bool is_member(pid_t pid) {
     for (int i = 0; i < count; i++)
         if (members[i].pid == pid)
@@ -145,9 +167,11 @@ static bool collect(uint64_t mask, uint64_t value, bool stop) {
     bool fresh = false;
     pid_t *found, us = getpid();
     int n = children(us, &found);
-    for (int i = 0; i < n; i++)
-        if ((owner(found[i]) & mask) == value)
+    for (int i = 0; i < n; i++) {
+        uint64_t tag = owner(found[i]);
+        if (tag ? (tag & mask) == value : has_unmarked(mask, value))
             fresh |= add(found[i], us, stop);
+    }
     free(found);
     for (int at = 0; at < count; at++) {
         n = children(members[at].pid, &found);

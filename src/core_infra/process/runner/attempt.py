@@ -21,6 +21,7 @@ class Outcome(NamedTuple):
     duration: float
     exit_code: int | None = None
     output_bytes: bytes = b""
+    output_lost: int = 0
     error: BaseException | None = None
     value: object = None
     usage: Usage | None = None
@@ -86,10 +87,12 @@ def outcome(process: Process, *, stopped: bool) -> Outcome:
             process.finish_stopping()
     except TimeoutExpiredError as unkillable:
         error = unkillable
+    written = process.read()
     return Outcome(
         usage.wall if usage else 0.0,
         process.exit_code,
-        process.output_bytes(),
+        written.data,
+        written.lost,
         error,
         usage=usage,
     )

@@ -84,7 +84,7 @@ class Board:
             return  # told with what has failed
         self._console.print(Text(words.line(result), "green" if result.passed else "red"))
         if result.passed and self._verbose:
-            self._output(result.output)
+            self._output(result.excerpt)
 
     def _end(self, result: RunAllResult) -> None:
         for told, output in words.failures(result):

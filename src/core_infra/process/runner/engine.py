@@ -157,6 +157,7 @@ class Engine:
             exit_code=outcome.exit_code,
             duration=end - started if previous else outcome.duration,
             output_bytes=outcome.output_bytes,
+            output_lost=outcome.output_lost,
             error=outcome.error,
             attempts=previous.attempts + 1 if previous else 1,
             started=started,

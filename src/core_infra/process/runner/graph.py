@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from core_infra.process.runner.spec import RunSpec
 
 
+_MAX_CYCLES = 20
+_MAX_SHOWN = 20
+"""Names of one cycle."""
+
+
 class InvalidGraphError(InvalidError):
     """Specs that cannot be run together.
 
@@ -120,7 +125,7 @@ def mistakes(
 ) -> list[Mistake]:
     """All that is wrong between the specs; a cycle only if all else is right."""
     found = [*_wrong_names(specs, after), *_wrong_pools(specs, pools)]
-    return found or list(_cycle([spec.name for spec in specs], after))
+    return found or list(_cycles([spec.name for spec in specs], after))
 
 
 def listed(found: Sequence[str]) -> str:
@@ -149,22 +154,31 @@ def _wrong_pools(specs: Sequence[RunSpec], pools: Mapping[str, int]) -> Iterator
             if pool not in pools:
                 text = f"{spec.name!r} runs in the pool {pool!r}, which is not there"
                 yield Mistake(number, "pools", text + _similar(pool, pools))
-            elif pools[pool] < 1:
-                text = f"{spec.name!r} runs in the pool {pool!r}, which has {pools[pool]} places"
+            elif not isinstance(pools[pool], int) or pools[pool] < 1:
+                text = f"{spec.name!r} runs in the pool {pool!r}, which has {pools[pool]!r} places"
                 yield Mistake(number, "pools", text)
 
 
-def _cycle(names: Sequence[str], after: Sequence[Sequence[str]]) -> Iterator[Mistake]:
-    try:
-        TopologicalSorter(dict(zip(names, after, strict=True))).prepare()
-    except CycleError as error:
-        path: list[str] = error.args[1]  # each is followed by one that waits for it
-        # Told from the spec that is given first on, in the direction in which "after" points.
-        ring = path[:0:-1]
-        first = next(number for number, name in enumerate(names) if name in ring)
-        turn = ring.index(names[first])
-        text = " -> ".join([*ring[turn:], *ring[:turn], names[first]])
-        yield Mistake(first, "after", f"{text}: each is to run after the next, so none can start")
+def _cycles(names: Sequence[str], after: Sequence[Sequence[str]]) -> Iterator[Mistake]:
+    left = {name: {*needed} for name, needed in zip(names, after, strict=True)}
+    for _ in range(_MAX_CYCLES):
+        try:
+            TopologicalSorter(left).prepare()
+        except CycleError as error:
+            path: list[str] = error.args[1]  # each is followed by one that waits for it
+            # Told from the spec that is given first on, in the direction in which "after" points.
+            ring = path[:0:-1]
+            first = next(number for number, name in enumerate(names) if name in ring)
+            turn = ring.index(names[first])
+            ring = [*ring[turn:], *ring[:turn]]
+            left[ring[0]].discard(ring[1 % len(ring)])  # so that the next one is found
+            shown = ring if len(ring) <= _MAX_SHOWN else [*ring[: _MAX_SHOWN - 1], "…", ring[-1]]
+            text = " -> ".join([*shown, ring[0]])
+            yield Mistake(
+                first, "after", f"{text}: each is to run after the next, so none can start"
+            )
+        else:
+            return
 
 
 def _similar(name: str, names: Collection[str]) -> str:

@@ -14,6 +14,8 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+_MAX_DIGITS = 18
+
 _TAGS = {
     "int": "a whole number",
     "float": "a number",
@@ -129,7 +131,8 @@ class Reader:
 
     def whole(self, item: Item, least: int) -> int:
         """A whole number."""
-        if _kind(item.node) == "int" and item.node.value.isdecimal():
+        digits = item.node.value
+        if _kind(item.node) == "int" and digits.isdecimal() and len(digits) <= _MAX_DIGITS:
             value = int(item.node.value)
             if value >= least:
                 return value

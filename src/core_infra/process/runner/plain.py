@@ -35,7 +35,7 @@ class Plain:
     def _finished(self, result: RunResult) -> None:
         self._write(words.line(result))
         if result.passed:
-            self._indented(result.output)
+            self._indented(result.excerpt)
 
     def _end(self, result: RunAllResult) -> None:
         for told, output in words.failures(result):

@@ -21,7 +21,7 @@ class Step(NamedTuple):
         spec: the spec.
         start: when it is expected to start, in seconds since the run began.
         duration: how many seconds it is expected to take.
-        known: it ran before; else the duration is that of an average spec.
+        known: it ran before; else the duration is the median of the others'.
     """
 
     spec: RunSpec

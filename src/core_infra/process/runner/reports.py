@@ -101,6 +101,7 @@ def _plain(one: RunResult) -> dict[str, Any]:
         "cpu": round(one.usage.user + one.usage.system, 6) if one.usage else None,
         "peak_memory": one.usage.peak_memory if one.usage else None,
         "output": one.output,
+        "output_lost": one.output_lost,
     }
 
 
@@ -113,9 +114,9 @@ def _case(one: RunResult, suite: str) -> ET.Element:
     elif one.failed:
         kind = type(one.error).__name__ if one.error else "exit code"
         failure = ET.SubElement(case, "failure", {"message": _xml(one.reason), "type": kind})
-        failure.text = _xml(one.output)
+        failure.text = _xml(one.excerpt)
     if one.output_bytes and not (one.failed and not one.spec.allow_failure):
-        ET.SubElement(case, "system-out").text = _xml(one.output)
+        ET.SubElement(case, "system-out").text = _xml(one.excerpt)
     return case
 
 

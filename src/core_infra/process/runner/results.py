@@ -23,6 +23,7 @@ class RunResult:
         duration: seconds from its first start to its last end.
         output_bytes: what its last attempt wrote to stdout and stderr, in true order; at most the
             last mebibyte.
+        output_lost: how many bytes it wrote before these.
         error: why it failed, if an exit code does not say it; of one that was skipped, why.
         skipped: it did not run.
         cause: if it was skipped, the name of the spec whose failure is the reason.
@@ -37,6 +38,7 @@ class RunResult:
     exit_code: int | None = None
     duration: float = 0.0
     output_bytes: bytes = field(default=b"", repr=False)
+    output_lost: int = 0
     error: BaseException | None = None
     skipped: bool = False
     cause: str | None = None
@@ -59,6 +61,12 @@ class RunResult:
     def output(self) -> str:
         """What it wrote, as text; bytes that are not UTF-8 become U+FFFD."""
         return self.output_bytes.decode(errors="replace")
+
+    @property
+    def excerpt(self) -> str:
+        """What it wrote, as it is shown: where something is lost, a line says so."""
+        note = f"[{self.output_lost} bytes before this are not kept]\n" if self.output_lost else ""
+        return note + self.output
 
     @property
     def reason(self) -> str:

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
 from core_infra.process.runner.engine import Engine
@@ -60,8 +60,8 @@ class Runner:
         durations: Durations | None = None,
         listener: Callable[[Event], object] | None = None,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise InvalidError(f"a run cannot have {workers} workers", todo="Give at least 1.")
+        if workers is not None and not _is_count(workers):
+            raise InvalidError(f"a run cannot have {workers!r} workers", todo="Give at least 1.")
         self._service = service
         self._workers = workers
         self._pools = dict(pools or {})
@@ -86,7 +86,7 @@ class Runner:
             InvalidGraphError: the specs cannot be run together; nothing has been started.
             RunInterruptedError: a KeyboardInterrupt has ended the run; it has the result.
         """
-        return self._run(self._graph(specs, None), executor)
+        return self._run(self._graph([*specs], None), executor)
 
     def run_sequential(self, specs: Sequence[RunSpec]) -> RunAllResult:
         """Run specs one after another in the order given, whatever their ``after`` says.
@@ -96,6 +96,7 @@ class Runner:
         Raises:
             CoreInfraError: as :meth:`run_all`.
         """
+        specs = [*specs]
         chain = [[], *([before.name] for before, _ in pairwise(specs))]
         return self._run(self._graph(specs, chain[: len(specs)]), None)
 
@@ -105,6 +106,7 @@ class Runner:
         Raises:
             CoreInfraError: as :meth:`run_all`.
         """
+        specs = [*specs]
         return self._run(self._graph(specs, [[]] * len(specs)), None)
 
     def plan(self, specs: Sequence[RunSpec]) -> Plan:
@@ -113,7 +115,7 @@ class Runner:
         Raises:
             InvalidGraphError: the specs cannot be run together.
         """
-        graph = self._graph(specs, None)
+        graph = self._graph([*specs], None)
         durations = self._known_durations()
         return make_plan(
             graph, self._schedule(graph, self._workers or cpus(), durations), durations
@@ -153,6 +155,10 @@ class Runner:
             RunStarted(tuple(graph.specs.values()), workers, durations),
         )
         return _on_a_thread(engine, self._durations)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def cpus() -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
 from core_infra.process.options import RunOptions
@@ -76,14 +77,21 @@ class RunSpec:
 
 
 def _wrong_fields(spec: RunSpec) -> Iterator[str]:
-    if not spec.name or not spec.name.isprintable():
+    name: Any = spec.name
+    if not isinstance(name, str) or not name.isprintable() or not name:
         yield "its name must be printable text, and not empty"
-    for name in ("after", "pools"):
+    for field_name in ("after", "pools"):
+        found = getattr(spec, field_name)
         # A string is a sequence of strings too, of its letters.
-        if isinstance(found := getattr(spec, name), str):
-            yield f"{name} is one string, {found!r}: give a list"
-    if spec.retries < 0:
-        yield f"retries is {spec.retries}, below 0"
+        if isinstance(found, str):
+            yield f"{field_name} is one string, {found!r}: give a list"
+        elif not isinstance(found, Collection) or not all(isinstance(one, str) for one in found):
+            yield f"{field_name} is {found!r}: give a list of names"
+    retries: Any = spec.retries
+    if not isinstance(retries, int) or retries < 0:
+        yield f"retries is {retries!r}: give a whole number, 0 or more"
+    if spec.call is not None and not callable(spec.call):
+        yield f"call is {spec.call!r}: give a function"
 
 
 def _wrong_command(spec: RunSpec) -> Iterator[str]:

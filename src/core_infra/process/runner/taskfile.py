@@ -75,11 +75,19 @@ def load_tasks(medium: Medium, path: str) -> TaskFile:
         path: the file; tasks run in its directory, or in ``dir`` relative to it.
 
     Raises:
+        InvalidError: it is not written in UTF-8.
         TaskFileError: something in it is wrong; all that is, is named with its line.
         CoreInfraError: the file cannot be read.
     """
     reader = Reader()
-    document = reader.parse(medium.read_text(path))
+    try:
+        text = medium.read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidError(
+            f"cannot run {path}",
+            why=f"it is no text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}",
+        ) from None
+    document = reader.parse(text)
     loaded = _Loader(reader, posixpath.dirname(path)).load(document) if document else TaskFile(())
     if reader.mistakes:
         found = sorted(set(reader.mistakes))

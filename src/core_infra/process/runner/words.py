@@ -56,8 +56,8 @@ def totals(result: RunAllResult) -> str:
     """All results in one line."""
     counts = [("passed", result.passed), ("failed", result.failed), ("skipped", result.skipped)]
     told = ", ".join(f"{count} {what}" for what, count in counts if count) or "nothing to do"
-    end = "interrupted after" if result.interrupted else "in"
-    return f"{told} {end} {seconds(result.duration)}"
+    end = ", interrupted after" if result.interrupted else " in"
+    return f"{told}{end} {seconds(result.duration)}"
 
 
 def failures(result: RunAllResult) -> Iterator[tuple[str, str]]:
@@ -72,7 +72,7 @@ def failures(result: RunAllResult) -> Iterator[tuple[str, str]]:
         told.append(f"  command: {command(one.spec)}")
         if victims := result.skipped_by(one.name):
             told.append(f"  so these did not run: {', '.join(each.name for each in victims)}")
-        yield "\n".join(told), one.output
+        yield "\n".join(told), one.excerpt
 
 
 def first_line(text: str) -> str:
