@@ -153,7 +153,8 @@ def our_lines(core: Core | None) -> Case:
     def work() -> None:
         nonlocal seen
         seen = 0
-        service.run(sys.executable, "-c", WRITER)
+        assert service.start(sys.executable, "-c", WRITER).wait() == 0
+        service.clear()
         assert core is None or seen == LINES
 
     if core is not None:
