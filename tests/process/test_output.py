@@ -55,6 +55,17 @@ def test_without_capture_nothing_is_kept(service: Service) -> None:
     assert service.run_with_options(options) == ""
 
 
+def test_what_was_written_before_is_there(service: Service, tmp_path: os.PathLike[str]) -> None:
+    fifo = os.path.join(tmp_path, "fifo")  # noqa: PTH118
+    os.mkfifo(fifo)
+    process = service.start("sh", "-c", f"while read n; do echo $n; echo >{fifo}; done")
+    for number in range(1, 301):
+        process.send_input(f"{number}\n")
+        with open(fifo) as told:  # noqa: PTH123
+            told.read()
+        assert process.output().endswith(f"{number}\n")
+
+
 def test_run_returns_all_unless_told_otherwise(service: Service) -> None:
     numbers = "".join(f"{number}\n" for number in range(1, 300_001))
     assert service.run("seq", "300000") == numbers

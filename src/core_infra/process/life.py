@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError, WrongStateError
@@ -16,6 +17,7 @@ from core_infra.process.keeper import StartRefusedError
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ
 from core_infra.process.status import ENDED, Status, move
+from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:
     from core_infra.process.events import Stream
@@ -281,6 +283,15 @@ class Life:
         self.loop.wait(self.over)
         if self.run is not None:
             self.run.await_gone()
+
+    def catch_up(self) -> None:
+        """Wait until all that it has written so far has been taken, where that is not our task.
+
+        Who has heard from it another way, by a socket or a file, finds what it wrote before.
+        """
+        run, ours = self.run, os.getpid() == self._pid and not sys.is_finalizing()
+        if run is not None and run.stdio.is_read() and ours and self.loop is supervisor():
+            supervisor().call(run.stdio.catch_up)
 
     def usage(self) -> Usage | None:
         """What its last run has used; None while it runs."""

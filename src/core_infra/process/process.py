@@ -249,6 +249,7 @@ class Process:
 
     def output_bytes(self, stream: Stream | None = None) -> bytes:
         """What is kept of its output, exactly: the last ``buffer_size`` bytes of both streams."""
+        self._life.catch_up()
         return self._output.read(stream)
 
     def read(self, offset: int = 0, timeout: float | None = 0) -> Piece:
@@ -260,6 +261,7 @@ class Process:
                 no more will come.
         """
         check_seconds("timeout", timeout)
+        self._life.catch_up()
         self._output.ring.wait(offset, timeout)
         return self._output.ring.read(offset)
 

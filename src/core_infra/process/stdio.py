@@ -79,6 +79,15 @@ class Stdio:
         for reader in self.readers:
             reader.resume()
 
+    def is_read(self) -> bool:
+        """Whether there may be more to read."""
+        return any(reader.is_open for reader in self.readers)
+
+    def catch_up(self) -> None:
+        """Take what it has written so far; on the loop's thread."""
+        for reader in self.readers:
+            reader.catch_up()
+
     def pause(self) -> None:
         """Read no more for now; on the loop's thread."""
         for reader in self.readers:

@@ -39,16 +39,29 @@ class Reader:
         self._on_data = on_data
         self._size = _PIPE
         self._open = True
+        self._paused = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may be more."""
+        return self._open
 
     def pause(self) -> None:
         """Read no more for now: a full pipe makes the writer wait. On the loop's thread."""
+        self._paused = True
         if self._open:
             self._loop.unwatch(self._fd)
 
     def resume(self) -> None:
         """Read, or read again; on the loop's thread, or before anything was read."""
+        self._paused = False
         if self._open:
             self._loop.watch(self._fd, READ, self._ready)
+
+    def catch_up(self) -> None:
+        """Take what is there at this moment, unless it is to wait; on the loop's thread."""
+        if not self._paused:
+            self.drain()
 
     def drain(self) -> None:
         """Take what is there at this moment, and no more, for others may go on writing.
