@@ -84,7 +84,7 @@ class Life:
         self._pid = os.getpid()
 
     def begin(self, *, hurry: bool) -> None:
-        """Have it started, for the first time or again; what comes of that, is told.
+        """Have it started; what comes of that, is told.
 
         Args:
             hurry: we are told of its start at once; else, with its end if that is soon.

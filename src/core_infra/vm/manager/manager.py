@@ -64,8 +64,6 @@ class Manager(Protocol):
 class LinuxKitManager(Register):
     """The machines of a user: LinuxKit's, the default image's, and of any disk that boots.
 
-    Wherever a machine is asked for by an id, its name will do, or what only its id begins with.
-
     Args:
         medium: where templates are; by default the real file system.
         state: what is remembered; by default in the user's home.
