@@ -110,7 +110,7 @@ def main() -> int:
 def parse_arguments() -> "tuple[str, list[str]]":
     """Read the session and its arguments from the command line."""
     sessions = known_sessions()
-    listed = "\n".join(f"  {name:5}  {line}" for name, line in sessions.items())
+    listed = "\n".join(f"  {name:11}  {line}" for name, line in sessions.items())
     parser = argparse.ArgumentParser(
         prog="bootstrap.py",
         description="Set up what is missing on this machine, then run a nox session.",
@@ -131,11 +131,19 @@ def known_sessions() -> "dict[str, str]":
     """The sessions of noxfile.py and what each is for, read without nox, which may be missing."""
     module = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
     return {
-        function.name: ast.get_docstring(function) or ""
+        session_name(function, line): ast.get_docstring(function) or ""
         for function in module.body
         if isinstance(function, ast.FunctionDef)
-        and any(ast.unparse(line).startswith("nox.session") for line in function.decorator_list)
+        for line in function.decorator_list
+        if ast.unparse(line).startswith("nox.session")
     }
+
+
+def session_name(function: ast.FunctionDef, decorator: ast.expr) -> str:
+    """What nox calls the session: the decorator's name=, or else the function's name."""
+    keywords = decorator.keywords if isinstance(decorator, ast.Call) else []
+    names = [keyword.value for keyword in keywords if keyword.arg == "name"]
+    return str(ast.literal_eval(names[0])) if names else function.name
 
 
 def missing_packages(session: str) -> "dict[str, str]":
@@ -153,7 +161,7 @@ def missing_packages(session: str) -> "dict[str, str]":
         program, name = QEMU[machine]
         if shutil.which(program) is None:
             packages[name] = f"{program}, which runs the virtual machines"
-    if session == "tests":
+    if session in ("tests", "tests-long"):
         for program, (name, why) in TOOLS.items():
             if shutil.which(program) is None:
                 packages[name] = why

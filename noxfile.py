@@ -1,7 +1,7 @@
 """This project's nox sessions. `python3 bootstrap.py SESSION` prepares the host and runs one.
 
-bootstrap.py reads the names and docstrings from this file's text: keep to plain `@nox.session`
-functions.
+bootstrap.py reads the names and docstrings from this file's text: keep to `@nox.session` functions,
+with a literal `name=` if a session is not named like its function.
 """
 
 import hashlib
@@ -43,9 +43,16 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite; arguments go to pytest."""
+    """The test suite without what is long; arguments go to pytest."""
     install(session, "-e", ".", group="tests")
-    run_pytest(session)
+    run_pytest(session, *marked(session, "not long"))
+
+
+@nox.session(name="tests-long")
+def tests_long(session: nox.Session) -> None:
+    """The tests that are slow or hostile to the host; arguments go to pytest."""
+    install(session, "-e", ".", group="tests")
+    run_pytest(session, *marked(session, "long"))
 
 
 @nox.session(default=False)
@@ -79,6 +86,15 @@ def conformance(session: nox.Session) -> None:
     session.run("npm", "install", "--no-audit", "--prefix", where, *names, external=True)
     script = ("tests/jobrunner/conformance.py", f"{where}/node_modules", *session.posargs)
     session.run("python", *script, env={"PYTHONPATH": "tests"})
+
+
+def marked(session: nox.Session, expression: str) -> list[str]:
+    """Select this half of the suite, unless the arguments say which tests to run."""
+    named = any(
+        argument.startswith("-k") or Path(argument).is_relative_to("tests")
+        for argument in session.posargs
+    )
+    return [] if named else ["-m", expression]  # A later -m, in the arguments, wins.
 
 
 def run_pytest(session: nox.Session, *args: str) -> None:

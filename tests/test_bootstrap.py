@@ -135,7 +135,7 @@ def test_an_old_python_can_read_the_file() -> None:
 def test_help_tells_sessions_and_exit_codes(project: Project) -> None:
     run = project.run("--help")
     assert run.returncode == 0
-    assert "demo   The example suite on real machines" in run.stdout
+    assert "  demo         The example suite on real machines" in run.stdout
     assert "  6    no network" in run.stdout
 
 
@@ -146,7 +146,7 @@ def test_wrong_usage_names_the_sessions_and_installs_nothing(
     run = bare_host.run(*args)
     assert run.returncode == 2
     assert "SESSION" in run.stderr
-    assert args == [] or "no session 'tets'; there are: lint, tests, demo" in run.stderr
+    assert args == [] or "no session 'tets'; there are: lint, tests, tests-long, demo" in run.stderr
     assert not (bare_host.root / ".venv").exists()
 
 
