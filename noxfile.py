@@ -91,7 +91,7 @@ def conformance(session: nox.Session) -> None:
 def marked(session: nox.Session, expression: str) -> list[str]:
     """Select this half of the suite, unless the arguments say which tests to run."""
     named = any(
-        argument.startswith("-k") or Path(argument).is_relative_to("tests")
+        argument.startswith("-k") or (ROOT / argument).is_relative_to(ROOT / "tests")
         for argument in session.posargs
     )
     return [] if named else ["-m", expression]  # A later -m, in the arguments, wins.
