@@ -14,6 +14,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.core_vm = True
     # Who is started in the background may have Ctrl-C ignored, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Without buffers in Python, nothing would show what happens when one is written at the end.
+    os.environ.pop("PYTHONUNBUFFERED", None)
     # What is drawn on a terminal is looked at, whatever the one that this runs on can do.
     os.environ["TERM"] = "xterm-256color"
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_INTERACTIVE", "TTY_COMPATIBLE"):

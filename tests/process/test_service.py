@@ -7,6 +7,7 @@ import math
 import os
 import resource
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -130,8 +131,15 @@ def test_a_program_inherits_no_descriptor_but_those_passed(service: Service) -> 
         os.close(other)
 
 
-def test_signals_that_python_ignores_are_not_ignored_by_programs(service: Service) -> None:
-    status = service.run("grep", "-E", "SigIgn|SigBlk", "/proc/self/status")
+@pytest.mark.parametrize("ignored", ["", "HUP INT QUIT USR1 CHLD"])
+def test_programs_have_no_signal_ignored_whatever_their_starter_has(ignored: str) -> None:
+    script = (
+        "from core_infra.process import Service\n"
+        "with Service() as service:\n"
+        "    print(service.run('grep', '-E', 'SigIgn|SigBlk', '/proc/self/status'))"
+    )
+    nohup = ["sh", "-c", f'trap "" {ignored}; exec "$@"', "sh"] if ignored else []
+    status = subprocess.check_output([*nohup, PYTHON, "-c", script], text=True)
     assert status.split()[1::2] == ["0" * 16, "0" * 16]
 
 

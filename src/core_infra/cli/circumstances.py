@@ -1,18 +1,14 @@
-"""What a command may find when it is started, and how it may be told to end."""
+"""How a command may be told to end."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
-
-_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,13 +40,3 @@ def ending_in_order() -> Iterator[None]:
     finally:
         for number, former in changed.items():
             signal.signal(number, former)
-
-
-def complete_streams() -> None:
-    """Open what of the standard streams was closed: reading ends at once, writing goes nowhere.
-
-    Otherwise the next file that is opened would become one of them.
-    """
-    for name, mode in _STREAMS:
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115

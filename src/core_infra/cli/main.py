@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import sys
+from typing import Any
 
 import click
 
 from core_infra import errors
-from core_infra.cli.circumstances import Terminated, complete_streams, ending_in_order
+from core_infra.cli.circumstances import Terminated, ending_in_order
 from core_infra.cli.lazy import Command, LazyGroup
+from core_infra.cli.streams import standard_streams
 
 UNAVAILABLE = 9
 EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
@@ -61,9 +64,20 @@ COMMANDS: dict[str, Command] = {
 class MainGroup(LazyGroup):
     """All commands, and what becomes of their errors."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command line, and end with its exit code."""
+        with standard_streams():
+            try:
+                try:
+                    return super().main(*args, **options)
+                finally:
+                    sys.stdout.flush()
+            except errors.CoreInfraError as error:  # of the output: --help, --version, the flush
+                click.echo(f"core-infra: {error}", err=True)
+                sys.exit(exit_code(error))
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; an error of the library is one message and an exit code of its own."""
-        complete_streams()
         try:
             with ending_in_order():
                 return super().invoke(ctx)
@@ -78,7 +92,8 @@ class MainGroup(LazyGroup):
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            click.echo(f"core-infra: the output cannot be written: {error.strerror}", err=True)
+            what = error.filename or "a file"
+            click.echo(f"core-infra: {what} cannot be written: {error.strerror}", err=True)
             ctx.exit(UNAVAILABLE)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,12 +23,11 @@ from support import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of an agent."""
+    """The socket of an agent, in a system that has no program to send signals with."""
     directory = tmp_path_factory.mktemp("qga")
     program = shutil.which("qemu-ga")
     if program is None:
@@ -35,9 +36,16 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         except CoreInfraError as error:
             pytest.skip(f"needs Debian's qemu-guest-agent: {error}")
         program = str(directory / "root/usr/sbin/qemu-ga")
+    programs = directory / "bin"
+    programs.mkdir()
+    for found in Path("/bin").iterdir():
+        if "kill" not in found.name:
+            (programs / found.name).symlink_to(found)
     path = directory / "qga.sock"
     process = subprocess.Popen(
-        [program, "-m", "unix-listen", "-p", path, "-t", directory], stderr=subprocess.PIPE
+        [program, "-m", "unix-listen", "-p", path, "-t", directory],
+        env=os.environ | {"PATH": str(programs)},
+        stderr=subprocess.PIPE,
     )
     while not path.is_socket():
         if process.poll() is not None:

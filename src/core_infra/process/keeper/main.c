@@ -229,7 +229,10 @@ int main(int argc, char **argv) {
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
-    signal(SIGCHLD, SIG_DFL); /* if it were ignored, nobody could be waited for */
+    /* What nohup or a shell's & has ignored would be ignored by all programs; and if SIGCHLD were,
+     * none could be waited for. */
+    for (int i = 1; i < NSIG; i++)
+        signal(i, SIG_DFL);
     sigemptyset(&all);
     sigaddset(&all, SIGCHLD);
     int children = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -186,10 +186,10 @@ class QgaCommand:
         return self.exit_code
 
     def kill(self) -> None:
-        """End it, by the guest's ``kill``."""
+        """End it, by the guest's shell: the program ``kill`` is not everywhere."""
         if self._pid is not None and self.exit_code is None:
-            argv = ["-KILL", str(self._pid)]
-            self._access.ask("guest-exec", path="kill", arg=argv, capture_output=False)
+            argv = ["-c", f"kill -KILL {self._pid}"]
+            self._access.ask("guest-exec", path="/bin/sh", arg=argv, capture_output=False)
 
     def __enter__(self) -> Self:
         return self
