@@ -40,7 +40,7 @@ from core_infra.build.errors import ArchiveError, ArtifactError, ArtifactMissing
 from core_infra.build.streams import xz
 from core_infra.build.unpacking import archive_content
 from core_infra.errors import CoreInfraError
-from core_infra.medium import FaultyMedium, LocalMedium, MemoryMedium
+from core_infra.medium import FaultyMedium, LocalMedium, MemoryMedium, StrPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -311,7 +311,7 @@ def test_a_name_that_steers_a_terminal_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_grows_while_it_is_read_is_an_error() -> None:
     class Growing(MemoryMedium):
-        def open(self, path: str) -> BinaryIO:
+        def open(self, path: StrPath) -> BinaryIO:
             self.write_bytes(path, self.read_bytes(path) + b"more")
             return super().open(path)
 

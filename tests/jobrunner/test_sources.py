@@ -21,7 +21,7 @@ from jobrunner.samples import NOON, result, signal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.medium import Medium
+    from core_infra.medium import Medium, StrPath
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ class Opened(LocalMedium):
         super().__init__(root=root)
         self.paths: list[str] = []
 
-    def open(self, path: str) -> BinaryIO:
-        self.paths.append(path)
+    def open(self, path: StrPath) -> BinaryIO:
+        self.paths.append(str(path))
         return super().open(path)
 
 

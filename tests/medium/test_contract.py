@@ -72,7 +72,6 @@ class TestFaultyWithoutFaults(MediumContract):
 
 
 class TestFake(MediumContract):
-    threads = False
     reasons = True
     examples = 15
 

@@ -8,18 +8,27 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from core_infra.errors import WrongStateError
 from core_infra.medium import (
     AccessDeniedError,
+    FakeMedium,
     InvalidPathError,
     LocalMedium,
+    Medium,
+    MemoryMedium,
     PathIsDirectoryError,
     PathNotFoundError,
+    SandboxMedium,
     StorageError,
 )
 from core_infra.medium.paths import RESERVED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WRITER = Path(__file__).with_name("crashing_writer.py")
 
@@ -157,6 +166,82 @@ def test_several_may_delete_the_same_tree(local: LocalMedium) -> None:
             thread.join()
         assert not failures
         assert not local.exists("tree")
+
+
+@pytest.mark.parametrize("kind", ["local", "sandbox", "memory", "fake"])
+def test_writers_and_those_who_delete_do_not_hinder_each_other(tmp_path: Path, kind: str) -> None:
+    kinds: dict[str, Callable[[], Medium]] = {
+        "local": lambda: LocalMedium(tmp_path),
+        "sandbox": lambda: SandboxMedium(tmp_path),
+        "memory": MemoryMedium,
+        "fake": FakeMedium,
+    }
+    medium = kinds[kind]()
+    failures: list[BaseException] = []
+    written = threading.Event()
+
+    def write(number: int) -> None:
+        try:
+            for _ in range(10):
+                medium.write_text("tree/a/b/f", "x")
+                with medium.append("tree/a/c/log") as log:
+                    log.write(b"x")
+                medium.ensure_dir(f"tree/a/{number}/d")
+                medium.write_text(f"from{number}", "x")
+                medium.rename(f"from{number}", f"tree/a/{number}/to")
+        except BaseException as error:  # noqa: BLE001 - raised by the test's own thread
+            failures.append(error)
+
+    def delete() -> None:
+        try:
+            while not written.is_set():
+                medium.delete_all("tree")
+        except BaseException as error:  # noqa: BLE001 - the same
+            failures.append(error)
+
+    deleting = threading.Thread(target=delete)
+    writing = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for thread in (deleting, *writing):
+        thread.start()
+    for thread in writing:
+        thread.join()
+    written.set()
+    deleting.join()
+    assert not failures
+    medium.delete_all("tree")
+    assert medium.list(".") == []
+
+
+def test_a_fork_that_leaves_the_block_of_a_writer_leaves_the_file_to_its_writer(
+    tmp_path: Path, local: LocalMedium
+) -> None:
+    local.write_text("f", "old")
+    ends = {}
+    for how in ("by its end", "by an exception", "without closing it"):
+        with local.create("f") as writer:
+            writer.write(b"first ")
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    if how == "by its end":
+                        writer.close()
+                    elif how == "by an exception":
+                        writer.__exit__(SystemExit, SystemExit(), None)
+                        code = 0
+                    else:
+                        writer.__del__()
+                        code = 0
+                except WrongStateError:
+                    code = 3
+                finally:
+                    os._exit(code)
+            ends[how] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert local.read_text("f") != "first "
+            assert len(unfinished(tmp_path)) == 1
+            writer.write(how.encode())
+        assert local.read_text("f") == f"first {how}"
+    assert ends == {"by its end": 3, "by an exception": 0, "without closing it": 0}
 
 
 def test_a_full_device_is_a_storage_error(local: LocalMedium) -> None:

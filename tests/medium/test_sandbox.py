@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import errno
 import gc
 import itertools
 import os
+import pickle
 import signal
 import socket
 import stat
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.errors import CoreInfraError
+from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.medium import (
     InvalidPathError,
     LocalMedium,
@@ -187,6 +189,41 @@ def test_the_root_may_be_named_by_a_link_and_renamed(tmp_path: Path, *, by_kerne
     sandbox.write_text("g", "1")
     assert (tmp_path / "renamed/g").read_text() == "1"
     assert not (tmp_path / "out/g").exists()
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+def test_a_copied_sandbox_is_a_sandbox_of_the_same_directory(
+    tmp_path: Path, how: Callable[[SandboxMedium], SandboxMedium]
+) -> None:
+    sandbox = SandboxMedium(tmp_path / "root")
+    sandbox.write_text("inside", "1")
+    (tmp_path / "root").rename(tmp_path / "moved")
+    other = how(sandbox)
+    del sandbox
+    gc.collect()
+    with (tmp_path / "other").open("w"):  # takes the number of the descriptor that was closed
+        assert other.list(".") == ["inside"]
+        with pytest.raises(OutsideSandboxError):
+            other.read_text("../other")
+
+
+def test_a_pickled_sandbox_is_one_of_the_same_directory_or_an_error(tmp_path: Path) -> None:
+    sandbox = SandboxMedium(tmp_path / "root", by_kernel=False)
+    sandbox.write_text("inside", "1")
+    pickled = pickle.dumps(sandbox)
+    del sandbox
+    gc.collect()
+    held = [os.open(tmp_path, os.O_RDONLY) for _ in range(8)]
+    other = pickle.loads(pickled)  # noqa: S301 - our own
+    assert other.list(".") == ["inside"]
+    for fd in held:
+        os.close(fd)
+    (tmp_path / "root").rename(tmp_path / "moved")
+    with pytest.raises(PathNotFoundError, match="reopen the sandbox"):
+        pickle.loads(pickled)  # noqa: S301 - our own
+    (tmp_path / "root").mkdir()
+    with pytest.raises(WrongStateError, match="another directory has this name"):
+        pickle.loads(pickled)  # noqa: S301 - our own
 
 
 def test_a_root_that_cannot_be_is_told(tmp_path: Path) -> None:

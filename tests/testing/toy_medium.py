@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import posixpath
 import time
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -17,6 +18,7 @@ from core_infra.medium import (
     PathIsDirectoryError,
     PathNotDirectoryError,
     PathNotFoundError,
+    StrPath,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +39,11 @@ class ToyMedium(Medium):
         self.files: dict[str, Entry] = {}
         self.dirs = {"."}
 
-    def key(self, path: str) -> str:
+    def key(self, path: StrPath) -> str:
+        if isinstance(path, os.PathLike):
+            path = os.fspath(path)
+        if not isinstance(path, str):
+            raise InvalidPathError(f"cannot use {path!r}", path=path)
         key = posixpath.normpath(path).lstrip("/") or "."
         try:
             fits = all(len(name.encode(errors="surrogateescape")) <= 255 for name in key.split("/"))
@@ -47,7 +53,7 @@ class ToyMedium(Medium):
             raise InvalidPathError(f"cannot use {path!r}", path=path)
         return key
 
-    def find(self, path: str) -> Entry | None:
+    def find(self, path: StrPath) -> Entry | None:
         """Return the file, or None for a directory."""
         key = self.key(path)
         if key in self.dirs:
@@ -57,32 +63,32 @@ class ToyMedium(Medium):
             raise PathNotFoundError(f"there is no {path!r}", path=path)
         return self.files[key]
 
-    def check_parents(self, path: str) -> None:
+    def check_parents(self, path: StrPath) -> None:
         key = self.key(path)
         while key := posixpath.dirname(key):
             if key in self.files:
                 raise PathNotDirectoryError(f"{key!r} is a file", path=path)
 
-    def file(self, path: str) -> Entry:
+    def file(self, path: StrPath) -> Entry:
         entry = self.find(path)
         if entry is None:
             raise PathIsDirectoryError(f"{path!r} is a directory", path=path)
         return entry
 
-    def make_parents(self, path: str) -> str:
+    def make_parents(self, path: StrPath) -> str:
         self.check_parents(path)
         key = above = self.key(path)
         while above := posixpath.dirname(above):
             self.dirs.add(above)
         return key
 
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: StrPath) -> bytes:
         return self.file(path).data
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: StrPath) -> BinaryIO:
         return io.BytesIO(self.read_bytes(path))
 
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         data = bytes(memoryview(data))
         if self.key(path) in self.dirs:
             raise PathIsDirectoryError(f"{path!r} is a directory", path=path)
@@ -92,7 +98,7 @@ class ToyMedium(Medium):
         entry.data = data
         self.files[key] = entry
 
-    def create(self, path: str, *, mode: int | None = None) -> BinaryIO:
+    def create(self, path: StrPath, *, mode: int | None = None) -> BinaryIO:
         if self.key(path) in self.dirs:
             raise PathIsDirectoryError(f"{path!r} is a directory", path=path)
         self.make_parents(path)
@@ -103,19 +109,19 @@ class ToyMedium(Medium):
             lambda: None,
         )
 
-    def append(self, path: str) -> BinaryIO:
+    def append(self, path: StrPath) -> BinaryIO:
         if not self.exists(path):
             self.write_bytes(path, b"")
         return io.BufferedWriter(Appender(self.file(path)))
 
-    def stat(self, path: str) -> FileInfo:
+    def stat(self, path: StrPath) -> FileInfo:
         entry = self.find(path)
         name = posixpath.basename(self.key(path))
         if entry is None:
             return FileInfo(name, 0, 0o755, time.time(), is_dir=True)
         return FileInfo(name, len(entry.data), entry.mode, entry.modified, is_dir=False)
 
-    def list(self, path: str) -> builtins.list[str]:
+    def list(self, path: StrPath) -> builtins.list[str]:
         if self.find(path) is not None:
             raise PathNotDirectoryError(f"{path!r} is a file", path=path)
         return sorted(posixpath.basename(key) for key in self.children(self.key(path)))
@@ -124,14 +130,14 @@ class ToyMedium(Medium):
         entries = [*self.files, *(self.dirs - {"."})]
         return [entry for entry in entries if (posixpath.dirname(entry) or ".") == key]
 
-    def ensure_dir(self, path: str) -> None:
+    def ensure_dir(self, path: StrPath) -> None:
         key = self.key(path)
         if key in self.files:
             raise PathNotDirectoryError(f"{path!r} is a file", path=path)
         self.make_parents(path)
         self.dirs.add(key)
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: StrPath, new: StrPath) -> None:
         source, target = self.no_root(old), self.no_root(new)
         is_dir = self.find(old) is None
         if source == target:
@@ -149,7 +155,7 @@ class ToyMedium(Medium):
             if f"{entry}/".startswith(f"{source}/"):
                 self.files[target + entry[len(source) :]] = self.files.pop(entry)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: StrPath) -> None:
         key = self.no_root(path)
         if self.find(path) is None:
             if self.children(key):
@@ -158,14 +164,14 @@ class ToyMedium(Medium):
         else:
             del self.files[key]
 
-    def delete_all(self, path: str) -> None:
+    def delete_all(self, path: StrPath) -> None:
         key = self.no_root(path)
         for entry in [*self.dirs, *self.files]:
             if f"{entry}/".startswith(f"{key}/"):
                 self.dirs.discard(entry)
                 self.files.pop(entry, None)
 
-    def no_root(self, path: str) -> str:
+    def no_root(self, path: StrPath) -> str:
         key = self.key(path)
         if key == ".":
             raise InvalidPathError("the root stays", path=path)

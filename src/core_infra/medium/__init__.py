@@ -20,6 +20,7 @@ from core_infra.medium.load import load
 from core_infra.medium.local import LocalMedium
 from core_infra.medium.medium import FileInfo, Medium
 from core_infra.medium.memory import MemoryMedium
+from core_infra.medium.paths import StrPath
 from core_infra.medium.sandbox import SandboxMedium
 from core_infra.medium.tar import pack, unpack
 from core_infra.medium.writer import AtomicWriter
@@ -44,6 +45,7 @@ __all__ = [
     "PathNotFoundError",
     "SandboxMedium",
     "StorageError",
+    "StrPath",
     "copy",
     "load",
     "pack",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from core_infra.errors import (
     AlreadyExistsError,
@@ -17,6 +18,9 @@ from core_infra.errors import (
     UnavailableError,
     WrongStateError,
 )
+
+if TYPE_CHECKING:
+    from core_infra.medium.paths import StrPath
 
 
 class PathNotFoundError(NotFoundError, FileNotFoundError):
@@ -68,6 +72,7 @@ _BY_ERRNO: dict[int, tuple[type[CoreInfraError], str, str]] = {
     errno.EISDIR: (PathIsDirectoryError, "it is a directory", ""),
     errno.ENOTDIR: (PathNotDirectoryError, "a file is where a directory is needed", ""),
     errno.ENOTEMPTY: (DirectoryNotEmptyError, "it is not empty", "Use delete_all."),
+    errno.EBUSY: (StorageError, "others use it, or write into it without a pause", ""),
     errno.EINVAL: (InvalidPathError, "this path cannot be used so", ""),
     OUTSIDE: (OutsideSandboxError, "it leads out of the sandbox", ""),
     errno.ELOOP: (InvalidPathError, "its symbolic links go in a circle", ""),
@@ -79,7 +84,7 @@ _BY_ERRNO: dict[int, tuple[type[CoreInfraError], str, str]] = {
 }
 
 
-def path_error(code: int, action: str, path: str, *, filename: str = "") -> CoreInfraError:
+def path_error(code: int, action: str, path: StrPath, *, filename: str = "") -> CoreInfraError:
     """Make the error for one failed operation; the only place where codes become classes.
 
     Args:

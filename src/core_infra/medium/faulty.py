@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from core_infra.medium.paths import StrPath
+
 _SHORT, _CRASH = "short", "crash"
 _CODES = {
     "ENOSPC": errno.ENOSPC,
@@ -80,22 +82,22 @@ class FaultyMedium(Medium):
         """The plan that makes the steps fail that have failed so far."""
         return ",".join(self._fired)
 
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: StrPath) -> bytes:
         """Return a file's content."""
         self.step("read", path)
         return self._medium.read_bytes(path)
 
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file."""
         with self.create(path, mode=mode) as file:
             file.write(data)
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: StrPath) -> BinaryIO:
         """Open a file for reading."""
         self.step("read", path)
         return io.BufferedReader(_FaultyFile(self, path, self._medium.open(path)))
 
-    def create(self, path: str, *, mode: int | None = None) -> BinaryIO:
+    def create(self, path: StrPath, *, mode: int | None = None) -> BinaryIO:
         """Write a whole file piece by piece."""
         self.step("write", path)
         inner = self._medium.create(path, mode=mode)
@@ -106,42 +108,46 @@ class FaultyMedium(Medium):
 
         return AtomicWriter(_FaultyFile(self, path, inner), commit, lambda: _abandon(inner))
 
-    def append(self, path: str) -> BinaryIO:
+    def append(self, path: StrPath) -> BinaryIO:
         """Open a file for writing at its end."""
         self.step("append to", path)
         return io.BufferedWriter(_FaultyFile(self, path, self._medium.append(path)))
 
-    def stat(self, path: str) -> FileInfo:
+    def stat(self, path: StrPath) -> FileInfo:
         """Describe what is at a path."""
         self.step("stat", path)
         return self._medium.stat(path)
 
-    def list(self, path: str) -> builtins.list[str]:
+    def list(self, path: StrPath) -> builtins.list[str]:
         """Return the names in a directory."""
         self.step("list", path)
         return self._medium.list(path)
 
-    def ensure_dir(self, path: str) -> None:
+    def ensure_dir(self, path: StrPath) -> None:
         """Make a directory, unless it is there."""
         self.step("make the directory", path)
         self._medium.ensure_dir(path)
 
-    def rename(self, old: str, new: str) -> None:
+    def identity(self, path: StrPath) -> object:
+        """Return what the other medium returns; no step."""
+        return self._medium.identity(path)
+
+    def rename(self, old: StrPath, new: StrPath) -> None:
         """Move a file or directory in one step."""
         self.step("rename", old)
         self._medium.rename(old, new)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: StrPath) -> None:
         """Delete a file or an empty directory."""
         self.step("delete", path)
         self._medium.delete(path)
 
-    def delete_all(self, path: str) -> None:
+    def delete_all(self, path: StrPath) -> None:
         """Delete whatever is at a path."""
         self.step("delete", path)
         self._medium.delete_all(path)
 
-    def step(self, action: str, path: str, size: int = 0) -> int:
+    def step(self, action: str, path: StrPath, size: int = 0) -> int:
         """Count one step, and raise if it is to fail.
 
         Args:
@@ -182,7 +188,7 @@ class FaultyMedium(Medium):
 class _FaultyFile(io.RawIOBase):
     """An open file, each reading and writing of which is a step."""
 
-    def __init__(self, medium: FaultyMedium, path: str, inner: BinaryIO) -> None:
+    def __init__(self, medium: FaultyMedium, path: StrPath, inner: BinaryIO) -> None:
         self._medium = medium
         self._path = path
         self._inner = inner

@@ -15,8 +15,7 @@ import errno
 import time
 from typing import TYPE_CHECKING
 
-from core_infra.medium.errors import OUTSIDE
-from core_infra.medium.links import LINKS, ROOT, join, name_of, parent, walk
+from core_infra.medium.links import ROOT, join, name_of, parent, place, walk
 from core_infra.medium.medium import FileInfo
 from core_infra.medium.nodes import Dir, Link, Log, info_of, renamed
 
@@ -56,13 +55,17 @@ class Index:
 
     def find(self, key: str) -> File | Log | Dir:
         """Return the entry, links followed; raise ENOENT or ENOTDIR if there is none."""
-        node = self.nodes.get(walk(self.nodes, key) if self.linked else key)
+        node = self.nodes.get(self.resolve(key))
         if node is not None:
             assert not isinstance(node, Link)  # noqa: S101 - walk ends at no link
             return node
         while (above := self.nodes.get(key := parent(key))) is None:
             pass
         raise OSError(errno.ENOENT if isinstance(above, Dir) else errno.ENOTDIR, "")
+
+    def resolve(self, key: str) -> str:
+        """Give the key at the end of all links."""
+        return walk(self.nodes, key) if self.linked else key
 
     def entry(self, key: str) -> str:
         """Give the key of what is there itself, be it a link; raise as :meth:`find` does."""
@@ -74,22 +77,8 @@ class Index:
 
     def place(self, key: str) -> str:
         """Make the directories that a file needs; give its key, at the end of all links."""
-        for _ in range(LINKS):
-            name = name_of(key)
-            if name in {"", ".", ".."}:  # only a link ends so
-                walk(self.nodes, key)
-                raise IsADirectoryError(errno.EISDIR, "")
-            above = self.make_dirs(parent(key))
-            key = join(above, name)
-            node = self.nodes.get(key)
-            if isinstance(node, Dir):
-                raise IsADirectoryError(errno.EISDIR, "")
-            if not isinstance(node, Link):
-                return key
-            if node.text.startswith("/"):
-                raise OSError(OUTSIDE, "")
-            key = join(above, node.text)
-        raise OSError(errno.ELOOP, "")
+        # Making a directory may replace the dict.
+        return place(lambda: self.nodes, key, self.make_dirs)
 
     def write(self, key: str, data: bytes, mode: int | None) -> None:
         """Put a whole file, with its directories."""

@@ -39,6 +39,37 @@ def walk(nodes: Mapping[str, Node], path: str, make: Callable[[str], object] | N
     return _walk(nodes, ROOT, path, make, iter(range(LINKS)))
 
 
+def place(
+    nodes: Callable[[], Mapping[str, Node]], key: str, make_dirs: Callable[[str], str]
+) -> str:
+    """Give the key of a file that is to be written, at the end of all links.
+
+    Args:
+        nodes: returns the entries, by their keys, as they are by then.
+        key: where the file is to be.
+        make_dirs: makes a directory with those above it, unless it is there; returns its key.
+
+    Raises:
+        OSError: as :func:`walk`; EISDIR if a directory is there.
+    """
+    for _ in range(LINKS):
+        name = name_of(key)
+        if name in {"", ".", ".."}:  # only a link ends so
+            walk(nodes(), key)
+            raise IsADirectoryError(errno.EISDIR, "")
+        above = make_dirs(parent(key))
+        key = join(above, name)
+        node = nodes().get(key)
+        if isinstance(node, Dir):
+            raise IsADirectoryError(errno.EISDIR, "")
+        if not isinstance(node, Link):
+            return key
+        if node.text.startswith("/"):
+            raise OSError(OUTSIDE, "")
+        key = join(above, node.text)
+    raise OSError(errno.ELOOP, "")
+
+
 def _walk(
     nodes: Mapping[str, Node],
     at: str,

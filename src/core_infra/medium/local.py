@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from core_infra.medium.errors import path_error
 from core_infra.medium.paths import clean
 from core_infra.medium.real import RealMedium
+
+if TYPE_CHECKING:
+    from core_infra.medium.paths import StrPath
 
 
 class LocalMedium(RealMedium):
@@ -32,7 +36,7 @@ class LocalMedium(RealMedium):
     def __repr__(self) -> str:
         return f"LocalMedium({self._root!r})" if self._root else "LocalMedium()"
 
-    def _where(self, path: str) -> str:
+    def _where(self, path: StrPath) -> str:
         try:
             return os.path.abspath(os.path.join(self._root, clean(path)))
         except FileNotFoundError as error:

@@ -1,7 +1,8 @@
 """The port: what every medium does, and what it raises.
 
-Paths are strings with ``/`` between the names, absolute or relative to the medium's root (for the
-real file system without a root: to the working directory). ``..`` is resolved by its text, see
+Paths are strings or path objects (``os.PathLike``) with ``/`` between the names, absolute or
+relative to the medium's root (for the real file system without a root: to the working directory).
+``..`` is resolved by its text, see
 :func:`core_infra.medium.paths.clean`. Text is UTF-8, and line ends are left as they are.
 
 The same situation raises the same error in every medium:
@@ -33,9 +34,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from core_infra.medium.errors import InvalidTextError, PathNotDirectoryError, PathNotFoundError
+from core_infra.medium.paths import clean
 
 if TYPE_CHECKING:
     import builtins
+
+    from core_infra.medium.paths import StrPath
 
 
 class FileInfo(NamedTuple):
@@ -63,11 +67,11 @@ class Medium(Protocol):
     inherits the operations that follow from others.
     """
 
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: StrPath) -> bytes:
         """Return a file's content."""
         ...
 
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file: a reader sees the old content or the new, never a mixture.
 
         Args:
@@ -78,11 +82,11 @@ class Medium(Protocol):
         """
         ...
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: StrPath) -> BinaryIO:
         """Open a file for reading; a write meanwhile does not disturb the reader."""
         ...
 
-    def create(self, path: str, *, mode: int | None = None) -> BinaryIO:
+    def create(self, path: StrPath, *, mode: int | None = None) -> BinaryIO:
         """Write a whole file piece by piece; it appears when the writer is closed.
 
         When its ``with`` block is left by an exception, or it is never closed, the path stays as
@@ -90,15 +94,15 @@ class Medium(Protocol):
         """
         ...
 
-    def append(self, path: str) -> BinaryIO:
+    def append(self, path: StrPath) -> BinaryIO:
         """Open a file, made if it is missing, for writing at its end, visible from each flush."""
         ...
 
-    def stat(self, path: str) -> FileInfo:
+    def stat(self, path: StrPath) -> FileInfo:
         """Describe what is at a path (links followed)."""
         ...
 
-    def list(self, path: str) -> builtins.list[str]:
+    def list(self, path: StrPath) -> builtins.list[str]:
         """Return the names in a directory, sorted by code points.
 
         Names only, because that is what a directory has: an entry may dangle, or be gone before
@@ -106,23 +110,34 @@ class Medium(Protocol):
         """
         ...
 
-    def ensure_dir(self, path: str) -> None:
+    def ensure_dir(self, path: StrPath) -> None:
         """Make a directory, unless it is there."""
         ...
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: StrPath, new: StrPath) -> None:
         """Move a file or directory in one step; a file at *new* is replaced by a file."""
         ...
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: StrPath) -> None:
         """Delete a file or an empty directory."""
         ...
 
-    def delete_all(self, path: str) -> None:
-        """Delete a file or a directory with all that is in it, if it is there."""
+    def delete_all(self, path: StrPath) -> None:
+        """Delete a file or a directory with all that is in it, if it is there.
+
+        What another thread or process puts there meanwhile is deleted too, or comes after.
+        """
         ...
 
-    def read_text(self, path: str) -> str:
+    def identity(self, path: StrPath) -> object:
+        """Return a value that is equal for two paths that lead to the same file or directory.
+
+        :func:`copy` and :func:`pack` recognize by it links that lead back to a directory above. A
+        backend without links need not override it.
+        """
+        return clean(path)
+
+    def read_text(self, path: StrPath) -> str:
         """Return a file's content as text."""
         data = self.read_bytes(path)
         try:
@@ -136,7 +151,7 @@ class Medium(Protocol):
                 offset=error.start,
             ) from error
 
-    def write_text(self, path: str, text: str, *, mode: int | None = None) -> None:
+    def write_text(self, path: StrPath, text: str, *, mode: int | None = None) -> None:
         """Write a whole file, as :meth:`write_bytes` does."""
         try:
             data = text.encode()
@@ -149,21 +164,21 @@ class Medium(Protocol):
             ) from error
         self.write_bytes(path, data, mode=mode)
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: StrPath) -> bool:
         """Tell whether anything is at a path."""
         return self._look(path) is not None
 
-    def is_file(self, path: str) -> bool:
+    def is_file(self, path: StrPath) -> bool:
         """Tell whether a file, or anything else that is no directory, is at a path."""
         info = self._look(path)
         return info is not None and not info.is_dir
 
-    def is_dir(self, path: str) -> bool:
+    def is_dir(self, path: StrPath) -> bool:
         """Tell whether a directory is at a path."""
         info = self._look(path)
         return info is not None and info.is_dir
 
-    def _look(self, path: str) -> FileInfo | None:
+    def _look(self, path: StrPath) -> FileInfo | None:
         try:
             return self.stat(path)
         except (PathNotFoundError, PathNotDirectoryError):

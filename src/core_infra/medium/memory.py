@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import builtins
 
     from core_infra.medium.nodes import File, Log
+    from core_infra.medium.paths import StrPath
 
 
 class MemoryMedium(Medium):
@@ -50,12 +51,20 @@ class MemoryMedium(Medium):
             other._index = self._index.fork()
         return other
 
+    def __copy__(self) -> MemoryMedium:
+        """Do as :meth:`fork` does."""
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> MemoryMedium:
+        """Do as :meth:`fork` does."""
+        return self.fork()
+
     def diff(self, other: MemoryMedium) -> Difference:
         """Tell what leads from this tree to *other*; as a string, for people to read."""
         old, new = self.fork(), other.fork()  # which stand still meanwhile
         return difference(old._index.nodes, new._index.nodes)  # noqa: SLF001 - one of us
 
-    def link(self, path: str, text: str) -> None:
+    def link(self, path: StrPath, text: str) -> None:
         """Put a symbolic link at a path, with the directories above it.
 
         Links are followed as in a :class:`SandboxMedium`: one that is absolute or climbs above the
@@ -77,15 +86,17 @@ class MemoryMedium(Medium):
                 raise FileExistsError(errno.EEXIST, "")
             self._index.put_link(key, text)
 
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: StrPath) -> bytes:
         """Return a file's content."""
-        node = self._index.nodes.get(path)
+        node = self._index.nodes.get(path) if type(path) is str else None
         return node[1] if type(node) is tuple else bytes(data_of(self._file("read", path)))
 
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file."""
         if type(data) is not bytes:
             data = bytes(memoryview(data))  # a number would be so many zeros
+        if type(path) is not str:
+            path = clean(path)
         index = self._index
         with self._lock:
             # Most paths are in their clean form: a file that is known by just this path is, and so
@@ -114,34 +125,34 @@ class MemoryMedium(Medium):
             with translated("write", path, path):
                 index.write(rooted(path), data, mode)
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: StrPath) -> BinaryIO:
         """Open a file for reading; it reads the version of this moment."""
         return io.BufferedReader(
             cast("io.RawIOBase", io.BytesIO(data_of(self._file("read", path))))
         )
 
-    def create(self, path: str, *, mode: int | None = None) -> AtomicWriter:
+    def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece."""
         with self._lock, translated("write", path, path):
-            self._index.place(rooted(path))
-        return writer_in_memory(lambda data: self.write_bytes(path, data, mode=mode))
+            key = self._index.place(rooted(path))
+        return writer_in_memory(lambda data: self._write_key(key, path, data, mode))
 
-    def append(self, path: str) -> BinaryIO:
+    def append(self, path: StrPath) -> BinaryIO:
         """Open a file for writing at its end."""
         with self._lock, translated("append to", path, path):
             log = self._index.log(rooted(path))
         return io.BufferedWriter(Appender(log, self._extend))
 
-    def stat(self, path: str) -> FileInfo:
+    def stat(self, path: StrPath) -> FileInfo:
         """Describe what is at a path."""
-        node = self._index.nodes.get(path)
+        node = self._index.nodes.get(path) if type(path) is str else None
         if type(node) is tuple:
             return new_tuple(FileInfo, node[0])
         info = info_of(self._find("stat", path))
         # By a link, it has the link's name.
         return info._replace(name=posixpath.basename(rooted(path))) if self._index.linked else info
 
-    def list(self, path: str) -> builtins.list[str]:
+    def list(self, path: StrPath) -> builtins.list[str]:
         """Return the names in a directory."""
         with self._lock:
             node = self._find("list", path)
@@ -149,12 +160,17 @@ class MemoryMedium(Medium):
                 raise path_error(errno.ENOTDIR, "list", path)
             return sorted(node.children)
 
-    def ensure_dir(self, path: str) -> None:
+    def ensure_dir(self, path: StrPath) -> None:
         """Make a directory, unless it is there."""
         with self._lock, translated("make the directory", path, path):
             self._index.make_dirs(rooted(path))
 
-    def rename(self, old: str, new: str) -> None:
+    def identity(self, path: StrPath) -> object:
+        """Return the path with its links followed."""
+        with translated("follow", path, path):
+            return self._index.resolve(rooted(path))
+
+    def rename(self, old: StrPath, new: StrPath) -> None:
         """Move a file or directory in one step; of a link, the link."""
         source = not_root(rooted(old), "rename", old)
         target = not_root(rooted(new), "rename to", new)
@@ -165,7 +181,7 @@ class MemoryMedium(Medium):
                 with translated(f"rename {old!r} to", new, new):
                     self._index.move(source, target)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: StrPath) -> None:
         """Delete a file or an empty directory; of a link, the link."""
         key = not_root(rooted(path), "delete", path)
         with self._lock, translated("delete", path, path):
@@ -175,29 +191,34 @@ class MemoryMedium(Medium):
                 raise OSError(errno.ENOTEMPTY, "")
             self._index.remove(key)
 
-    def delete_all(self, path: str) -> None:
+    def delete_all(self, path: StrPath) -> None:
         """Delete whatever is at a path; of a link, only the link."""
         key = not_root(rooted(path), "delete", path)
         gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with self._lock, translated("delete", path, path), gone:
             self._index.remove(self._index.entry(key))
 
-    def _look(self, path: str) -> FileInfo | None:
+    def _look(self, path: StrPath) -> FileInfo | None:
         if self._index.linked:
             return super()._look(path)
         nodes = self._index.nodes
-        node = cast("File | Log | Dir | None", nodes.get(path) or nodes.get(rooted(path)))
+        node = nodes.get(path) if type(path) is str else None
+        node = cast("File | Log | Dir | None", node or nodes.get(rooted(path)))
         return None if node is None else info_of(node)
 
-    def _find(self, action: str, path: str) -> File | Log | Dir:
+    def _find(self, action: str, path: StrPath) -> File | Log | Dir:
         with translated(action, path, path):
             return self._index.find(rooted(path))
 
-    def _file(self, action: str, path: str) -> File | Log:
-        node = self._index.nodes.get(path)
+    def _file(self, action: str, path: StrPath) -> File | Log:
+        node = self._index.nodes.get(path) if type(path) is str else None
         if type(node) is not tuple and isinstance(node := self._find(action, path), Dir):
             raise path_error(errno.EISDIR, action, path)
         return node
+
+    def _write_key(self, key: str, path: StrPath, data: bytes, mode: int | None) -> None:
+        with self._lock, translated("write", path, path):
+            self._index.write(key, data, mode)
 
     def _extend(self, log: Log, data: memoryview) -> Log:
         with self._lock:

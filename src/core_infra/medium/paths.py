@@ -15,16 +15,22 @@ _NAME_MAX = 255
 _PATH_MAX = 4095
 
 
-def clean(path: str) -> str:
+StrPath = str | os.PathLike[str]
+"""What names a file: text, or an object such as pathlib's that has a text."""
+
+
+def clean(path: StrPath) -> str:
     """Take ``.``, ``..``, doubled and trailing slashes off, by looking at the text alone.
 
     ``a/../b`` is ``b`` whatever ``a`` is, so that a path means the same in every medium. A ``..``
     that is left over stays in front (``../b``); on an absolute path it is dropped, as by POSIX.
 
     Raises:
-        InvalidPathError: the path is empty, has a NUL, a name of more than 255 bytes, a name that
-            is reserved for unfinished files, or cannot be encoded.
+        InvalidPathError: the path is not text, is empty, has a NUL, a name of more than 255 bytes,
+            a name that is reserved for unfinished files, or cannot be encoded.
     """
+    if type(path) is not str:
+        path = _text(path)
     if not path:
         raise _invalid(path, "it is empty", "Use '.' for the directory itself.")
     if "\0" in path:
@@ -45,7 +51,7 @@ def is_plain(name: str) -> bool:
     return name > "/" and name.isprintable() and name.isascii() and len(name) <= _NAME_MAX
 
 
-def not_root(cleaned: str, action: str, path: str) -> str:
+def not_root(cleaned: str, action: str, path: StrPath) -> str:
     """Give *cleaned* back unless it is the root (or a working directory), or above it.
 
     Raises:
@@ -56,7 +62,7 @@ def not_root(cleaned: str, action: str, path: str) -> str:
     return cleaned
 
 
-def rooted(path: str) -> str:
+def rooted(path: StrPath) -> str:
     """Clean a path of a medium that has a root of its own: relative to it, which is ``.``.
 
     Raises:
@@ -68,6 +74,15 @@ def rooted(path: str) -> str:
     return key
 
 
+def _text(path: object) -> str:
+    text = os.fspath(path) if isinstance(path, (str, bytes, os.PathLike)) else None
+    if isinstance(text, str):
+        return text
+    todo = "Decode it with os.fsdecode." if isinstance(text, bytes) else ""
+    kind = type(path).__name__
+    raise _invalid(path, f"it must be a string or a path object, not {kind}", todo)
+
+
 def _check_encoded(path: str) -> None:
     try:
         encoded = os.fsencode(path)
@@ -77,5 +92,5 @@ def _check_encoded(path: str) -> None:
         raise path_error(errno.ENAMETOOLONG, "use the path", path)
 
 
-def _invalid(path: str, why: str, todo: str = "") -> InvalidPathError:
+def _invalid(path: object, why: str, todo: str = "") -> InvalidPathError:
     return InvalidPathError(f"cannot use the path {path!r}", why=why, todo=todo, path=path)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
 import posixpath
 import stat
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from core_infra.medium.errors import path_error
 from core_infra.medium.medium import FileInfo, Medium
@@ -27,18 +28,25 @@ from core_infra.medium.writer import AtomicWriter
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
+
+    from core_infra.medium.paths import StrPath
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOOK = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
 _LINKS = 40
 """How many links the kernel follows for one path."""
+_TRIES = 1000
+"""How often to begin again while others delete or fill the directories that are worked in."""
+
+_T = TypeVar("_T")
 
 
 class RealMedium(Medium):
     """The operations; a subclass says which paths there are and how they are opened."""
 
-    def _where(self, path: str) -> str:
+    def _where(self, path: StrPath) -> str:
         """Give the path that :meth:`_open` takes; refuse one that cannot be."""
         raise NotImplementedError
 
@@ -50,7 +58,7 @@ class RealMedium(Medium):
         """Give the path that errors tell."""
         raise NotImplementedError
 
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: StrPath) -> bytes:
         """Return a file's content."""
         where = self._where(path)
         with (
@@ -59,27 +67,41 @@ class RealMedium(Medium):
         ):
             return file.readall()
 
-    def write_bytes(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file, atomically and durably."""
-        with self.create(path, mode=mode) as file:
-            file.write(data)
+        for tries in itertools.count(1):
+            file = self.create(path, mode=mode)
+            try:
+                with file:
+                    file.write(data)
+            except FileNotFoundError:  # the directory was deleted meanwhile
+                if tries == _TRIES:
+                    raise
+            else:
+                return
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: StrPath) -> BinaryIO:
         """Open a file for reading."""
         where = self._where(path)
         with self._telling("read", path, where):
             told = ("read", path, self._filename(where))
-            return io.BufferedReader(RealFile(where, "r", *told, opener=self._open_file))
+            return io.BufferedReader(RealFile(where, "r", told, opener=self._open_file))
 
-    def create(self, path: str, *, mode: int | None = None) -> AtomicWriter:
+    def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece, atomically and durably."""
         where = self._where(path)
-        with self._telling("write", path, where), contextlib.ExitStack() as undo:
-            directory, name = self._target(where)
-            undo.callback(os.close, directory)
-            replacement = Replacement(directory, name, mode)
-            raw = RealFile(replacement.fd, "w", "write", path, self._filename(where))
-            undo.pop_all()
+
+        def begin() -> Replacement:
+            with contextlib.ExitStack() as undo:
+                directory, name = self._target(where)
+                undo.callback(os.close, directory)
+                replacement = Replacement(directory, name, mode)
+                undo.pop_all()
+                return replacement
+
+        with self._telling("write", path, where):
+            replacement = _while_deleted(begin)
+            raw = RealFile(replacement.fd, "w", ("write", path, self._filename(where)))
 
         def commit() -> None:
             with self._telling("write", path, where):
@@ -91,15 +113,19 @@ class RealMedium(Medium):
 
         return AtomicWriter(raw, commit, abandon)
 
-    def append(self, path: str) -> BinaryIO:
+    def append(self, path: StrPath) -> BinaryIO:
         """Open a file for writing at its end."""
         where = self._where(path)
-        with self._telling("append to", path, where):
-            os.close(self._target(where)[0])
-            told = ("append to", path, self._filename(where))
-            return io.BufferedWriter(RealFile(where, "a", *told, opener=self._open_file))
+        told = ("append to", path, self._filename(where))
 
-    def stat(self, path: str) -> FileInfo:
+        def begin() -> RealFile:
+            os.close(self._target(where)[0])
+            return RealFile(where, "a", told, opener=self._open_file)
+
+        with self._telling("append to", path, where):
+            return io.BufferedWriter(_while_deleted(begin))
+
+    def stat(self, path: StrPath) -> FileInfo:
         """Describe what is at a path."""
         where = self._where(path)
         with self._telling("stat", path, where):
@@ -113,7 +139,7 @@ class RealMedium(Medium):
             is_dir,
         )
 
-    def list(self, path: str) -> builtins.list[str]:
+    def list(self, path: StrPath) -> builtins.list[str]:
         """Return the names in a directory."""
         where = self._where(path)
         with self._telling("list", path, where):
@@ -124,13 +150,20 @@ class RealMedium(Medium):
                 os.close(directory)
         return sorted(name for name in names if not name.startswith(RESERVED))
 
-    def ensure_dir(self, path: str) -> None:
+    def ensure_dir(self, path: StrPath) -> None:
         """Make a directory, unless it is there."""
         where = self._where(path)
         with self._telling("make the directory", path, where):
-            os.close(self._dir(where, make=True))
+            os.close(_while_deleted(lambda: self._dir(where, make=True)))
 
-    def rename(self, old: str, new: str) -> None:
+    def identity(self, path: StrPath) -> object:
+        """Return the device and the number of what is at a path."""
+        where = self._where(path)
+        with self._telling("stat", path, where):
+            info = self._stat(where)
+        return info.st_dev, info.st_ino
+
+    def rename(self, old: StrPath, new: StrPath) -> None:
         """Move a file or directory in one step, durably; of a link, the link."""
         source = self._where(old)
         not_root(clean(old), "rename", old)
@@ -147,14 +180,9 @@ class RealMedium(Medium):
             with self._telling(action, new, target):
                 if is_dir and target.startswith(source + "/"):
                     raise path_error(errno.EINVAL, action, new, filename=self._filename(target))
-                to, new_name = self._entry(target, make=True)
-                stack.callback(os.close, to)
-                refuse_to_replace(to, new_name, by_dir=is_dir)
-                os.rename(name, new_name, src_dir_fd=above, dst_dir_fd=to)
-                sync_dir(to)
-                sync_dir(above)
+                _while_deleted(lambda: self._move(above, name, target, is_dir=is_dir))
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: StrPath) -> None:
         """Delete a file or an empty directory; of a link, the link."""
         where = self._where(path)
         not_root(clean(path), "delete", path)
@@ -174,7 +202,7 @@ class RealMedium(Medium):
                 sweep(inner)  # a directory that looks empty is empty
                 os.rmdir(name, dir_fd=above)
 
-    def delete_all(self, path: str) -> None:
+    def delete_all(self, path: StrPath) -> None:
         """Delete whatever is at a path; of a link, only the link."""
         where = self._where(path)
         not_root(clean(path), "delete", path)
@@ -184,11 +212,29 @@ class RealMedium(Medium):
             except (FileNotFoundError, NotADirectoryError):
                 return
             stack.callback(os.close, above)
-            while _is_there(above, name):
-                with contextlib.suppress(FileNotFoundError):  # somebody else deletes it too
+            for _ in range(_TRIES):
+                if not _is_there(above, name):
+                    return
+                try:
                     _delete_all(above, name)
+                except (FileNotFoundError, NotADirectoryError):
+                    pass  # somebody else deletes or replaces it
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:  # somebody writes into it
+                        raise
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-    def _telling(self, action: str, path: str, where: str) -> AbstractContextManager[None]:
+    def _move(self, above: int, name: str, target: str, *, is_dir: bool) -> None:
+        to, new_name = self._entry(target, make=True)
+        try:
+            refuse_to_replace(to, new_name, by_dir=is_dir)
+            os.rename(name, new_name, src_dir_fd=above, dst_dir_fd=to)
+            sync_dir(to)
+            sync_dir(above)
+        finally:
+            os.close(to)
+
+    def _telling(self, action: str, path: StrPath, where: str) -> AbstractContextManager[None]:
         return translated(action, path, self._filename(where))
 
     def _open_file(self, where: str, flags: int) -> int:
@@ -225,12 +271,14 @@ class RealMedium(Medium):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=above)
                 sync_dir(above)
+            try:
+                return self._open(where, _DIRECTORY)
+            except FileNotFoundError as error:
+                if not _is_link(above, name):
+                    raise  # deleted meanwhile
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         finally:
             os.close(above)
-        try:
-            return self._open(where, _DIRECTORY)
-        except FileNotFoundError as error:  # a link to nothing
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
 
     def _entry(self, where: str, *, make: bool = False) -> tuple[int, str]:
         """Open the directory that has an entry; give it and the entry's name."""
@@ -254,6 +302,25 @@ class RealMedium(Medium):
             os.close(above)
             where = posixpath.join(posixpath.dirname(where), link)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _while_deleted(attempt: Callable[[], _T]) -> _T:
+    """Make an attempt that first makes missing parents, again while others delete these.
+
+    Raises:
+        FileNotFoundError: it is missing all the same, such as a root that is gone.
+    """
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return attempt()
+    return attempt()
+
+
+def _is_link(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(name, dir_fd=directory).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _is_there(directory: int, name: str) -> bool:

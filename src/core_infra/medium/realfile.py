@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from core_infra.medium.paths import StrPath
 
 
 class RealFile(io.FileIO):
@@ -29,7 +32,8 @@ class RealFile(io.FileIO):
         self,
         file: str | int,
         mode: str,
-        *told: str,
+        told: tuple[str, StrPath, str],
+        *,
         opener: Callable[[str, int], int] | None = None,
     ) -> None:
         super().__init__(file, mode, opener=opener)
@@ -52,7 +56,7 @@ class RealFile(io.FileIO):
 
 
 @contextlib.contextmanager
-def translated(action: str, path: str, real: str) -> Iterator[None]:
+def translated(action: str, path: StrPath, real: StrPath) -> Iterator[None]:
     """Turn an OSError into the library's error for the same situation.
 
     Args:
@@ -65,4 +69,4 @@ def translated(action: str, path: str, real: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, CoreInfraError) or error.errno is None:
             raise
-        raise path_error(error.errno, action, path, filename=real) from error
+        raise path_error(error.errno, action, path, filename=os.fspath(real)) from error

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 
+from core_infra.medium.access import keep_access
 from core_infra.medium.temporary import discard, make_unfinished
 
 
@@ -32,17 +32,19 @@ class Replacement:
         self._old = _replaceable(directory, name)
         self._directory = directory
         self._name = name
-        self._mode = self._old.st_mode if self._old and mode is None else mode
-        self.fd, self._unfinished = make_unfinished(directory, name)
+        self._mode = mode
+        # Until it is finished, nobody may open it who may not open the file that it will be.
+        private = mode is not None or self._old is not None
+        self.fd, self._unfinished = make_unfinished(directory, name, private=private)
 
     def commit(self) -> None:
         """Bring the content to the disk, then give it the name."""
+        directory = self._directory
         if self._old is not None:
-            _keep_owner(self.fd, self._old)
-        if self._mode is not None:
+            keep_access(self.fd, directory, self._name, self._old, self._mode)
+        elif self._mode is not None:
             os.fchmod(self.fd, self._mode & 0o777)
         os.fsync(self.fd)
-        directory = self._directory
         os.replace(self._unfinished, self._name, src_dir_fd=directory, dst_dir_fd=directory)
         sync_dir(directory)
         os.close(directory)
@@ -88,10 +90,3 @@ def _replaceable(directory: int, name: str) -> os.stat_result | None:
         # A file must not take its place: all who use it by its name would lose it.
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     return old
-
-
-def _keep_owner(fd: int, old: os.stat_result) -> None:
-    new = os.fstat(fd)
-    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
-        with contextlib.suppress(PermissionError):
-            os.fchown(fd, old.st_uid, old.st_gid)

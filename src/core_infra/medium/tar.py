@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import posixpath
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError
-from core_infra.medium.copy import stream
+from core_infra.medium.copy import stream, tree
+from core_infra.medium.errors import path_error
 
 if TYPE_CHECKING:
     import tarfile
 
     from core_infra.medium.medium import Medium
+    from core_infra.medium.paths import StrPath
 
 _DIRECTORY = b"5"  # tarfile.DIRTYPE
 
 
-def pack(medium: Medium, path: str, archive: BinaryIO) -> None:
+def pack(medium: Medium, path: StrPath, archive: BinaryIO) -> None:
     """Write what is in a directory into a tar archive, uncompressed.
 
     The same tree gives the same bytes: entries are sorted, and times and owners left out.
@@ -27,31 +30,28 @@ def pack(medium: Medium, path: str, archive: BinaryIO) -> None:
         archive: where to write; it stays open.
 
     Raises:
+        InvalidPathError: a link leads back to a directory that it is in.
         CoreInfraError: as listing and reading do.
     """
     import tarfile  # noqa: PLC0415 - few need it, and it brings four compressors
 
     with tarfile.open(fileobj=archive, mode="w|") as tar:
-        for name in medium.list(path):
-            _add(tar, medium, posixpath.join(path, name), name)
+        entries = tree(medium, path, "pack")
+        if not next(entries)[1].is_dir:
+            raise path_error(errno.ENOTDIR, "pack", path)
+        for name, info in entries:
+            member = tar.tarinfo(name)
+            member.mode = info.mode
+            if info.is_dir:
+                member.type = _DIRECTORY
+                tar.addfile(member)
+            else:
+                member.size = info.size
+                with medium.open(posixpath.join(path, name)) as file:
+                    tar.addfile(member, file)
 
 
-def _add(tar: tarfile.TarFile, medium: Medium, path: str, name: str) -> None:
-    info = medium.stat(path)
-    member = tar.tarinfo(name)
-    member.mode = info.mode
-    if info.is_dir:
-        member.type = _DIRECTORY
-        tar.addfile(member)
-        for inner in medium.list(path):
-            _add(tar, medium, posixpath.join(path, inner), f"{name}/{inner}")
-    else:
-        member.size = info.size
-        with medium.open(path) as file:
-            tar.addfile(member, file)
-
-
-def unpack(archive: BinaryIO, medium: Medium, path: str) -> None:
+def unpack(archive: BinaryIO, medium: Medium, path: StrPath) -> None:
     """Write the files and directories of a tar archive, compressed or not, into a directory.
 
     Raises:
@@ -69,7 +69,7 @@ def unpack(archive: BinaryIO, medium: Medium, path: str) -> None:
         raise InvalidError("cannot unpack the archive", why=str(error)) from error
 
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, medium: Medium, path: str) -> None:
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, medium: Medium, path: StrPath) -> None:
     name = posixpath.normpath(member.name)
     if name.startswith(("/", "../")) or name == "..":
         raise _refused(member, "its name leads out of the directory")

@@ -22,16 +22,17 @@ _SWEPT = 8
 """How many numbers a write looks at for leftovers, and so how many writers may die at once."""
 
 
-def make_unfinished(directory: int, target: str) -> tuple[int, str]:
+def make_unfinished(directory: int, target: str, *, private: bool) -> tuple[int, str]:
     """Create and lock an unfinished file for *target*, and remove what dead writers left of it.
 
     Args:
         directory: descriptor of the directory.
         target: the finished file's name in it.
+        private: whether only its owner may open it until it is finished. Otherwise its mode is
+            that of any new file: 0o666 without the umask.
 
     Returns:
-        Its descriptor (closing it gives up the lock) and its name. Its mode is that of any new
-        file: 0o666 without the umask.
+        Its descriptor (closing it gives up the lock) and its name.
 
     Raises:
         OSError: the directory is gone, full, or may not be written.
@@ -40,10 +41,11 @@ def make_unfinished(directory: int, target: str) -> tuple[int, str]:
     stem = f"{RESERVED}{zlib.crc32(os.fsencode(target)):08x}-"
     for number in range(_SWEPT):
         _remove_if_dead(directory, f"{stem}{number}")
+    mode = 0o600 if private else 0o666
     for number in itertools.count():
         name = f"{stem}{number}"
         try:
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory)
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode, dir_fd=directory)
         except FileExistsError:
             continue
         # Between the two calls, somebody may have taken the file for a dead writer's.

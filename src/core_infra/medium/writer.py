@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from typing import TYPE_CHECKING, cast
+
+from core_infra.errors import WrongStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +27,7 @@ class AtomicWriter(io.BufferedWriter):
         self, raw: io.RawIOBase, commit: Callable[[], None], abandon: Callable[[], None]
     ) -> None:
         super().__init__(raw, 1 << 16)
+        self._process = os.getpid()
         self._commit = commit
         self._abandon = abandon
 
@@ -32,9 +36,19 @@ class AtomicWriter(io.BufferedWriter):
 
         Raises:
             CoreInfraError: it could not be written; the path is as it was.
+            WrongStateError: another process opened the file, and this one is a fork of it.
         """
         if self.closed:
             return
+        if os.getpid() != self._process:
+            self.abandon()
+            raise WrongStateError(
+                "cannot finish the file in this process",
+                why="the process that this one was forked from writes it",
+                todo="Finish it there, or open it after the fork.",
+                needed=f"process {self._process}",
+                found=f"process {os.getpid()}",
+            )
         try:
             self.flush()
             self._commit()
@@ -44,11 +58,15 @@ class AtomicWriter(io.BufferedWriter):
         self.raw.close()
 
     def abandon(self) -> None:
-        """Drop what was written; the path stays as it was."""
+        """Drop what was written; the path stays as it was.
+
+        In a fork of the process that writes the file, only close it: it is that process's.
+        """
         if self.closed:
             return
         try:
-            self._abandon()
+            if os.getpid() == self._process:
+                self._abandon()
         finally:
             self.raw.close()  # before the base class could flush what is still in the buffer
 
@@ -65,7 +83,10 @@ class AtomicWriter(io.BufferedWriter):
 
     def __del__(self) -> None:
         if not self.closed:  # the base class would close, and so commit half a file
+            mine = os.getpid() == self._process
             self.abandon()
+            if not mine:
+                return
             warnings.warn(f"never closed, so not written: {self!r}", ResourceWarning, stacklevel=2)
 
 

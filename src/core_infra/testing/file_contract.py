@@ -8,8 +8,9 @@ import tarfile
 import threading
 import time
 import warnings
+from pathlib import PurePosixPath
 
-from core_infra.medium.errors import InvalidTextError
+from core_infra.medium.errors import InvalidPathError, InvalidTextError, PathNotFoundError
 from core_infra.medium.medium import FileInfo
 from core_infra.testing.contract import Contract
 from core_infra.testing.subject import told
@@ -60,6 +61,26 @@ class FileContract(Contract):
             subject.do("write_bytes", "f", b"something")
             subject.do(operation, "f", nothing)
             subject.gives(b"", "read_bytes", "f")
+
+    def test_path_objects_are_paths(self) -> None:
+        subject, path = self.filled(), PurePosixPath("dir/new")
+        subject.do("write_bytes", path, b"1")
+        subject.gives(b"1", "read_bytes", "dir/new")
+        subject.gives(b"1", "read_bytes", path)
+        subject.gives(["inner", "new"], "list", path.parent)
+        subject.holds(subject.do("stat", path).name == "new", f"the name must be 'new': {path!r}")
+        subject.do("rename", path, PurePosixPath("dir/newer"))
+        subject.do("delete", PurePosixPath("dir/newer"))
+        subject.gives(False, "exists", path)
+        subject.refuses(PathNotFoundError, "read_bytes", path)
+
+    def test_what_is_no_path_is_refused(self) -> None:
+        for path in (b"file", 5, None, ["file"]):
+            subject = self.filled()
+            subject.refuses(InvalidPathError, "read_bytes", path)
+            subject.refuses(InvalidPathError, "write_bytes", path, b"new")
+            subject.refuses(InvalidPathError, "delete_all", path)
+            subject.gives(b"old", "read_bytes", "file")
 
     def test_only_bytes_are_written(self) -> None:
         for data in (5, "text", [1, 2], None):

@@ -1,0 +1,106 @@
+"""Who may do what with a file, kept when a new version replaces it.
+
+The owner, the group, the permission bits, the access control list and the other extended
+attributes (xattr(7)) go over to the new version, as far as the system allows it. Nobody may do more
+with the new version than with the old one: if the group cannot be kept, the new group gets only
+what everybody has, as in Vim.
+"""
+
+# The order of the system calls is the point.
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+
+_ACL = "system.posix_acl_access"
+_OF_THE_CONTENT = {"security.capability", "security.ima", "security.evm"}
+"""Attributes that vouch for the old content."""
+_EXTENDED = hasattr(os, "listxattr")  # Linux
+
+# The form of an access control list as an attribute, see linux/posix_acl_xattr.h.
+_HEADER = struct.Struct("<I")
+_ENTRY = struct.Struct("<HHI")
+_OWNER, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x10, 0x20
+
+
+def keep_access(fd: int, directory: int, name: str, old: os.stat_result, mode: int | None) -> None:
+    """Give a new version of a file what the old one has.
+
+    Args:
+        fd: the new version, which only its owner may open so far.
+        directory: descriptor of the directory that the old version is in.
+        name: its name there.
+        old: what it is.
+        mode: the permission bits, if they are to be others than those of the old version.
+    """
+    kept = _keep_owner(fd, old)
+    if mode is None:
+        mode = old.st_mode & 0o777
+        if not kept:
+            mode &= 0o707 | (mode & 0o007) << 3
+    attributes = _attributes(directory, name) if _EXTENDED else {}
+    acl = attributes.pop(_ACL, None)
+    for attribute, value in attributes.items():
+        if attribute not in _OF_THE_CONTENT:
+            # Not all users may set all of them, and not all file systems take them.
+            with contextlib.suppress(OSError):
+                os.setxattr(fd, attribute, value)
+    if acl is not None:
+        with contextlib.suppress(OSError):
+            os.setxattr(fd, _ACL, _with_mode(acl, mode))  # sets the permission bits as well
+            return
+    if _EXTENDED:
+        _drop_inherited_acl(fd)
+    os.fchmod(fd, mode & 0o777)
+
+
+def _keep_owner(fd: int, old: os.stat_result) -> bool:
+    """Change owner and group to the old ones, and say whether the group is the old one now."""
+    new = os.fstat(fd)
+    if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
+        return True
+    for uid in (old.st_uid, -1):
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, uid, old.st_gid)
+            return True
+    return new.st_gid == old.st_gid
+
+
+def _attributes(directory: int, name: str) -> dict[str, bytes]:
+    # O_PATH needs no permission to read. Only a path by way of /proc takes such a descriptor.
+    found = {}
+    with contextlib.suppress(OSError):
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            path = f"/proc/self/fd/{fd}"
+            for attribute in os.listxattr(path):
+                with contextlib.suppress(OSError):  # gone meanwhile, or not for this user
+                    found[attribute] = os.getxattr(path, attribute)
+        finally:
+            os.close(fd)
+    return found
+
+
+def _drop_inherited_acl(fd: int) -> None:
+    """Remove the list that a directory gives to all new files in it: the old one had none."""
+    try:
+        os.removexattr(fd, _ACL)
+    except OSError as error:
+        if error.errno not in {errno.ENODATA, errno.ENOTSUP, errno.EPERM}:
+            raise
+
+
+def _with_mode(acl: bytes, mode: int) -> bytes:
+    """Put permission bits into an access control list, as chmod does."""
+    entries = list(_ENTRY.iter_unpack(acl[_HEADER.size :]))
+    masked = any(tag == _MASK for tag, _, _ in entries)
+    bits = {
+        _OWNER: mode >> 6 & 7,
+        _MASK if masked else _GROUP: mode >> 3 & 7,
+        _OTHERS: mode & 7,
+    }
+    packed = (_ENTRY.pack(tag, bits.get(tag, can), who) for tag, can, who in entries)
+    return acl[: _HEADER.size] + b"".join(packed)
