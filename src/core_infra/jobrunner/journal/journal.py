@@ -61,7 +61,8 @@ class Journal:
     next append to its file and kept beside it (``….jsonl.torn-…``). The lines of a file are
     chained by digests, see :mod:`~core_infra.jobrunner.journal.chain`.
 
-    The directory must be on a file system that has locks (flock): any local one.
+    The directory must be on a file system that has locks (flock): any local one. It is not on a
+    Medium, because processes share it by those locks and by fdatasync.
 
     Args:
         base_dir: the directory; made if it is missing.

@@ -65,7 +65,8 @@ class LinuxKitManager(Register):
     """The machines of a user: LinuxKit's, the default image's, and of any disk that boots.
 
     Args:
-        medium: where templates are; by default the real file system.
+        medium: where templates are; by default the real file system. The state, disks and
+            sockets are on the real disk all the same: other processes and QEMU work with them.
         state: what is remembered; by default in the user's home.
         assembler: makes images of LinuxKit files; by default the program ``linuxkit``.
         tell: is given a line now and then while something takes long, or is missing.

@@ -45,7 +45,7 @@ def _warn(line: str) -> None:
 
 
 class State:
-    """The machines of a user.
+    """The machines of a user, on the real disk: processes share it by the kernel's locks.
 
     Args:
         directory: where the file is; made at the first change. By default
