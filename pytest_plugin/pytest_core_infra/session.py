@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from pytest_core_infra.factory import FACTORY, MachineFactory
 from pytest_core_infra.settings import read_settings
 from pytest_core_infra.shorten import shortened
 from pytest_core_infra.tally import Tally
+from pytest_core_infra.wanted import wanted
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +29,16 @@ if TYPE_CHECKING:
 _OUTPUT = "core_infra_vm"
 """The key of what a pytest-xdist worker tells the controller at its end."""
 
-_WITHOUT_TESTS = ("collectonly", "showfixtures", "show_fixtures_per_test")
+_WITHOUT_TESTS = (
+    "cacheshow",
+    "collectonly",
+    "setupplan",
+    "showfixtures",
+    "show_fixtures_per_test",
+)
+
+_MACHINES = ("core_vm",)
+"""The fixtures that are a machine."""
 
 
 class VmSession:
@@ -147,13 +158,28 @@ class VmSession:
         self.launcher.discard(machine)
 
     def pytest_report_header(self) -> list[str]:
-        """Tell what machines there will be."""
-        return [] if self._is_idle else self._prepare()
+        """Say what will run the machines."""
+        return [] if self._is_idle else self._begin()
 
     def pytest_sessionstart(self) -> None:
-        """Prepare all that takes long before tests are collected; once, for all workers."""
+        """Find out what will run the machines, before tests are collected; once, for all workers.
+
+        Raises:
+            pytest.UsageError: no machine can run here; ends the run with this one message.
+        """
         if not (self._is_worker or self._is_idle):
-            self._prepare()
+            self._begin()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Boot and save what the collected tests' machines are cloned from.
+
+        So no test's own time has that in it. Of several workers, one does it and the others wait.
+        """
+        interrupted = session.testsfailed and not self._config.option.continue_on_collection_errors
+        if not (self._is_idle or interrupted):
+            for kind in wanted(session.items, _MACHINES):
+                self._save_for_clones(**kind)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -219,24 +245,33 @@ class VmSession:
     def _is_idle(self) -> bool:
         return any(getattr(self._config.option, name, False) for name in _WITHOUT_TESTS)
 
-    def _prepare(self) -> list[str]:
-        """Sweep what dead runs left, find or make the image and the accelerator; the header.
-
-        Raises:
-            pytest.UsageError: no machine can run here; ends the run with this one message.
-        """
+    def _begin(self) -> list[str]:
+        """Sweep what dead runs left, find or make the image and the accelerator; the header."""
         if self._header is None:
             try:
-                timeouts.factor()  # a wrong one is told now, not by the first test that waits
+                timeouts.factor()  # a wrong one is reported now, not by the first test that waits
                 self._header = describe.host(self.launcher)
-                if self._config.getoption("verbose") < 0:  # there is no header to tell it in
-                    for line in describe.swept(self.launcher):
-                        self._say(line.removeprefix("core_vm: "))
-                if not self.settings.cold:
-                    self.launcher.save_for_clones()
             except CoreInfraError as error:
                 raise pytest.UsageError(f"no machine can run: {error}") from None
+            if self._config.getoption("verbose") < 0:  # there is no header to say it in
+                for line in describe.swept(self.launcher):
+                    self._say(line.removeprefix("core_vm: "))
         return self._header
+
+    def _save_for_clones(
+        self,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, str] | None = None,
+        cold: bool | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - of what is booted in the test itself
+        **sizes: Any,
+    ) -> None:
+        if self.settings.cold if cold is None else cold:
+            return
+        with contextlib.suppress(CoreInfraError):  # the tests that ask for it will fail with it
+            self.launcher.save_for_clones(self._image(image, template, variables), **sizes)
 
     def _say(self, line: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")

@@ -43,18 +43,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Report wrong markers; without ``--core-vm``, skip what needs a machine."""
+    """Report wrong markers and parameters; without ``--core-vm``, skip what needs a machine."""
     skip = None if _session(config) else pytest.mark.skip(reason=SKIP_REASON)
     for item in items:
         marked = item.get_closest_marker(marker.NAME) is not None
-        if marked and (mistakes := marker.mistakes(item)):
+        if mistakes := marker.mistakes(item):
             _report_collection_error(item, mistakes)
         if skip and (marked or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))):
             item.add_marker(skip)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a parameter of a machine's by what it asks for."""
+    if argname in marker.PARAMETRIZED and isinstance(val, dict):
+        return "-".join(f"{name}={value}" for name, value in val.items()) or "default"
+    return None
+
+
 @pytest.fixture
-def core_vm(core_vm_factory: MachineFactory) -> Machine:
+def core_vm(request: pytest.FixtureRequest, core_vm_factory: MachineFactory) -> Machine:
     """A real Linux machine of this test's own: made for it in a tenth of a second, gone after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
     ``exec(command, input=, env=, cwd=, user=, timeout=, check=)`` runs a command as root and gives
@@ -67,9 +74,11 @@ def core_vm(core_vm_factory: MachineFactory) -> Machine:
     It is a clone of a machine that has booted (``--core-vm-cold`` boots each one). ``revert()``
     takes it back to its start, and to any ``snapshot(name)`` by ``revert(name)``.
     ``@pytest.mark.core_vm(memory=512, cpus=2)`` asks for another machine than the default
-    (``--core-vm-memory``, ``--core-vm-cpus``, ``--core-vm-image``). If the test fails, its report
-    has the console's end and the last commands, and ``--core-vm-keep=failed`` leaves the machine
-    running for you to look around in.
+    (``--core-vm-memory``, ``--core-vm-cpus``, ``--core-vm-image``);
+    ``@pytest.mark.parametrize("core_vm", [{"memory": 512}, {"cpus": 2}], indirect=True)`` runs the
+    test once on each, and ``core_vm_factory`` takes the same. If the test fails, its report has the
+    console's end and the last commands, and ``--core-vm-keep=failed`` leaves the machine running
+    for you to look around in.
 
     Example::
 
@@ -78,7 +87,7 @@ def core_vm(core_vm_factory: MachineFactory) -> Machine:
         def test_kernel(core_vm: Machine) -> None:
             assert core_vm.exec("uname -s").stdout.strip() == "Linux"
     """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
-    return core_vm_factory()
+    return core_vm_factory(**marker.parameter(request))
 
 
 @pytest.fixture

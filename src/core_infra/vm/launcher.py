@@ -282,13 +282,27 @@ class Launcher:
             machine = Machine(spec, instance, self._cloner, template)
         return self._running(machine, started, info)
 
-    def save_for_clones(self) -> None:
+    def save_for_clones(
+        self,
+        image: Bootable | str | os.PathLike[str] | None = None,
+        **sizes: Unpack[Sizes],
+    ) -> None:
         """Boot and save what :meth:`clone` starts from, if that has not been done on this host.
 
-        It would be done by the first clone otherwise. Where it cannot be done, that is told.
+        It would be done by the first clone otherwise. If it cannot be done, *progress* is given
+        the reason.
+
+        Args:
+            image: what the machine boots, or its path; None is the launcher's image.
+            sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
+
+        Raises:
+            InvalidError: a value is not possible.
+            NotFoundError: there is no such image or disk.
         """
+        spec = self.spec("any", image, **sizes)
         try:
-            self._cloner.prepare(self.spec("any"), self.accelerator.name)
+            self._cloner.prepare(spec, self.accelerator.name)
         except CoreInfraError as error:
             self._tell_cold(error)
 
