@@ -15,7 +15,10 @@ class NoAccessError(UnavailableError):
 
 
 class Running(Protocol):
-    """A command that runs in a machine; killed at the end of its ``with`` block."""
+    """A command that runs in a machine; killed at the end of its ``with`` block.
+
+    If its time is up, whatever waits for it raises TimeoutExpiredError, and it is killed.
+    """
 
     @property
     def exit_code(self) -> int | None:
@@ -34,7 +37,7 @@ class Running(Protocol):
         """Drop what it still writes and wait for its end; its exit code."""
 
     def kill(self) -> None:
-        """End it."""
+        """End it, with all that it has started, as far as the guest answers."""
 
     def __enter__(self) -> Self: ...
 
@@ -44,8 +47,15 @@ class Running(Protocol):
 class GuestAccess(Protocol):
     """A way into a machine."""
 
-    def start(self, argv: Sequence[str]) -> Running:
+    def start(self, argv: Sequence[str], *, timeout: float | None = None) -> Running:
         """Start a command as root, or as who logs in.
+
+        It is ended, with all that it has started, when its time is up, and when this process has
+        gone, however that happened.
+
+        Args:
+            argv: the command.
+            timeout: seconds until it is killed; None lets it take its time.
 
         Raises:
             NoAccessError: the way is closed.

@@ -81,9 +81,9 @@ class AgentAccess(Guest):
         """The connection to the agent."""
         return self._client
 
-    def start(self, argv: Sequence[str]) -> GuestProcess:
+    def start(self, argv: Sequence[str], *, timeout: float | None = None) -> GuestProcess:
         """Start a command as root in /root."""
-        return self.stream(argv)
+        return self.stream(argv, timeout=timeout)
 
     def close(self) -> None:
         """Leave; commands that still run are ended by the next session."""

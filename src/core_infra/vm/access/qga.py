@@ -6,24 +6,21 @@ Source of the protocol: QEMU's ``qga/qapi-schema.json``.
 
 from __future__ import annotations
 
-import base64
-import itertools
 import json
 import math
 import secrets
-import shlex
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
 from core_infra.vm.access.access import NoAccessError
+from core_infra.vm.access.qga_command import QgaCommand
 from core_infra.vm.attach import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-_INTERVAL = 0.1
 _SENTINEL = b"\xff"
 _ANSWER = 60.0
 
@@ -42,6 +39,7 @@ class QgaAccess:
     def __init__(self, socket: Path, *, timeout: float) -> None:
         self._socket = connect(socket)
         self._buffer = b""
+        self._is_late = False
         try:
             self._synchronise(time.monotonic() + timeout)
         except TimeoutExpiredError as error:
@@ -54,16 +52,21 @@ class QgaAccess:
             self._socket.close()
             raise
 
-    def start(self, argv: Sequence[str]) -> QgaCommand:
+    def start(self, argv: Sequence[str], *, timeout: float | None = None) -> QgaCommand:
         """Prepare a command; it starts when its input has ended."""
-        return QgaCommand(self, argv)
+        return QgaCommand(self, argv, timeout=timeout)
 
     def close(self) -> None:
         """Leave."""
         self._socket.close()
 
-    def ask(self, command: str, **arguments: Any) -> Any:
+    def ask(self, command: str, *, deadline: float = math.inf, **arguments: Any) -> Any:
         """What the agent answers.
+
+        Args:
+            command: what it is asked for.
+            deadline: when it must have answered, on ``time.monotonic``; after a minute anyhow.
+            arguments: those of the command, with underscores for dashes.
 
         Raises:
             CommandFailedError: it refuses.
@@ -71,8 +74,13 @@ class QgaAccess:
             NoAccessError: the machine has ended.
         """
         arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
+        deadline = min(deadline, time.monotonic() + _ANSWER)
+        if self._is_late:  # an answer that nobody waited for may still come
+            self._synchronise(deadline)
+        self._is_late = True
         self._send({"execute": command, "arguments": arguments})
-        answer = self._receive(b"\n", time.monotonic() + _ANSWER)
+        answer = self._receive(b"\n", deadline)
+        self._is_late = False
         if "error" in answer:
             raise CommandFailedError(
                 f"QEMU's agent refuses {command}",
@@ -127,91 +135,3 @@ class QgaAccess:
             self._buffer += data
         found, _, self._buffer = self._buffer.partition(end)
         return found
-
-
-class QgaCommand:
-    """A command by QEMU's agent.
-
-    Attributes:
-        exit_code: minus the signal's number if one ended it; None until its end is read.
-    """
-
-    def __init__(self, access: QgaAccess, argv: Sequence[str]) -> None:
-        self.exit_code: int | None = None
-        self._access = access
-        self._argv = list(argv)
-        self._input: list[bytes] = []
-        self._pid: int | None = None
-        self._status: dict[str, Any] = {}
-
-    def send_input(self, data: str | bytes) -> None:
-        """Add to its standard input."""
-        self._input.append(data.encode() if isinstance(data, str) else data)
-
-    def close_stdin(self) -> None:
-        """Start it, with all of its input."""
-        if self._pid is not None:
-            return
-        program, *rest = self._argv
-        answer = self._access.ask(
-            "guest-exec",
-            path=program,
-            arg=rest,
-            input_data=base64.b64encode(b"".join(self._input)).decode(),
-            capture_output=True,
-        )
-        self._pid = answer["pid"]
-
-    def chunks(self) -> Iterator[tuple[str, bytes]]:
-        """Its output, once it has ended.
-
-        Raises:
-            InvalidError: there was more of it than the agent keeps (16 MiB).
-        """
-        status = self._await(math.inf)
-        for stream in ("out", "err"):
-            if data := status.get(f"{stream}-data"):
-                yield f"std{stream}", base64.b64decode(data)
-            if status.get(f"{stream}-truncated"):
-                raise InvalidError(
-                    f"the output of {shlex.join(self._argv)!r} is cut off",
-                    why="QEMU's agent keeps no more",
-                    todo="Write it to a file in the machine and copy that, or use SSH.",
-                )
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; its exit code."""
-        self._await(math.inf if timeout is None else timeout)
-        assert self.exit_code is not None  # noqa: S101 - set by _await
-        return self.exit_code
-
-    def kill(self) -> None:
-        """End it, by the guest's shell: the program ``kill`` is not everywhere."""
-        if self._pid is not None and self.exit_code is None:
-            argv = ["-c", f"kill -KILL {self._pid}"]
-            self._access.ask("guest-exec", path="/bin/sh", arg=argv, capture_output=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def _await(self, timeout: float) -> dict[str, Any]:
-        if self._status:  # the agent tells it once
-            return self._status
-        self.close_stdin()
-        deadline = time.monotonic() + timeout
-        for attempt in itertools.count():
-            status: dict[str, Any] = self._access.ask("guest-exec-status", pid=self._pid)
-            if status["exited"]:
-                signal = status.get("signal")
-                self.exit_code = -signal if signal else status.get("exitcode", 0)
-                self._status = status
-                return status
-            if time.monotonic() > deadline:
-                raise TimeoutExpiredError(
-                    f"{shlex.join(self._argv)!r} still runs after {timeout} s", timeout=timeout
-                )
-            time.sleep(min(_INTERVAL, 0.005 * 2**attempt))
-        raise AssertionError  # count() does not end

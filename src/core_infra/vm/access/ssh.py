@@ -12,7 +12,8 @@ import contextlib
 import importlib
 import shlex
 import threading
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from core_infra.errors import (
     CommandFailedError,
@@ -20,17 +21,19 @@ from core_infra.errors import (
     TimeoutExpiredError,
     UnavailableError,
 )
+from core_infra.vm.access import guard
 from core_infra.vm.access.access import NoAccessError
+from core_infra.vm.access.ssh_command import SshCommand, announced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
 
-_CHUNK = 1 << 16
-_AHEAD = 16  # chunks that are read before anybody asks for them
 _LOGIN = 15.0
+_LEAVE = 2.0
+"""Seconds that the server may take to say goodbye."""
 
 
 def library() -> Any:
@@ -88,6 +91,8 @@ class SshAccess:
     def __init__(self, port: int, *, user: str, key: Path, pinned: Path, timeout: float) -> None:
         self.library = library()
         self._pinned = pinned
+        self._guard: Any = None
+        self._guarding = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ssh", daemon=True)
         self._thread.start()
@@ -97,14 +102,28 @@ class SshAccess:
             self._end()
             raise
 
-    def start(self, argv: Sequence[str]) -> SshCommand:
+    def start(self, argv: Sequence[str], *, timeout: float | None = None) -> SshCommand:
         """Start a command, in the home of who has logged in."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         line = shlex.join(argv)
         try:
             line.encode()
         except UnicodeEncodeError as error:
             raise InvalidError(f"cannot run {line!r} by SSH", why="it is no UTF-8") from error
-        return SshCommand(self, line, self.call(self._start(line)))
+        try:
+            process, pid, said = self.call(self._start(line, argv), timeout)
+        except TimeoutError:
+            raise TimeoutExpiredError(
+                f"{line!r} did not start within {timeout} s by SSH",
+                why="the machine does not answer",
+                timeout=timeout,
+            ) from None
+        return SshCommand(self, line, process, pid=pid, said=said, deadline=deadline)
+
+    def tell_guard(self, line: str) -> None:
+        """Say something to :data:`~.guard.WATCH`, where the connection lives."""
+        with contextlib.suppress(OSError, self.library.Error):  # the connection was lost
+            self._guard.stdin.write(f"{line}\n".encode())
 
     async def open_shell(self, term: str, size: tuple[int, int]) -> Any:
         """A login shell on a terminal of its own: asyncssh's process."""
@@ -125,10 +144,14 @@ class SshAccess:
         self._loop.call_soon_threadsafe(function)
 
     def close(self) -> None:
-        """Leave; commands that still run are ended by the server."""
+        """Leave; commands that still run are ended by the guard, which stays for that."""
         self._loop.call_soon_threadsafe(self._connection.close)
-        self.call(self._connection.wait_closed())
-        self._end()
+        try:
+            self.call(self._connection.wait_closed(), _LEAVE)
+        except TimeoutError:
+            self._loop.call_soon_threadsafe(self._connection.abort)
+        finally:
+            self._end()
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """What a coroutine gives, run where the connection lives."""
@@ -181,18 +204,35 @@ class SshAccess:
         except FileExistsError:
             return  # another process's first contact; the next one is checked against it
 
-    async def _start(self, command: str) -> Any:
+    async def _start(self, shown: str, argv: Sequence[str]) -> tuple[Any, int | None, bytes]:
+        """A command that is watched; its process id, and what was written before it ran."""
         try:
-            return await self._connection.create_process(command, encoding=None)
-        except (OSError, self.library.Error) as error:
+            async with self._guarding, asyncio.TaskGroup() as group:
+                if self._guard is None:
+                    group.create_task(self._start_guard())
+                started = group.create_task(announced(self._connection, argv))
+            process, pid, said = await started
+            if pid is not None:
+                self.tell_guard(f"watch {pid}")
+                process.stdin.write(b"go\n")
+        except* (OSError, self.library.Error) as errors:
             raise CommandFailedError(
-                f"cannot run {command!r} by SSH",
-                why=str(error),
-                command=[command],
+                f"cannot run {shown!r} by SSH",
+                why="; ".join(str(error) for error in errors.exceptions),
+                command=[*argv],
                 exit_code=-1,
                 stdout=b"",
                 stderr=b"",
-            ) from error
+            ) from errors
+        return process, pid, said
+
+    async def _start_guard(self) -> None:
+        self._guard = await self._connection.create_process(
+            shlex.join(["exec", *guard.hidden(guard.WATCH)]),
+            stdout=self.library.DEVNULL,
+            stderr=self.library.DEVNULL,
+            encoding=None,
+        )
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -205,108 +245,3 @@ class SshAccess:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-
-class SshCommand:
-    """A command by SSH."""
-
-    def __init__(self, access: SshAccess, command: str, process: Any) -> None:
-        self._access = access
-        self._command = command
-        self._process = process
-        self._output: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue(_AHEAD)
-        self._all_read = False
-        self._readers = access.call(self._begin())
-
-    @property
-    def exit_code(self) -> int | None:
-        """Minus the signal's number if one ended it; None until its end is read."""
-        code: int | None = self._process.returncode
-        return code
-
-    def chunks(self) -> Iterator[tuple[str, bytes]]:
-        """Its output as it comes, to its end."""
-        while (chunk := self._access.call(self._next())) is not None:
-            yield chunk
-        self._access.call(self._process.wait_closed())
-        self._end()
-
-    def send_input(self, data: str | bytes) -> None:
-        """Write to its standard input; waits while it does not read."""
-        self._access.call(self._send(data.encode() if isinstance(data, str) else data))
-
-    def close_stdin(self) -> None:
-        """End its standard input."""
-        self._access.call(self._end_input())
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Drop what it still writes and wait for its end; its exit code."""
-        try:
-            self._access.call(self._drain(), timeout)
-        except TimeoutError:
-            raise TimeoutExpiredError(
-                f"{self._command!r} still runs after {timeout} s", timeout=timeout
-            ) from None
-        return self._end()
-
-    def kill(self) -> None:
-        """End it: by a signal where the server knows that, and by closing its line."""
-        self._access.call(self._kill())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.returncode is None:
-            self.kill()
-
-    def _end(self) -> int:
-        code = self.exit_code
-        if code is None:
-            raise NoAccessError(
-                f"the connection was lost while {self._command!r} ran",
-                why="the machine, or its SSH server, has ended",
-            )
-        return code
-
-    async def _begin(self) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(self._read_all())
-
-    async def _read_all(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read("stdout", self._process.stdout))
-                group.create_task(self._read("stderr", self._process.stderr))
-        finally:
-            await self._output.put(None)
-
-    async def _read(self, name: str, stream: Any) -> None:
-        with contextlib.suppress(OSError, self._access.library.Error):  # the connection was lost
-            while data := await stream.read(_CHUNK):
-                await self._output.put((name, data))
-
-    async def _send(self, data: bytes) -> None:
-        try:
-            self._process.stdin.write(data)
-            await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionError):
-            return  # it has ended without reading: what it says of that is in its output
-
-    async def _end_input(self) -> None:
-        self._process.stdin.write_eof()
-
-    async def _next(self) -> tuple[str, bytes] | None:
-        if self._all_read:
-            return None
-        chunk = await self._output.get()
-        self._all_read = chunk is None
-        return chunk
-
-    async def _drain(self) -> None:
-        while await self._next() is not None:
-            pass
-        await self._process.wait_closed()
-
-    async def _kill(self) -> None:
-        self._process.kill()
-        self._process.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -34,29 +33,20 @@ def run_to_end(
     """
     output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
     started = time.monotonic()
-    is_late = threading.Event()
-    with access.start(argv) as process:
-
-        def end() -> None:
-            is_late.set()
-            process.kill()
-
-        timer = threading.Timer(timeout or 0, end)
-        timer.daemon = True
-        if timeout is not None:
-            timer.start()
-        process.close_stdin()
-        try:
+    try:
+        with access.start(argv, timeout=timeout) as process:
+            process.close_stdin()
             for stream, data in process.chunks():
                 output[stream].append(data)
             code = process.wait()
-        finally:
-            timer.cancel()
-    stdout, stderr = (b"".join(output[name]) for name in ("stdout", "stderr"))
-    if is_late.is_set():
+    except TimeoutExpiredError as error:
+        if timeout is None:
+            raise
+        written = b"".join(output["stdout"] + output["stderr"]).decode("utf-8", "replace")
         raise TimeoutExpiredError(
             f"{shlex.join(argv)!r} did not end within {timeout:g} s in the machine",
-            why=f"it wrote:\n{(stdout + stderr).decode('utf-8', 'replace')[-_SHOWN:]}",
+            why=f"it wrote:\n{written[-_SHOWN:]}" if written else "it wrote nothing",
             timeout=timeout,
-        )
+        ) from error
+    stdout, stderr = (b"".join(output[name]) for name in ("stdout", "stderr"))
     return ExecResult(list(argv), code, stdout, stderr, time.monotonic() - started)
