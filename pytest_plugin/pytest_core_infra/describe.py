@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from core_infra.vm.guest.command import describe_exit, shown_output
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core_infra.vm.guest.command import ExecResult
     from core_infra.vm.launcher import Launcher
     from core_infra.vm.machine import Machine
@@ -52,15 +54,21 @@ def console(machine: Machine, note: str) -> tuple[str, str]:
     return title, f"{machine.console_tail(CONSOLE_LINES)}\n({note})\n"
 
 
-def commands(machine: Machine) -> tuple[str, str]:
+def commands(machine: Machine, results: Sequence[ExecResult]) -> tuple[str, str]:
     """The last commands and what came of them."""
-    text = "\n".join(_command(result) for result in machine.history)
+    text = "\n".join(_command(result) for result in results)
     return f"machine {machine.name}: the last commands", text
 
 
 def kept(machine: Machine) -> tuple[str, str]:
     """How to enter and how to end a machine that is left running."""
     return f"machine {machine.name} is left running", "\n".join(ways(machine.pid))
+
+
+def kept_later(machine: Machine, owner: str) -> tuple[str, str]:
+    """What becomes of a machine that other tests use, too."""
+    title = f"machine {machine.name} will be left running"
+    return title, f"at the end of {owner}; the summary of the run says how to enter it"
 
 
 def ways(pid: int) -> list[str]:

@@ -6,23 +6,40 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import pytest
+    from _pytest.nodes import Node
 
 NAME = "core_vm"
 
 DESCRIPTION = (
     f"{NAME}(memory=MIB, cpus=N, disks=[SIZE], image=PATH, template=NAME, variables=DICT, "
-    "timeout=SECONDS, cold=BOOL): what this test's machines are made of, how long one may take to "
-    "boot, and whether it boots though it could be cloned. Each argument is optional."
+    "timeout=SECONDS, cold=BOOL, revert=BOOL): what this test's machines are made of, how long one "
+    "may take to boot, and whether it boots though it could be cloned. On a class or a module "
+    "(pytestmark) it is for core_vm_class or core_vm_module, too; revert takes those back after "
+    "each test. Each argument is optional."
 )
 
-FACTORY = "core_vm_factory"
-"""The fixture whose parameters count for all machines of a test."""
+MACHINES = {
+    "function": "core_vm",
+    "class": "core_vm_class",
+    "module": "core_vm_module",
+    "session": "core_vm_session",
+}
+"""The fixtures that are a machine, by how far it is shared."""
 
-PARAMETRIZED = (NAME, FACTORY)
+FACTORIES = {
+    "function": "core_vm_factory",
+    "class": "core_vm_factory_class",
+    "module": "core_vm_factory_module",
+    "session": "core_vm_factory_session",
+}
+"""The fixtures whose parameters count for all machines that they start."""
+
+PARAMETRIZED = (*MACHINES.values(), *FACTORIES.values())
 """The fixtures that can be parametrized, by a dict of the marker's arguments."""
 
 _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -34,6 +51,7 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "variables": ((dict,), "a dict of texts"),
     "timeout": ((int, float), "a number of seconds"),
     "cold": ((bool,), "True or False"),
+    "revert": ((bool,), "True or False"),
 }
 _OURS = "pytest_core_infra."
 
@@ -41,9 +59,35 @@ _OURS = "pytest_core_infra."
 def mistakes(item: pytest.Item) -> list[str]:
     """What is wrong with the markers and the parameters of a test, in one sentence each."""
     found = [text for mark in item.iter_markers(NAME) for text in _mistakes_of(mark)]
+    found += [text for mark in item.own_markers for text in _in_vain(item, mark)]
     for fixture, value in _parameters(item).items():
         found += _parameter_mistakes(fixture, value)
     return found
+
+
+def _in_vain(item: pytest.Item, mark: pytest.Mark) -> list[str]:
+    """What a test's own marker asks for that no machine of the test can heed.
+
+    A marker of a class or a module is for those of its tests that can heed it.
+    """
+    if mark.name != NAME or not mark.kwargs:
+        return []
+    if "revert" in mark.kwargs:
+        return [f"the marker {NAME} has no use for revert on a test, whose core_vm is its own"]
+    names = getattr(item, "fixturenames", ())
+    used = [scope for scope, name in FACTORIES.items() if name in names]
+    if not used or "function" in used:
+        return []
+    asked = ", ".join(f"{name}={value!r}" for name, value in mark.kwargs.items())
+    what = f"the marker {NAME}({asked}) cannot change {MACHINES[used[0]]}"
+    return [f"{what}, which other tests use, too. {_TODO[used[0]]}"]
+
+
+_TODO = {
+    "class": "Put the marker on the class, or use core_vm.",
+    "module": "Put it into the module's pytestmark, or use core_vm.",
+    "session": "Give the arguments to core_vm_factory_session, or as options, or use core_vm.",
+}
 
 
 def _parameter_mistakes(fixture: str, value: object) -> list[str]:
@@ -73,19 +117,21 @@ def _argument_mistakes(arguments: Mapping[Any, object]) -> Iterator[str]:
             yield f"needs {meaning} as {name}, but was given {value!r}"
 
 
-def asked_for(item: pytest.Item, *fixtures: str) -> dict[str, Any]:
-    """What the markers of a test ask for, and the parameters of fixtures.
+def asked_for(item: pytest.Item, *fixtures: str, scope: str = "function") -> dict[str, Any]:
+    """What markers ask for, and the parameters of fixtures.
 
-    A marker closer to the test overrides those around it, and a parameter overrides markers.
+    A marker closer to the test, the class or the module overrides those around it, and a parameter
+    overrides markers.
 
     Args:
         item: the test.
         fixtures: whose parameters count besides those of the factory.
+        scope: how far the machine is shared; markers count from there on outwards.
     """
-    marks = reversed(list(item.iter_markers(NAME)))
+    marks = reversed(list(_scope_node(item, scope).iter_markers(NAME)))
     asked = {name: value for mark in marks for name, value in mark.kwargs.items()}
     parameters = _parameters(item)
-    for fixture in (FACTORY, *fixtures):
+    for fixture in (FACTORIES.get(scope, ""), *fixtures):
         asked.update(parameters.get(fixture, {}))
     return asked
 
@@ -93,8 +139,20 @@ def asked_for(item: pytest.Item, *fixtures: str) -> dict[str, Any]:
 def parameter(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The parameter of one of our fixtures, as it asks for it; checked when it was collected."""
     name = str(request.fixturename)
-    found: dict[str, Any] = _parameters(request.node).get(name, {})
+    found: dict[str, Any] = _parameters(request._pyfuncitem).get(name, {})  # noqa: SLF001 - node is wider
     return found
+
+
+def _scope_node(item: pytest.Item, scope: str) -> Node:
+    if scope == "session":
+        return item.session
+    kinds: dict[str, type[Node]] = {
+        "class": pytest.Class,
+        "module": pytest.Module,
+        "package": pytest.Package,
+    }
+    # As pytest does where there is no class.
+    return (item.getparent(kinds[scope]) if scope in kinds else None) or item
 
 
 def uses(item: pytest.Item, fixture: str) -> bool:

@@ -64,6 +64,12 @@ OPTIONS = (
         "never|failed|always",
         "whose machines are left running: nobody's (the default), a failed test's, every test's",
     ),
+    Option(
+        "core_vm_revert",
+        "bool",
+        "",
+        "after each test, take a machine that tests share back to what it was before it",
+    ),
 )
 
 

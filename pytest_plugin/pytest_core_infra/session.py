@@ -15,6 +15,7 @@ from core_infra.vm.manager.images import of_template
 from core_infra.vm.rundir import RunDirectory
 from pytest_core_infra import describe, marker
 from pytest_core_infra.factory import FACTORY, MachineFactory
+from pytest_core_infra.owner import Owner
 from pytest_core_infra.settings import read_settings
 from pytest_core_infra.shorten import shortened
 from pytest_core_infra.tally import Tally
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Mapping
 
-    from core_infra.vm.machine import Machine
+    from core_infra.vm.machine import Ending, Machine
 
 _OUTPUT = "core_infra_vm"
 """The key of what a pytest-xdist worker tells the controller at its end."""
@@ -36,9 +37,6 @@ _WITHOUT_TESTS = (
     "showfixtures",
     "show_fixtures_per_test",
 )
-
-_MACHINES = ("core_vm",)
-"""The fixtures that are a machine."""
 
 
 class VmSession:
@@ -55,6 +53,10 @@ class VmSession:
         self._launcher: Launcher | None = None
         self._header: list[str] | None = None
         self._item: pytest.Item | None = None
+        self._next: pytest.Item | None = None
+        self._requests: list[pytest.FixtureRequest] = []  # of the fixtures that are being set up
+        self._shared: list[MachineFactory] = []
+        self._retired: list[MachineFactory] = []  # their scope is over, their test not quite
         self._is_worker = hasattr(config, "workerinput")  # of pytest-xdist
 
     @property
@@ -69,15 +71,36 @@ class VmSession:
                 outlive=self.settings.keep != "never",
                 processes=self._processes,
                 progress=self._say,
+                witness=self._witness,
             )
         return self._launcher
 
     def factory(self, item: pytest.Item) -> MachineFactory:
         """The factory of a test's machines, always the same one."""
         if FACTORY not in item.stash:
-            paths: pytest.TempPathFactory = self._config._tmp_path_factory  # type: ignore[attr-defined] # noqa: SLF001
-            item.stash[FACTORY] = MachineFactory(self, item, marker.asked_for(item), paths)
+            asked_for = marker.asked_for(item)
+            asked_for.pop("revert", None)  # meant for a machine that this test shares
+            item.stash[FACTORY] = MachineFactory(self, Owner(item), asked_for, self._paths)
         return item.stash[FACTORY]
+
+    def shared_factory(self, request: pytest.FixtureRequest) -> MachineFactory:
+        """The factory of the machines of a fixture that several tests share; it goes with it."""
+        owner = Owner(request.node, request.fixturename or "")
+        for factory in self._shared:
+            if factory.owner == owner:
+                return factory
+        item = request._pyfuncitem  # noqa: SLF001 - node is what the machine is shared by
+        asked_for = marker.asked_for(item, scope=request.scope)
+        revert = asked_for.pop("revert", self.settings.revert)
+        factory = MachineFactory(self, owner, asked_for, self._paths, revert=revert)
+        self._shared.append(factory)
+
+        def retire() -> None:
+            self._shared.remove(factory)
+            self._retired.append(factory)
+
+        request.addfinalizer(retire)
+        return factory
 
     def prepare(
         self,
@@ -101,11 +124,17 @@ class VmSession:
         prepared = self.launcher.prepare(prepare, image=found, **chosen)
 
         def clone(name: str | None = None) -> Machine:
-            if self._item is None:
-                raise RuntimeError("a prepared machine is cloned by a test, and none runs")
-            return self.factory(self._item).add(self._counted(lambda: prepared.clone(name)))
+            return self._current_factory().add(self._counted(lambda: prepared.clone(name)))
 
         return clone
+
+    def _current_factory(self) -> MachineFactory:
+        """Of the fixture that is being set up, where tests share it; else of the test."""
+        if self._requests and self._requests[-1].scope != "function":
+            return self.shared_factory(self._requests[-1])
+        if self._item is None:
+            raise RuntimeError("a prepared machine is cloned by a test, and none runs")
+        return self.factory(self._item)
 
     def start(
         self,
@@ -148,14 +177,14 @@ class VmSession:
         self._tally.boots.append(machine.boot_seconds)
         return machine
 
-    def keep(self, machine: Machine, nodeid: str) -> None:
-        """Leave a test's machine running when this process ends."""
+    def keep(self, machine: Machine, owner: str) -> None:
+        """Leave a machine running when this process ends."""
         self.launcher.keep(machine)
-        self._tally.kept.append((nodeid, machine.name, machine.pid))
+        self._tally.kept.append((owner, machine.name, machine.pid))
 
-    def discard(self, machine: Machine) -> None:
+    def discard(self, machine: Machine, ending: Ending) -> None:
         """End a machine."""
-        self.launcher.discard(machine)
+        self.launcher.discard(machine, ending)
 
     def pytest_report_header(self) -> list[str]:
         """Say what will run the machines."""
@@ -178,17 +207,54 @@ class VmSession:
         """
         interrupted = session.testsfailed and not self._config.option.continue_on_collection_errors
         if not (self._is_idle or interrupted):
-            for kind in wanted(session.items, _MACHINES):
+            for kind in wanted(session.items):
                 self._save_for_clones(**kind)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
         """Know which test runs."""
-        self._item = item
+        self._item, self._next = item, nextitem
+        for factory in self._shared:
+            factory.begin_report()
         try:
             return (yield)
         finally:
             self._item = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """Know which fixture is being set up."""
+        self._requests.append(request)
+        try:
+            return (yield)
+        finally:
+            self._requests.pop()
+            self._shared_fixture_changed(request.scope)
+
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[object]) -> None:
+        """A fixture was torn down."""
+        self._shared_fixture_changed(fixturedef.scope)
+
+    def _shared_fixture_changed(self, scope: str) -> None:
+        if scope != "function" and self._item is not None:
+            for factory in self._shared:
+                if factory.is_used_by(self._item):
+                    factory.set_stale()
+
+    @pytest.fixture(autouse=True)
+    def _core_vm_between_tests(self, request: pytest.FixtureRequest) -> Generator[None]:
+        """Take shared machines back after each test, where that is asked for."""
+        # It is the first of a test's own fixtures, so it is torn down as the last of them.
+        for factory in self._shared:
+            factory.before_test()
+        yield
+        for factory in self._shared:
+            if factory.owner.outlives(self._next) and factory.is_used_by(request.node):
+                factory.after_test()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -199,18 +265,29 @@ class VmSession:
         if report.failed and call.excinfo is not None:
             short = shortened(call.excinfo, item.config)
             report.longrepr = report.longrepr if short is None else short
-        factory = item.stash.get(FACTORY, None)
-        if factory is not None:
-            if report.failed:
+        own = [item.stash[FACTORY]] if FACTORY in item.stash else []
+        if report.failed:
+            shared = [one for one in (*self._retired, *self._shared) if one.is_used_by(item)]
+            for factory in (*own, *shared):
                 factory.add_failure(report)
-            if report.when == "teardown":
-                factory.release()
+        if report.when == "teardown":
+            if own:
+                own[0].release()
                 del item.stash[FACTORY]
-                _fail_for(self.launcher.leaks(), report)
+            owners = [one.owner.label for one in (*own, *self._retired)]
+            self._release_retired()
+            if owners:
+                _fail_for(self.launcher.leaks(), owners, report)
         return report
 
+    def _release_retired(self) -> None:
+        while self._retired:
+            self._retired.pop().release()
+
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """Hand the tally to pytest-xdist's controller."""
+        """End what an interrupted run has left; hand the tally to pytest-xdist's controller."""
+        self._release_retired()
         if self._is_worker:
             output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined] # xdist's
             output[_OUTPUT] = self._tally.as_data()
@@ -235,6 +312,21 @@ class VmSession:
             # A worker of pytest-xdist that is interrupted ends at once; making a run's directory
             # removes what dead runs left.
             RunDirectory().close()
+
+    def _witness(self, machine: Machine) -> Ending | None:
+        """Who ends a machine now, for its errors."""
+        if self._item is None:
+            return None
+        own = self._item.stash.get(FACTORY, None)
+        for factory in (*self._shared, *self._retired, *([] if own is None else [own])):
+            if machine in factory.machines:
+                request = self._requests[-1] if self._requests else None
+                return factory.owner.interrupted_by(request)
+        return None
+
+    @property
+    def _paths(self) -> pytest.TempPathFactory:
+        return self._config._tmp_path_factory  # type: ignore[attr-defined,no-any-return] # noqa: SLF001
 
     @property
     def _processes(self) -> int:
@@ -279,7 +371,8 @@ class VmSession:
             reporter.write_line(f"core_vm: {line}")
 
 
-def _fail_for(leaks: list[str], report: pytest.TestReport) -> None:
+def _fail_for(leaks: list[str], owners: list[str], report: pytest.TestReport) -> None:
     if leaks and report.passed:
         report.outcome = "failed"
-        report.longrepr = "\n".join(["this test's machines left something behind:", *leaks])
+        head = f"the machines of {' and '.join(owners)} left something behind:"
+        report.longrepr = "\n".join([head, *leaks])

@@ -29,6 +29,7 @@ class Settings:
         accelerator: "auto", "kvm", "tcg" or "hvf".
         cold: boot each machine instead of cloning one that has booted.
         keep: whose machines are left running: "never", "failed" (a failed test's), "always".
+        revert: machines that tests share go back after each test to what they were before it.
     """
 
     image: Path | None
@@ -37,6 +38,7 @@ class Settings:
     accelerator: str
     cold: bool
     keep: str
+    revert: bool
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -48,6 +50,7 @@ def read_settings(config: pytest.Config) -> Settings:
         accelerator=_choice(config, "core_vm_accel", accelerator.NAMES),
         cold=switched_on(config, "core_vm_cold"),
         keep=_choice(config, "core_vm_keep", KEEP),
+        revert=switched_on(config, "core_vm_revert"),
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SESSION = "core_infra_vm"
 """The name that the plugin with everything else is registered by, once ``--core-vm`` is given."""
 
-FIXTURES = {"core_vm_factory", "core_vm_snapshot"}
+FIXTURES = {*marker.FACTORIES.values(), "core_vm_snapshot"}
 """Those that need a machine; every other one asks for one of them."""
 
 SKIP_REASON = "needs a real machine: run pytest with --core-vm"
@@ -116,15 +116,82 @@ def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
     return session.factory(request.node)
 
 
+@pytest.fixture(scope="class")
+def core_vm_class(request: pytest.FixtureRequest, core_vm_factory_class: MachineFactory) -> Machine:
+    """A machine like ``core_vm`` that the tests of a class share, from the first that uses it.
+    ``@pytest.mark.core_vm(memory=512, revert=True)`` on the class asks for another than the default
+    one, and takes it back after each test to what it was before, as ``--core-vm-revert`` does.
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    return core_vm_factory_class(**marker.parameter(request))
+
+
+@pytest.fixture(scope="module")
+def core_vm_module(
+    request: pytest.FixtureRequest, core_vm_factory_module: MachineFactory
+) -> Machine:
+    """A machine like ``core_vm`` that the tests of a module share, from the first that uses it.
+    ``pytestmark = pytest.mark.core_vm(memory=512, revert=True)`` asks for another than the default
+    one, and takes it back after each test to what it was before, as ``--core-vm-revert`` does. What
+    fixtures of the module, the class or the session have done to it stays.
+
+    Example::
+
+        pytestmark = pytest.mark.core_vm(revert=True)
+
+        @pytest.fixture(scope="module")
+        def server(core_vm_module):
+            core_vm_module.exec("apk add nginx && nginx", check=True)
+            return core_vm_module
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    return core_vm_factory_module(**marker.parameter(request))
+
+
+@pytest.fixture(scope="session")
+def core_vm_session(
+    request: pytest.FixtureRequest, core_vm_factory_session: MachineFactory
+) -> Machine:
+    """A machine like ``core_vm`` that all tests share; with pytest-xdist, those of each worker.
+    ``--core-vm-revert`` takes it back after each test to what it was before; what fixtures of a
+    wider scope than one test have done to it stays. The options say what it is made of;
+    ``core_vm_factory_session(memory=512, revert=True)`` makes others.
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    return core_vm_factory_session(**marker.parameter(request))
+
+
+@pytest.fixture(scope="class")
+def core_vm_factory_class(request: pytest.FixtureRequest) -> MachineFactory:
+    """Starts machines for a class as ``core_vm_factory`` does for a test; ``revert=`` takes one
+    back after each test.
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    return _shared_factory(request)
+
+
+@pytest.fixture(scope="module")
+def core_vm_factory_module(request: pytest.FixtureRequest) -> MachineFactory:
+    """Starts machines for a module as ``core_vm_factory`` does for a test; ``revert=`` takes one
+    back after each test.
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    return _shared_factory(request)
+
+
+@pytest.fixture(scope="session")
+def core_vm_factory_session(request: pytest.FixtureRequest) -> MachineFactory:
+    """Starts machines for the whole run as ``core_vm_factory`` does for a test; ``revert=`` takes
+    one back after each test.
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    return _shared_factory(request)
+
+
 @pytest.fixture(scope="session")
 def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[..., Machine]]:
     r"""Prepares a machine once, and gives each test a clone of what came of it.
     Needs ``pytest --core-vm``; without that, the tests are skipped.
     ``core_vm_snapshot(prepare, image=, memory=, cpus=, disks=, cache=)`` calls ``prepare`` with a
     fresh machine, to install, migrate, seed or start what all tests need, and returns a function.
-    Each call of that, in a test or in a fixture of one, returns a machine that begins where the
-    preparation ended, files, memory and processes. ``cache="word"`` keeps the prepared machine on
-    this host for later runs: it is prepared again when the word or the machine's make changes.
+    Each call of that returns a machine that begins where the preparation ended, files, memory and
+    processes. It lives as long as who calls: a test, or a fixture with a scope. ``cache="word"``
+    keeps the prepared machine on this host for later runs: it is prepared again when the word or
+    the machine's make changes.
 
     Example::
 
@@ -139,6 +206,13 @@ def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[.
     if session is None:
         pytest.skip(SKIP_REASON)
     return session.prepare
+
+
+def _shared_factory(request: pytest.FixtureRequest) -> MachineFactory:
+    session = _session(request.config)
+    if session is None:
+        pytest.skip(SKIP_REASON)
+    return session.shared_factory(request)
 
 
 def _session(config: pytest.Config) -> VmSession | None:

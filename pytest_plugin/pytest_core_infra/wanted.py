@@ -14,19 +14,18 @@ if TYPE_CHECKING:
     import pytest
 
 
-def wanted(items: Iterable[pytest.Item], fixtures: Iterable[str]) -> list[dict[str, Any]]:
+def wanted(items: Iterable[pytest.Item]) -> list[dict[str, Any]]:
     """What the machines are made of that these tests will have, each kind once.
 
-    Args:
-        items: the tests that will run.
-        fixtures: those that are a machine. A test that has none of them, but what makes machines
-            when it is called, does not say beforehand what it will ask for.
+    A test that has no machine, but what makes machines when it is called, does not say beforehand
+    what it will ask for.
     """
     kinds: list[dict[str, Any]] = []
     for item in items:
-        for fixture in fixtures:
+        for scope, fixture in marker.MACHINES.items():
             if marker.uses(item, fixture) and not _is_skipped(item):
-                kind = marker.asked_for(item, fixture)
+                kind = marker.asked_for(item, fixture, scope=scope)
+                kind.pop("revert", None)
                 if kind not in kinds:
                     kinds.append(kind)
     return kinds

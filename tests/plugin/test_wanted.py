@@ -67,19 +67,28 @@ TESTS = """
         def core_vm(self, core_vm, request): return core_vm
 
         def test_it(self, core_vm): pass
+
+    @pytest.mark.core_vm(memory=304, revert=True)
+    class TestShared:
+        def test_class(self, core_vm_class): pass
+
+        @pytest.mark.parametrize("core_vm_session", [{"memory": 305}], indirect=True)
+        def test_session(self, core_vm_session): pass
 """
 
 
 def test_each_kind_that_collected_tests_ask_for_is_wanted_once(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     items, _ = pytester.inline_genitems("--core-vm")
-    assert wanted(items, ["core_vm"]) == [
+    assert wanted(items) == [
         {},
         {"memory": 300, "cpus": 2},
         {"memory": 301},
         {"memory": 300},
         {"memory": 302, "cpus": 3},
         {"memory": 303},
+        {"memory": 304},
+        {"memory": 305},
     ]
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from core_infra.vm.images.format import Bootable
     from core_infra.vm.images.image import Image
     from core_infra.vm.instance import Instance
+    from core_infra.vm.machine import Ending
     from core_infra.vm.snapshots.template import Template
 
 
@@ -59,6 +60,7 @@ class Launcher:
             host's processors and memory allow.
         processes: how many processes start machines on this host at the same time.
         progress: is given a line now and then while something takes long.
+        witness: returns who is at work in this process, for the errors of a machine that was ended.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Launcher:
         ready: int | None = None,
         processes: int = 1,
         progress: Callable[[str], None] | None = None,
+        witness: Callable[[Machine], Ending | None] = lambda _machine: None,
     ) -> None:
         self.hypervisor = QemuHypervisor()
         self._requested = accelerator
@@ -80,6 +83,7 @@ class Launcher:
         self._cpus = cpus
         self._outlive = outlive
         self._progress = progress or (lambda _line: None)
+        self._witness = witness
         self._run: RunDirectory | None = None
         self._machines: list[Machine] = []
         self._kept: set[int] = set()
@@ -335,9 +339,9 @@ class Launcher:
         self._kept.add(machine.pid)
         return self.run.keep(machine.directory)
 
-    def discard(self, machine: Machine) -> None:
-        """Stop a machine and remove its files."""
-        machine.stop()
+    def discard(self, machine: Machine, ending: Ending | None = None) -> None:
+        """Stop a machine and remove its files; *ending* as for :meth:`Machine.stop`."""
+        machine.stop(ending)
         if machine in self._machines:
             self._machines.remove(machine)
             shutil.rmtree(machine.directory, ignore_errors=True)
@@ -377,6 +381,7 @@ class Launcher:
         return self._running(machine, started, info)
 
     def _running(self, machine: Machine, started: float, info: Mapping[str, str]) -> Machine:
+        machine.witness = self._witness
         machine.running(time.monotonic() - started, info)
         self._machines.append(machine)
         return machine

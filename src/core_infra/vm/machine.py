@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import threading
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, overload
 
 from core_infra.errors import InvalidError, NotFoundError, WrongStateError
 from core_infra.vm import ports, timeouts
@@ -15,7 +15,7 @@ from core_infra.vm.guest.guest import Guest
 from core_infra.vm.instance import TAIL_LINES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from core_infra.vm.guest.client import AgentClient
@@ -45,6 +45,18 @@ _TRANSITIONS = {
     Status.FAILED: {Status.STOPPING, Status.STARTING},
     Status.DETACHED: set[Status](),
 }
+
+
+class Ending(NamedTuple):
+    """Who ended a machine; the errors of later calls say it.
+
+    Attributes:
+        by: for example ``test_a.py::test_one (call)``.
+        todo: what to use instead of a machine that was ended so.
+    """
+
+    by: str
+    todo: str = ""
 
 
 class SnapshotKeeper(Protocol):
@@ -79,6 +91,7 @@ class Machine(Guest):
         directory: its files on this host, among them ``console.log``.
         boot_seconds: how long it took from the start to the agent's answer.
         guest_info: what the agent says of the guest: ``kernel``, ``arch``, ``boot_id``, ….
+        witness: returns who is at work in this process, for :class:`Ending`; None if unknown.
     """
 
     def __init__(
@@ -93,6 +106,8 @@ class Machine(Guest):
         self.directory: Path = instance.directory
         self.boot_seconds = 0.0
         self.guest_info: Mapping[str, str] = {}
+        self.witness: Callable[[Machine], Ending | None] = lambda _machine: None
+        self._ending: Ending | None = None
         self._instance = instance
         self._keeper = keeper
         self._origin = origin
@@ -127,7 +142,7 @@ class Machine(Guest):
         if self._instance.agent.lost:  # the agent ended; the guest's init has started it again
             with self._session_lock:
                 if self._instance.agent.lost:
-                    self.guest_info = self._instance.agent.hello(timeouts.scaled(10)).info
+                    self._greet()
         return self._instance.agent
 
     @property
@@ -182,21 +197,26 @@ class Machine(Guest):
     def poweroff(self, *, timeout: float | None = None) -> None:
         """Make the guest write its disks back and power itself off, and wait for that."""
         agent, limit = self.agent, timeouts.limit(timeout, 5)
+        self._ending = self.witness(self)
         self._move(Status.STOPPING)
         agent.poweroff()
         self._instance.child.wait(limit)
         self.stop()
 
-    def stop(self) -> None:
+    def stop(self, ending: Ending | None = None) -> None:
         """End the machine, now; a second call does nothing.
 
         The guest is not asked: this machine is disposable, and its disks go with it. Use
         :meth:`poweroff` where the guest's own shutdown matters.
+
+        Args:
+            ending: who ends it, for the errors of later calls; None asks the witness.
         """
         with self._lock:
             if self._status in (Status.STOPPED, Status.DETACHED):
                 return
             if self._status is not Status.STOPPING:
+                self._ending = ending or self.witness(self)
                 self._move(Status.STOPPING)
         self._instance.end()
         self._forget()
@@ -269,6 +289,7 @@ class Machine(Guest):
         for number, host in self._ports.items():
             ports.forward(instance.qmp, number, host=host)
         self._instance = instance
+        self._ending = None
         self.guest_info = info
         self._watch(instance)
         self._move(Status.RUNNING)
@@ -294,6 +315,14 @@ class Machine(Guest):
     def __repr__(self) -> str:
         return f"<Machine {self.name} {self._status.value}>"
 
+    def _greet(self) -> None:
+        try:
+            self.guest_info = self._instance.agent.hello(timeouts.scaled(10)).info
+        except GuestGoneError:
+            self._require(Status.RUNNING)  # what it raises says more
+            raise
+        self._ending = None
+
     def _watch(self, instance: Instance) -> None:
         instance.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(instance, data))
         instance.on_end(lambda _exit_code: self._ended(instance))
@@ -317,10 +346,12 @@ class Machine(Guest):
     def _ended(self, instance: Instance) -> None:
         with self._lock:
             if instance is self._instance and self._status is Status.RUNNING:
+                self._ending = self._ending or self.witness(self)
                 self._move(Status.FAILED)
 
     def _port_changed(self, instance: Instance, data: dict[str, Any]) -> None:
         if not data.get("open") and self._status is Status.RUNNING:
+            self._ending = self.witness(self)  # the machine may go down, a moment later
             instance.agent.lose_session(
                 GuestGoneError(
                     f"the agent in machine {self.name} has ended",
@@ -342,11 +373,17 @@ class Machine(Guest):
 
     def _require(self, needed: Status) -> None:
         if self._status is Status.FAILED:
-            raise self._instance.gone()
+            error = self._instance.gone()
+            if self._ending is not None:
+                error.what += f" during {self._ending.by}"
+            raise error
         if self._status is not needed:
+            ending = self._ending
             raise MachineStateError(
                 f"machine {self.name} is {self._status.value}",
-                why=f"this needs one that is {needed.value}",
+                why=f"this needs one that is {needed.value}"
+                + (f", and it was ended by {ending.by}" if ending else ""),
+                todo=ending.todo if ending else "",
                 needed=needed.value,
                 found=self._status.value,
             )
