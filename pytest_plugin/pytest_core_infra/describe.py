@@ -6,7 +6,12 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from core_infra.vm.guest.command import describe_exit, shown_output
+from core_infra.vm.guest.command import (
+    WaitResult,
+    describe_exit,
+    shown_command,
+    shown_output,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +21,6 @@ if TYPE_CHECKING:
     from core_infra.vm.machine import Machine
 
 CONSOLE_LINES = 40
-_SHELL = ["/bin/sh", "-c"]
 _LONGEST_COMMAND = 500
 
 
@@ -79,9 +83,13 @@ def ways(pid: int) -> list[str]:
 
 
 def _command(result: ExecResult) -> str:
-    is_line = result.command[:2] == _SHELL and len(result.command) == len(_SHELL) + 1
-    line = result.command[2] if is_line else shlex.join(result.command)
+    line = shown_command(result.command)
     if len(line) > _LONGEST_COMMAND:
         line = f"{line[:_LONGEST_COMMAND]} …"
+    if isinstance(result, WaitResult):
+        outcome = "it came" if result.reached else "in vain"
+        tried = f"{count(result.attempts, 'attempt')} in {result.waited:.3f} s"
+        seen = f": {result.seen}" if result.seen else ""
+        return f"waited for {result.goal}\n  {outcome}, {tried}{seen}"
     ending = describe_exit(result.exit_code)
     return f"$ {line}\n  {ending}, {result.duration:.3f} s{shown_output(result)}"

@@ -12,5 +12,6 @@ pytest_plugins = (
     "pytest_core_infra.medium_fixtures",
     "pytest_core_infra.process_fixtures",
     "pytest_core_infra.runner_fixtures",
+    "pytest_core_infra.traces",
     "pytest_core_infra.vm_fixtures",
 )

@@ -17,7 +17,6 @@ from pytest_core_infra import describe, marker
 from pytest_core_infra.factory import FACTORY, MachineFactory
 from pytest_core_infra.owner import Owner
 from pytest_core_infra.settings import read_settings
-from pytest_core_infra.shorten import shortened
 from pytest_core_infra.tally import Tally
 from pytest_core_infra.wanted import wanted
 
@@ -258,13 +257,10 @@ class VmSession:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
+        self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Complete the report of a failed test; after its teardown, its machines go."""
         report = yield
-        if report.failed and call.excinfo is not None:
-            short = shortened(call.excinfo, item.config)
-            report.longrepr = report.longrepr if short is None else short
         own = [item.stash[FACTORY]] if FACTORY in item.stash else []
         if report.failed:
             shared = [one for one in (*self._retired, *self._shared) if one.is_used_by(item)]

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,6 +228,22 @@ def test_the_clock_is_the_hosts(machine: Machine) -> None:
 def test_history_remembers_what_was_run(machine: Machine) -> None:
     machine.exec("echo remembered")
     assert machine.history[-1].stdout == "remembered\n"
+
+
+def test_history_has_no_commands_but_the_tests_own(machine: Machine, tmp_path: Path) -> None:
+    machine.exec("echo mine")
+    machine.pull("/etc/hostname", tmp_path)
+    assert machine.history[-1].stdout == "mine\n"
+
+
+def test_repr_shows_the_output_but_not_all_of_it(machine: Machine) -> None:
+    text = repr(machine.exec("echo some words; echo oh no >&2; exit 3"))
+    assert "command='echo some words; echo oh no >&2; exit 3', exit_code=3" in text
+    assert "stdout='some words\\n', stderr='oh no\\n'" in text
+    text = repr(machine.exec(["seq", "100000"]))
+    assert "command='seq 100000', exit_code=0" in text
+    assert "100000\\n', stderr=''" in text
+    assert len(text) < 1500
 
 
 def test_200_in_a_row(machine: Machine) -> None:

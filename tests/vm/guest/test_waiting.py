@@ -3,7 +3,8 @@
 import pytest
 
 from core_infra.errors import InvalidError, TimeoutExpiredError
-from core_infra.vm import Machine
+from core_infra.vm import GuestCommandTimeoutError, Machine
+from core_infra.vm.guest.command import WaitResult
 
 
 def test_until_succeeds(machine: Machine) -> None:
@@ -34,3 +35,31 @@ def test_for_a_port(machine: Machine) -> None:
 def test_for_no_port(machine: Machine, port: int) -> None:
     with pytest.raises(InvalidError, match=str(port)):
         machine.wait_for_port(port)
+
+
+def test_all_attempts_are_one_step_of_the_history(machine: Machine) -> None:
+    machine.exec("echo mine")
+    with pytest.raises(TimeoutExpiredError):
+        machine.wait_for_port(4321, timeout=1)
+    machine.wait_for_file("/etc")
+    with pytest.raises(TimeoutExpiredError):
+        machine.wait_until_succeeds("echo no; exit 7", timeout=1)
+    mine, port, file, command = list(machine.history)[-4:]
+    assert mine.stdout == "mine\n"
+    assert isinstance(port, WaitResult)
+    assert not port.reached
+    assert "4321" in port.goal
+    assert "listened on" in port.seen
+    assert isinstance(file, WaitResult)
+    assert (file.reached, file.attempts, file.seen) == (True, 1, "")
+    assert isinstance(command, WaitResult)
+    assert (command.reached, command.exit_code, command.stdout) == (False, 7, "no\n")
+    assert command.attempts > 1
+
+
+def test_a_last_attempt_that_does_not_end_is_one_step(machine: Machine) -> None:
+    with pytest.raises(GuestCommandTimeoutError):
+        machine.wait_until_succeeds("echo here; sleep 1000", timeout=0.5)
+    step = machine.history[-1]
+    assert isinstance(step, WaitResult)
+    assert (step.reached, step.attempts, step.stdout) == (False, 1, "here\n")

@@ -7,7 +7,7 @@ import shlex
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 _STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
+_SHELL = ["/bin/sh", "-c"]
 _SHOWN = 2000
+_BRIEF = 400
 
 
 class GuestCommandError(CommandFailedError):
@@ -39,7 +41,7 @@ class GuestCommandTimeoutError(TimeoutExpiredError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExecResult:
     """What came of a command.
 
@@ -53,8 +55,8 @@ class ExecResult:
 
     command: list[str]
     exit_code: int
-    stdout_bytes: bytes = field(repr=False)
-    stderr_bytes: bytes = field(repr=False)
+    stdout_bytes: bytes
+    stderr_bytes: bytes
     duration: float
 
     @property
@@ -66,6 +68,17 @@ class ExecResult:
     def stderr(self) -> str:
         """Standard error as text (UTF-8; bytes that are not are shown as U+FFFD)."""
         return self.stderr_bytes.decode("utf-8", "replace")
+
+    def __repr__(self) -> str:
+        # What pytest shows where an assertion failed; it cuts the middle out of what is long.
+        facts = {
+            "command": _brief(shown_command(self.command)),
+            "exit_code": self.exit_code,
+            "duration": round(self.duration, 3),
+            "stdout": _brief(self.stdout),
+            "stderr": _brief(self.stderr),
+        }
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in facts.items())})"
 
     def check(self) -> ExecResult:
         """Return self, or raise GuestCommandError if the exit code is not 0."""
@@ -79,6 +92,37 @@ class ExecResult:
                 stderr=self.stderr_bytes,
             )
         return self
+
+
+@dataclass(frozen=True, repr=False)
+class WaitResult(ExecResult):
+    """What came of a call that waits, in a machine's history: all its attempts are one step.
+
+    It is the last attempt's result, and beyond that:
+
+    Attributes:
+        goal: what was waited for, in words.
+        reached: whether that came.
+        attempts: how often it was looked for.
+        waited: seconds from the first attempt to the end of the last.
+        seen: what there was instead, in words; empty if it came.
+    """
+
+    goal: str
+    reached: bool
+    attempts: int
+    waited: float
+    seen: str
+
+
+def shown_command(command: Sequence[str]) -> str:
+    """A command as a person would type it: what the guest's shell was given is shown as it is."""
+    is_line = list(command[:2]) == _SHELL and len(command) == len(_SHELL) + 1
+    return command[2] if is_line else shlex.join(command)
+
+
+def _brief(text: str) -> str:
+    return f"…{text[-_BRIEF:]}" if len(text) > _BRIEF else text
 
 
 def describe_exit(code: int) -> str:
@@ -112,7 +156,7 @@ def _harmless(line: str) -> str:
 def as_argv(command: str | Sequence[str | os.PathLike[str]]) -> list[str]:
     """The command as arguments: a string is a line for the guest's shell, a sequence is as is."""
     if isinstance(command, str):
-        return ["/bin/sh", "-c", command]
+        return [*_SHELL, command]
     try:
         argv = [os.fspath(part) for part in command]
     except TypeError as error:

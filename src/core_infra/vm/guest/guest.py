@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
-import time
+import signal
 from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.process.real import monotonic, sleep
 from core_infra.vm import ports, timeouts
 from core_infra.vm.guest import files, tree
 from core_infra.vm.guest.command import (
     ExecResult,
     GuestCommandTimeoutError,
     GuestProcess,
+    WaitResult,
     as_argv,
     describe_exit,
     encoded,
     encoded_environment,
+    shown_command,
     shown_output,
 )
 
@@ -43,7 +45,8 @@ class Guest:
     or for copying files, half a minute for waiting, on a host that boots a guest in half a second.
 
     Attributes:
-        history: the last commands and what came of them, newest last.
+        history: the last commands and what came of them, newest last. All attempts of a call that
+            waits are one step, a :class:`~core_infra.vm.guest.command.WaitResult`.
     """
 
     def __init__(self) -> None:
@@ -84,20 +87,11 @@ class Guest:
             GuestGoneError: the machine ended meanwhile.
         """
         limit = timeouts.limit(timeout, 60)
-        # The block kills the command if something comes between, such as Ctrl-C.
-        start = self._start(
-            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
-        )
-        with start as process:
-            if input is not None:
-                process.send_input(input)
-            process.close_stdin()
-            try:
-                result = process.collect()
-            except GuestCommandTimeoutError as error:
-                failed = ExecResult(process.command, -9, error.stdout, error.stderr, limit)
-                self.history.append(failed)
-                raise
+        try:
+            result = self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
+        except GuestCommandTimeoutError as error:
+            self.history.append(_unfinished(error, limit))
+            raise
         self.history.append(result)
         return result.check() if check else result
 
@@ -182,10 +176,10 @@ class Guest:
         limit = timeouts.limit(timeout, _COPY)
         path = files.host_path(target)
         files.guest_path(source)
-        told = self.exec(["stat", "-L", "-c", "%F|%a", source]).stdout.strip()
+        told = self._look(["stat", "-L", "-c", "%F|%a", source]).stdout.strip()
         kind, _, mode = told.partition("|")
         if kind == "directory":
-            if self.exec(["stat", "-f", "-c", "%t", source]).stdout.strip() in _MADE_UP:
+            if self._look(["stat", "-f", "-c", "%t", source]).stdout.strip() in _MADE_UP:
                 raise InvalidError(
                     f"cannot pull {source!r}", why="the kernel makes it up, and it may have no end"
                 )
@@ -220,34 +214,34 @@ class Guest:
             TimeoutExpiredError: it still fails after *timeout* seconds; shows the last attempt.
         """
         limit = timeouts.limit(timeout, 30)
-        deadline = time.monotonic() + limit
-        last: list[ExecResult] = []
 
-        def attempt() -> bool:
-            last[:] = [self.exec(command, timeout=max(0.1, deadline - time.monotonic()))]
-            return last[0].exit_code == 0
-
-        def why() -> str:
-            result = last[0]
+        def why(result: ExecResult) -> str:
             ending = describe_exit(result.exit_code)
             return f"the last time it ended with {ending}{shown_output(result)}"
 
-        self._wait(attempt, limit, f"{shlex.join(as_argv(command))!r} to succeed", why)
-        return last[0]
+        return self._wait(
+            lambda left: self._run(command, max(0.1, left)),
+            lambda result: result.exit_code == 0,
+            limit,
+            f"{shown_command(as_argv(command))!r} to succeed",
+            why,
+        )
 
     def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:
         """Wait until *path* exists in the guest; TimeoutExpiredError after *timeout* seconds."""
         limit = timeouts.limit(timeout, 30)
         parent = os.path.dirname(path) or "/"  # noqa: PTH120 - a path of the guest's
 
-        def exists() -> bool:
-            return self.exec(["test", "-e", path]).exit_code == 0
+        def why(_result: ExecResult) -> str:
+            return f"{parent} holds{shown_output(self._look(['ls', '-la', parent]))}"
 
-        def why() -> str:
-            listing = self.exec(["ls", "-la", parent])
-            return f"{parent} holds{shown_output(listing)}"
-
-        self._wait(exists, limit, f"{path!r} to appear in the guest", why)
+        self._wait(
+            lambda _left: self._look(["test", "-e", path]),
+            lambda result: result.exit_code == 0,
+            limit,
+            f"{path!r} to appear in the guest",
+            why,
+        )
 
     def wait_for_port(self, port: int, *, timeout: float | None = None) -> None:
         """Wait until a program in the guest listens on a TCP *port*.
@@ -258,17 +252,42 @@ class Guest:
         ports.check(port)
         limit = timeouts.limit(timeout, 30)
 
-        def listening() -> set[int]:
-            tables = self.exec("cat /proc/net/tcp /proc/net/tcp6 2>/dev/null").stdout
-            rows = [line.split() for line in tables.splitlines()]
+        def listening(tables: ExecResult) -> set[int]:
+            rows = [line.split() for line in tables.stdout.splitlines()]
             return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == _LISTEN}
 
         self._wait(
-            lambda: port in listening(),
+            lambda _left: self._look("cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"),
+            lambda result: port in listening(result),
             limit,
             f"port {port} to be listened on in the guest",
-            lambda: f"listened on there: {sorted(listening()) or 'nothing'}",
+            lambda result: f"listened on there: {sorted(listening(result)) or 'nothing'}",
         )
+
+    def _run(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        limit: float,
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - as in exec
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+    ) -> ExecResult:
+        """Run a command to its end; it is not of the history."""
+        # The block kills the command if something comes between, such as Ctrl-C.
+        start = self._start(
+            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
+        )
+        with start as process:
+            if input is not None:
+                process.send_input(input)
+            process.close_stdin()
+            return process.collect()
+
+    def _look(self, command: str | Sequence[str]) -> ExecResult:
+        """Run a command of our own, which the test did not ask for."""
+        return self._run(command, timeouts.scaled(60))
 
     def _start(
         self,
@@ -293,15 +312,52 @@ class Guest:
         return GuestProcess(argv, channel, timeout)
 
     def _wait(
-        self, ready: Callable[[], bool], limit: float, what: str, why: Callable[[], str]
-    ) -> None:
-        deadline = time.monotonic() + limit
-        while not ready():
-            if time.monotonic() >= deadline:
-                raise TimeoutExpiredError(
-                    f"waited {limit:.1f} s in vain for {what}", why=why(), timeout=limit
-                )
-            time.sleep(_INTERVAL)
+        self,
+        attempt: Callable[[float], ExecResult],
+        is_met: Callable[[ExecResult], bool],
+        limit: float,
+        goal: str,
+        why: Callable[[ExecResult], str],
+    ) -> ExecResult:
+        """Attempt again and again until it is what is waited for; one step of the history.
+
+        Args:
+            attempt: is given the seconds that are left.
+            is_met: whether a result is what is waited for.
+            limit: seconds; after them, TimeoutExpiredError.
+            goal: what is waited for, in words.
+            why: what there is instead, in words, for the error.
+        """
+        started = monotonic()
+        result = ExecResult([], 0, b"", b"", 0.0)
+        attempts, reached, seen = 0, False, ""
+        try:
+            while not reached:
+                attempts += 1
+                result = attempt(limit - (monotonic() - started))
+                reached = is_met(result)
+                if not reached and monotonic() - started >= limit:
+                    seen = why(result)
+                    raise TimeoutExpiredError(
+                        f"waited {limit:.1f} s in vain for {goal}", why=seen, timeout=limit
+                    )
+                if not reached:
+                    sleep(_INTERVAL)
+        except GuestCommandTimeoutError as error:
+            result = _unfinished(error, limit)
+            seen = error.why
+            raise
+        finally:
+            step = WaitResult(
+                **vars(result),
+                goal=goal,
+                reached=reached,
+                attempts=attempts,
+                waited=monotonic() - started,
+                seen=seen,
+            )
+            self.history.append(step)
+        return result
 
     @staticmethod
     def _require_success(result: ExecResult, what: str) -> None:
@@ -314,3 +370,8 @@ class Guest:
                 stdout=result.stdout_bytes,
                 stderr=result.stderr_bytes,
             )
+
+
+def _unfinished(error: GuestCommandTimeoutError, limit: float) -> ExecResult:
+    """The result of a command that was killed because its time was up."""
+    return ExecResult(error.command, -signal.SIGKILL, error.stdout, error.stderr, limit)
