@@ -39,7 +39,7 @@ QEMU = {
     "aarch64": ("qemu-system-aarch64", "qemu-system-arm"),
 }
 # What only the test suite runs, each as its user would: program, its package, what for.
-TOOLS = {
+SUITE = {
     "php": ("php-cli", "to build PHP projects"),
     "composer": ("composer", "the same"),
     "git": ("git", "to tell a project's sources from what was made of them"),
@@ -50,6 +50,14 @@ TOOLS = {
     "7z": ("p7zip-full", "to open archives as a downloader would"),
     "unzip": ("unzip", "the same"),
     "xz": ("xz-utils", "the same"),
+}
+TOOLS = {
+    "tests": SUITE,
+    "tests-long": SUITE,
+    "fresh": {
+        "debootstrap": ("debootstrap", "to make a bare Debian"),
+        "git": ("git", "to clone this project into it"),
+    },
 }
 EXIT_CODES = """\
 exit codes:
@@ -154,17 +162,16 @@ def missing_packages(session: str) -> "dict[str, str]":
             raise SetupError(8, f"{sys.executable} was built without ensurepip: use another Python")
         name = "python{}.{}-venv".format(*sys.version_info)
         packages[name] = "to make virtual environments, which Debian's Python leaves out"
-    if session != "lint":  # All others start machines.
+    if session not in ("lint", "fresh"):  # All others start machines on this host.
         machine = platform.machine()
         if machine not in QEMU:
             raise SetupError(4, f"there is no guest for {machine}: use {' or '.join(QEMU)}")
         program, name = QEMU[machine]
         if shutil.which(program) is None:
             packages[name] = f"{program}, which runs the virtual machines"
-    if session in ("tests", "tests-long"):
-        for program, (name, why) in TOOLS.items():
-            if shutil.which(program) is None:
-                packages[name] = why
+    for program, (name, why) in TOOLS.get(session, {}).items():
+        if shutil.which(program) is None:
+            packages[name] = why
     return packages
 
 

@@ -63,6 +63,15 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fresh(session: nox.Session) -> None:
+    """The README's two commands on bare Debians: trixie, --as user, --run COMMAND; needs root."""
+    cache = session.cache_dir.resolve() / "fresh"
+    script = ("python", ".ci/fresh.py", "--cache", cache)
+    # A root takes its time to remove.
+    session.run(*script, *session.posargs, interrupt_timeout=60, terminate_timeout=60)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """What something costs beside its peers: a name in benchmarks/ ("clones"), its arguments."""
     name, *arguments = session.posargs or ["clones"]

@@ -181,17 +181,22 @@ def test_nothing_of_many_short_programs_is_left(service: Service) -> None:
 
 
 def test_no_end_is_lost_while_nobody_listens(service: Service) -> None:
-    go_on = threading.Event()
+    reader, writer = os.pipe()
+    options = RunOptions("cat", stdin=reader)  # all end when the pipe does
+    processes = [service.start_with_options(options) for _ in range(600)]  # over the socket's size
+    os.close(reader)
+    go_on, held = threading.Event(), threading.Event()
 
     def hold_up() -> None:
-        assert go_on.wait(60)
+        held.set()
+        go_on.wait()
 
     supervisor().post(hold_up)
-    processes = [service.start("true") for _ in range(600)]  # more than the socket holds
+    held.wait()
+    os.close(writer)
     for process in processes:
         assert process.pid is not None
-        while is_running(process.pid):
-            os.sched_yield()
+        wait_gone(process.pid)
     go_on.set()
     assert [process.wait(30) for process in processes] == [0] * 600
 
