@@ -14,18 +14,32 @@ from core_infra.vm.access.copying import pull, push
 def command(source: str, target: str) -> None:
     """Copy a file or directory: one of SOURCE and TARGET is MACHINE:PATH.
 
-    A file becomes TARGET, or goes into it if that is a directory or ends in a slash; the content
-    of a directory goes into the directory TARGET, which is made.
+    It becomes TARGET, or goes into it by its own name if TARGET is a directory. A file also goes
+    into a TARGET that ends in a slash; of a directory whose path ends in /. the content goes into
+    the directory TARGET. A path of this host with a colon in it begins with / or ./ here.
     """
-    from_machine, _, from_path = source.partition(":")
-    to_machine, _, to_path = target.partition(":")
-    if bool(from_path) == bool(to_path):
-        raise click.UsageError("One of SOURCE and TARGET must be MACHINE:PATH.")
-    access = manager().enter(from_machine if from_path else to_machine)
+    (from_machine, from_path), (to_machine, to_path) = _parts(source), _parts(target)
+    if bool(from_machine) == bool(to_machine):
+        raise click.UsageError(
+            "One of SOURCE and TARGET must be MACHINE:PATH; a path of this host with a colon "
+            "begins with / or ./"
+        )
+    for machine, path, given in ((from_machine, from_path, source), (to_machine, to_path, target)):
+        if machine and not path:
+            raise click.UsageError(f"{given!r} has no path after the colon.")
+    access = manager().enter(from_machine or to_machine)
     try:
-        if from_path:
+        if from_machine:
             pull(access, from_path, target)
         else:
             push(access, source, to_path)
     finally:
         access.close()
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """The machine, empty for this host, and the path, as docker tells them apart."""
+    machine, colon, path = text.partition(":")
+    if not colon or not machine or "/" in machine or machine.startswith("."):
+        return "", text
+    return machine, path

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from core_infra.errors import CommandFailedError, InvalidError, NotFoundError
-from core_infra.vm.guest import tree
+from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, NotFoundError
+from core_infra.vm.access.extents import data_of, extents
+from core_infra.vm.guest import arrival, tree
 from core_infra.vm.guest.files import base_name, file_mode
+from core_infra.vm.guest.landing import landing_file, landing_tree, write_sparsely
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from core_infra.vm.access.access import GuestAccess, Running
     from core_infra.vm.guest.command import GuestProcess
 
-_CHUNK = 1 << 16
-# Into a file beside the target, so that the target is the old one or the new one.
-_WRITE = """
-[ -d "$1" ] && set -- "${1%/}/$3" "$2"
-[ -d "$1" ] && { echo "$1 is a directory" >&2; exit 1; }
-case $1 in */*) mkdir -p "${1%/*}/" || exit;; esac
-part=$1.core-infra-$$
-trap 'rm -f "$part"' EXIT
-cat >"$part" && chmod "$2" "$part" && mv -f "$part" "$1"
-"""
 _REGULAR = "regular"
+_TIDY = 10.0
+"""Seconds that the guest may take to remove what an interrupted copy has left."""
 
 
 def push(access: GuestAccess, source: str, target: str) -> None:
-    """Copy a file or a directory of this host into the machine.
+    """Copy a file or a directory of this host into the machine, as ``cp -r`` does.
 
-    A file becomes *target*, or goes into it by its own name if *target* is a directory, or ends
-    in ``/``. A directory's content goes into the directory *target*, which is made.
+    What is copied becomes *target*, or goes into it by its own name if *target* is a directory. A
+    file also goes into a *target* that ends in ``/``, and of a directory whose path ends in ``/.``
+    the content goes into the directory *target*. Parents are made. Links within a directory stay
+    links; modes and times are kept, and so are the holes of a sparse file. Each file of the
+    machine is the old one or the new one, whenever somebody looks.
 
     Raises:
         NotFoundError: there is no *source*.
@@ -43,32 +42,36 @@ def push(access: GuestAccess, source: str, target: str) -> None:
     path = Path(source)
     if not path.exists():
         raise NotFoundError(f"there is no {path} to copy")
+    what = f"cannot copy {path} to {target}"
     mode = file_mode(path)
     if mode is None:
-        with access.start(["/bin/sh", "-c", tree.unpack_command(target)]) as process:
-            tree.send_tree(_as_guests(process), path)
-            _finish(process, f"cannot copy {path} to {target}")
-        return
-    if target.endswith("/"):
-        target += path.name
-    with (
-        path.open("rb") as file,
-        access.start(
-            ["/bin/sh", "-c", _WRITE, "sh", target, f"{mode & 0o777:o}", path.name]
-        ) as process,
-    ):
-        while data := file.read(_CHUNK):
-            process.send_input(data)
-        process.close_stdin()
-        _finish(process, f"cannot copy {path} to {target}")
+        name = "" if is_content(source) else path.absolute().resolve().name
+    else:
+        name = path.name
+        target = f"{target}{name}" if target.endswith("/") else target
+    try:
+        if mode is None:
+            argv = tree.unpack_command(target, path, name=name)
+            with access.start(argv) as process:
+                tree.send_tree(_as_guests(process), path)
+                _finish(process, what)
+        else:
+            _push_file(access, path, target, mode, what)
+    except OSError as error:
+        raise InvalidError(what, why=str(error)) from error
+    except CommandFailedError:
+        raise  # the machine has tidied up
+    except BaseException:
+        with contextlib.suppress(CoreInfraError):
+            _tidy(access, target, name)
+        raise
 
 
 def pull(access: GuestAccess, source: str, target: str) -> None:
-    """Copy a file or a directory of the machine to this host.
+    """Copy a file or a directory of the machine to this host, as ``cp -r`` does.
 
-    A file becomes *target*, or goes into it by its own name if *target* is a directory. A
-    directory's content goes into the directory *target*, which is made; nothing is written
-    outside it, whatever the machine sends.
+    The rules are those of :func:`push`. Nothing is written outside *target*, whatever the machine
+    sends.
 
     Raises:
         CommandFailedError: the machine cannot read it; says why.
@@ -76,38 +79,85 @@ def pull(access: GuestAccess, source: str, target: str) -> None:
     """
     path = Path(target)
     what = f"cannot copy {source} to {path}"
-    kind, _, mode = _told(access, ["stat", "-L", "-c", "%F|%a", source]).partition("|")
+    about = _told(access, ["stat", "-L", "-c", "%F|%a|%Y|%s|%b", source]).split("|")
+    kind = about[0]
+    is_whole = not (kind == "directory" and is_content(source))
+    if is_whole and (path.is_dir() or (kind != "directory" and target.endswith("/"))):
+        path = path / base_name(source)
     if kind == "directory":
-        with access.start(["/bin/sh", "-c", tree.pack_command(source)]) as process:
-            process.close_stdin()
-            said = tree.receive_tree(_as_guests(process), path)
-            _require(process, what, said)
+        if path.exists() and not path.is_dir():
+            raise InvalidError(what, why=f"{path} is no directory")
+        with landing_tree(path, what) as part:
+            with access.start(["/bin/sh", "-c", tree.pack_command(source)]) as process:
+                process.close_stdin()
+                said = tree.receive_tree(_as_guests(process), part)
+                _require(process, what, said)
+            _set(part, about)
         return
     if kind and not kind.startswith(_REGULAR):
         raise InvalidError(what, why=f"it is no file and no directory, but a {kind}")
-    if path.is_dir():
-        path = path / base_name(source)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        raise InvalidError(what, why=str(error)) from error
-    try:
-        with os.fdopen(fd, "wb") as file, access.start(["cat", "--", source]) as process:
+    with landing_file(path, what) as file:
+        errors: list[bytes] = []
+        is_plain = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        with access.start(["cat", "--", source]) as process:
             process.close_stdin()
-            errors = b""
-            for stream, data in process.chunks():
-                if stream == "stdout":
-                    file.write(data)
-                else:
-                    errors += data
-            _require(process, what, errors)
-        if mode:
-            Path(part).chmod(int(mode, 8) & 0o777)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+            pieces = _stdout(process, errors)
+            if is_plain and _is_sparse(about):
+                write_sparsely(pieces, file)
+            else:
+                file.writelines(pieces)
+            _require(process, what, b"".join(errors))
+        file.flush()
+        if is_plain:
+            _set(Path(file.name), about)
+
+
+def is_content(source: str) -> bool:
+    """Whether a directory's content is meant, and not the directory."""
+    return source in (".", "./") or source.rstrip("/").endswith("/.")
+
+
+def _push_file(access: GuestAccess, path: Path, target: str, mode: int, what: str) -> None:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        parts = extents(file)
+        data = file.read() if status.st_size == 0 else None  # made up by the kernel as it is read
+        size = status.st_size if data is None else len(data)
+        facts = [f"{mode & 0o777:o}", f"{status.st_mtime:.9f}", str(size)]
+        blocks = [str(number) for part in parts for number in part]
+        argv = ["/bin/sh", "-c", arrival.FILE, "sh", target, path.name, *facts, *blocks]
+        with access.start(argv) as process:
+            for piece in data_of(file, size, parts) if data is None else [data]:
+                process.send_input(piece)
+            process.close_stdin()
+            _finish(process, what)
+
+
+def _tidy(access: GuestAccess, target: str, name: str) -> None:
+    argv = ["/bin/sh", "-c", arrival.SWEEP, "sh", target, name]
+    with access.start(argv, timeout=_TIDY) as process:
+        process.close_stdin()
+        process.wait()
+
+
+def _set(place: Path, about: Sequence[str]) -> None:
+    """Give what has been copied its mode and time, as ``stat`` has told them."""
+    _, mode, changed, *_ = about if len(about) > 1 else ("", "", "")
+    if mode:
+        place.chmod(int(mode, 8) & 0o777)
+        os.utime(place, (time.time(), int(changed)))
+
+
+def _is_sparse(about: Sequence[str]) -> bool:
+    return len(about) > 1 and int(about[4]) * 512 < int(about[3])
+
+
+def _stdout(process: Running, errors: list[bytes]) -> Iterator[bytes]:
+    for stream, data in process.chunks():
+        if stream == "stdout":
+            yield data
+        else:
+            errors.append(data)
 
 
 def _told(access: GuestAccess, argv: Sequence[str]) -> str:

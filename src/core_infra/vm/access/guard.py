@@ -7,37 +7,35 @@ command's session, or one that descends from the command. It needs no program bu
 
 from __future__ import annotations
 
-TREE = r"""
-tree() { # those that live, of the session $1 and of what descends from the process $1
+from core_infra.vm.guest.arrival import LIVES
+
+TREE = rf"""{LIVES}
+tree() {{ # those that live, of the session $1 and of what descends from the process $1
     all=
     for stat in /proc/[0-9]*/stat; do
-        { IFS= read -r line <"$stat"; } 2>/dev/null || continue
-        pid=${line%% *} line=${line##*) }
+        {{ IFS= read -r line <"$stat"; }} 2>/dev/null || continue
+        pid=${{line%% *}} line=${{line##*) }}
         case $line in [ZX]*) continue ;; esac
-        line=${line#* } parent=${line#* }
-        session=${parent#* }
-        all="$all $pid:${line%% *}:${session%% *}"
+        line=${{line#* }} parent=${{line#* }}
+        session=${{parent#* }}
+        all="$all $pid:${{line%% *}}:${{session%% *}}"
     done
     found=" " known=" $1 " more=1
     while [ "$more" ]; do
         more=
         for one in $all; do
-            pid=${one%%:*} parent=${one#*:}
+            pid=${{one%%:*}} parent=${{one#*:}}
             case $found in *" $pid "*) continue ;; esac
             case $known in
-            *" $pid "* | *" ${parent%:*} "*) ;;
-            *) [ "${parent#*:}" = "$1" ] || continue ;;
+            *" $pid "* | *" ${{parent%:*}} "*) ;;
+            *) [ "${{parent#*:}}" = "$1" ] || continue ;;
             esac
             found="$found$pid " known="$known$pid " more=1
         done
     done
     echo $found
-}
-lives() { # whether the process $1 has not ended, nor waits as a zombie for its parent
-    { IFS= read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
-    case ${line##*) } in [ZX]*) return 1 ;; esac
-}
-end() { # the command $1, at once; those that fork meanwhile are looked for until none is left
+}}
+end() {{ # the command $1, at once; those that fork meanwhile are looked for until none is left
     tries=0
     while left=$(tree "$1") && [ "$left" ] && [ "$tries" -lt 30 ]; do
         kill -KILL $left 2>/dev/null
@@ -47,15 +45,17 @@ end() { # the command $1, at once; those that fork meanwhile are looked for unti
             sleep 1
         fi
     done
-}
-hang_up() { # the command $1, as a terminal does that has gone: it may tidy up
+}}
+hang_up() {{ # the command $1, as a terminal does that has gone: it may tidy up
     left=$(tree "$1")
-    [ "$left" ] || return 0
     kill -HUP $left 2>/dev/null
     kill -CONT $left 2>/dev/null
-    sleep 1
+    for second in 1 2 3 4 5; do
+        [ "$(tree "$1")" ] || return 0
+        sleep 1
+    done
     end "$1"
-}
+}}
 """
 """Functions of a shell."""
 

@@ -22,8 +22,10 @@ T = TypeVar("T")
 
 _CHUNK = 1 << 16
 _AHEAD = 16  # chunks that are read before anybody asks for them
-_DIE = 1.0
+_DIE = 5.0
 """Seconds that a killed command may take until it is left alone: the guest may hang."""
+_DIE_LATE = 1.0
+"""The same, of one whose time is up: the error is to come on time."""
 
 
 async def announced(connection: Any, argv: Sequence[str]) -> tuple[Any, int | None, bytes]:
@@ -126,8 +128,7 @@ class SshCommand:
 
     def kill(self) -> None:
         """End it, with all that it has started; the wait for that has an end, too."""
-        with contextlib.suppress(TimeoutError):
-            self._access.call(self._kill(), _DIE)
+        self._end_within(_DIE)
 
     def __enter__(self) -> Self:
         return self
@@ -142,10 +143,14 @@ class SshCommand:
         try:
             return self._access.call(coroutine, max(0.0, self._deadline - time.monotonic()))
         except TimeoutError:
-            self.kill()
+            self._end_within(_DIE_LATE)
             raise TimeoutExpiredError(
                 f"{self._shown!r} did not end in time", why="it was killed", timeout=None
             ) from None
+
+    def _end_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            self._access.call(self._kill(), seconds)
 
     def _end(self) -> int:
         code = self.exit_code

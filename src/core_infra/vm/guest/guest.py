@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
+import stat
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from core_infra.vm.guest.command import (
     shown_command,
     shown_output,
 )
+from core_infra.vm.guest.landing import landing_file, landing_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -147,7 +148,8 @@ class Guest:
         try:
             mode = files.file_mode(path)
             if mode is None:
-                with self.stream(tree.unpack_command(target), timeout=limit) as process:
+                argv = tree.unpack_command(target, path)
+                with self.stream(argv, timeout=limit) as process:
                     tree.send_tree(process, path)
                     self._require_success(process.collect(), f"cannot push {path} to {target!r}")
                 return
@@ -183,11 +185,14 @@ class Guest:
                 raise InvalidError(
                     f"cannot pull {source!r}", why="the kernel makes it up, and it may have no end"
                 )
-            with self.stream(tree.pack_command(source), timeout=limit) as process:
-                errors = tree.receive_tree(process, path)
-                code = process.wait()
-            result = ExecResult(process.command, code, b"", errors, 0.0)
-            self._require_success(result, f"cannot pull {source!r} to {path}")
+            with landing_tree(path, f"cannot pull {source!r}") as part:
+                with self.stream(tree.pack_command(source), timeout=limit) as process:
+                    errors = tree.receive_tree(process, part)
+                    code = process.wait()
+                result = ExecResult(process.command, code, b"", errors, 0.0)
+                self._require_success(result, f"cannot pull {source!r} to {path}")
+                if mode:
+                    part.chmod(int(mode, 8) & 0o777)
             return
         if kind and not kind.startswith("regular"):
             raise InvalidError(
@@ -196,14 +201,10 @@ class Guest:
         if path.is_dir():
             path = path / files.base_name(source)
         content = files.read_file(self.agent, source, timeouts.scaled(30))
-        pieces = files.in_time(content, limit, f"pulling {source!r}")
-        first = next(pieces, b"")  # an unreadable file must not leave an empty one here
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            for piece in itertools.chain([first], pieces):
-                file.write(piece)
-        if mode:
-            path.chmod(int(mode, 8) & 0o777)
+        with landing_file(path, f"cannot pull {source!r} to {path}") as file:
+            file.writelines(files.in_time(content, limit, f"pulling {source!r}"))
+            if mode and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                os.fchmod(file.fileno(), int(mode, 8) & 0o777)
 
     def wait_until_succeeds(
         self, command: str | Sequence[str | os.PathLike[str]], *, timeout: float | None = None

@@ -10,11 +10,14 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import stat
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, cast
 
 from core_infra.errors import InvalidError
+from core_infra.vm.guest import arrival
+from core_infra.vm.guest.landing import write_sparsely
 
 if TYPE_CHECKING:
     from core_infra.vm.guest.command import GuestProcess
@@ -30,10 +33,17 @@ class UnsafeTreeError(InvalidError):
     """
 
 
-def unpack_command(target: str) -> str:
-    """The guest's command that unpacks a tree from its standard input into *target*."""
-    quoted = shlex.quote(target)
-    return f"mkdir -p {quoted} && tar -x -p -o -f - -C {quoted}"
+def unpack_command(target: str, source: Path, *, name: str = "") -> list[str]:
+    """The guest's command that makes of a tree from its standard input the directory *target*.
+
+    Args:
+        target: a directory; if there is one, the tree's content goes there.
+        source: the tree on this host.
+        name: if *target* is there, the directory in it that the tree becomes.
+    """
+    status = source.stat()
+    mode, changed = f"{stat.S_IMODE(status.st_mode) & 0o777:o}", f"{status.st_mtime:.9f}"
+    return ["/bin/sh", "-c", arrival.TREE, "sh", target, name, mode, changed]
 
 
 def pack_command(source: str) -> str:
@@ -50,6 +60,7 @@ def send_tree(process: GuestProcess, source: Path) -> None:
     ):
         for entry in sorted(source.iterdir()):
             archive.add(entry, arcname=entry.name, filter=_as_root)
+        archive.addfile(tarfile.TarInfo(arrival.COMPLETE))
     process.close_stdin()
 
 
@@ -58,7 +69,8 @@ def receive_tree(process: GuestProcess, target: Path) -> bytes:
 
     Raises:
         UnsafeTreeError: a member would be written outside *target* or through a link, or is
-            neither a file, a directory nor a link. What came before it has been unpacked.
+            neither a file, a directory nor a link. What came before it has been unpacked: so
+            *target* is no place where anybody looks, but one of :mod:`~.landing`.
     """
     output = _OutputFile(process)
     target.mkdir(parents=True, exist_ok=True)
@@ -75,12 +87,12 @@ def receive_tree(process: GuestProcess, target: Path) -> bytes:
 
 
 def _unpack(archive: tarfile.TarFile, target: Path) -> None:
-    modes: list[tuple[Path, int]] = []
+    directories: list[tuple[Path, tarfile.TarInfo]] = []
     for member in archive:
         path = _place(target, member.name)
         if member.isdir():
             path.mkdir(exist_ok=True)
-            modes.append((path, member.mode))
+            directories.append((path, member))
             continue
         if path.is_symlink() or path.is_file():
             path.unlink()
@@ -96,8 +108,9 @@ def _unpack(archive: tarfile.TarFile, target: Path) -> None:
                 why="it is neither a file, a directory nor a link",
                 member=member.name,
             )
-    for path, mode in reversed(modes):  # a read-only directory must be filled first
-        path.chmod(mode & 0o777)
+    for path, member in reversed(directories):  # a read-only directory must be filled first
+        path.chmod(member.mode & 0o777)
+        os.utime(path, (member.mtime, member.mtime))
 
 
 def _place(target: Path, name: str) -> Path:
@@ -134,8 +147,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Non
     source = archive.extractfile(member)
     assert source is not None  # noqa: S101 - a regular file has content
     with source, path.open("xb") as file:
-        while data := source.read(_BUFFER):
-            file.write(data)
+        write_sparsely(iter(lambda: source.read(_BUFFER), b""), file)
         os.fchmod(file.fileno(), member.mode & 0o777)
     os.utime(path, (member.mtime, member.mtime))
 
