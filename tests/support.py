@@ -1,6 +1,7 @@
 """What several tests need."""
 
 import os
+import re
 import select
 from pathlib import Path
 
@@ -37,3 +38,23 @@ def wait_gone(pid: int) -> None:
 def left_in(runs: Path) -> list[str]:
     """What pytest runs have left in the directory of their machines."""
     return sorted(path.name for path in runs.iterdir() if path.name != ".lock")
+
+
+def section(text: str, title: str) -> str:
+    """The part of pytest's output below the line with *title*, up to the next of its kind."""
+    rest = text.partition(title)[2].partition("\n")[2]
+    lines = []
+    for line in rest.splitlines():
+        if line.startswith(("____", "====")):
+            break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def ways(text: str) -> tuple[str, int]:
+    """The commands that a run names to enter and to end a machine."""
+    enter = re.search(r"enter it: (.*)", text)
+    end = re.search(r"end it:   kill (\d+)", text)
+    assert enter
+    assert end
+    return enter[1], int(end[1])

@@ -135,19 +135,21 @@ class MachineFactory:
         """Another test begins: its report has what its machines do from now on."""
         self._seen = {machine: _last(machine) for machine in self.machines}
 
-    def add_failure(self, report: pytest.TestReport) -> None:
-        """Report in a failed test's report what its machines have done since it began."""
+    def sections(self) -> list[tuple[str, str]]:
+        """For a failed test's report: what its machines have done since it began."""
         self._failed = True
+        sections = []
         for machine in self.machines:
-            report.sections.append(describe.console(machine, self._copy_log(machine)))
+            sections.append(describe.console(machine, self._copy_log(machine)))
             if results := self._since(machine):
-                report.sections.append(describe.commands(machine, results))
+                sections.append(describe.commands(machine, results))
             if self._is_kept(machine):
-                report.sections.append(
+                sections.append(
                     describe.kept(machine)
                     if self._revert is None
                     else describe.kept_later(machine, self.owner.label)
                 )
+        return sections
 
     def set_stale(self) -> None:
         """A fixture that tests share was set up or torn down: that is not to be undone."""

@@ -16,6 +16,7 @@ from core_infra.vm.rundir import RunDirectory
 from pytest_core_infra import describe, marker
 from pytest_core_infra.factory import FACTORY, MachineFactory
 from pytest_core_infra.owner import Owner
+from pytest_core_infra.preparing import Preparations
 from pytest_core_infra.settings import read_settings
 from pytest_core_infra.tally import Tally
 from pytest_core_infra.wanted import wanted
@@ -56,6 +57,7 @@ class VmSession:
         self._requests: list[pytest.FixtureRequest] = []  # of the fixtures that are being set up
         self._shared: list[MachineFactory] = []
         self._retired: list[MachineFactory] = []  # their scope is over, their test not quite
+        self._preparations = Preparations()
         self._is_worker = hasattr(config, "workerinput")  # of pytest-xdist
 
     @property
@@ -119,13 +121,28 @@ class VmSession:
             variables: the template's.
             chosen: more arguments of ``Launcher.prepare``.
         """
+        self._tally.asked += 1
         found = self._image(image, template, variables)
-        prepared = self.launcher.prepare(prepare, image=found, **chosen)
+        prepared = self.launcher.prepare(
+            prepare, image=found, on_failure=self._preparation_failed, **chosen
+        )
 
         def clone(name: str | None = None) -> Machine:
             return self._current_factory().add(self._counted(lambda: prepared.clone(name)))
 
         return clone
+
+    def _preparation_failed(self, machine: Machine, error: BaseException) -> None:
+        if self._item is None:
+            return  # nobody has a report to show it in
+        owner = Owner(self._item)
+        if self._requests:
+            owner = Owner(self._requests[-1].node, self._requests[-1].fixturename or "")
+        machines = MachineFactory(self, owner, {}, self._paths)
+        machines.add(machine)
+        self._tally.unprepared += 1
+        self._preparations.add(error, machines)
+        machines.release()
 
     def _current_factory(self) -> MachineFactory:
         """Of the fixture that is being set up, where tests share it; else of the test."""
@@ -257,7 +274,7 @@ class VmSession:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Complete the report of a failed test; after its teardown, its machines go."""
         report = yield
@@ -265,7 +282,8 @@ class VmSession:
         if report.failed:
             shared = [one for one in (*self._retired, *self._shared) if one.is_used_by(item)]
             for factory in (*own, *shared):
-                factory.add_failure(report)
+                report.sections += factory.sections()
+            self._preparations.complete(report, call)
         if report.when == "teardown":
             if own:
                 own[0].release()
@@ -363,8 +381,10 @@ class VmSession:
 
     def _say(self, line: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:  # a worker has none
+        if reporter is not None:
             reporter.write_line(f"core_vm: {line}")
+        elif self._item is not None and line not in self._tally.notes:  # in a worker
+            self._tally.notes.append(line)
 
 
 def _fail_for(leaks: list[str], owners: list[str], report: pytest.TestReport) -> None:

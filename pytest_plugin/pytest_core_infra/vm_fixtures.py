@@ -186,12 +186,14 @@ def core_vm_factory_session(request: pytest.FixtureRequest) -> MachineFactory:
 def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[..., Machine]]:
     r"""Prepares a machine once, and gives each test a clone of what came of it.
     Needs ``pytest --core-vm``; without that, the tests are skipped.
-    ``core_vm_snapshot(prepare, image=, memory=, cpus=, disks=, cache=)`` calls ``prepare`` with a
-    fresh machine, to install, migrate, seed or start what all tests need, and returns a function.
-    Each call of that returns a machine that begins where the preparation ended, files, memory and
-    processes. It lives as long as who calls: a test, or a fixture with a scope. ``cache="word"``
-    keeps the prepared machine on this host for later runs: it is prepared again when the word or
-    the machine's make changes.
+    ``core_vm_snapshot(prepare, image=, memory=, cpus=, disks=, cache=, depends=)`` calls
+    ``prepare`` with a fresh machine, to install, migrate, seed or start what all tests need, and
+    returns a function. Each call of that returns a machine that begins where the preparation
+    ended, files, memory and processes; it lives as long as its caller, a test or a fixture with a
+    scope. ``cache="word"`` keeps the prepared machine on this host for later runs: it is prepared
+    again when the word, the machine's make, the code of ``prepare`` or the contents of the files
+    and directories in ``depends`` change. If ``prepare`` fails, the first test's report has its
+    commands and the console, and the reports of the others say where that is.
 
     Example::
 

@@ -10,7 +10,7 @@ import pexpect
 from click.testing import CliRunner
 
 from core_infra.cli.main import main
-from support import is_running, left_in, wait_gone
+from support import is_running, left_in, wait_gone, ways
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,15 +60,6 @@ def test_a_failed_tests_machine_can_be_entered_and_ended(
     wait_gone(pid)
     pytester.runpytest_subprocess("--core-vm").stdout.fnmatch_lines("core_vm: removed *")
     assert left_in(runs) == []
-
-
-def ways(text: str) -> tuple[str, int]:
-    """The commands that a run names to enter and to end a machine."""
-    enter = re.search(r"enter it: (.*)", text)
-    end = re.search(r"end it:   kill (\d+)", text)
-    assert enter
-    assert end
-    return enter[1], int(end[1])
 
 
 def test_always_keeps_the_machines_of_tests_that_pass(

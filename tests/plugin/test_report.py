@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support import left_in
+from support import left_in, section
 
 if TYPE_CHECKING:
     import pytest
@@ -61,14 +61,3 @@ def test_a_failing_test_tells_what_its_machines_did(pytester: pytest.Pytester, r
     assert len(boot.splitlines()) < 10
     lines.fnmatch_lines("core_vm: 3 machines, started in *.* s (median), *")
     assert left_in(runs) == []
-
-
-def section(text: str, title: str) -> str:
-    """The part of pytest's output below the line with *title*, up to the next of its kind."""
-    rest = text.partition(title)[2].partition("\n")[2]
-    lines = []
-    for line in rest.splitlines():
-        if line.startswith(("____", "====")):
-            break
-        lines.append(line)
-    return "\n".join(lines)

@@ -29,11 +29,13 @@ from core_infra.vm.prepared import Prepared
 from core_infra.vm.rundir import INTERNAL, RunDirectory
 from core_infra.vm.sizes import DEFAULT_MEMORY, Sizes, machine_spec
 from core_infra.vm.snapshots.cloner import Cloner
+from core_infra.vm.snapshots.code import fingerprint
+from core_infra.vm.snapshots.depends import contents
 from core_infra.vm.snapshots.pool import affordable
 from core_infra.vm.snapshots.store import SnapshotStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from core_infra.vm.hypervisors.hypervisor import Accelerator, MachineSpec
@@ -90,6 +92,8 @@ class Launcher:
         self._numbers = itertools.count(1)
         self._accelerator: Accelerator | None = None
         self._cold: set[str] = set()
+        # What a preparation itself changes, such as a list that it appends to, is no new code.
+        self._changed: dict[str, str] = {}
         if ready is None:
             ready = affordable(memory or DEFAULT_MEMORY, processes=processes)
         self._cloner = Cloner(
@@ -242,6 +246,8 @@ class Launcher:
         *,
         image: Bootable | str | os.PathLike[str] | None = None,
         cache: str | None = None,
+        depends: Iterable[str | os.PathLike[str]] | os.PathLike[str] = (),
+        on_failure: Callable[[Machine, BaseException], None] | None = None,
         **sizes: Unpack[Sizes],
     ) -> Prepared:
         """Prepare a machine once, and clone what came of it as often as needed.
@@ -249,35 +255,59 @@ class Launcher:
         Args:
             prepare: is given a fresh machine: installs, migrates, seeds, starts servers.
             image: what the machine has booted, or its path; None is the launcher's image.
-            cache: a word to keep the prepared machine by, for later runs on this host too; it is
-                prepared again when the word, the image, its sizes or QEMU change. None prepares it
-                anew in each run.
+            cache: a word to keep the prepared machine by, for later runs on this host too. It is
+                prepared again when the word, the code of *prepare*, what *depends* names, the
+                image, its sizes or QEMU change. The code is that of *prepare* and of all that it
+                refers to in modules of yours, with its constants. If it cannot be read, such as an
+                object's that can be called, *progress* is given a line that says so. None prepares
+                the machine anew in each run.
+            depends: files and directories whose contents count for *cache*.
+            on_failure: is given the machine and the error if *prepare* raises, before the machine
+                is ended.
             sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
 
         Raises:
             CoreInfraError: as :meth:`clone`; or the machine cannot be saved.
+            NotFoundError: a file that it depends on is not there.
             Exception: whatever *prepare* raises.
         """
         spec = self.spec(f"prepared{next(self._numbers)}", image, **sizes)
+        code = None if cache is None else self._code(prepare, cache)
 
         def make() -> Instance:
             machine = self._clone(spec, boot_limit(spec.image))
             try:
                 prepare(machine)
+                if code is not None and (changed := fingerprint(prepare)) is not None:
+                    self._changed[changed] = code
                 instance = machine.instance
-            except BaseException:
+            except BaseException as error:
+                if on_failure is not None:
+                    on_failure(machine, error)
                 self.discard(machine)
                 raise
             self._machines.remove(machine)
             return instance
 
-        template = self._cloner.prepared(spec, self.accelerator.name, make, cache=cache)
+        kept_by = () if cache is None else (cache, code or "", contents(depends))
+        template = self._cloner.prepared(spec, self.accelerator.name, make, kept_by)
         shutil.rmtree(self.run.path / spec.name, ignore_errors=True)
         return Prepared(
             self._cloner,
             template,
             lambda name: self._cloned(dataclasses.replace(spec, name=self._name(name)), template),
         )
+
+    def _code(self, prepare: Callable[[Machine], object], cache: str) -> str | None:
+        """The digest of the code that prepares a machine; None if it cannot be read."""
+        found = fingerprint(prepare)
+        if found is None:
+            self._progress(
+                f"the code of {prepare!r} cannot be read: what it prepares is kept by "
+                f"cache={cache!r} alone, and must get another word when it is edited"
+            )
+            return None
+        return self._changed.get(found, found)
 
     def _cloned(self, spec: MachineSpec, template: Template) -> Machine:
         with self.run.machine(spec.name) as directory:

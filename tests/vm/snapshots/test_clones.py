@@ -15,6 +15,7 @@ from core_infra.vm.snapshots.waking import Waker
 from support import is_running, wait_gone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 IDENTITY = """\
@@ -179,6 +180,45 @@ def test_a_prepared_machine_is_kept_for_later_runs(cloning: Launcher, tmp_path: 
         prepared.close()
     assert len(prepared_at) == 1
     assert cloning.leaks() == []
+
+
+def test_what_is_kept_is_prepared_again_when_code_or_files_change(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    (tmp_path / "seed").write_text("one")
+
+    def content(prepare: Callable[[Machine], object]) -> str:
+        prepared = launcher.prepare(prepare, cache=f"test {tmp_path}", depends=[tmp_path / "seed"])
+        machine = prepared.clone()
+        try:
+            return machine.read_text("/srv/seed")
+        finally:
+            launcher.discard(machine)
+            prepared.close()
+
+    def push(machine: Machine) -> None:
+        machine.push(tmp_path / "seed", "/srv/")
+
+    def edited(machine: Machine) -> None:
+        machine.write_text("/srv/seed", "edited")
+
+    assert content(push) == "one"
+    assert content(edited) == "edited"
+    (tmp_path / "seed").write_text("two")
+    assert content(push) == "two"
+    with pytest.raises(NotFoundError, match=r"depends on '.*/missing'"):
+        launcher.prepare(push, cache="x", depends=[tmp_path / "missing"])
+
+
+def test_where_the_code_cannot_be_read_that_is_said(tmp_path: Path) -> None:
+    class Prepare:
+        def __call__(self, machine: Machine) -> None:
+            machine.write_text("/srv/seed", "seed")
+
+    said: list[str] = []
+    with Launcher(accelerator="tcg", memory=128, progress=said.append) as launcher:
+        launcher.prepare(Prepare(), cache=f"test {tmp_path}")
+    assert any("cannot be read: what it prepares is kept by cache='test " in line for line in said)
 
 
 def test_a_preparation_that_fails_is_told_and_leaves_nothing(cloning: Launcher) -> None:

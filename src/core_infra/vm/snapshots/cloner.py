@@ -25,7 +25,7 @@ from core_infra.vm.snapshots.waking import Waker, rouse, sleep
 from core_infra.vm.snapshots.warming import Inside, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -99,8 +99,7 @@ class Cloner:
         spec: MachineSpec,
         accelerator: str,
         make: Callable[[], Instance],
-        *,
-        cache: str | None,
+        kept_by: Sequence[str],
     ) -> Template:
         """A template of a machine that somebody prepares.
 
@@ -108,21 +107,21 @@ class Cloner:
             spec: what the machine is made of.
             accelerator: how its instructions run.
             make: gives the machine, prepared; it is ended when it has been saved.
-            cache: what it is kept by on this host, for later runs; None keeps it in memory.
+            kept_by: what it is kept by on this host, for later runs; nothing keeps it in memory.
         """
-        if cache is None and spec.disks:
+        if not kept_by and spec.disks:
             # Forked from this machine, each clone would copy all that it has written.
             work = self._place(f"saved{next(self._numbers)}")
             snapshot = self._save_prepared(make(), work)
             template = self._loaded(snapshot, spec, accelerator, temporary=True)
-        elif cache is None:
+        elif not kept_by:
             instance = make()
             try:
                 template = self.freeze(instance)
             finally:
                 instance.end()
         else:
-            key = identity(self._hypervisor, spec, accelerator, cache)
+            key = identity(self._hypervisor, spec, accelerator, *kept_by)
             snapshot = self._stored(key, lambda work: self._save_prepared(make(), work))
             template = self._loaded(snapshot, spec, accelerator)
         self._prepared.append(template)
