@@ -45,14 +45,16 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite without what is long; arguments go to pytest."""
     install(session, "-e", ".", group="tests")
-    run_pytest(session, *marked(session, "not long"))
+    # A worker for each processor: a machine keeps one busy. --pdb turns that off by itself.
+    workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
+    run_pytest(session, *chosen(session, "-m", "not long", *workers))
 
 
-@nox.session(name="tests-long")
+@nox.session(name="tests-long", venv_backend="none")
 def tests_long(session: nox.Session) -> None:
     """The tests that are slow or hostile to the host; arguments go to pytest."""
-    install(session, "-e", ".", group="tests")
-    run_pytest(session, *marked(session, "long"))
+    # An environment of its own would take minutes to make, and be the same as that of the others.
+    session.notify("tests", [*chosen(session, "-m", "long", "-n", "0"), *session.posargs])
 
 
 @nox.session(default=False)
@@ -68,7 +70,7 @@ def fresh(session: nox.Session) -> None:
     cache = session.cache_dir.resolve() / "fresh"
     script = ("python", ".ci/fresh.py", "--cache", cache)
     # A root takes its time to remove.
-    session.run(*script, *session.posargs, interrupt_timeout=60, terminate_timeout=60)
+    session.run(*script, *session.posargs, interrupt_timeout=300, terminate_timeout=300)
 
 
 @nox.session(default=False)
@@ -97,13 +99,13 @@ def conformance(session: nox.Session) -> None:
     session.run("python", *script, env={"PYTHONPATH": "tests"})
 
 
-def marked(session: nox.Session, expression: str) -> list[str]:
-    """Select this half of the suite, unless the arguments say which tests to run."""
+def chosen(session: nox.Session, *options: str) -> tuple[str, ...]:
+    """Options for this half of the suite, unless the arguments name tests."""
     named = any(
         argument.startswith("-k") or (ROOT / argument).is_relative_to(ROOT / "tests")
         for argument in session.posargs
     )
-    return [] if named else ["-m", expression]  # A later -m, in the arguments, wins.
+    return () if named else options  # What the arguments say comes later, and wins.
 
 
 def run_pytest(session: nox.Session, *args: str) -> None:

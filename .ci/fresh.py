@@ -146,6 +146,7 @@ def new_root(cache: Path, name: str, *, keep: bool) -> Iterator[Path]:
             kept = root.rename(root.with_name(f"kept-{root.name}"))
             say(f"kept: chroot {kept}")
         else:
+            say("removing the root")
             shutil.rmtree(root)
 
 

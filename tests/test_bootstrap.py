@@ -136,6 +136,7 @@ def test_help_tells_sessions_and_exit_codes(project: Project) -> None:
     run = project.run("--help")
     assert run.returncode == 0
     assert "  demo         The example suite on real machines" in run.stdout
+    assert "  tests-long   The tests that are slow" in run.stdout
     assert "  6    no network" in run.stdout
 
 
@@ -217,6 +218,7 @@ def test_a_moved_or_broken_environment_is_noticed(ready: Project, lost: str) -> 
     assert subprocess.check_output(question, cwd=ready.root, text=True) == "True\n"
 
 
+@pytest.mark.long
 def test_an_interrupted_run_says_so_and_is_taken_up(offline: Project) -> None:
     shutil.rmtree(offline.root / ".venv", ignore_errors=True)
     with socket.create_server(("127.0.0.1", 0)) as index:

@@ -201,6 +201,7 @@ print(number > 50, others)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("handler", "do"),
     [

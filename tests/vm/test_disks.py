@@ -68,6 +68,7 @@ def test_revert_takes_disk_and_memory_back_together(cloning: Launcher) -> None:
     cloning.discard(machine)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cache", [None, "v1"])
 def test_what_was_prepared_on_a_disk_is_in_each_clone(
     cloning: Launcher, tmp_path: Path, cache: str | None
@@ -97,6 +98,7 @@ def test_what_was_prepared_on_a_disk_is_in_each_clone(
     assert len(calls) == 1
 
 
+@pytest.mark.long
 def test_a_changed_image_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "data.img"
     with Launcher(accelerator="tcg", memory=128) as launcher:

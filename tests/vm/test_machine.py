@@ -224,6 +224,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["die", "outlive"])
 def test_a_killed_owner_leaves_nothing_that_the_next_start_does_not_remove(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

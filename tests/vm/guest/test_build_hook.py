@@ -49,6 +49,7 @@ def test_a_change_wants_the_compiler(build_hook: ModuleType, tree: Path, change:
     assert wants(build_hook, tree) == ["ziglang>=0.13"]
 
 
+@pytest.mark.long
 def test_a_build_is_reproducible(build_hook: ModuleType, tree: Path) -> None:
     pytest.importorskip("ziglang")
     binaries = build_hook.binary_path(tree, "agent", "x86_64").parent

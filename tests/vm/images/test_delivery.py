@@ -74,6 +74,7 @@ def test_into_a_linuxkit_image(linuxkit: Path, launcher: Launcher) -> None:
     assert digests(linuxkit.parent) == before
 
 
+@pytest.mark.long
 def test_into_a_cloud_image(launcher: Launcher, tmp_path: Path) -> None:
     image = DiskImage(tmp_path / "cloud.qcow2", ImageFormat.QCOW2, host_arch(), "cloud")
     boots, (disk, disc) = delivered(image)

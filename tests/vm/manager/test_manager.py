@@ -274,6 +274,7 @@ def test_a_stop_is_asked_for_and_then_told(manager: LinuxKitManager, default: Im
     manager.remove("polite")
 
 
+@pytest.mark.long
 def test_volumes_are_mounted_by_who_comes_first_if_the_starter_was_killed(tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume" / "here").write_text("from the host\n")

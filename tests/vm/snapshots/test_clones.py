@@ -234,6 +234,7 @@ def test_a_preparation_that_fails_is_told_and_leaves_nothing(cloning: Launcher) 
     assert cloning.leaks() == []
 
 
+@pytest.mark.long
 def test_a_clone_that_is_not_what_was_saved_is_not_handed_out(
     cloning: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +253,7 @@ def refuse(*_: object) -> None:
     raise UnavailableError("it is another")
 
 
+@pytest.mark.long
 def test_a_machine_that_was_booted_has_snapshots_but_no_start(launcher: Launcher) -> None:
     machine = launcher.boot(memory=128)
     machine.write_text("/root/a", "1")
@@ -264,6 +266,7 @@ def test_a_machine_that_was_booted_has_snapshots_but_no_start(launcher: Launcher
     launcher.discard(machine)
 
 
+@pytest.mark.long
 def test_where_nothing_can_be_saved_machines_are_booted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
