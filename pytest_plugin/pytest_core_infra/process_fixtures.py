@@ -10,13 +10,17 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from _pytest.nodes import Node
+
     from core_infra.process.process import Process
     from core_infra.process.service import Service
+    from pytest_core_infra.scoped_processes import ProcessesOfScope, ScopedProcesses
 
 _MARKER = "core_process"
 _OPTION = "--core-process-allow-leftovers"
 _LINES = 50
 _SERVICE = pytest.StashKey["Service"]()
+_SCOPED = pytest.StashKey["ScopedProcesses"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,17 +41,37 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test whose shared process has ended; note what those that it shares have written."""
+    for scoped in _scoped(item):
+        scoped.begin_test()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the processes of a failed test have written."""
     report = yield
-    service = item.stash.get(_SERVICE, None)
-    if service is not None and report.when == "call" and report.failed:
+    if report.failed and report.when != "teardown":
         item.stash[_FAILED] = True
-        report.sections += [_section(process) for process in service.list()]
+        if (service := item.stash.get(_SERVICE, None)) is not None:
+            report.sections += [_section(process) for process in service.list()]
+        for scoped in _scoped(item):
+            report.sections += [
+                _section(process, scoped.written(process))
+                for process in scoped.service.list()
+                if not process.options.detach
+            ]
+            report.sections += scoped.shared_sections()
     return report
+
+
+def _scoped(item: pytest.Item) -> list[ScopedProcesses]:
+    """The processes that a test shares with others, and can reach."""
+    names = getattr(item, "fixturenames", ())
+    found = [node.stash.get(_SCOPED, None) for node in item.listchain()]
+    return [one for one in found if one is not None and one.fixture in names]
 
 
 _FAILED = pytest.StashKey[bool]()
@@ -93,15 +117,73 @@ def core_process(request: pytest.FixtureRequest) -> Iterator[Service]:
         )
 
 
-def _may_leave(node: pytest.Item) -> bool:
+@pytest.fixture(scope="class")
+def core_process_class(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
+    """Starts programs for the tests of a class, as ``core_process_session`` does for all."""
+    yield from _of_scope(request)
+
+
+@pytest.fixture(scope="module")
+def core_process_module(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
+    """Starts programs for the tests of a module, as ``core_process_session`` does for all."""
+    yield from _of_scope(request)
+
+
+@pytest.fixture(scope="session")
+def core_process_session(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
+    """Starts programs as ``core_process`` does, for all tests: a server that they share.
+    What still runs at the end is stopped. What a program that has ended itself has left behind, a
+    daemon, fails the run. The report of a failed test shows what they have written meanwhile.
+    ``shared(name, start, ready)`` starts a program once for all workers of pytest-xdist: ``start``
+    is ``RunOptions``, or a function that returns them, or a ``Start`` with facts for the others.
+    If it ends too early, each test that uses it fails and says so.
+
+    Example::
+
+        from core_infra.process import LogPattern, RunOptions
+
+        @pytest.fixture(scope="session")
+        def server(core_process_session):
+            start = RunOptions("python3", ["-u", "-m", "http.server", "0"])
+            ready = LogPattern(r"port (?P<port>[0-9]+)")
+            return core_process_session.shared("server", start, ready)
+
+        def test_it(server): urlopen(f"http://127.0.0.1:{server['port']}/")
+    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    yield from _of_scope(request)
+
+
+def _of_scope(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
+    from pytest_core_infra.scoped_processes import (  # noqa: PLC0415 - who uses it pays for it
+        ProcessesOfScope,
+        ScopedProcesses,
+    )
+
+    node = request.node
+    with ProcessesOfScope(request) as service:
+        node.stash[_SCOPED] = scoped = ScopedProcesses(service, str(request.fixturename))
+        yield service
+        leftovers = [] if _may_leave(node) else scoped.leftovers()
+    del node.stash[_SCOPED]
+    if leftovers:
+        told = "\n".join(leftover.describe() for leftover in leftovers)
+        pytest.fail(
+            f"what {scoped.fixture} of {node.nodeid or 'the session'} has started has left running "
+            f"(it is ended now):\n{told}",
+            pytrace=False,
+        )
+
+
+def _may_leave(node: Node) -> bool:
     if node.stash.get(_FAILED, False) or node.config.getoption(_OPTION):
         return True  # a failed test did not come to its end
     mark = node.get_closest_marker(_MARKER)
     return mark is not None and bool(mark.kwargs.get("allow_leftovers", False))
 
 
-def _section(process: Process) -> tuple[str, str]:
+def _section(process: Process, offset: int = 0) -> tuple[str, str]:
+    """What a process has written, from an offset on."""
     title = f"{process.id}: {shlex.join(process.options.argv())} ({process.status})"
-    lines = process.output().splitlines()
+    lines = process.read(offset).data.decode(errors="replace").splitlines()
     omitted = [f"… {len(lines) - _LINES} lines before"] if len(lines) > _LINES else []
     return title, "\n".join([*omitted, *lines[-_LINES:]]) or "it has written nothing"

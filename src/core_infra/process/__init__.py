@@ -50,6 +50,7 @@ from core_infra.process.process import Process
 from core_infra.process.restart import RestartPolicy
 from core_infra.process.ring import Piece, RingBuffer
 from core_infra.process.service import Service, ServiceOptions, new_service
+from core_infra.process.sharing import SharedProcess, Start
 from core_infra.process.status import Status
 
 __all__ = [
@@ -80,6 +81,8 @@ __all__ = [
     "Service",
     "ServiceNotInitializedError",
     "ServiceOptions",
+    "SharedProcess",
+    "Start",
     "Status",
     "Stream",
     "TcpPort",

@@ -252,6 +252,12 @@ class Process:
         self._life.catch_up()
         return self._output.read(stream)
 
+    @property
+    def written(self) -> int:
+        """How many bytes it has written so far, on both streams: an offset for :meth:`read`."""
+        self._life.catch_up()
+        return self._output.ring.end
+
     def read(self, offset: int = 0, timeout: float | None = 0) -> Piece:
         """Output from an absolute offset on, and how much before it is lost.
 

@@ -13,9 +13,9 @@ import tty
 from typing import TYPE_CHECKING
 
 from core_infra.errors import NotFoundError, UnavailableError
+from core_infra.process.sockets import short_path
 from core_infra.vm.instance import CONSOLE_SOCKET
 from core_infra.vm.rundir import RECORD, kept_machines
-from core_infra.vm.wires import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

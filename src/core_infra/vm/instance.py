@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import UnavailableError
 from core_infra.process.child import Child, spawn
+from core_infra.process.sockets import short_path
 from core_infra.vm import disks as layering
 from core_infra.vm.console import Console
 from core_infra.vm.guest.client import AgentClient, GuestGoneError
@@ -17,7 +18,7 @@ from core_infra.vm.guest.command import describe_exit
 from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.rundir import write_record
 from core_infra.vm.timeouts import scaled
-from core_infra.vm.wires import Wires, short_path
+from core_infra.vm.wires import Wires
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

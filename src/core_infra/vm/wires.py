@@ -5,14 +5,7 @@ No path, no port: nothing collides, and nothing is left to clean up.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 NAMES = ("monitor", "console", "agent")
 
@@ -49,13 +42,3 @@ class Wires:
         self.inherited()
         for sock in self.ours.values():
             sock.close()
-
-
-@contextlib.contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """A short name of a UNIX socket, whatever its directory's: the kernel allows 107 bytes."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)

@@ -9,8 +9,8 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core_infra.process.sockets import short_path
 from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE
-from core_infra.vm.wires import short_path
 
 if TYPE_CHECKING:
     from pathlib import Path
