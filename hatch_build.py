@@ -1,32 +1,62 @@
-"""Compiles what we have in C when the package is built or installed.
+"""Compiles what we have in C when the package is built or installed, and names the wheel.
 
-The guest agent runs inside guests of two architectures, whatever the host is, so a cross compiler
-is needed: Zig, which PyPI carries as ``ziglang``. The keeper of processes runs on the host, and the
-fork server is a library for the host's QEMU; they are made for both, so that one wheel fits all.
-The compiler is asked for only while the binaries are older than their sources. By hand:
+The guest agent runs inside guests of two architectures, whatever the host is, so this needs a cross
+compiler: Zig, which PyPI carries as ``ziglang``. The keeper of processes and the fork server run on
+the host. The compiler is asked for only while the binaries are older than their sources. By hand:
 ``python hatch_build.py``.
+
+Where Zig cannot be had, CORE_INFRA_CC names a C compiler of the host: it makes what runs on the
+host, and the agent for guests of its architecture. A build without isolation takes ``cc`` by itself
+if Zig is not installed.
+
+A wheel holds the agents and the programs of one platform, which its tag names. CORE_INFRA_WHEEL
+chooses another platform than this host: one of PLATFORMS.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.util
 import os
+import platform
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ARCHITECTURES = ("x86_64", "aarch64")
 FLAGS = (
     *("-std=gnu11", "-D_GNU_SOURCE", "-Os", "-s"),
     *("-flto", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
-    *("-Wall", "-Wextra", "-Werror"),
+    *("-Wall", "-Wextra"),
 )
+COMPILER = "ziglang>=0.13,<0.18"
+STRICT = ("-Werror",)  # of the compiler whose warnings we know
+OWN_COMPILER = "CORE_INFRA_CC"
+CHOSEN_PLATFORM = "CORE_INFRA_WHEEL"
+PLATFORMS = (
+    "manylinux_2_31_x86_64",
+    "manylinux_2_31_aarch64",
+    "musllinux_1_2_x86_64",
+    "musllinux_1_2_aarch64",
+    "any",
+)
+"""Wheels: for hosts with the GNU C library 2.31 or later, with musl, and for all others.
+
+The last has the agents only: no program of it runs on the host.
+"""
+_GLIBC = (2, 31)
 
 
 class Kind(NamedTuple):
@@ -49,37 +79,121 @@ PROGRAMS = {
 }
 """The directories of their sources; what is made of them goes to ``bin`` beside these."""
 KINDS = {"agent": STATIC, "keeper": STATIC, "forkserver": PRELOADED}
-COMPILER = "ziglang>=0.13"
 
 
 class CustomBuildHook(BuildHookInterface[BuilderConfig]):
     """What hatchling calls for a wheel and for an editable install."""
 
     def dependencies(self) -> list[str]:
-        """The compiler, if there is something to compile."""
-        return [] if is_fresh(Path(self.root)) else [COMPILER]
+        """The compiler, if there is something to compile and no other is chosen."""
+        root = Path(self.root)
+        if OWN_COMPILER in os.environ or is_fresh(root, programs_for(_platform())):
+            return []
+        return [COMPILER]
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
-        """Compile what is stale; the wheel takes the binaries as artifacts."""
-        build(Path(self.root))
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile what is stale, take it into the wheel, and give this its tag."""
+        root = Path(self.root)
+        if version == "editable":
+            build(root)
+            return
+        chosen = _platform()
+        programs = programs_for(chosen)
+        build(root, programs)
+        paths = (binary_path(root, *what) for what in programs)
+        build_data["artifacts"] += [f"/{path.relative_to(root)}" for path in paths if path.exists()]
+        if chosen != "any":
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{chosen}"
 
 
-def is_fresh(root: Path) -> bool:
+def programs_for(chosen: str) -> list[tuple[str, str]]:
+    """The programs that a wheel for a platform has, each with an architecture."""
+    programs = [("agent", arch) for arch in ARCHITECTURES]  # they run in guests
+    if chosen != "any":
+        arch = next(arch for arch in ARCHITECTURES if chosen.endswith(arch))
+        programs.append(("keeper", arch))
+        if chosen.startswith("manylinux"):
+            programs.append(("forkserver", arch))
+    return programs
+
+
+def _platform() -> str:
+    """The platform that the wheel is for: the one that is chosen, or this host."""
+    chosen = os.environ.get(CHOSEN_PLATFORM)
+    if chosen is None:
+        return _host_platform()
+    if chosen not in PLATFORMS:
+        message = f"{CHOSEN_PLATFORM} is {chosen!r}, but must be one of {', '.join(PLATFORMS)}"
+        raise ValueError(message)
+    return chosen
+
+
+def _host_platform() -> str:
+    arch = platform.machine()
+    if not sys.platform.startswith("linux") or arch not in ARCHITECTURES:
+        return "any"
+    library, version = platform.libc_ver()
+    if library != "glibc":  # musl does not say what it is
+        return f"musllinux_1_2_{arch}"
+    numbers = tuple(int(number) for number in version.split(".")[:2])
+    return f"manylinux_2_31_{arch}" if numbers >= _GLIBC else f"linux_{arch}"
+
+
+def _all_programs() -> list[tuple[str, str]]:
+    return [(program, arch) for program in PROGRAMS for arch in ARCHITECTURES]
+
+
+def is_fresh(root: Path, programs: list[tuple[str, str]] | None = None) -> bool:
     """Whether the binaries are there and made from the sources as they are now."""
-    return not _stale(root)
+    return not _stale(root, programs)
 
 
-def build(root: Path) -> None:
-    """Compile what is stale, for each architecture."""
+def build(root: Path, programs: list[tuple[str, str]] | None = None) -> None:
+    """Compile what is stale of some programs, each with an architecture; by default of all."""
+    stale = _stale(root, programs)
+    if not stale:
+        return
+    if (compiler := _own_compiler()) is not None:
+        for program, arch in stale:
+            if arch != platform.machine():
+                sys.stderr.write(
+                    f"no {program} for {arch}: {compiler[0]} does not compile for it\n"
+                )
+        stale = [what for what in stale if what[1] == platform.machine()]
     # At once: the first time, Zig makes a C library for each target, which takes a minute.
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda what: _compile_and_stamp(root, *what), _stale(root)):
+    with _zig_cache(), ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda what: _compile_and_stamp(root, *what), stale):
             pass
 
 
-def _stale(root: Path) -> list[tuple[str, str]]:
-    every = [(program, arch) for program in PROGRAMS for arch in ARCHITECTURES]
-    return [what for what in every if not _is_fresh(root, *what)]
+def _own_compiler() -> list[str] | None:
+    """The host's compiler and its first arguments, if it is to be used; None for Zig."""
+    if OWN_COMPILER in os.environ:
+        return shlex.split(os.environ[OWN_COMPILER]) or ["cc"]
+    if importlib.util.find_spec("ziglang") is None and shutil.which("cc") is not None:
+        return ["cc"]
+    return None
+
+
+@contextlib.contextmanager
+def _zig_cache() -> Iterator[None]:
+    """Give Zig a place for its cache where it would find none: without HOME, it fails."""
+    places = ("ZIG_GLOBAL_CACHE_DIR", "XDG_CACHE_HOME", "HOME")
+    if any(os.environ.get(name) for name in places):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="zig-cache-") as directory:
+        os.environ["ZIG_GLOBAL_CACHE_DIR"] = directory
+        try:
+            yield
+        finally:
+            del os.environ["ZIG_GLOBAL_CACHE_DIR"]
+
+
+def _stale(root: Path, programs: list[tuple[str, str]] | None) -> list[tuple[str, str]]:
+    wanted = _all_programs() if programs is None else programs
+    return [what for what in wanted if not _is_fresh(root, *what)]
 
 
 def _compile_and_stamp(root: Path, program: str, arch: str) -> None:
@@ -97,14 +211,21 @@ def compile_program(root: Path, program: str, arch: str, output: Path, *flags: s
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         binary = Path(scratch) / program
         kind = KINDS[program]
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-{kind.system}"]
+        command = _own_compiler()
+        if command is None:
+            target = f"{arch}-{kind.system}"
+            command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *STRICT]
         sources = [os.fspath(path) for path in _sources(root, program) if path.suffix == ".c"]
-        result = subprocess.run(
-            [*command, *FLAGS, *kind.flags, *flags, "-o", os.fspath(binary), *sources],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        try:
+            result = subprocess.run(
+                [*command, *FLAGS, *kind.flags, *flags, "-o", os.fspath(binary), *sources],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+        except OSError as error:
+            message = f"cannot compile the {program} for {arch}: cannot start {command[0]}: {error}"
+            raise RuntimeError(message) from error
         if result.returncode != 0:
             message = f"cannot compile the {program} for {arch}:\n{result.stdout}{result.stderr}"
             raise RuntimeError(message)

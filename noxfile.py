@@ -29,6 +29,23 @@ SOURCES = (
     ROOT / "src/core_infra/vm/hypervisors/forkserver/library",
 )
 
+IMPORT_ALL = """
+import importlib, pkgutil
+for package in ("core_infra", "pytest_core_infra"):
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+"""
+# Threads, forks, signals, pickling, collection: what changes from one Python to the next.
+BY_PYTHON = (
+    "tests/framework",
+    "tests/medium/test_local.py",
+    "tests/plugin/test_options.py",
+    "tests/process/test_escape.py",
+    "tests/process/test_service.py",
+    "tests/test_errors.py",
+)
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -97,6 +114,32 @@ def conformance(session: nox.Session) -> None:
     session.run("npm", "install", "--no-audit", "--prefix", where, *names, external=True)
     script = ("tests/jobrunner/conformance.py", f"{where}/node_modules", *session.posargs)
     session.run("python", *script, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(python=["3.12", "3.13", "3.14"], default=False)
+def pythons(session: nox.Session) -> None:
+    """The examples and what depends on Python itself, on each later Python that is here."""
+    install(session, "-e", ".", group="tests")
+    session.run("python", "-W", "error", "-c", IMPORT_ALL)
+    run_pytest(session, "--core-vm", "-q", "examples", *BY_PYTHON)
+
+
+@nox.session(default=False)
+def wheels(session: nox.Session) -> None:
+    """A wheel for each platform and the source archive, in dist."""
+    hatchling, *rest = PYPROJECT["build-system"]["requires"]
+    compiler = [line for line in PYPROJECT["dependency-groups"]["tests"] if "ziglang" in line]
+    session.install(hatchling, *rest, *compiler, "build", "check-wheel-contents", "twine")
+    build = ("python", "-m", "build", "--no-isolation")
+    session.run(*build, "--sdist")
+    listed = "import hatch_build; print(*hatch_build.PLATFORMS)"
+    for platform in str(session.run("python", "-c", listed, silent=True)).split():
+        session.run(*build, "--wheel", env={"CORE_INFRA_WHEEL": platform})
+    made = [str(path) for path in Path("dist").glob("core_infra-*")]
+    session.run("twine", "check", "--strict", *made)
+    # W004: the fork server's library is no Python module, and its name cannot be one.
+    expected = ("--toplevel", "core_infra,pytest_core_infra", "--ignore", "W004")
+    session.run("check-wheel-contents", *expected, "dist")
 
 
 def chosen(session: nox.Session, *options: str) -> tuple[str, ...]:

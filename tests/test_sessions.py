@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -69,7 +71,151 @@ def test_a_session_that_fails_fails(tmp_path: Path) -> None:
     assert nox(project, "build").returncode == 1
 
 
-@pytest.mark.parametrize("name", ["build", "core_vm", "lint", "plan", "release", "tests"])
+def test_tasks_jobs_and_verify_take_what_the_project_has(tmp_path: Path) -> None:
+    (tmp_path / "tasks.yml").write_text("tasks:\n  hello: {command: echo from a task}\n")
+    assert "hello" in nox(tmp_path, "tasks", "tasks.yml", "--dry-run").stdout
+    assert nox(tmp_path, "tasks").returncode == 0
+    done = nox(tmp_path, "jobs")
+    assert done.returncode != 0
+    assert ".core/jobs.yaml" in done.stdout + done.stderr
+    done = nox(tmp_path, "verify")
+    assert done.returncode != 0
+    assert "dist" in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def copied_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This project as a repository of its own, with what is compiled, so that nothing is again."""
+    tree = tmp_path_factory.mktemp("tree") / "core"
+    root = Path(__file__).parents[1]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True)
+    names = [name for name in listed.stdout.decode().split("\0") if (root / name).is_file()]
+    names += [str(path.relative_to(root)) for path in (root / "src").glob("**/bin/*")]
+    for name in names:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, tree / name)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tree)]
+    for command in (["init", "-q"], ["add", "-f", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], check=True)
+    return tree
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("origin", ["path", "wheel", "git"])
+def test_sessions_install_the_core_infra_that_nox_has(
+    tmp_path: Path, copied_tree: Path, origin: str
+) -> None:
+    source = str(copied_tree)
+    if origin == "git":
+        source = f"git+{copied_tree.as_uri()}"
+    pip = ["-m", "pip", "--disable-pip-version-check", "-q"]
+    if origin == "wheel":
+        wheel = [*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(copied_tree)]
+        subprocess.run([sys.executable, *wheel], check=True)
+        source = str(next(tmp_path.glob("*.whl")))
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([python, *pip, "install", "nox", source], check=True)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "noxfile.py").write_text(
+        "import nox\nfrom core_infra import sessions\n"
+        "nox.session(sessions.tests)\nnox.session(sessions.plan, default=False)\n"
+    )
+    (project / "test_it.py").write_text(
+        "def test_it(core_medium):\n    core_medium.write_text('a', 'b')\n"
+    )
+    (project / "Taskfile.yml").write_text("version: '3'\ntasks: {build: {cmds: ['true']}}\n")
+    names = ["tests", "plan"] if origin == "git" else ["tests"]
+    done = subprocess.run(
+        [python, "-m", "nox", "-s", *names],
+        cwd=project,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in done.stdout
+    for name in names:
+        assert f"Session {name} was successful" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("group", "brings"),
+    [
+        ([], False),
+        (["core_infra[pyfakefs]>=0.1", "pytest"], False),
+        (["Core.Infra==0.1"], True),
+        (["core-infra @ https://example.org/core.whl"], True),
+        (["core-infra-extras==1"], False),
+    ],
+)
+def test_a_project_that_pins_core_infra_gets_what_it_pins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: list[str], *, brings: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(f"[dependency-groups]\ntests = {group}\n")
+    installed: list[str] = []
+    session = types.SimpleNamespace(
+        venv_backend="virtualenv",
+        install=lambda *words: installed.extend(words),
+        run=lambda *_words, **_options: None,
+        posargs=[],
+    )
+    sessions.tests(session)  # type: ignore[arg-type] # all that it uses of one
+    assert installed == [*group, *([] if brings else [sessions.requirement()]), "pytest"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "url"),
+    [
+        ({"url": "file:///src/core", "dir_info": {"editable": True}}, "file:///src/core"),
+        (
+            {"url": "https://example.org/c.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            "git+https://example.org/c.git@abc",
+        ),
+        (
+            {
+                "url": "https://example.org/c.git",
+                "vcs_info": {"vcs": "git", "commit_id": "abc", "requested_revision": "main"},
+                "subdirectory": "python",
+            },
+            "git+https://example.org/c.git@abc#subdirectory=python",
+        ),
+        (
+            {
+                "url": "https://example.org/c.whl",
+                "archive_info": {"hash": "sha256=12", "hashes": {"sha256": "12"}},
+            },
+            "https://example.org/c.whl#sha256=12",
+        ),
+        (
+            {"url": "https://example.org/c.whl", "archive_info": {"hash": "sha256=12"}},
+            "https://example.org/c.whl#sha256=12",
+        ),
+        (
+            {"url": "file:///c.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            "git+file://localhost/c.git@abc",
+        ),
+        ({"url": "file:///c.whl", "archive_info": {}}, "file:///c.whl"),
+    ],
+)
+def test_what_an_installation_remembers_of_its_origin_is_a_requirement(
+    monkeypatch: pytest.MonkeyPatch, origin: dict[str, object], url: str
+) -> None:
+    found = types.SimpleNamespace(version="1", read_text=lambda _name: json.dumps(origin))
+    monkeypatch.setattr("importlib.metadata.distribution", lambda _name: found)
+    assert sessions.requirement("build", "jobs") == f"core-infra[build,jobs] @ {url}"
+    assert Requirement(sessions.requirement()).url == url
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("build", "core_vm", "images", "jobs", "lint", "plan", "release", "tasks", "tests"),
+        "verify",
+    ],
+)
 def test_each_takes_a_session_and_says_what_it_is_for(name: str) -> None:
     function = getattr(sessions, name)
     assert isinstance(function, types.FunctionType)

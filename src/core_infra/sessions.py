@@ -12,8 +12,9 @@ Each is an undecorated function that takes a session: register it with the Pytho
 and the tags that you like, or call it from a session of yours. What follows ``--`` on nox's command
 line goes to the program that the session runs.
 
-Sessions install into their own environment the very core-infra that nox has. They read
-``pyproject.toml``, if there is one, for dependency groups; a project needs none.
+Sessions install into their own environment the very core-infra that nox has: the same version, or
+from the same checkout, archive or commit. A project whose dependency group pins another one gets
+that. They read ``pyproject.toml``, if there is one, for dependency groups; a project needs none.
 
 This module needs nothing but nox itself, whose environment may have little else.
 """
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,18 +41,41 @@ LINT_GROUPS = ("lint", "dev")
 
 _NAME = "core-infra"
 _ROOT = Path(__file__).parents[2]
+_REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*(.*)")  # a name, extras, the rest
 
 
 def tests(session: nox.Session) -> None:
     """The test suite; arguments go to pytest."""
-    _install_project(session, TEST_GROUPS, "pytest")
+    _install_project(session, TEST_GROUPS, "pytest", core_infra=True)
     _run_pytest(session)
 
 
 def core_vm(session: nox.Session) -> None:
     """The test suite with a real machine for each test that asks; arguments go to pytest."""
-    _install_project(session, TEST_GROUPS, "pytest", requirement())
+    _install_project(session, TEST_GROUPS, "pytest", core_infra=True)
     _run_pytest(session, "--core-vm")
+
+
+def images(session: nox.Session) -> None:
+    """Build the machines that tests start from, for a CI cache; arguments: images and options.
+
+    Without arguments it is the default image. What is built goes to the directory that the
+    environment variable CORE_INFRA_CACHE_DIR names (default: ~/.cache/core-infra).
+    """
+    _install_tools(session)
+    session.run("core-infra", "vm", "images", "--build", *session.posargs)
+
+
+def tasks(session: nox.Session) -> None:
+    """The tasks of tasks.yml; arguments go to core-infra run, as in ``-- tasks.yml test``."""
+    _install_tools(session)
+    session.run("core-infra", "run", *(session.posargs or ["tasks.yml"]))
+
+
+def jobs(session: nox.Session) -> None:
+    """What the bots of jobs.yaml would do; other arguments go to core-infra jobs, as ``-- run``."""
+    _install_tools(session, "jobs")
+    session.run("core-infra", "jobs", *(session.posargs or ["dry-run"]))
 
 
 def lint(session: nox.Session) -> None:
@@ -68,13 +93,13 @@ def lint(session: nox.Session) -> None:
 
 def build(session: nox.Session) -> None:
     """Build the project into dist; arguments go to core-infra build."""
-    _install_tools(session)
+    _install_tools(session, "build")
     session.run("core-infra", "build", *session.posargs)
 
 
 def plan(session: nox.Session) -> None:
     """What a release would do and what is missing for it; arguments go to core-infra release."""
-    _install_tools(session)
+    _install_tools(session, "build")
     session.run("core-infra", "release", "--plan", *session.posargs)
 
 
@@ -83,12 +108,21 @@ def release(session: nox.Session) -> None:
 
     With ``-- --dry-run`` it shows the plan only. Nothing is published.
     """
-    _install_tools(session)
+    _install_tools(session, "build")
     session.run("core-infra", "release", "--no-dry-run", "--twice", *session.posargs)
 
 
+def verify(session: nox.Session) -> None:
+    """Check the release in dist as a downloader would; arguments go to core-infra verify."""
+    _install_tools(session, "build")
+    session.run("core-infra", "verify", *(session.posargs or ["dist"]))
+
+
 def requirement(*extras: str) -> str:
-    """What pip installs to have the core-infra that is imported here: its version, or its source.
+    """Return what pip installs to have the core-infra that is imported here.
+
+    Its version; or, if it was not installed from an index, the checkout, archive or commit that it
+    came from (https://packaging.python.org/en/latest/specifications/direct-url).
 
     Args:
         extras: optional dependencies, like ``build``.
@@ -98,27 +132,63 @@ def requirement(*extras: str) -> str:
         found = importlib.metadata.distribution(_NAME)
     except importlib.metadata.PackageNotFoundError:
         return f"{name} @ {_ROOT.as_uri()}"  # imported from a checkout that is not installed
-    origin = found.read_text("direct_url.json")  # https://packaging.python.org/specifications
-    return f"{name} @ {json.loads(origin)['url']}" if origin else f"{name}=={found.version}"
+    origin = found.read_text("direct_url.json")
+    return f"{name} @ {_direct_url(json.loads(origin))}" if origin else f"{name}=={found.version}"
 
 
-def _install_tools(session: nox.Session) -> None:
+def _direct_url(origin: dict[str, Any]) -> str:
+    """The URL for pip: a commit and not a branch, a digest if there is one."""
+    url, fragments = str(origin["url"]), []
+    if control := origin.get("vcs_info"):
+        # Before version 24, pip takes no URL without a host here.
+        url = re.sub("^file:///", "file://localhost/", url)
+        url = f"{control['vcs']}+{url}@{control['commit_id']}"
+    archive = origin.get("archive_info") or {}
+    if digest := (archive.get("hashes") or {}).get("sha256"):
+        fragments.append(f"sha256={digest}")
+    elif digest := archive.get("hash"):  # as pip wrote it before version 23.1
+        fragments.append(digest)
+    if folder := origin.get("subdirectory"):
+        fragments.append(f"subdirectory={folder}")
+    return f"{url}#{'&'.join(fragments)}" if fragments else url
+
+
+def _install_tools(session: nox.Session, *extras: str) -> None:
     if not _can_install(session):
         return
-    # What the builders of Python packages and of documentation start comes along.
-    packages = ["build"] if _is_python() else []
-    packages += ["mkdocs"] if Path("mkdocs.yml").exists() else []
-    session.install(requirement("build"), *packages)
+    packages = []
+    if "build" in extras:
+        # What the builders of Python packages and of documentation start comes along.
+        packages += ["build"] if _is_python() else []
+        packages += ["mkdocs"] if Path("mkdocs.yml").exists() else []
+    session.install(requirement(*extras), *packages)
 
 
-def _install_project(session: nox.Session, groups: Sequence[str], *needed: str) -> None:
+def _install_project(
+    session: nox.Session, groups: Sequence[str], *needed: str, core_infra: bool = False
+) -> None:
     if not _can_install(session):
         return
     known = _pyproject().get("dependency-groups", {})
     group = next((name for name in groups if name in known), None)
     # Through nox, because pip knows groups from version 25.1 on only.
     requirements = _dependency_group(group) if group else []
+    if core_infra and not _brings_core_infra(requirements):
+        requirements.append(requirement())
+    # At once, so that pip finds what goes together.
     session.install(*(["-e", "."] if _is_python() else []), *requirements, *needed)
+
+
+def _brings_core_infra(requirements: Sequence[str]) -> bool:
+    """Whether the project is core-infra itself, or says which core-infra it wants."""
+    if _normal(_pyproject().get("project", {}).get("name", "")) == _NAME:
+        return True
+    split = [match.groups() for line in requirements if (match := _REQUIREMENT.match(line))]
+    return any(_normal(name) == _NAME and rest.startswith(("==", "@")) for name, rest in split)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _dependency_group(name: str) -> list[str]:

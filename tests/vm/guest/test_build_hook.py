@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
+import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -46,7 +48,68 @@ def test_a_change_wants_the_compiler(build_hook: ModuleType, tree: Path, change:
         (guest / "agent" / "more.c").touch()
     else:
         (guest / "bin" / ("agent-aarch64" if change == "binary" else ".aarch64.stamp")).unlink()
-    assert wants(build_hook, tree) == ["ziglang>=0.13"]
+    assert wants(build_hook, tree) == [build_hook.COMPILER]
+
+
+def test_a_compiler_that_is_chosen_is_taken_for_what_runs_here(
+    build_hook: ModuleType,
+    tree: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("this host has no cc")
+    shutil.rmtree(build_hook.binary_path(tree, "keeper", "x86_64").parent)
+    monkeypatch.setenv("CORE_INFRA_CC", "cc")
+    assert wants(build_hook, tree) == []
+    build_hook.build(tree)
+    here = platform.machine()
+    keeper = build_hook.binary_path(tree, "keeper", here)
+    # It says on which descriptors it wants to serve, and ends: it is a program that runs here.
+    assert subprocess.run([keeper], check=False, capture_output=True, timeout=60).returncode > 0
+    assert [path.name for path in keeper.parent.iterdir() if "keeper" in path.name] == [keeper.name]
+    assert "cc does not compile for it" in capsys.readouterr().err
+
+
+def test_a_compiler_that_is_missing_is_named(
+    build_hook: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(build_hook.binary_path(tree, "keeper", "x86_64").parent)
+    monkeypatch.setenv("CORE_INFRA_CC", "no-such-cc -O2")
+    with pytest.raises(RuntimeError, match="cannot start no-such-cc"):
+        build_hook.build(tree)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "programs"),
+    [
+        ("manylinux_2_31_x86_64", ["forkserver-x86_64.so", "keeper-x86_64"]),
+        ("musllinux_1_2_aarch64", ["keeper-aarch64"]),
+        ("any", []),
+    ],
+)
+def test_a_wheel_has_what_its_tag_says(
+    build_hook: ModuleType,
+    tree: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: str,
+    programs: list[str],
+) -> None:
+    monkeypatch.setenv("CORE_INFRA_WHEEL", chosen)
+    data: dict[str, Any] = {"artifacts": [], "pure_python": True}
+    build_hook.CustomBuildHook(str(tree), {}, None, None, "", "wheel").initialize("standard", data)
+    names = sorted(path.rpartition("/")[2] for path in data["artifacts"])
+    assert names == ["agent-aarch64", "agent-x86_64", *programs]
+    assert data.get("tag") == (None if chosen == "any" else f"py3-none-{chosen}")
+    assert data["pure_python"] == (chosen == "any")
+
+
+def test_a_platform_that_there_is_not_is_refused(
+    build_hook: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORE_INFRA_WHEEL", "win32")
+    with pytest.raises(ValueError, match="'win32', but must be one of manylinux_2_31_x86_64"):
+        wants(build_hook, tree)
 
 
 @pytest.mark.long
@@ -70,4 +133,4 @@ def test_the_compilers_complaint_is_told(build_hook: ModuleType, tree: Path) -> 
     (tree / build_hook.PROGRAMS["agent"] / "main.c").write_text("int main(void) { retrun 0; }\n")
     with pytest.raises(RuntimeError, match=r"for x86_64:(?s:.*)main.c:1:(?s:.*)retrun"):
         build_hook.build(tree)
-    assert wants(build_hook, tree) == ["ziglang>=0.13"]
+    assert wants(build_hook, tree) == [build_hook.COMPILER]

@@ -9,14 +9,17 @@ import sys
 import zlib
 from typing import TYPE_CHECKING, Protocol
 
-import lz4.block  # type: ignore[import-untyped] # it has none
-
-from core_infra.errors import InvalidError
+from core_infra.errors import InvalidError, UnavailableError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+try:
+    import lz4.block as lz4  # type: ignore[import-untyped] # it has none
+except ModuleNotFoundError:  # the extra of this name; not all systems have a wheel of it
+    lz4 = None
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,16 +31,16 @@ _FAILURES = (
     zlib.error,
     lzma.LZMAError,
     zstd.ZstdError,
-    lz4.block.LZ4BlockError,
     OSError,
     EOFError,
     ValueError,
+    *((lz4.LZ4BlockError,) if lz4 else ()),
 )
 
 
 def is_compressed(data: bytes) -> bool:
-    """Whether ``data`` begins with the magic number of a method that is known here."""
-    return data.startswith((*_DECOMPRESSORS, _LZ4_MAGIC))
+    """Whether ``data`` begins with the magic number of a method that can be unpacked here."""
+    return data.startswith((*_DECOMPRESSORS, *([_LZ4_MAGIC] if lz4 else [])))
 
 
 def decompress(data: bytes, limit: int) -> bytes:
@@ -50,7 +53,14 @@ def decompress(data: bytes, limit: int) -> bytes:
 
     Raises:
         InvalidError: the method is unknown, or the data are damaged or cut off.
+        UnavailableError: they are packed by lz4, which is not installed.
     """
+    if lz4 is None and data.startswith(_LZ4_MAGIC):
+        raise UnavailableError(
+            "cannot unpack the data",
+            why="they are packed by lz4, and this needs the package lz4",
+            todo="Install it with: pip install core-infra[lz4]",
+        )
     try:
         if data.startswith(_LZ4_MAGIC):
             return _lz4(data, limit)
@@ -74,7 +84,7 @@ def _lz4(data: bytes, limit: int) -> bytes:
         (size,) = struct.unpack_from("<I", data, position)
         position += _LZ4_SIZE
         block = data[position : position + size]
-        blocks.append(lz4.block.decompress(block, uncompressed_size=_LZ4_BLOCK))
+        blocks.append(lz4.decompress(block, uncompressed_size=_LZ4_BLOCK))
         limit -= len(blocks[-1])
         position += size
     return b"".join(blocks)
