@@ -160,7 +160,16 @@ def test_a_shell_completes_names_and_ids(web: str) -> None:
         (["run", "default", "-p", "x"], 2, "'x' is no port"),
         (["run", "default", "-p", "1:2", "-p", "1:3"], 2, "port 1 is given twice"),
         (["run", "default", "-v", "/tmp"], 2, "DIRECTORY:PATH"),
-        (["run", "default", "-v", "/tmp:/a", "-v", "/tmp:/b"], 2, "/tmp is given twice"),
+        (["run", "default", "-v", "/tmp:/a:rx"], 2, "'rx' of '/tmp:/a:rx' is no option"),
+        (["run", "default", "-v", "/tmp:/a:ro,rw"], 2, "cannot be both ro and rw"),
+        (["run", "default", "-v", "/tmp:a"], 5, "that is relative"),
+        (["run", "default", "-p", "80/sctp"], 2, "'sctp' of '80/sctp' is no protocol"),
+        (["run", "default", "-p", "80-90:80-90"], 2, "'80-90' is no port"),
+        (["run", "default", "-p", "::1:80:80"], 2, "an IPv6 address is in []"),
+        (["run", "default", "-p", "[::1]:8080:80"], 5, "IPv4 addresses only"),
+        (["run", "default", "-p", "localhost:8080:80"], 5, "'localhost' is no IP address"),
+        (["cp", "a:b", "c:d"], 2, "a path of this host with a colon begins with / or ./"),
+        (["cp", "x", "web:"], 2, "'web:' has no path after the colon"),
         (["run", "default", "-v", "/tm:p:/a"], 3, "there is no directory /tm:p"),
         (["ps", "-q", "--json"], 2, "exclude each other"),
         (["run", "/no/such/image"], 3, "there is no image /no/such/image"),
@@ -207,4 +216,12 @@ def test_stop_and_rm(web: str) -> None:
     assert run("ps", "-aq").output == f"{web}\n"
     assert run("exec", "web", "true").exit_code == 125
     assert "Linux version" in run("logs", "-f", "web").output
-    assert run("rm", "--stopped").output == "web\n"
+    assert (
+        "start that one: core-infra vm start web" in run("run", "default", "--name", "web").output
+    )
+    assert run("start", "web", "web").output == "web\n"
+    assert run("start", "web").exit_code == 6
+    removed = run("rm", "-f", "nobody", "web")
+    assert removed.exit_code == 3
+    assert removed.stdout == "web\n"
+    assert run("ps", "-aq").output == ""

@@ -10,22 +10,13 @@ import click
 
 from core_infra import errors
 from core_infra.cli.circumstances import Terminated, ending_in_order
+from core_infra.cli.codes import EXIT_CODES, UNAVAILABLE, exit_code
 from core_infra.cli.lazy import Command, LazyGroup
 from core_infra.cli.streams import standard_streams
 
-UNAVAILABLE = 9
-EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
-    (errors.NotFoundError, 3),
-    (errors.AlreadyExistsError, 4),
-    (errors.InvalidError, 5),
-    (errors.WrongStateError, 6),
-    (errors.TimeoutExpiredError, 7),
-    (errors.CommandFailedError, 8),
-    (errors.UnavailableError, UNAVAILABLE),
-)
-"""The exit code of each kind of error; any other error is 1, wrong usage is 2."""
-
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+__all__ = ["EXIT_CODES", "exit_code", "main"]
 
 SIGNALLED = 128
 INTERRUPTED = 130
@@ -95,11 +86,6 @@ class MainGroup(LazyGroup):
             what = error.filename or "a file"
             click.echo(f"core-infra: {what} cannot be written: {error.strerror}", err=True)
             ctx.exit(UNAVAILABLE)
-
-
-def exit_code(error: errors.CoreInfraError) -> int:
-    """The exit code that tells an error's kind."""
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 @click.command(cls=MainGroup, members=COMMANDS, package="core_infra.cli", epilog=EPILOG)

@@ -1,11 +1,12 @@
 """Ports of a machine on this host's loopback address, added while it runs.
 
-No saved machine has any: the system chooses each port when it is asked for, so that nothing
-collides, and nothing listens on any other address.
+No saved machine has any. The system chooses each port when it is asked for, so that nothing
+collides, and nothing listens on another address unless that is asked for.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING
 
@@ -16,36 +17,46 @@ if TYPE_CHECKING:
 
 HIGHEST = 65535
 _NETWORK = "net0"
-_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)")
+_IPV4 = 4
+_LOOPBACK = "127.0.0.1"
+_FORWARD = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\S+\s+(\S+)\s+(\d+)\s+\S+\s+(\d+)")
 
 
-def forward(qmp: Qmp, port: int, *, host: int = 0) -> int:
-    """Forward a TCP port of this host to *port* of the guest.
+def forward(
+    qmp: Qmp, port: int, *, host: int = 0, address: str = _LOOPBACK, udp: bool = False
+) -> int:
+    """Forward a port of this host to *port* of the guest.
 
     Args:
         qmp: the machine's monitor.
         port: the guest's.
         host: this host's; 0 lets the system choose.
+        address: of this host, where it is listened on.
+        udp: it is a UDP port, and not a TCP port.
 
     Returns:
-        The port on 127.0.0.1.
+        The port of this host.
 
     Raises:
-        InvalidError: there is no such port.
+        InvalidError: there is no such port, or no such address.
         UnavailableError: QEMU could not listen on it.
     """
     check(port)
     if host != 0:
         check(host)
+    check_address(address)
     before = _forwards(qmp)
-    answer = _human(qmp, f"hostfwd_add {_NETWORK} tcp:127.0.0.1:{host}-:{port}")
+    kind = "udp" if udp else "tcp"
+    answer = _human(qmp, f"hostfwd_add {_NETWORK} {kind}:{address}:{host}-:{port}")
     added = _forwards(qmp) - before
     if len(added) != 1:
+        where = "" if address == _LOOPBACK else f" at {address}"
         raise UnavailableError(
-            f"port {host} of this host cannot lead to port {port} of the machine",
-            why=f"it is in use, or only root may have it: {answer.strip()}",
+            f"port {host} of this host{where} cannot lead to port {port} of the machine",
+            why=f"it is in use, or only root may have it, or this host has no such address: "
+            f"{answer.strip()}",
         )
-    return added.pop()[0]
+    return int(added.pop()[2])
 
 
 def check(port: object) -> None:
@@ -54,15 +65,28 @@ def check(port: object) -> None:
         raise InvalidError(f"there is no port {port!r}", why=f"ports are numbers, 1 to {HIGHEST}")
 
 
+def check_address(address: str) -> None:
+    """InvalidError unless it is an address that QEMU can listen on."""
+    try:
+        version = ipaddress.ip_address(address).version
+    except ValueError as error:
+        raise InvalidError(f"{address!r} is no IP address to listen on", why=str(error)) from error
+    if version != _IPV4:
+        raise InvalidError(
+            f"cannot listen on {address}",
+            why="QEMU forwards ports of IPv4 addresses only",
+            todo=f"Listen on {_LOOPBACK}, or have a program of this host pass it on.",
+        )
+
+
 def withdraw(qmp: Qmp, host: int) -> None:
     """Listen on a port of this host no more; nothing if nobody did."""
     _human(qmp, f"hostfwd_remove {_NETWORK} tcp:127.0.0.1:{host}")
 
 
-def _forwards(qmp: Qmp) -> set[tuple[int, int]]:
-    """The pairs of a port of this host and one of the guest."""
-    text = _human(qmp, "info usernet")
-    return {(int(ours), int(guest)) for ours, guest in _FORWARD.findall(text)}
+def _forwards(qmp: Qmp) -> set[tuple[str, str, str, str]]:
+    """Of each, its kind, the address and port of this host, and the port of the guest."""
+    return set(_FORWARD.findall(_human(qmp, "info usernet")))
 
 
 def _human(qmp: Qmp, line: str) -> str:

@@ -14,9 +14,11 @@ COMMANDS: dict[str, Command] = {
     "images": Command("images", "List what machines can be run of."),
     "logs": Command("logs", "Print what a machine's console has printed."),
     "ps": Command("ps", "List machines."),
+    "restart": Command("restart", "End machines and start them again."),
     "rm": Command("rm", "Forget machines, and remove their files."),
     "run": Command("run", "Run a machine."),
     "shell": Command("shell", "Enter a machine."),
+    "start": Command("start", "Start machines that were stopped."),
     "stop": Command("stop", "End machines."),
     "templates": Command("templates", "List the LinuxKit files that images can be built of."),
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from core_infra.cli.vm.shared import Machine, manager
+from core_infra.cli.vm.shared import Machine, each, manager
+from core_infra.vm.manager.container import Status
 
 
 @click.command("rm")
@@ -16,6 +17,6 @@ def command(machines: tuple[str, ...], *, force: bool, stopped: bool) -> None:
     if bool(machines) == stopped:
         raise click.UsageError("Give either MACHINES or --stopped.")
     found = manager()
-    removed = found.prune() if stopped else [found.remove(one, force=force) for one in machines]
-    for container in removed:
-        click.echo(container.name)
+    if stopped:
+        machines = tuple(one.id for one in found.list() if one.status is not Status.RUNNING)
+    each(machines, lambda one: found.remove(one, force=force).name)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
+from core_infra.cli.vm import values
 from core_infra.cli.vm.shared import manager, pairs
 from core_infra.errors import CommandFailedError
 from core_infra.vm.manager.container import RunOptions, Status
-
-HIGHEST = 65535
 
 
 @click.command("run")
@@ -24,18 +23,18 @@ HIGHEST = 65535
     "--port",
     "ports",
     multiple=True,
-    metavar="[HOST:]GUEST",
-    help="Forward a TCP port of 127.0.0.1; without HOST the system chooses it.",
+    metavar="[[ADDRESS:][HOST]:]GUEST[/udp]",
+    help="Forward a port of 127.0.0.1, or ADDRESS; without HOST the system chooses it.",
 )
 @click.option(
     "-v",
     "--volume",
     "volumes",
     multiple=True,
-    metavar="DIRECTORY:PATH",
-    help="Have a directory of this host at a path of the machine.",
+    metavar="DIRECTORY:PATH[:ro]",
+    help="Have a directory or file of this host at a path of the machine; ro: read only.",
 )
-@click.option("--ssh-port", type=click.IntRange(1, HIGHEST), help="By default a free one.")
+@click.option("--ssh-port", type=click.IntRange(1, values.HIGHEST), help="By default a free one.")
 @click.option("--ssh-user", default="root", show_default=True)
 @click.option(
     "--ssh-key", type=click.Path(), default="", help="Your private key; by default a new one."
@@ -74,15 +73,13 @@ def command(
         raise click.UsageError("Give either an IMAGE or a --template.")
     if variables and template is None:
         raise click.UsageError("--var is for a --template.")
-    fixed, published = _ports(ports)
     options = RunOptions(
         name=name,
         detach=detach,
         memory=memory,
         cpus=cpus,
-        ports=fixed,
-        publish=published,
-        volumes=_volumes(volumes),
+        publish=values.ports(ports),
+        volumes=values.volumes(volumes),
         ssh_port=ssh_port or 0,
         ssh_user=ssh_user,
         ssh_key=ssh_key,
@@ -94,8 +91,8 @@ def command(
     )
     machines = manager()
     if template is not None:
-        values = dict(pairs(variables, "=", "NAME=VALUE"))
-        container = machines.run_template(template, values, options)
+        given = dict(pairs(variables, "=", "NAME=VALUE"))
+        container = machines.run_template(template, given, options)
     else:
         assert image is not None  # noqa: S101 - looked at above
         container = machines.run(image, options)
@@ -103,36 +100,3 @@ def command(
         click.echo(container.id)
     elif container.status is Status.ERROR:
         raise CommandFailedError(f"machine {container.name} failed", why=container.reason)
-
-
-def _volumes(values: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for value in values:
-        # From the right: a directory's name may have a colon.
-        directory, colon, place = value.rpartition(":/")
-        if not colon:
-            [(directory, place)] = pairs([value], ":", "DIRECTORY:PATH")
-        if directory in found:
-            raise click.BadParameter(f"{directory} is given twice")
-        found[directory] = f"/{place}" if colon else place
-    return found
-
-
-def _ports(values: tuple[str, ...]) -> tuple[dict[int, int], list[int]]:
-    fixed: dict[int, int] = {}
-    published = []
-    for first, second in pairs(values, ":", "[HOST:]GUEST", both=False):
-        numbers = [_port(text) for text in (first, second) if text is not None]
-        if len(numbers) == 1:
-            published += numbers
-        elif numbers[0] in fixed:
-            raise click.BadParameter(f"port {numbers[0]} is given twice")
-        else:
-            fixed[numbers[0]] = numbers[1]
-    return fixed, published
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= HIGHEST:
-        raise click.BadParameter(f"{text!r} is no port: those are 1 to {HIGHEST}")
-    return int(text)

@@ -11,13 +11,14 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
+from core_infra.cli.codes import exit_code
 from core_infra.errors import CoreInfraError
 from core_infra.vm.manager.container import Status
 from core_infra.vm.manager.manager import LinuxKitManager
 from core_infra.vm.manager.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from core_infra.vm.manager.container import Container
 
@@ -59,6 +60,23 @@ def tell(line: str) -> None:
     click.echo(line, err=True)
 
 
+def each(names: Sequence[str], action: Callable[[str], str]) -> None:
+    """Do something with each machine and print what comes of it; failures stop nobody.
+
+    Raises:
+        SystemExit: with the code of the first failure, after all has been tried.
+    """
+    codes = []
+    for name in dict.fromkeys(names):
+        try:
+            click.echo(action(name))
+        except CoreInfraError as error:
+            tell(f"core-infra: {error}")
+            codes.append(exit_code(error))
+    if codes:
+        raise SystemExit(codes[0])
+
+
 def exit_with(code: int) -> None:
     """End as a command in a machine has ended."""
     raise SystemExit(code if code >= 0 else SIGNALLED - code)
@@ -85,7 +103,7 @@ def print_table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _row(one: Container) -> list[str]:
-    ports = [f"{host}→{guest}" for host, guest in sorted(one.ports.items())]
+    ports = [str(port) for port in one.published]
     if one.ssh_port:
         ports.append(f"{one.ssh_port}→22")
     if one.status is not Status.RUNNING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from core_infra.cli.vm.shared import Machine, manager
+from core_infra.cli.vm.shared import Machine, each, manager
 from core_infra.vm.manager.stopping import GRACE
 
 
@@ -22,6 +22,9 @@ from core_infra.vm.manager.stopping import GRACE
 def command(machines: tuple[str, ...], *, grace: float) -> None:
     """End MACHINES, by id, name, or what only its id begins with."""
     found = manager()
-    for machine in machines:
+
+    def stop(machine: str) -> str:
         container = found.stop(machine, grace=grace)
-        click.echo(f"{container.name}: {container.reason}")
+        return f"{container.name}: {container.reason}"
+
+    each(machines, stop)

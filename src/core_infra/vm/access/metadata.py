@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 from core_infra.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _LABEL = "cidata"  # what NoCloud is found by
 
 
-def nocloud(*, id_: str, name: str, user: str, key: str) -> dict[str, bytes]:
+def nocloud(
+    *, id_: str, name: str, user: str, key: str, boot_command: Sequence[str] = ()
+) -> dict[str, bytes]:
     """The files for cloud-init.
 
     Args:
@@ -28,13 +30,16 @@ def nocloud(*, id_: str, name: str, user: str, key: str) -> dict[str, bytes]:
         name: the machine's.
         user: who may log in besides the image's own user.
         key: their public key.
+        boot_command: run by root at each boot.
     """
-    data = {
+    data: dict[str, object] = {
         "users": ["default", {"name": user, "ssh_authorized_keys": [key]}],
         "ssh_authorized_keys": [key],
         "disable_root": False,
         "ssh_pwauth": False,
     }
+    if boot_command:
+        data["bootcmd"] = [[*boot_command]]
     about = {"instance-id": id_, "local-hostname": name}
     return {
         "user-data": b"#cloud-config\n" + json.dumps(data, indent=1).encode() + b"\n",

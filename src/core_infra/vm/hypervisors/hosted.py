@@ -30,11 +30,15 @@ class Share:
         tag: what the guest mounts it by.
         path: the directory.
         by_virtiofs: a program of its own serves it, and not the hypervisor.
+        read_only: the guest cannot write to it.
+        file: the one file of it that is meant; empty for the directory itself.
     """
 
     tag: str
     path: Path
     by_virtiofs: bool = False
+    read_only: bool = False
+    file: str = ""
 
     @property
     def type(self) -> str:

@@ -78,7 +78,8 @@ def _share(share: Share, server: int | None) -> list[str]:
             *("-device", f"vhost-user-fs-pci,chardev={share.tag},tag={share.tag}"),
         ]
     # What the guest makes belongs to who runs the machine, whoever makes it.
+    more = ",readonly=on" if share.read_only else ""
     return [
-        *("-fsdev", f"local,id={share.tag},path={escaped(share.path)},security_model=none"),
+        *("-fsdev", f"local,id={share.tag},path={escaped(share.path)},security_model=none{more}"),
         *("-device", f"virtio-9p-pci,fsdev={share.tag},mount_tag={share.tag}"),
     ]

@@ -42,6 +42,7 @@ class Folder:
     def listen(self, name: str) -> socket.socket:
         """A listening socket for the line *name*, which the hypervisor will serve."""
         server = socket.socket(socket.AF_UNIX)
+        self.line(name).unlink(missing_ok=True)  # of an earlier start
         try:
             with short_path(self.line(name)) as address:
                 server.bind(address)
@@ -92,9 +93,16 @@ class Folder:
         except (OSError, ValueError):
             return None
 
-    def panic(self) -> str:
-        """The guest kernel's last sentence, if it panicked."""
-        found = _PANIC.findall(_tail(self.console_log))
+    def log_size(self) -> int:
+        """Bytes that the console has printed."""
+        try:
+            return self.console_log.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def panic(self, since: int) -> str:
+        """The guest kernel's last sentence, if it panicked after *since* bytes of the console."""
+        found = _PANIC.findall(_tail(self.console_log, since))
         return found[-1].decode("utf-8", "replace") if found else ""
 
     def last_words(self) -> str:
@@ -103,10 +111,10 @@ class Folder:
         return "; ".join(lines[-_LAST_WORDS:])
 
 
-def _tail(path: Path) -> bytes:
+def _tail(path: Path, since: int = 0) -> bytes:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            file.seek(max(since, os.fstat(file.fileno()).st_size - _TAIL))
             return file.read()
     except OSError:
         return b""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from core_infra.errors import WrongStateError
+from core_infra.errors import CoreInfraError, UnavailableError, WrongStateError
 from core_infra.vm.guest.command import ExecResult, as_argv
 from core_infra.vm.hypervisors.detect import detect_hypervisor, get_hypervisor
 from core_infra.vm.manager import images, volumes
 from core_infra.vm.manager.acceleration import accelerator
+from core_infra.vm.manager.again import recalled, renewed
 from core_infra.vm.manager.container import (
     Access,
     Container,
@@ -138,6 +139,52 @@ class LinuxKitManager(Register):
         changes = {"status": Status.STOPPED, "reason": how, "pid": None, "start": None}
         return self.state.update(container.id, **changes)
 
+    def start(self, id_: str) -> Container:
+        """Start a machine that does not run, in the background.
+
+        It has what it had: its disk, name and id, its ports, volumes and keys. What was in memory
+        only, as all files of the default image are, is gone.
+
+        Raises:
+            NotFoundError: there is no such machine, or its image is gone.
+            WrongStateError: it runs.
+            InvalidError: its image was changed since.
+            UnavailableError: it did not start; it is remembered as before.
+        """
+        before = self.find(id_)
+        folder = self.folder(before)
+        if before.status is not Status.RUNNING:
+            end_leftover(folder)
+            image, options = recalled(before, folder, self._tell)
+        with self.state.changing() as known:
+            if known[before.id].status is Status.RUNNING:
+                raise WrongStateError(
+                    f"machine {before.name} runs already",
+                    todo=f"To start it anew: core-infra vm restart {before.name}",
+                    needed=Status.STOPPED,
+                    found=Status.RUNNING,
+                )
+            container = known[before.id] = renewed(before, image, folder)
+        try:
+            started = self._starter(container, image, options).start(
+                lambda facts: self.state.update(container.id, **facts)
+            )
+        except BaseException:
+            self._end(container, folder)
+            with self.state.changing() as known:
+                known[before.id] = before
+            raise
+        if started.shares:
+            self._mount(container)
+        return self.find(container.id)
+
+    def restart(self, id_: str, *, grace: float = GRACE) -> Container:
+        """End a machine if it runs, as :meth:`stop` does, and start it, as :meth:`start` does."""
+        container = self.find(id_)
+        if container.status is Status.RUNNING:
+            self.stop(container.id, grace=grace)
+        return self.start(container.id)
+
     def logs(self, id_: str, *, follow: bool = False) -> Iterator[bytes]:
         """What a machine's console has printed, piece by piece.
 
@@ -184,11 +231,24 @@ class LinuxKitManager(Register):
     def enter(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
         """A way into a machine, once it lets somebody in; to be closed.
 
+        Volumes that are not mounted, as after a restart of the guest, are mounted.
+
         Raises:
             NotFoundError: there is no such machine.
             WrongStateError: it does not run.
             NoAccessError: no way in opens in time.
         """
+        access = self._enter(id_, timeout=timeout)
+        try:
+            self._make_ready(id_, access)
+        except CoreInfraError as error:
+            self._tell(str(error))  # to look at what is wrong there, one must get in
+        except BaseException:
+            access.close()
+            raise
+        return access
+
+    def _enter(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
         container = self.running(id_)
         if not container.ready:  # its starter may have been killed before he let it run
             monitor(self.folder(container), "cont")
@@ -202,11 +262,6 @@ class LinuxKitManager(Register):
         # QEMU's agent often answers before the SSH server, which does more, has its key.
         if kind is Access.SSH and kind is not container.access:
             self.state.update(container.id, access=kind)
-        try:
-            self._make_ready(container.id, access)
-        except BaseException:
-            access.close()
-            raise
         return access
 
     def remove(self, id_: str, *, force: bool = False) -> Container:
@@ -252,26 +307,50 @@ class LinuxKitManager(Register):
         folder = self.folder(container)
         try:
             folder.make()
-            starter = Starter(
-                container,
-                image,
-                folder,
-                hypervisor=hypervisor,
-                accelerator=chosen,
-                options=options,
-                tell=self._tell,
-            )
+            starter = self._starter(container, image, options)
             started = starter.start(lambda facts: self.state.update(container.id, **facts))
-            if options.detach and started.shares:
-                self.enter(container.id).close()
         except BaseException:
             self._forget(container, folder)
             raise
         if started.console is not None:
             self._foreground(container, started)
+        elif started.shares:
+            self._mount(container)
         return self.find(container.id)
 
+    def _mount(self, container: Container) -> None:
+        """Mount a machine's volumes once it lets somebody in; it runs on if that fails."""
+        try:
+            access = self._enter(container.id)
+            try:
+                self._make_ready(container.id, access)
+            finally:
+                access.close()
+        except CoreInfraError as error:
+            raise UnavailableError(
+                f"machine {container.name} runs, but without its volumes",
+                why=error.what + (f": {error.why}" if error.why else ""),
+                todo=error.todo,
+            ) from error
+
+    def _starter(self, container: Container, image: Bootable, options: RunOptions) -> Starter:
+        return Starter(
+            container,
+            image,
+            self.folder(container),
+            hypervisor=get_hypervisor(container.hypervisor),
+            accelerator=container.accelerator,
+            options=options,
+            tell=self._tell,
+        )
+
     def _forget(self, container: Container, folder: Folder) -> None:
+        self._end(container, folder)
+        folder.remove()
+        self.state.remove(container.id)
+
+    def _end(self, container: Container, folder: Folder) -> None:
+        """End what a start that failed has left."""
         current = self.state.load().get(container.id, container)
         process = ForeignProcess.find(current.pid, current.start)
         if process is not None:
@@ -279,20 +358,21 @@ class LinuxKitManager(Register):
                 if not current.starting:
                     stop_process(process, current, folder, grace=0)
         end_leftover(folder)
-        folder.remove()
-        self.state.remove(container.id)
 
     def _make_ready(self, id_: str, access: GuestAccess) -> None:
         container = self.find(id_)  # as it is now: another may have entered before
-        if container.ready:
+        # Where the agent is, a restart of the guest ends the machine; a disk's comes back.
+        if container.ready and (not container.mounts or container.access is Access.AGENT):
             return
-        folder = self.folder(container)
-        shares = volumes.shares(container.volumes, by_virtiofs=volumes.is_served(folder))
-        volumes.mount(access, shares, [*container.volumes.values()])
-        self.state.update(id_, ready=True)
+        if container.mounts:
+            served = volumes.is_served(self.folder(container))
+            shares = volumes.shares(container.mounts, by_virtiofs=served)
+            volumes.mount(access, shares, container.mounts)
+        if not container.ready:
+            self.state.update(container.id, ready=True)
 
     def _foreground(self, container: Container, started: Started) -> None:
-        mount = (lambda: self.enter(container.id).close()) if started.shares else None
+        mount = (lambda: self._mount(container)) if started.shares else None
         assert started.console is not None  # noqa: S101 - looked at by the caller
         has_ended = False
         try:

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.vm.manager.again import remembered
 from core_infra.vm.manager.container import Container, checked_name
 from core_infra.vm.manager.identity import start_of
 from core_infra.vm.manager.starting import access_of
@@ -46,10 +47,11 @@ def planned(
             "pid": os.getpid(),
             "start": start_of(os.getpid()),
             "starting": True,
-            "volumes": {
-                str(Path(path).expanduser().absolute()): place
-                for path, place in options.volumes.items()
-            },
+            "mounts": [
+                one.model_copy(update={"path": str(Path(one.path).expanduser().absolute())})
+                for one in options.mounts
+            ],
+            "again": remembered(image, shown, options),
             "memory": memory,
             "cpus": options.cpus,
             "hypervisor": hypervisor,

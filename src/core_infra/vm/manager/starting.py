@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,19 +15,19 @@ from core_infra.process.child import spawn
 from core_infra.vm import ports
 from core_infra.vm.access import metadata, ssh
 from core_infra.vm.attach import connect
-from core_infra.vm.disks import examine, layers
+from core_infra.vm.disks import examine, file_name, layers
 from core_infra.vm.hypervisors.hosted import HostedSpec
 from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.images.format import DiskImage, ImageFormat
 from core_infra.vm.manager import volumes
-from core_infra.vm.manager.container import Access
+from core_infra.vm.manager.container import Access, Port
 from core_infra.vm.manager.identity import start_of
 from core_infra.vm.timeouts import scaled
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from core_infra.process.child import Child
     from core_infra.vm.hypervisors.hosted import HostedHypervisor, Share
@@ -103,12 +104,18 @@ class Starter:
         by_virtiofs = self._has_agent or (
             isinstance(self._image, DiskImage) and volumes.can_serve()
         )
-        shares = volumes.shares(self._options.volumes, by_virtiofs=by_virtiofs)
-        disks = [*self._disks(), *self._metadata()]
+        shares = [
+            volumes.provided(share, self._folder, self._tell)
+            for share in volumes.shares(self._options.mounts, by_virtiofs=by_virtiofs)
+        ]
+        disks = [*self._disks(), *self._metadata(shares)]
         with contextlib.ExitStack() as undo:
             bound = not self._options.detach
+            servers: list[Child] = []
             for share in _served(shares):
-                undo.callback(volumes.serve(share, self._folder, die_with_parent=bound).kill)
+                server = volumes.serve(share, self._folder, die_with_parent=bound)
+                undo.callback(server.kill)
+                servers.append(server)
             child = self._spawn(disks, shares, die_with_parent=bound)
             undo.callback(child.kill)
             console = None
@@ -116,7 +123,7 @@ class Starter:
                 console = connect(self._folder.line("console"))
                 undo.callback(console.close)
             facts: dict[str, object] = {"pid": child.pid, "start": start_of(child.pid)}
-            with self._monitor(child) as monitor:
+            with self._monitor(child, servers) as monitor:
                 facts |= self._forward(monitor)
                 remember(facts | {"starting": False})
                 if monitor is not None:
@@ -157,7 +164,7 @@ class Starter:
                 )
 
     @contextlib.contextmanager
-    def _monitor(self, child: Child) -> Iterator[Qmp | None]:
+    def _monitor(self, child: Child, servers: Sequence[Child]) -> Iterator[Qmp | None]:
         """The hypervisor's monitor, once it answers; None if it has none."""
         if not self._hypervisor.has_monitor:
             yield None
@@ -168,6 +175,7 @@ class Starter:
                 monitor.execute("query-status", timeout=scaled(_ANSWER))
             except (UnavailableError, TimeoutExpiredError) as error:
                 child.kill()
+                volumes.require_running(servers, self._folder)
                 raise UnavailableError(
                     f"machine {self._container.name} did not start",
                     why=self._folder.last_words() or error.what,
@@ -179,7 +187,7 @@ class Starter:
 
     def _forward(self, monitor: Qmp | None) -> dict[str, object]:
         options = self._options
-        wanted = [*options.ports.items(), *((0, guest) for guest in options.publish)]
+        wanted = options.published
         with_ssh = not self._has_agent or options.ssh_port
         if monitor is None:
             if wanted or options.ssh_port:
@@ -188,11 +196,25 @@ class Starter:
                     why=f"{self._hypervisor.name} does not",
                 )
             return {}
-        found = {ports.forward(monitor, guest, host=host): guest for host, guest in wanted}
-        facts: dict[str, object] = {"ports": found}
+        facts: dict[str, object] = {"published": [self._listen(monitor, one) for one in wanted]}
         if with_ssh:
-            facts["ssh_port"] = ports.forward(monitor, SSH, host=options.ssh_port)
+            ssh_port = Port(guest=SSH, host=options.ssh_port, chosen=bool(self._container.ssh_port))
+            facts["ssh_port"] = self._listen(monitor, ssh_port).host
         return facts
+
+    def _listen(self, monitor: Qmp, port: Port) -> Port:
+        forward = functools.partial(
+            ports.forward, monitor, port.guest, address=port.address, udp=port.udp
+        )
+        try:
+            host = forward(host=port.host)
+        except UnavailableError:
+            if not port.chosen or not port.host:
+                raise
+            # It was any port at first: somebody has taken it since the machine was stopped.
+            host = forward()
+            self._tell(f"port {port.host} is in use by now: port {host} leads to {port.guest}")
+        return port.model_copy(update={"host": host, "chosen": port.chosen or not port.host})
 
     def _disks(self) -> list[Disk]:
         image = self._image
@@ -206,11 +228,17 @@ class Starter:
             if not os.access(image.path, os.W_OK):
                 raise UnavailableError(f"{image.path} cannot be written to")
             return [disk]
+        own = self._folder.path / file_name(0)
+        if own.exists():  # the machine is started again
+            return [replace(disk, path=own, format=ImageFormat.QCOW2)]
         return list(layers([disk], self._folder.path))
 
-    def _metadata(self) -> list[Disk]:
+    def _metadata(self, shares: Sequence[Share]) -> list[Disk]:
         if self._has_agent or not self._hypervisor.has_monitor:
             return []
+        disc = Disk(self._folder.metadata, "iso", read_only=True, disc=True)
+        if self._folder.metadata.exists():
+            return [disc]
         try:
             key = self._public_key()
             if isinstance(self._image, DiskImage):
@@ -219,6 +247,7 @@ class Starter:
                     name=self._container.name,
                     user=self._options.ssh_user,
                     key=key,
+                    boot_command=volumes.mount_command(shares, self._options.mounts),
                 )
             else:
                 files = metadata.linuxkit(key=key)
@@ -228,7 +257,7 @@ class Starter:
         except CoreInfraError as error:
             self._tell(f"nobody will be able to log in by SSH: {error}")
             return []
-        return [Disk(self._folder.metadata, "iso", read_only=True, disc=True)]
+        return [disc]
 
     def _public_key(self) -> str:
         """The public key that may log in; made, unless the user has one."""

@@ -23,7 +23,7 @@ from core_infra.errors import (
     UnavailableError,
 )
 from core_infra.medium.local import LocalMedium
-from core_infra.vm.manager.container import Container
+from core_infra.vm.manager.container import Container, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +111,13 @@ class State:
                     raise AlreadyExistsError(
                         f"there is a machine {other.name} already",
                         why=f"it is {other.status}, with the id {other.id}",
-                        todo=f"Choose another name, or remove it: core-infra vm rm {other.name}",
+                        todo="Choose another name, or "
+                        + (
+                            ""
+                            if other.status is Status.RUNNING
+                            else f"start that one: core-infra vm start {other.name}; or "
+                        )
+                        + f"remove it: core-infra vm rm {other.name}",
                     )
             containers[container.id] = container
 

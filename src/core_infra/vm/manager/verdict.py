@@ -31,7 +31,7 @@ def _ending(container: Container, folder: Folder) -> tuple[Status, str]:
     if container.starting:
         end_leftover(folder)
         return Status.ERROR, "who started it was ended before it ran"
-    if panic := folder.panic():
+    if panic := folder.panic(container.log_from):
         return Status.ERROR, panic
     if container.start and not is_of_this_boot(container.start):
         return Status.STOPPED, "this host was restarted"
