@@ -24,6 +24,8 @@ class Option(NamedTuple):
     type: Literal["bool", "int", "string"]
     metavar: str
     help: str
+    words: tuple[str, ...] = ()
+    """What a switch may be besides on and off."""
 
     @property
     def flag(self) -> str:
@@ -42,6 +44,7 @@ OPTIONS = (
         "bool",
         "",
         "run the tests that need a real machine; without it they are skipped",
+        ("require",),
     ),
     Option(
         "core_vm_image",
@@ -96,7 +99,28 @@ def add_options(parser: pytest.Parser) -> None:
             group.addoption(option.flag, action="store_true", default=None, help=text)
         else:
             group.addoption(option.flag, metavar=option.metavar, default=None, help=text)
-        parser.addini(option.name, option.help, type=option.type, default=None)
+        for word in option.words:
+            # An option of its own: a switch that may have a value would take the path behind it.
+            group.addoption(
+                f"{option.flag}={word}",
+                action="store_const",
+                const=word,
+                dest=option.name,
+                default=None,
+                help="the same, for CI: such tests are never skipped, and a host that cannot run "
+                f"machines fails the run. Also {option.name} = {word} in the ini file.",
+            )
+        parser.addini(option.name, option.help, type=_ini_type(option), default=None)
+
+
+def _ini_type(option: Option) -> Any:
+    """The type of the option in an ini file."""
+    if not option.words:
+        return option.type
+    if pytest.version_tuple >= (9, 2):
+        return bool | Literal[option.words]
+    # Between these, a TOML file has values with types, and a switch must be a truth value.
+    return "bool" if pytest.version_tuple >= (9, 0) else "string"
 
 
 def find(config: pytest.Config, name: str) -> Found | None:
@@ -124,6 +148,8 @@ def switched_on(config: pytest.Config, name: str = "core_vm") -> bool:
         return False
     if isinstance(found.value, bool):
         return found.value
-    if found.value.lower() in (*TRUE, *FALSE):
-        return found.value.lower() in TRUE
-    raise pytest.UsageError(f"{found.source}: say {' or '.join((TRUE[1], FALSE[1]))}")
+    words = next(option.words for option in OPTIONS if option.name == name)
+    if found.value.lower() in (*TRUE, *FALSE, *words):
+        return found.value.lower() not in FALSE
+    choices = " or ".join((TRUE[1], FALSE[1], *words))
+    raise pytest.UsageError(f"{found.source}: say {choices}")

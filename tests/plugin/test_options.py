@@ -82,7 +82,7 @@ def test_image_in_the_ini_file_is_meant_from_there(
         ("--core-vm-memory=10", "--core-vm-memory=10: this must be at least 64"),
         ("--core-vm-cpus=0", "--core-vm-cpus=0: this must be 1 to 255"),
         ("--core-vm-accel=xen", "--core-vm-accel=xen: choose one of auto, kvm, hvf, tcg"),
-        ("CORE_INFRA_VM=maybe", "CORE_INFRA_VM=maybe in the environment: say true or false"),
+        ("CORE_INFRA_VM=maybe", "CORE_INFRA_VM=maybe in the *: say true or false or require"),
         ("CORE_INFRA_VM_KEEP=all", "CORE_INFRA_VM_KEEP=all in the *: choose one of never, *"),
         ("core_vm_cpus = two", "core_vm_cpus in *tox.ini: *two*"),
         ("core_vm_keep = x", "core_vm_keep = x in *tox.ini: choose one of never, failed, always"),
@@ -114,6 +114,20 @@ def test_without_qemu_the_run_ends_with_what_to_install(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: no machine can run: *qemu*", "Install it: apt-get *"])
     assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+@pytest.mark.parametrize("given", ["--core-vm=require", "CORE_INFRA_VM", "core_vm = require"])
+def test_required_machines_are_not_skipped(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("PATH", str(pytester.mkdir("nothing")))
+    if given == "CORE_INFRA_VM":
+        monkeypatch.setenv(given, "require")
+    elif "=" in given.removeprefix("--core-vm="):
+        pytester.makeini(f"[pytest]\n{given}")
+    result = run(pytester, *([given] if given.startswith("--") else []))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines("ERROR: no machine can run: *qemu*")
 
 
 def test_help_tells_every_option_with_its_variable_and_ini_form(pytester: pytest.Pytester) -> None:
