@@ -52,6 +52,16 @@ def count(number: int, noun: str, one: str = "", more: str = "s") -> str:
     return f"{number} {noun}{one if number == 1 else more}"
 
 
+def properties(uses: Sequence[tuple[str, float]], accelerator: str) -> list[tuple[str, object]]:
+    """What JUnit XML says of the machines of a test, given the image and the seconds of each."""
+    return [
+        ("core_vm_machines", len(uses)),
+        ("core_vm_machine_seconds", f"{sum(seconds for _, seconds in uses):.3f}"),
+        ("core_vm_image", ", ".join(sorted({image for image, _ in uses}))),
+        ("core_vm_accelerator", accelerator),
+    ]
+
+
 def console(machine: Machine, note: str) -> tuple[str, str]:
     """The end of the console, and a note below it."""
     title = f"machine {machine.name} ({machine.status.value}): the console's last lines"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,6 +63,7 @@ class MachineFactory:
         self._reverted: list[Machine] = []
         self._stale: list[Machine] = []
         self._seen: dict[Machine, ExecResult | None] = {}
+        self._since_when: dict[Machine, float] = {}
         self._logs: Path | None = None
         self._failed = False
 
@@ -120,6 +122,7 @@ class MachineFactory:
 
     def _add(self, machine: Machine, *, reverts: bool) -> Machine:
         self.machines.append(machine)
+        self._since_when[machine] = time.monotonic()
         if reverts:
             self._reverted.append(machine)
             self._stale.append(machine)
@@ -134,6 +137,7 @@ class MachineFactory:
     def begin_report(self) -> None:
         """Another test begins: its report has what its machines do from now on."""
         self._seen = {machine: _last(machine) for machine in self.machines}
+        self._since_when = dict.fromkeys(self.machines, time.monotonic())
 
     def sections(self) -> list[tuple[str, str]]:
         """For a failed test's report: what its machines have done since it began."""
@@ -150,6 +154,13 @@ class MachineFactory:
                     else describe.kept_later(machine, self.owner.label)
                 )
         return sections
+
+    def uses(self) -> list[tuple[str, float]]:
+        """The image of each machine that the test had, and for how many seconds."""
+        now = time.monotonic()
+        return [
+            (machine.spec.image.name, now - self._since_when[machine]) for machine in self.machines
+        ]
 
     def set_stale(self) -> None:
         """A fixture that tests share was set up or torn down: that is not to be undone."""

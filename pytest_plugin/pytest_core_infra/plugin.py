@@ -5,6 +5,8 @@ a test that needs them. So they import nothing of core_infra; the first use of a
 option such as ``--core-vm``, does.
 """
 
+import pytest
+
 pytest_plugins = (
     "pytest_core_infra.build_fixtures",
     "pytest_core_infra.framework_fixtures",
@@ -15,3 +17,12 @@ pytest_plugins = (
     "pytest_core_infra.traces",
     "pytest_core_infra.vm_fixtures",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Complete JUnit XML where it is written."""
+    # A worker of pytest-xdist gets the option, too.
+    if getattr(config.option, "xmlpath", None):
+        from pytest_core_infra.junit import JUnitSections  # noqa: PLC0415 - who uses it pays for it
+
+        config.pluginmanager.register(JUnitSections(config), "core_infra_junit")

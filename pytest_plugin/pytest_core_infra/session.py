@@ -279,12 +279,14 @@ class VmSession:
         """Complete the report of a failed test; after its teardown, its machines go."""
         report = yield
         own = [item.stash[FACTORY]] if FACTORY in item.stash else []
+        shared = [one for one in (*self._retired, *self._shared) if one.is_used_by(item)]
         if report.failed:
-            shared = [one for one in (*self._retired, *self._shared) if one.is_used_by(item)]
             for factory in (*own, *shared):
                 report.sections += factory.sections()
             self._preparations.complete(report, call)
         if report.when == "teardown":
+            if uses := [use for factory in (*own, *shared) for use in factory.uses()]:
+                report.user_properties += describe.properties(uses, self.launcher.accelerator.name)
             if own:
                 own[0].release()
                 del item.stash[FACTORY]
