@@ -30,9 +30,11 @@ def host(launcher: Launcher) -> list[str]:
     program = f"{launcher.hypervisor.name} {launcher.hypervisor.version()}"
     spec = launcher.spec("any")
     size = f"{spec.memory} MiB, {count(spec.cpus, 'cpu')}"
+    processor = launcher.processor(spec)
     return [
         f"core_vm: {program}, {accelerator.name} ({accelerator.reason})",
         f"core_vm: image {spec.image.name}, {spec.image.arch}, {size}",
+        *([f"core_vm: {processor}"] if processor else []),
         *swept(launcher),
     ]
 

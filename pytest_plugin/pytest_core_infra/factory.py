@@ -76,6 +76,11 @@ class MachineFactory:
         image: str | os.PathLike[str] | Bootable | None = None,
         template: str | None = None,
         variables: Mapping[str, str] | None = None,
+        cpu: str | None = None,
+        arch: str | None = None,
+        kernel: str | os.PathLike[str] | None = None,
+        initrd: str | os.PathLike[str] | None = None,
+        cmdline: str | None = None,
         name: str | None = None,
         timeout: float | None = None,
         cold: bool | None = None,
@@ -90,6 +95,11 @@ class MachineFactory:
             image: what to boot: a path, or an Image.
             template: the name of a template of an image, which the program linuxkit builds.
             variables: the template's.
+            cpu: the processor, as QEMU's ``-cpu`` takes it.
+            arch: the architecture, ``x86_64`` or ``aarch64``.
+            kernel: a kernel to boot instead of the image's.
+            initrd: an initrd instead of the image's.
+            cmdline: more for the kernel's command line, put after the image's own.
             name: what it is called in reports.
             timeout: seconds that it may take to boot.
             cold: boot it, though it could be cloned.
@@ -108,6 +118,11 @@ class MachineFactory:
             "image": image,
             "template": template,
             "variables": variables,
+            "cpu": cpu,
+            "arch": arch,
+            "kernel": kernel,
+            "initrd": initrd,
+            "cmdline": cmdline,
             "name": name,
             "timeout": timeout,
             "cold": cold,

@@ -17,10 +17,11 @@ NAME = "core_vm"
 
 DESCRIPTION = (
     f"{NAME}(memory=MIB, cpus=N, disks=[SIZE], image=PATH, template=NAME, variables=DICT, "
-    "timeout=SECONDS, cold=BOOL, revert=BOOL): what this test's machines are made of, how long one "
-    "may take to boot, and whether it boots though it could be cloned. On a class or a module "
-    "(pytestmark) it is for core_vm_class or core_vm_module, too; revert takes those back after "
-    "each test. Each argument is optional."
+    "cpu=MODEL, arch=NAME, kernel=PATH, initrd=PATH, cmdline=TEXT, timeout=SECONDS, cold=BOOL, "
+    "revert=BOOL): what this test's machines are made of, how long one may take to boot, and "
+    "whether it boots though it could be cloned. On a class or a module (pytestmark) it is for "
+    "core_vm_class or core_vm_module, too; revert takes those back after each test. Each argument "
+    "is optional."
 )
 
 MACHINES = {
@@ -49,6 +50,11 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "image": ((str, os.PathLike), "a path"),
     "template": ((str,), "a name"),
     "variables": ((dict,), "a dict of texts"),
+    "cpu": ((str,), "a model and its features, such as max,cx16=off,"),
+    "arch": ((str,), "x86_64 or aarch64"),
+    "kernel": ((str, os.PathLike), "a path"),
+    "initrd": ((str, os.PathLike), "a path"),
+    "cmdline": ((str,), "a text"),
     "timeout": ((int, float), "a number of seconds"),
     "cold": ((bool,), "True or False"),
     "revert": ((bool,), "True or False"),

@@ -54,6 +54,20 @@ OPTIONS = (
     ),
     Option("core_vm_memory", "int", "MIB", "memory of each machine in MiB (default: 256)"),
     Option("core_vm_cpus", "int", "N", "virtual processors of each machine (default: 1)"),
+    Option(
+        "core_vm_cpu",
+        "string",
+        "MODEL",
+        "the processor of each machine, as QEMU's -cpu takes it, such as max,cx16=off (default: "
+        "what suits QEMU and the guest's kernel)",
+    ),
+    Option(
+        "core_vm_arch",
+        "string",
+        "x86_64|aarch64",
+        "the architecture of the machines; another one than this host's is emulated (default: the "
+        "image's, or this host's)",
+    ),
     Option("core_vm_cold", "bool", "", "boot each machine instead of cloning one that has booted"),
     Option(
         "core_vm_accel",

@@ -64,11 +64,16 @@ class VmSession:
     def launcher(self) -> Launcher:
         """The launcher of this process, made at first use."""
         if self._launcher is None:
+            path, arch = self.settings.image, self.settings.arch
             self._launcher = Launcher(
                 accelerator=self.settings.accelerator,
-                image=None if self.settings.image is None else open_image(self.settings.image),
+                image=None
+                if self.settings.image is None
+                else open_image(self.settings.image, arch=self.settings.arch),
                 memory=self.settings.memory,
                 cpus=self.settings.cpus,
+                cpu=self.settings.cpu,
+                arch=arch,
                 outlive=self.settings.keep != "never",
                 processes=self._processes,
                 progress=self._say,

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core_infra.errors import InvalidError
 from core_infra.vm.hypervisors import accelerator
+from core_infra.vm.hypervisors.processor import check_processor
+from core_infra.vm.images.format import checked_arch
 from core_infra.vm.sizes import MAXIMUM_CPUS, MINIMUM_MEMORY
 from pytest_core_infra.options import find, switched_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 KEEP = ("never", "failed", "always")
@@ -25,7 +28,9 @@ class Settings:
     Attributes:
         image: what machines boot; None is the default image.
         memory: MiB of each machine; None is a default that fits the image.
-        cpus: virtual processors of each machine.
+        cpus: virtual processors of each machine; None is one, unless the image says otherwise.
+        cpu: their processor, as QEMU's ``-cpu`` takes it; None is one that suits.
+        arch: their architecture; None is the image's, or this host's.
         accelerator: "auto", "kvm", "tcg" or "hvf".
         cold: boot each machine instead of cloning one that has booted.
         keep: whose machines are left running: "never", "failed" (a failed test's), "always".
@@ -34,7 +39,9 @@ class Settings:
 
     image: Path | None
     memory: int | None
-    cpus: int
+    cpus: int | None
+    cpu: str | None
+    arch: str | None
     accelerator: str
     cold: bool
     keep: str
@@ -46,7 +53,9 @@ def read_settings(config: pytest.Config) -> Settings:
     return Settings(
         image=_path(config, "core_vm_image"),
         memory=_number(config, "core_vm_memory", least=MINIMUM_MEMORY),
-        cpus=_number(config, "core_vm_cpus", least=1, most=MAXIMUM_CPUS) or 1,
+        cpus=_number(config, "core_vm_cpus", least=1, most=MAXIMUM_CPUS),
+        cpu=_checked(config, "core_vm_cpu", check_processor),
+        arch=_checked(config, "core_vm_arch", checked_arch),
         accelerator=_choice(config, "core_vm_accel", accelerator.NAMES),
         cold=switched_on(config, "core_vm_cold"),
         keep=_choice(config, "core_vm_keep", KEEP),
@@ -57,6 +66,17 @@ def read_settings(config: pytest.Config) -> Settings:
 def _path(config: pytest.Config, name: str) -> Path | None:
     found = find(config, name)
     return None if found is None else found.base / found.value
+
+
+def _checked(config: pytest.Config, name: str, check: Callable[[str], object]) -> str | None:
+    found = find(config, name)
+    if found is None:
+        return None
+    try:
+        check(found.value)
+    except InvalidError as error:
+        raise pytest.UsageError(f"{found.source}: {error}") from None
+    return str(found.value)
 
 
 def _number(config: pytest.Config, name: str, *, least: int, most: int | None = None) -> int | None:

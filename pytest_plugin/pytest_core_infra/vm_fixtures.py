@@ -94,12 +94,15 @@ def core_vm(request: pytest.FixtureRequest, core_vm_factory: MachineFactory) -> 
 def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
     """Starts as many machines as the test wants; they are thrown away after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
-    ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, name=, timeout=,
-    cold=)`` returns a running machine, like ``core_vm``. Each argument is optional: ``memory`` in
-    MiB, ``cpus``, ``disks`` (``["2G", "data.qcow2"]``: sizes of empty ones, or images, which are
-    never written to), ``image`` (a path, or an ``Image``), or ``template`` with its ``variables``
-    (a LinuxKit file's), ``name`` (what it is called in reports), ``timeout`` (seconds that it may
-    take to boot), ``cold`` (boot it, though it could be cloned). What is not given comes from the
+    ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, cpu=, arch=, kernel=,
+    initrd=, cmdline=, name=, timeout=, cold=)`` returns a running machine, like ``core_vm``. Each
+    argument is optional: ``memory`` in MiB, ``cpus``, ``disks`` (``["2G", "data.qcow2"]``: sizes of
+    empty ones, or images, which are never written to), ``image`` (a path, or an ``Image``), or
+    ``template`` with its ``variables`` (a LinuxKit file's), ``cpu`` (the processor, as QEMU's
+    ``-cpu`` takes it), ``arch`` (``aarch64``), ``kernel`` and ``initrd`` (instead of the image's),
+    ``cmdline`` (put after that of the image), ``name`` (what it is called in reports), ``timeout``
+    (seconds that it may take to boot), ``cold`` (boot it, though it could be cloned). What is not
+    given comes from the
     test's marker ``core_vm``, then from the options.
 
     Example::

@@ -6,28 +6,25 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import os
-import platform
 import shutil
 import time
 from typing import TYPE_CHECKING, Self, Unpack
 
 from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.vm import timeouts
+from core_infra.vm.blueprint import Blueprints, Defaults
 from core_infra.vm.booting import BootError, await_agent, boot_limit
 from core_infra.vm.cache import cache_root
-from core_infra.vm.disks import as_disks, examine
-from core_infra.vm.hypervisors.accelerator import choose
+from core_infra.vm.hypervisors.accelerator import choose, foreign
+from core_infra.vm.hypervisors.processor import explanation, processor
 from core_infra.vm.hypervisors.qemu import QemuHypervisor
-from core_infra.vm.images.default import default_image
-from core_infra.vm.images.delivery import delivered
-from core_infra.vm.images.format import open_image
+from core_infra.vm.images.format import host_arch
 from core_infra.vm.instance import launch
 from core_infra.vm.leaks import left_behind
 from core_infra.vm.machine import Machine
 from core_infra.vm.prepared import Prepared
 from core_infra.vm.rundir import INTERNAL, RunDirectory
-from core_infra.vm.sizes import DEFAULT_MEMORY, Sizes, machine_spec
+from core_infra.vm.sizes import DEFAULT_MEMORY, Sizes
 from core_infra.vm.snapshots.cloner import Cloner
 from core_infra.vm.snapshots.code import fingerprint
 from core_infra.vm.snapshots.depends import contents
@@ -35,12 +32,12 @@ from core_infra.vm.snapshots.pool import affordable
 from core_infra.vm.snapshots.store import SnapshotStore
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from core_infra.vm.hypervisors.hypervisor import Accelerator, MachineSpec
     from core_infra.vm.images.format import Bootable
-    from core_infra.vm.images.image import Image
     from core_infra.vm.instance import Instance
     from core_infra.vm.machine import Ending
     from core_infra.vm.snapshots.template import Template
@@ -54,7 +51,11 @@ class Launcher:
             "tcg"; UnavailableError at the first boot when it does not work.
         image: what machines boot that ask for no other; None is the default image.
         memory: their MiB; None is a default that fits the image.
-        cpus: their virtual processors.
+        cpus: their virtual processors; None is one, unless the image says otherwise.
+        cpu: their processor, as QEMU's ``-cpu`` takes it; None is one that suits QEMU and the
+            guest's kernel.
+        arch: their architecture, ``x86_64`` or ``aarch64``; None is the image's, or this host's.
+            One that is not this host's is emulated.
         outlive: machines can be left running with :meth:`keep` when this process ends. A machine
             that is not kept is stopped all the same; but if this process is killed, it runs on
             until the next launcher on this host sweeps it.
@@ -71,7 +72,9 @@ class Launcher:
         accelerator: str = "auto",
         image: Bootable | None = None,
         memory: int | None = None,
-        cpus: int = 1,
+        cpus: int | None = None,
+        cpu: str | None = None,
+        arch: str | None = None,
         outlive: bool = False,
         ready: int | None = None,
         processes: int = 1,
@@ -80,12 +83,14 @@ class Launcher:
     ) -> None:
         self.hypervisor = QemuHypervisor()
         self._requested = accelerator
-        self._image = image
-        self._memory = memory
-        self._cpus = cpus
         self._outlive = outlive
         self._progress = progress or (lambda _line: None)
         self._witness = witness
+        self._blueprints = Blueprints(
+            Defaults(image, memory, cpus, cpu, arch),
+            require=self.hypervisor.program,
+            progress=self._progress,
+        )
         self._run: RunDirectory | None = None
         self._machines: list[Machine] = []
         self._kept: set[int] = set()
@@ -115,7 +120,20 @@ class Launcher:
 
     @property
     def accelerator(self) -> Accelerator:
-        """The accelerator and why; may boot a machine to find out, once per start of the host."""
+        """The accelerator of machines that boot :attr:`image`, and why it is this one.
+
+        May boot a machine to find out, once per start of the host.
+        """
+        return self._accelerator_for(self.image.arch)
+
+    @property
+    def image(self) -> Bootable:
+        """What machines boot that ask for no other; the default image is built if need be."""
+        return self._blueprints.image
+
+    def _accelerator_for(self, arch: str) -> Accelerator:
+        if arch != host_arch():
+            return foreign(self._requested, arch)
         if self._accelerator is None:
             self._accelerator = choose(
                 self._requested,
@@ -127,27 +145,30 @@ class Launcher:
             )
         return self._accelerator
 
-    @property
-    def image(self) -> Bootable:
-        """What machines boot that ask for no other; the default image is built if need be."""
-        if self._image is None:
-            self._image = self._default_image()
-        return self._image
+    def _accelerator_of(self, spec: MachineSpec) -> str:
+        return self._accelerator_for(spec.image.arch).name
+
+    def processor(self, spec: MachineSpec) -> str:
+        """What is unusual about a machine's processor, in words; "" if nothing is."""
+        how, version = self._accelerator_of(spec), self.hypervisor.version()
+        cpu = processor(spec.image.arch, how, spec.cpu)
+        chosen = f"-cpu {cpu}" if spec.cpu else ""
+        return ", ".join(filter(None, (chosen, explanation(spec.image, cpu, how, version))))
 
     @property
     def _program(self) -> str:
         return f"{self.hypervisor.name} {self.hypervisor.version()}"
 
-    def _default_image(self) -> Image:
-        return default_image(platform.machine(), cache_dir=cache_root(), progress=self._progress)
-
     @functools.cached_property
     def _tried(self) -> Bootable:
         """What is booted to try an accelerator: the default image, where a whole system is used."""
-        if not self.image.has_agent:
+        image = self.image
+        if image.arch != host_arch():
+            return self._blueprints.default_image()
+        if not image.has_agent:
             with contextlib.suppress(CoreInfraError):
-                return self._default_image()
-        return self.image
+                return self._blueprints.default_image()
+        return image
 
     def spec(
         self,
@@ -162,22 +183,7 @@ class Launcher:
             NotFoundError: there is no such disk.
             TypeError: there is no such size.
         """
-        if unknown := sizes.keys() - Sizes.__annotations__:
-            raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
-        if isinstance(image, str | os.PathLike):
-            image = open_image(image)
-        boots, delivery = delivered(self.image if image is None else image)
-        memory, cpus = sizes.get("memory"), sizes.get("cpus")
-        disks = [*delivery, *as_disks(sizes.get("disks") or ())]
-        for disk in disks:
-            examine(disk)
-        return machine_spec(
-            name,
-            boots,
-            self._memory if memory is None else memory,
-            self._cpus if cpus is None else cpus,
-            disks,
-        )
+        return self._blueprints.spec(name, image, sizes)
 
     def boot(
         self,
@@ -193,7 +199,7 @@ class Launcher:
             image: what to boot, or its path; None is the launcher's image.
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
             timeout: seconds until it must answer; None is a default that fits this host.
-            sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
+            sizes: ``memory``, ``cpu``, ``disks`` and more: see :class:`~core_infra.vm.sizes.Sizes`.
 
         Raises:
             InvalidError: a value is not possible.
@@ -201,7 +207,7 @@ class Launcher:
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
         spec = self.spec(self._name(name), image, **sizes)
-        return self._boot(spec, self.accelerator.name, boot_limit(spec.image, timeout))
+        return self._boot(spec, self._accelerator_of(spec), boot_limit(spec.image, timeout))
 
     def clone(
         self,
@@ -220,7 +226,7 @@ class Launcher:
             image: what the machine has booted, or its path; None is the launcher's image.
             name: its name within this launcher; None numbers them: ``vm1``, ``vm2``, ….
             timeout: seconds that it may take where it is booted.
-            sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
+            sizes: ``memory``, ``cpu``, ``disks`` and more: see :class:`~core_infra.vm.sizes.Sizes`.
 
         Raises:
             InvalidError: a value is not possible.
@@ -232,13 +238,13 @@ class Launcher:
 
     def _clone(self, spec: MachineSpec, limit: float) -> Machine:
         try:
-            template = self._cloner.template(spec, self.accelerator.name)
+            template = self._cloner.template(spec, self._accelerator_of(spec))
             return self._cloned(spec, template)
         except BootError:
             raise  # what does not boot for a snapshot does not boot for this
         except CoreInfraError as error:
             self._tell_cold(error)
-        return self._boot(spec, self.accelerator.name, limit)
+        return self._boot(spec, self._accelerator_of(spec), limit)
 
     def prepare(
         self,
@@ -264,7 +270,7 @@ class Launcher:
             depends: files and directories whose contents count for *cache*.
             on_failure: is given the machine and the error if *prepare* raises, before the machine
                 is ended.
-            sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
+            sizes: ``memory``, ``cpu``, ``disks`` and more: see :class:`~core_infra.vm.sizes.Sizes`.
 
         Raises:
             CoreInfraError: as :meth:`clone`; or the machine cannot be saved.
@@ -290,7 +296,7 @@ class Launcher:
             return instance
 
         kept_by = () if cache is None else (cache, code or "", contents(depends))
-        template = self._cloner.prepared(spec, self.accelerator.name, make, kept_by)
+        template = self._cloner.prepared(spec, self._accelerator_of(spec), make, kept_by)
         shutil.rmtree(self.run.path / spec.name, ignore_errors=True)
         return Prepared(
             self._cloner,
@@ -328,7 +334,7 @@ class Launcher:
 
         Args:
             image: what the machine boots, or its path; None is the launcher's image.
-            sizes: ``memory``, ``cpus``, ``disks``: see :class:`~core_infra.vm.sizes.Sizes`.
+            sizes: ``memory``, ``cpu``, ``disks`` and more: see :class:`~core_infra.vm.sizes.Sizes`.
 
         Raises:
             InvalidError: a value is not possible.
@@ -336,7 +342,7 @@ class Launcher:
         """
         spec = self.spec("any", image, **sizes)
         try:
-            self._cloner.prepare(spec, self.accelerator.name)
+            self._cloner.prepare(spec, self._accelerator_of(spec))
         except CoreInfraError as error:
             self._tell_cold(error)
 

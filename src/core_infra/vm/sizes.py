@@ -30,18 +30,30 @@ MAXIMUM_CPUS = 255
 
 
 class Sizes(TypedDict, total=False):
-    """How large a machine is; what is left out, or None, is the launcher's.
+    """What a machine is made of; what is left out, or None, is the launcher's.
 
     Attributes:
         memory: MiB; where nobody says, a default that fits the image.
         cpus: virtual processors.
         disks: of its own: sizes of empty ones, such as ``2G``, or images, which are never written
             to.
+        cpu: its processor, as QEMU's ``-cpu`` takes it, such as ``max,cx16=off``; where nobody
+            says, one that suits QEMU and the guest's kernel.
+        arch: its architecture, ``x86_64`` or ``aarch64``.
+        kernel: a kernel to boot instead of the image's. If it is named NAME-kernel, NAME-initrd.img
+            beside it is its initrd.
+        initrd: an initrd instead of the image's.
+        cmdline: more for the kernel's command line: put after the image's own.
     """
 
     memory: int | None
     cpus: int | None
     disks: Iterable[str | os.PathLike[str]]
+    cpu: str | None
+    arch: str | None
+    kernel: str | os.PathLike[str] | None
+    initrd: str | os.PathLike[str] | None
+    cmdline: str | None
 
 
 def machine_spec(
@@ -70,6 +82,8 @@ def machine_spec(
 
 def fitting_memory(image: Bootable) -> int:
     """The MiB of a machine with this image, if nobody says."""
+    if image.memory is not None:
+        return image.memory
     return DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY
 
 

@@ -17,7 +17,8 @@ from core_infra.vm.manager.container import RunOptions, Status
 @click.option("--name", help="What the machine is called.")
 @click.option("-d", "--detach", is_flag=True, help="Print its id, and let it run on.")
 @click.option("-m", "--memory", type=click.IntRange(1), help="MiB.")
-@click.option("-c", "--cpus", type=click.IntRange(1), default=1, show_default=True)
+@click.option("-c", "--cpus", type=click.IntRange(1), help="By default 1.")
+@click.option("--cpu", help="The processor, as QEMU's -cpu takes it, such as max,cx16=off.")
 @click.option(
     "-p",
     "--port",
@@ -41,7 +42,7 @@ from core_infra.vm.manager.container import RunOptions, Status
 )
 @click.option("--hypervisor", default="", help="qemu or hyperkit; by default what there is.")
 @click.option("--accel", default="auto", show_default=True, help="auto, kvm, hvf or tcg.")
-@click.option("--arch", default="", help="Of a disk, which does not tell: x86_64 or aarch64.")
+@click.option("--arch", default="", help="Of `default` or of a disk: x86_64 or aarch64.")
 @click.option("--isolated", is_flag=True, help="The machine reaches no network.")
 @click.option("--in-place", is_flag=True, help="Write to the image's own disk.")
 def command(
@@ -52,7 +53,8 @@ def command(
     name: str | None,
     detach: bool,
     memory: int | None,
-    cpus: int,
+    cpus: int | None,
+    cpu: str | None,
     ports: tuple[str, ...],
     volumes: tuple[str, ...],
     ssh_port: int | None,
@@ -78,6 +80,7 @@ def command(
         detach=detach,
         memory=memory,
         cpus=cpus,
+        cpu=cpu,
         publish=values.ports(ports),
         volumes=values.volumes(volumes),
         ssh_port=ssh_port or 0,

@@ -55,10 +55,7 @@ def choose(
         InvalidError: *requested* is not one of :data:`NAMES`.
         UnavailableError: the one asked for does not work here; says why.
     """
-    if requested not in NAMES:
-        raise InvalidError(
-            f"unknown accelerator {requested!r}", todo=f"Choose one of {', '.join(NAMES)}."
-        )
+    _check(requested)
     if requested == "tcg":
         return Accelerator("tcg", "asked for")
     native = "hvf" if sys.platform == "darwin" else "kvm"
@@ -73,6 +70,30 @@ def choose(
         why=why,
         todo="Ask for auto (or tcg), and machines are emulated.",
     )
+
+
+def foreign(requested: str, arch: str) -> Accelerator:
+    """The accelerator for machines of another architecture than this host's: there is one only.
+
+    Raises:
+        InvalidError: *requested* is not one of :data:`NAMES`.
+        UnavailableError: another one is asked for.
+    """
+    _check(requested)
+    if requested in ("auto", "tcg"):
+        return Accelerator("tcg", f"{arch} is not this host's architecture")
+    raise UnavailableError(
+        f"the accelerator {requested} does not work for {arch}",
+        why="it runs only what this host's own processor can",
+        todo="Ask for auto (or tcg), and machines are emulated.",
+    )
+
+
+def _check(requested: str) -> None:
+    if requested not in NAMES:
+        raise InvalidError(
+            f"unknown accelerator {requested!r}", todo=f"Choose one of {', '.join(NAMES)}."
+        )
 
 
 def _obstacle(wanted: str, native: str) -> str | None:

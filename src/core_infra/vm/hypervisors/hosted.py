@@ -65,6 +65,7 @@ class HostedSpec:
         servers: sockets that the hypervisor inherits, connected with who serves a share by
             virtiofs, by the share's tag.
         mac: the network card's address.
+        cpu: the processor, as QEMU's ``-cpu`` takes it; None is one that suits the guest.
     """
 
     name: str
@@ -79,6 +80,7 @@ class HostedSpec:
     lines: Mapping[str, int] = field(default_factory=dict)
     servers: Mapping[str, int] = field(default_factory=dict)
     mac: str = "52:54:00:12:34:56"
+    cpu: str | None = None
 
 
 class HostedHypervisor(Protocol):

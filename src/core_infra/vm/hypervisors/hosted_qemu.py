@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from core_infra.vm.guest.protocol import PORT_NAME
 from core_infra.vm.hypervisors.drives import drives
 from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE
+from core_infra.vm.hypervisors.processor import processor
 from core_infra.vm.hypervisors.qemu import MEMORY, QemuHypervisor, board, escaped, kernel
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class HostedQemu(QemuHypervisor):
             str(self.program(spec.arch)),
             *("-name", escaped(spec.name)),
             *_memory(spec),
-            *_board(spec, accelerator),
+            *_board(spec, accelerator, self.version()),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
             *("-nodefaults", "-no-user-config", "-display", "none"),
             # The guest waits until its ports are forwarded and its record is written.
@@ -48,12 +49,14 @@ def _memory(spec: HostedSpec) -> list[str]:
     return ["-object", f"{kind},id={MEMORY},size={spec.memory}M"]
 
 
-def _board(spec: HostedSpec, accelerator: str) -> list[str]:
+def _board(spec: HostedSpec, accelerator: str, version: str) -> list[str]:
+    cpu = processor(spec.arch, accelerator, spec.cpu)
     if spec.image is None:
-        return board(spec.arch, accelerator, boots_kernel=False)
+        return board(spec.arch, accelerator, cpu, boots_kernel=False)
     # What is in memory only is gone with a restart: then the machine ends, as it does after a
     # panic, which restarts it.
-    return [*board(spec.arch, accelerator), *kernel(spec.image, accelerator), "-no-reboot"]
+    boots = kernel(spec.image, cpu, accelerator, version)
+    return [*board(spec.arch, accelerator, cpu), *boots, "-no-reboot"]
 
 
 def _lines(spec: HostedSpec) -> list[str]:

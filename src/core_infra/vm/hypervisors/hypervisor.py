@@ -57,6 +57,7 @@ class MachineSpec:
         memory: MiB.
         cpus: virtual processors.
         disks: what its disks begin as, the first one first; never written to.
+        cpu: the processor, as QEMU's ``-cpu`` takes it; None is one that suits the guest.
     """
 
     name: str
@@ -64,6 +65,7 @@ class MachineSpec:
     memory: int
     cpus: int
     disks: tuple[Disk, ...] = ()
+    cpu: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

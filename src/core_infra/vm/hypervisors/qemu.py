@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from core_infra.errors import UnavailableError
 from core_infra.vm.guest.protocol import PORT_NAME
 from core_infra.vm.hypervisors.drives import drives
+from core_infra.vm.hypervisors.processor import kernel_arguments, processor
 from core_infra.vm.images.image import Image
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ class QemuHypervisor:
     ) -> list[str]:
         """The command that runs *spec*; the port tells the arguments."""
         image = spec.image
+        cpu = processor(image.arch, accelerator, spec.cpu)
         command = [
             str(self.program(image.arch)),
             *("-name", escaped(spec.name)),
             *_memory(spec.memory, memory),
-            *board(image.arch, accelerator, boots_kernel=isinstance(image, Image)),
+            *board(image.arch, accelerator, cpu, boots_kernel=isinstance(image, Image)),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
             # No default devices, no user configuration; a guest that restarts (which is what a
             # panic does, by panic=-1) ends QEMU, so a broken boot is noticed at once.
@@ -90,7 +92,7 @@ class QemuHypervisor:
         if incoming:
             command += ["-incoming", "defer"]
         elif isinstance(image, Image):
-            command += kernel(image, accelerator)
+            command += kernel(image, cpu, accelerator, self.version())
         return [
             *command,
             *_chardev("monitor", monitor),
@@ -128,21 +130,22 @@ def _memory(size: int, file: MemoryFile | None) -> list[str]:
     return ["-object", f"{kind},id={MEMORY},size={size}M"]
 
 
-def board(arch: str, accelerator: str, *, boots_kernel: bool = True) -> list[str]:
-    """The machine and its processor, as fast as the accelerator allows.
+def board(arch: str, accelerator: str, cpu: str, *, boots_kernel: bool = True) -> list[str]:
+    """The machine, its processor and its firmware.
+
+    Args:
+        arch: the guest's architecture.
+        accelerator: how its instructions run.
+        cpu: the processor, as :func:`~.processor.processor` gives it.
+        boots_kernel: it boots a kernel; else a disk.
 
     Raises:
         UnavailableError: it is to boot a disk, and there is no firmware for that.
     """
     if arch == "aarch64":
-        cpu = "max" if accelerator == "tcg" else "host"
         board = f"virt,gic-version=max,memory-backend={MEMORY}"
         bios = [] if boots_kernel else ["-bios", str(_uefi())]
     else:
-        # What costs an emulated guest much and gives it nothing: SMAP and SMEP guard a kernel that
-        # nobody attacks here; with ERMS it clears a page by bytes; LA57 makes page walks longer.
-        slow = "smap=off,smep=off,erms=off,la57=off"
-        cpu = f"max,{slow}" if accelerator == "tcg" else "host"
         board = f"q35,memory-backend={MEMORY}"
         qboot = firmware("qboot.rom")  # a BIOS that does nothing but start the kernel
         bios = ["-bios", str(qboot)] if qboot and boots_kernel else []
@@ -160,17 +163,18 @@ def _uefi() -> Path:
     return found
 
 
-def kernel(image: Image, accelerator: str) -> list[str]:
-    """What the machine boots, and the kernel's arguments."""
+def kernel(image: Image, cpu: str, accelerator: str, version: str) -> list[str]:
+    """What the machine boots, and the kernel's arguments on this processor of this QEMU."""
     initrd = [] if image.initrd is None else ["-initrd", str(image.initrd)]
-    append = _kernel_arguments(image, accelerator)
-    return ["-kernel", str(image.kernel), *initrd, "-append", append]
-
-
-def _kernel_arguments(image: Image, accelerator: str) -> str:
     # panic=-1: a kernel that panics restarts at once, which -no-reboot turns into QEMU's end.
     panic = [] if "panic=" in image.cmdline else ["panic=-1"]
-    return " ".join([image.cmdline, *panic, *_timer_arguments(image.arch, accelerator)])
+    arguments = [
+        image.cmdline,
+        *panic,
+        *_timer_arguments(image.arch, accelerator),
+        *kernel_arguments(image, cpu, accelerator, version),
+    ]
+    return ["-kernel", str(image.kernel), *initrd, "-append", " ".join(arguments)]
 
 
 def _timer_arguments(arch: str, accelerator: str) -> list[str]:

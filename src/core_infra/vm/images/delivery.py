@@ -3,7 +3,9 @@
 - A kernel with its initrd, as ``linuxkit build`` makes them: Linux unpacks several archives one
   after the other, so one with the agent is put after the image's own. LinuxKit's init runs whatever
   is in ``/etc/init.d``.
-- A disk: cloud-init looks for a disc named ``cidata`` (NoCloud) and runs the commands there.
+- A disk that boots by itself: cloud-init looks for a disc named ``cidata`` (NoCloud) and runs the
+  commands there.
+- A disk that such a kernel has its root on: nobody but who made it. The agent is installed there.
 
 The image's own files are not changed.
 """
@@ -23,7 +25,7 @@ from core_infra.vm.cache import cache_root, written
 from core_infra.vm.guest.binaries import agent_binary
 from core_infra.vm.guest.protocol import PORT_NAME
 from core_infra.vm.hypervisors.hypervisor import Disk
-from core_infra.vm.images.format import DiskImage, ImageFormat
+from core_infra.vm.images.format import DiskImage, ImageFormat, disk_of
 from core_infra.vm.images.initrd import cpio, file
 
 if TYPE_CHECKING:
@@ -63,13 +65,13 @@ def delivered(image: Bootable) -> tuple[Bootable, tuple[Disk, ...]]:
     Raises:
         UnavailableError: the agent is not made for it, or what writes its disc is not installed.
     """
+    disk = disk_of(image)
+    disks = () if disk is None else (disk,)
     if isinstance(image, DiskImage):
-        disc = image.format is ImageFormat.ISO
-        boot = Disk(image.path, image.format, read_only=disc, boot=True, disc=disc)
-        return image, (boot, _cloud_disc(image.arch))
+        return image, (*disks, _cloud_disc(image.arch))
     if image.has_agent or image.initrd is None:
-        return image, ()
-    return _with_agent(image), ()
+        return image, disks
+    return _with_agent(image), disks
 
 
 def _with_agent(image: Image) -> Image:

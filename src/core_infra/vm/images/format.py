@@ -5,15 +5,23 @@ from __future__ import annotations
 import enum
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm.images.image import Image, load_image
+from core_infra.vm.hypervisors.hypervisor import Disk
+from core_infra.vm.images.image import CONSOLES, Image, load_image
 from core_infra.vm.images.magic import LOOK, describe, kernel_kind
 
 _ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 _SECTOR = 512
+
+DESCRIPTION = "image.yaml"
+"""The file in a directory that describes the image there."""
+
+DESCRIPTIONS = (".yaml", ".yml")
+"""What names of such files end in."""
 
 
 class ImageFormat(enum.StrEnum):
@@ -55,6 +63,9 @@ class DiskImage:
         arch: the machine's architecture as ``uname -m`` says it.
         name: for people to tell it from others.
         has_agent: whether core-infra's agent runs in it: nobody knows.
+        memory: MiB of a machine that asks for no other; None is a default.
+        cpus: virtual processors of one; None is one.
+        cpu: the processor of one, as QEMU's ``-cpu`` takes it; None is one that suits it.
     """
 
     path: Path
@@ -62,6 +73,9 @@ class DiskImage:
     arch: str
     name: str
     has_agent: bool = False
+    memory: int | None = None
+    cpus: int | None = None
+    cpu: str | None = None
 
 
 Bootable = Image | DiskImage
@@ -72,9 +86,11 @@ def open_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Boot
     """The image at *path*, whatever it is.
 
     Args:
-        path: a file (iso, qcow2, vmdk, raw), or what :func:`~.image.load_image` takes: what the
-            names of a kernel and its initrd begin with, one of them, or their directory.
-        arch: of a disk, which does not tell; by default this host's.
+        path: a file (iso, qcow2, vmdk, raw), a description (image.yaml, or a directory with one:
+            :mod:`~core_infra.vm.images.definition`), or what :func:`~.image.load_image` takes: what
+            the names of a kernel and its initrd begin with, one of them, or their directory.
+        arch: of a disk, which does not show it: by default this host's. Any other image must be
+            for it.
 
     Raises:
         NotFoundError: there is no such file, or a part of a set is missing.
@@ -83,10 +99,64 @@ def open_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Boot
     if not os.fspath(path):
         raise InvalidError("there is no image with an empty path")
     given = Path(path).expanduser().absolute()
-    format_ = detect_format(given)
-    if format_ is ImageFormat.KERNEL:
-        return load_image(given)
-    return DiskImage(given, format_, arch or host_arch(), given.name)
+    arch = None if arch is None else checked_arch(arch)
+    described = given if given.suffix in DESCRIPTIONS and given.is_file() else given / DESCRIPTION
+    found: Bootable
+    if described.is_file():
+        # Not imported above: it describes disks, too, by what is here.
+        found = import_module("core_infra.vm.images.definition").read_definition(described, arch)
+    elif (format_ := detect_format(given)) is ImageFormat.KERNEL:
+        found = load_image(given)
+    else:
+        found = DiskImage(given, format_, arch or host_arch(), given.name)
+    return for_arch(found, arch)
+
+
+def for_arch(image: Bootable, arch: str | None) -> Bootable:
+    """An image, if it is for *arch*; a disk may be for any, and becomes one for that.
+
+    Raises:
+        InvalidError: the image is for another.
+    """
+    if arch is None or image.arch == arch:
+        return image
+    if isinstance(image, DiskImage):
+        return replace(image, arch=arch)
+    raise InvalidError(
+        f"cannot boot {image.name} on a machine for {arch}", why=f"its kernel is for {image.arch}"
+    )
+
+
+def checked_arch(arch: object) -> str:
+    """An architecture as Linux's ``uname -m`` says it, also if Debian's name of it is given.
+
+    Raises:
+        InvalidError: there are no machines for it.
+    """
+    found = _ARCHES.get(arch, arch) if isinstance(arch, str) else arch
+    if not isinstance(found, str) or found not in CONSOLES:
+        raise InvalidError(
+            f"there are no machines for the architecture {arch!r}",
+            todo=f"Choose one of {', '.join(CONSOLES)}.",
+        )
+    return found
+
+
+def disk_of(image: Bootable) -> Disk | None:
+    """The disk that belongs to an image, never written to; None if it has none.
+
+    Raises:
+        CoreInfraError: it is no disk.
+    """
+    if isinstance(image, DiskImage):
+        disc = image.format is ImageFormat.ISO
+        return Disk(image.path, image.format, read_only=disc, boot=True, disc=disc)
+    if image.disk is None:
+        return None
+    format_ = detect_format(image.disk)
+    if format_ in (ImageFormat.KERNEL, ImageFormat.ISO):
+        raise InvalidError(f"cannot use {image.disk} as a disk", why=f"it is {format_}")
+    return Disk(image.disk, format_)
 
 
 def detect_format(path: str | os.PathLike[str]) -> ImageFormat:

@@ -173,7 +173,8 @@ class RunOptions:
         name: what people call it; None makes one up.
         detach: it outlives the process that starts it.
         memory: MiB; None is what fits the image.
-        cpus: virtual processors.
+        cpus: virtual processors; None is one, unless the image says otherwise.
+        cpu: the processor, as QEMU's ``-cpu`` takes it; None is one that suits.
         ports: of this host's loopback address, each with the guest's that it leads to.
         publish: more ports; of a number, which is the guest's, the system chooses the one of this
             host.
@@ -183,7 +184,7 @@ class RunOptions:
         ssh_key: the file with the private key; empty makes one for this machine.
         hypervisor: the name of the program that runs it; empty is the best that is installed.
         accelerator: auto, kvm, hvf or tcg.
-        arch: of a disk, which does not tell; empty is this host's.
+        arch: of the default image, or of a disk, which does not show it; empty is this host's.
         isolated: the machine reaches neither this host nor any other.
         in_place: it writes to the image's own disk; otherwise that is never written to.
     """
@@ -191,7 +192,8 @@ class RunOptions:
     name: str | None = None
     detach: bool = False
     memory: int | None = None
-    cpus: int = 1
+    cpus: int | None = None
+    cpu: str | None = None
     ports: Mapping[int, int] = field(default_factory=dict)
     publish: Sequence[int | Port] = ()
     volumes: Mapping[str, str] | Sequence[Volume] = ()

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.vm.hypervisors.processor import check_processor
 from core_infra.vm.manager.again import remembered
 from core_infra.vm.manager.container import Container, checked_name
 from core_infra.vm.manager.identity import start_of
@@ -36,7 +37,9 @@ def planned(
     """
     id_ = secrets.token_hex(4)
     memory = fitting_memory(image) if options.memory is None else options.memory
-    check(memory, options.cpus)
+    cpus = (image.cpus or 1) if options.cpus is None else options.cpus
+    check(memory, cpus)
+    check_processor(options.cpu)
     name = _made_up(image.name, id_) if options.name is None else options.name
     return Container.model_validate(
         {
@@ -53,7 +56,7 @@ def planned(
             ],
             "again": remembered(image, shown, options),
             "memory": memory,
-            "cpus": options.cpus,
+            "cpus": cpus,
             "hypervisor": hypervisor,
             "accelerator": accelerator,
             "access": access_of(image),

@@ -145,6 +145,7 @@ class Starter:
                 arch=self._image.arch,
                 memory=self._container.memory,
                 cpus=self._container.cpus,
+                cpu=self._options.cpu or self._image.cpu,
                 image=None if isinstance(self._image, DiskImage) else self._image,
                 disks=disks,
                 shares=shares,
