@@ -67,9 +67,7 @@ class VmSession:
             path, arch = self.settings.image, self.settings.arch
             self._launcher = Launcher(
                 accelerator=self.settings.accelerator,
-                image=None
-                if self.settings.image is None
-                else open_image(self.settings.image, arch=self.settings.arch),
+                image=None if path is None else open_image(path, arch=arch),
                 memory=self.settings.memory,
                 cpus=self.settings.cpus,
                 cpu=self.settings.cpu,

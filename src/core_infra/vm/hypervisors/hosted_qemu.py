@@ -53,10 +53,15 @@ def _board(spec: HostedSpec, accelerator: str, version: str) -> list[str]:
     cpu = processor(spec.arch, accelerator, spec.cpu)
     if spec.image is None:
         return board(spec.arch, accelerator, cpu, boots_kernel=False)
+    boots = [
+        *board(spec.arch, accelerator, cpu),
+        *kernel(spec.image, cpu, accelerator, version),
+    ]
+    if spec.image.disk is not None:
+        return boots
     # What is in memory only is gone with a restart: then the machine ends, as it does after a
     # panic, which restarts it.
-    boots = kernel(spec.image, cpu, accelerator, version)
-    return [*board(spec.arch, accelerator, cpu), *boots, "-no-reboot"]
+    return [*boots, "-no-reboot"]
 
 
 def _lines(spec: HostedSpec) -> list[str]:

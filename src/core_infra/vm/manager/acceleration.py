@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError
+from core_infra.vm.hypervisors.accelerator import foreign
+from core_infra.vm.images.format import host_arch
 from core_infra.vm.launcher import Launcher
 
 if TYPE_CHECKING:
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from core_infra.vm.hypervisors.hosted import HostedHypervisor
 
 
-def accelerator(hypervisor: HostedHypervisor, requested: str, tell: Callable[[str], None]) -> str:
-    """The accelerator that works here, as :mod:`~core_infra.vm.hypervisors.accelerator` finds out.
+def accelerator(
+    hypervisor: HostedHypervisor, requested: str, arch: str, tell: Callable[[str], None]
+) -> str:
+    """The accelerator that works here for machines of *arch*, as :mod:`~core_infra.vm.hypervisors.accelerator` finds out.
 
     Raises:
         InvalidError: there is none of this name.
@@ -24,6 +28,8 @@ def accelerator(hypervisor: HostedHypervisor, requested: str, tell: Callable[[st
     """
     if not hypervisor.has_monitor:
         return ""  # it has one of its own
+    if arch != host_arch():
+        return foreign(requested, arch).name
     if requested == "auto" and sys.platform == "darwin":
         return "hvf" if platform.machine() in ("x86_64", "arm64") else "tcg"
     with Launcher(accelerator=requested, progress=tell) as launcher:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm.cache import cache_root
 from core_infra.vm.images.default import default_image
-from core_infra.vm.images.format import Bootable, DiskImage, ImageFormat, host_arch, open_image
+from core_infra.vm.images.format import Bootable, checked_arch, disk_of, host_arch, open_image
 from core_infra.vm.manager import linuxkit
 from core_infra.vm.manager.templates import TemplateManager
 
@@ -31,7 +31,8 @@ def find(
     if isinstance(image, Bootable):
         return image
     if image == DEFAULT:
-        return default_image(arch or host_arch(), cache_dir=cache_root(), progress=tell)
+        chosen = checked_arch(arch) if arch else host_arch()
+        return default_image(chosen, cache_dir=cache_root(), progress=tell)
     return open_image(image, arch=arch or None)
 
 
@@ -60,8 +61,8 @@ def check(image: Bootable, options: RunOptions) -> None:
         raise NotFoundError(f"there is no private key {options.ssh_key}")
     if not options.ssh_user:
         raise InvalidError("there is no user without a name to log in")
-    writes = isinstance(image, DiskImage) and image.format is not ImageFormat.ISO
-    if options.in_place and not writes:
+    disk = disk_of(image)
+    if options.in_place and (disk is None or disk.read_only):
         raise InvalidError(
             f"cannot run {image.name} in place", why="it is no disk that is written to"
         )

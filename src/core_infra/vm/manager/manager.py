@@ -301,7 +301,7 @@ class LinuxKitManager(Register):
         hypervisor = (
             get_hypervisor(options.hypervisor) if options.hypervisor else detect_hypervisor()
         )
-        chosen = accelerator(hypervisor, options.accelerator, self._tell)
+        chosen = accelerator(hypervisor, options.accelerator, image.arch, self._tell)
         container = planned(image, shown, options, hypervisor=hypervisor.name, accelerator=chosen)
         self.state.add(container)
         folder = self.folder(container)

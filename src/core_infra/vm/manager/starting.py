@@ -19,7 +19,7 @@ from core_infra.vm.disks import examine, file_name, layers
 from core_infra.vm.hypervisors.hosted import HostedSpec
 from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.hypervisors.qmp import Qmp
-from core_infra.vm.images.format import DiskImage, ImageFormat
+from core_infra.vm.images.format import DiskImage, disk_of
 from core_infra.vm.manager import volumes
 from core_infra.vm.manager.container import Access, Port
 from core_infra.vm.manager.identity import start_of
@@ -218,16 +218,15 @@ class Starter:
         return port.model_copy(update={"host": host, "chosen": port.chosen or not port.host})
 
     def _disks(self) -> list[Disk]:
-        image = self._image
-        if not isinstance(image, DiskImage):
+        disk = disk_of(self._image)
+        if disk is None:
             return []
-        if image.format is ImageFormat.ISO:
-            return [Disk(image.path, "iso", read_only=True, boot=True, disc=True)]
-        disk = Disk(image.path, image.format, boot=True)
         examine(disk)
+        if disk.read_only:
+            return [disk]
         if self._options.in_place:
-            if not os.access(image.path, os.W_OK):
-                raise UnavailableError(f"{image.path} cannot be written to")
+            if not os.access(disk.path, os.W_OK):
+                raise UnavailableError(f"{disk.path} cannot be written to")
             return [disk]
         own = self._folder.path / file_name(0)
         if own.exists():  # the machine is started again
