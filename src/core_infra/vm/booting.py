@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
+from core_infra.vm.hypervisors.processor import advice, processor
+from core_infra.vm.hypervisors.qemu import QemuHypervisor
 from core_infra.vm.instance import COMMAND, LOG, TAIL_LINES
 from core_infra.vm.timeouts import limit
 
@@ -53,25 +55,28 @@ def await_agent(instance: Instance, spec: MachineSpec, timeout: float) -> HelloA
     """
     started = time.monotonic()
     printed = ""
+    given_up = instance.console.failed_boot
     try:
         while True:
             try:
-                return instance.agent.hello(timeout)
+                return instance.agent.hello(timeout, given_up)
             except TimeoutExpiredError:
                 # A distribution on a busy host may take very long, and says what it is at.
                 before, printed = printed, instance.console.text()
                 patient = time.monotonic() - started < timeout * _PATIENCE
-                if spec.image.has_agent or before == printed or not patient:
+                if spec.image.has_agent or before == printed or not patient or given_up():
                     raise
     except TimeoutExpiredError as error:
         seconds = time.monotonic() - started
-        why = instance.console.panic() or f"the guest agent did not answer within {seconds:.0f} s"
-        if not spec.image.has_agent:
-            why += f" ({_NEEDED})"
+        why = instance.console.failed_boot()
+        if why is None:
+            why = f"the guest agent did not answer within {seconds:.0f} s"
+            if not spec.image.has_agent:
+                why += f" ({_NEEDED})"
         raise _boot_error(instance, spec, why) from error
     except CoreInfraError as error:
         log = (instance.directory / LOG).read_text(errors="replace").strip()
-        why = instance.console.panic() or log or "it restarted, or QEMU ended without a word"
+        why = instance.console.failed_boot() or log or "it restarted, or QEMU ended without a word"
         raise _boot_error(instance, spec, why) from error
 
 
@@ -79,10 +84,16 @@ def _boot_error(instance: Instance, spec: MachineSpec, why: str) -> BootError:
     tail = instance.console.tail(TAIL_LINES)
     shown = f"the console's last lines:\n{tail}" if tail else "the console is empty"
     command = (instance.directory / COMMAND).read_text().strip()
+    hint = f"{_advice(instance, spec)}\n" if instance.console.panic() else ""
     return BootError(
         f"machine {spec.name} did not come up ({spec.image.name})",
         why=f"{why}\n{shown}",
-        todo=f"The command was: {command}",
+        todo=f"{hint.lstrip()}The command was: {command}",
         console=tail,
         command=command,
     )
+
+
+def _advice(instance: Instance, spec: MachineSpec) -> str:
+    cpu = processor(spec.image.arch, instance.accelerator, spec.cpu)
+    return advice(spec.image, cpu, instance.accelerator, QemuHypervisor().version())

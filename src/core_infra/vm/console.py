@@ -23,6 +23,12 @@ else:
 
 _TAIL_BYTES = 64 * 1024
 _LIMIT = 64 * 1024 * 1024
+_BOOT_LINES = 200
+# initramfs-tools, dracut, systemd: each waits for somebody at the console from here on.
+_GIVEN_UP = re.compile(
+    r"ALERT!.*|Gave up waiting for .*|dracut.*: Warning: .* does not exist"
+    r"|Entering emergency mode.*|You are in emergency mode.*|Cannot open access to console.*"
+)
 _FULL = b"\n[core-infra: the log is full; what the console says from here on is dropped]\n"
 # A shell asks its terminal where the cursor is: printed elsewhere, that terminal would answer.
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -79,6 +85,13 @@ class Console:
         """The kernel's own sentence, if it panicked."""
         found = re.findall(r"Kernel panic - not syncing: .*", self.tail(500))
         return str(found[-1]) if found else None
+
+    def failed_boot(self) -> str | None:
+        """The sentence of a guest that has given up booting: its kernel's, or its initrd's."""
+        if panicked := self.panic():
+            return panicked
+        found = _GIVEN_UP.findall(self.tail(_BOOT_LINES))
+        return str(found[-1]).strip() if found else None
 
     def follow(self, timeout: float | None = None) -> Iterator[str]:
         """The log line by line, then each new line as it comes, until the machine has ended.

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ENTROPY_BYTES = 64
+_GLANCE = 1.0
+"""Seconds after which a guest that boots is looked at again."""
 KEEP_MODE = 0xFFFFFFFF
 """For :meth:`AgentClient.open_write`: the replaced file's mode, or 0644 for a new one."""
 
@@ -83,18 +85,32 @@ class AgentClient:
         self._lost = False
         self._link = Link(sock, on_data=self._receive, on_close=on_lost or self._closed)
 
-    def hello(self, timeout: float) -> HelloAck:
+    def hello(self, timeout: float, hopeless: Callable[[], object] = lambda: False) -> HelloAck:
         """Begin the session: the agent resets, reseeds the guest's kernel, then gets the clock.
 
         The call may come before the guest runs: QEMU holds the bytes until the agent reads. The
         clock follows in a message of its own, since this one may wait for a whole boot.
+
+        Args:
+            timeout: seconds until it must have answered.
+            hopeless: is asked now and then whether it is not worth while to wait any longer.
 
         Raises:
             TimeoutExpiredError: the agent did not answer within *timeout* seconds.
             GuestGoneError: the machine ended first.
         """
         self._send(self._greeting(0))
-        ack = self._greeted(timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                ack = self._greeted(min(left, _GLANCE))
+                break
+            except TimeoutExpiredError:
+                if left <= _GLANCE or hopeless():
+                    raise TimeoutExpiredError(
+                        f"the guest agent did not answer within {timeout:.1f} s", timeout=timeout
+                    ) from None
         self.set_clock(time.time_ns())
         return ack
 

@@ -53,11 +53,12 @@ def _board(spec: HostedSpec, accelerator: str, version: str) -> list[str]:
     cpu = processor(spec.arch, accelerator, spec.cpu)
     if spec.image is None:
         return board(spec.arch, accelerator, cpu, boots_kernel=False)
+    has_disk = spec.image.disk is not None
     boots = [
         *board(spec.arch, accelerator, cpu),
-        *kernel(spec.image, cpu, accelerator, version),
+        *kernel(spec.image, cpu, accelerator, version, restarts=has_disk),
     ]
-    if spec.image.disk is not None:
+    if has_disk:
         return boots
     # What is in memory only is gone with a restart: then the machine ends, as it does after a
     # panic, which restarts it.

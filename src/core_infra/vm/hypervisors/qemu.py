@@ -163,11 +163,21 @@ def _uefi() -> Path:
     return found
 
 
-def kernel(image: Image, cpu: str, accelerator: str, version: str) -> list[str]:
-    """What the machine boots, and the kernel's arguments on this processor of this QEMU."""
+def kernel(
+    image: Image, cpu: str, accelerator: str, version: str, *, restarts: bool = False
+) -> list[str]:
+    """What the machine boots, and the kernel's arguments on this processor of this QEMU.
+
+    Args:
+        image: the kernel's.
+        cpu: the processor, as :func:`~.processor.processor` gives it.
+        accelerator: how the guest's instructions run.
+        version: QEMU's.
+        restarts: QEMU lets the guest restart, and does not end by that.
+    """
     initrd = [] if image.initrd is None else ["-initrd", str(image.initrd)]
     # panic=-1: a kernel that panics restarts at once, which -no-reboot turns into QEMU's end.
-    panic = [] if "panic=" in image.cmdline else ["panic=-1"]
+    panic = [] if restarts or "panic=" in image.cmdline else ["panic=-1"]
     arguments = [
         image.cmdline,
         *panic,

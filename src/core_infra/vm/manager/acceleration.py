@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def accelerator(
     hypervisor: HostedHypervisor, requested: str, arch: str, tell: Callable[[str], None]
 ) -> str:
-    """The accelerator that works here for machines of *arch*, as :mod:`~core_infra.vm.hypervisors.accelerator` finds out.
+    """The accelerator that works here for machines of *arch*.
+
+    :mod:`~core_infra.vm.hypervisors.accelerator` finds out.
 
     Raises:
         InvalidError: there is none of this name.
