@@ -75,7 +75,7 @@ def _checked(config: pytest.Config, name: str, check: Callable[[str], object]) -
     try:
         check(found.value)
     except InvalidError as error:
-        raise pytest.UsageError(f"{found.source}: {error}") from None
+        raise pytest.UsageError(f"{found.source}: {error.what}. {error.todo}") from None
     return str(found.value)
 
 

@@ -25,6 +25,12 @@ def test_header_tells_what_will_run_the_machines(pytester: pytest.Pytester) -> N
     assert result.ret == 0
 
 
+def test_header_tells_the_processor_that_was_asked_for(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "--core-vm", "--core-vm-accel=tcg", "--core-vm-cpu=max,aes=off")
+    result.stdout.fnmatch_lines(["core_vm: image default*", "core_vm: -cpu max,aes=off*"])
+    assert result.ret == 0
+
+
 def test_nothing_is_said_or_prepared_without_the_option(pytester: pytest.Pytester) -> None:
     assert "core_vm" not in run(pytester).stdout.str()
 
@@ -82,6 +88,11 @@ def test_image_in_the_ini_file_is_meant_from_there(
         ("--core-vm-memory=10", "--core-vm-memory=10: this must be at least 64"),
         ("--core-vm-cpus=0", "--core-vm-cpus=0: this must be 1 to 255"),
         ("--core-vm-accel=xen", "--core-vm-accel=xen: choose one of auto, kvm, hvf, tcg"),
+        (
+            "--core-vm-arch=vax",
+            "--core-vm-arch=vax: there are no machines * Choose one of x86_64, *",
+        ),
+        ("--core-vm-cpu=a b", "--core-vm-cpu=a b: cannot use 'a b' as a processor. Give a model *"),
         ("CORE_INFRA_VM=maybe", "CORE_INFRA_VM=maybe in the *: say true or false or require"),
         ("CORE_INFRA_VM_KEEP=all", "CORE_INFRA_VM_KEEP=all in the *: choose one of never, *"),
         ("core_vm_cpus = two", "core_vm_cpus in *tox.ini: *two*"),
