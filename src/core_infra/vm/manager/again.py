@@ -99,7 +99,7 @@ def recalled(
 def renewed(container: Container, image: Bootable, folder: Folder) -> Container:
     """A machine's record while it is started again; tidies up after the former start."""
     folder.hypervisor_log.unlink(missing_ok=True)
-    if not isinstance(image, DiskImage):  # it makes itself another one in its memory
+    if not isinstance(image, DiskImage) and image.disk is None:  # it has another one each time
         folder.host_key.unlink(missing_ok=True)
     changes = {
         "status": Status.RUNNING,
@@ -118,12 +118,13 @@ def renewed(container: Container, image: Bootable, folder: Folder) -> Container:
 def _files(image: Bootable) -> list[Path]:
     if isinstance(image, DiskImage):
         return [image.path]
-    return [path for path in (image.kernel, image.initrd) if path is not None]
+    return [path for path in (image.kernel, image.initrd, image.disk) if path is not None]
 
 
 def _stamp(image: Bootable) -> list[int]:
     """What changes with a disk's content."""
-    if not isinstance(image, DiskImage):
+    path = image.path if isinstance(image, DiskImage) else image.disk
+    if path is None:
         return []
-    status = image.path.stat()
+    status = path.stat()
     return [status.st_size, status.st_mtime_ns]

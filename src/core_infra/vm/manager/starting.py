@@ -19,7 +19,7 @@ from core_infra.vm.disks import examine, file_name, layers
 from core_infra.vm.hypervisors.hosted import HostedSpec
 from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.hypervisors.qmp import Qmp
-from core_infra.vm.images.format import DiskImage, disk_of
+from core_infra.vm.images.format import DiskImage, ImageFormat, disk_of
 from core_infra.vm.manager import volumes
 from core_infra.vm.manager.container import Access, Port
 from core_infra.vm.manager.identity import start_of
