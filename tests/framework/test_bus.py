@@ -337,12 +337,21 @@ def test_a_handler_may_unregister_itself(bus: Bus) -> None:
 async def wait_for(_message: object) -> None: ...
 
 
+class Waits:
+    async def __call__(self, *_: object) -> None: ...
+
+    async def wait(self, _message: object) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("handler", "kind", "why"),
     [
         ("text", object, "it cannot be called"),
         (None, object, "it cannot be called"),
         (wait_for, object, "it is async"),
+        (Waits(), object, "it is async"),
+        (partial(Waits(), 1), object, "it is async"),
+        (Waits().wait, object, "it is async"),
         (print, "text", "'text' is no type"),
         (print, (str, int), "is no type"),
         (print, NoProtocolForRuntime, "runtime_checkable"),

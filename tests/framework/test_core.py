@@ -157,13 +157,35 @@ def test_two_services_of_one_name_are_refused_before_any_is_made(diary: Diary) -
     assert diary.lines == []
 
 
+async def make_later(_core: Core) -> object: ...
+
+
 @pytest.mark.parametrize(
     ("name", "factory", "why"),
-    [("", Noted, "empty name"), ("a", 7, "'a' cannot be called: it is 7"), ("a", None, "called")],
+    [
+        ("", Noted, "empty name"),
+        ("a", make_later, "is async"),
+        ("a", 7, "'a' cannot be called: it is 7"),
+        ("a", None, "called"),
+    ],
 )
 def test_what_cannot_be_a_service_is_refused_at_once(name: str, factory: Any, why: str) -> None:
     with pytest.raises(InvalidError, match=why):
         with_name(name, factory)
+
+
+class StartsLater:
+    async def on_startup(self) -> None: ...
+
+
+class StopsLater:
+    async def on_shutdown(self) -> None: ...
+
+
+@pytest.mark.parametrize("service", [StartsLater(), StopsLater()])
+def test_a_service_with_an_async_life_is_refused(service: object) -> None:
+    with pytest.raises(InvalidError, match=r"on_\w+ of the service 'a' is async"):
+        Core(with_name("a", lambda _core: service))
 
 
 def test_a_factory_that_forgets_its_return_is_an_error() -> None:

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
+from core_infra.framework.asynchronous import is_async
 from core_infra.framework.bus import Bus
 from core_infra.framework.errors import ShutdownError, StartupError, is_fatal, together
 from core_infra.framework.life import Startable, Status, Stoppable
@@ -33,7 +34,7 @@ def with_name(name: str, factory: Callable[[Core], object]) -> NamedFactory:
             whose only argument is the core is a factory.
 
     Raises:
-        InvalidError: the name is empty, or the factory cannot be called.
+        InvalidError: the name is empty, or the factory cannot be called or is async.
     """
     if not name:
         raise InvalidError("a service has an empty name", todo="Give it one.")
@@ -42,6 +43,13 @@ def with_name(name: str, factory: Callable[[Core], object]) -> NamedFactory:
             f"the factory of the service {name!r} cannot be called",
             why=f"it is {factory!r}",
             todo="Give a function from the core to the service, not the service itself.",
+            service=name,
+        )
+    if is_async(factory):
+        raise InvalidError(
+            f"the factory of the service {name!r} is async",
+            why="a core awaits nothing",
+            todo="Give a plain function that returns the service.",
             service=name,
         )
     return NamedFactory(name, factory)
@@ -60,7 +68,7 @@ class Core(Bus):
 
     Raises:
         AlreadyExistsError: two services have the same name.
-        InvalidError: a factory returned None.
+        InvalidError: a factory returned None, or an on_startup or on_shutdown is async.
         Exception: what a factory raises, with a note that names the service.
     """
 
@@ -184,6 +192,14 @@ class Core(Bus):
                 todo="Let it return the service.",
                 service=name,
             )
+        for method in ("on_startup", "on_shutdown"):
+            if is_async(getattr(service, method, None)):
+                raise InvalidError(
+                    f"{method} of the service {name!r} is async",
+                    why="a core awaits nothing",
+                    todo="Make it a plain method; it may run an event loop of its own.",
+                    service=name,
+                )
         return service
 
     def _stop(self) -> list[BaseException]:

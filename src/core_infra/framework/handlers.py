@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from core_infra.errors import AlreadyExistsError, InvalidError
+from core_infra.framework.asynchronous import is_async
 from core_infra.framework.messages import DECLINED
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _check(handler: Handler, kind: type) -> None:
     why = ""
     if not callable(handler):
         why = "it cannot be called"
-    elif inspect.iscoroutinefunction(handler):
+    elif is_async(handler):
         why = "it is async, and the bus waits for nobody"
     elif not isinstance(kind, type):
         why = f"{kind!r} is no type"
