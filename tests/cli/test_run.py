@@ -152,8 +152,13 @@ def test_tasks_run_beside_their_file(here: Path) -> None:
 COMMAND = [sys.executable, "-c", "from core_infra.cli.main import main; main()", "run"]
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_ctrl_c_ends_the_tasks_and_still_reports(here: Path, *, terminal: bool) -> None:
+@pytest.mark.parametrize(
+    ("number", "terminal"),
+    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)],
+)
+def test_a_signal_ends_the_tasks_and_still_reports(
+    here: Path, number: signal.Signals, *, terminal: bool
+) -> None:
     (here / "tasks.yml").write_text(
         "tasks:\n"
         "  quick: {command: 'true'}\n"
@@ -167,7 +172,7 @@ def test_ctrl_c_ends_the_tasks_and_still_reports(here: Path, *, terminal: bool) 
     os.close(theirs)
     while not Path("pid").exists():
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     told = b""
     try:
         while piece := os.read(ours, 65536):
@@ -175,7 +180,7 @@ def test_ctrl_c_ends_the_tasks_and_still_reports(here: Path, *, terminal: bool) 
     except OSError:  # what a pty says at its end
         assert terminal
     os.close(ours)
-    assert process.wait(30) == 130
+    assert process.wait(30) == 128 + number
     assert b"1 passed, 1 failed, 1 skipped, interrupted after" in told
     found = json.loads(Path("r.json").read_text())
     assert found["interrupted"]

@@ -67,3 +67,12 @@ def test_an_output_that_does_not_block_is_waited_for() -> None:
         lines = output.read().splitlines()
     assert process.wait(30) == 0
     assert b"  | 20000" in lines
+
+
+@pytest.mark.parametrize("errors", ["", ":surrogateescape"])
+def test_what_an_output_cannot_encode_is_escaped(here: Path, errors: str) -> None:
+    (here / "tasks.yml").write_text("tasks: {tür: {shell: 'echo für ✓'}}", encoding="utf-8")
+    done = shell(f'PYTHONIOENCODING=ascii{errors} "$@" run tasks.yml')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "passed   t\\xfcr" in done.stdout
+    assert "  | f\\xfcr \\u2713\n" in done.stdout

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from core_infra.cli.circumstances import Terminated
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError
 from core_infra.medium.local import LocalMedium
 from core_infra.process.runner import reports, words
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from core_infra.process.runner.results import RunAllResult
 
 INTERRUPTED = 130
+SIGNALLED = 128
 
 
 @click.command()
@@ -83,12 +85,16 @@ def command(
             click.echo("\n".join(words.plan(runner.plan(specs))))
             return
         _ignore(medium, cache)
+        told: BaseException | None = None
         try:
             result = runner.run_all(specs)
         except RunInterruptedError as error:
             result = error.result
+            told = error.__cause__
     for path, write in writers.items():
         medium.write_text(path, write(result))
+    if result.interrupted:  # all is said: nothing more but the exit code
+        raise SystemExit(SIGNALLED + told.number if isinstance(told, Terminated) else INTERRUPTED)
     _end(file, result)
 
 
@@ -120,8 +126,6 @@ def _listener(*, verbose: bool) -> contextlib.AbstractContextManager[Callable[[E
 
 
 def _end(file: str, result: RunAllResult) -> None:
-    if result.interrupted:
-        raise SystemExit(INTERRUPTED)
     if not result.acceptable:
         # What failed has been told; here it becomes the exit code.
         raise CommandFailedError(f"not all tasks of {file} passed")

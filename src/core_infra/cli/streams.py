@@ -6,6 +6,7 @@ by 120.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+_ESCAPED = {"strict": "backslashreplace", "surrogateescape": "core-infra-escape"}
+"""What becomes of text that a stream cannot encode: a report is read by people, who rather see an
+escape than no report.
+"""
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write bytes that were no text as they are, and escape the rest."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("core-infra-escape", _escape)
 
 
 class _Messages(io.FileIO):
@@ -92,6 +108,6 @@ def _checked(stream: TextIO, own: TextIO | None, kind: type[_Messages]) -> TextI
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors=_ESCAPED.get(stream.errors or "strict", stream.errors),
         line_buffering=raw.isatty() or kind is _Messages,
     )
