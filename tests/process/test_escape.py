@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 
 import pytest
 
-from core_infra.errors import WrongStateError
-from core_infra.process import LogPattern, RunOptions, Service
+from core_infra.errors import UnavailableError, WrongStateError
+from core_infra.process import LogPattern, RunOptions, Service, keepers
+from core_infra.process.keeper import GROUPS
 from core_infra.process.keepers import keeper
 from core_infra.process.supervisor import supervisor
 from process_programs import DAEMON, PYTHON, output_of
@@ -53,6 +56,47 @@ def test_one_service_does_not_end_what_another_started(service: Service) -> None
     with Service() as other:
         other.start("sleep", "60")
     assert process.is_running()
+
+
+@pytest.fixture
+def _few_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all but the last twenty had been given already."""
+    monkeypatch.setattr(keepers, "_numbers", itertools.count(GROUPS - 20))
+    monkeypatch.setattr(keepers, "_given_back", deque())
+
+
+@pytest.mark.usefixtures("_few_numbers")
+def test_a_number_is_not_given_twice_while_its_service_lives() -> None:
+    service = Service()
+    process = service.start("sleep", "600")
+    forgotten = Service()
+    of_forgotten = forgotten.start("sleep", "600")
+    del forgotten
+    for _ in range(50):  # each number comes round
+        with Service() as other:
+            other.run("true")
+    assert process.is_running()
+    assert of_forgotten.is_running()
+    with pytest.raises(UnavailableError, match="services of processes at once"):
+        [Service() for _ in range(20)]
+    of_forgotten.kill()
+    with Service() as other:
+        assert other.run("echo", "again") == "again\n"
+    service.shutdown()
+
+
+@pytest.mark.usefixtures("_few_numbers")
+def test_a_service_that_is_over_knows_nothing_of_who_has_its_number_now() -> None:
+    over = Service()
+    over.shutdown()
+    others = [Service() for _ in range(20)]
+    for service in others:
+        service.start("sleep", "600")
+    over.shutdown()
+    assert over.leftovers() == []
+    assert [len(service.leftovers()) for service in others] == [1] * 20
+    for service in others:
+        service.shutdown()
 
 
 # 10 is RLIMIT_LOCKS, which Python does not name.

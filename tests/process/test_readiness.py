@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from core_infra.process import (
     LogPattern,
     NotReadyError,
     Probe,
+    RestartPolicy,
     RunOptions,
     Service,
     TcpPort,
@@ -24,6 +26,7 @@ from core_infra.process import (
 from process_programs import PYTHON
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from core_infra.process import Process
@@ -121,10 +124,12 @@ def test_a_program_that_ends_is_not_waited_for(service: Service) -> None:
     assert time.monotonic() - before < 300
 
 
-def test_what_a_program_said_last_counts(service: Service) -> None:
+def test_what_has_ended_is_not_ready(service: Service) -> None:
     process = service.start("echo", "ready")
-    process.wait(30)
-    process.wait_ready(LogPattern("ready"))
+    log = LogPattern("ready")
+    with pytest.raises(NotReadyError, match="it would be ready, but has ended"):
+        process.wait_ready(log)
+    assert log.match is not None
 
 
 def test_a_daemon_becomes_ready_after_its_starter_has_ended(service: Service) -> None:
@@ -136,3 +141,153 @@ def test_a_daemon_becomes_ready_after_its_starter_has_ended(service: Service) ->
 def test_only_http_urls() -> None:
     with pytest.raises(InvalidError, match="ftp"):
         HttpStatus("ftp://host/")
+
+
+HOLDER = """
+import socket, sys
+here = socket.create_server(("127.0.0.1", 0))
+there = socket.socket(socket.AF_UNIX)
+there.bind("stranger")
+there.listen()
+print(here.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_another_program_holds_is_not_its_own(service: Service, tmp_path: Path) -> None:
+    stranger = service.start_with_options(RunOptions(PYTHON, ["-c", HOLDER], dir=tmp_path))
+    log = LogPattern(r"\d+")
+    stranger.wait_ready(log)
+    assert log.match is not None
+    port = int(log.match[0])
+    url = f"http://127.0.0.1:{port}/"
+    process = service.start_with_options(RunOptions("cat", dir=tmp_path))
+    for probe in (
+        TcpPort(port),
+        TcpPort(port, "localhost"),
+        HttpStatus(url),
+        UnixSocket("stranger"),
+    ):
+        with pytest.raises(NotReadyError, match=f"another program's, process {stranger.pid}"):
+            process.wait_ready(probe, timeout=0.2)
+    process.wait_ready(TcpPort(port, any_program=True), UnixSocket("stranger", any_program=True))
+    stranger.wait_ready(TcpPort(port), UnixSocket("stranger"))
+    server = ["-m", "http.server", "-b", "127.0.0.1", str(port)]
+    with pytest.raises(NotReadyError, match=r"(?s)ended before it was ready.*already in use"):
+        service.start(PYTHON, *server).wait_ready(TcpPort(port))
+
+
+def test_a_socket_that_was_handed_down_is_its_own(service: Service, tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_UNIX) as unix,
+    ):
+        path = str(tmp_path / "handed")
+        unix.bind(path)
+        unix.listen()
+        fds = [tcp.fileno(), unix.fileno()]
+        process = service.start_with_options(
+            RunOptions("sh", ["-c", "sleep 600 & wait"], pass_fds=fds)
+        )
+        process.wait_ready(TcpPort(tcp.getsockname()[1]), UnixSocket(path))
+
+
+@pytest.mark.parametrize(
+    ("writes", "pattern", "found"),
+    [
+        ("printf 'port 80'; sleep 0.2; echo 80", r"port (\d+)", "port 8080"),
+        (r"printf 'f\303'; sleep 0.2; printf '\274r alle\n'", "für", "für"),
+        ("printf 'all '; sleep 0.2; echo no >&2; sleep 0.2; echo well", "all well", "all well"),
+        (r"printf 'ready\r\n'", "^ready$", "ready"),
+    ],
+)
+def test_a_pattern_reads_whole_lines(
+    service: Service, writes: str, pattern: str, found: str
+) -> None:
+    log = LogPattern(pattern)
+    service.start("bash", "-c", f"{writes}; sleep 600").wait_ready(log)
+    assert log.match is not None
+    assert log.match[0] == found
+
+
+def test_a_prompt_is_looked_at_by_who_asks_for_it(service: Service) -> None:
+    process = service.start("sh", "-c", "printf 'login: '; sleep 600")
+    with pytest.raises(NotReadyError, match=r"'login: ' has not ended yet \(unended=True"):
+        process.wait_ready(LogPattern("login"), timeout=2)
+    process.wait_ready(LogPattern("login", unended=True))
+
+
+def test_a_pattern_begins_where_it_is_told(service: Service) -> None:
+    process = service.start("sh", "-c", "echo ready; read line; echo ready again; sleep 600")
+    process.wait_ready(LogPattern("ready"))
+    before = process.read().end
+    process.send_input("\n")
+    log = LogPattern("ready.*", after=before)
+    process.wait_ready(log)
+    assert log.match is not None
+    assert log.match[0] == "ready again"
+
+
+def test_a_pattern_begins_anew_with_each_process_and_restart(
+    service: Service, tmp_path: Path
+) -> None:
+    log = LogPattern("up")
+    service.start("sh", "-c", "echo long before up; echo up; sleep 600").wait_ready(log)
+    other = service.start("sh", "-c", "echo no; sleep 600")
+    with pytest.raises(NotReadyError, match="no line matches in 3 bytes"):
+        other.wait_ready(log, timeout=2)
+    command = "echo up; [ -e failed ] && exec sleep 600; touch failed; exec false"
+    options = RunOptions(
+        "sh", ["-c", command], dir=tmp_path, restart=RestartPolicy("on_failure", backoff=0.3)
+    )
+    process = service.start_with_options(options)
+    process.wait_ready(log, FileExists("failed"))
+    assert process.info().restarts == 1
+
+
+@pytest.mark.parametrize("kept", [{"disable_capture": True}, {"log": "/dev/null"}])
+def test_a_pattern_needs_output_that_is_kept(service: Service, kept: dict[str, Any]) -> None:
+    process = service.start_with_options(RunOptions("sleep", ["600"], **kept))
+    with pytest.raises(InvalidError, match="no output"):
+        process.wait_ready(LogPattern("ready"))
+
+
+def test_a_probe_has_its_own_time_and_the_programs_surroundings(
+    service: Service, tmp_path: Path
+) -> None:
+    process = service.start_with_options(
+        RunOptions("sleep", ["600"], dir=tmp_path, env={"ASKED": "yes"})
+    )
+    ask = 'sleep 1.2; test "$ASKED" = yes && touch here; sleep 600 & exit 0'
+    process.wait_ready(CommandSucceeds(["sh", "-c", ask]), FileExists("here"))
+    assert (tmp_path / "here").exists()
+    assert [left.pid for left in service.leftovers()] == [process.pid]
+    with pytest.raises(NotReadyError, match=r"it still ran after 0\.2 s"):
+        process.wait_ready(CommandSucceeds(["sleep", "600"], timeout=0.2), timeout=0.5)
+
+
+def test_a_probe_is_not_waited_for_once_the_program_has_ended(service: Service) -> None:
+    process = service.start("sh", "-c", "sleep 0.3; exit 3")
+    with pytest.raises(NotReadyError, match="exit code is 3"):
+        process.wait_ready(CommandSucceeds(["sleep", "600"], timeout=600), timeout=600)
+
+
+async def answer() -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LogPattern("("),
+        lambda: LogPattern("one\ntwo"),
+        lambda: TcpPort(0),
+        lambda: TcpPort(80, timeout=0),
+        lambda: HttpStatus("http://[::1"),
+        lambda: CommandSucceeds([]),
+        lambda: Check(answer),
+    ],
+)
+def test_what_is_no_probe_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(InvalidError):
+        make()

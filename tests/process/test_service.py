@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -168,6 +169,47 @@ def test_what_cannot_be_started_is_told(
         service.run_with_options(RunOptions(command, dir=directory))
 
 
+@pytest.mark.parametrize(
+    ("content", "mode", "told"),
+    [
+        (b"#!/no/such/interpreter\n", 0o755, "interpreter of .*/program is not there: /no/such"),
+        (b"#!/bin/sh\r\n", 0o755, "ends in CR LF"),
+        (b"#!/bin/sh\n", 0o644, "program is not executable"),
+        (b"echo text\n", 0o755, "neither a program nor a script"),
+        (b"\x7fELF\x02\x01\x01" + bytes(57), 0o755, "built for another kind of processor"),
+        (None, 0o755, "program is a directory"),
+    ],
+)
+def test_what_keeps_a_program_from_starting_is_told(
+    service: Service, tmp_path: Path, content: bytes | None, mode: int, told: str
+) -> None:
+    program = tmp_path / "program"
+    if content is None:
+        program.mkdir()
+    else:
+        program.write_bytes(content)
+    program.chmod(mode)
+    for command in (str(program), "program"):
+        with pytest.raises((ProgramNotFoundError, CannotStartError), match=told):
+            service.run_with_options(RunOptions(command, env={"PATH": str(tmp_path)}))
+
+
+def test_a_missing_loader_is_told(service: Service, tmp_path: Path) -> None:
+    binary = Path("/bin/true").read_bytes()
+    found = re.search(rb"/lib[^\0]*/ld-[^\0]*", binary)
+    assert found is not None
+    (tmp_path / "program").write_bytes(binary.replace(found[0], b"/no" + found[0][3:], 1))
+    (tmp_path / "program").chmod(0o755)
+    with pytest.raises(ProgramNotFoundError, match=r"loader of .*/program is not there: /no"):
+        service.run(tmp_path / "program")
+
+
+def test_a_variable_can_be_taken_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWAY", "there")
+    options = RunOptions("sh", ["-c", "echo ${AWAY-unset}"], env={"AWAY": None})
+    assert service.run_with_options(options) == "unset\n"
+
+
 def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> None:
     options = RunOptions("", "arguments", env={"A=B": "c"}, timeout=0, grace_period=-1)
     with pytest.raises(InvalidError) as caught:
@@ -191,6 +233,18 @@ def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> Non
         ({"buffer_size": 1.5}, "buffer_size is 1.5"),
         ({"timeout": "5"}, "timeout is '5'"),
         ({"stdin": 2.5}, "cannot read from 2.5"),
+        ({"stdin": "\ud800"}, "give bytes"),
+        ({"args": ["a\0b"]}, "a NUL character is in the command"),
+        ({"args": ["\ud800"]}, "has no bytes for are in the command"),
+        ({"dir": "/\0/usr/bin/id"}, "a NUL character is in dir"),
+        ({"dir": "\ud800"}, "has no bytes for are in dir"),
+        ({"dir": b"/"}, "give a path"),
+        ({"log": "a\0b"}, "a NUL character is in log"),
+        ({"env": {"NAME": "a\0b"}}, "no environment can have"),
+        ({"env": {"NAME": "\ud800"}}, "no environment can have"),
+        ({"pty_size": (0, 80)}, "pty_size is (0, 80)"),
+        ({"stop_signal": 99}, "which is no signal"),
+        ({"linger": -1}, "linger is -1"),
         ({"stdin": io.StringIO("text")}, "cannot read from <_io.StringIO"),
     ],
 )
@@ -212,6 +266,7 @@ def test_what_cannot_be_asked_of_a_process_is_told(service: Service) -> None:
         lambda: process.wait_ready(FileExists("/none"), timeout=math.nan),
         lambda: process.signal(999),
         lambda: process.send_input(cast("Any", 3)),
+        lambda: process.send_input("\ud800"),
     ]
     for ask in wrong:
         with pytest.raises(InvalidError):

@@ -18,6 +18,7 @@ from core_infra.process.default_service import (
     start_with_options,
 )
 from core_infra.process.errors import (
+    CannotKillError,
     CannotStartError,
     NotReadyError,
     ProcessNotFoundError,
@@ -58,6 +59,7 @@ __all__ = [
     "ActionProcessKilled",
     "ActionProcessOutput",
     "ActionProcessStarted",
+    "CannotKillError",
     "CannotStartError",
     "Check",
     "Child",

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
+from core_infra.process.events import Stream
 from core_infra.process.ring import RingBuffer
 
-if TYPE_CHECKING:
-    from core_infra.process.events import Stream
+
+class Parts(NamedTuple):
+    """What a reader gets who wants to know where it came from.
+
+    Attributes:
+        data: each part and its stream, in the order of arrival.
+        lost: how many bytes before them, from the offset asked for, are gone.
+        end: the offset after them: where to go on.
+    """
+
+    data: list[tuple[Stream, bytes]]
+    lost: int
+    end: int
 
 
 class Output:
@@ -37,13 +49,18 @@ class Output:
         """What is kept, of one stream or of both in the order of arrival."""
         if stream is None:
             return self.ring.read().data
+        return b"".join(data for whose, data in self.parts(0).data if whose is stream)
+
+    def parts(self, offset: int) -> Parts:
+        """All from *offset* on that is still kept, by streams."""
         while True:
             changes = [*self._changes]
-            data, start, end = self.ring.read()
+            data, lost, end = self.ring.read(offset)
             if changes == [*self._changes]:  # else they may not be those of what was read
                 break
-        return b"".join(
-            data[max(first - start, 0) : max(stop - start, 0)]
-            for (first, whose), (stop, _) in pairwise([*changes, (end, None)])
-            if whose is stream
-        )
+        start = offset + lost
+        found = [
+            (whose, data[max(first - start, 0) : max(stop - start, 0)])
+            for (first, whose), (stop, _) in pairwise([*changes, (end, Stream.STDOUT)])
+        ]
+        return Parts([(whose, part) for whose, part in found if part], lost, end)

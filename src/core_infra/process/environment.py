@@ -21,15 +21,17 @@ class Environment(NamedTuple):
     block: bytes
 
 
-def given(variables: Mapping[str, str]) -> Environment:
-    """These variables and no others."""
+def given(variables: Mapping[str, str | None]) -> Environment:
+    """These variables and no others; those that are None are left out."""
     return _environment(
-        (os.fsencode(name), os.fsencode(value)) for name, value in variables.items()
+        (os.fsencode(name), os.fsencode(value))
+        for name, value in variables.items()
+        if value is not None
     )
 
 
-def inherited(changes: Mapping[str, str]) -> Environment:
-    """Our environment as it is now, with *changes*."""
+def inherited(changes: Mapping[str, str | None]) -> Environment:
+    """Our environment as it is now, with *changes*; those that are None are taken away."""
     return given({**os.environ, **changes}) if changes else _unchanged()
 
 

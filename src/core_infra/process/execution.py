@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
+from core_infra.process.companions import Companions
 from core_infra.process.info import Usage
 from core_infra.process.keepers import keeper
 from core_infra.process.stdio import Stdio
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core_infra.process.events import Stream
+    from core_infra.process.keeper import Keeper
     from core_infra.process.latch import Latch
     from core_infra.process.loop import Loop
     from core_infra.process.options import Input, RunOptions
@@ -56,6 +59,7 @@ class Execution:
         self._news = ProgramNews()
         self._lost = False
         self._killed: Latch | None = None
+        self._companions: Companions | None = None
         self.channel = -1
         self.began, self.began_at = time.monotonic(), time.time()
         self.end: End | None = None
@@ -117,12 +121,33 @@ class Execution:
 
     def close(self) -> None:
         """Close all: it was not started, or what it left behind is not listened to any more."""
+        self.forget_companions()
         self.stdio.close()
         self.close_channel()
 
-    def signal(self, number: int, *, group: bool = False) -> None:
-        """Send a signal to the program, or to its process group; nothing if it has ended."""
-        self._keeper.signal(self._tag, number, group=group)
+    def signal(self, number: int, *, group: bool = False) -> int:
+        """Send a signal to the program, or to its process group.
+
+        Returns:
+            An errno; 0 if it was sent. ESRCH: the program has ended.
+        """
+        return self._keeper.signal(self._tag, number, group=group)
+
+    def companions(self) -> Companions:
+        """What it started in its process group, once it has been started itself."""
+        if self._companions is None:
+            reply = self._news.start()
+            pid = reply.value if reply is not None else 0
+            # No reference to us: a circle would keep the keeper's socket until it is collected.
+            find = partial(_members, self._keeper, self._tag)
+            self._companions = Companions(self._loop, pid, find)
+        return self._companions
+
+    def forget_companions(self) -> None:
+        """Watch them no more."""
+        companions, self._companions = self._companions, None
+        if companions is not None:
+            companions.close()
 
     def kill(self, then: Callable[[], None] = lambda: None) -> None:
         """Begin to end it and all that it started; *then* is called when nothing is left of it."""
@@ -133,14 +158,14 @@ class Execution:
         """Wait until nothing is left of it, if it was killed.
 
         Raises:
-            TimeoutExpiredError: the kernel does not end something, as it waits for a device.
+            CannotKillError: something still runs.
         """
         if self._killed is not None:
             self._keeper.kill_and_wait(self._keeper.tree(self._tag), self._killed)
 
     def members(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""
-        return [] if self._keeper.lost else self._keeper.members(self._keeper.tree(self._tag))
+        return _members(self._keeper, self._tag)
 
     def usage(self) -> Usage | None:
         """What it has used; None while it runs."""
@@ -148,3 +173,7 @@ class Execution:
         if end is None:
             return None
         return Usage(max(0.0, end.at - self.began), end.user, end.system, end.peak_memory)
+
+
+def _members(keeper: Keeper, tag: int) -> list[int]:
+    return [] if keeper.lost else keeper.members(keeper.tree(tag))

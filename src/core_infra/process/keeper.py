@@ -19,13 +19,12 @@ import array
 import contextlib
 import itertools
 import os
-import platform
 import socket
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core_infra.errors import TimeoutExpiredError, UnavailableError
+from core_infra.errors import UnavailableError
+from core_infra.process.errors import KILL_TIMEOUT, CannotKillError
+from core_infra.process.keeper_program import start_keeper
 from core_infra.process.latch import Latch
 from core_infra.process.supervisor import READ, supervisor
 from core_infra.process.wire import Flag, Op, Reply, Wire, read_reply, receive
@@ -39,13 +38,10 @@ _STAGE_DIRECTORY = 1
 
 _OURS = 0xFFFFFF << 40
 _DETACHED = 1 << 39
-_GROUP_SHIFT = 28
-GROUPS = 1 << 11
-"""How many groups of programs there can be."""
+_GROUP_SHIFT = 24
+GROUPS = 1 << 15
+"""How many groups of programs there can be at once."""
 _NUMBERS = 1 << _GROUP_SHIFT
-
-KILL_TIMEOUT = 10.0
-"""Seconds after which a killed program counts as one that cannot be killed."""
 
 
 class Selection(NamedTuple):
@@ -69,12 +65,10 @@ class Keeper:
         parent = os.pidfd_open(os.getpid())
         fds = (theirs.fileno(), parent)
         try:
-            self._popen = subprocess.Popen(
-                [_binary(), *map(str, fds)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=fds,
-                start_new_session=True,
-            )
+            self._popen = start_keeper(fds)
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
             os.close(parent)
@@ -106,8 +100,13 @@ class Keeper:
             group: from :func:`~core_infra.process.keepers.new_group`.
             detached: it outlives us.
         """
-        number = next(self._numbers) % _NUMBERS
-        return self._base | group << _GROUP_SHIFT | number | (_DETACHED if detached else 0)
+        while True:
+            number = next(self._numbers)
+            flag = _DETACHED if detached else 0
+            tag = self._base | group << _GROUP_SHIFT | number % _NUMBERS | flag
+            # From the second round on, what had the number may still run.
+            if number < _NUMBERS or not self.members(self.tree(tag)):
+                return tag
 
     def spawn(
         self,
@@ -161,12 +160,12 @@ class Keeper:
             raise refused
         return reply.value
 
-    def signal(self, tag: int, number: int, *, group: bool = False) -> bool:
-        """Send a signal to a program or its process group; whether the program still ran."""
+    def signal(self, tag: int, number: int, *, group: bool = False) -> int:
+        """Send a signal to a program or its process group; an errno, 0 if it was sent."""
         flags = Flag.GROUP if group else 0
         channel, (error, _, _) = self._ask(Op.SIGNAL, tag, flags=flags, number=number)
         os.close(channel)
-        return not error
+        return error
 
     def kill(self, selection: Selection, then: Callable[[], None] = lambda: None) -> Latch:
         """End the selected programs and all that they started.
@@ -206,14 +205,12 @@ class Keeper:
             killed: what :meth:`kill` has returned for them; None calls it.
 
         Raises:
-            TimeoutExpiredError: something could not be killed.
+            CannotKillError: something could not be killed.
         """
         if not (killed or self.kill(selection)).wait(KILL_TIMEOUT):
-            raise TimeoutExpiredError(
-                f"cannot kill the processes {self.members(selection)}",
-                why="the kernel has not ended them; such processes wait for a device",
-                timeout=KILL_TIMEOUT,
-            )
+            pids = self.members(selection)
+            if pids:
+                raise CannotKillError.of(pids)
 
     def members(self, selection: Selection) -> list[int]:
         """The pids of the selected programs and of all that they started."""
@@ -272,14 +269,3 @@ class Keeper:
             return read_reply(channel)
         except ConnectionError as error:
             raise self.gone() from error
-
-
-def _binary() -> str:
-    path = Path(__file__).parent / "bin" / f"keeper-{platform.machine()}"
-    if not path.is_file():
-        raise UnavailableError(
-            f"there is no keeper of processes for {platform.machine()}: {path}",
-            why="it is compiled for x86_64 and aarch64 when core-infra is built or installed",
-            todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
-        )
-    return os.fspath(path)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import weakref
+from collections import deque
 from typing import TYPE_CHECKING
 
+from core_infra.errors import UnavailableError
 from core_infra.process.keeper import GROUPS, Keeper
 from core_infra.process.supervisor import supervisor
 
@@ -36,36 +40,80 @@ def _usable() -> Keeper:
     return _current
 
 
-_groups = itertools.count(1)
+_numbers = itertools.count(1)
+_given_back: deque[int] = deque()
 
 
-def new_group() -> int:
-    """A number for programs that can be ended together."""
-    return next(_groups) % GROUPS
-
-
-def kill_group(group: int) -> None:
-    """End all programs of a group but the detached, with all that they started.
+class Group:
+    """A number for programs that can be ended together: nobody else's until it is given back.
 
     Raises:
-        TimeoutExpiredError: something could not be killed.
+        UnavailableError: all numbers are in use.
     """
+
+    def __init__(self) -> None:
+        self._number = _free_number()
+        self._is_used = False
+        self._give_back = weakref.finalize(self, _given_back.append, self._number)
+        self._give_back.atexit = False
+
+    def use(self) -> int:
+        """The number, for a program that is to be started."""
+        self._is_used = True
+        return self._number
+
+    def give_back(self) -> None:
+        """Let another have the number: this group is over, and has no members any more."""
+        self._give_back()
+
+    def kill(self) -> None:
+        """End all its programs but the detached, with all that they started.
+
+        Raises:
+            CannotKillError: something still runs.
+        """
+        found = self._keeper()
+        if found is not None:
+            found.kill_and_wait(found.all_of(self._number))
+
+    def begin_to_kill(self) -> None:
+        """Do as :meth:`kill` does, without waiting."""
+        found = self._keeper()
+        if found is not None:
+            found.kill(found.all_of(self._number))
+
+    def members(self) -> Sequence[int]:
+        """The pids of all its programs but the detached, and of all that they started."""
+        found = self._keeper()
+        return [] if found is None else found.members(found.all_of(self._number))
+
+    def _keeper(self) -> Keeper | None:
+        """Who has its programs; None if there cannot be any."""
+        found = _current
+        is_ours = self._is_used and self._give_back.alive
+        return found if is_ours and found is not None and not found.lost else None
+
+
+def _free_number() -> int:
+    number = next(_numbers)
+    if number < GROUPS:
+        return number
+    for _ in range(len(_given_back)):
+        with contextlib.suppress(IndexError):  # another thread has taken the last
+            number = _given_back.popleft()
+            if not _is_used(number):
+                return number
+            _given_back.append(number)  # its service was forgotten, not shut down
+    raise UnavailableError(
+        f"there are {GROUPS - 1} services of processes at once",
+        why="there are no more numbers to tell their programs apart by",
+        todo="Shut down those that are not needed any more, or share one.",
+    )
+
+
+def _is_used(number: int) -> bool:
     found = _current
-    if found is not None and not found.lost:
-        found.kill_and_wait(found.all_of(group))
-
-
-def begin_to_kill_group(group: int) -> None:
-    """Do as :func:`kill_group` does, without waiting."""
-    found = _current
-    if found is not None and not found.lost:
-        found.kill(found.all_of(group))
-
-
-def group_members(group: int) -> Sequence[int]:
-    """The pids of all programs of a group but the detached, and of all that they started."""
-    found = _current
-    return [] if found is None or found.lost else found.members(found.all_of(group))
+    return found is not None and not found.lost and bool(found.members(found.all_of(number)))
 
 
 def _forget() -> None:

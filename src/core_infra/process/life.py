@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Protocol
 
-from core_infra.errors import CoreInfraError, InvalidError, UnavailableError, WrongStateError
-from core_infra.process.errors import start_error
+from core_infra.errors import CoreInfraError, UnavailableError, WrongStateError
+from core_infra.process.errors import KILL_TIMEOUT, CannotKillError, start_error
 from core_infra.process.execution import Execution
 from core_infra.process.jobs import PASSING, Jobs
 from core_infra.process.keeper import StartRefusedError
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ
+from core_infra.process.option_checks import check_signal
 from core_infra.process.status import ENDED, Status, move
 from core_infra.process.supervisor import supervisor
 
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from core_infra.process.loop import Loop
     from core_infra.process.options import Input, RunOptions
     from core_infra.process.wire import End
-
-
-_SIGNALS = frozenset(signal.valid_signals())
 
 
 class Watcher(Protocol):
@@ -55,10 +54,19 @@ class Life:
         group: the keeper's group that it belongs to.
         watcher: is told of everything.
         loop: attends to it.
+        linger: seconds after its end that its output is waited for, as long as something that it
+            left behind has its pipes.
     """
 
     def __init__(
-        self, options: RunOptions, stdin: Input, group: int, watcher: Watcher, loop: Loop
+        self,
+        options: RunOptions,
+        stdin: Input,
+        group: int,
+        watcher: Watcher,
+        loop: Loop,
+        *,
+        linger: float = 0,
     ) -> None:
         self.options = options
         self.loop = loop
@@ -74,8 +82,12 @@ class Life:
         self._stdin = stdin
         self._group = group
         self._watcher = watcher
+        self._linger = linger
+        self._lingers = False  # it has ended, and its output is waited for
+        self._lingered = False
         self._stopping = False
         self._grace = math.inf  # for it, once it is stopping
+        self._asked: Latch | None = None  # it was asked to end; set once it is killed, or gone
         self._starting = False
         self._heard: Latch | None = None  # that of the last stop: set once it has begun
         self._told = False
@@ -201,6 +213,7 @@ class Life:
     def _attend(self, run: Execution, pid: int) -> None:
         """It runs."""
         self.pid = pid
+        self._lingered = False
         self.status = move(self.status, Status.RUNNING)  # before anybody hears of it
         self._starting = False
         self._watcher.on_start(pid)
@@ -212,11 +225,16 @@ class Life:
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the program; raises as :meth:`Process.signal` does."""
-        if number not in _SIGNALS:
-            raise InvalidError(f"there is no signal {number!r}")
+        check_signal(number)
         run = self.require_running("signal")
+        error = run.signal(number)
+        if error == errno.EPERM:
+            raise UnavailableError(
+                f"cannot send {self.options.argv()[0]!r} the signal {number}",
+                why="it runs as another user, as with sudo",
+                errno=error,
+            )
         self.signal = number
-        run.signal(number)
 
     def require_running(self, call: str) -> Execution:
         """Its run; WrongStateError if it does not run."""
@@ -264,10 +282,9 @@ class Life:
         if self.status is not Status.PENDING:
             if run is None:
                 return  # it was given up before it was started
+            self._climb(run, grace)
             if run.end is not None and not self._told:
                 self._conclude(run, run.end)
-            else:
-                self._climb(run, grace)
         elif not self._starting:  # not yet, or it pauses between two runs
             self._jobs.cancel()
             self._finish(Status.KILLED)
@@ -276,11 +293,15 @@ class Life:
         """Wait until nothing is left of it, once it was stopped.
 
         Raises:
-            TimeoutExpiredError: the kernel does not end something, as it waits for a device.
+            CannotKillError: something still runs.
         """
         if self._heard is not None:
             self.loop.wait(self._heard)
         self.loop.wait(self.over)
+        if isinstance(self.error, CannotKillError):
+            raise self.error
+        if self._asked is not None:
+            self.loop.wait(self._asked)
         if self.run is not None:
             self.run.await_gone()
 
@@ -302,37 +323,93 @@ class Life:
         return self.run.members() if self.run is not None else []
 
     def _climb(self, run: Execution, grace: float) -> None:
-        """The stop ladder: its group is asked, then the whole tree is killed."""
-        if grace > 0 and self.status is Status.RUNNING:
-            self.signal = signal.SIGTERM
-            run.signal(signal.SIGTERM, group=True)
-            self._jobs.later(grace, lambda: self._force(run))
-        else:
+        """The stop ladder: its group is asked, then the whole tree is killed.
+
+        The group has its time also if the program itself has ended, as a shell ends before what it
+        has started.
+        """
+        if grace <= 0:
             self._force(run)
+            return
+        number = self.options.stop_signal
+        if run.end is None:
+            self.signal = number
+            run.signal(number, group=True)
+        else:
+            run.companions().signal(number)
+            if self.status in ENDED and not run.companions().watch(lambda: self._force(run)):
+                self._force(run)
+                return
+        if self._asked is None or self._asked.is_set():
+            self._asked = Latch()
+        self._jobs.later(grace, lambda: self._force(run))
 
     def _force(self, run: Execution) -> None:
-        if self.status is Status.RUNNING:
-            self.signal = signal.SIGKILL
+        self._jobs.cancel()
+        self._grace = 0
         run.kill()
+        if self._asked is not None:
+            self._asked.set()
+        if self.status is not Status.RUNNING:
+            run.forget_companions()
+        elif run.end is not None:
+            self._conclude(run, run.end)
+        else:
+            self.signal = signal.SIGKILL
+            self._jobs.later(KILL_TIMEOUT, lambda: self._despair(run))
+
+    def _despair(self, run: Execution) -> None:
+        """It does not end: whoever waits for it must hear that, rather than wait for ever."""
+        if not self._told:
+            self._finish(Status.KILLED, CannotKillError.of(run.members()))
 
     def _expire(self) -> None:
+        if self._lingers:
+            self._stop_lingering()
+            return
         self.timed_out = True
         self._stop(self.options.grace_period)
+
+    def _stop_lingering(self) -> None:
+        self._lingered = True
+        run = self.run
+        if run is not None and run.end is not None:
+            self._conclude(run, run.end)
 
     def _conclude(self, run: Execution, end: End) -> None:
         """It has ended; if we are interrupted in the middle, :meth:`stop` does it all again."""
         run.close_channel()
         if self._told or self.status is Status.PENDING:
             return  # begin() was interrupted, and says so
-        self._jobs.cancel()
         run.stdio.ended()
+        if self._waits_for_others(run, end):
+            return
+        self._jobs.cancel()
+        run.forget_companions()
+        run.stdio.on_closed = None
         if end.exit_code < 0:
             self.signal = -end.exit_code
         if self._stopping:
             run.kill()
+            if self._asked is not None:
+                self._asked.set()
             self._finish(Status.KILLED)
         elif not self._restart(run, end):
             self._finish(Status.KILLED if end.exit_code < 0 else Status.EXITED)
+
+    def _waits_for_others(self, run: Execution, end: End) -> bool:
+        """Whether it has ended, but what it started is still given time."""
+
+        def again() -> None:
+            self._conclude(run, end)
+
+        if self._stopping:
+            return self._grace > 0 and run.companions().watch(again)
+        self._lingers = self._linger > 0 and not self._lingered and run.stdio.is_read()
+        if self._lingers:
+            run.stdio.on_closed = again
+            self._jobs.later(self._linger, self._stop_lingering)
+        return self._lingers
 
     def _restart(self, run: Execution, end: End) -> bool:
         policy = self.options.restart

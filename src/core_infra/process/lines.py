@@ -78,6 +78,10 @@ class LineSplitter:
         held, self._held, self._size = b"".join(self._held), [], 0
         return held.decode(errors="replace").removesuffix("\r") if held else None
 
+    def peek(self) -> str:
+        """What has come of a line that has not ended."""
+        return b"".join(self._held).decode(errors="replace")
+
     def _hold(self, data: bytes) -> None:
         self._held.append(data)
         self._size += len(data)

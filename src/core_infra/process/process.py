@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import time
@@ -12,22 +13,32 @@ from typing import TYPE_CHECKING, Protocol, Self
 from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
 from core_infra.process.capture import Output
 from core_infra.process.info import ProcessInfo
+from core_infra.process.keyboard import Keyboard
 from core_infra.process.latch import Latch
 from core_infra.process.life import Life
+from core_infra.process.options import RunOptions
 from core_infra.process.readiness import wait_ready
+from core_infra.process.ring import DEFAULT_SIZE
 from core_infra.process.seconds import check_seconds
+from core_infra.process.silent import Silent
 from core_infra.process.status import Status
+from core_infra.process.supervisor import supervisor
 from core_infra.process.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from core_infra.process.capture import Parts
     from core_infra.process.events import Stream
     from core_infra.process.info import Usage
     from core_infra.process.loop import Loop
-    from core_infra.process.options import Input, RunOptions
+    from core_infra.process.options import Input
     from core_infra.process.probes import Probe
     from core_infra.process.ring import Piece
+
+
+_LOOK = 0.05
+"""Seconds between two looks whether a program is over, while another is waited for."""
 
 
 class Listener(Protocol):
@@ -68,7 +79,8 @@ class Process:
         group: int,
         listener: Listener,
         loop: Loop,
-        on_done: Callable[[], None] | None,
+        on_done: Callable[[], None] | None = None,
+        linger: float = 0,
     ) -> None:
         self.id = name
         self.options = options
@@ -76,7 +88,10 @@ class Process:
         self._listener = listener
         self._on_done = on_done
         self._output = Output(buffer_size)
-        self._life = Life(options, stdin, group, self, loop)
+        self._group = group
+        self._run_start = 0
+        wait = linger if options.linger is None else options.linger
+        self._life = Life(options, stdin, group, self, loop, linger=wait)
 
     @property
     def pid(self) -> int | None:
@@ -154,19 +169,30 @@ class Process:
 
         Raises:
             InvalidError: there is no such signal.
+            UnavailableError: it runs as another user, as with sudo.
             WrongStateError: it does not run.
         """
         self._life.send_signal(number)
 
     def kill(self) -> None:
-        """End it and all that it ever started, at once; returns when they are gone."""
+        """End it and all that it ever started, at once; returns when they are gone.
+
+        Raises:
+            CannotKillError: something still runs 10 seconds later, such as another user's process.
+        """
         self.stop(0)
 
     def stop(self, grace: float | None = None) -> None:
-        """Ask it to end (SIGTERM to its group); kill all that is left after *grace* seconds.
+        """Ask it to end (``stop_signal`` to its group); then kill what is left.
+
+        What is left is killed earlier, once it and all of its process group have ended. That group
+        is asked also if the program itself has ended before.
 
         Args:
             grace: seconds; None is the options' grace_period.
+
+        Raises:
+            CannotKillError: something still runs 10 seconds later, such as another user's process.
         """
         self.begin_to_stop(grace)
         self.finish_stopping()
@@ -230,10 +256,26 @@ class Process:
             )
         if not isinstance(text, str | bytes):
             raise InvalidError(f"cannot send {text!r}", why="that is neither text nor bytes")
-        feeder.send(text.encode() if isinstance(text, str) else text)
+        try:
+            data = text.encode() if isinstance(text, str) else text
+        except UnicodeEncodeError as error:
+            raise InvalidError(
+                f"cannot send {text!r}", why=str(error), todo="Give bytes."
+            ) from None
+        feeder.send(data)
+
+    def keyboard(self) -> Keyboard:
+        """What types on its terminal; WrongStateError if it has none, or does not run."""
+        feeder = self._life.require_running("type on the terminal of").stdio.feeder
+        assert isinstance(feeder, Keyboard)  # noqa: S101 - who has a Terminal, has one
+        return feeder
 
     def close_stdin(self) -> None:
-        """Let it read the end of its input; doing it twice is no error."""
+        """Let it read the end of its input; doing it twice is no error.
+
+        On a terminal this types the key for the end (Ctrl-D); there, only a program that reads
+        lines sees an end in it.
+        """
         self._life.require_ours("close stdin of")
         run = self._life.run
         if run is not None and run.stdio.feeder is not None:
@@ -270,6 +312,56 @@ class Process:
         self._life.catch_up()
         self._output.ring.wait(offset, timeout)
         return self._output.ring.read(offset)
+
+    def parts(self, offset: int, timeout: float | None) -> Parts:
+        """Output from an absolute offset on, by streams; waits as :meth:`read` does."""
+        self._life.catch_up()
+        self._output.ring.wait(offset, timeout)
+        return self._output.parts(offset)
+
+    @property
+    def run_start(self) -> int:
+        """The offset that the output of its last run, after the last restart, begins at."""
+        return self._run_start
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again."""
+        return self._life.restarts
+
+    def run_beside(self, command: Sequence[str], timeout: float) -> Process:
+        """Run a command with its environment, in its directory, to the end; nothing is left of it.
+
+        It is ended after *timeout* seconds, or if this process ends before it.
+
+        Raises:
+            InvalidError: it is no command.
+        """
+        options = dataclasses.replace(
+            RunOptions(command[0] if command else "", command[1:]),
+            dir=self.options.directory(),
+            env=self.options.env,
+            clean_env=self.options.clean_env,
+            timeout=timeout,
+            grace_period=0,
+        )
+        options.check()
+        other = Process(
+            f"{self.id}-beside",
+            options,
+            stdin=b"",
+            buffer_size=DEFAULT_SIZE,
+            group=self._group,
+            listener=Silent(),
+            loop=supervisor(),
+        )
+        try:
+            other.begin(hurry=False)
+            while not other.over.wait(_LOOK) and self.is_running():
+                pass
+        finally:
+            other.kill()
+        return other
 
     def info(self) -> ProcessInfo:
         """What is known of it at this moment."""
@@ -328,6 +420,7 @@ class Process:
 
     def on_start(self, pid: int) -> None:
         """It runs."""
+        self._run_start = self._output.ring.end
         self._listener.started(self, pid)
 
     def on_output(self, stream: Stream, data: bytes) -> None:

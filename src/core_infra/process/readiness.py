@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
-import psutil
-
 from core_infra.process.errors import NotReadyError
-from core_infra.process.probes import LogPattern
+from core_infra.process.listeners import listeners, sockets_of
+from core_infra.process.log_pattern import LogPattern
+from core_infra.process.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,22 +25,35 @@ def wait_ready(
 ) -> None:
     """Wait until each probe has succeeded; see :meth:`Process.wait_ready`."""
     deadline = time.monotonic() + timeout
-    for probe in probes:
-        why: str | None = ""
-        while True:
-            ended = _has_ended(process)
-            left = deadline - time.monotonic()
-            if left > 0 or ended or not why:  # after the time only if it was never looked
-                why = probe.check(process, max(0.01, min(_PATIENCE, left)))
-            if why is None:
-                break
-            if ended or left <= 0:
-                raise _not_ready(process, probe, why, timeout, ended=ended)
-            pause = min(interval, left)
-            if process.over.is_set():
-                time.sleep(pause)
-            elif not isinstance(probe, LogPattern):  # which has waited already
-                process.over.wait(pause)
+    while True:
+        run = process.restarts
+        for probe in probes:
+            _wait(process, probe, deadline, timeout, interval)
+        if process.restarts == run:  # else it has ended meanwhile, and is another one
+            return
+
+
+def _wait(process: Process, probe: Probe, deadline: float, timeout: float, interval: float) -> None:
+    patience = getattr(probe, "timeout", _PATIENCE)
+    why: str | None = ""
+    while True:
+        left = deadline - time.monotonic()
+        ended = _has_ended(process)
+        if left > 0 or ended or not why:  # after the time only if it was never looked
+            why = probe.check(process, max(0.01, min(patience, left)))
+        if process.status is Status.PENDING:
+            why = "it has ended, and is to be started again"
+        elif why is None:
+            if not _has_ended(process):
+                return
+            why = "it would be ready, but has ended"
+        if ended or left <= 0:
+            raise _not_ready(process, probe, why, timeout, ended=ended)
+        pause = min(interval, left)
+        if process.over.is_set():
+            time.sleep(pause)
+        elif not isinstance(probe, LogPattern):  # which has waited already
+            process.over.wait(pause)
 
 
 def _has_ended(process: Process) -> bool:
@@ -74,10 +86,5 @@ def _not_ready(
 
 def _listening(process: Process) -> list[str]:
     """Where it, and all that it started, listen for TCP."""
-    found = set()
-    for pid in process.leftovers():
-        with contextlib.suppress(psutil.Error):
-            for connection in psutil.Process(pid).net_connections("tcp"):
-                if connection.status == psutil.CONN_LISTEN:
-                    found.add(f"{connection.laddr.ip}:{connection.laddr.port}")
-    return sorted(found)
+    inodes, _ = sockets_of(process.leftovers())
+    return sorted({str(one) for one in listeners() if one.inode in inodes})

@@ -11,9 +11,14 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from core_infra.errors import InvalidError, WrongStateError
-from core_infra.process.errors import ProcessNotFoundError, RunFailedError, RunTimeoutError
+from core_infra.process.errors import (
+    CannotKillError,
+    ProcessNotFoundError,
+    RunFailedError,
+    RunTimeoutError,
+)
 from core_infra.process.events import Stream
-from core_infra.process.keepers import begin_to_kill_group, group_members, kill_group, new_group
+from core_infra.process.keepers import Group
 from core_infra.process.leftovers import Leftover, find_leftovers
 from core_infra.process.options import RunOptions
 from core_infra.process.own_loop import OwnLoop, handlers_only_raise
@@ -21,7 +26,7 @@ from core_infra.process.process import Listener, Process
 from core_infra.process.ring import DEFAULT_SIZE
 from core_infra.process.silent import Silent
 from core_infra.process.status import ENDED, Status
-from core_infra.process.supervisor import supervisor
+from core_infra.process.supervisor import require_real_threads, supervisor
 from core_infra.process.teller import Teller
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from core_infra.process.loop import Loop
 
 _ALL = sys.maxsize  # a ring takes memory only as it fills
+_LINGER = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +59,13 @@ class Service:
         core: whose bus hears of all that happens (see :mod:`core_infra.process.events`); None
             tells nobody.
         options: what holds for all processes.
+
+    Raises:
+        UnavailableError: gevent or eventlet has patched what threads wait with.
     """
 
     def __init__(self, core: Bus | None = None, options: ServiceOptions | None = None) -> None:
+        require_real_threads()
         self.options = options or ServiceOptions()
         self._listener: Listener = Silent() if core is None else Teller(core)
         self._processes: dict[str, Process] = {}
@@ -63,7 +73,7 @@ class Service:
         self._lock = threading.RLock()
         self._open = True
         self._pid = os.getpid()
-        self._group = new_group()
+        self._group = Group()
 
     def start(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> Process:
         """Start a program and return at once; raises as :meth:`start_with_options` does."""
@@ -109,6 +119,7 @@ class Service:
         *,
         no_input: bytes | None = None,
         kept: int = DEFAULT_SIZE,
+        linger: float = 0,
     ) -> Process:
         options.check()
         stdin = options.input()
@@ -117,10 +128,11 @@ class Service:
             options,
             stdin=no_input if stdin is None else stdin,
             buffer_size=options.buffer_size or self.options.buffer_size or kept,
-            group=self._group,
+            group=self._group.use(),
             listener=self._listener,
             loop=loop,
             on_done=on_done,
+            linger=linger,
         )
 
     def _add(self, process: Process) -> None:
@@ -158,15 +170,17 @@ class Service:
     def run_with_options(self, options: RunOptions) -> str:
         """Run a program to its end and return its output, stdout and stderr as they arrived.
 
-        All of it, unless ``buffer_size`` says how much of its end; here, or for the service.
+        All of it, unless ``buffer_size`` says how much of its end; here, or for the service. What
+        it leaves running may write on for ``linger`` seconds: what comes later is not returned.
 
         Raises:
+            CannotKillError: it was to be ended, and still runs 10 seconds later.
             RunFailedError: its exit code is not 0; carries the code and the output.
             RunTimeoutError: it did not end within ``options.timeout``, and was ended.
             CoreInfraError: as :meth:`start_with_options` does.
         """
         with OwnLoop() if handlers_only_raise() else contextlib.nullcontext(supervisor()) as loop:
-            process = self._new(options, loop, no_input=b"", kept=_ALL)
+            process = self._new(options, loop, no_input=b"", kept=_ALL, linger=_LINGER)
             try:
                 self._add(process)
                 # Who is woken meanwhile is quicker at the end than who has slept all the time.
@@ -174,7 +188,8 @@ class Service:
                 exit_code = process.wait()
             except BaseException as error:  # KeyboardInterrupt: nobody else has a hand on it
                 if process.status is Status.RUNNING:
-                    process.stop()
+                    with contextlib.suppress(CannotKillError):
+                        process.stop()
                 self._give_up(process, error)
                 raise
             finally:
@@ -249,12 +264,15 @@ class Service:
 
     def leftovers(self) -> Sequence[Leftover]:
         """All that runs: processes, and what they started and left behind, but nothing detached."""
-        return find_leftovers(lambda: group_members(self._group), self.list())
+        return find_leftovers(self._group.members, self.list())
 
     def shutdown(self) -> None:
         """Stop all processes but the detached, all at once, each with its own grace period.
 
         What they left behind is killed. Nothing is started any more.
+
+        Raises:
+            CannotKillError: something still runs 10 seconds after it was killed; all else is gone.
         """
         try:
             if self._pid != os.getpid():
@@ -264,15 +282,19 @@ class Service:
             processes = self._own_running()
             for process in processes:
                 process.begin_to_stop()
-            for process in processes:
-                process.finish_stopping()
-            kill_group(self._group)
+            errors = [error for process in processes if (error := _finish_stopping(process))]
+            if not errors:
+                self._group.kill()
         except BaseException:  # KeyboardInterrupt: perhaps nobody comes back to end them
             for process in self._own_running():
                 process.begin_to_stop(0)
-            begin_to_kill_group(self._group)
+            self._group.begin_to_kill()
             raise
         self._listener.close()
+        if errors:
+            self._group.begin_to_kill()
+            raise errors[0]
+        self._group.give_back()
 
     def on_shutdown(self) -> None:
         """What the core calls."""
@@ -301,6 +323,14 @@ def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Servi
     if options is not None and options.buffer_size is not None and options.buffer_size < 1:
         raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
     return lambda core: Service(core, options)
+
+
+def _finish_stopping(process: Process) -> CannotKillError | None:
+    try:
+        process.finish_stopping()
+    except CannotKillError as error:
+        return error
+    return None
 
 
 def _run_error(process: Process, exit_code: int) -> RunFailedError | RunTimeoutError:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import termios
 from functools import partial
 from typing import TYPE_CHECKING
 
 from core_infra.process.events import Stream
+from core_infra.process.keyboard import Keyboard
 from core_infra.process.streams import Feeder, Reader
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Stdio:
             without 0, it has nothing to read.
         feeder: writes to its input; None if that is not ours.
         readers: read its outputs, from :meth:`begin` on.
+        on_closed: called, on the loop's thread, once nobody has the other ends of its outputs.
     """
 
     def __init__(
@@ -48,12 +49,13 @@ class Stdio:
         self.theirs: dict[int, int] = {}
         self.feeder: Feeder | None = None
         self.readers: list[Reader] = []
+        self.on_closed: Callable[[], None] | None = None
         self._wrote = wrote
         self._sources: list[tuple[int, Stream]] = []
         self._to_close: list[int] = []
         try:
             if options.pty:
-                self._terminal()
+                self._terminal(options)
             else:
                 self._input(stdin)
                 self._outputs(options)
@@ -67,7 +69,8 @@ class Stdio:
         self._close_theirs()
         if self._wrote is not None:
             readers = [
-                Reader(self._loop, fd, partial(self._wrote, stream)) for fd, stream in self._sources
+                Reader(self._loop, fd, partial(self._wrote, stream), self._closed)
+                for fd, stream in self._sources
             ]
             self.readers, self._sources = readers, []  # no signal comes in between
         if self.feeder is not None and isinstance(self._data, str | bytes):
@@ -119,6 +122,10 @@ class Stdio:
         if self.feeder is not None:
             self.feeder.abort()
 
+    def _closed(self) -> None:
+        if self.on_closed is not None and not self.is_read():
+            self.on_closed()
+
     def _close_theirs(self) -> None:
         while self._to_close:
             os.close(self._to_close.pop())
@@ -152,12 +159,11 @@ class Stdio:
         self._to_close.append(theirs)
         self.theirs[number] = theirs
 
-    def _terminal(self) -> None:
+    def _terminal(self, options: RunOptions) -> None:
         ours, theirs = os.openpty()
         self._to_close.append(theirs)
         self._sources.append((ours, Stream.STDOUT))
         # A copy for writing: either side can be closed without the other.
-        self.feeder = Feeder(self._loop, os.dup(ours))
-        with contextlib.suppress(termios.error):
-            termios.tcsetwinsize(theirs, (24, 80))
+        self.feeder = Keyboard(self._loop, os.dup(ours))
+        termios.tcsetwinsize(theirs, options.pty_size)
         self.theirs = dict.fromkeys((0, 1, 2), theirs)

@@ -22,6 +22,24 @@ _PIPE = 1 << 16
 _NEARLY_FULL = _PIPE * 3 // 4  # what is written in odd sizes does not fill each page
 _BUSY_PIPE = 1 << 20
 
+_ours: set[int] = set()
+"""Our ends of children's pipes."""
+
+
+def _close(fd: int) -> None:
+    _ours.discard(fd)  # first: a process that is forked just now must not close another's
+    os.close(fd)
+
+
+def _close_all() -> None:
+    """In a forked child: a program would not see its input's end as long as that one has a copy."""
+    while _ours:
+        with contextlib.suppress(OSError):
+            os.close(_ours.pop())
+
+
+os.register_at_fork(after_in_child=_close_all)
+
 
 class Reader:
     """Hands on what arrives on a descriptor, on the loop's thread, from :meth:`resume` on.
@@ -30,13 +48,22 @@ class Reader:
         loop: watches the descriptor.
         fd: read from; the reader owns it.
         on_data: is given each piece.
+        on_end: called once there will be no more.
     """
 
-    def __init__(self, loop: Loop, fd: int, on_data: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        fd: int,
+        on_data: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
         os.set_blocking(fd, False)
         self._loop = loop
         self._fd = fd
         self._on_data = on_data
+        self._on_end = on_end
+        _ours.add(fd)
         self._size = _PIPE
         self._open = True
         self._paused = True
@@ -84,7 +111,8 @@ class Reader:
         if self._open:
             self._open = False
             self._loop.unwatch(self._fd)
-            os.close(self._fd)
+            _close(self._fd)
+            self._on_end()
 
     def _ready(self, _events: int) -> None:
         if self._read(self._size) > _NEARLY_FULL and self._size == _PIPE:
@@ -121,6 +149,7 @@ class Feeder:
         os.set_blocking(fd, False)
         self._loop = loop
         self._fd = fd
+        _ours.add(fd)
         self._pending = bytearray()
         self._open = True
         self._ending = False
@@ -151,7 +180,7 @@ class Feeder:
             self._open = False
             self._pending.clear()
             self._loop.unwatch(self._fd)
-            os.close(self._fd)
+            _close(self._fd)
 
     def _take(self, data: bytes) -> None:
         if not self._open:

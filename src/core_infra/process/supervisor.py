@@ -14,18 +14,20 @@ import itertools
 import math
 import os
 import select
+import sys
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from core_infra.errors import UnavailableError
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ, WRITE, Loop, guarded, new_wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["READ", "WRITE", "Supervisor", "Timer", "supervisor"]
+__all__ = ["READ", "WRITE", "Supervisor", "Timer", "require_real_threads", "supervisor"]
 
 T = TypeVar("T")
 
@@ -62,6 +64,7 @@ class Supervisor(Loop):
     """A loop with a thread of its own; use :func:`supervisor` for the one of this process."""
 
     def __init__(self) -> None:
+        require_real_threads()
         self._epoll = select.epoll()
         super().__init__(self._epoll, new_wake())
         self._timers: list[_Entry] = []
@@ -138,6 +141,27 @@ class Supervisor(Loop):
             self._tidy_at = max(_TIDY, 2 * len(self._timers))
 
 
+def require_real_threads() -> None:
+    """Raise UnavailableError where another library has put something in their place.
+
+    A loop that waits for descriptors would hold up all greenlets; and who takes away select's epoll
+    means that.
+    """
+    for library, patcher, asks in _PATCHERS:
+        patched = getattr(sys.modules.get(patcher), asks, None)
+        if patched is not None and (patched("select") or patched("thread")):
+            raise UnavailableError(
+                f"processes cannot be attended to under {library}",
+                why=f"{library} has patched the modules select or threading of this Python",
+                todo="Run what uses core_infra.process in a Python of its own, or leave both out:"
+                " patch_all(select=False, thread=False).",
+            )
+
+
+_PATCHERS = (
+    ("gevent", "gevent.monkey", "is_module_patched"),
+    ("eventlet", "eventlet.patcher", "is_monkey_patched"),
+)
 _current: Supervisor | None = None
 _lock = threading.RLock()
 

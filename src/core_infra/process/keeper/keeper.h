@@ -14,11 +14,16 @@
 #include <sys/types.h>
 
 /* Each program has a tag, from the top bit down: 01, our pid (22 bits), detached (1), its group
- * (11), its number (28). A selection is those whose tag, masked, has a value. */
+ * (15), its number (24). A selection is those whose tag, masked, has a value. */
 #define TAG_OURS_MASK ((uint64_t)0xffffff << 40)
 #define TAG_DETACHED ((uint64_t)1 << 39)
-#define TAG_GROUP(tag) ((tag) >> 28 & 0x7ff)
-#define TAG_NUMBER_MASK ((uint64_t)0xfffffff)
+#define TAG_GROUP(tag) ((tag) >> 24 & 0x7fff)
+#define TAG_NUMBER_MASK ((uint64_t)0xffffff)
+
+/* Limits that can carry a tag, the best first: Linux looks at LOCKS and RSS no more since 2.4, and
+ * at RTTIME, where a tag is as good as no limit, only for real-time threads (getrlimit(2)). The
+ * second and third are for who has a hard limit on the ones before. */
+#define MARKS {RLIMIT_LOCKS, RLIMIT_RSS, RLIMIT_RTTIME}
 
 enum op { OP_SPAWN = 1, OP_SIGNAL, OP_KILL, OP_LIST };
 
@@ -70,6 +75,7 @@ struct program *table_untold(void); /* the one whose start must be told first, o
 void table_told(struct program *p);
 uint64_t table_tag(pid_t pid);    /* its tag, or 0 */
 pid_t table_pid(uint64_t tag);    /* its pid, or 0 */
+struct program *table_next(const struct program *p); /* each, from NULL on; NULL after the last */
 
 /* spawn.c */
 struct spawn {
@@ -84,10 +90,11 @@ struct spawn {
 };
 void spawn_prepare(pid_t parent);
 pid_t spawn(struct spawn *s);
+pid_t spawn_last(void); /* the newest pid, or 0 if they have come round since we were started */
 
 /* tree.c */
 void tree_prepare(uint64_t ours);
 void tree_started(uint64_t tag); /* a program */
 void tree_doomed(uint64_t mask, uint64_t value); /* perhaps a whole group */
-bool tree_kill(uint64_t mask, uint64_t value);              /* whether none is left */
+int tree_kill(uint64_t mask, uint64_t value);               /* how many were left before it */
 int tree_list(uint64_t mask, uint64_t value, pid_t **pids); /* how many; all of their trees */

@@ -2,6 +2,7 @@
 #include "keeper.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -17,16 +18,21 @@
 
 #define MAX_FDS 253          /* the kernel's limit for one message (SCM_MAX_FD) */
 #define SHORTLY_MS 2 /* until the next round of a kill; until a start is told that is not urgent */
+#define SHORT_ROUNDS 50 /* so many rounds of a kill come shortly; then each pause is twice as long */
+#define LONGEST_MS 1000
+#define GIVE_UP_MS 10000 /* without progress, at our end */
 
 struct doomed {
     struct doomed *next;
     uint64_t mask, value;
-    int channel;
+    int channel, rounds;
+    unsigned pause; /* ms */
+    uint64_t due; /* ns: the next round */
 };
 
 static int requests;
 static struct doomed *doomed;
-static uint64_t next_kill; /* ns */
+static uint64_t next_kill; /* ns: not before */
 
 static uint64_t now(void) {
     struct timespec t;
@@ -52,12 +58,20 @@ static void tell(int channel, const void *data, size_t size) {
     close(channel);
 }
 
+/* Who waited long for a doomed process looks soon: perhaps it was this one. */
+static void hasten(uint64_t tag) {
+    for (struct doomed *d = doomed; d; d = d->next)
+        if (!tag || (tag & d->mask) == d->value)
+            d->due = 0;
+}
+
 static void reap(void) {
     struct rusage use;
     int status;
     pid_t pid;
     while ((pid = wait4(-1, &status, WNOHANG, &use)) > 0) {
         struct program *p = table_program(pid);
+        hasten(p ? p->tag : 0);
         if (!p)
             continue; /* somebody's orphan */
         struct {
@@ -82,28 +96,67 @@ static void tell_starts(void) {
     }
 }
 
+/* Ever more rarely: who has become another user, or waits for a device, may stay for long. */
+static unsigned longer(unsigned pause, int rounds) {
+    return rounds < SHORT_ROUNDS ? SHORTLY_MS : 2 * pause < LONGEST_MS ? 2 * pause : LONGEST_MS;
+}
+
 /* Not at each death: of a thousand dying at once, that would look at all each time. */
 static void kill_doomed(void) {
     if (!doomed || now() < next_kill)
         return;
+    bool looked = false;
     for (struct doomed **at = &doomed; *at;) {
         struct doomed *d = *at;
-        if (!tree_kill(d->mask, d->value)) {
-            at = &d->next;
-            continue;
+        if (now() >= d->due) {
+            looked = true;
+            if (tree_kill(d->mask, d->value) == 0) {
+                tell(d->channel, "", 1);
+                *at = d->next;
+                free(d);
+                continue;
+            }
+            d->pause = longer(d->pause, d->rounds++);
+            d->due = now() + d->pause * 1000000ull;
         }
-        tell(d->channel, "", 1);
-        *at = d->next;
-        free(d);
+        at = &d->next;
     }
-    next_kill = now() + SHORTLY_MS * 1000000ull;
+    if (looked)
+        next_kill = now() + SHORTLY_MS * 1000000ull;
 }
 
-/* All but the detached, and then nothing is left to do. */
+/* All but the detached, and then nothing is left to do. What does not end by then will not be ended
+ * by us: it runs as another user, or the kernel ends it once its device answers. */
 static void end(void) {
-    while (reap(), !tree_kill(TAG_DETACHED, 0))
-        poll(NULL, 0, SHORTLY_MS);
+    unsigned pause = SHORTLY_MS;
+    int rounds = 0, least = INT_MAX;
+    uint64_t progress = now();
+    for (int left; reap(), (left = tree_kill(TAG_DETACHED, 0)) > 0; rounds++) {
+        if (left < least) {
+            least = left;
+            progress = now();
+        }
+        if (now() - progress > GIVE_UP_MS * 1000000ull)
+            break;
+        poll(NULL, 0, pause = longer(pause, rounds));
+    }
     exit(0);
+}
+
+/* ms until there is something to do that nobody wakes us for; -1: nothing. */
+static int timeout(void) {
+    if (table_untold())
+        return SHORTLY_MS;
+    uint64_t first = UINT64_MAX;
+    for (struct doomed *d = doomed; d; d = d->next)
+        if (d->due < first)
+            first = d->due;
+    if (first == UINT64_MAX)
+        return -1;
+    if (first < next_kill)
+        first = next_kill;
+    uint64_t at = now();
+    return first <= at ? 0 : (first - at) / 1000000 + 1;
 }
 
 /* How many descriptors came along. */
@@ -166,7 +219,7 @@ static struct reply doom(const struct request *r, int channel) {
     struct doomed *d = malloc(sizeof *d);
     if (!d)
         abort();
-    *d = (struct doomed){doomed, r->mask, r->tag, channel};
+    *d = (struct doomed){.next = doomed, .mask = r->mask, .value = r->tag, .channel = channel};
     tree_doomed(r->mask, r->tag);
     doomed = d;
     return (struct reply){0};
@@ -248,7 +301,7 @@ int main(int argc, char **argv) {
     tree_prepare((uint64_t)1 << 62 | (uint64_t)getpid() << 40);
     for (;;) {
         struct pollfd fds[] = {{requests, POLLIN, 0}, {children, POLLIN, 0}, {parent, POLLIN, 0}};
-        poll(fds, 3, doomed || table_untold() ? SHORTLY_MS : -1);
+        poll(fds, 3, timeout());
         if (fds[2].revents)
             end();
         if (fds[1].revents) {

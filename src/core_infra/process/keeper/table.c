@@ -58,6 +58,20 @@ pid_t table_pid(uint64_t tag) {
     return 0;
 }
 
+static struct program *first_from(unsigned bucket) {
+    for (; bucket < BUCKETS; bucket++)
+        if (by_pid[bucket])
+            return &by_pid[bucket]->program;
+    return NULL;
+}
+
+struct program *table_next(const struct program *p) {
+    if (!p)
+        return first_from(0);
+    const struct entry *e = (const struct entry *)p;
+    return e->next_pid ? &e->next_pid->program : first_from(p->pid % BUCKETS + 1);
+}
+
 struct program *table_untold(void) {
     return untold ? &untold->program : NULL;
 }
