@@ -141,7 +141,9 @@ def test_what_is_left_behind_does_not_block_on_a_full_pipe(
 ) -> None:
     fifo = os.path.join(tmp_path, "fifo")  # noqa: PTH118
     os.mkfifo(fifo)
-    process = service.start("sh", "-c", f"(read x < {fifo}; seq 100000; echo written) & echo up")
+    process = service.start(
+        "sh", "-c", f"(read x < {fifo}; seq 100000; echo written; exec sleep 600) & echo up"
+    )
     assert process.wait(30) == 0
     with open(fifo, "w") as file:  # noqa: PTH123
         file.write("go\n")
