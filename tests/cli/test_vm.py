@@ -104,15 +104,28 @@ def test_closed_streams_are_ends(web: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_what_runs_is_ended_with_the_command_that_is_told_to_end(web: str) -> None:
-    line = [*COMMAND, "exec", web, "sh", "-c", "echo up; exec sleep 4711"]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_what_runs_is_ended_with_its_command(web: str, number: signal.Signals) -> None:
+    # In a process group of its own, which one for the command would not reach.
+    line = [*COMMAND, "exec", web, "sh", "-c", "echo up; timeout 4712 sleep 4711"]
     with subprocess.Popen(line, stdout=subprocess.PIPE) as waiting:
         assert waiting.stdout is not None
         assert waiting.stdout.readline() == b"up\n"
-        waiting.send_signal(signal.SIGTERM)
-        assert waiting.wait(60) == 128 + signal.SIGTERM
-    left = run("exec", web, "sh", "-c", "ps | grep '[s]leep 4711'")
-    assert (left.exit_code, left.output) == (1, "")
+        waiting.send_signal(number)
+        code = -number if number == signal.SIGKILL else 128 + number
+        assert waiting.wait(60) == code
+    gone = "while ps | grep -q '[0-9] sleep 4711'; do sleep 0.1; done"
+    assert run("exec", web, "sh", "-c", gone).exit_code == 0
+
+
+def test_several_commands_run_at_once(web: str) -> None:
+    first = [*COMMAND, "exec", web, "sh", "-c", "mkfifo /tmp/p; echo up; cat /tmp/p"]
+    with subprocess.Popen(first, stdout=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"up\n"
+        assert run("exec", web, "sh", "-c", "echo from the second >/tmp/p").exit_code == 0
+        assert waiting.stdout.read() == b"from the second\n"
+        assert waiting.wait(60) == 0
 
 
 def test_files_go_in_and_out(web: str, tmp_path: Path) -> None:
@@ -122,6 +135,11 @@ def test_files_go_in_and_out(web: str, tmp_path: Path) -> None:
     assert run("cp", f"{web}:/srv/d/file", str(tmp_path / "back")).exit_code == 0
     assert (tmp_path / "back").read_text() == "hello"
     assert run("cp", "here", "there").exit_code == 2
+    (tmp_path / "a:b").write_text("colon")
+    assert run("cp", f"{tmp_path}/a:b", "web:/srv/d").exit_code == 0
+    assert run("exec", web, "cat", "/srv/d/a:b").output == "colon"
+    assert run("cp", str(tmp_path / "d"), "web:/srv/d").exit_code == 0
+    assert run("exec", web, "ls", "/srv/d").output.split() == ["a:b", "d", "file"]
 
 
 def test_the_console_is_entered_and_left(web: str) -> None:

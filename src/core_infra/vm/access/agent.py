@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -18,50 +20,40 @@ if TYPE_CHECKING:
 
     from core_infra.vm.guest.command import GuestProcess
 
-_LOCK = "agent.lock"
+_PAUSE = 0.05
 _NOTICED = 1.0
 """Seconds of waiting that are not worth a word."""
 
 
 class AgentAccess(Guest):
-    """The agent, whose one line serves one session at a time: another one waits for its end.
+    """The agent, each of whose lines serves one session at a time: another one takes another line.
 
     Args:
-        socket: the line's.
+        sockets: the lines'.
         boot: seconds that the guest may take until its agent answers.
-        patience: seconds to wait for the session of another process.
+        patience: seconds to wait for the end of a session, if none of the lines is free.
         tell: is given a line when it has to wait for that.
 
     Raises:
-        NoAccessError: the agent does not answer, or somebody else holds the line.
+        NoAccessError: the agent does not answer, or others hold all lines.
     """
 
     def __init__(
         self,
-        socket: Path,
+        sockets: Sequence[Path],
         *,
         boot: float,
         patience: float,
         tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
         super().__init__()
-        self._lock = FileLock(socket.with_name(_LOCK))
-        try:
-            try:
-                self._lock.acquire(timeout=min(_NOTICED, patience))
-            except Timeout:
-                tell("another command runs in the machine: waiting for its end")
-                self._lock.acquire(timeout=max(0.0, patience - _NOTICED))
-        except Timeout:
-            raise NoAccessError(
-                f"the machine's agent is busy for more than {patience:.0f} s",
-                why="another command runs there",
-                todo="Wait for its end, or look at the console: core-infra vm console",
-            ) from None
+        socket, self._lock = _free(sockets, patience, tell)
         try:
             self._client = AgentClient(connect(socket))
             try:
                 self.info = self._client.hello(boot).info
+                if "binds" in self.info:  # a machine may run since an earlier version
+                    self._client.bind()
             except BaseException:
                 self._client.close()
                 raise
@@ -86,6 +78,30 @@ class AgentAccess(Guest):
         return self.stream(argv, timeout=timeout)
 
     def close(self) -> None:
-        """Leave; commands that still run are ended by the next session."""
+        """Leave; the agent ends commands that still run."""
         self._client.close()
         self._lock.release()
+
+
+def _free(
+    sockets: Sequence[Path], patience: float, tell: Callable[[str], None]
+) -> tuple[Path, FileLock]:
+    """A line that nobody else uses, locked."""
+    locks = [(socket, FileLock(socket.with_suffix(".lock"))) for socket in sockets]
+    started, told = time.monotonic(), False
+    while True:
+        for socket, lock in locks:
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=0)
+                return socket, lock
+        waited = time.monotonic() - started
+        if waited > patience:
+            raise NoAccessError(
+                f"the machine's agent is busy for more than {patience:.0f} s",
+                why=f"{len(sockets)} other commands run there",
+                todo="Wait for the end of one, or look at the console: core-infra vm console",
+            )
+        if waited > _NOTICED and not told:
+            tell("other commands run in the machine: waiting for the end of one")
+            told = True
+        time.sleep(_PAUSE)

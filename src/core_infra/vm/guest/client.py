@@ -194,6 +194,10 @@ class AgentClient:
         """Mix *entropy* into the guest's random generator and make it reseed at once."""
         self._request(FrameType.RESEED, entropy, timeout)
 
+    def bind(self) -> None:
+        """End the session's commands when this connection closes; serve further lines, too."""
+        self._send(Frame(FrameType.BIND, 0))
+
     def poweroff(self) -> None:
         """Make the guest sync its disks and power off; does not wait for it."""
         self._send(Frame(FrameType.POWEROFF, 0, b"\0"))

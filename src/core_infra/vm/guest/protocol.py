@@ -40,6 +40,14 @@ WINDOW = 256 * 1024
 PORT_NAME = "org.core-infra.agent.0"
 """The name of the virtio-serial port that the agent listens on."""
 
+LINES = 8
+"""Lines that a machine that stays has to its agent: one for each session at a time."""
+
+
+def port_name(line: int) -> str:
+    """The name of the virtio-serial port of a line, 0 to 9."""
+    return f"{PORT_NAME[:-1]}{line}"
+
 
 class FrameType(enum.IntEnum):
     """What a frame says; the high bit is set on what the guest sends."""
@@ -58,6 +66,7 @@ class FrameType(enum.IntEnum):
     PING = 0x0C
     FREEZE = 0x0D
     THAW = 0x0E
+    BIND = 0x0F
 
     HELLO_ACK = 0x81
     STARTED = 0x82

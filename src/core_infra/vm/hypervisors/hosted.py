@@ -22,6 +22,11 @@ PID_FILE = "hypervisor.pid"
 """Has the hypervisor's process id while it runs; it removes the file when it ends in order."""
 
 
+def agent_line(number: int) -> str:
+    """The name of a line to the agent, of which there are several."""
+    return f"agent{number or ''}"
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A directory of this host that a machine can mount.
@@ -61,7 +66,8 @@ class HostedSpec:
         shares: directories that it can mount.
         isolated: it reaches neither this host nor any other.
         lines: listening UNIX sockets that the hypervisor inherits, by the name of what is at their
-            other end: ``monitor``, ``console``, ``agent``, ``qga``.
+            other end: ``monitor``, ``console``, ``agent``, ``agent1``,
+            …, ``qga``.
         servers: sockets that the hypervisor inherits, connected with who serves a share by
             virtiofs, by the share's tag.
         mac: the network card's address.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core_infra.vm.guest.protocol import PORT_NAME
+from core_infra.vm.guest.protocol import LINES, port_name
 from core_infra.vm.hypervisors.drives import drives
-from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE
+from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE, agent_line
 from core_infra.vm.hypervisors.processor import processor
 from core_infra.vm.hypervisors.qemu import MEMORY, QemuHypervisor, board, escaped, kernel
 
@@ -74,7 +74,8 @@ def _lines(spec: HostedSpec) -> list[str]:
         arguments += ["-chardev", chardev]
     arguments += ["-mon", "chardev=monitor,mode=control", "-serial", "chardev:console"]
     arguments += ["-device", "virtio-serial-pci"]
-    for line, port in (("agent", PORT_NAME), ("qga", QGA_PORT_NAME)):
+    agents = [(agent_line(number), port_name(number)) for number in range(LINES)]
+    for line, port in (*agents, ("qga", QGA_PORT_NAME)):
         if line in spec.lines:
             arguments += ["-device", f"virtserialport,chardev={line},name={port}"]
     return arguments

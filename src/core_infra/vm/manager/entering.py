@@ -50,8 +50,8 @@ def enter(
     """
     limit = scaled(BOOT) if timeout is None else timeout
     if container.access is Access.AGENT:
-        line = folder.line("agent")
-        return Access.AGENT, AgentAccess(line, boot=limit, patience=limit, tell=tell)
+        lines = folder.agent_lines()
+        return Access.AGENT, AgentAccess(lines, boot=limit, patience=limit, tell=tell)
     deadline = time.monotonic() + limit
     while True:
         errors: list[UnavailableError] = []

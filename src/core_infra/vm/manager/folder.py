@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core_infra.process.sockets import short_path
-from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE
+from core_infra.vm.guest.protocol import LINES
+from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE, agent_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,11 @@ class Folder:
     def line(self, name: str) -> Path:
         """The socket of the line *name*: monitor, console, agent, qga."""
         return self.path / f"{name}.sock"
+
+    def agent_lines(self) -> list[Path]:
+        """The sockets of the lines to the agent; a machine of an earlier version has one."""
+        lines = [self.line(agent_line(number)) for number in range(LINES)]
+        return [line for line in lines if line.exists()] or lines[:1]
 
     @property
     def console_log(self) -> Path:

@@ -16,7 +16,8 @@ from core_infra.vm import ports
 from core_infra.vm.access import metadata, ssh
 from core_infra.vm.attach import connect
 from core_infra.vm.disks import examine, file_name, layers
-from core_infra.vm.hypervisors.hosted import HostedSpec
+from core_infra.vm.guest.protocol import LINES
+from core_infra.vm.hypervisors.hosted import HostedSpec, agent_line
 from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.images.format import DiskImage, ImageFormat, disk_of
@@ -132,7 +133,8 @@ class Starter:
         return Started(child, facts, console, shares)
 
     def _spawn(self, disks: list[Disk], shares: list[Share], *, die_with_parent: bool) -> Child:
-        names = ["monitor", "console", "agent" if self._has_agent else "qga"]
+        inside = [agent_line(number) for number in range(LINES)] if self._has_agent else ["qga"]
+        names = ["monitor", "console", *inside]
         with contextlib.ExitStack() as stack:
             lines = {name: stack.enter_context(self._folder.listen(name)) for name in names}
             servers = {

@@ -54,7 +54,7 @@ def _ask_guest(container: Container, folder: Folder) -> bool:
         monitor(folder, "system_powerdown")  # the power button
         return True
     try:
-        access = AgentAccess(folder.line("agent"), boot=_RUNG, patience=_RUNG)
+        access = AgentAccess(folder.agent_lines(), boot=_RUNG, patience=_RUNG)
     except CoreInfraError:  # busy, or not there
         return False
     try:

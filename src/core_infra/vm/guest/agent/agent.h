@@ -9,9 +9,11 @@
  *   output.c    frames -> bytes out
  *   dispatch.c  what each frame does
  *   channel.c   the open channels; flow.c moves their bytes as the windows allow
- *   command.c   EXEC; spawn.c starts the process, user.c knows /etc/passwd
+ *   command.c   EXEC; spawn.c starts the process, tree.c ends all that it has started,
+ *               user.c knows /etc/passwd
  *   file.c      READ and WRITE
  *   system.c    clock, entropy, power
+ *   lines.c     agents for further lines to the host
  *   freeze.c    FREEZE and THAW; identity.c tells a clone from its twins
  */
 #ifndef AGENT_H
@@ -44,7 +46,7 @@ enum {
 
 enum frame_type {
     HELLO = 0x01, EXEC, DATA, END_OF_DATA, SIGNAL, GRANT, READ, WRITE, CLOCK, RESEED, POWEROFF,
-    PING, FREEZE, THAW,
+    PING, FREEZE, THAW, BIND,
     HELLO_ACK = 0x81, STARTED, STDOUT, STDERR, DONE, STDIN_GRANT,
     PONG = 0x8C,
     PROTOCOL_ERROR = 0x8F,
@@ -98,10 +100,13 @@ int output_patience(void);                /* ms until output_flush() is due; -1:
 void output_flush(void);
 
 /* port.c */
-enum { RETRY_MS = 20 };
+enum { RETRY_MS = 20, RARE_MS = 1000 };
 void port_use_fd(int fd);                 /* a stream that is open already; its end ends us */
 void port_use_device(const char *path);
 void port_use_name(const char *name);     /* of a virtio-serial port, now or once it appears */
+void port_serve_lines(void);              /* see lines.c */
+bool port_find_device(const char *name, char *path, size_t size);
+int port_retry(void);                     /* ms until a port that is away is looked at again */
 bool port_here(void);                     /* false: poll() would spin; try again in RETRY_MS */
 int port_fd(void);
 ssize_t port_read(void *buffer, size_t size);         /* 0: nothing now */
@@ -112,7 +117,15 @@ int watch(int fd, short events);          /* add to the next poll(); the slot fo
 bool fired(int slot);
 _Noreturn void quit(void);
 
+/* lines.c */
+bool line_is_first(const char *name);
+void lines_serve(const char *first);      /* if this is the first line: start the others' agents */
+
+/* tree.c */
+void tree_kill(pid_t root);               /* the process, its session, and what descends from it */
+
 /* dispatch.c */
+extern bool bound;                        /* what the session began ends when the host goes away */
 problem dispatch(const struct frame *f);
 extern bool in_guest;                     /* may act on the machine: clock, entropy, power */
 
@@ -155,6 +168,8 @@ void channel_fail(struct channel *c, int error, const char *format, ...)
 void send_done(uint32_t id, enum outcome outcome, uint32_t code, uint64_t ns, const char *message);
 void channels_watch(void);
 void channels_pump(void);
+bool channels_open(void);      /* is there any? */
+void channels_signal(int signal); /* to all commands that run */
 void channels_drop(void);      /* kill and forget all that the host began */
 
 /* flow.c */

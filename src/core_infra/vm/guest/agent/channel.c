@@ -129,6 +129,17 @@ void channels_pump(void) {
     first++;
 }
 
+bool channels_open(void) {
+    sweep();
+    return count > 0;
+}
+
+void channels_signal(int signal) {
+    for (size_t i = 0; i < count; i++)
+        if (channels[i]->id)
+            command_kill(channels[i], signal);
+}
+
 void channels_drop(void) {
     for (size_t i = 0; i < count; i++)
         if (channels[i]->id)

@@ -164,8 +164,11 @@ problem command_start(const struct frame *f) {
 }
 
 void command_kill(const struct channel *c, int signal) {
-    if (c->kind == COMMAND && c->pid > 0 && !c->ended)
-        kill(-c->pid, signal);
+    if (c->kind != COMMAND || c->pid <= 0 || c->ended)
+        return;
+    if (signal == SIGKILL)
+        tree_kill(c->pid);
+    kill(-c->pid, signal);
 }
 
 /* Reap every child, also those that are not ours but came to us as process 1. */

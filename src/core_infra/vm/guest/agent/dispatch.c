@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-bool in_guest;
+bool in_guest, bound;
 
 static const char not_ours[] =
     "this agent leaves its machine alone, it was started without --guest";
@@ -17,6 +17,7 @@ static problem hello(const struct frame *f) {
     memcpy(&clock, f->payload + NONCE, sizeof clock);
     channels_drop();
     output_clear();
+    bound = false;
     if (in_guest && clock)
         clock_error = set_clock(clock);
     if (in_guest && f->length > MIN_HELLO)
@@ -155,6 +156,12 @@ problem dispatch(const struct frame *f) {
         if (f->length > MAX_DATA)
             return "PING longer than 64 KiB";
         output_frame(PONG, f->channel, f->payload, f->length);
+        return NULL;
+    case BIND:
+        if (f->channel != 0 || f->length != 0)
+            return "bad BIND";
+        bound = true;
+        port_serve_lines();
         return NULL;
     default:
         return "a frame of unknown type";

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_WATCHED = 2 + 3 * MAX_CHANNELS + MAX_DRAINS, READS_PER_TURN = 16 };
+enum { MAX_WATCHED = 2 + 3 * MAX_CHANNELS + MAX_DRAINS, READS_PER_TURN = 16, ABANDONED_MS = 5000 };
 
 static const char usage[] =
     "usage: agent --port NAME | [--guest] --device PATH | [--guest] --fd N\n"
@@ -72,10 +72,27 @@ static int patience(void) {
     if (output_starved())
         return 0;
     if (!port_here())
-        return sooner(input_patience(), RETRY_MS);
+        return sooner(input_patience(), port_retry());
     /* Where output is due already, the port was full: poll() says when it is not. */
     int output = output_patience();
     return sooner(input_patience(), output ? output : -1);
+}
+
+/* Where the session is bound to the host and that has gone: hang up on the commands, as a terminal
+ * does, and kill what is left of them after a while. */
+static void end_abandoned(bool away) {
+    static uint64_t since;
+    if (!bound || !away) {
+        since = 0;
+    } else if (!since) {
+        since = now();
+        channels_signal(SIGHUP);
+        channels_signal(SIGCONT);
+    } else if (!channels_open() || now() - since > ABANDONED_MS * UINT64_C(1000000)) {
+        channels_drop();
+        output_clear();
+        bound = false;
+    }
 }
 
 static _Noreturn void serve(int children) {
@@ -91,8 +108,10 @@ static _Noreturn void serve(int children) {
         drains_pump();
         struct signalfd_siginfo news;
         if (fired(child_slot) && read(children, &news, sizeof news) > 0)
-            commands_reap();
+            commands_reap(); /* or SIGIO: the port is looked at anyway */
         serve_port(!port_here() || fired(port_slot));
+        bool hung_up = port_slot >= 0 && watched[port_slot].revents & POLLHUP;
+        end_abandoned(!port_here() || hung_up);
         channels_pump();
         if (output_patience() == 0)
             output_flush();
@@ -148,5 +167,6 @@ int main(int argc, char **argv) {
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
+    sigaddset(&child, SIGIO);
     serve(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
 }

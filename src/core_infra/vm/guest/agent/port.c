@@ -31,8 +31,8 @@ void port_use_name(const char *wanted) {
     name = wanted;
 }
 
-/* The device of the port that has our name, into path. */
-static bool find_device(char *path, size_t size) {
+/* The device of the port that has a name, into path. */
+bool port_find_device(const char *wanted, char *path, size_t size) {
     DIR *ports = opendir("/sys/class/virtio-ports");
     bool found = false;
     for (struct dirent *entry; !found && ports && (entry = readdir(ports));) {
@@ -45,7 +45,7 @@ static bool find_device(char *path, size_t size) {
         close(fd);
         text[n > 0 ? n : 0] = 0;
         text[strcspn(text, "\n")] = 0;
-        found = strcmp(text, name) == 0;
+        found = strcmp(text, wanted) == 0;
         snprintf(path, size, "/dev/%s", entry->d_name);
     }
     if (ports)
@@ -56,10 +56,14 @@ static bool find_device(char *path, size_t size) {
 static bool open_port(void) {
     char path[PATH_MAX];
     const char *target = device;
-    if (!target && find_device(path, sizeof path))
+    if (!target && port_find_device(name, path, sizeof path))
         target = path;
     if (target)
         port = open(target, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (port >= 0 && name && !line_is_first(name)) { /* SIGIO tells when the host comes */
+        fcntl(port, F_SETOWN, getpid());
+        fcntl(port, F_SETFL, O_NONBLOCK | O_ASYNC);
+    }
     return port >= 0;
 }
 
@@ -69,6 +73,14 @@ static void lose(void) {
     close(port); /* unplugged: it may come back as another device */
     port = -1;
     away = true;
+}
+
+void port_serve_lines(void) {
+    lines_serve(name);
+}
+
+int port_retry(void) {
+    return name && !line_is_first(name) ? RARE_MS : RETRY_MS;
 }
 
 bool port_here(void) {

@@ -67,7 +67,7 @@ static const char *fixed_facts(void) {
         close(fd);
     }
     boot[strcspn(boot, "\n")] = 0;
-    snprintf(facts, sizeof facts, "version=%d\narch=%s\nkernel=%s\nboot_id=%s\npid=%d\n", VERSION,
+    snprintf(facts, sizeof facts, "version=%d\narch=%s\nkernel=%s\nboot_id=%s\npid=%d\nbinds=1\n", VERSION,
              system.machine, system.release, boot, (int)getpid());
     return facts;
 }
