@@ -146,6 +146,11 @@ class Machine(Guest):
         return self._instance.agent
 
     @property
+    def needs_greeting(self) -> bool:
+        """Whether the agent has ended, so that the next command first waits for its return."""
+        return self._instance.agent.lost
+
+    @property
     def console(self) -> ConsoleSpawn:
         """The serial console as a pexpect object, from the first byte; always the same one.
 

@@ -39,6 +39,7 @@ class Channel:
         self.number = number
         self._send = send
         self._changed = threading.Condition()
+        self._listener: Callable[[], None] = lambda: None
         self._chunks: deque[Chunk] = deque()
         self._done: Done | None = None
         self._error: CoreInfraError | None = None
@@ -53,6 +54,10 @@ class Channel:
     def ended(self) -> bool:
         """Whether the request is done or its connection gone; output may still wait."""
         return self._done is not None or self._error is not None
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call *listener* on the supervisor's thread whenever :meth:`read` may find something."""
+        self._listener = listener
 
     def read(self, deadline: float | None = None) -> list[Chunk]:
         """What has arrived: at least one piece, or nothing once the request is done.
@@ -129,6 +134,7 @@ class Channel:
             elif frame.type == FrameType.DONE:
                 self._done = Done.decode(frame.payload)
             self._changed.notify_all()
+        self._listener()
         if self._abandoned:
             self.abandon()
         return self._done is not None
@@ -138,6 +144,7 @@ class Channel:
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
+        self._listener()
 
     def _wait(self, ready: Callable[[], object], deadline: float | None) -> None:
         left = None if deadline is None else deadline - time.monotonic()

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
 from core_infra.vm.guest.channel import STDERR, STDOUT
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from core_infra.vm.guest.channel import Channel
 
 
-_STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
+STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
 _SHELL = ["/bin/sh", "-c"]
 _SHOWN = 2000
 _BRIEF = 400
@@ -228,13 +228,15 @@ class GuestProcess:
 
     Attributes:
         command: the command as a list of arguments.
+        deadline: when it is killed, on ``time.monotonic``; None: never.
+        channel: what its input and output go through.
     """
 
     def __init__(self, command: list[str], channel: Channel, timeout: float | None) -> None:
         self.command = command
-        self._channel = channel
+        self.channel = channel
         self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self.deadline = None if timeout is None else time.monotonic() + timeout
         self._done: Done | None = None
 
     @property
@@ -249,7 +251,7 @@ class GuestProcess:
 
     def is_running(self) -> bool:
         """Whether its end has not been seen yet."""
-        return self._done is None and not self._channel.ended
+        return self._done is None and not self.channel.ended
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
         """Its output as it comes: pairs of stream ("stdout", "stderr") and bytes.
@@ -259,11 +261,11 @@ class GuestProcess:
         """
         while self._done is None:
             try:
-                chunks = self._channel.read(self._deadline)
+                chunks = self.channel.read(self.deadline)
             except TimeoutExpiredError:
-                self._give_up(b"", b"")
+                self.give_up(b"", b"")
             for stream, data in chunks:
-                yield _STREAMS[stream], data
+                yield STREAMS[stream], data
             if not chunks:
                 self._end()
 
@@ -281,15 +283,15 @@ class GuestProcess:
         """Write to its standard input; waits while it does not read."""
         if not isinstance(data, str | bytes | bytearray | memoryview):
             raise InvalidError(f"cannot write {data!r} to a command", todo="Give text or bytes.")
-        self._channel.write(data.encode() if isinstance(data, str) else data, self._deadline)
+        self.channel.write(data.encode() if isinstance(data, str) else data, self.deadline)
 
     def close_stdin(self) -> None:
         """End its standard input."""
-        self._channel.close_input()
+        self.channel.close_input()
 
     def signal(self, number: int) -> None:
         """Send a signal to the command and what it started in its process group."""
-        self._channel.signal(number)
+        self.channel.signal(number)
 
     def kill(self) -> None:
         """Send SIGKILL to the command and what it started in its process group."""
@@ -303,7 +305,7 @@ class GuestProcess:
         """
         if self._done is None:
             deadline = None if timeout is None else time.monotonic() + timeout
-            self._channel.result(deadline)
+            self.channel.result(deadline)
             self._end()
         assert self._done is not None  # noqa: S101 - set by _end
         return exit_code(self._done)
@@ -316,38 +318,42 @@ class GuestProcess:
         """
         output: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
         try:
-            while chunks := self._channel.read(self._deadline):
+            while chunks := self.channel.read(self.deadline):
                 for stream, data in chunks:
                     output[stream].append(data)
         except TimeoutExpiredError:
-            self._give_up(b"".join(output[STDOUT]), b"".join(output[STDERR]))
+            self.give_up(b"".join(output[STDOUT]), b"".join(output[STDERR]))
+        return self.result(b"".join(output[STDOUT]), b"".join(output[STDERR]))
+
+    def result(self, stdout: bytes, stderr: bytes) -> ExecResult:
+        """What came of it, given its output, which was read to the end."""
         done = self._end()
-        return ExecResult(
-            self.command,
-            exit_code(done),
-            b"".join(output[STDOUT]),
-            b"".join(output[STDERR]),
-            done.duration_ns / 1e9,
-        )
+        code, seconds = exit_code(done), done.duration_ns / 1e9
+        return ExecResult(self.command, code, stdout, stderr, seconds)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Kill it if it still runs; what it still writes is dropped."""
         if self.is_running():
             self.kill()
-        self._channel.abandon()
+        self.channel.abandon()
 
     def _end(self) -> Done:
         if self._done is None:
-            done = self._channel.result()
+            done = self.channel.result()
             raise_failure(done, f"cannot run {shlex.join(self.command)!r} in the guest")
             self._done = done
         return self._done
 
-    def _give_up(self, stdout: bytes, stderr: bytes) -> None:
+    def give_up(self, stdout: bytes, stderr: bytes) -> NoReturn:
+        """Kill it, as its time is up, and raise GuestCommandTimeoutError with its output so far."""
         self.kill()
-        self._channel.abandon()
+        self.channel.abandon()
         partial = ExecResult(self.command, -signal.SIGKILL, stdout, stderr, 0.0)
         assert self._timeout is not None  # noqa: S101 - else nothing had run out
         raise GuestCommandTimeoutError(
@@ -359,6 +365,11 @@ class GuestProcess:
             stdout=stdout,
             stderr=stderr,
         ) from None
+
+
+def unfinished(error: GuestCommandTimeoutError, limit: float) -> ExecResult:
+    """The result of a command that was killed because its time was up."""
+    return ExecResult(error.command, -signal.SIGKILL, error.stdout, error.stderr, limit)
 
 
 def exit_code(done: Done) -> int:

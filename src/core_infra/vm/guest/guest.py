@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import signal
 import stat
 from collections import deque
 from typing import TYPE_CHECKING
 
-from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
-from core_infra.process.real import monotonic, sleep
-from core_infra.vm import ports, timeouts
-from core_infra.vm.guest import files, tree
+from core_infra.errors import CommandFailedError, InvalidError
+from core_infra.process.real import sleep
+from core_infra.vm import timeouts
+from core_infra.vm.guest import files, tree, waiting
 from core_infra.vm.guest.command import (
     ExecResult,
     GuestCommandTimeoutError,
     GuestProcess,
-    WaitResult,
     as_argv,
     describe_exit,
     encoded,
     encoded_environment,
-    shown_command,
     shown_output,
+    unfinished,
 )
 from core_infra.vm.guest.landing import landing_file, landing_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from core_infra.vm.guest.aio import AsyncGuest
     from core_infra.vm.guest.client import AgentClient
 
-_INTERVAL = 0.05
 _COPY = 60.0
 _MADE_UP = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
-_LISTEN = "0A"
 
 
 class Guest:
@@ -52,6 +50,18 @@ class Guest:
 
     def __init__(self) -> None:
         self.history: deque[ExecResult] = deque(maxlen=10)
+
+    @functools.cached_property
+    def aio(self) -> AsyncGuest:
+        """The same for asyncio: ``await machine.aio.exec(...)``; no thread waits meanwhile."""
+        from core_infra.vm.guest.aio import AsyncGuest  # noqa: PLC0415 - who uses it pays for it
+
+        return AsyncGuest(self)
+
+    @property
+    def needs_greeting(self) -> bool:
+        """Whether :attr:`agent` will first wait for the agent's answer."""
+        return False
 
     @property
     def agent(self) -> AgentClient:
@@ -91,7 +101,7 @@ class Guest:
         try:
             result = self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
         except GuestCommandTimeoutError as error:
-            self.history.append(_unfinished(error, limit))
+            self.history.append(unfinished(error, limit))
             raise
         self.history.append(result)
         return result.check() if check else result
@@ -110,7 +120,7 @@ class Guest:
         Args are those of :meth:`exec`; without *timeout* it may run for ever. Use it in a
         ``with`` block, which kills it at the end.
         """
-        return self._start(command, env=env, cwd=cwd, user=user, timeout=timeout)
+        return self.begin(command, env=env, cwd=cwd, user=user, timeout=timeout)
 
     def read_bytes(self, path: str) -> bytes:
         """The content of a file in the guest; GuestOperationError if it cannot be read."""
@@ -214,35 +224,11 @@ class Guest:
         Raises:
             TimeoutExpiredError: it still fails after *timeout* seconds; shows the last attempt.
         """
-        limit = timeouts.limit(timeout, 30)
-
-        def why(result: ExecResult) -> str:
-            ending = describe_exit(result.exit_code)
-            return f"the last time it ended with {ending}{shown_output(result)}"
-
-        return self._wait(
-            lambda left: self._run(command, max(0.1, left)),
-            lambda result: result.exit_code == 0,
-            limit,
-            f"{shown_command(as_argv(command))!r} to succeed",
-            why,
-        )
+        return self._take(waiting.until_succeeds(self.history, command, timeout))
 
     def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:
         """Wait until *path* exists in the guest; TimeoutExpiredError after *timeout* seconds."""
-        limit = timeouts.limit(timeout, 30)
-        parent = os.path.dirname(path) or "/"  # noqa: PTH120 - a path of the guest's
-
-        def why(_result: ExecResult) -> str:
-            return f"{parent} holds{shown_output(self._look(['ls', '-la', parent]))}"
-
-        self._wait(
-            lambda _left: self._look(["test", "-e", path]),
-            lambda result: result.exit_code == 0,
-            limit,
-            f"{path!r} to appear in the guest",
-            why,
-        )
+        self._take(waiting.for_file(self.history, path, timeout))
 
     def wait_for_port(self, port: int, *, timeout: float | None = None) -> None:
         """Wait until a program in the guest listens on a TCP *port*.
@@ -250,20 +236,7 @@ class Guest:
         The guest's own table of sockets is read; nothing connects, so a server that accepts only
         once is left alone. TimeoutExpiredError after *timeout* seconds.
         """
-        ports.check(port)
-        limit = timeouts.limit(timeout, 30)
-
-        def listening(tables: ExecResult) -> set[int]:
-            rows = [line.split() for line in tables.stdout.splitlines()]
-            return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == _LISTEN}
-
-        self._wait(
-            lambda _left: self._look("cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"),
-            lambda result: port in listening(result),
-            limit,
-            f"port {port} to be listened on in the guest",
-            lambda result: f"listened on there: {sorted(listening(result)) or 'nothing'}",
-        )
+        self._take(waiting.for_port(self.history, port, timeout))
 
     def _run(
         self,
@@ -277,7 +250,7 @@ class Guest:
     ) -> ExecResult:
         """Run a command to its end; it is not of the history."""
         # The block kills the command if something comes between, such as Ctrl-C.
-        start = self._start(
+        start = self.begin(
             command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
         )
         with start as process:
@@ -290,7 +263,7 @@ class Guest:
         """Run a command of our own, which the test did not ask for."""
         return self._run(command, timeouts.scaled(60))
 
-    def _start(
+    def begin(
         self,
         command: str | Sequence[str | os.PathLike[str]],
         *,
@@ -300,6 +273,7 @@ class Guest:
         timeout: float | None,
         no_input: bool = False,
     ) -> GuestProcess:
+        """Start a command, for the faces of a guest; :meth:`stream` is the user's."""
         argv = as_argv(command)
         if timeout is not None:
             timeout = timeouts.limit(timeout, 0)
@@ -312,53 +286,24 @@ class Guest:
         )
         return GuestProcess(argv, channel, timeout)
 
-    def _wait(
-        self,
-        attempt: Callable[[float], ExecResult],
-        is_met: Callable[[ExecResult], bool],
-        limit: float,
-        goal: str,
-        why: Callable[[ExecResult], str],
-    ) -> ExecResult:
-        """Attempt again and again until it is what is waited for; one step of the history.
-
-        Args:
-            attempt: is given the seconds that are left.
-            is_met: whether a result is what is waited for.
-            limit: seconds; after them, TimeoutExpiredError.
-            goal: what is waited for, in words.
-            why: what there is instead, in words, for the error.
-        """
-        started = monotonic()
-        result = ExecResult([], 0, b"", b"", 0.0)
-        attempts, reached, seen = 0, False, ""
+    def _take(self, steps: waiting.Steps) -> ExecResult:
+        """Take the steps of waiting, on this thread."""
         try:
-            while not reached:
-                attempts += 1
-                result = attempt(limit - (monotonic() - started))
-                reached = is_met(result)
-                if not reached and monotonic() - started >= limit:
-                    seen = why(result)
-                    raise TimeoutExpiredError(
-                        f"waited {limit:.1f} s in vain for {goal}", why=seen, timeout=limit
-                    )
-                if not reached:
-                    sleep(_INTERVAL)
-        except GuestCommandTimeoutError as error:
-            result = _unfinished(error, limit)
-            seen = error.why
-            raise
-        finally:
-            step = WaitResult(
-                **vars(result),
-                goal=goal,
-                reached=reached,
-                attempts=attempts,
-                waited=monotonic() - started,
-                seen=seen,
-            )
-            self.history.append(step)
-        return result
+            step = next(steps)
+            while True:
+                if step is None:
+                    sleep(waiting.INTERVAL)
+                    step = steps.send(waiting.NOTHING)
+                    continue
+                try:
+                    result = self._run(step.command, step.limit)
+                except BaseException as error:  # noqa: BLE001 - the steps raise it again
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as end:
+            found: ExecResult = end.value
+            return found
 
     @staticmethod
     def _require_success(result: ExecResult, what: str) -> None:
@@ -371,8 +316,3 @@ class Guest:
                 stdout=result.stdout_bytes,
                 stderr=result.stderr_bytes,
             )
-
-
-def _unfinished(error: GuestCommandTimeoutError, limit: float) -> ExecResult:
-    """The result of a command that was killed because its time was up."""
-    return ExecResult(error.command, -signal.SIGKILL, error.stdout, error.stderr, limit)
