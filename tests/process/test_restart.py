@@ -49,7 +49,6 @@ def test_what_we_end_stays_ended(service: Service) -> None:
 def test_it_can_be_ended_between_two_runs(service: Service) -> None:
     policy = RestartPolicy("always", backoff=600)
     process = service.start_with_options(RunOptions("echo", ["once"], restart=policy))
-    process.wait_ready(LogPattern("once"))
     while process.info().status is not Status.PENDING:
         process.over.wait(0.001)
     assert process.is_running()
