@@ -12,8 +12,10 @@ pytest_plugins = ["pytester"]
 def pytest_configure(config: pytest.Config) -> None:
     # Our own suite always boots real machines: here a skipped test would prove nothing.
     config.option.core_vm = True
-    # Who is started in the background may have Ctrl-C ignored, and so would all that tests start.
+    # nohup and a shell's & ignore these, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     # Without buffers in Python, nothing would show what happens when one is written at the end.
     os.environ.pop("PYTHONUNBUFFERED", None)
     # What is drawn on a terminal is looked at, whatever the one that this runs on can do.
