@@ -40,8 +40,8 @@ def test_what_a_killed_poller_has_forked_does_not_go_on_leading(base: Path) -> N
         Journal(sys.argv[1])
         leadership = Leadership(sys.argv[1])
         leadership.take()
-        if os.fork():
-            print("forked", flush=True)
+        if not os.fork():
+            print("forked", flush=True)  # and it has let go of what it must not hold
         sys.stdin.read()
     """
     poller = subprocess.Popen(
