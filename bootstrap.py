@@ -50,6 +50,7 @@ SUITE = {
     "7z": ("p7zip-full", "to open archives as a downloader would"),
     "unzip": ("unzip", "the same"),
     "xz": ("xz-utils", "the same"),
+    "cpio": ("cpio", "to unpack what a guest boots from"),
 }
 TOOLS = {
     "tests": SUITE,

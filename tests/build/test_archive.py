@@ -466,7 +466,7 @@ def test_an_xz_stream_has_its_blocks_in_one_index(
     assert lzma.decompress((tmp_path / "a.xz").read_bytes()) == data
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 3 << 20), max_size=3), st.sampled_from(["gz", "zip"]), st.booleans())
 def test_any_tree_comes_back(sizes: list[int], form: str, fast: bool) -> None:  # noqa: FBT001
     medium = MemoryMedium()

@@ -209,4 +209,4 @@ class CoreMachine(RuleBasedStateMachine):
 
 
 TestCore = CoreMachine.TestCase
-TestCore.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestCore.settings = settings(max_examples=80, stateful_step_count=30)

@@ -81,9 +81,7 @@ def test_a_crash_in_the_repair_is_repaired(base: Path, monkeypatch: pytest.Monke
     assert len(list((base / FILE).parent.glob("*.torn-*"))) == 1
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_history_of_writes_and_crashes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -94,7 +94,7 @@ names = st.sampled_from(["dir", "dir/f", "dir/sub", "log", "new", "dir/new/deep"
         max_size=30,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_forks_behave_like_trees_that_were_never_forked(
     steps: list[tuple[str, str, str, int]],
 ) -> None:

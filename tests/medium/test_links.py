@@ -92,7 +92,7 @@ def link_in_all(media: list[MemoryMedium | FakeMedium], root: Path, path: str, t
                 medium.link(path, text)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(_steps, max_size=14), st.integers(0, 14))
 def test_random_operations_give_the_answers_of_a_sandbox(steps: list[Step], fork: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -109,7 +109,7 @@ def test_random_operations_give_the_answers_of_a_sandbox(steps: list[Step], fork
             assert tree(memory) == tree(disk)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(_steps, max_size=14))
 def test_a_fake_file_system_gives_the_answers_of_a_sandbox(steps: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as directory:

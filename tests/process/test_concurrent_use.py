@@ -159,4 +159,4 @@ class ServiceUnderFire(RuleBasedStateMachine):
 
 
 TestService = ServiceUnderFire.TestCase
-TestService.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestService.settings = settings(max_examples=25, stateful_step_count=15)

@@ -61,7 +61,7 @@ class RingAgainstAll(RuleBasedStateMachine):
 
 
 TestRing = RingAgainstAll.TestCase
-TestRing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRing.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def test_no_ring_without_bytes() -> None:

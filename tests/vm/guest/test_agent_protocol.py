@@ -107,7 +107,6 @@ def test_nothing_is_answered_before_hello(agent_path: Path) -> None:
 
 ONE_FRAME = Frame(FrameType.PING, 0, bytes(range(200))).encode()
 SLOW = settings(
-    deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -169,7 +168,7 @@ def checked_agent(checked_agent_path: Path) -> Iterator[Agent]:
         yield agent
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(chunks=CHUNKS, nonce=st.binary(min_size=16, max_size=16))
 def test_no_bytes_harm_the_agent(checked_agent: Agent, chunks: list[bytes], nonce: bytes) -> None:
     agent = checked_agent

@@ -153,7 +153,7 @@ frames = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(noise=st.lists(st.one_of(frames, st.binary(max_size=60)), max_size=8))
 def test_no_bytes_of_a_guest_harm_the_host(agent: HostileAgent, noise: list[bytes]) -> None:
     channel = agent.channel()

@@ -88,7 +88,7 @@ def test_100_kb_of_arguments(machine: Machine) -> None:
     assert machine.exec(["printf", "%s", one]).stdout == one
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     arguments=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))),
     data=st.binary(max_size=5000),

@@ -195,7 +195,7 @@ def test_left_over_processes_survive_freeze_hello_and_thaw(machine: Machine) -> 
     machine.exec("kill $(cat /tmp/left)", check=True)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     kind=st.sampled_from([FrameType.FREEZE, FrameType.THAW]),
     payload=st.one_of(

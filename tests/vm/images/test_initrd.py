@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import AlreadyExistsError, InvalidError
@@ -29,7 +29,6 @@ TREES = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(TREES, st.randoms())
 def test_every_file_comes_back_after_its_directories_whatever_the_order(
     tree: dict[str, bytes], random: Random

@@ -5,7 +5,7 @@ import gzip
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError
@@ -74,14 +74,12 @@ def test_a_kernel_that_is_cut_off_says_so() -> None:
         unwrap(packed("xz")[:-100])
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=700).filter(lambda data: kernel_kind(data) is None))
 def test_bytes_that_are_no_kernel_are_refused_and_nothing_worse(data: bytes) -> None:
     with pytest.raises(InvalidError):
         unwrap(data)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([*PACKERS, "none", "arm64", "zboot"]),
     st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=8),
@@ -103,7 +101,6 @@ def test_damage_anywhere_never_gives_anything_but_a_clear_error(
         unwrap(bytes(image[: len(image) - cut]))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=200))
 def test_an_elf_file_with_any_header_and_notes_never_crashes(head: bytes, note: bytes) -> None:
     inner = (b"\x7fELF\x02" + head).ljust(64, b"\0") + elf_kernel(note=note)[64:]

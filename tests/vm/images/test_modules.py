@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError, NotFoundError
@@ -101,7 +101,6 @@ def test_a_damaged_module_is_named(tmp_path: Path) -> None:
         kernel.select(["b"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcdefgh"), unique=True), st.data())
 def test_any_module_without_cycles_is_loadable_in_the_given_order(
     names: list[str], data: st.DataObject
@@ -119,7 +118,6 @@ def test_any_module_without_cycles_is_loadable_in_the_given_order(
     assert loaded == set(names)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="\0,", codec="ascii"), max_size=20), st.binary())
 def test_modinfo_gives_back_each_value(value: str, junk: bytes) -> None:
     facts = modinfo(module("x", ("one", "two"), {"description": value}) + junk)
@@ -127,7 +125,6 @@ def test_modinfo_gives_back_each_value(value: str, junk: bytes) -> None:
     assert facts["description"] == [value]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8), st.integers(0))
 def test_damage_gives_a_clear_error_or_none(damage: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(module("a,b", ("alias",)))
