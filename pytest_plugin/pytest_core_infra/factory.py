@@ -159,6 +159,8 @@ class MachineFactory:
         self._failed = True
         sections = []
         for machine in self.machines:
+            if machine.pause is not None:
+                sections.append((f"machine {machine.name} is paused", str(machine.pause)))
             sections.append(describe.console(machine, self._copy_log(machine)))
             if results := self._since(machine):
                 sections.append(describe.commands(machine, results))
@@ -191,7 +193,7 @@ class MachineFactory:
     def after_test(self) -> None:
         """Take the machines back to what they were before the test, also those that crashed."""
         for machine in self._reverted:
-            if machine.status in (Status.RUNNING, Status.FAILED):
+            if machine.status in (Status.RUNNING, Status.PAUSED, Status.FAILED):
                 machine.revert(_BEFORE if machine not in self._stale else None)
 
     def release(self) -> None:
@@ -228,7 +230,7 @@ class MachineFactory:
     def _is_kept(self, machine: Machine) -> bool:
         keep = self._session.settings.keep
         wanted = keep == "always" or (keep == "failed" and self._failed)
-        return wanted and machine.status is Status.RUNNING
+        return wanted and machine.status in (Status.RUNNING, Status.PAUSED)
 
     def _copy_log(self, machine: Machine) -> str:
         """Copy the console's log to where it stays; says where, or why not."""

@@ -144,6 +144,7 @@ def spawn(
     output: IO[bytes] | None = None,
     pass_fds: Sequence[int] = (),
     die_with_parent: bool = True,
+    without_file_signals: bool = False,
 ) -> Child:
     """Start a program in a session of its own, without standard input.
 
@@ -155,6 +156,8 @@ def spawn(
         pass_fds: descriptors that it inherits under their numbers.
         die_with_parent: the kernel kills it when this process ends, however it ends. ``setpriv``
             arms that; a ``preexec_fn`` would make every start slower as this process grows.
+        without_file_signals: SIGPIPE and SIGXFSZ do not end it, as they do not end Python: a file
+            that reaches ``ulimit -f`` is an error that it can tell.
 
     Raises:
         ProgramNotFoundError: the program is not there.
@@ -176,6 +179,7 @@ def spawn(
             stderr=subprocess.STDOUT if output else subprocess.DEVNULL,
             pass_fds=pass_fds,
             start_new_session=True,
+            restore_signals=not without_file_signals,
         )
         return Child(argv, popen.pid, popen.wait)
 

@@ -20,6 +20,7 @@ from core_infra.vm.guest.command import (
 from core_infra.vm.images.image import Image, load_image
 from core_infra.vm.launcher import Launcher
 from core_infra.vm.machine import Machine, MachineStateError, Status
+from core_infra.vm.stalling import MachinePausedError
 
 __all__ = [
     "BootError",
@@ -32,6 +33,7 @@ __all__ = [
     "Image",
     "Launcher",
     "Machine",
+    "MachinePausedError",
     "MachineStateError",
     "OutputLine",
     "Status",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from core_infra.errors import InvalidError
-from core_infra.vm.cache import cache_root
-from core_infra.vm.disks import as_disks, examine
+from core_infra.vm.cache import cache_root, tell_news
+from core_infra.vm.disks import as_disks, usable
 from core_infra.vm.hypervisors.processor import check_processor
 from core_infra.vm.images.default import default_image
 from core_infra.vm.images.delivery import delivered
@@ -92,6 +92,11 @@ class Blueprints:
         self._require(arch)  # before packages are downloaded
         return default_image(arch, cache_dir=cache_root(), progress=self._progress)
 
+    def forget(self) -> None:
+        """The default image was removed meanwhile: it is made again when it is needed."""
+        if self._defaults.image is None:
+            self._image = None
+
     def spec(
         self,
         name: str,
@@ -109,9 +114,9 @@ class Blueprints:
             raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
         chosen = with_kernel(self._chosen(image, sizes.get("arch")), **sizes)
         boots, delivery = delivered(chosen)
-        disks = [*delivery, *as_disks(sizes.get("disks") or ())]
-        for disk in disks:
-            examine(disk)
+        wanted = [*delivery, *as_disks(sizes.get("disks") or ())]
+        disks = [usable(disk, self._progress) for disk in wanted]
+        tell_news(self._progress)
         defaults = self._defaults
         cpu = _first(sizes.get("cpu"), defaults.cpu, chosen.cpu)
         cpus = _first(sizes.get("cpus"), defaults.cpus, chosen.cpus)

@@ -9,6 +9,7 @@ from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableEr
 from core_infra.vm.hypervisors.processor import advice, processor
 from core_infra.vm.hypervisors.qemu import QemuHypervisor
 from core_infra.vm.instance import COMMAND, LOG, TAIL_LINES
+from core_infra.vm.stalling import MachinePausedError
 from core_infra.vm.timeouts import limit
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def await_agent(instance: Instance, spec: MachineSpec, timeout: float) -> HelloA
 
     Raises:
         BootError: it does not come within *timeout* seconds; carries all that is known.
+        MachinePausedError: this host has no room for what it writes.
     """
     started = time.monotonic()
     printed = ""
@@ -74,6 +76,8 @@ def await_agent(instance: Instance, spec: MachineSpec, timeout: float) -> HelloA
             if not spec.image.has_agent:
                 why += f" ({_NEEDED})"
         raise _boot_error(instance, spec, why) from error
+    except MachinePausedError:
+        raise  # this host is to blame, not the image
     except CoreInfraError as error:
         log = (instance.directory / LOG).read_text(errors="replace").strip()
         why = instance.console.failed_boot() or log or "it restarted, or QEMU ended without a word"

@@ -29,6 +29,8 @@ _GIVEN_UP = re.compile(
     r"ALERT!.*|Gave up waiting for .*|dracut.*: Warning: .* does not exist"
     r"|Entering emergency mode.*|You are in emergency mode.*|Cannot open access to console.*"
 )
+_HELD = 1024 * 1024
+_LOST = b"\n[core-infra: no room for the log: %d bytes of the console are lost]\n"
 _FULL = b"\n[core-infra: the log is full; what the console says from here on is dropped]\n"
 # A shell asks its terminal where the cursor is: printed elsewhere, that terminal would answer.
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -40,15 +42,18 @@ class Console:
     Args:
         sock: connected to the serial port.
         path: the log file; the supervisor appends to it as bytes arrive, up to 64 MiB: a guest
-            that floods its console does not fill the host's disk.
+            that floods its console does not fill the host's disk. What cannot be written while
+            that is full is held, up to 1 MiB, until it can be.
         past: what the console had printed before, where it did not begin with this line.
     """
 
     def __init__(self, sock: socket.socket, path: Path, past: bytes = b"") -> None:
         self.path = path
         self._file = path.open("ab", buffering=0)
-        self._file.write(past)
         self._size = self._file.tell()
+        self._held = b""
+        self._lost = 0
+        self._write(past)
         self._open = True
         self._changed = threading.Condition()
         self._link = Link(sock, on_data=self._append, on_close=self._closed)
@@ -63,22 +68,27 @@ class Console:
         Returns b"" if none came within *timeout* seconds.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._size > offset or not self._open, timeout)
-            if self._size <= offset:
+            self._changed.wait_for(lambda: self._end > offset or not self._open, timeout)
+            if self._end <= offset:
                 return b"" if self._open else None
+            if offset >= self._size:
+                start = offset - self._size
+                return self._held[start : start + size]
         with self.path.open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
     def text(self) -> str:
         """The whole log so far."""
-        return self.path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
+        with self._changed:
+            data = self.path.read_bytes() + self._held
+        return data.decode("utf-8", "replace").replace("\r\n", "\n")
 
     def tail(self, lines: int) -> str:
         """The last lines of the log, safe to print: without what a terminal would obey."""
-        with self.path.open("rb") as file:
+        with self._changed, self.path.open("rb") as file:
             file.seek(max(0, self._size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
+            text = (file.read() + self._held).decode("utf-8", "replace")
         return "\n".join(_CONTROLS.sub("", text).splitlines()[-lines:])
 
     def panic(self) -> str | None:
@@ -115,21 +125,37 @@ class Console:
         """Close the line; the log stays."""
         self._link.close()
 
+    @property
+    def _end(self) -> int:
+        """How much there is, with what could not be written yet."""
+        return self._size + len(self._held)
+
     def _append(self, data: bytes) -> None:
         with self._changed:
-            if self._size >= _LIMIT:
+            if self._end >= _LIMIT:
                 return
-            if self._size + len(data) >= _LIMIT:
+            if self._end + len(data) >= _LIMIT:
                 data += _FULL
-            try:
-                written = self._file.write(data) or 0
-            except OSError:
-                return  # a full disk costs the log, not the machine
-            self._size += written
+            self._write(data)
             self._changed.notify_all()
+
+    def _write(self, data: bytes) -> None:
+        """Write what is held, then *data*, as far as there is room, and hold the rest."""
+        if self._lost and len(self._held) < _HELD:
+            data, self._lost = _LOST % self._lost + data, 0
+        waiting = self._held + data
+        try:
+            written = self._file.write(waiting) or 0
+        except OSError:  # a full disk does not stop the machine
+            written = 0
+        self._size += written
+        self._held = waiting[written : written + _HELD]
+        self._lost += max(0, len(waiting) - written - _HELD)
 
     def _closed(self) -> None:
         with self._changed:
+            if self._held:
+                self._write(b"")
             self._open = False
             self._file.close()
             self._changed.notify_all()

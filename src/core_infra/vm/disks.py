@@ -16,14 +16,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.errors import CommandFailedError, InvalidError, UnavailableError
-from core_infra.vm.cache import cache_root, written
+from core_infra.errors import CommandFailedError, InvalidError
+from core_infra.vm.cache import cache_root, found, writable
 from core_infra.vm.hypervisors.hypervisor import Disk
-from core_infra.vm.images.format import ImageFormat, detect_format
-from core_infra.vm.images.programs import run
+from core_infra.vm.images.converting import converted
+from core_infra.vm.images.format import IMAGES, ImageFormat, detect_format
+from core_infra.vm.images.parts import Part, parts
+from core_infra.vm.images.qemu_img import qemu_img
+from core_infra.vm.room import written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _SIZE = re.compile(r"([1-9]\d*)([MGT])")
 _LIKE_A_SIZE = re.compile(r"[-+]?[\d.]+\s*[a-zA-Z]*")
@@ -34,7 +37,9 @@ MOST = 20
 
 _NO_CHECK = 63
 _LEAKS_ONLY = 3
-_FORM = "Say a size, such as 500M or 2G, or the path of an image: qcow2, vmdk, raw or iso."
+_FORM = f"Say a size, such as 500M or 2G, or the path of an image. {IMAGES}"
+_CLONEABLE = (ImageFormat.QCOW2, ImageFormat.RAW)
+"""What QEMU can save and load a machine with."""
 
 
 def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
@@ -56,21 +61,43 @@ def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
     return [_disk(what) for what in asked]
 
 
+def usable(disk_: Disk, tell: Callable[[str], None]) -> Disk:
+    """The disk as machines can be cloned with it: whole, and converted if its format needs that.
+
+    Args:
+        disk_: as it was asked for.
+        tell: is given a line now and then while it is converted.
+
+    Raises:
+        InvalidError: it is damaged or was cut, refers to other files of this host, or is encrypted.
+        UnavailableError: there is no room to convert it.
+    """
+    format_ = ImageFormat(disk_.format)
+    if disk_.content or format_ is ImageFormat.ISO:
+        return disk_
+    files = parts(disk_.path, format_)
+    if all(part.format in _CLONEABLE for part in files):
+        examine(disk_)
+        return disk_
+    path = converted(disk_.path, format_, files, tell)
+    return replace(disk_, path=path, format=ImageFormat.QCOW2, content=path.name)
+
+
 def examine(disk_: Disk) -> None:
     """Look whether an image is whole, as far as its format can tell.
 
     Raises:
-        InvalidError: it is damaged, or was cut.
+        InvalidError: it is damaged or was cut, or refers to other files of this host.
     """
+    files = parts(disk_.path, ImageFormat(disk_.format))
     if disk_.format in (ImageFormat.QCOW2, ImageFormat.VMDK):
-        status = disk_.path.stat()
-        _examine(disk_.path, disk_.format, status.st_size, status.st_mtime_ns)
+        _examine(disk_.path, disk_.format, json.dumps([part.stamp for part in files]))
 
 
 @functools.lru_cache(maxsize=64)  # once in each run, not for each machine
-def _examine(path: Path, format_: str, _size: int, _modified: int) -> None:
+def _examine(path: Path, format_: str, _stamps: str) -> None:
     try:
-        _qemu_img(path, "check", "-q", "-U", "-f", format_, str(path))
+        qemu_img(path, "check", "-q", "-U", "-f", format_, str(path))
     except InvalidError as error:
         cause = error.__cause__
         code = cause.exit_code if isinstance(cause, CommandFailedError) else None
@@ -82,15 +109,14 @@ def _disk(what: object) -> Disk:
     if not isinstance(what, str | os.PathLike) or "\0" in (text := str(os.fspath(what))):
         raise InvalidError(f"cannot use {what!r} as a disk", todo=_FORM)
     if size := _SIZE.fullmatch(text):
-        return Disk(_empty(int(size[1]) << _UNITS[size[2]], text), ImageFormat.QCOW2)
+        path = _empty(int(size[1]) << _UNITS[size[2]], text)
+        return Disk(path, ImageFormat.QCOW2, content=path.name)
     path = Path(text).expanduser().absolute()
     why = ""
     if not text or path.is_dir():
         why = "it is a directory"
     elif _LIKE_A_SIZE.fullmatch(text) and not path.exists():
         why = "it is no size that is known here, and no file"
-    elif path.exists() and not path.is_file():
-        why = "it is no plain file"
     elif (format_ := detect_format(path)) is ImageFormat.KERNEL:
         why = "it is a kernel"
     if why:
@@ -148,12 +174,12 @@ def copied(
 
 def _descriptors(pid: int, path: Path) -> list[int]:
     """The descriptors by which a process has a file open."""
-    wanted, found = path.stat(), []
+    wanted, numbers = path.stat(), []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):  # closed meanwhile
             if os.path.samestat(link.stat(), wanted):
-                found.append(int(link.name))
-    return found
+                numbers.append(int(link.name))
+    return numbers
 
 
 def keep(disks: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
@@ -171,7 +197,7 @@ def keep(disks: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
                 shutil.copyfile(disk_.path, path)
             # A machine that was cloned writes over another snapshot, which may be gone one day.
             arguments = ("-f", "qcow2", "-F", base.format, "-b", str(base.path), str(path))
-            _qemu_img(base.path, "rebase", *arguments)
+            qemu_img(base.path, "rebase", *arguments)
 
 
 def kept(bases: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
@@ -179,61 +205,72 @@ def kept(bases: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
     return tuple(
         base
         if base.read_only
-        else replace(base, path=directory / file_name(number), format=ImageFormat.QCOW2)
+        else replace(base, path=directory / file_name(number), format=ImageFormat.QCOW2, content="")
         for number, base in enumerate(bases)
     )
 
 
-def files(disk_: Disk) -> list[Path]:
-    """The files that a disk consists of: its own, and those that it is a layer over."""
-    if disk_.format == ImageFormat.ISO:
-        return [disk_.path]
-    status = disk_.path.stat()
-    return _chain(disk_.path, status.st_size, status.st_mtime_ns)
+def stamps(disk_: Disk) -> list[list[str | int]]:
+    """What tells the content of a disk from any other: too large to be read in each run."""
+    if disk_.content:
+        return [[disk_.content]]
+    return [part.stamp for part in _parts(disk_)]
 
 
-@functools.lru_cache(maxsize=64)  # asked for with each clone
-def _chain(path: Path, _size: int, _modified: int) -> list[Path]:
-    said = _qemu_img(path, "info", "-U", "--backing-chain", "--output=json", str(path))
-    return [Path(each["filename"]) for each in json.loads(said)]
+class Origins:
+    """What the disks of a template were when it was made.
+
+    Args:
+        disks: what its disks begin as.
+        reopened: whether each clone opens them by their names, or has what the template has open.
+    """
+
+    def __init__(self, disks: Sequence[Disk], *, reopened: bool) -> None:
+        self._files = [part for disk in disks if not disk.content for part in _parts(disk)]
+        self._stamps = [part.stamp for part in self._files]
+        self._reopened = reopened
+
+    def check(self) -> None:
+        """Raise InvalidError if a clone would have a mixture of the old content and a new one."""
+        for part, (_, inode, *content) in zip(self._files, self._stamps, strict=True):
+            try:
+                _, current, *found = part.stamp
+            except FileNotFoundError:
+                current, found = None, []
+            same_file = current == inode
+            if (self._reopened and not same_file) or (same_file and found != content):
+                raise InvalidError(
+                    f"the disk {part.path} has changed",
+                    why="machines that were made of it have the rest of it as it was",
+                    todo="Give machines a copy, or change it between runs.",
+                )
+
+
+def _parts(disk_: Disk) -> list[Part]:
+    return parts(disk_.path, ImageFormat(disk_.format))
 
 
 def _layer(below: Disk, path: Path) -> Disk:
     path.unlink(missing_ok=True)
     arguments = ("-f", "qcow2", "-F", below.format, "-b", str(below.path), str(path))
-    _qemu_img(below.path, "create", "-q", *arguments)
-    return replace(below, path=path, format=ImageFormat.QCOW2, locked=False)
+    qemu_img(below.path, "create", "-q", *arguments)
+    return replace(below, path=path, format=ImageFormat.QCOW2, locked=False, content="")
 
 
 def _empty(size: int, text: str) -> Path:
     """An empty disk of so many bytes, the same file for all that are as large."""
     if size > _LARGEST:
         raise InvalidError(f"cannot make a disk of {text}", why="64T are the most")
-    path = cache_root() / "disks" / f"empty-{size}.qcow2"
-    if path.exists():
-        return path
-    with written("an empty disk", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as directory:
-            made = Path(directory) / path.name
-            _qemu_img(path, "create", "-q", "-f", "qcow2", str(made), str(size))
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                path.hardlink_to(made)
+    directory, name = cache_root() / "disks", f"empty-{size}.qcow2"
+    if kept := found(directory, name):
+        return kept
+    directory = writable(directory)
+    path = directory / name
+    with (
+        written("an empty disk", directory),
+        tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as work,
+    ):
+        made = Path(work) / name
+        qemu_img(path, "create", "-q", "-f", "qcow2", str(made), str(size))
+        made.replace(path)
     return path
-
-
-def _qemu_img(about: Path, *arguments: str) -> str:
-    if shutil.which("qemu-img") is None:
-        raise UnavailableError(
-            "cannot make a machine's disk",
-            why="qemu-img is not on PATH",
-            todo="Install it: apt-get install qemu-utils",
-        )
-    try:
-        return run(["qemu-img", *arguments])
-    except CommandFailedError as error:
-        raise InvalidError(f"cannot use {about} as a disk", why=error.why) from error
-    except OSError as error:
-        raise UnavailableError(
-            f"cannot make a machine's disk of {about}", why=str(error), todo="Make room."
-        ) from error

@@ -8,15 +8,18 @@ import shlex
 import socket
 from typing import TYPE_CHECKING
 
-from core_infra.errors import UnavailableError
+from core_infra.errors import NotFoundError, UnavailableError
 from core_infra.process.child import Child, spawn
 from core_infra.process.sockets import short_path
 from core_infra.vm import disks as layering
 from core_infra.vm.console import Console
 from core_infra.vm.guest.client import AgentClient, GuestGoneError
 from core_infra.vm.guest.command import describe_exit
+from core_infra.vm.hypervisors.drives import NODE
 from core_infra.vm.hypervisors.qmp import Qmp
+from core_infra.vm.images.image import Image
 from core_infra.vm.rundir import write_record
+from core_infra.vm.stalling import Stall
 from core_infra.vm.timeouts import scaled
 from core_infra.vm.wires import Wires
 
@@ -35,6 +38,10 @@ FORK_TIMEOUT = 1.0
 """Seconds, before scaling, that forking a hypervisor may take."""
 
 CONSOLE_SOCKET = "console.sock"
+
+
+class GoneError(NotFoundError):
+    """A file that a machine is to be made of was removed."""
 
 
 _living: set[int] = set()
@@ -87,6 +94,8 @@ class Instance:
         self.qmp = Qmp(wires.ours["monitor"])
         # The connection closes a moment before the process has ended, which tells more.
         self.agent = AgentClient(wires.ours["agent"], on_lost=lambda: None)
+        self._paused: Callable[[], None] = lambda: None
+        self.stall = Stall(self.qmp, self._written_to, self._stalled, self.agent.give_up)
         child.on_exit(self._ended)
 
     def on_end(self, listener: Callable[[int], None]) -> None:
@@ -94,6 +103,10 @@ class Instance:
         self._listener = listener
         if self.child.exit_code is not None:
             listener(self.child.exit_code)
+
+    def on_pause(self, listener: Callable[[], None]) -> None:
+        """Call *listener* on the supervisor's thread when it was paused, and when it goes on."""
+        self._paused = listener
 
     def gone(self) -> GuestGoneError:
         """The error that tells how it ended, as far as is known."""
@@ -125,8 +138,21 @@ class Instance:
             if part is not None:
                 part.close()
 
+    def _stalled(self) -> None:
+        self.agent.stall(self.stall.error, self.stall.until)
+        self._paused()
+
+    def _written_to(self, node: str) -> tuple[str, Path]:
+        """The machine's name, and the file that a block device of QEMU writes to."""
+        number = node.removeprefix(NODE)
+        found = [each for each in self.disks if not each.read_only]
+        if number.isdecimal() and int(number) < len(self.disks):
+            found = [self.disks[int(number)]]
+        return self.spec.name, found[0].path if found else self.directory
+
     def _ended(self, exit_code: int) -> None:
         _living.discard(self.child.pid)
+        self.stall.close()
         self._listener(exit_code)
         self.console.drain()
         self.agent.fail(self.gone())
@@ -175,7 +201,12 @@ def launch(
         die_with_parent: it ends when this process does, however that ends.
         past: what its console had printed before.
         server: a fork server to put into it.
+
+    Raises:
+        GoneError: a file of the image, or of a disk, is not there any more.
+        CoreInfraError: it cannot be started.
     """
+    _require_files(spec, incoming=incoming)
     written = layering.layers(spec.disks if disks is None else disks, directory)
     wires = Wires()
     try:
@@ -194,6 +225,7 @@ def launch(
                 output=output,
                 pass_fds=[*fds.values(), *(server.fds() if server else ())],
                 die_with_parent=die_with_parent,
+                without_file_signals=True,
             )
         wires.inherited()
         if server is not None:
@@ -217,6 +249,17 @@ def launch(
         wires.close()
         raise
     return instance
+
+
+def _require_files(spec: MachineSpec, *, incoming: bool) -> None:
+    files = [disk.path for disk in spec.disks]
+    if isinstance(spec.image, Image) and not incoming:
+        files += [spec.image.kernel, *([spec.image.initrd] if spec.image.initrd else [])]
+    for path in files:
+        if not path.exists():
+            raise GoneError(
+                f"cannot start machine {spec.name}", why=f"the file {path} is not there any more"
+            )
 
 
 def fork(

@@ -8,7 +8,7 @@ import functools
 import itertools
 import shutil
 import time
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.vm import timeouts
@@ -19,7 +19,7 @@ from core_infra.vm.hypervisors.accelerator import choose, foreign
 from core_infra.vm.hypervisors.processor import explanation, processor
 from core_infra.vm.hypervisors.qemu import QemuHypervisor
 from core_infra.vm.images.format import host_arch
-from core_infra.vm.instance import launch
+from core_infra.vm.instance import GoneError, launch
 from core_infra.vm.leaks import left_behind
 from core_infra.vm.machine import Machine
 from core_infra.vm.prepared import Prepared
@@ -30,6 +30,7 @@ from core_infra.vm.snapshots.code import fingerprint
 from core_infra.vm.snapshots.depends import contents
 from core_infra.vm.snapshots.pool import affordable
 from core_infra.vm.snapshots.store import SnapshotStore
+from core_infra.vm.stalling import MachinePausedError
 
 if TYPE_CHECKING:
     import os
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from core_infra.vm.instance import Instance
     from core_infra.vm.machine import Ending
     from core_infra.vm.snapshots.template import Template
+
+
+T = TypeVar("T")
 
 
 class Launcher:
@@ -206,8 +210,13 @@ class Launcher:
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
-        spec = self.spec(self._name(name), image, **sizes)
-        return self._boot(spec, self._accelerator_of(spec), boot_limit(spec.image, timeout))
+        name = self._name(name)
+
+        def start() -> Machine:
+            spec = self.spec(name, image, **sizes)
+            return self._boot(spec, self._accelerator_of(spec), boot_limit(spec.image, timeout))
+
+        return self._with_files(start)
 
     def clone(
         self,
@@ -233,14 +242,27 @@ class Launcher:
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the accelerator asked for, is not available.
         """
-        spec = self.spec(self._name(name), image, **sizes)
-        return self._clone(spec, boot_limit(spec.image, timeout))
+        name = self._name(name)
+
+        def start() -> Machine:
+            spec = self.spec(name, image, **sizes)
+            return self._clone(spec, boot_limit(spec.image, timeout))
+
+        return self._with_files(start)
+
+    def _with_files(self, start: Callable[[], T]) -> T:
+        """Start something; once more if files of the cache were removed, which are made anew."""
+        try:
+            return start()
+        except GoneError:
+            self._blueprints.forget()
+            return start()
 
     def _clone(self, spec: MachineSpec, limit: float) -> Machine:
         try:
             template = self._cloner.template(spec, self._accelerator_of(spec))
             return self._cloned(spec, template)
-        except BootError:
+        except (BootError, MachinePausedError, GoneError):
             raise  # what does not boot for a snapshot does not boot for this
         except CoreInfraError as error:
             self._tell_cold(error)
@@ -419,6 +441,7 @@ class Launcher:
     def _running(self, machine: Machine, started: float, info: Mapping[str, str]) -> Machine:
         machine.witness = self._witness
         machine.running(time.monotonic() - started, info)
+        machine.on_pause(self._progress)
         self._machines.append(machine)
         return machine
 

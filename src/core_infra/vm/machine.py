@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from core_infra.vm.hypervisors.qmp import Qmp
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.template import Template
+    from core_infra.vm.stalling import MachinePausedError
 
 
 class Status(enum.Enum):
-    """The states of a machine."""
+    """The states of a machine.
+
+    It is PAUSED while this host has no room for what it writes, and RUNNING again when there is;
+    whatever may be done with a machine that runs may be done then, too.
+    """
 
     STARTING = "starting"
     RUNNING = "running"
+    PAUSED = "paused"
     STOPPING = "stopping"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -113,6 +119,7 @@ class Machine(Guest):
         self._origin = origin
         self._snapshots: dict[str, Template] = {}
         self._ports: dict[int, int] = {}
+        self._listener: Callable[[str], None] = lambda _line: None
         self._console: ConsoleSpawn | None = None
         self._status = Status.STARTING
         self._lock = threading.RLock()
@@ -133,7 +140,17 @@ class Machine(Guest):
     @property
     def status(self) -> Status:
         """What state it is in."""
-        return self._status
+        is_paused = self._status is Status.RUNNING and self.pause is not None
+        return Status.PAUSED if is_paused else self._status
+
+    @property
+    def pause(self) -> MachinePausedError | None:
+        """Why it is paused: which disk cannot be written, and how much room there is; or None."""
+        return self._instance.stall.error
+
+    def on_pause(self, listener: Callable[[str], None]) -> None:
+        """Call *listener* with a line, on the supervisor's thread, when it is paused or goes on."""
+        self._listener = listener
 
     @property
     def agent(self) -> AgentClient:
@@ -202,6 +219,8 @@ class Machine(Guest):
     def poweroff(self, *, timeout: float | None = None) -> None:
         """Make the guest write its disks back and power itself off, and wait for that."""
         agent, limit = self.agent, timeouts.limit(timeout, 5)
+        if self.pause is not None:
+            raise self.pause
         self._ending = self.witness(self)
         self._move(Status.STOPPING)
         agent.poweroff()
@@ -331,6 +350,10 @@ class Machine(Guest):
     def _watch(self, instance: Instance) -> None:
         instance.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(instance, data))
         instance.on_end(lambda _exit_code: self._ended(instance))
+        instance.on_pause(self._paused)
+
+    def _paused(self) -> None:
+        self._listener(str(self.pause or f"machine {self.name} goes on: there is room again"))
 
     @contextlib.contextmanager
     def _without_ports(self, qmp: Qmp) -> Iterator[None]:

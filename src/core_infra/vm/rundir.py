@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
+from core_infra.vm.room import MAKE_ROOM, no_room, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +51,8 @@ def base_directory() -> Path:
     Raises:
         InvalidError: somebody else owns it, so its content cannot be trusted.
     """
-    base = Path(tempfile.gettempdir()) / f"core-infra-{os.getuid()}"
-    with contextlib.suppress(FileExistsError):
+    base = Path(_temporary()) / f"core-infra-{os.getuid()}"
+    with written("a run's files", base.parent), contextlib.suppress(FileExistsError):
         base.mkdir(mode=0o700)
     status = base.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
@@ -61,6 +62,15 @@ def base_directory() -> Path:
             todo="Remove it, or set TMPDIR to a directory of your own.",
         )
     return base
+
+
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:  # it tries them all, by writing
+        raise UnavailableError(
+            "there is no directory for temporary files", why=str(error), todo=MAKE_ROOM
+        ) from error
 
 
 class RunDirectory:
@@ -74,7 +84,7 @@ class RunDirectory:
     def __init__(self) -> None:
         base = base_directory()
         # Held while directories appear and disappear, so that nobody sweeps one half made.
-        with FileLock(base / ".lock"):
+        with written("a run's files", base), FileLock(base / ".lock"):
             self.swept = _sweep(base)
             self.path = Path(tempfile.mkdtemp(prefix=f"{_RUN}{os.getpid()}-", dir=base))
             self._lock = FileLock(self.path / _LOCK)
@@ -100,15 +110,16 @@ class RunDirectory:
         except BaseException as error:
             shutil.rmtree(directory, ignore_errors=True)
             if isinstance(error, OSError) and not isinstance(error, CoreInfraError):
-                raise UnavailableError(
-                    f"cannot start machine {name}",
-                    why=str(error),
-                    todo=f"Its files go to {directory.parent}; TMPDIR chooses another place.",
-                ) from error
+                raise no_room(f"the files of machine {name}", directory, error) from error
             raise
 
     def place(self, name: str) -> Path:
-        """A new directory; InvalidError if there is one of this name."""
+        """A new directory.
+
+        Raises:
+            InvalidError: there is one of this name.
+            UnavailableError: it cannot be made.
+        """
         directory = self.path / name
         try:
             directory.mkdir()
@@ -116,6 +127,8 @@ class RunDirectory:
             raise InvalidError(
                 f"cannot name a machine {name!r}", why="another one has that name"
             ) from None
+        except OSError as error:
+            raise no_room("a machine's files", self.path, error) from error
         return directory
 
     def keep(self, machine: Path) -> Path:

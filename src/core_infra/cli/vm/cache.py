@@ -15,10 +15,13 @@ from rich.table import Table
 
 from core_infra.errors import UnavailableError
 from core_infra.vm.cache import cache_root
+from core_infra.vm.images.converting import all_converted
+from core_infra.vm.images.converting import prune as prune_converted
 from core_infra.vm.manager.stored import prune_images, stored_images
 from core_infra.vm.snapshots.store import SnapshotStore
 
 if TYPE_CHECKING:
+    from core_infra.vm.images.converting import Converted
     from core_infra.vm.manager.stored import StoredImage
     from core_infra.vm.snapshots.snapshot import Snapshot
 
@@ -51,9 +54,10 @@ def command() -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(*, as_json: bool) -> None:
-    """List snapshots and images, with what they take on the disk."""
+    """List snapshots, images and converted disks, with what they take on the disk."""
     rows = [_snapshot(one) for one in _store().all()]
     rows += [_image(one) for one in stored_images(cache_root())]
+    rows += [_disk(one) for one in all_converted()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -77,16 +81,20 @@ def list_(*, as_json: bool) -> None:
     help="What the snapshots may keep together, as 2G; by default nothing.",
 )
 @click.option(
-    "--older", type=click.FloatRange(0), default=0.0, help="Images not used for so many days."
+    "--older",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Images and disks not used for so many days.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(*, limit: int, older: float, as_json: bool) -> None:
-    """Remove snapshots, those not used for longest first, and images that nothing uses any more.
+    """Remove snapshots, those not used for longest first, unused images, and converted disks.
 
     The image in use now is kept. Machines that run are not disturbed.
     """
     rows = _prune_snapshots(limit)
     rows += [_image(one) for one in prune_images(cache_root(), before=time.time() - older * _DAY)]
+    rows += [_disk(one) for one in prune_converted(0, unused=older * _DAY)]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -116,6 +124,10 @@ def _snapshot(one: Snapshot) -> dict[str, Any]:
 
 def _image(one: StoredImage) -> dict[str, Any]:
     return _row("image", one.path.name, one.name, one.used, one.size)
+
+
+def _disk(one: Converted) -> dict[str, Any]:
+    return _row("disk", one.path.stem, one.what, one.used, one.size)
 
 
 def _row(kind: str, key: str, what: str, moment: float, size: int) -> dict[str, Any]:

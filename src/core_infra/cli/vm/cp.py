@@ -27,12 +27,14 @@ def command(source: str, target: str) -> None:
     for machine, path, given in ((from_machine, from_path, source), (to_machine, to_path, target)):
         if machine and not path:
             raise click.UsageError(f"{given!r} has no path after the colon.")
-    access = manager().enter(from_machine or to_machine)
+    found, machine = manager(), from_machine or to_machine
+    access = found.enter(machine)
     try:
-        if from_machine:
-            pull(access, from_path, target)
-        else:
-            push(access, source, to_path)
+        with found.watch(machine):
+            if from_machine:
+                pull(access, from_path, target)
+            else:
+                push(access, source, to_path)
     finally:
         access.close()
 

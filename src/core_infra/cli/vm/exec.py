@@ -54,9 +54,10 @@ def command(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: flo
 
 
 def _run(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float | None) -> int:
-    access = manager().enter(machine, timeout=wait)
+    found = manager()
+    access = found.enter(machine, timeout=wait)
     try:
-        with access.start(argv) as process:
+        with found.watch(machine), access.start(argv) as process:
             if interactive:
                 threading.Thread(target=_feed, args=(process,), daemon=True).start()
             else:

@@ -16,7 +16,10 @@ from core_infra.vm.cache import cache_root
 from core_infra.vm.images.format import DiskImage, ImageFormat, open_image
 from core_infra.vm.manager.stored import stored_images
 
-_SUFFIXES = (".iso", ".qcow2", ".vmdk", ".raw", ".img", "-kernel")
+_SUFFIXES = (
+    *(".iso", ".qcow2", ".raw", ".img", ".vmdk", ".vdi", ".vhd", ".vhdx", ".qcow", ".qed"),
+    *(".xz", ".gz", ".zst", ".bz2", "-kernel"),
+)
 
 
 @click.command("images")

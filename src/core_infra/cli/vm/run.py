@@ -68,8 +68,9 @@ def command(
 ) -> None:
     """Run a machine of IMAGE: `default`, or the path of an image, or by --template.
 
-    An image is a disk (iso, qcow2, vmdk, raw), or what the names of a kernel and its initrd begin
-    with. In the foreground its console is this terminal, and Ctrl-] stops it.
+    An image is a disk (qcow2, raw, iso, vmdk, vdi, vhd, vhdx, …, also packed as .xz or .gz), or
+    what the names of a kernel and its initrd begin with. In the foreground its console is this
+    terminal, and Ctrl-] stops it.
     """
     if (image is None) == (template is None):
         raise click.UsageError("Give either an IMAGE or a --template.")

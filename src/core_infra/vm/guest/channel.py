@@ -49,6 +49,8 @@ class Channel:
         self._owed = {STDOUT: 0, STDERR: 0}
         self._window = {STDOUT: WINDOW, STDERR: WINDOW}
         self._abandoned = False
+        self._stall: CoreInfraError | None = None
+        self._patience = 0.0
 
     @property
     def ended(self) -> bool:
@@ -146,10 +148,23 @@ class Channel:
             self._changed.notify_all()
         self._listener()
 
+    def stall(self, error: CoreInfraError | None, until: float) -> None:
+        """The guest stands still: who waits raises *error* from *until* on; None: it goes on."""
+        with self._changed:
+            self._stall, self._patience = error, until
+            self._changed.notify_all()
+
     def _wait(self, ready: Callable[[], object], deadline: float | None) -> None:
-        left = None if deadline is None else deadline - time.monotonic()
-        if not self._changed.wait_for(ready, left):
-            raise TimeoutExpiredError("the guest did not answer in time", timeout=None)
+        while not ready():
+            ends = [] if deadline is None else [deadline]
+            if self._stall is not None:
+                ends.append(self._patience)
+            left = min(ends) - time.monotonic() if ends else None
+            if left is not None and left <= 0:
+                if self._stall is not None:  # it says more than that the time is up
+                    raise copy.copy(self._stall)
+                raise TimeoutExpiredError("the guest did not answer in time", timeout=None)
+            self._changed.wait(left)
 
     def _queued(self) -> int:
         return sum(map(len, self._input))

@@ -44,6 +44,7 @@ T = TypeVar("T")
 _ENTROPY_BYTES = 64
 _GLANCE = 1.0
 """Seconds after which a guest that boots is looked at again."""
+_AT_LEAST = 2.0  # seconds that a request to a paused machine waits: there may be room again
 KEEP_MODE = 0xFFFFFFFF
 """For :meth:`AgentClient.open_write`: the replaced file's mode, or 0644 for a new one."""
 
@@ -83,6 +84,8 @@ class AgentClient:
         self.nonce = ""
         self._pong: Future[None] = Future()
         self._lost = False
+        self._stall: CoreInfraError | None = None
+        self._patience = 0.0
         self._link = Link(sock, on_data=self._receive, on_close=on_lost or self._closed)
 
     def hello(self, timeout: float, hopeless: Callable[[], object] = lambda: False) -> HelloAck:
@@ -231,6 +234,21 @@ class AgentClient:
                 future.set_exception(self._error)
         self.lose_session(self._error)
 
+    def stall(self, error: CoreInfraError | None, until: float) -> None:
+        """The machine is paused: who waits for it raises *error* from *until* on; None: it runs."""
+        with self._lock:
+            self._stall, self._patience = error, until
+            channels = list(self._channels.values())
+        for channel in channels:
+            channel.stall(error, until)
+
+    def give_up(self) -> None:
+        """The machine is still paused: who waits for its agent raises the error of that, too."""
+        if self._stall is not None:
+            for future in (self._hello, self._pong):
+                if not future.done():
+                    future.set_exception(self._stall)
+
     def close(self) -> None:
         """Close the connection."""
         self._link.close()
@@ -266,6 +284,8 @@ class AgentClient:
             if self._error is not None:
                 raise copy.copy(self._error)
             self._channels[channel.number] = channel
+            if self._stall is not None:
+                channel.stall(self._stall, max(self._patience, time.monotonic() + _AT_LEAST))
         self._link.send(data)
         return channel
 

@@ -24,6 +24,7 @@ from core_infra.vm.guest.command import (
     unfinished,
 )
 from core_infra.vm.guest.landing import landing_file, landing_tree
+from core_infra.vm.room import HostFullError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,12 +97,17 @@ class Guest:
             GuestOperationError: it could not be started: no such program, user or directory.
             InvalidError: the command is empty, or something of it cannot be passed to a program.
             GuestGoneError: the machine ended meanwhile.
+            MachinePausedError: this host has no room for what the guest writes, and none came
+                within seconds.
         """
         limit = timeouts.limit(timeout, 60)
         try:
             result = self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
         except GuestCommandTimeoutError as error:
             self.history.append(unfinished(error, limit))
+            raise
+        except HostFullError:
+            self.history.append(ExecResult(as_argv(command), -signal.SIGKILL, b"", b"", limit))
             raise
         self.history.append(result)
         return result.check() if check else result

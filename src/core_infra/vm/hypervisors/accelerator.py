@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from core_infra.errors import InvalidError, UnavailableError
+from core_infra.vm.cache import places, writable
 from core_infra.vm.hypervisors.hypervisor import Accelerator
 from core_infra.vm.timeouts import scaled
 
@@ -116,12 +117,13 @@ def _verdict(
     progress: Callable[[str], None],
 ) -> str | None:
     start = _digest(_host_start())
-    directory = cache_dir / "accelerators"
-    path = directory / f"{wanted}-{start}-{_digest(identity())}.json"
-    if (known := _remembered(path)) is not None:  # also in a cache that cannot be written
-        return known or None
+    name = f"{wanted}-{start}-{_digest(identity())}.json"
+    for place in places(cache_dir / "accelerators"):
+        if (known := _remembered(place / name)) is not None:
+            return known or None
+    directory = writable(cache_dir / "accelerators")
+    path = directory / name
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / f"{wanted}.lock"):  # parallel workers wait for one probe
             if (known := _remembered(path)) is None:
                 known = _probed(wanted, probe, progress) or ""

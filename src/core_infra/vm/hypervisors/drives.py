@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from core_infra.vm.hypervisors.hypervisor import Disk
 
 
+NODE = "disk"
+"""What the names of QEMU's nodes for the disks begin with; a number follows."""
+
+
 def drives(disks: Sequence[Disk], arch: str) -> list[str]:
     """The arguments that give a machine its disks, and boot the one that is to be booted."""
     arguments = []
     if any(disk.disc for disk in disks):
         arguments += ["-device", "virtio-scsi-pci,id=scsi0"]
     for number, disk in enumerate(disks):
-        arguments += ["-blockdev", json.dumps(_node(f"disk{number}", disk))]
+        arguments += ["-blockdev", json.dumps(_node(f"{NODE}{number}", disk))]
         arguments += ["-device", _device(number, disk, arch)]
     return arguments
 
@@ -40,6 +44,8 @@ def _device(number: int, disk: Disk, arch: str) -> str:
         ahci = disk.boot and arch == "x86_64"
         device = "ide-cd" if ahci else "scsi-cd,bus=scsi0.0"
     else:
-        device = "virtio-blk-pci"
+        # A write that fails pauses the machine, whatever the reason: QEMU's own default does that
+        # for a full disk only, and tells the guest of a quota as of a broken disk.
+        device = "virtio-blk-pci" + ("" if disk.read_only else ",werror=stop")
     boot = ",bootindex=0" if disk.boot else ""
-    return f"{device},id=drive{number},drive=disk{number}{boot}"
+    return f"{device},id=drive{number},drive={NODE}{number}{boot}"

@@ -31,12 +31,14 @@ class Disk:
 
     Attributes:
         path: its file.
-        format: what the file is: qcow2, vmdk, raw, iso.
+        format: what the file is, by QEMU's name for it: qcow2, raw, iso, vmdk, ….
         read_only: the machine does not write to it.
         boot: the machine boots from it.
         disc: it is an optical disc.
         locked: nobody else may write the file meanwhile. Of a machine that is forked, it is not:
             each fork writes a copy.
+        content: what its content is known by, of a file that core-infra has made; empty is that it
+            is known by its files' times and sizes.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Disk:
     boot: bool = False
     disc: bool = False
     locked: bool = True
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)

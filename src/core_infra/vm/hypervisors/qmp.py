@@ -82,6 +82,18 @@ class Qmp:
         """Send a command without waiting for its answer, as ``quit`` needs it."""
         self._send(command, {})
 
+    def ask(self, command: str, answer: Callable[[Any], None]) -> None:
+        """Send a command; *answer* is called with its return value on the supervisor's thread.
+
+        It is not called if QEMU refuses the command, or has gone.
+        """
+
+        def done(reply: Future[Any]) -> None:
+            if reply.exception() is None:
+                answer(reply.result())
+
+        self._send(command, {}).add_done_callback(done)
+
     def close(self) -> None:
         """Close the connection; commands under way fail with UnavailableError."""
         self._link.close()

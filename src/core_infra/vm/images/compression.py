@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import lzma
 import struct
 import sys
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from core_infra.errors import InvalidError, UnavailableError
 
@@ -22,7 +23,8 @@ except ModuleNotFoundError:  # the extra of this name; not all systems have a wh
     lz4 = None
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _LZ4_MAGIC = b"\x02\x21\x4c\x18"  # the legacy frame, the only one that kernels use
 _LZ4_BLOCK = 8 << 20
@@ -76,6 +78,40 @@ def decompress(data: bytes, limit: int) -> bytes:
     raise InvalidError(f"Unknown compression: the data begin with {data[:6].hex(' ') or 'nothing'}")
 
 
+def is_packed_file(head: bytes) -> bool:
+    """Whether a file that begins so can be unpacked with :func:`unpacked`."""
+    return head.startswith(tuple(_FILES))
+
+
+def unpacked(path: Path, size: int) -> Iterator[bytes]:
+    """The content of a file that was packed by gzip, xz, zstd or bzip2, in pieces.
+
+    Args:
+        path: the file; several packed parts one after the other are one content.
+        size: bytes of each piece; the last one may have fewer.
+
+    Raises:
+        InvalidError: it is damaged, or cut off.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as raw:
+        head = raw.read(8)
+        raw.seek(0)
+        opened = next(make for magic, make in _FILES.items() if head.startswith(magic))
+        with opened(raw) as file:
+            while piece := _piece(file, path, size):
+                yield piece
+
+
+def _piece(file: IO[bytes], path: Path, size: int) -> bytes:
+    try:
+        return file.read(size)
+    except _FAILURES as error:
+        if isinstance(error, OSError) and error.errno is not None:  # gzip's own have no number
+            raise
+        raise InvalidError(f"the packed file {path} is damaged", why=str(error)) from error
+
+
 def _lz4(data: bytes, limit: int) -> bytes:
     blocks = []
     position = len(_LZ4_MAGIC)
@@ -103,4 +139,10 @@ _DECOMPRESSORS: dict[bytes, Callable[[], _Decompressor]] = {
     b"\x28\xb5\x2f\xfd": zstd.ZstdDecompressor,
     b"BZh": bz2.BZ2Decompressor,
     b"\x5d\0\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
+}
+_FILES: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+    b"\x28\xb5\x2f\xfd": lambda file: cast("IO[bytes]", zstd.ZstdFile(file)),
+    b"BZh": bz2.BZ2File,
 }

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm.cache import places, writable
 from core_infra.vm.images.image import built_image
 from core_infra.vm.images.recipe import recipe_for
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.vm.images.image import Image
+
+_ROOM = 200 << 20  # bytes that building takes
 
 
 def default_image(
@@ -32,7 +35,8 @@ def default_image(
 
     Args:
         arch: the guest's architecture: ``x86_64`` or ``aarch64``.
-        cache_dir: the directory whose ``images`` holds it.
+        cache_dir: the directory whose ``images`` holds it; where that cannot be written or has no
+            room, a private one that ends with this process stands in for it.
         progress: is called with a line of text before anything slow.
 
     Raises:
@@ -43,13 +47,16 @@ def default_image(
         TimeoutExpiredError: a program, or another process that builds the image, took too long.
     """
     recipe = recipe_for(arch)
-    target = cache_dir.absolute() / "images" / f"default-{arch}-{recipe.key}"
-    try:
-        image: Image = built_image(target)
-        with suppress(OSError):  # a cache that others keep may be read-only
-            os.utime(target)  # images that nobody has used for long are removed
-    except (NotFoundError, InvalidError):
-        # Not imported above: that takes ten times as long as finding a finished image.
-        builder = import_module("core_infra.vm.images.builder")
-        image = builder.build(recipe, target, progress or (lambda _: None))
-    return image
+    root, name = cache_dir.absolute(), f"default-{arch}-{recipe.key}"
+    for place in places(root):
+        target = place / "images" / name
+        with suppress(NotFoundError, InvalidError):
+            image: Image = built_image(target)
+            with suppress(OSError):  # a cache that others keep may be read-only
+                os.utime(target)  # images that nobody has used for long are removed
+            return image
+    # Not imported above: that takes ten times as long as finding a finished image.
+    builder = import_module("core_infra.vm.images.builder")
+    target = writable(root, _ROOM) / "images" / name
+    built: Image = builder.build(recipe, target, progress or (lambda _: None))
+    return built

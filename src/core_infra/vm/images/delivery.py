@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.vm.access.metadata import write_disc
-from core_infra.vm.cache import cache_root, written
+from core_infra.vm.cache import cache_root, found, writable
 from core_infra.vm.guest.binaries import agent_binary
 from core_infra.vm.guest.protocol import PORT_NAME
 from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.images.format import DiskImage, ImageFormat, disk_of
 from core_infra.vm.images.initrd import cpio, file
+from core_infra.vm.room import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ def _cloud_disc(arch: str) -> Disk:
     }
     name = f"{_digest(*files.values())}-cidata.iso"
     path = _made(name, lambda path: write_disc(path, files))
-    return Disk(path, ImageFormat.ISO, read_only=True, disc=True)
+    return Disk(path, ImageFormat.ISO, read_only=True, disc=True, content=name)
 
 
 def _digest(*parts: bytes) -> str:
@@ -118,16 +119,17 @@ def _digest(*parts: bytes) -> str:
 
 def _made(name: str, write: Callable[[Path], None]) -> Path:
     """A file of the cache, made if it is not there: whole or not at all."""
-    path = cache_root() / "delivery" / name
-    if path.exists():
-        return path
-    with written("what brings the agent", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as directory:
-            made = Path(directory) / name
+    directory = cache_root() / "delivery"
+    if kept := found(directory, name):
+        return kept
+    directory = writable(directory)
+    path = directory / name
+    with written("what brings the agent", directory):
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as work:
+            made = Path(work) / name
             write(made)
             made.rename(path)
-        for old in sorted(path.parent.glob("[!.]*"), key=_age)[_KEPT:]:
+        for old in sorted(directory.glob("[!.]*"), key=_age)[_KEPT:]:
             old.unlink(missing_ok=True)
     return path
 

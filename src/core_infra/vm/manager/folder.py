@@ -83,6 +83,11 @@ class Folder:
         return self.path / "metadata.iso"
 
     @property
+    def base(self) -> Path:
+        """What the machine's disk is a layer over, if that is not the image itself."""
+        return self.path / "base.qcow2"
+
+    @property
     def key(self) -> Path:
         """The private key that logs in."""
         return self.path / "id_ed25519"

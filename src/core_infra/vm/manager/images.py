@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm.cache import cache_root
 from core_infra.vm.images.default import default_image
-from core_infra.vm.images.format import Bootable, checked_arch, disk_of, host_arch, open_image
+from core_infra.vm.images.format import (
+    Bootable,
+    ImageFormat,
+    checked_arch,
+    disk_of,
+    host_arch,
+    open_image,
+)
+from core_infra.vm.images.parts import is_written_once
 from core_infra.vm.manager import linuxkit
 from core_infra.vm.manager.templates import TemplateManager
 
@@ -61,8 +69,17 @@ def check(image: Bootable, options: RunOptions) -> None:
         raise NotFoundError(f"there is no private key {options.ssh_key}")
     if not options.ssh_user:
         raise InvalidError("there is no user without a name to log in")
+    if options.in_place and (why := _not_written(image)):
+        raise InvalidError(f"cannot run {image.name} in place", why=why)
+
+
+def _not_written(image: Bootable) -> str:
+    """Why an image cannot be written to; empty if it can."""
     disk = disk_of(image)
-    if options.in_place and (disk is None or disk.read_only):
-        raise InvalidError(
-            f"cannot run {image.name} in place", why="it is no disk that is written to"
-        )
+    if disk is None or disk.read_only:
+        return "it is no disk that is written to"
+    if disk.format == ImageFormat.PACKED:
+        return "it is packed: unpack it first"
+    if disk.format == ImageFormat.VMDK and is_written_once(disk.path):
+        return "it is a vmdk that is written once, as streams are: convert it first"
+    return ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from filelock import FileLock
 
 from core_infra.errors import UnavailableError
+from core_infra.vm.cache import found, writable
 from core_infra.vm.images.image import load_image
 from core_infra.vm.images.programs import run
 
@@ -86,8 +87,9 @@ def build(
     """
     identity = f"{assembler.version()}\0{arch}\0{text}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    target = cache / "linuxkit" / key
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = found(cache / "linuxkit", key) or writable(cache / "linuxkit") / key
+    if target.is_dir():
+        return load_image(target / _NAME)
     with FileLock(target.parent / f"{key}.lock"):
         if not target.is_dir():
             tell("building the image; the first time, this fetches its parts")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from core_infra.errors import CoreInfraError, UnavailableError, WrongStateError
+from core_infra.errors import (
+    CoreInfraError,
+    TimeoutExpiredError,
+    UnavailableError,
+    WrongStateError,
+)
 from core_infra.vm.guest.command import ExecResult, as_argv
 from core_infra.vm.hypervisors.detect import detect_hypervisor, get_hypervisor
 from core_infra.vm.manager import images, volumes
@@ -22,6 +27,7 @@ from core_infra.vm.manager.foreground import Foreground
 from core_infra.vm.manager.identity import ForeignProcess
 from core_infra.vm.manager.linuxkit import LinuxKitProgram
 from core_infra.vm.manager.logs import follow_log
+from core_infra.vm.manager.pausing import Watch, pause
 from core_infra.vm.manager.planning import planned
 from core_infra.vm.manager.register import Register
 from core_infra.vm.manager.starting import Starter
@@ -220,13 +226,27 @@ class LinuxKitManager(Register):
             WrongStateError: it does not run.
             NoAccessError: there is no way into it.
             TimeoutExpiredError: the command did not end in time.
+            MachinePausedError: this host has no room for what the machine writes.
         """
         argv = as_argv(command)
         access = self.enter(id_, timeout=wait)
         try:
-            return run_to_end(access, argv, timeout=timeout)
+            with self.watch(id_):
+                return run_to_end(access, argv, timeout=timeout)
+        except TimeoutExpiredError as error:
+            container = self.find(id_)
+            raise (pause(container, self.folder(container)) or error) from None
         finally:
             access.close()
+
+    def watch(self, id_: str) -> Watch:
+        """To be entered while a command is waited for: a machine without room is told, and goes on.
+
+        Raises:
+            NotFoundError: there is no such machine.
+        """
+        container = self.find(id_)
+        return Watch(container, self.folder(container), self._tell)
 
     def enter(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
         """A way into a machine, once it lets somebody in; to be closed.
@@ -250,6 +270,8 @@ class LinuxKitManager(Register):
 
     def _enter(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
         container = self.running(id_)
+        if error := pause(container, self.folder(container)):
+            raise error
         if not container.ready:  # its starter may have been killed before he let it run
             monitor(self.folder(container), "cont")
         kind, access = enter(
@@ -376,7 +398,8 @@ class LinuxKitManager(Register):
         assert started.console is not None  # noqa: S101 - looked at by the caller
         has_ended = False
         try:
-            has_ended = Foreground(started.console, mount, self._tell).run()
+            with self.watch(container.id):
+                has_ended = Foreground(started.console, mount, self._tell).run()
         finally:  # also if this program is told to end
             if has_ended:
                 started.child.wait(GRACE)  # its console closes a moment before it has ended

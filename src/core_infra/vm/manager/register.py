@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from core_infra.errors import InvalidError, NotFoundError, WrongStateError
 from core_infra.vm.manager.container import Container, Status
 from core_infra.vm.manager.folder import Folder
+from core_infra.vm.manager.pausing import pause
 from core_infra.vm.manager.verdict import verdict
 
 if TYPE_CHECKING:
@@ -35,8 +36,13 @@ class Register:
         return Folder(self.state.directory / MACHINES / container.id)
 
     def list(self) -> builtins.list[Container]:
-        """All machines, the last started first; what runs is looked at, not only remembered."""
-        return sorted(self._verified().values(), key=lambda one: one.started_at, reverse=True)
+        """All machines, the last started first; what runs is looked at, not only remembered.
+
+        A machine that runs and is paused, because this host has no room for what it writes, has
+        that as its reason.
+        """
+        found = map(self._with_pause, self._verified().values())
+        return sorted(found, key=lambda one: one.started_at, reverse=True)
 
     def find(self, id_: str) -> Container:
         """A machine, by its id, its name, or what only its id begins with.
@@ -79,6 +85,14 @@ class Register:
     def runs(self, container: Container) -> bool:
         """Whether it runs, at this moment."""
         return self.find(container.id).status is Status.RUNNING
+
+    def _with_pause(self, container: Container) -> Container:
+        if container.status is not Status.RUNNING or container.starting:
+            return container
+        found = pause(container, self.folder(container))
+        if found is None:
+            return container
+        return container.model_copy(update={"reason": f"{found.what}: {found.why}"})
 
     def _verified(self) -> dict[str, Container]:
         known = self.state.load()

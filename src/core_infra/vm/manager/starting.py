@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import shlex
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from core_infra.process.child import spawn
 from core_infra.vm import ports
 from core_infra.vm.access import metadata, ssh
 from core_infra.vm.attach import connect
-from core_infra.vm.disks import examine, file_name, layers
+from core_infra.vm.disks import examine, file_name, layers, usable
 from core_infra.vm.guest.protocol import LINES
 from core_infra.vm.hypervisors.hosted import HostedSpec, agent_line
 from core_infra.vm.hypervisors.hypervisor import Disk
@@ -24,6 +25,7 @@ from core_infra.vm.images.format import DiskImage, ImageFormat, disk_of
 from core_infra.vm.manager import volumes
 from core_infra.vm.manager.container import Access, Port
 from core_infra.vm.manager.identity import start_of
+from core_infra.vm.room import written
 from core_infra.vm.timeouts import scaled
 
 if TYPE_CHECKING:
@@ -164,6 +166,7 @@ class Starter:
                     output=log,
                     pass_fds=[*spec.lines.values(), *spec.servers.values()],
                     die_with_parent=die_with_parent,
+                    without_file_signals=True,
                 )
 
     @contextlib.contextmanager
@@ -223,17 +226,30 @@ class Starter:
         disk = disk_of(self._image)
         if disk is None:
             return []
-        examine(disk)
         if disk.read_only:
-            return [disk]
-        if self._options.in_place:
-            if not os.access(disk.path, os.W_OK):
-                raise UnavailableError(f"{disk.path} cannot be written to")
             return [disk]
         own = self._folder.path / file_name(0)
         if own.exists():  # the machine is started again
             return [replace(disk, path=own, format=ImageFormat.QCOW2)]
+        if disk.format == ImageFormat.PACKED:
+            disk = self._own(usable(disk, self._tell))
+        else:
+            examine(disk)
+        if self._options.in_place:
+            if not os.access(disk.path, os.W_OK):
+                raise UnavailableError(f"{disk.path} cannot be written to")
+            return [disk]
         return list(layers([disk], self._folder.path))
+
+    def _own(self, disk: Disk) -> Disk:
+        """A disk of the cache that the machine has as long as it lives, whoever empties that."""
+        path = self._folder.base
+        with written("a machine's disk", path.parent):
+            try:
+                path.hardlink_to(disk.path)
+            except OSError:  # another file system
+                shutil.copyfile(disk.path, path)
+        return replace(disk, path=path)
 
     def _metadata(self, shares: Sequence[Share]) -> list[Disk]:
         if self._has_agent or not self._hypervisor.has_monitor:

@@ -9,12 +9,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from core_infra.errors import UnavailableError
+from core_infra.errors import CoreInfraError, UnavailableError
 from core_infra.vm import timeouts
 from core_infra.vm.booting import BOOT_TIMEOUT, await_agent, boot_limit
+from core_infra.vm.cache import tell_news
 from core_infra.vm.hypervisors.forkserver.client import ForkServer
 from core_infra.vm.hypervisors.hypervisor import MemoryFile
 from core_infra.vm.instance import CONSOLE, fork, launch
+from core_infra.vm.room import is_full, no_room
 from core_infra.vm.snapshots import snapshot as files
 from core_infra.vm.snapshots.identity import identity
 from core_infra.vm.snapshots.pool import Pool
@@ -80,9 +82,11 @@ class Cloner:
         """
         key = identity(self._hypervisor, spec, accelerator)
         with self._lock:  # whoever comes second waits for the first one's
+            if key in self._templates and not self._templates[key].is_whole():
+                self._templates.pop(key).close()  # its files are gone with the cache
             if key not in self._templates:
                 snapshot = self._stored(
-                    key, lambda work: self._save_booted(spec, accelerator, work)
+                    key, spec, lambda work: self._save_booted(spec, accelerator, work)
                 )
                 if spec.image.has_agent:  # another one's boot tells nothing of the host
                     timeouts.record_boot(snapshot.boot_seconds)
@@ -92,7 +96,7 @@ class Cloner:
     def prepare(self, spec: MachineSpec, accelerator: str) -> None:
         """Have the snapshot of machines like *spec* saved, so that nobody waits for it later."""
         key = identity(self._hypervisor, spec, accelerator)
-        self._stored(key, lambda work: self._save_booted(spec, accelerator, work))
+        self._stored(key, spec, lambda work: self._save_booted(spec, accelerator, work))
 
     def prepared(
         self,
@@ -122,7 +126,7 @@ class Cloner:
                 instance.end()
         else:
             key = identity(self._hypervisor, spec, accelerator, *kept_by)
-            snapshot = self._stored(key, lambda work: self._save_prepared(make(), work))
+            snapshot = self._stored(key, spec, lambda work: self._save_prepared(make(), work))
             template = self._loaded(snapshot, spec, accelerator)
         self._prepared.append(template)
         return template
@@ -218,11 +222,14 @@ class Cloner:
             self._templates.clear()
             self._prepared.clear()
 
-    def _stored(self, key: str, save: Callable[[Path], Snapshot]) -> Snapshot:
+    def _stored(self, key: str, spec: MachineSpec, save: Callable[[Path], Snapshot]) -> Snapshot:
         try:
-            return self._store.get(key, save)
+            # A disk that gets full while the machine writes its memory ends the hypervisor.
+            return self._store.get(key, save, room=spec.memory << 20)
         except OSError as error:
             raise UnavailableError("a machine cannot be saved", why=str(error)) from error
+        finally:
+            tell_news(self._progress)
 
     def _loaded(
         self, snapshot: Snapshot, spec: MachineSpec, accelerator: str, *, temporary: bool = False
@@ -263,7 +270,6 @@ class Cloner:
         """Save a prepared machine into the directory *work*, and end it."""
         limit = timeouts.scaled(BOOT_TIMEOUT)
         try:
-            _check_room(work, instance.spec.memory)
             nonce = sleep(instance, limit)
             save(instance, work, with_memory=True, timeout=limit)
             (work / files.CONSOLE).write_text(instance.console.text())
@@ -291,7 +297,6 @@ class Cloner:
             f"booting a machine to clone from ({spec.image.name}, {spec.memory} MiB): once, then "
             "it is kept"
         )
-        _check_room(work, spec.memory)
         directory = self._place(f"builder{next(self._numbers)}")
         memory = MemoryFile(work / files.MEMORY, shared=True)
         builder = dataclasses.replace(spec, name="builder")
@@ -303,6 +308,10 @@ class Cloner:
             warm_up(instance, rounds=1)
             nonce = sleep(instance, limit)
             save(instance, work, with_memory=False, timeout=limit)
+        except CoreInfraError as error:
+            if is_full(work):  # its memory is a file there: QEMU was ended by SIGBUS
+                raise no_room("a machine's memory", work) from error
+            raise
         finally:
             instance.end()
         shutil.copyfile(directory / CONSOLE, work / files.CONSOLE)
@@ -317,14 +326,3 @@ class Cloner:
             "hypervisor": f"{self._hypervisor.name} {self._hypervisor.version()}",
             "accelerator": accelerator,
         }
-
-
-def _check_room(work: Path, memory: int) -> None:
-    # A disk that is full when the machine writes its memory ends the hypervisor by a signal.
-    free = shutil.disk_usage(work).free
-    if free < memory << 20:
-        raise UnavailableError(
-            "a machine cannot be saved",
-            why=f"{work.parent} has {free >> 20} MiB left, its memory may take {memory}",
-            todo="Make room, or choose another place with CORE_INFRA_CACHE_DIR.",
-        )

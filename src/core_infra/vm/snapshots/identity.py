@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.vm.disks import files
+from core_infra.vm.disks import stamps
 from core_infra.vm.images.format import Bootable, DiskImage
+from core_infra.vm.instance import GoneError
 from core_infra.vm.snapshots.snapshot import FORMAT
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def identity(hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, *more:
         [str(program), status.st_size, status.st_mtime_ns],
         [argument for argument in command if argument != spec.name],
         _contents(spec.image),
-        # Too large to be read in each run.
-        [_stamp(path) for disk in spec.disks for path in files(disk)],
+        [stamps(disk) for disk in spec.disks],
         _processor(),
         more,
     ]
@@ -53,14 +53,18 @@ def _contents(image: Bootable) -> list[str]:
     return [image.cmdline, *map(_digest, found)]
 
 
-def _stamp(path: Path) -> list[str | int]:
-    status = path.stat()
-    return [str(path), status.st_ino, status.st_size, status.st_mtime_ns]
-
-
 def _digest(path: Path) -> str:
-    status = path.stat()
-    return _digest_of(path, status.st_size, status.st_mtime_ns)
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if path in _known:  # removed meanwhile; a template that was made of it needs it no more
+            return _known[path]
+        raise GoneError(f"the image has no file {path} any more") from None
+    _known[path] = _digest_of(path, status.st_size, status.st_mtime_ns)
+    return _known[path]
+
+
+_known: dict[Path, str] = {}
 
 
 @functools.lru_cache(maxsize=64)  # read once in each run, not for each machine

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.vm import disks
 from core_infra.vm.instance import LOG
+from core_infra.vm.room import is_full, no_room
 from core_infra.vm.snapshots.snapshot import STATE
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def save(instance: Instance, directory: Path, *, with_memory: bool, timeout: flo
     if with_memory:  # the default is for a network that others use
         instance.qmp.execute("migrate-set-parameters", max_bandwidth=1 << 40)
     instance.qmp.execute("migrate", uri=f"exec:cat >{shlex.quote(str(directory / STATE))}")
-    _await(instance, "saved", timeout)
+    try:
+        _await(instance, "saved", timeout)
+    except UnavailableError as error:
+        if is_full(directory):
+            raise no_room("a machine's state", directory) from error
+        raise
     disks.keep(instance.disks, instance.spec.disks, directory)
 
 

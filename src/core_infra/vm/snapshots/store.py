@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
+from core_infra.vm.cache import places, writable
+from core_infra.vm.room import LITTLE
 from core_infra.vm.snapshots.snapshot import (
     RECORD,
     Snapshot,
@@ -50,20 +52,31 @@ class SnapshotStore:
         self._limit = limit
         self._progress = progress
 
-    def get(self, key: str, build: Callable[[Path], Snapshot]) -> Snapshot:
+    def get(self, key: str, build: Callable[[Path], Snapshot], *, room: int = LITTLE) -> Snapshot:
         """The snapshot *key*, built if it is not there or is damaged.
+
+        Where the directory cannot be written or has no room, it is built in one that stands in.
 
         Args:
             key: a digest of all that matters.
             build: makes its files in an empty directory, and tells what it is.
+            room: bytes that these may take.
 
         Raises:
-            OSError: the directory cannot be written.
+            UnavailableError: there is no room anywhere.
+            OSError: its files cannot be written.
             CoreInfraError: as *build* does.
         """
-        with contextlib.suppress(NotFoundError, InvalidError):
-            return self._usable(key)
-        self._root.mkdir(parents=True, exist_ok=True)
+        for place in places(self._root):
+            with contextlib.suppress(NotFoundError, InvalidError):
+                return self._at(place)._usable(key)  # noqa: SLF001 - one of ours
+        return self._at(writable(self._root, room))._built(key, build)  # noqa: SLF001
+
+    def _at(self, root: Path) -> SnapshotStore:
+        """A store like this one, in another place."""
+        return SnapshotStore(root, limit=self._limit, progress=self._progress)
+
+    def _built(self, key: str, build: Callable[[Path], Snapshot]) -> Snapshot:
         with self._lock(key):
             try:
                 return self._usable(key)  # another process has just built it

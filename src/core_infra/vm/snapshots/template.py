@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from typing import TYPE_CHECKING, Protocol
 
-from core_infra.vm.disks import kept
+from core_infra.vm.disks import Origins, kept
 from core_infra.vm.hypervisors.hypervisor import MemoryFile
 from core_infra.vm.instance import fork, launch
 from core_infra.vm.snapshots.saving import restore
@@ -45,6 +45,9 @@ class Template(Protocol):
             die_with_parent: it ends when this process does, however that ends.
         """
 
+    def is_whole(self) -> bool:
+        """Whether all that it needs is still there."""
+
     def close(self) -> None:
         """End what it needs itself; its clones live on."""
 
@@ -76,6 +79,7 @@ class SavedTemplate:
         self._accelerator = accelerator
         self._snapshot = snapshot
         self._temporary = temporary
+        self._origins = Origins(spec.disks, reopened=True)
 
     def clone(
         self,
@@ -87,6 +91,7 @@ class SavedTemplate:
         server: ForkServer | None = None,
     ) -> Instance:
         """A new hypervisor that has loaded the snapshot; with *server*, one that can be forked."""
+        self._origins.check()
         memory = self._snapshot.memory
         instance = launch(
             self._hypervisor,
@@ -107,6 +112,10 @@ class SavedTemplate:
             instance.end()
             raise
         return instance
+
+    def is_whole(self) -> bool:
+        """Whether its files are still there."""
+        return self._snapshot.state.exists()
 
     def close(self) -> None:
         """Remove the files that are its own."""
@@ -131,12 +140,18 @@ class ForkingTemplate:
         self.past = past
         self._instance = instance
         self._source = source
+        self._origins = Origins(instance.spec.disks, reopened=False)
 
     def clone(self, directory: Path, *, name: str, past: bytes, die_with_parent: bool) -> Instance:
         """A fork of the hypervisor."""
+        self._origins.check()
         return fork(
             self._instance, directory, name=name, past=past, die_with_parent=die_with_parent
         )
+
+    def is_whole(self) -> bool:
+        """Always: it needs no files that others could remove."""
+        return True
 
     def close(self) -> None:
         """End the hypervisor that stands still."""
