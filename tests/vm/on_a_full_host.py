@@ -5,6 +5,7 @@ on_a_full_host.py DIRECTORY: where it may be mounted. Prints what it has come to
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -78,6 +79,8 @@ def says_so_at_once(machine: Machine, small: Path) -> None:
     for command in (FILL, "echo alive"):
         with pytest.raises(MachinePausedError, match=r"\(tmpfs\) has 0 MiB free of 64 MiB"):
             machine.exec(command, timeout=600)
+    with pytest.raises(MachinePausedError):
+        asyncio.run(machine.aio.exec("echo alive", timeout=600))
     assert time.monotonic() - started < 300, "it did not wait for the command's time to be up"
     waste.unlink()
     assert machine.exec("echo alive", timeout=60).stdout == "alive\n"
@@ -124,7 +127,7 @@ def a_machine_that_stays(small: Path) -> None:
     child = spawn(HostedQemu().build(spec, "tcg"), pass_fds=list(spec.lines.values()))
     container = Container(id="0" * 8, name="stays", image="default")
     monitor(folder, "cont")
-    access = AgentAccess(folder.line("agent"), boot=120, patience=120)
+    access = AgentAccess([folder.line("agent")], boot=120, patience=120)
     waste, told = wastes(small, 4 << 20), list[str]()
     assert pause(container, folder) is None
     with Watch(container, folder, told.append):

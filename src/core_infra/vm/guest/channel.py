@@ -154,6 +154,10 @@ class Channel:
             self._stall, self._patience = error, until
             self._changed.notify_all()
 
+    def wake(self) -> None:
+        """Have who does not wait here look again: the guest has stood still for too long."""
+        self._listener()
+
     def _wait(self, ready: Callable[[], object], deadline: float | None) -> None:
         while not ready():
             ends = [] if deadline is None else [deadline]
@@ -161,8 +165,9 @@ class Channel:
                 ends.append(self._patience)
             left = min(ends) - time.monotonic() if ends else None
             if left is not None and left <= 0:
-                if self._stall is not None:  # it says more than that the time is up
-                    raise copy.copy(self._stall)
+                is_late = time.monotonic() >= self._patience or deadline  # 0: it only looks
+                if self._stall is not None and is_late:
+                    raise copy.copy(self._stall)  # which says more than that the time is up
                 raise TimeoutExpiredError("the guest did not answer in time", timeout=None)
             self._changed.wait(left)
 

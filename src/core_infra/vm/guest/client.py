@@ -244,10 +244,15 @@ class AgentClient:
 
     def give_up(self) -> None:
         """The machine is still paused: who waits for its agent raises the error of that, too."""
-        if self._stall is not None:
-            for future in (self._hello, self._pong):
-                if not future.done():
-                    future.set_exception(self._stall)
+        if self._stall is None:
+            return
+        for future in (self._hello, self._pong):
+            if not future.done():
+                future.set_exception(self._stall)
+        with self._lock:
+            channels = list(self._channels.values())
+        for channel in channels:
+            channel.wake()
 
     def close(self) -> None:
         """Close the connection."""
@@ -286,6 +291,7 @@ class AgentClient:
             self._channels[channel.number] = channel
             if self._stall is not None:
                 channel.stall(self._stall, max(self._patience, time.monotonic() + _AT_LEAST))
+                supervisor().after(_AT_LEAST, channel.wake)
         self._link.send(data)
         return channel
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import stat
 from collections import deque
 from typing import TYPE_CHECKING
