@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
-import shutil
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from core_infra.errors import InvalidError
+from core_infra.process.real import Path, shutil, time
 from core_infra.vm.machine import Status
 from pytest_core_infra import describe
+from pytest_core_infra.guard import FAILURES
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from core_infra.vm.guest.command import ExecResult
     from core_infra.vm.images.format import Bootable
@@ -161,7 +162,10 @@ class MachineFactory:
         for machine in self.machines:
             if machine.pause is not None:
                 sections.append((f"machine {machine.name} is paused", str(machine.pause)))
-            sections.append(describe.console(machine, self._copy_log(machine)))
+            try:
+                sections.append(describe.console(machine, self._copy_log(machine)))
+            except FAILURES as error:
+                sections.append((f"machine {machine.name}: no console", str(error)))
             if results := self._since(machine):
                 sections.append(describe.commands(machine, results))
             if self._is_kept(machine):
@@ -236,13 +240,22 @@ class MachineFactory:
         """Copy the console's log to where it stays; says where, or why not."""
         try:
             if self._logs is None:
-                base = re.sub(r"\W", "_", self.owner.name)[:30]
-                self._logs = self._tmp_path_factory.mktemp(f"{base}-machines")
+                self._logs = self._new_directory()
             target = self._logs / f"{machine.name}-console.log"
             shutil.copyfile(machine.directory / "console.log", target)
-        except OSError as error:
+        except FAILURES as error:
             return f"it could not be copied: {error}"
         return f"all of it: {target}"
+
+    def _new_directory(self) -> Path:
+        # Not by mktemp(), which uses what a test may have patched.
+        base = re.sub(r"\W", "_", self.owner.name)[:30]
+        for number in itertools.count():
+            directory = Path(self._tmp_path_factory.getbasetemp(), f"{base}-machines{number}")
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir()
+                break
+        return directory
 
 
 def _last(machine: Machine) -> ExecResult | None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 import pytest
 
+from pytest_core_infra.guard import guarded
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator
@@ -38,10 +40,14 @@ def pytest_runtest_makereport(
     watched = item.stash.get(_WATCHED, None)
     if watched is not None:
         if report.failed:
-            report.sections += [(f"{one.title}: what changed", _changes(one)) for one in watched]
+            guarded(report, "show what changed", lambda: _add_changes(report, watched))
         if report.failed or report.when == "teardown":
             del item.stash[_WATCHED]  # an item lives as long as the run, its trees need not
     return report
+
+
+def _add_changes(report: pytest.TestReport, watched: list[_Watched]) -> None:
+    report.sections += [(f"{one.title}: what changed", _changes(one)) for one in watched]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 pytest_plugins = (
     "pytest_core_infra.build_fixtures",
+    "pytest_core_infra.early",
     "pytest_core_infra.framework_fixtures",
     "pytest_core_infra.job_fixtures",
     "pytest_core_infra.medium_fixtures",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_core_infra.guard import guarded
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
@@ -55,16 +57,20 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and report.when != "teardown":
         item.stash[_FAILED] = True
-        if (service := item.stash.get(_SERVICE, None)) is not None:
-            report.sections += [_section(process) for process in service.list()]
-        for scoped in _scoped(item):
-            report.sections += [
-                _section(process, scoped.written(process))
-                for process in scoped.service.list()
-                if not process.options.detach
-            ]
-            report.sections += scoped.shared_sections()
+        guarded(report, "show what processes wrote", lambda: _add_sections(report, item))
     return report
+
+
+def _add_sections(report: pytest.TestReport, item: pytest.Item) -> None:
+    if (service := item.stash.get(_SERVICE, None)) is not None:
+        report.sections += [_section(process) for process in service.list()]
+    for scoped in _scoped(item):
+        report.sections += [
+            _section(process, scoped.written(process))
+            for process in scoped.service.list()
+            if not process.options.detach
+        ]
+        report.sections += scoped.shared_sections()
 
 
 def _scoped(item: pytest.Item) -> list[ScopedProcesses]:

@@ -15,6 +15,7 @@ from core_infra.vm.manager.images import of_template
 from core_infra.vm.rundir import RunDirectory
 from pytest_core_infra import describe, marker
 from pytest_core_infra.factory import FACTORY, MachineFactory
+from pytest_core_infra.guard import FAILURES, guarded
 from pytest_core_infra.owner import Owner
 from pytest_core_infra.preparing import Preparations
 from pytest_core_infra.settings import read_settings
@@ -226,6 +227,7 @@ class VmSession:
         """
         interrupted = session.testsfailed and not self._config.option.continue_on_collection_errors
         if not (self._is_idle or interrupted):
+            self._paths.getbasetemp()  # made now, before a test can patch what makes it
             for kind in wanted(session.items):
                 self._save_for_clones(**kind)
 
@@ -284,20 +286,39 @@ class VmSession:
         own = [item.stash[FACTORY]] if FACTORY in item.stash else []
         shared = [one for one in (*self._retired, *self._shared) if one.is_used_by(item)]
         if report.failed:
-            for factory in (*own, *shared):
-                report.sections += factory.sections()
-            self._preparations.complete(report, call)
+            guarded(
+                report,
+                "describe machines",
+                lambda: self._describe(call, [*own, *shared], report),
+            )
         if report.when == "teardown":
             if uses := [use for factory in (*own, *shared) for use in factory.uses()]:
                 report.user_properties += describe.properties(uses, self.launcher.accelerator.name)
             if own:
-                own[0].release()
                 del item.stash[FACTORY]
             owners = [one.owner.label for one in (*own, *self._retired)]
-            self._release_retired()
+            for factory in (*own, *self._retired):
+                if not guarded(
+                    report, f"end the machines of {factory.owner.label}", factory.release
+                ):
+                    report.outcome = "failed"
+            self._retired.clear()
             if owners:
-                _fail_for(self.launcher.leaks(), owners, report)
+                guarded(report, "look for what is left", lambda: self._report_leaks(owners, report))
         return report
+
+    def _describe(
+        self,
+        call: pytest.CallInfo[None],
+        factories: list[MachineFactory],
+        report: pytest.TestReport,
+    ) -> None:
+        for factory in factories:
+            report.sections += factory.sections()
+        self._preparations.complete(report, call)
+
+    def _report_leaks(self, owners: list[str], report: pytest.TestReport) -> None:
+        _fail_for(self.launcher.leaks(), owners, report)
 
     def _release_retired(self) -> None:
         while self._retired:
@@ -326,7 +347,10 @@ class VmSession:
     def pytest_unconfigure(self) -> None:
         """End whatever is left, however the run ended."""
         if self._launcher is not None:
-            self._launcher.close()
+            try:
+                self._launcher.close()
+            except FAILURES as error:
+                self._say(f"could not end what is left: {type(error).__name__}: {error}")
         if self._config.pluginmanager.has_plugin("dsession"):
             # A worker of pytest-xdist that is interrupted ends at once; making a run's directory
             # removes what dead runs left.

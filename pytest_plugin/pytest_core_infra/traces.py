@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_core_infra.guard import FAILURES, guarded
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from types import ModuleType
@@ -21,12 +23,28 @@ def pytest_runtest_makereport(
     if item.config.getoption("fulltrace") or "core_infra" not in sys.modules:
         return (yield)
     given = call.excinfo
-    is_cut = given is not None and _shorten().cut(given)
+    is_cut = given is not None and _cut(given)
     report = yield
+    guarded(
+        report,
+        "shorten the traceback",
+        lambda: _shorten_report(item, call, report, given, is_cut=is_cut),
+    )
+    return report
+
+
+def _shorten_report(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+    report: pytest.TestReport,
+    given: pytest.ExceptionInfo[BaseException] | None,
+    *,
+    is_cut: bool,
+) -> None:
     if call.excinfo is None:
-        return report
+        return
     if call.excinfo is not given:  # that of a unittest.TestCase, known only now
-        is_cut = _shorten().cut(call.excinfo)
+        is_cut = _cut(call.excinfo)
         if report.failed and is_cut:
             report.longrepr = item.repr_failure(call.excinfo)
     if report.failed:
@@ -37,7 +55,13 @@ def pytest_runtest_makereport(
             report.sections.append(
                 ("core_infra", "Its own frames are left out: --full-trace shows them.")
             )
-    return report
+
+
+def _cut(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    try:
+        return bool(_shorten().cut(excinfo))
+    except FAILURES:
+        return False
 
 
 def _shorten() -> ModuleType:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import shutil
-import signal
-import subprocess
 import threading
-import time
 from typing import IO, TYPE_CHECKING
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.process.errors import ProgramNotFoundError
 from core_infra.process.latch import Latch
+from core_infra.process.real import os, shutil, signal, subprocess, time
 from core_infra.process.supervisor import READ, supervisor
 
 if TYPE_CHECKING:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
 from core_infra.process.loop import READ
+from core_infra.process.real import os, select, signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

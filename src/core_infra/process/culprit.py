@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
 import stat
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from core_infra.process.real import Path, os
 
 if TYPE_CHECKING:
     from core_infra.process.options import RunOptions

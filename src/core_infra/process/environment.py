@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.process.real import os
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from core_infra.process.companions import Companions
 from core_infra.process.info import Usage
 from core_infra.process.keepers import keeper
+from core_infra.process.real import os, signal, time
 from core_infra.process.stdio import Stdio
 from core_infra.process.wire import End, ProgramNews
 

@@ -18,14 +18,13 @@ from __future__ import annotations
 import array
 import contextlib
 import itertools
-import os
-import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra.errors import UnavailableError
 from core_infra.process.errors import KILL_TIMEOUT, CannotKillError
 from core_infra.process.keeper_program import start_keeper
 from core_infra.process.latch import Latch
+from core_infra.process.real import os, socket
 from core_infra.process.supervisor import READ, supervisor
 from core_infra.process.wire import Flag, Op, Reply, Wire, read_reply, receive
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import resource
-import subprocess
-from pathlib import Path
 
 from core_infra.errors import UnavailableError
+from core_infra.process.real import Path, os, subprocess
 
 _MARKS = {"RLIMIT_LOCKS": 10, "RLIMIT_RSS": 5, "RLIMIT_RTTIME": 15}
 """Limits that can carry a tag, in the keeper's order; Python does not name all of them."""
@@ -71,5 +69,5 @@ def _say_what_is_missing() -> None:
         )
     elif first not in free:
         _log.warning("%s has a hard limit: processes carry their mark in %s", first, free[0])
-    if not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - a Path takes longer
+    if not os.path.exists("/proc/self/stat"):
         _log.warning("there is no /proc: what a program has started is found by its mark alone")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra.errors import UnavailableError
 from core_infra.process.keeper import GROUPS, Keeper
+from core_infra.process.real import os
 from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:

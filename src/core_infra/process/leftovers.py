@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
+from core_infra.process.real import time
 from core_infra.process.status import Status
 
 if TYPE_CHECKING:

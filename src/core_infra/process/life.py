@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +16,7 @@ from core_infra.process.keeper import StartRefusedError
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ
 from core_infra.process.option_checks import check_signal
+from core_infra.process.real import os, signal
 from core_infra.process.status import ENDED, Status, move
 from core_infra.process.supervisor import supervisor
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from typing import TYPE_CHECKING
 
+from core_infra.process.real import socket
 from core_infra.process.supervisor import READ, WRITE, supervisor
 
 if TYPE_CHECKING:

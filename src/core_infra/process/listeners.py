@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
-import os
-import socket
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from core_infra.process.real import Path, os, socket
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -59,7 +58,7 @@ def sockets_of(pids: Collection[int]) -> tuple[set[int], set[int]]:
         try:
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
-                    kind, _, number = os.readlink(entry.path).partition(":")  # noqa: PTH115
+                    kind, _, number = os.readlink(entry.path).partition(":")
                     if kind == "socket":
                         inodes.add(int(number.strip("[]")))
         except PermissionError:
@@ -111,7 +110,7 @@ def _users(pid: int) -> set[int]:
 
 @functools.lru_cache(maxsize=32)  # it is asked at each look, and goes through all processes
 def _owner(inode: int) -> str:
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all that is needed
+    for name in os.listdir("/proc"):
         if name.isdigit() and inode in sockets_of([int(name)])[0]:
             return _process(int(name))
     return ""
@@ -141,7 +140,7 @@ def _listen_on(path: str, inodes: Collection[int]) -> bool:
             _, _, _, flags, _, _, inode, *name = line.split(maxsplit=7)
             bound = name[0] if name else ""
             if int(flags, 16) & _ACCEPTS and int(inode) in inodes:
-                return os.path.basename(bound) == os.path.basename(path.replace("\0", "@"))  # noqa: PTH119 - an abstract name is no path
+                return os.path.basename(bound) == os.path.basename(path.replace("\0", "@"))
     return False
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import select
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING
+
+from core_infra.process.real import os, select, time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
+from core_infra.process.real import os, signal
 from core_infra.process.restart import RestartPolicy
 
 if TYPE_CHECKING:

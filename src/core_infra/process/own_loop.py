@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-import select
-import signal
 import threading
 from _signal import getsignal  # type: ignore[import-not-found]
 from typing import TYPE_CHECKING, Self
 
 from core_infra.process.loop import Loop, new_wake
+from core_infra.process.real import os, select, signal
 from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
-import os
-import socket
 import urllib.parse
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +15,7 @@ from core_infra.errors import InvalidError
 from core_infra.framework.asynchronous import is_async
 from core_infra.process.listeners import stranger, unix_stranger
 from core_infra.process.log_pattern import LogPattern
+from core_infra.process.real import os, socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -191,7 +190,7 @@ class FileExists:
     def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - any will do
         """Look."""
         path = _from_its_directory(process, os.fspath(self.path))
-        return None if os.path.exists(path) else "it is not there"  # noqa: PTH110 - PathLike
+        return None if os.path.exists(path) else "it is not there"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +255,7 @@ def _stranger(connection: socket.socket, process: Process, *others: int) -> str 
 
 
 def _from_its_directory(process: Process, path: str) -> str:
-    return os.path.join(process.options.directory(), path)  # noqa: PTH118 - may be any string
+    return os.path.join(process.options.directory(), path)
 
 
 def _reason(error: Exception) -> str:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
@@ -18,6 +15,7 @@ from core_infra.process.latch import Latch
 from core_infra.process.life import Life
 from core_infra.process.options import RunOptions
 from core_infra.process.readiness import wait_ready
+from core_infra.process.real import Path, os, time
 from core_infra.process.ring import DEFAULT_SIZE
 from core_infra.process.seconds import check_seconds
 from core_infra.process.silent import Silent

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from core_infra.process.errors import NotReadyError
 from core_infra.process.listeners import listeners, sockets_of
 from core_infra.process.log_pattern import LogPattern
+from core_infra.process.real import time
 from core_infra.process.status import Status
 
 if TYPE_CHECKING:

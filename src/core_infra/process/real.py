@@ -1,16 +1,41 @@
 """The system's own functions, whatever a test has put in their place.
 
-A test may freeze the clock, forbid ``os.open`` or serve another file system. The programs and
-machines beside it are real all the same: their deadlines pass, their bytes are moved, and they are
-ended. So what must go on under any patch uses the functions of this module. They are bound when it
-is imported, and out of the reach of what replaces attributes of modules: a partial object is
-neither found by its name nor by its identity.
+A test may freeze the clock, forbid ``os.open`` or ``socket``, or have another file system served by
+``open``. The programs and machines beside it are real all the same: their deadlines pass, their
+bytes are moved, their files are removed, and they are ended. So the modules of this library that do
+such things import ``os``, ``time``, ``Path``, … from here. These are namespaces with what was in
+the modules of these names when this one was imported, and their Python functions have such
+namespaces as their globals: whoever replaces an attribute of a module does not reach them.
+
+Paths that the user names, such as what is copied into a machine, are for the modules proper: a test
+that serves a file system of its own means files in that.
 """
 
 from __future__ import annotations
 
-import time
-from functools import partial
+from typing import TYPE_CHECKING
 
-monotonic = partial(time.monotonic)
-sleep = partial(time.sleep)
+__all__ = ["Path", "os", "select", "shutil", "signal", "socket", "subprocess", "tempfile", "time"]
+
+if TYPE_CHECKING:
+    import os
+    import select
+    import shutil
+    import signal
+    import socket
+    import subprocess
+    import tempfile
+    import time
+    from pathlib import Path
+else:
+    from core_infra.process.bound import (
+        Path,
+        os,
+        select,
+        shutil,
+        signal,
+        socket,
+        subprocess,
+        tempfile,
+        time,
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from typing import NamedTuple
 
 from core_infra.errors import InvalidError
 from core_infra.process.latch import Latch
+from core_infra.process.real import time
 
 DEFAULT_SIZE = 1 << 20
 """Bytes that a ring keeps, and a process of its output, unless another size is asked for."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +22,7 @@ from core_infra.process.leftovers import Leftover, find_leftovers
 from core_infra.process.options import RunOptions
 from core_infra.process.own_loop import OwnLoop, handlers_only_raise
 from core_infra.process.process import Listener, Process
+from core_infra.process.real import os
 from core_infra.process.ring import DEFAULT_SIZE
 from core_infra.process.silent import Silent
 from core_infra.process.status import ENDED, Status

@@ -11,9 +11,6 @@ import contextlib
 import json
 import pickle
 import re
-import select
-import shutil
-import socket
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +19,7 @@ from filelock import FileLock
 
 from core_infra.errors import InvalidError, UnavailableError
 from core_infra.process.options import RunOptions
+from core_infra.process.real import select, shutil, socket
 from core_infra.process.sockets import short_path
 
 if TYPE_CHECKING:

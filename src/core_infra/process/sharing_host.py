@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pickle
 import queue
 import selectors
-import signal
-import socket
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from core_infra.process.probes import LogPattern
+from core_infra.process.real import Path, os, signal, socket
 from core_infra.process.service import Service
 from core_infra.process.sharing import BYE, LOG, SOCKET, START, Start, lock_path
 

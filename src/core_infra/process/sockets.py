@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
+
+from core_infra.process.real import os
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

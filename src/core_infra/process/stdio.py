@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import termios
 from functools import partial
 from typing import TYPE_CHECKING
 
 from core_infra.process.events import Stream
 from core_infra.process.keyboard import Keyboard
+from core_infra.process.real import os
 from core_infra.process.streams import Feeder, Reader
 
 if TYPE_CHECKING:

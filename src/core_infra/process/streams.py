@@ -6,12 +6,12 @@ import array
 import contextlib
 import errno
 import fcntl
-import os
 import termios
 from typing import TYPE_CHECKING
 
 from core_infra.errors import WrongStateError
 from core_infra.process.loop import READ, WRITE
+from core_infra.process.real import os
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,17 +12,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import os
-import select
 import sys
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from core_infra.errors import UnavailableError
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ, WRITE, Loop, guarded, new_wake
+from core_infra.process.real import os, select, time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

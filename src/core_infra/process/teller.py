@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 from itertools import repeat
@@ -18,6 +17,7 @@ from core_infra.process.events import (
     Stream,
 )
 from core_infra.process.lines import LineSplitter
+from core_infra.process.real import os
 from core_infra.process.status import Status
 
 if TYPE_CHECKING:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import codecs
-import signal
 import termios
-import time
 from typing import TYPE_CHECKING
 
 from pexpect.exceptions import EOF, TIMEOUT
@@ -13,6 +11,7 @@ from pexpect.spawnbase import SpawnBase
 
 from core_infra.errors import InvalidError
 from core_infra.process.option_checks import is_size
+from core_infra.process.real import signal, time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,10 +9,10 @@ from __future__ import annotations
 import array
 import contextlib
 import enum
-import os
-import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.process.real import os, socket
 
 if TYPE_CHECKING:
     from collections.abc import Collection

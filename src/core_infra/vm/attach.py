@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import select
-import socket
 import sys
 import termios
 import tty
 from typing import TYPE_CHECKING
 
 from core_infra.errors import NotFoundError, UnavailableError
+from core_infra.process.real import os, select, socket
 from core_infra.process.sockets import short_path
 from core_infra.vm.instance import CONSOLE_SOCKET
 from core_infra.vm.rundir import RECORD, kept_machines

@@ -5,12 +5,11 @@ The image comes first, since the rest depends on it.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from core_infra.errors import InvalidError
+from core_infra.process.real import Path, os
 from core_infra.vm.cache import cache_root, tell_news
 from core_infra.vm.disks import as_disks, usable
 from core_infra.vm.hypervisors.processor import check_processor

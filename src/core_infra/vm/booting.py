@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
+from core_infra.process.real import time
 from core_infra.vm.hypervisors.processor import advice, processor
 from core_infra.vm.hypervisors.qemu import QemuHypervisor
 from core_infra.vm.instance import COMMAND, LOG, TAIL_LINES

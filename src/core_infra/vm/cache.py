@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import atexit
 import functools
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
 
+from core_infra.process.real import Path, os, tempfile
 from core_infra.vm.room import LITTLE, MAKE_ROOM, HostFullError, described, free
 
 if TYPE_CHECKING:

@@ -8,15 +8,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import re
-import shutil
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, InvalidError
+from core_infra.process.real import Path, os, shutil, tempfile
 from core_infra.vm.cache import cache_root, found, writable
 from core_infra.vm.hypervisors.hypervisor import Disk
 from core_infra.vm.images.converting import converted

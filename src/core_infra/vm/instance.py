@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-import socket
 from typing import TYPE_CHECKING
 
 from core_infra.errors import NotFoundError, UnavailableError
 from core_infra.process.child import Child, spawn
+from core_infra.process.real import socket
 from core_infra.process.sockets import short_path
 from core_infra.vm import disks as layering
 from core_infra.vm.console import Console

@@ -6,11 +6,10 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import shutil
-import time
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from core_infra.errors import CoreInfraError, WrongStateError
+from core_infra.process.real import shutil, time
 from core_infra.vm import timeouts
 from core_infra.vm.blueprint import Blueprints, Defaults
 from core_infra.vm.booting import BootError, await_agent, boot_limit

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import UnavailableError
+from core_infra.process.real import Path, os
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

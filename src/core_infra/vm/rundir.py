@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import signal
 import stat
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
+from core_infra.process.real import Path, os, shutil, signal, tempfile
 from core_infra.vm.room import MAKE_ROOM, no_room, written
 
 if TYPE_CHECKING:
@@ -66,7 +63,7 @@ def base_directory() -> Path:
 
 def _temporary() -> str:
     try:
-        return tempfile.gettempdir()
+        return gettempdir()
     except FileNotFoundError as error:  # it tries them all, by writing
         raise UnavailableError(
             "there is no directory for temporary files", why=str(error), todo=MAKE_ROOM

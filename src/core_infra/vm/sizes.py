@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict, TypeGuard
 
-import psutil
-
 from core_infra.errors import InvalidError
+from core_infra.process.real import os
 from core_infra.vm.hypervisors.hypervisor import MachineSpec
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
     from core_infra.vm.hypervisors.hypervisor import Disk
@@ -100,7 +98,7 @@ def check(memory: object, cpus: object) -> None:
             why=f"a Linux kernel needs at least {MINIMUM_MEMORY} MiB to say what is wrong",
             todo="Leave it out for a default that fits the image.",
         )
-    here = psutil.virtual_memory().total >> 20
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     if memory > here:
         raise InvalidError(
             f"cannot boot a machine with {memory} MiB of memory", why=f"this host has {here} MiB"

@@ -7,9 +7,9 @@ looked at only while a machine is paused.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
+from core_infra.process.real import time
 from core_infra.process.supervisor import Timer, supervisor
 from core_infra.vm.room import LITTLE, HostFullError, described, free
 

@@ -7,9 +7,8 @@ slower this host was seen to be.
 
 from __future__ import annotations
 
-import os
-
 from core_infra.errors import InvalidError
+from core_infra.process.real import os
 
 NOMINAL_BOOT = 0.5
 """Seconds in which a guest boots on the host that the default timeouts are told for."""

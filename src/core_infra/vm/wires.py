@@ -5,7 +5,7 @@ No path, no port: nothing collides, and nothing is left to clean up.
 
 from __future__ import annotations
 
-import socket
+from core_infra.process.real import socket
 
 NAMES = ("monitor", "console", "agent")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CommandFailedError, TimeoutExpiredError
+from core_infra.process.real import time
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
@@ -12,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from core_infra.process.real import time
 from core_infra.process.runner import words
 from core_infra.process.runner.events import RunFinished, RunStarted, SpecFinished, SpecStarted
 

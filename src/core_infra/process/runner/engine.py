@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CoreInfraError
 from core_infra.process.own_loop import OwnLoop
+from core_infra.process.real import time
 from core_infra.process.runner.events import RunFinished, SpecFinished, SpecStarted
 from core_infra.process.runner.results import RunAllResult, RunResult
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import CoreInfraError
 from core_infra.process.errors import ProcessNotFoundError
+from core_infra.process.real import time
 from core_infra.process.runner import attempt
 from core_infra.process.runner.attempt import Outcome
 

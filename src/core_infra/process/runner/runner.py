@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import Future
 from functools import partial
@@ -10,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
+from core_infra.process.real import os
 from core_infra.process.runner.engine import Engine
 from core_infra.process.runner.events import RunStarted
 from core_infra.process.runner.graph import Graph

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from core_infra.errors import CoreInfraError
+from core_infra.process.real import time
 from core_infra.vm.access.access import NoAccessError
 from core_infra.vm.attach import connect
 from core_infra.vm.guest.client import AgentClient

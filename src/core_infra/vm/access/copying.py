@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, NotFoundError
+from core_infra.process.real import time
 from core_infra.vm.access.extents import data_of, extents
 from core_infra.vm.guest import arrival, tree
 from core_infra.vm.guest.files import base_name, file_mode

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import time
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.process.real import time
 from core_infra.vm.access.access import NoAccessError
 from core_infra.vm.access.qga_command import QgaCommand
 from core_infra.vm.attach import connect

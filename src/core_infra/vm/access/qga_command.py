@@ -8,10 +8,10 @@ import itertools
 import math
 import secrets
 import shlex
-import time
 from typing import TYPE_CHECKING, Any, Self
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.process.real import time
 from core_infra.vm.access import guard
 
 if TYPE_CHECKING:

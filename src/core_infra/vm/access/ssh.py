@@ -12,7 +12,6 @@ import contextlib
 import importlib
 import shlex
 import threading
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core_infra.errors import (
@@ -21,6 +20,7 @@ from core_infra.errors import (
     TimeoutExpiredError,
     UnavailableError,
 )
+from core_infra.process.real import time
 from core_infra.vm.access import guard
 from core_infra.vm.access.access import NoAccessError
 from core_infra.vm.access.ssh_command import SshCommand, announced

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import secrets
 import shlex
-import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from core_infra.errors import TimeoutExpiredError
+from core_infra.process.real import time
 from core_infra.vm.access import guard
 from core_infra.vm.access.access import NoAccessError
 

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Self
 
 from core_infra.errors import InvalidError, TimeoutExpiredError
-from core_infra.process.real import monotonic
+from core_infra.process.real import time
 from core_infra.vm import timeouts
 from core_infra.vm.guest import waiting
 from core_infra.vm.guest.channel import STDERR, STDOUT
@@ -282,7 +282,7 @@ class AsyncGuestProcess:
     async def _await_change(self, output: Mapping[int, Sequence[bytes]]) -> None:
         deadline = self._process.deadline
         try:
-            async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
+            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
                 await self._changed.wait()
         except TimeoutError:
             self._process.give_up(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import struct
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError
+from core_infra.process.real import time
 from core_infra.vm.guest.protocol import MAX_DATA, WINDOW, Done, Frame, FrameType, ProtocolError
 
 if TYPE_CHECKING:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 import struct
 import threading
-import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +17,7 @@ from core_infra.errors import (
     UnavailableError,
 )
 from core_infra.process.link import Link
+from core_infra.process.real import os, time
 from core_infra.process.supervisor import supervisor
 from core_infra.vm.guest.channel import Channel
 from core_infra.vm.guest.protocol import (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.process.real import os, signal, time
 from core_infra.vm.guest.channel import STDERR, STDOUT
 from core_infra.vm.guest.client import raise_failure
 from core_infra.vm.guest.protocol import Done, Outcome

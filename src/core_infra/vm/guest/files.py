@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError
+from core_infra.process.real import time
 from core_infra.vm.guest.client import KEEP_MODE, raise_failure
 from core_infra.vm.guest.command import encoded
 

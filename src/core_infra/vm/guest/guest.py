@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
 import stat
 from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, InvalidError
-from core_infra.process.real import sleep
+from core_infra.process.real import os, signal, time
 from core_infra.vm import timeouts
 from core_infra.vm.guest import files, tree, waiting
 from core_infra.vm.guest.command import (
@@ -299,7 +297,7 @@ class Guest:
             step = next(steps)
             while True:
                 if step is None:
-                    sleep(waiting.INTERVAL)
+                    time.sleep(waiting.INTERVAL)
                     step = steps.send(waiting.NOTHING)
                     continue
                 try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from core_infra.errors import TimeoutExpiredError
-from core_infra.process.real import monotonic
+from core_infra.process.real import os, time
 from core_infra.vm import ports, timeouts
 from core_infra.vm.guest.command import (
     ExecResult,
@@ -72,7 +71,7 @@ def until_succeeds(
 
 def for_file(history: MutableSequence[ExecResult], path: str, timeout: float | None) -> Steps:
     """Wait until a path exists."""
-    parent = os.path.dirname(path) or "/"  # noqa: PTH120 - a path of the guest's
+    parent = os.path.dirname(path) or "/"
 
     def why(_result: ExecResult) -> _Why:
         listing = yield _look(["ls", "-la", parent])
@@ -134,22 +133,29 @@ def _steps(
         goal: what is waited for, in words.
         why: what there is instead, for the error.
     """
-    started = monotonic()
+
+    def in_vain() -> TimeoutExpiredError:
+        return TimeoutExpiredError(
+            f"waited {limit:.1f} s in vain for {goal}", why=seen, timeout=limit
+        )
+
+    started = time.monotonic()
     result = NOTHING
     attempts, reached, seen = 0, False, ""
     try:
         while not reached:
             attempts += 1
-            result = yield attempt(limit - (monotonic() - started))
+            result = yield attempt(limit - (time.monotonic() - started))
             reached = is_met(result)
-            if not reached and monotonic() - started >= limit:
+            if not reached and time.monotonic() - started >= limit:
                 seen = yield from why(result)
-                raise TimeoutExpiredError(
-                    f"waited {limit:.1f} s in vain for {goal}", why=seen, timeout=limit
-                )
+                raise in_vain()
             if not reached:
                 yield None
     except GuestCommandTimeoutError as error:
+        if attempts > 1:  # it is the last one, which had little time
+            seen = yield from why(result)
+            raise in_vain() from None
         result = unfinished(error, limit)
         seen = error.why
         raise
@@ -159,7 +165,7 @@ def _steps(
             goal=goal,
             reached=reached,
             attempts=attempts,
-            waited=monotonic() - started,
+            waited=time.monotonic() - started,
             seen=seen,
         )
         history.append(step)

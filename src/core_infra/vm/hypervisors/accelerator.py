@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from core_infra.errors import InvalidError, UnavailableError
+from core_infra.process.real import Path, os
 from core_infra.vm.cache import places, writable
 from core_infra.vm.hypervisors.hypervisor import Accelerator
 from core_infra.vm.timeouts import scaled

@@ -7,12 +7,11 @@ There is no Mac among the hosts that this is tested on: its command line is held
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, UnavailableError
+from core_infra.process.real import shutil, subprocess
 from core_infra.vm.hypervisors.hosted import CONSOLE_LOG, PID_FILE
 
 if TYPE_CHECKING:

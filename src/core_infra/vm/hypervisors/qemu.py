@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import UnavailableError
+from core_infra.process.real import Path, shutil, subprocess
 from core_infra.vm.guest.protocol import PORT_NAME
 from core_infra.vm.hypervisors.drives import drives
 from core_infra.vm.hypervisors.processor import kernel_arguments, processor

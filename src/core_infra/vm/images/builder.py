@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from core_infra.errors import (
     TimeoutExpiredError,
     UnavailableError,
 )
+from core_infra.process.real import time
 from core_infra.vm.images import apt
 from core_infra.vm.images.image import CONSOLES, built_image
 from core_infra.vm.images.initrd import cpio

@@ -13,13 +13,13 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from core_infra.errors import InvalidError
+from core_infra.process.real import time
 from core_infra.vm.cache import cache_root, found, places, writable
 from core_infra.vm.images.compression import unpacked
 from core_infra.vm.images.format import ImageFormat, detect_format

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import UnavailableError
+from core_infra.process.real import time
 from core_infra.vm.access.access import NoAccessError
 from core_infra.vm.access.agent import AgentAccess
 from core_infra.vm.access.qga import QgaAccess

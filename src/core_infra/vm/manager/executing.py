@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import time
 from typing import TYPE_CHECKING
 
 from core_infra.errors import TimeoutExpiredError
+from core_infra.process.real import time
 from core_infra.vm.guest.command import ExecResult
 
 if TYPE_CHECKING:

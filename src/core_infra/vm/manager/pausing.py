@@ -7,11 +7,11 @@ when there is room again.
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from core_infra.errors import CoreInfraError
+from core_infra.process.real import time
 from core_infra.vm.attach import connect
 from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.room import LITTLE, described, free

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import shutil
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CoreInfraError, UnavailableError
+from core_infra.process.real import shutil, time
 from core_infra.vm import timeouts
 from core_infra.vm.booting import BOOT_TIMEOUT, await_agent, boot_limit
 from core_infra.vm.cache import tell_news

@@ -6,9 +6,9 @@ import functools
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.process.real import Path
 from core_infra.vm.disks import stamps
 from core_infra.vm.images.format import Bootable, DiskImage
 from core_infra.vm.instance import GoneError

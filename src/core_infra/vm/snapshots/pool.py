@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from core_infra.errors import CoreInfraError
+from core_infra.process.real import os
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import time
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import TimeoutExpiredError, UnavailableError
+from core_infra.process.real import time
 from core_infra.vm import disks
 from core_infra.vm.instance import LOG
 from core_infra.vm.room import is_full, no_room

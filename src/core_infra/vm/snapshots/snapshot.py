@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
+from core_infra.process.real import os, time
 
 if TYPE_CHECKING:
     from pathlib import Path

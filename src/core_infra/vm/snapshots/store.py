@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
+from core_infra.process.real import Path, os, shutil, tempfile
 from core_infra.vm.cache import places, writable
 from core_infra.vm.room import LITTLE
 from core_infra.vm.snapshots.snapshot import (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from typing import TYPE_CHECKING, Protocol
 
+from core_infra.process.real import shutil
 from core_infra.vm.disks import Origins, kept
 from core_infra.vm.hypervisors.hypervisor import MemoryFile
 from core_infra.vm.instance import fork, launch

@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from core_infra.errors import TimeoutExpiredError, UnavailableError
+from core_infra.process.real import time
 
 if TYPE_CHECKING:
     from core_infra.vm.guest.protocol import HelloAck

@@ -14,16 +14,10 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
-import os
 import platform
-import shutil
-import signal
-import socket
 import struct
 import sys
 import threading
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from core_infra.errors import (
@@ -33,6 +27,7 @@ from core_infra.errors import (
     UnavailableError,
     WrongStateError,
 )
+from core_infra.process.real import Path, os, shutil, signal, socket, time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
