@@ -48,7 +48,7 @@ def test_a_guest_copies_by_words_and_not_by_bytes() -> None:
 def test_what_is_asked_for_is_taken_as_it_is() -> None:
     assert processor("x86_64", "tcg", "Skylake-Client,hle=off") == "Skylake-Client,hle=off"
     assert processor("x86_64", "kvm") == processor("aarch64", "hvf") == "host"
-    assert processor("aarch64", "tcg") == "max"
+    assert processor("aarch64", "tcg") == "max,pauth-impdef=on"
 
 
 @pytest.mark.parametrize("make", [elf, bzimage])
