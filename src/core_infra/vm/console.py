@@ -54,6 +54,7 @@ class Console:
         self._held = b""
         self._lost = 0
         self._write(past)
+        self._begun = self._end
         self._open = True
         self._changed = threading.Condition()
         self._link = Link(sock, on_data=self._append, on_close=self._closed)
@@ -86,14 +87,11 @@ class Console:
 
     def tail(self, lines: int) -> str:
         """The last lines of the log, safe to print: without what a terminal would obey."""
-        with self._changed, self.path.open("rb") as file:
-            file.seek(max(0, self._size - _TAIL_BYTES))
-            text = (file.read() + self._held).decode("utf-8", "replace")
-        return "\n".join(_CONTROLS.sub("", text).splitlines()[-lines:])
+        return "\n".join(self._last(0).splitlines()[-lines:])
 
     def panic(self) -> str | None:
-        """The kernel's own sentence, if it panicked."""
-        found = re.findall(r"Kernel panic - not syncing: .*", self.tail(500))
+        """The kernel's own sentence, if it panicked since this line began."""
+        found = re.findall(r"Kernel panic - not syncing: .*", self._last(self._begun))
         return str(found[-1]) if found else None
 
     def failed_boot(self) -> str | None:
@@ -129,6 +127,13 @@ class Console:
     def _end(self) -> int:
         """How much there is, with what could not be written yet."""
         return self._size + len(self._held)
+
+    def _last(self, begin: int) -> str:
+        """The end of the log, from the offset *begin* at the earliest, as in :meth:`tail`."""
+        with self._changed, self.path.open("rb") as file:
+            file.seek(max(min(begin, self._size), self._size - _TAIL_BYTES))
+            text = (file.read() + self._held).decode("utf-8", "replace")
+        return _CONTROLS.sub("", text)
 
     def _append(self, data: bytes) -> None:
         with self._changed:

@@ -7,10 +7,10 @@ import enum
 import threading
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, overload
 
-from core_infra.errors import InvalidError, NotFoundError, WrongStateError
+from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError, WrongStateError
 from core_infra.vm import ports, timeouts
 from core_infra.vm.console import ConsoleSpawn
-from core_infra.vm.guest.client import GuestGoneError
+from core_infra.vm.guest.client import AgentGoneError, GuestGoneError
 from core_infra.vm.guest.guest import Guest
 from core_infra.vm.instance import TAIL_LINES
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from core_infra.vm.instance import Instance
     from core_infra.vm.snapshots.template import Template
     from core_infra.vm.stalling import MachinePausedError
+
+
+_RESTART = 10.0
+"""Seconds, before scaling, in which an agent that has ended must be back."""
 
 
 class Status(enum.Enum):
@@ -80,6 +84,11 @@ class SnapshotKeeper(Protocol):
 def _check_word(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise InvalidError(f"cannot name a snapshot {name!r}", todo="Give it a word.")
+
+
+def _has_panicked(instance: Instance) -> bool:
+    instance.console.drain()  # QEMU has sent all that was printed before it sent its event
+    return instance.console.panic() is not None
 
 
 class MachineStateError(WrongStateError):
@@ -328,6 +337,7 @@ class Machine(Guest):
         """It has come up; for launchers."""
         self.boot_seconds = seconds
         self.guest_info = info
+        self._instance.qmp.post("set-action", reboot="reset")
         self._move(Status.RUNNING)
 
     def __enter__(self) -> Self:
@@ -340,15 +350,24 @@ class Machine(Guest):
         return f"<Machine {self.name} {self._status.value}>"
 
     def _greet(self) -> None:
+        limit = timeouts.scaled(_RESTART)
         try:
-            self.guest_info = self._instance.agent.hello(timeouts.scaled(10)).info
+            self.guest_info = self._instance.agent.hello(limit).info
         except GuestGoneError:
             self._require(Status.RUNNING)  # what it raises says more
             raise
+        except TimeoutExpiredError as error:
+            raise AgentGoneError(
+                f"the agent in machine {self.name} has ended",
+                why=f"it did not come back within {limit:.0f} s: the guest is rebooting, or "
+                "nothing there starts the agent again",
+                todo="wait_until_succeeds('true', timeout=…) waits for a guest that reboots.",
+            ) from error
         self._ending = None
 
     def _watch(self, instance: Instance) -> None:
         instance.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(instance, data))
+        instance.qmp.on_event("RESET", lambda _data: self._reset(instance))
         instance.on_end(lambda _exit_code: self._ended(instance))
         instance.on_pause(self._paused)
 
@@ -380,12 +399,19 @@ class Machine(Guest):
     def _port_changed(self, instance: Instance, data: dict[str, Any]) -> None:
         if not data.get("open") and self._status is Status.RUNNING:
             self._ending = self.witness(self)  # the machine may go down, a moment later
+            if _has_panicked(instance):
+                return  # it will end, which tells more
             instance.agent.lose_session(
-                GuestGoneError(
+                AgentGoneError(
                     f"the agent in machine {self.name} has ended",
                     why="it was killed in the guest, or the guest is going down",
                 )
             )
+
+    def _reset(self, instance: Instance) -> None:
+        """The guest restarts: it reboots, or it has panicked, which is the machine's end."""
+        if _has_panicked(instance):
+            instance.qmp.post("quit")
 
     def _nothing_to_revert_to(self, name: str | None) -> NotFoundError:
         if name is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent_process import NONCE, Agent, wait_for_end
+from agent_process import HANG, NONCE, Agent, wait_for_end
 from core_infra.vm.guest.protocol import WINDOW, Done, FrameType, Outcome, encode_thaw
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -232,6 +232,40 @@ def test_the_agents_end_ends_all_commands(agent_path: Path) -> None:
         agent.start(1, "sleep", "1000")
         end = os.pidfd_open(agent.started(1))
     wait_for_end(end)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_when_it_is_asked_to(agent_path: Path, number: int) -> None:
+    with Agent(agent_path) as agent:
+        assert agent.run("true").done.outcome is Outcome.EXITED
+        agent.process.send_signal(number)
+        assert agent.process.wait(HANG) == 0
+
+
+def test_what_ends_the_agent_is_answered(agent_path: Path) -> None:
+    with Agent(agent_path) as agent:  # as systemctl reboot: it ends, and so does the agent
+        done = agent.run("sh", "-c", f"kill {agent.process.pid}; sleep 0.1").done
+        assert (done.outcome, done.code) == (Outcome.EXITED, 0)
+        assert agent.process.wait(HANG) == 0
+
+
+def test_what_still_runs_when_it_ends_is_asked_to_end_as_well(
+    agent_path: Path, tmp_path: Path
+) -> None:
+    trap = f"trap 'echo told >{tmp_path}/told; exit 0' TERM"
+    script = f"{trap}; echo ready; while :; do sleep 0.01; done"
+    with Agent(agent_path) as agent:
+        agent.start(1, "sh", "-c", script)
+        end = os.pidfd_open(agent.started(1))
+        assert agent.next_of(1).payload == b"ready\n"
+        agent.process.terminate()
+        agent.start(2, "touch", f"{tmp_path}/late")
+        while (frame := agent.next_of(1)).type != FrameType.DONE:
+            assert frame.type == FrameType.STDERR, "the shell's word on its sleep"
+        assert Done.decode(frame.payload).code == 0
+        wait_for_end(end)
+        assert agent.process.wait(HANG) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["told"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536])

@@ -1,8 +1,10 @@
 """The default image as a test meets it: what a booted machine has."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from core_infra.vm import Machine
+from core_infra.vm import Launcher, Machine
 
 
 def test_every_file_system_that_programs_expect_is_mounted(machine: Machine) -> None:
@@ -64,6 +66,92 @@ def test_an_ordinary_user_is_there_and_is_no_root(machine: Machine) -> None:
 )
 def test_ordinary_commands_work(machine: Machine, script: str) -> None:
     machine.exec(["sh", "-c", script], check=True)
+
+
+@pytest.mark.parametrize("user", ["root", "tester"])
+def test_the_standard_streams_have_names(machine: Machine, user: str) -> None:
+    script = "cat /dev/stdin >/dev/stdout; echo err | tee /dev/stderr >/dev/null; cat /dev/fd/5 5<f"
+    done = machine.exec(f"cd; echo five >f; {script}", input="in\n", user=user)
+    assert (done.stdout, done.stderr, done.exit_code) == ("in\nfive\n", "err\n", 0)
+
+
+def test_directories_are_where_the_standard_has_them(machine: Machine) -> None:
+    names = "cache lib local lock log mail opt run spool tmp"
+    machine.exec(f"cd /var && ls -d {names}", check=True)
+    machine.exec("cd /usr && ls -d bin lib local sbin share", check=True)
+    modes = machine.exec("stat -c %a / /tmp /var/tmp /dev/shm /run/lock /etc/shadow", check=True)
+    assert modes.stdout.split() == ["755", "1777", "1777", "1777", "1777", "640"]
+
+
+@pytest.mark.parametrize("path", ["/", "/root", "/tmp", "/run", "/dev/shm", "/dev"])
+def test_each_file_system_is_found_and_bounded(machine: Machine, path: str) -> None:
+    size = int(machine.exec(["df", "-Pk", path], check=True).stdout.splitlines()[1].split()[1])
+    assert 0 < size < 256 * 1024
+
+
+def test_the_root_is_a_file_system_that_can_be_left(machine: Machine) -> None:
+    script = "mount -t tmpfs new /mnt && mkdir /mnt/old && cd /mnt && pivot_root . old && echo left"
+    assert machine.exec(["unshare", "-m", "sh", "-c", script], check=True).stdout == "left\n"
+
+
+def test_a_machine_finds_itself_by_its_name(machine: Machine) -> None:
+    assert machine.exec("hostname -f", check=True).stdout == f"{machine.name}\n"
+    machine.exec(f"ping -c1 {machine.name}", check=True)
+    assert "core-infra" not in machine.read_text("/etc/hosts")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "wget -T 2 -O- http://127.0.0.1:9/",  # Debian 12's ends in a segmentation fault
+        "wget --timeout=2 -O- http://127.0.0.1:9/",
+        "nslookup -timeout=1 -retry=1 localhost 127.0.0.1",
+        "telnet 127.0.0.1 9",
+        "traceroute -m1 -w1 127.0.0.1",
+        "ftpget 127.0.0.1 a b",
+        "last; who; w; uptime; free; ps; top -bn1; dmesg",
+    ],
+)
+def test_no_program_crashes(machine: Machine, script: str) -> None:
+    assert 0 <= machine.exec(script).exit_code < 126
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "nc -l -p 81 -e cat & sleep 0.2; echo hi | nc 127.0.0.1 81 | grep hi",
+        "httpd -p 127.0.0.1:80 -h /etc && wget -qO- http://localhost/passwd | grep tester",
+        "syslogd && logger hello && until grep hello /var/log/messages; do :; done",
+        "crond && echo '* * * * * true' | crontab - && crontab -l",
+        "passwd -d tester && su tester -c id",
+        "truncate -s 2M f && mkdosfs f && mount -o loop f /media && umount /media",
+        "d=$(losetup -f) && losetup $d f && mke2fs $d && mount $d /media && umount /media",
+        "tunctl -t tap0",
+    ],
+)
+def test_programs_find_what_they_need(own: Machine, script: str) -> None:
+    own.exec(["sh", "-c", script], cwd="/root", check=True)
+
+
+@pytest.fixture(scope="module")
+def own(launcher: Launcher) -> Iterator[Machine]:
+    """A machine of this module's, that its tests change."""
+    machine = launcher.clone()
+    yield machine
+    launcher.discard(machine)
+
+
+def test_full_file_systems_and_greedy_programs_do_not_harm_the_machine(launcher: Launcher) -> None:
+    machine = launcher.clone(memory=128)
+    for path in ("/tmp", "/root", "/run", "/dev/shm", "/dev"):
+        filled = machine.exec(["dd", "if=/dev/zero", f"of={path}/fill", "bs=64k"])
+        assert "No space left" in filled.stderr
+    assert machine.exec("tail /dev/zero").exit_code == -9, "the kernel has killed this, not more"
+    machine.exec("rm /root/fill /tmp/fill; while echo >/tmp/$((i += 1)); do :; done 2>/dev/null")
+    assert machine.exec("tail /dev/zero").exit_code == -9
+    assert machine.exec("cat /proc/$(pidof core-infra-agent)/oom_score_adj").stdout == "-1000\n"
+    assert machine.exec("cat /proc/self/oom_score_adj").stdout == "0\n"
+    launcher.discard(machine)
 
 
 def test_nothing_complained_while_it_booted(machine: Machine) -> None:

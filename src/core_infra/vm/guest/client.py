@@ -52,6 +52,10 @@ class GuestGoneError(UnavailableError):
     """The machine, or its agent, went away while something was under way."""
 
 
+class AgentGoneError(GuestGoneError):
+    """The machine runs, but its agent has ended: the guest reboots, or the agent was killed."""
+
+
 class GuestOperationError(CommandFailedError):
     """The guest could not start a program, or could not open, read or write a file.
 

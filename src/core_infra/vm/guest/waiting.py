@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from core_infra.errors import TimeoutExpiredError
 from core_infra.process.real import os, time
 from core_infra.vm import ports, timeouts
+from core_infra.vm.guest.client import AgentGoneError
 from core_infra.vm.guest.command import (
     ExecResult,
     GuestCommandTimeoutError,
@@ -141,14 +142,17 @@ def _steps(
 
     started = time.monotonic()
     result = NOTHING
-    attempts, reached, seen = 0, False, ""
+    attempts, reached, seen, gone = 0, False, "", ""
     try:
         while not reached:
             attempts += 1
-            result = yield attempt(limit - (time.monotonic() - started))
-            reached = is_met(result)
+            try:
+                result, gone = (yield attempt(limit - (time.monotonic() - started))), ""
+                reached = is_met(result)
+            except AgentGoneError as error:  # the guest may be rebooting
+                gone = str(error)
             if not reached and time.monotonic() - started >= limit:
-                seen = yield from why(result)
+                seen = gone or (yield from why(result))
                 raise in_vain()
             if not reached:
                 yield None

@@ -82,14 +82,13 @@ class QemuHypervisor:
             *_memory(spec.memory, memory),
             *board(image.arch, accelerator, cpu, boots_kernel=isinstance(image, Image)),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
-            # No default devices, no user configuration; a guest that restarts (which is what a
-            # panic does, by panic=-1) ends QEMU, so a broken boot is noticed at once.
-            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            # No default devices, no user configuration.
+            *("-nodefaults", "-no-user-config", "-display", "none"),
+            # A guest that restarts while it boots (which is what a panic does, by panic=-1) ends
+            # QEMU, so a broken boot is noticed at once. One that is up may reboot.
+            *(["-incoming", "defer"] if incoming else ["-no-reboot"]),
         ]
-        # A saved state has the kernel in its memory already.
-        if incoming:
-            command += ["-incoming", "defer"]
-        elif isinstance(image, Image):
+        if isinstance(image, Image):  # a saved state has it in its memory; a reboot needs it anew
             command += kernel(image, cpu, accelerator, self.version())
         return [
             *command,

@@ -78,9 +78,9 @@ class Qmp:
         """Call *listener* with the data of each event *name*, on the supervisor's thread."""
         self._listeners[name] = listener
 
-    def post(self, command: str) -> None:
+    def post(self, command: str, **arguments: Any) -> None:
         """Send a command without waiting for its answer, as ``quit`` needs it."""
-        self._send(command, {})
+        self._send(command, arguments)
 
     def ask(self, command: str, answer: Callable[[Any], None]) -> None:
         """Send a command; *answer* is called with its return value on the supervisor's thread.

@@ -39,7 +39,7 @@ _PATIENCE = 900  # seconds that another process may take to build the image
 _KEPT = 30 * 24 * 3600  # seconds; each upgrade of core-infra or of the host makes a new image
 
 # tsc=reliable: a busy host makes the guest's watchdog doubt a good clock, and replace it by a slow
-# one. After a panic the machine restarts at once, which QEMU's -no-reboot turns into its end. The
+# one. After a panic the machine restarts at once, which is noticed and made its end. The
 # rest is for emulated guests. init_on_alloc=0: clearing each page that is handed out costs about a
 # tenth of every program that starts. noautogroup: so does a scheduling group for each session.
 # lsm=, psi=0: each line of the kernel that is not run need not be translated, in every clone anew.

@@ -44,6 +44,8 @@ _SCRIPT = f"""\
 while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done </dev/null >/dev/null 2>&1 &
 """
 # Where there is systemd, it comes when the system is up: before, its snapshot would be of a boot.
+# What a command has left running outlives the agent: only the agent is stopped, which takes it a
+# second at most. The unit is made anew at each boot, by cloud-init's bootcmd.
 _START = f"""\
 set -e
 mkdir -p /usr/local/sbin /run/core-infra-disc
@@ -54,7 +56,8 @@ mv {_PLACE}.new {_PLACE}
 umount /run/core-infra-disc
 if [ -d /run/systemd/system ]; then
     exec systemd-run --no-block --unit=core-infra-agent --property=Restart=always \\
-        --property=After=cloud-final.service {_PLACE} --port {PORT_NAME}
+        --property=After=multi-user.target --property=After=cloud-final.service \\
+        --property=KillMode=process --property=TimeoutStopSec=10 {_PLACE} --port {PORT_NAME}
 fi
 setsid sh -c 'while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done' </dev/null >/dev/null 2>&1 &
 """

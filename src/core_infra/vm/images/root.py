@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from core_infra.errors import InvalidError
+from core_infra.vm.images.busybox import applets, mended
 from core_infra.vm.images.initrd import Entry, character_device, directory, file, symlink
 from core_infra.vm.images.modules import ModuleTree, index
 
@@ -45,13 +47,22 @@ _LINKS = {
     "sbin": "usr/bin",
     "usr/sbin": "bin",
     "usr/local/sbin": "bin",
-    "init": "usr/bin/init",
     "etc/mtab": "/proc/self/mounts",
+    "var/lock": "/run/lock",
     "var/run": "/run",
+    "var/spool/mail": "../mail",
+    # Of a process's own descriptors: programs write to them by name.
+    "dev/fd": "/proc/self/fd",
+    "dev/stdin": "/proc/self/fd/0",
+    "dev/stdout": "/proc/self/fd/1",
+    "dev/stderr": "/proc/self/fd/2",
 }
 _DIRECTORIES = [
-    "dev",
+    "dev/pts",
+    "dev/shm",
     "etc/init.d",
+    "etc/opt",
+    "media",
     "mnt",
     "opt",
     "proc",
@@ -61,7 +72,33 @@ _DIRECTORIES = [
     "sys",
     "usr/bin",
     "usr/lib",
+    "usr/libexec",
     "usr/local/bin",
+    "usr/local/etc",
+    "usr/local/lib",
+    "usr/local/share",
+    "usr/share",
+    "usr/src",
+    "var/cache",
+    "var/lib/misc",
+    "var/local",
+    "var/log",
+    "var/opt",
+    "var/spool/cron",
+    "var/www",
+]
+_OPEN = ("tmp", "var/tmp")  # to everybody
+_SHADOW = "etc/shadow"
+_SHADOW_GROUP = 42
+_MAIL_GROUP = 8
+# The kernel opens the first two for the first process, before anything is mounted. The others
+# load their module when they are opened.
+_DEVICES = [
+    character_device("dev/console", 5, 1),
+    character_device("dev/null", 1, 3, 0o666),
+    character_device("dev/fuse", 10, 229, 0o666),
+    character_device("dev/loop-control", 10, 237),
+    character_device("dev/net/tun", 10, 200, 0o666),
 ]
 _TESTER = (1000, 1000)
 
@@ -84,34 +121,19 @@ def guest_root(
     """
     return [
         *(directory(path) for path in _DIRECTORIES),
-        *(directory(path, 0o1777) for path in ("tmp", "var/tmp")),
+        *(directory(path, 0o1777) for path in _OPEN),
+        directory("var/spool/cron/crontabs", 0o700),
+        directory("var/mail", 0o2775, owner=(0, _MAIL_GROUP)),
         directory("home/tester", 0o755, owner=_TESTER),
-        # The kernel opens it for the first process, before anything is mounted.
-        character_device("dev/console", 5, 1),
-        character_device("dev/null", 1, 3, 0o666),
+        *_DEVICES,
         *(symlink(path, target) for path, target in _LINKS.items()),
-        file("usr/bin/busybox", busybox, 0o755),
+        file("usr/bin/busybox", mended(busybox), 0o755),
         *(symlink(f"usr/bin/{name}", "busybox") for name in applets(busybox)),
         file("usr/bin/core-infra-agent", agent, 0o755),
+        file("var/log/wtmp", b""),
         *_configuration(rootfs, console),
         *_modules(modules),
     ]
-
-
-def applets(busybox: bytes) -> list[str]:
-    """The names of the programs inside busybox, for whatever machine it is.
-
-    They stand in it in one table, sorted, each ended by a zero byte and all by another.
-
-    Raises:
-        InvalidError: there is no such table.
-    """
-    start = busybox.find(b"[\0[[\0")  # its first two names
-    end = busybox.find(b"\0\0", start)
-    names = busybox[start:end].decode("ascii", "replace").split("\0")
-    if start < 0 or not {"busybox", "init", "modprobe", "mount", "sh"} <= set(names):
-        raise InvalidError("The file is no busybox that a guest can start with")
-    return [name for name in names if name != "busybox"]
 
 
 def _configuration(rootfs: Path, console: str) -> list[Entry]:
@@ -121,7 +143,10 @@ def _configuration(rootfs: Path, console: str) -> list[Entry]:
             data = path.read_bytes().replace(b"@CONSOLE@", console.encode())
             # A wheel does not keep permissions: what begins like a script is one.
             permissions = 0o755 if data.startswith(b"#!") else 0o644
-            entries.append(file(str(path.relative_to(rootfs)), data, permissions))
+            entry = file(str(path.relative_to(rootfs)), data, permissions)
+            if entry.path == _SHADOW:
+                entry = replace(entry, mode=stat.S_IFREG | 0o640, owner=(0, _SHADOW_GROUP))
+            entries.append(entry)
     return entries
 
 

@@ -15,7 +15,11 @@ from core_infra.vm.instance import GoneError
 from core_infra.vm.snapshots.snapshot import FORMAT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core_infra.vm.hypervisors.hypervisor import Hypervisor, MachineSpec
+
+_BOOTED = ("-kernel", "-initrd", "-append")
 
 
 def identity(hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, *more: str) -> str:
@@ -29,7 +33,6 @@ def identity(hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, *more:
     """
     program = hypervisor.program(spec.image.arch)
     status = program.stat()
-    # Without the kernel's arguments: those tell the host's clock rate, which wanders.
     command = hypervisor.command_line(
         spec, accelerator, monitor=0, console=0, agent=0, incoming=True
     )
@@ -37,13 +40,22 @@ def identity(hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, *more:
         FORMAT,
         hypervisor.version(),
         [str(program), status.st_size, status.st_mtime_ns],
-        [argument for argument in command if argument != spec.name],
+        _lasting(command, spec.name),
         _contents(spec.image),
         [stamps(disk) for disk in spec.disks],
         _processor(),
         more,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _lasting(command: Sequence[str], name: str) -> list[str]:
+    """What counts of a command: not the machine's name, nor what it boots.
+
+    The kernel's arguments tell the host's clock rate, which wanders; its files count by content.
+    """
+    pairs = zip(["", *command], command, strict=False)
+    return [part for before, part in pairs if part != name and before not in _BOOTED]
 
 
 def _contents(image: Bootable) -> list[str]:

@@ -14,7 +14,8 @@
  *   file.c      READ and WRITE
  *   system.c    clock, entropy, power
  *   lines.c     agents for further lines to the host
- *   freeze.c    FREEZE and THAW; identity.c tells a clone from its twins
+ *   freeze.c    FREEZE and THAW
+ *   identity.c  tells a clone from its twins; network.c does it for its cards
  */
 #ifndef AGENT_H
 #define AGENT_H
@@ -115,6 +116,7 @@ ssize_t port_write(const void *buffer, size_t size);  /* 0: nothing now */
 /* main.c */
 int watch(int fd, short events);          /* add to the next poll(); the slot for fired() */
 bool fired(int slot);
+bool is_ending(void);                     /* it was sent SIGTERM: nothing new is begun */
 _Noreturn void quit(void);
 
 /* lines.c */
@@ -240,5 +242,11 @@ const char *thaw(void);                                   /* NULL, or what went 
 /* identity.c */
 void identity_prepare(void);                              /* open what is needed, ahead of time */
 const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac);
+
+/* network.c */
+void network_prepare(void);               /* look at the cards; the kernel will announce changes */
+const char *network_set(const uint8_t *mac);  /* of the first card; the next gets the next one */
+void network_announce(void);              /* as they are */
+void network_done(void);                  /* what network_prepare() has switched on is off again */
 
 #endif

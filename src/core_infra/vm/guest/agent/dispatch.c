@@ -24,6 +24,8 @@ static problem hello(const struct frame *f) {
         entropy_error = add_entropy(f->payload + MIN_HELLO, f->length - MIN_HELLO);
     static uint8_t nonce[NONCE]; /* nowhere but in memory: who knows it, remembers its session */
     static bool again;
+    if (in_guest && !again)
+        network_announce();
     uint8_t *ack = output_begin(NONCE + MAX_MESSAGE);
     char *text = (char *)ack + NONCE;
     size_t size = describe(text, again ? nonce : NULL, clock_error, entropy_error);
@@ -80,6 +82,8 @@ static problem for_channel(const struct frame *f) {
 static problem new_channel(const struct frame *f) {
     if (f->channel == 0 || channel_find(f->channel))
         return "EXEC, READ or WRITE on a channel in use";
+    if (is_ending())
+        return NULL; /* the host learns from the port's end that it is not done */
     return f->type == EXEC ? command_start(f) : f->type == READ ? file_read(f) : file_write(f);
 }
 

@@ -206,9 +206,10 @@ const char *freeze(void) {
     if (!frozen)
         forget_groups();
     frozen = true;
-    identity_prepare();
-    if (freeze_all())
+    if (freeze_all()) {
+        identity_prepare(); /* now that nobody can change what it looks at */
         return NULL;
+    }
     const char *error = error_of("cgroup v2");
     int code = errno;
     thaw();

@@ -1,57 +1,61 @@
-/* What tells a clone from its twins: names, an address, and random numbers. */
+/* What tells a clone from its twins: names, addresses, and random numbers. */
 #include "agent.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <net/if_arp.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_NAME = 64 };
+enum { MAX_NAME = 64, MAX_HOSTS = 16 * 1024 };
 
-static int hwrng = -1, network = -1;
-static char card[IFNAMSIZ]; /* the network card's name; empty if there is none */
+static int hwrng = -1;
+static bool prepared;
+static char former[MAX_NAME + 1]; /* the host name */
+static char hosts[MAX_HOSTS];     /* /etc/hosts; empty if the host name is not in it */
 
-/* Distributions call it eth0, enp0s2, ens3, …: it is the one with QEMU's prefix. */
-static void find_card(void) {
-    static const uint8_t prefix[] = {0x52, 0x54, 0x00};
-    struct ifreq known = {0};
-    memcpy(known.ifr_name, card, IFNAMSIZ);
-    if (*card && ioctl(network, SIOCGIFHWADDR, &known) == 0)
-        return; /* whatever address it has been given since */
-    struct if_nameindex *all = if_nameindex();
-    *card = 0;
-    for (struct if_nameindex *one = all; one && one->if_index && !*card; one++) {
-        struct ifreq request = {0};
-        strncpy(request.ifr_name, one->if_name, IFNAMSIZ - 1);
-        if (ioctl(network, SIOCGIFHWADDR, &request) == 0 &&
-            request.ifr_hwaddr.sa_family == ARPHRD_ETHER &&
-            memcmp(request.ifr_hwaddr.sa_data, prefix, sizeof prefix) == 0)
-            memcpy(card, request.ifr_name, IFNAMSIZ);
-    }
-    if_freenameindex(all);
+/* Whether this, in hosts, is the host name, whole or before its domain, on a line of this machine's
+ * own addresses. */
+static bool is_own_name(const char *at) {
+    const char *line = memrchr(hosts, '\n', (size_t)(at - hosts));
+    line = line ? line + 1 : hosts;
+    return at > line && strchr(" \t", at[-1]) && strchr(" \t.#\n", at[strlen(former)]) &&
+           (strncmp(line, "127.", 4) == 0 || strncmp(line, "::1", 3) == 0) &&
+           !memchr(line, '#', (size_t)(at - line));
+}
+
+static const char *next_name(const char *from) {
+    for (const char *at = from; *former && (at = strstr(at, former)); at++)
+        if (is_own_name(at))
+            return at;
+    return NULL;
+}
+
+static void read_hosts(void) {
+    int fd = open("/etc/hosts", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, hosts, sizeof hosts - 1) : 0;
+    hosts[n > 0 ? n : 0] = 0;
+    if (fd >= 0)
+        close(fd);
+    if (n == sizeof hosts - 1 || gethostname(former, sizeof former - 1) < 0)
+        *former = 0; /* too long for us: it stays as it is */
+    if (!next_name(hosts))
+        *hosts = 0;
 }
 
 void identity_prepare(void) {
     if (hwrng < 0)
         hwrng = open("/dev/hwrng", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (network < 0)
-        network = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    find_card();
+    network_prepare();
+    read_hosts();
+    prepared = true;
 }
 
-/* Not O_TRUNC: most often the new line is as long as the old one. */
-static const char *write_line(const char *path, struct text t) {
-    char line[MAX_NAME + 1];
+/* Not O_TRUNC: most often the new content is as long as the old one. */
+static const char *write_over(const char *path, const char *content, size_t length) {
     struct stat old;
-    ssize_t size = (ssize_t)t.length + 1;
-    memcpy(line, t.bytes, t.length);
-    line[t.length] = '\n';
+    ssize_t size = (ssize_t)length;
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-    bool good = fd >= 0 && write(fd, line, (size_t)size) == size && fstat(fd, &old) == 0 &&
+    bool good = fd >= 0 && write(fd, content, length) == size && fstat(fd, &old) == 0 &&
                 (old.st_size == size || ftruncate(fd, size) == 0);
     const char *error = good ? NULL : error_of(path);
     if (fd >= 0)
@@ -59,14 +63,33 @@ static const char *write_line(const char *path, struct text t) {
     return error;
 }
 
-static const char *set_address(const uint8_t *mac) {
-    struct ifreq request = {0};
-    if (!*card)
+static const char *write_line(const char *path, struct text t) {
+    char line[MAX_NAME + 1];
+    memcpy(line, t.bytes, t.length);
+    line[t.length] = '\n';
+    return write_over(path, line, t.length + 1);
+}
+
+/* Where /etc/hosts has the former host name, it gets the new one: without, a program that looks its
+ * own host up asks a name server, and waits. */
+static const char *rename_in_hosts(struct text name) {
+    static char fresh[2 * MAX_HOSTS];
+    const char *from = hosts, *found;
+    size_t old = strlen(former);
+    char *to = fresh;
+    if (old == name.length && memcmp(former, name.bytes, old) == 0)
         return NULL;
-    memcpy(request.ifr_name, card, IFNAMSIZ);
-    request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-    memcpy(request.ifr_hwaddr.sa_data, mac, MAC);
-    return ioctl(network, SIOCSIFHWADDR, &request) == 0 ? NULL : error_of(card);
+    while ((found = next_name(from))) {
+        size_t before = (size_t)(found - from);
+        if (to + before + name.length + strlen(found) > fresh + sizeof fresh)
+            return NULL; /* so many lines have it that it is no file of a machine's */
+        to = mempcpy(mempcpy(to, from, before), name.bytes, name.length);
+        from = found + old;
+    }
+    if (from == hosts)
+        return NULL;
+    to = stpcpy(to, from);
+    return write_over("/etc/hosts", fresh, (size_t)(to - fresh));
 }
 
 /* The kernel and its virtio driver hold bytes of the host's that were fetched before the snapshot
@@ -78,10 +101,8 @@ static void drop_prefetched(void) {
         continue;
 }
 
-const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac) {
+static const char *set_names(struct text host_name, struct text machine_id) {
     const char *error = NULL;
-    if (network < 0) /* it was not put to sleep by us */
-        identity_prepare();
     errno = ENAMETOOLONG;
     if (host_name.length > MAX_NAME || machine_id.length > MAX_NAME)
         return error_of("host name or machine-id");
@@ -89,11 +110,22 @@ const char *set_identity(struct text host_name, struct text machine_id, const ui
         error = error_of("host name");
     if (!error && host_name.length)
         error = write_line("/etc/hostname", host_name);
+    if (!error && host_name.length)
+        error = rename_in_hosts(host_name);
     if (!error && machine_id.length)
         error = write_line("/etc/machine-id", machine_id);
+    return error;
+}
+
+const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac) {
+    if (!prepared) /* it was not put to sleep by us */
+        identity_prepare();
+    const char *error = set_names(host_name, machine_id);
     if (!error && mac)
-        error = set_address(mac);
+        error = network_set(mac);
     if (!error)
         drop_prefetched();
+    network_done();
+    prepared = false;
     return error;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 enum { MAX_WATCHED = 2 + 3 * MAX_CHANNELS + MAX_DRAINS, READS_PER_TURN = 16, ABANDONED_MS = 5000 };
+enum { GRACE_MS = 1000 };  /* for the commands that run when the agent is asked to end */
 
 static const char usage[] =
     "usage: agent --port NAME | [--guest] --device PATH | [--guest] --fd N\n"
@@ -22,6 +23,8 @@ static const char usage[] =
 
 static struct pollfd watched[MAX_WATCHED];
 static int watched_count;
+static uint64_t ends_at;   /* when its next step is due; 0: nobody has asked the agent to end */
+static bool commands_told;
 
 int watch(int fd, short events) {
     watched[watched_count] = (struct pollfd){.fd = fd, .events = events};
@@ -30,6 +33,10 @@ int watch(int fd, short events) {
 
 bool fired(int slot) {
     return slot >= 0 && watched[slot].revents;
+}
+
+bool is_ending(void) {
+    return ends_at != 0;
 }
 
 void quit(void) {
@@ -71,6 +78,8 @@ static int sooner(int one, int other) {
 static int patience(void) {
     if (output_starved())
         return 0;
+    if (is_ending())
+        return RETRY_MS;
     if (!port_here())
         return sooner(input_patience(), port_retry());
     /* Where output is due already, the port was full: poll() says when it is not. */
@@ -95,10 +104,35 @@ static void end_abandoned(bool away) {
     }
 }
 
-static _Noreturn void serve(int children) {
+static void take_signals(int signals) {
+    struct signalfd_siginfo news;
+    while (read(signals, &news, sizeof news) > 0)
+        if (news.ssi_signo == SIGCHLD)
+            commands_reap();
+        else if (news.ssi_signo != SIGIO && !is_ending()) /* that: the port is looked at anyway */
+            ends_at = now() + GRACE_MS * UINT64_C(1000000);
+}
+
+/* Asked to end, most often since the system goes down: at once if nothing runs. A command that runs
+ * may be the one that has asked for it (systemctl reboot), and about to end. What still runs after
+ * the grace is asked to end, too, and gets as long again: its end is still told to the host. */
+static void end_if_due(void) {
+    if (!is_ending() || (channels_open() && now() < ends_at))
+        return;
+    if (channels_open() && !commands_told) {
+        channels_signal(SIGTERM);
+        commands_told = true;
+        ends_at = now() + GRACE_MS * UINT64_C(1000000);
+        return;
+    }
+    output_flush();
+    quit();
+}
+
+static _Noreturn void serve(int signals) {
     for (;;) {
         watched_count = 0;
-        int child_slot = watch(children, POLLIN), port_slot = -1;
+        int signal_slot = watch(signals, POLLIN), port_slot = -1;
         short in = output_room(FRAME_ROOM) ? POLLIN : 0, out = output_patience() == 0 ? POLLOUT : 0;
         if (port_here())
             port_slot = watch(port_fd(), in | out);
@@ -106,15 +140,15 @@ static _Noreturn void serve(int children) {
         channels_watch();
         poll(watched, (nfds_t)watched_count, patience());
         drains_pump();
-        struct signalfd_siginfo news;
-        if (fired(child_slot) && read(children, &news, sizeof news) > 0)
-            commands_reap(); /* or SIGIO: the port is looked at anyway */
+        if (fired(signal_slot))
+            take_signals(signals);
         serve_port(!port_here() || fired(port_slot));
         bool hung_up = port_slot >= 0 && watched[port_slot].revents & POLLHUP;
         end_abandoned(!port_here() || hung_up);
         channels_pump();
         if (output_patience() == 0)
             output_flush();
+        end_if_due();
     }
 }
 
@@ -164,9 +198,11 @@ int main(int argc, char **argv) {
     if (chdir("/") < 0)
         return 1;
     spawn_prepare();
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    sigaddset(&child, SIGIO);
-    serve(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    sigaddset(&signals, SIGIO);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    serve(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
 }

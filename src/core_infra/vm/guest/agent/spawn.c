@@ -19,13 +19,15 @@ static bool files_raised;
 static int oom_score = -1;          /* the file that says how soon memory is made by killing us */
 
 /* A child has what we have at its birth; so we do without our shield for that moment. The child
- * could take it off, but then each would make itself a directory in /proc. */
+ * could take it off, but then each would make itself a directory in /proc. And it puts ours on
+ * again, not we: we wait for its execve(), which takes memory. Linux leaves a child that shares our
+ * memory out of it, because we wait for it (vfork). */
 static bool shield(bool on) {
     const char *score = on ? "-1000" : "0";
     return oom_score >= 0 && pwrite(oom_score, score, strlen(score), 0) > 0;
 }
 
-/* All signals are blocked, for SIGCHLD is read from a descriptor and no other shall end us.
+/* All signals are blocked: main.c reads those that mean something from a descriptor.
  * Their dispositions are the default, so that a child has only to unblock them. */
 void spawn_prepare(void) {
     sigset_t all;
@@ -83,6 +85,7 @@ static void run(const struct spawn *s) {
 static int child(void *argument) {
     struct spawn *s = argument;
     sigset_t none;
+    shield(true);
     setsid();
     for (int i = 0; i < 3; i++)
         dup2(s->stdio[i], i);
@@ -109,9 +112,10 @@ pid_t spawn(struct spawn *s) {
     s->error = 0;
     shield(false);
     pid_t pid = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, s);
-    if (pid < 0)
+    if (pid < 0) {
         s->error = errno;
-    shield(true);
+        shield(true);
+    }
     if (pid > 0 && s->error) {
         waitpid(pid, NULL, 0);
         pid = -1;
