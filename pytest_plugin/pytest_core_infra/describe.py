@@ -90,8 +90,12 @@ def kept_later(machine: Machine, owner: str) -> tuple[str, str]:
 def ways(pid: int) -> list[str]:
     """The commands that enter and end a machine that was kept, given its process id."""
     # By this Python, wherever the reader's PATH leads: core_infra is installed there.
-    enter = shlex.join([sys.executable, "-m", "core_infra", "vm", "console", str(pid)])
-    return [f"enter it: {enter}", f"end it:   kill {pid}"]
+    vm = shlex.join([sys.executable, "-m", "core_infra", "vm"])
+    return [
+        f"enter it: {vm} console {pid}",
+        f"run in it: {vm} exec {pid} COMMAND",
+        f"end it:   kill {pid}",
+    ]
 
 
 def _command(result: ExecResult) -> str:

@@ -199,7 +199,7 @@ class VmSession:
 
     def keep(self, machine: Machine, owner: str) -> None:
         """Leave a machine running when this process ends."""
-        self.launcher.keep(machine)
+        self.launcher.keep(machine, owner)
         self._tally.kept.append((owner, machine.name, machine.pid))
 
     def discard(self, machine: Machine, ending: Ending) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pexpect
@@ -53,6 +54,17 @@ def test_a_failed_tests_machine_can_be_entered_and_ended(
     terminal.send("\x1d")
     terminal.expect_exact(f"kill {pid}")
     terminal.expect(pexpect.EOF)
+
+    vm = [program, *args[:-2]]
+    listed = subprocess.check_output([*vm, "ps"], text=True)
+    assert f"{pid}" in listed
+    assert "running (kept of test_it.py::test_bad)" in listed
+    ran = subprocess.run([*vm, "exec", "vm2", "cat", "note"], capture_output=True, check=False)
+    assert (ran.stdout, ran.returncode) == (b"still here", 0)
+    subprocess.run([*vm, "cp", f"{pid}:/root/note", "copied"], check=True)
+    assert (pytester.path / "copied").read_text() == "still here"
+    ran = subprocess.run([*vm, "exec", "vm7", "true"], capture_output=True, check=False)
+    assert b"there is no machine 'vm7'" in ran.stderr
 
     pytester.makepyfile(test_it="def test_one(): pass")
     assert "removed" not in pytester.runpytest_subprocess("--core-vm").stdout.str()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import termios
 import tty
 from typing import TYPE_CHECKING
 
-from core_infra.errors import NotFoundError, UnavailableError
+from core_infra.errors import UnavailableError
 from core_infra.process.real import os, select, socket
 from core_infra.process.sockets import short_path
-from core_infra.vm.instance import CONSOLE_SOCKET
-from core_infra.vm.rundir import RECORD, kept_machines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,24 +20,6 @@ LEAVE = b"\x1d"
 """What leaves the console: Ctrl-], as telnet has it."""
 
 _CHUNK = 1 << 16
-
-
-def kept_console(pid: int) -> Path:
-    """The console's socket of a machine that a test run left running.
-
-    Args:
-        pid: its process id, which the end of that run names.
-
-    Raises:
-        NotFoundError: there is none; tells those that there are.
-    """
-    kept = {json.loads((path / RECORD).read_text())["pid"]: path for path in kept_machines()}
-    if pid not in kept:
-        known = ", ".join(map(str, sorted(kept))) or "none"
-        raise NotFoundError(
-            f"no kept machine has the process id {pid}", why=f"those that run: {known}"
-        )
-    return kept[pid] / CONSOLE_SOCKET
 
 
 def connect(path: Path) -> socket.socket:

@@ -38,6 +38,7 @@ FORK_TIMEOUT = 1.0
 """Seconds, before scaling, that forking a hypervisor may take."""
 
 CONSOLE_SOCKET = "console.sock"
+AGENT_SOCKET = "agent.sock"
 
 
 class GoneError(NotFoundError):
@@ -157,22 +158,20 @@ class Instance:
         self.console.drain()
         self.agent.fail(self.gone())
 
-    def expose_console(self) -> None:
-        """Give the console a socket with a name, ``console.sock``, for whoever comes later."""
-        path = self.directory / CONSOLE_SOCKET
-        with socket.socket(socket.AF_UNIX) as server:
-            with short_path(path) as address:
-                server.bind(address)
-            server.listen(1)
-            self.qmp.execute("getfd", fds=[server.fileno()], fdname="console")
-        backend = {
-            "addr": {"type": "fd", "data": {"str": "console"}},
-            "server": True,
-            "wait": False,
-        }
-        self.qmp.execute(
-            "chardev-change", id="console", backend={"type": "socket", "data": backend}
-        )
+    def expose(self) -> None:
+        """Give console and agent sockets with names in its directory, for whoever comes later."""
+        for wire, name in (("console", CONSOLE_SOCKET), ("agent", AGENT_SOCKET)):
+            with socket.socket(socket.AF_UNIX) as server:
+                with short_path(self.directory / name) as address:
+                    server.bind(address)
+                server.listen(1)
+                self.qmp.execute("getfd", fds=[server.fileno()], fdname=wire)
+            backend = {
+                "addr": {"type": "fd", "data": {"str": wire}},
+                "server": True,
+                "wait": False,
+            }
+            self.qmp.execute("chardev-change", id=wire, backend={"type": "socket", "data": backend})
 
 
 def launch(

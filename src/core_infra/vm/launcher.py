@@ -378,8 +378,12 @@ class Launcher:
                 found = left_behind(self._run.path, held, self._kept)
         return found
 
-    def keep(self, machine: Machine) -> Path:
+    def keep(self, machine: Machine, owner: str = "") -> Path:
         """Leave a machine running; its directory, with the sockets to reach it, from now on.
+
+        Args:
+            machine: which one.
+            owner: whose it was, for ``core-infra vm ps``.
 
         Raises:
             WrongStateError: the launcher was made without *outlive*.
@@ -394,7 +398,9 @@ class Launcher:
         machine.detach()
         self._machines.remove(machine)
         self._kept.add(machine.pid)
-        return self.run.keep(machine.directory)
+        spec = machine.spec
+        facts = {"image": spec.image.name, "memory": spec.memory, "cpus": spec.cpus}
+        return self.run.keep(machine.directory, owner=owner, **facts)
 
     def discard(self, machine: Machine, ending: Ending | None = None) -> None:
         """Stop a machine and remove its files; *ending* as for :meth:`Machine.stop`."""

@@ -225,6 +225,19 @@ class Machine(Guest):
                 self._ports[number] = ports.forward(self._instance.qmp, number)
             return self._ports[number]
 
+    def testinfra(self, user: str = "") -> Any:
+        """The machine as a ``testinfra.host.Host``: ``host.file("/etc/passwd").exists``, ….
+
+        Args:
+            user: whom its commands run as, a name or a number; root if not given.
+
+        Raises:
+            UnavailableError: pytest-testinfra is not installed.
+        """
+        from core_infra.vm.testinfra import host  # noqa: PLC0415 - who uses it pays for it
+
+        return host(self, self.name, user)
+
     def poweroff(self, *, timeout: float | None = None) -> None:
         """Make the guest write its disks back and power itself off, and wait for that."""
         agent, limit = self.agent, timeouts.limit(timeout, 5)
@@ -260,10 +273,11 @@ class Machine(Guest):
     def detach(self) -> None:
         """Let go of the machine: it runs on, and this handle is of no more use.
 
-        Its console is at the socket ``console.sock`` in its directory from now on.
+        Its console and its agent are at the sockets ``console.sock`` and ``agent.sock`` in its
+        directory from now on.
         """
         self._require(Status.RUNNING)
-        self._instance.expose_console()
+        self._instance.expose()
         self._move(Status.DETACHED)
         self._instance.disconnect()
         self._forget()

@@ -128,8 +128,15 @@ class RunDirectory:
             raise no_room("a machine's files", self.path, error) from error
         return directory
 
-    def keep(self, machine: Path) -> Path:
-        """Move a machine's directory out of the run, where no sweep takes it while it runs."""
+    def keep(self, machine: Path, **facts: Any) -> Path:
+        """Move a machine's directory out of the run, where no sweep takes it while it runs.
+
+        Args:
+            machine: the directory.
+            facts: what else is worth knowing, for its record.
+        """
+        record = json.loads((machine / RECORD).read_text())
+        (machine / RECORD).write_text(json.dumps(record | facts, indent=2))
         run = self.path.name.removeprefix(_RUN)  # the machines of other runs have the same names
         kept = self.path.parent / f"{_KEPT}{run}-{machine.name}"
         machine.rename(kept)

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from core_infra.cli.vm.shared import Machine, manager
-from core_infra.errors import NotFoundError, WrongStateError
-from core_infra.vm.attach import attach, connect, kept_console
+from core_infra.cli.vm.shared import Machine, kept_or_none, manager
+from core_infra.errors import WrongStateError
+from core_infra.vm.attach import attach, connect
 from core_infra.vm.manager.container import Status
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from core_infra.vm.kept import KeptMachine
     from core_infra.vm.manager.container import Container
     from core_infra.vm.manager.manager import LinuxKitManager
 
@@ -23,17 +24,18 @@ if TYPE_CHECKING:
 def command(machine: str) -> None:
     """Enter MACHINE by its serial console: Ctrl-] leaves it, and it runs on.
 
-    MACHINE may also be the process id of one that a test run left running (--core-vm-keep).
+    MACHINE may also be the process id or name of one that a test run left running.
     """
+    if (left := kept_or_none(machine)) is not None:
+        enter_kept(left)
+        return
     found = manager()
-    try:
-        container = found.find(machine)
-    except NotFoundError:
-        if not machine.isdecimal():
-            raise
-        enter_socket(kept_console(int(machine)), f"kill {machine}")
-    else:
-        enter_console(found, container)
+    enter_console(found, found.find(machine))
+
+
+def enter_kept(machine: KeptMachine) -> None:
+    """Enter a machine that a test run left running by its serial line."""
+    enter_socket(machine.console, f"kill {machine.pid}")
 
 
 def enter_console(found: LinuxKitManager, container: Container) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from core_infra.cli.vm.shared import manager
+from core_infra.cli.vm.shared import entered
 from core_infra.vm.access.copying import pull, push
 
 
@@ -27,16 +27,11 @@ def command(source: str, target: str) -> None:
     for machine, path, given in ((from_machine, from_path, source), (to_machine, to_path, target)):
         if machine and not path:
             raise click.UsageError(f"{given!r} has no path after the colon.")
-    found, machine = manager(), from_machine or to_machine
-    access = found.enter(machine)
-    try:
-        with found.watch(machine):
-            if from_machine:
-                pull(access, from_path, target)
-            else:
-                push(access, source, to_path)
-    finally:
-        access.close()
+    with entered(from_machine or to_machine) as access:
+        if from_machine:
+            pull(access, from_path, target)
+        else:
+            push(access, source, to_path)
 
 
 def _parts(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from core_infra.cli.vm.shared import Machine, exit_with, manager, tell
+from core_infra.cli.vm.shared import Machine, entered, exit_with, tell
 from core_infra.errors import CoreInfraError
 from core_infra.vm.guest.client import GuestOperationError
 
@@ -54,21 +54,16 @@ def command(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: flo
 
 
 def _run(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float | None) -> int:
-    found = manager()
-    access = found.enter(machine, timeout=wait)
-    try:
-        with found.watch(machine), access.start(argv) as process:
-            if interactive:
-                threading.Thread(target=_feed, args=(process,), daemon=True).start()
-            else:
-                process.close_stdin()
-            outputs = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
-            for stream, data in process.chunks():
-                outputs[stream].write(data)
-                outputs[stream].flush()
-            return process.wait()
-    finally:
-        access.close()
+    with entered(machine, timeout=wait) as access, access.start(argv) as process:
+        if interactive:
+            threading.Thread(target=_feed, args=(process,), daemon=True).start()
+        else:
+            process.close_stdin()
+        outputs = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
+        for stream, data in process.chunks():
+            outputs[stream].write(data)
+            outputs[stream].flush()
+        return process.wait()
 
 
 def _feed(process: Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from core_infra.cli.vm.shared import json_option, manager, show
+from core_infra.vm.kept import kept
 from core_infra.vm.manager.container import Status
 
 
@@ -13,11 +14,13 @@ from core_infra.vm.manager.container import Status
 @click.option("-q", "--quiet", is_flag=True, help="Only ids.")
 @json_option
 def command(*, with_all: bool, quiet: bool, as_json: bool) -> None:
-    """List the machines that run."""
+    """List the machines that run, also those that test runs left running (--core-vm-keep)."""
     if quiet and as_json:
         raise click.UsageError("--quiet and --json exclude each other.")
     found = [one for one in manager().list() if with_all or one.status is Status.RUNNING]
+    left = kept()
     if quiet:
-        click.echo("".join(f"{one.id}\n" for one in found), nl=False)
+        ids = [*(one.id for one in found), *(str(one.pid) for one in left)]
+        click.echo("".join(f"{id_}\n" for id_ in ids), nl=False)
     else:
-        show(found, as_json=as_json)
+        show(found, left, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from core_infra.cli.codes import exit_code
-from core_infra.errors import CoreInfraError
+from core_infra.errors import CoreInfraError, NotFoundError
+from core_infra.vm.kept import find_kept
 from core_infra.vm.manager.container import Status
 from core_infra.vm.manager.manager import LinuxKitManager
 from core_infra.vm.manager.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from core_infra.vm.access.access import GuestAccess
+    from core_infra.vm.kept import KeptMachine
     from core_infra.vm.manager.container import Container
 
 SIGNALLED = 128
@@ -55,6 +59,41 @@ def manager() -> LinuxKitManager:
     return LinuxKitManager(tell=tell)
 
 
+def kept_or_none(machine: str) -> KeptMachine | None:
+    """A machine that a test run left running; None if MACHINE is one of the manager's.
+
+    Raises:
+        NotFoundError: it is neither.
+    """
+    try:
+        manager().find(machine)
+    except NotFoundError as error:
+        try:
+            return find_kept(machine)
+        except NotFoundError:
+            if machine.isdecimal():
+                raise
+            raise error from None
+    return None
+
+
+@contextlib.contextmanager
+def entered(machine: str, *, timeout: float | None = None) -> Iterator[GuestAccess]:
+    """A way into a machine of the manager's, or into one that a test run left running."""
+    left = kept_or_none(machine)
+    if left is not None:
+        with contextlib.closing(left.enter(timeout=timeout, tell=tell)) as access:
+            yield access
+        return
+    found = manager()
+    way = found.enter(machine, timeout=timeout)
+    try:
+        with found.watch(machine):
+            yield way
+    finally:
+        way.close()
+
+
 def tell(line: str) -> None:
     """Say something that is not the command's output."""
     click.echo(line, err=True)
@@ -82,13 +121,21 @@ def exit_with(code: int) -> None:
     raise SystemExit(code if code >= 0 else SIGNALLED - code)
 
 
-def show(containers: Sequence[Container], *, as_json: bool) -> None:
-    """Print machines, as a table or as JSON."""
+def show(
+    containers: Sequence[Container], left: Sequence[KeptMachine] = (), *, as_json: bool
+) -> None:
+    """Print machines, and those that test runs left running, as a table or as JSON."""
     if as_json:
-        click.echo(json.dumps([one.model_dump(mode="json") for one in containers], indent=2))
+        rows = [one.model_dump(mode="json") for one in containers]
+        rows += [
+            {"id": str(one.pid), "name": one.name, "status": "running", **one.facts}
+            | {"kept_of": one.owner}
+            for one in left
+        ]
+        click.echo(json.dumps(rows, indent=2))
         return
     headings = ("ID", "NAME", "IMAGE", "STATUS", "PORTS", "MEMORY", "CPUS")
-    print_table(headings, [_row(one) for one in containers])
+    print_table(headings, [*map(_row, containers), *map(_kept_row, left)])
 
 
 def print_table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
@@ -118,6 +165,12 @@ def _row(one: Container) -> list[str]:
         f"{one.memory} MiB",
         str(one.cpus),
     ]
+
+
+def _kept_row(one: KeptMachine) -> list[str]:
+    image, memory, cpus = (str(one.facts[key]) for key in ("image", "memory", "cpus"))
+    status = f"running (kept of {one.owner})"
+    return [str(one.pid), one.name, image, status, "", f"{memory} MiB", cpus]
 
 
 def pairs(

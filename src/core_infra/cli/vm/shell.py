@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from core_infra.cli.vm.console import enter_console
-from core_infra.cli.vm.shared import Machine, exit_with, manager
+from core_infra.cli.vm.console import enter_console, enter_kept
+from core_infra.cli.vm.shared import Machine, exit_with, kept_or_none, manager
 from core_infra.vm.access.shell import shell
 from core_infra.vm.access.ssh import SshAccess
 
@@ -15,6 +15,9 @@ from core_infra.vm.access.ssh import SshAccess
 @click.option("--wait", type=click.FloatRange(0), help="Seconds that the machine may take to boot.")
 def command(machine: str, *, wait: float | None) -> None:
     """Enter MACHINE: by SSH, or where it has no SSH, by its console."""
+    if (left := kept_or_none(machine)) is not None:
+        enter_kept(left)
+        return
     found = manager()
     container = found.find(machine)
     if container.access != "agent":
