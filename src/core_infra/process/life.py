@@ -21,6 +21,8 @@ from core_infra.process.status import ENDED, Status, move
 from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from core_infra.process.events import Stream
     from core_infra.process.info import Usage
     from core_infra.process.loop import Loop
@@ -303,6 +305,30 @@ class Life:
             self.loop.wait(self._asked)
         if self.run is not None:
             self.run.await_gone()
+
+    def clear(self, then: Callable[[CannotKillError | None], None]) -> None:
+        """End what it has left behind, now that it is over; does not wait.
+
+        Args:
+            then: called once on the loop's thread, when nothing is left, or with the reason why
+                something still is after 10 seconds.
+        """
+        run, waiting = self.run, [then]
+        if run is None:
+            then(None)
+            return
+
+        def tell(error: CannotKillError | None) -> None:
+            self._jobs.cancel()
+            for hear in waiting:
+                hear(error)
+            waiting.clear()
+
+        def despair() -> None:
+            tell(CannotKillError.of(run.members()))
+
+        run.kill(then=lambda: self.loop.post(lambda: tell(None)))
+        self._jobs.later(KILL_TIMEOUT, despair)
 
     def catch_up(self) -> None:
         """Wait until all that it has written so far has been taken, where that is not our task.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from core_infra.process.capture import Parts
+    from core_infra.process.errors import CannotKillError
     from core_infra.process.events import Stream
     from core_infra.process.info import Usage
     from core_infra.process.loop import Loop
@@ -204,6 +205,14 @@ class Process:
         """Wait until it and all that it started are gone, after :meth:`begin_to_stop`."""
         self._life.await_gone()
         self._wait(None)
+
+    def clear(self, then: Callable[[CannotKillError | None], None]) -> None:
+        """Kill what it has left behind, now that it is over, without waiting.
+
+        Args:
+            then: called on the loop's thread, with None when nothing is left.
+        """
+        self._life.clear(then)
 
     def leftovers(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -197,6 +201,34 @@ def test_an_end_is_told_before_what_it_lets_start(service: Service) -> None:
     assert told == ["start a", "end a", "start b", "end b", "start c", "end c"]
 
 
+LEAVES_A_SERVER = """
+import os, socket, sys, time
+server = socket.socket()
+server.bind(("127.0.0.1", int(sys.argv[1])))  # fails if the one of the attempt before still has it
+server.listen()
+if os.fork():
+    os._exit(7)
+os.setsid()
+for signal_number in (1, 2, 15):
+    __import__("signal").signal(signal_number, 1)
+os.close(1), os.close(2)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["service", "executor"])
+def test_a_retry_begins_when_what_the_failed_attempt_left_is_gone(
+    service: Service, *, threads: bool
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spec = RunSpec("a", sys.executable, ["-c", LEAVES_A_SERVER, str(port)], retries=3)
+    with ThreadPoolExecutor(1) if threads else contextlib.nullcontext() as executor:
+        one = Runner(service).run_all([spec], executor=executor)["a"]
+    assert (one.attempts, one.exit_code, one.output) == (4, 7, "")
+
+
 def test_retries_come_to_an_end(service: Service) -> None:
     result = Runner(service).run_all([RunSpec("never", "false", retries=2)])
     assert result["never"].attempts == 3
@@ -229,6 +261,7 @@ def test_calls(service: Service) -> None:
         RunSpec("value", call=lambda: 42),
         RunSpec("fails", call=fails),
         RunSpec("exits", call=lambda: sys.exit(2)),
+        RunSpec("async", call=lambda: nobody_awaits()),  # noqa: PLW0108 - known only when called
         RunSpec("runs", call=lambda: service.run("sh", "-c", "echo said; exit 4")),
         RunSpec("skipped", call=fails, after=["fails"]),
     ]
@@ -239,7 +272,24 @@ def test_calls(service: Service) -> None:
     assert isinstance(result["exits"].error, SystemExit)
     assert isinstance(result["runs"].error, RunFailedError)
     assert result["runs"].output == "said\n"
-    assert counts(result) == (1, 3, 1)
+    assert "a coroutine, which nobody awaits" in result["async"].reason
+    assert counts(result) == (1, 4, 1)
+
+
+def test_a_command_is_asked_to_end_by_its_own_signal_and_has_its_own_time(
+    service: Service, tmp_path: Path
+) -> None:
+    script = f"trap 'echo bye; exit 3' INT; until test -e {tmp_path}/end; do sleep 0.01; done"
+    spec = sh("a", script, timeout=0.3, stop_signal=signal.SIGINT, grace=60)
+    one = Runner(service).run_all([spec])["a"]
+    assert (one.exit_code, one.output) == (3, "bye\n")
+    assert spec.options().grace_period == 60
+
+
+def test_a_variable_can_be_taken_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIVEN", "yes")
+    spec = sh("a", 'echo "${GIVEN-none}"', env={"GIVEN": None})
+    assert Runner(service).run_all([spec])["a"].output == "none\n"
 
 
 def test_nothing_runs_if_anything_is_wrong(service: Service) -> None:
@@ -331,6 +381,10 @@ def test_ctrl_c_ends_many_in_one_grace_period(service: Service, tmp_path: Path) 
     assert latest - earliest < count * ends[0].spec.options().grace_period / 2
 
 
+async def nobody_awaits() -> None:
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("fields", "what"),
     [
@@ -344,6 +398,12 @@ def test_ctrl_c_ends_many_in_one_grace_period(service: Service, tmp_path: Path) 
         ({"command": "tr\0ue"}, "NUL"),
         ({"command": "true", "call": int}, "a call takes no command"),
         ({"call": int, "timeout": 3}, "a call takes no timeout"),
+        ({"call": int, "stop_signal": 2}, "a call takes no stop_signal"),
+        ({"call": nobody_awaits}, "call is async"),
+        ({"call": partial(nobody_awaits)}, "call is async"),
+        ({"command": "true", "stop_signal": 99}, "stop_signal is 99"),
+        ({"command": "true", "grace": -1}, "grace is -1"),
+        ({"command": "true", "description": "a\nb"}, "description"),
     ],
 )
 def test_a_spec_that_cannot_be(fields: dict[str, Any], what: str) -> None:

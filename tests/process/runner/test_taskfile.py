@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -45,12 +46,15 @@ def test_all_that_a_file_may_say() -> None:
             command: [pytest, -q, 1.10, no]
             args: [--durations, 5]
             dir: sub
-            env: {PORT: 8080, VERSION: 1.10, DEBUG: no, EMPTY: ""}
+            env: {PORT: 8080, VERSION: 1.10, DEBUG: no, EMPTY: "", GONE: null}
             after: [lint]
             allow_failure: true
             retries: 2
             timeout: 1.5
             pools: [database]
+            stop_signal: INT
+            grace: 30
+            description: All of them
           script:
             shell: |
               echo one | cat
@@ -65,12 +69,15 @@ def test_all_that_a_file_may_say() -> None:
             "pytest",
             ["-q", "1.10", "no", "--durations", "5"],
             dir="some/sub",
-            env={"PORT": "8080", "VERSION": "1.10", "DEBUG": "no", "EMPTY": ""},
+            env={"PORT": "8080", "VERSION": "1.10", "DEBUG": "no", "EMPTY": "", "GONE": None},
             after=["lint"],
             allow_failure=True,
             retries=2,
             timeout=1.5,
             pools=["database"],
+            stop_signal=signal.SIGINT,
+            grace=30,
+            description="All of them",
         ),
         RunSpec("script", "/bin/sh", ["-euc", "echo one | cat\necho two\n"], dir="some/"),
     )
@@ -121,6 +128,10 @@ def test_a_shell_task_gets_its_args_as_a_script_does(service: Service) -> None:
         ("tasks:\n  a: {command: x, timeout: 1:30}", 2, "expected a number of seconds above 0"),
         ("tasks:\n  a: {command: x, timeout: 0}", 2, "expected a number of seconds above 0"),
         ("tasks:\n  a: {command: x, timeout: .inf}", 2, "expected a number of seconds above 0"),
+        ("tasks:\n  a: {command: x, grace: -1}", 2, "expected a number of seconds, 0 or more"),
+        ("tasks:\n  a: {command: x, stop_signal: TREM}", 2, "no signal 'TREM'; is 'TERM' meant?"),
+        ("tasks:\n  a: {command: x, stop_signal: 99}", 2, "no signal '99'"),
+        ("tasks:\n  a: {command: x, description: 'a\n\n    b'}", 2, "expected one line"),
         ("tasks:\n  a: {command: x, retries: -1}", 2, "expected a whole number of at least 0"),
         ("tasks:\n  a: {command: x, retries: 0x1}", 2, "expected a whole number of at least 0"),
         ("tasks:\n  a: {command: x, allow_failure: maybe}", 2, "expected true or false"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core_infra.errors import CommandFailedError, TimeoutExpiredError
+from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
 from core_infra.process.real import time
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from core_infra.process.info import Usage
     from core_infra.process.process import Process
     from core_infra.process.runner.spec import RunSpec
@@ -62,7 +65,8 @@ def call(spec: RunSpec) -> Outcome:
     start = time.monotonic()
     try:
         value = spec.call()
-        return Outcome(time.monotonic() - start, value=value)
+        error = _never_ran(spec, value) if inspect.iscoroutine(value) else None
+        return Outcome(time.monotonic() - start, value=None if error else value, error=error)
     except CommandFailedError as error:
         return Outcome(time.monotonic() - start, output_bytes=_written(error), error=error)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
@@ -132,6 +136,14 @@ def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
             del _running[key][spec.name]
             if not _running[key]:
                 del _running[key]
+
+
+def _never_ran(spec: RunSpec, value: Coroutine[Any, Any, Any]) -> InvalidError:
+    value.close()
+    return InvalidError(
+        f"the call of {spec.name!r} has returned a coroutine, which nobody awaits",
+        todo="Give a function that returns when all is done, as by asyncio.run().",
+    )
 
 
 def _written(error: CommandFailedError) -> bytes:

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CoreInfraError
+from core_infra.process.errors import CannotKillError
 from core_infra.process.own_loop import OwnLoop
 from core_infra.process.real import time
 from core_infra.process.runner.events import RunFinished, SpecFinished, SpecStarted
@@ -133,9 +134,9 @@ class Engine:
         name = news.name
         spec = self._graph.specs[name]
         result = self._result_of(spec, news)
-        if result.failed and result.attempts <= spec.retries and not self._interrupted:
+        if self._is_tried_again(result):
             self._previous[name] = result
-            self._launcher.start(spec)
+            self._launcher.again(spec)
             self._tell(SpecStarted(spec, result.attempts + 1, result))
             return
         self._results[name] = result
@@ -144,6 +145,12 @@ class Engine:
         self._tell(SpecFinished(result))
         self._skip(skipped)
         self._tell_started(started)
+
+    def _is_tried_again(self, result: RunResult) -> bool:
+        if result.passed or result.attempts > result.spec.retries or self._interrupted:
+            return False
+        # What still runs of this attempt would be in the way of the next one.
+        return not isinstance(result.error, CannotKillError)
 
     def _result_of(self, spec: RunSpec, news: News) -> RunResult:
         outcome = news.outcome

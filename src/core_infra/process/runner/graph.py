@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import InvalidError
+from core_infra.process.runner.names import similar
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -88,7 +88,7 @@ class Graph:
         while todo:
             name = todo.pop()
             if name not in self.specs:
-                text = f"there is no {name!r}{_similar(name, self.specs)}"
+                text = f"there is no {name!r}{similar(name, self.specs)}"
                 raise InvalidGraphError("cannot run what is asked for", why=text, mistakes=[text])
             if name not in wanted:
                 wanted.add(name)
@@ -145,7 +145,7 @@ def _wrong_names(specs: Sequence[RunSpec], after: Sequence[Sequence[str]]) -> It
         for needed in after[number]:
             if needed not in names:
                 text = f"{spec.name!r} is to run after {needed!r}, which is not there"
-                yield Mistake(number, "after", text + _similar(needed, names))
+                yield Mistake(number, "after", text + similar(needed, names))
 
 
 def _wrong_pools(specs: Sequence[RunSpec], pools: Mapping[str, int]) -> Iterator[Mistake]:
@@ -153,7 +153,7 @@ def _wrong_pools(specs: Sequence[RunSpec], pools: Mapping[str, int]) -> Iterator
         for pool in spec.pools:
             if pool not in pools:
                 text = f"{spec.name!r} runs in the pool {pool!r}, which is not there"
-                yield Mistake(number, "pools", text + _similar(pool, pools))
+                yield Mistake(number, "pools", text + similar(pool, pools))
             elif not isinstance(pools[pool], int) or pools[pool] < 1:
                 text = f"{spec.name!r} runs in the pool {pool!r}, which has {pools[pool]!r} places"
                 yield Mistake(number, "pools", text)
@@ -179,8 +179,3 @@ def _cycles(names: Sequence[str], after: Sequence[Sequence[str]]) -> Iterator[Mi
             )
         else:
             return
-
-
-def _similar(name: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, names, 1)
-    return f"; is {close[0]!r} meant?" if close else ""

@@ -34,6 +34,9 @@ class Launcher(Protocol):
     def start(self, spec: RunSpec) -> None:
         """Start a spec; whatever goes wrong is reported, not raised."""
 
+    def again(self, spec: RunSpec) -> None:
+        """Start a spec that has failed, once what that attempt has left behind is gone."""
+
     def cancel(self) -> None:
         """End what runs; each still reports."""
 
@@ -59,6 +62,7 @@ class ServiceLauncher:
         self._loop = loop
         self._numbers = itertools.count()
         self._running: dict[int, tuple[RunSpec, Process]] = {}
+        self._failed: dict[str, Process] = {}
         self._cancelled = False
         self._calls: SimpleQueue[RunSpec | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -83,6 +87,26 @@ class ServiceLauncher:
         else:
             self._running[number] = (spec, process)
 
+    def again(self, spec: RunSpec) -> None:
+        """Kill what the failed attempt has left behind, which may hold its port; then start."""
+        process = self._failed.pop(spec.name, None)
+        if process is None:
+            self.start(spec)
+            return
+        start = time.monotonic()
+
+        def go_on(error: BaseException | None) -> None:
+            if error is None and self._cancelled:
+                error = CoreInfraError(
+                    f"{spec.name!r} was not tried again", why="the run was interrupted"
+                )
+            if error is None:
+                self.start(spec)
+            else:
+                self._report(spec.name, Outcome(time.monotonic() - start, error=error))
+
+        process.clear(go_on)
+
     def cancel(self) -> None:
         """Stop all commands at once: asked politely first, then killed."""
         self._cancelled = True
@@ -98,6 +122,8 @@ class ServiceLauncher:
         spec, process = self._running.pop(number, (None, None))
         if spec is None or process is None:
             return  # it could not be started, and that was reported
+        if spec.retries and process.exit_code:
+            self._failed[spec.name] = process
         self._report(spec.name, attempt.outcome(process, stopped=self._cancelled))
         with contextlib.suppress(ProcessNotFoundError):  # somebody has cleared the service
             self._service.remove(process.id)
@@ -143,6 +169,10 @@ class ExecutorLauncher:
             return
         self._futures[spec.name] = future
         future.add_done_callback(lambda ended: self._ended(spec.name, ended))
+
+    def again(self, spec: RunSpec) -> None:
+        """Submit it again: each attempt has ended what it left behind when it reports."""
+        self.start(spec)
 
     def cancel(self) -> None:
         """Take back what has not begun, end what runs in this process, give up on the rest."""

@@ -7,9 +7,12 @@ of two equal keys keep the last without a word. Here its nodes are read as they 
 from __future__ import annotations
 
 import difflib
+import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
+
+from core_infra.process.runner.names import similar
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,6 +28,11 @@ _TAGS = {
     "seq": "a list",
     "map": "a mapping",
 }
+
+
+_SIGNALS = [
+    spelling for name in signal.Signals.__members__ for spelling in (name, name.removeprefix("SIG"))
+]
 
 
 class Item(NamedTuple):
@@ -139,16 +147,40 @@ class Reader:
         self._expected(item, f"a whole number of at least {least}")
         return least
 
-    def seconds(self, item: Item) -> float:
-        """A number above 0."""
+    def line(self, item: Item) -> str:
+        """A text of one line."""
+        text = self.text(item).strip()
+        if "\n" in text:
+            self.complain(item, "expected one line of text, found several")
+            return ""
+        return text
+
+    def variable(self, item: Item) -> str | None:
+        """A scalar, or None for nothing."""
+        return None if _kind(item.node) == "null" else self.text(item)
+
+    def signal(self, item: Item) -> int:
+        """A signal by its name, with or without SIG, or by its number."""
+        text = self.text(item)
+        names = signal.Signals.__members__
+        number = names.get(text) or names.get(f"SIG{text}")
+        if number is None and text.isdecimal() and int(text) in signal.valid_signals():
+            return int(text)
+        if number is None:
+            self.complain(item, f"there is no signal {text!r}{similar(text.upper(), _SIGNALS)}")
+            return signal.SIGTERM
+        return number
+
+    def seconds(self, item: Item, *, or_none: bool = False) -> float:
+        """A number above 0, or 0 if there may be *none*."""
         if _kind(item.node) in {"int", "float"}:
             try:
                 value = float(item.node.value)
             except ValueError:  # YAML has numbers that are none in Python: 1:30, .inf
                 value = 0.0
-            if 0 < value < float("inf"):
+            if 0 < value < float("inf") or (or_none and item.node.value == "0"):
                 return value
-        self._expected(item, "a number of seconds above 0")
+        self._expected(item, f"a number of seconds{', 0 or more' if or_none else ' above 0'}")
         return 1.0
 
     def _merged(self, item: Item) -> list[Item]:

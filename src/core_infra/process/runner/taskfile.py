@@ -6,7 +6,7 @@ import posixpath
 import re
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yaml import SequenceNode
 
@@ -31,6 +31,9 @@ _FIELDS = (
     "retries",
     "timeout",
     "pools",
+    "stop_signal",
+    "grace",
+    "description",
 )
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
@@ -136,16 +139,29 @@ class _Loader:
                 command,
                 args,
                 dir=self._dir(given),
-                env={variable: read.text(value) for variable, value in env.items()},
+                env={variable: read.variable(value) for variable, value in env.items()},
                 after=read.texts(given["after"]) if "after" in given else (),
                 allow_failure="allow_failure" in given and read.flag(given["allow_failure"]),
                 retries=read.whole(given["retries"], 0) if "retries" in given else 0,
                 timeout=read.seconds(given["timeout"]) if "timeout" in given else None,
                 pools=read.texts(given["pools"]) if "pools" in given else (),
+                **self._more(given),
             )
         except InvalidError as error:
             read.complain(item, error.why)
             return RunSpec(UNUSED, UNUSED)
+
+    def _more(self, given: Mapping[str, Item]) -> dict[str, Any]:
+        """What few tasks say."""
+        read = self._reader
+        found: dict[str, Any] = {}
+        if "stop_signal" in given:
+            found["stop_signal"] = read.signal(given["stop_signal"])
+        if "grace" in given:
+            found["grace"] = read.seconds(given["grace"], or_none=True)
+        if "description" in given:
+            found["description"] = read.line(given["description"])
+        return found
 
     def _argv(self, item: Item, given: Mapping[str, Item]) -> list[str]:
         read = self._reader
