@@ -46,10 +46,10 @@ def inherited(config: Config, name: str) -> str:
     return given.get(name, os.environ.get(name, ""))
 
 
-def redact(text: str, env: Mapping[str, str] | None = None) -> str:
+def redact(text: str, env: Mapping[str, str | None] | None = None) -> str:
     """Replace what variables with a secret's name hold, wherever it stands in a text."""
     known = {**os.environ, **(env or {})}
-    secrets = {value for name, value in known.items() if is_secret(name)}
+    secrets = {value for name, value in known.items() if value and is_secret(name)}
     # The longest first: one may be a part of another.
     for value in sorted(secrets, key=len, reverse=True):
         if len(value) >= _SECRET_MIN:
