@@ -115,6 +115,21 @@ def test_a_dry_run_runs_nothing(here: Path) -> None:
     assert not (here / ".core").exists()
 
 
+def test_what_cleans_up_runs_last_or_alone(here: Path) -> None:
+    (here / "tasks.yml").write_text(
+        "tasks: {a: {command: 'false'}, b: {command: 'true'}}\nfinally: {c: {command: echo bye}}\n"
+    )
+    for names in ([], ["a"]):
+        result = run("tasks.yml", *names)
+        assert result.exit_code == 8
+        assert "passed   c" in result.output
+        assert "  | bye" in result.output
+    result = run("tasks.yml", "c")
+    assert result.exit_code == 0
+    assert "1 passed in" in result.output
+    assert run("tasks.yml", "-n").output.splitlines()[-2:] == ["finally:", "c  echo bye"]
+
+
 def test_stop_starts_nothing_after_a_failure(here: Path) -> None:
     (here / "tasks.yml").write_text("tasks:\n  a: {command: 'false'}\n  b: {command: 'true'}\n")
     assert "1 failed, 1 skipped" in run("tasks.yml", "--stop", "-j", "1").output

@@ -25,11 +25,13 @@ from core_infra.process.runner.taskfile import load_tasks
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from core_infra.medium.medium import Medium
     from core_infra.process.runner.events import Event
     from core_infra.process.runner.results import RunAllResult
+    from core_infra.process.runner.spec import RunSpec
+    from core_infra.process.runner.taskfile import TaskFile
 
 INTERRUPTED = 130
 SIGNALLED = 128
@@ -70,7 +72,7 @@ def command(
     if not dry_run:
         _check(medium, writers)
     tasks = load_tasks(medium, file)
-    specs = Graph(tasks.specs, tasks.pools).upstream(names) if names else tasks.specs
+    specs, cleanup = _chosen(tasks, names)
     cache = posixpath.join(posixpath.dirname(file), ".core", "cache")
     with Service() as service, _listener(verbose=verbose) as listener:
         runner = Runner(
@@ -83,11 +85,13 @@ def command(
         )
         if dry_run:
             click.echo("\n".join(words.plan(runner.plan(specs))))
+            if cleanup:
+                click.echo("finally:\n" + "\n".join(words.plan(runner.plan(cleanup))))
             return
         _ignore(medium, cache)
         told: BaseException | None = None
         try:
-            result = runner.run_all(specs)
+            result = runner.run_all(specs, cleanup=cleanup)
         except RunInterruptedError as error:
             result = error.result
             told = error.__cause__
@@ -96,6 +100,16 @@ def command(
     if result.interrupted:  # all is said: nothing more but the exit code
         raise SystemExit(SIGNALLED + told.number if isinstance(told, Terminated) else INTERRUPTED)
     _end(file, result)
+
+
+def _chosen(tasks: TaskFile, names: Collection[str]) -> tuple[Sequence[RunSpec], Sequence[RunSpec]]:
+    """What is to be run, and what afterwards."""
+    if not names:
+        return tasks.specs, tasks.cleanup
+    specs = Graph([*tasks.specs, *tasks.cleanup], tasks.pools).upstream(names)
+    if any(spec in tasks.cleanup for spec in specs):
+        return specs, ()  # to clean up by hand is all that it is about
+    return specs, tasks.cleanup
 
 
 def _check(medium: Medium, paths: Collection[str]) -> None:

@@ -83,6 +83,13 @@ def test_all_that_a_file_may_say() -> None:
     )
 
 
+def test_tasks_that_clean_up() -> None:
+    text = "tasks: {a: {command: x}}\nfinally:\n  b: {command: y}\n  c: {command: z, after: [b]}"
+    tasks = load(text)
+    assert [spec.name for spec in tasks.specs] == ["a"]
+    assert [spec.name for spec in tasks.cleanup] == ["b", "c"]
+
+
 def test_anchors_and_merge_keys() -> None:
     text = """
         tasks:
@@ -128,6 +135,8 @@ def test_a_shell_task_gets_its_args_as_a_script_does(service: Service) -> None:
         ("tasks:\n  a: {command: x, timeout: 1:30}", 2, "expected a number of seconds above 0"),
         ("tasks:\n  a: {command: x, timeout: 0}", 2, "expected a number of seconds above 0"),
         ("tasks:\n  a: {command: x, timeout: .inf}", 2, "expected a number of seconds above 0"),
+        ("tasks: {a: {command: x}}\nfinally:\n  a: {command: x}", 3, "there already, on line 1"),
+        ("tasks: {a: {command: x}}\nfinally:\n  b: {command: x,\n   after: [a]}", 4, "'a', which"),
         ("tasks:\n  a: {command: x, grace: -1}", 2, "expected a number of seconds, 0 or more"),
         ("tasks:\n  a: {command: x, stop_signal: TREM}", 2, "no signal 'TREM'; is 'TERM' meant?"),
         ("tasks:\n  a: {command: x, stop_signal: 99}", 2, "no signal '99'"),

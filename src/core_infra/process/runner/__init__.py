@@ -1,5 +1,6 @@
 """Tasks with dependencies: run as soon as they may, watched, and reported."""
 
+from core_infra.process.runner.cancellation import Cancellation
 from core_infra.process.runner.durations import Durations
 from core_infra.process.runner.events import (
     Event,
@@ -10,11 +11,17 @@ from core_infra.process.runner.events import (
 )
 from core_infra.process.runner.graph import InvalidGraphError
 from core_infra.process.runner.plan import Plan, Step
-from core_infra.process.runner.results import RunAllResult, RunInterruptedError, RunResult
+from core_infra.process.runner.results import (
+    RunAllResult,
+    RunInterruptedError,
+    RunResult,
+    RunTimeoutError,
+)
 from core_infra.process.runner.runner import Runner
 from core_infra.process.runner.spec import RunSpec
 
 __all__ = [
+    "Cancellation",
     "Durations",
     "Event",
     "InvalidGraphError",
@@ -25,6 +32,7 @@ __all__ = [
     "RunResult",
     "RunSpec",
     "RunStarted",
+    "RunTimeoutError",
     "Runner",
     "SpecFinished",
     "SpecStarted",

@@ -102,14 +102,19 @@ def outcome(process: Process, *, stopped: bool) -> Outcome:
     )
 
 
-def end(key: str) -> set[str]:
-    """End the commands of a run that run in this process; the names of their specs."""
+def end(key: str, grace: float | None = None) -> set[str]:
+    """End the commands of a run that run in this process; the names of their specs.
+
+    Args:
+        key: of the run.
+        grace: seconds that each has; None is what it asks for itself.
+    """
     with _lock:
         _over.add(key)
         running = dict(_running.get(key, {}))
     for process in running.values():
         if process is not None:
-            process.begin_to_stop()
+            process.begin_to_stop(grace)
     return set(running)
 
 

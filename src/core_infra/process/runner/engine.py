@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +14,7 @@ from core_infra.process.runner.events import RunFinished, SpecFinished, SpecStar
 from core_infra.process.runner.results import RunAllResult, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from core_infra.process.loop import Loop
     from core_infra.process.runner.attempt import Outcome
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from core_infra.process.runner.launcher import Launcher, Report
     from core_infra.process.runner.schedule import Schedule
     from core_infra.process.runner.spec import RunSpec
+
+
+class Stop(enum.Enum):
+    """Why a run is to end; what is skipped for it says so."""
+
+    CTRL_C = "the run was interrupted"
+    CANCEL = "the run was cancelled"
+    TIMEOUT = "the time for the run was over"
 
 
 class News(NamedTuple):
@@ -33,55 +42,77 @@ class News(NamedTuple):
 
 
 class Engine:
-    """Carries out a schedule.
+    """Carries out schedules, one after another.
 
     Args:
-        graph: the specs.
-        schedule: when each may start; fresh.
+        phases: the specs, and when each may start; what is in a later one cleans up, and starts
+            when all before has ended, however that was.
         launcher: makes what starts them, from the function that they report to and the loop that
             the run is on.
         listener: hears what happens.
         announcement: what it hears first.
+        timeout: seconds for the first phase.
+
+    Attributes:
+        timed_out: these seconds did not suffice.
     """
 
     def __init__(
         self,
-        graph: Graph,
-        schedule: Schedule,
+        phases: Sequence[tuple[Graph, Schedule]],
         launcher: Callable[[Report, Loop], Launcher],
         listener: Callable[[Event], object],
         announcement: RunStarted,
+        timeout: float | None = None,
     ) -> None:
-        self._graph = graph
-        self._schedule = schedule
-        self._news: deque[News | None] = deque()
+        self.timed_out = False
+        self._phases = phases
+        self._graph, self._schedule = phases[0]
+        self._timeout = timeout
+        self._deadline: float | None = None
+        self._news: deque[News | Stop] = deque()
         self._make_launcher = launcher
         self._launcher: Launcher
         self._loop: Loop | None = None
-        self._tell = listener
+        self._listener = self._tell = listener
+        self._failure: BaseException | None = None
         self._announcement = announcement
         self._results: dict[str, RunResult] = {}
         self._previous: dict[str, RunResult] = {}
         self._interrupted = False
+        self._cleans_up = False
+        self._stopping: Stop | None = None  # what runs now
+        self._ctrl_c = 0
         self._start = 0.0
 
-    def interrupt(self) -> None:
-        """Start nothing more and end what runs; from any thread."""
-        self._put(None)
+    def stop(self, why: Stop) -> None:
+        """Start nothing more and end what runs; from any thread.
+
+        What cleans up is ended only by a second Ctrl-C. Before that, one more kills what ends too
+        slowly.
+        """
+        self._put(why)
 
     def _report(self, name: str, outcome: Outcome) -> None:
         self._put(News(name, outcome, time.monotonic()))
 
-    def _put(self, news: News | None) -> None:
+    def _put(self, news: News | Stop) -> None:
         self._news.append(news)
         if self._loop is not None:  # else run() has not come so far, and will see it
             self._loop.wake()
 
-    def _get(self) -> News | None:
+    def _get(self) -> News | Stop:
         assert self._loop is not None  # noqa: S101 - it is run
-        while not self._news:
-            self._loop.turn()
-        return self._news.popleft()
+        left = None
+        while True:
+            if self._deadline is not None:
+                left = self._deadline - time.monotonic()
+                if left <= 0:
+                    self._deadline = None
+                    return Stop.TIMEOUT
+            if self._news:
+                return self._news.popleft()
+            self._loop.turn(left)
 
     def run(self) -> RunAllResult:
         """Run all; the result, also if it was interrupted.
@@ -91,28 +122,40 @@ class Engine:
         """
         with OwnLoop() as loop:
             self._loop = loop
-            self._launcher = self._make_launcher(self._report, loop)
-            return self._run()
-
-    def _run(self) -> RunAllResult:
-        self._start = time.monotonic()
-        try:
-            self._tell(self._announcement)
-            self._tell_started(self._start_ready())
-            while self._schedule.running:
-                self._take(self._get())
-            self._launcher.close()
+            self._start = time.monotonic()
+            if self._timeout is not None:
+                self._deadline = self._start + self._timeout
+            for graph, schedule in self._phases:
+                self._graph, self._schedule = graph, schedule
+                self._launcher = self._make_launcher(self._report, loop)
+                try:
+                    self._go_through()
+                except BaseException as error:  # noqa: BLE001 - raised when nothing runs any more
+                    self._failure = error
+                    self._end_quietly()
+                self._launcher.close()
+                self._cleans_up, self._stopping, self._deadline = True, None, None
+                self._tell = self._tell_if_possible
+            if self._failure is not None:
+                raise self._failure
             result = self._result()
-            self._tell(RunFinished(result))
-        except BaseException:
-            self._end_quietly()
-            raise
-        return result
+            self._listener(RunFinished(result))
+            return result
+
+    def _go_through(self) -> None:
+        """All of a phase."""
+        if not self._cleans_up:
+            self._tell(self._announcement)
+        while self._news:  # it is to end before it has begun
+            self._take(self._news.popleft())
+        self._tell_started(self._start_ready())
+        while self._schedule.running:
+            self._take(self._get())
 
     def _start_ready(self) -> list[RunSpec]:
         """Start all that can be; whoever listens is told afterwards, so that no place is empty.
 
-        If he raises, all that the schedule calls running does run.
+        If that raises, all that the schedule calls running does run.
         """
         started = []
         while (name := self._schedule.next()) is not None:
@@ -125,11 +168,25 @@ class Engine:
         for spec in specs:
             self._tell(SpecStarted(spec, 1, None))
 
-    def _take(self, news: News | None) -> None:
-        if news is None:
-            self._interrupted = True
-            self._skip(self._schedule.stop(None))
-            self._launcher.cancel()
+    def _end(self, why: Stop) -> None:
+        by_hand = why is Stop.CTRL_C
+        self._ctrl_c += by_hand
+        if self._cleans_up:
+            self._interrupted |= by_hand
+            if self._ctrl_c < 2 or not by_hand:  # noqa: PLR2004 - the second
+                return
+        elif self._stopping and not by_hand:
+            return  # it ends already
+        now = self._stopping is not None
+        self._interrupted = True
+        self._stopping = self._stopping or why
+        self.timed_out |= why is Stop.TIMEOUT
+        self._skip(self._schedule.stop(None))
+        self._launcher.cancel(now=now, await_calls=by_hand and not now)
+
+    def _take(self, news: News | Stop) -> None:
+        if isinstance(news, Stop):
+            self._end(news)
             return
         name = news.name
         spec = self._graph.specs[name]
@@ -147,7 +204,7 @@ class Engine:
         self._tell_started(started)
 
     def _is_tried_again(self, result: RunResult) -> bool:
-        if result.passed or result.attempts > result.spec.retries or self._interrupted:
+        if result.passed or result.attempts > result.spec.retries or self._stopping:
             return False
         # What still runs of this attempt would be in the way of the next one.
         return not isinstance(result.error, CannotKillError)
@@ -175,7 +232,7 @@ class Engine:
     def _skip(self, names: list[str]) -> None:
         for name in names:
             cause = self._schedule.skipped[name]
-            why = "the run was interrupted" if cause is None else f"{cause!r} failed"
+            why = f"{cause!r} failed" if cause else (self._stopping or Stop.CTRL_C).value
             error = CoreInfraError(f"{name!r} did not run", why=why)
             spec = self._graph.specs[name]
             result = RunResult(name, spec, error=error, skipped=True, cause=cause)
@@ -183,14 +240,23 @@ class Engine:
             self._tell(SpecFinished(result))
 
     def _result(self) -> RunAllResult:
-        results = tuple(self._results[name] for name in self._graph.specs)
+        names = (name for graph, _ in self._phases for name in graph.specs)
+        results = tuple(self._results[name] for name in names)
         return RunAllResult(results, time.monotonic() - self._start, self._interrupted)
+
+    def _tell_if_possible(self, event: Event) -> None:
+        """What cleans up runs to its end, even if nobody can hear of it."""
+        if self._failure is not None:
+            return
+        try:
+            self._listener(event)
+        except BaseException as error:  # noqa: BLE001 - raised when nothing runs any more
+            self._failure = error
 
     def _end_quietly(self) -> None:
         self._schedule.stop(None)
         self._launcher.cancel()
         while self._schedule.running:
             news = self._get()
-            if news is not None:
+            if isinstance(news, News):
                 self._schedule.finish(news.name, passed=False)
-        self._launcher.close()

@@ -128,6 +128,14 @@ def mistakes(
     return found or list(_cycles([spec.name for spec in specs], after))
 
 
+def check_apart(one: Graph, other: Graph) -> None:
+    """Raise InvalidGraphError if two specs of different graphs have the same name."""
+    if found := [f"two specs are named {name!r}" for name in other.specs if name in one.specs]:
+        raise InvalidGraphError(
+            "these specs cannot be run together", why=listed(found), mistakes=found
+        )
+
+
 def listed(found: Sequence[str]) -> str:
     """Mistakes as an error shows them."""
     if len(found) == 1:

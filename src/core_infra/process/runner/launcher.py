@@ -7,6 +7,7 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,7 @@ from core_infra.process.errors import ProcessNotFoundError
 from core_infra.process.real import time
 from core_infra.process.runner import attempt
 from core_infra.process.runner.attempt import Outcome
+from core_infra.process.supervisor import supervisor
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -37,8 +39,14 @@ class Launcher(Protocol):
     def again(self, spec: RunSpec) -> None:
         """Start a spec that has failed, once what that attempt has left behind is gone."""
 
-    def cancel(self) -> None:
-        """End what runs; each still reports."""
+    def cancel(self, *, now: bool = False, await_calls: bool = True) -> None:
+        """End what runs; each still reports.
+
+        Args:
+            now: kill it; else ask it first, and give it the time that it wants for that.
+            await_calls: wait for functions, which nothing can end, as long as they take; else
+                give them up after that time.
+        """
 
     def close(self) -> None:
         """All have reported, and nothing more is started."""
@@ -64,6 +72,7 @@ class ServiceLauncher:
         self._running: dict[int, tuple[RunSpec, Process]] = {}
         self._failed: dict[str, Process] = {}
         self._cancelled = False
+        self._called: dict[str, RunSpec] = {}
         self._calls: SimpleQueue[RunSpec | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
@@ -107,11 +116,14 @@ class ServiceLauncher:
 
         process.clear(go_on)
 
-    def cancel(self) -> None:
+    def cancel(self, *, now: bool = False, await_calls: bool = True) -> None:
         """Stop all commands at once: asked politely first, then killed."""
         self._cancelled = True
         for _, process in self._running.values():
-            process.begin_to_stop()
+            process.begin_to_stop(0 if now else None)
+        if not await_calls:
+            for spec in [*self._called.values()]:
+                supervisor().after(0 if now else spec.grace, partial(self._give_up, spec))
 
     def close(self) -> None:
         """End the threads."""
@@ -129,6 +141,7 @@ class ServiceLauncher:
             self._service.remove(process.id)
 
     def _start_call(self, spec: RunSpec) -> None:
+        self._called[spec.name] = spec
         self._calls.put(spec)
         with self._lock:
             if self._idle:
@@ -142,7 +155,17 @@ class ServiceLauncher:
             outcome = attempt.call(spec)
             with self._lock:
                 self._idle += 1
-            self._report(spec.name, outcome)
+            if self._called.pop(spec.name, None):  # else it was given up
+                self._report(spec.name, outcome)
+
+    def _give_up(self, spec: RunSpec) -> None:
+        if self._called.pop(spec.name, None):  # else it has returned
+            error = CoreInfraError(
+                f"{spec.name!r} was given up",
+                why="the run was ended, and nothing can end a function",
+                todo="Let it look at a flag, or run a command.",
+            )
+            self._report(spec.name, Outcome(spec.grace, error=error))
 
 
 class ExecutorLauncher:
@@ -174,10 +197,10 @@ class ExecutorLauncher:
         """Submit it again: each attempt has ended what it left behind when it reports."""
         self.start(spec)
 
-    def cancel(self) -> None:
+    def cancel(self, *, now: bool = False, await_calls: bool = True) -> None:  # noqa: ARG002
         """Take back what has not begun, end what runs in this process, give up on the rest."""
         begun = [name for name, future in list(self._futures.items()) if not future.cancel()]
-        ending = attempt.end(self._key)
+        ending = attempt.end(self._key, 0 if now else None)
         for name in begun:
             # What is ended here reports by itself.
             if name not in ending and self._futures.pop(name, None) is not None:

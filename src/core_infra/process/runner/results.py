@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from core_infra.errors import TimeoutExpiredError
+
 if TYPE_CHECKING:
     from core_infra.process.info import Usage
     from core_infra.process.runner.spec import RunSpec
@@ -144,8 +146,19 @@ class RunAllResult:
         return {result.name: result for result in self.results}
 
 
+class RunTimeoutError(TimeoutExpiredError):
+    """A run did not end in time; what ran has been ended.
+
+    Attributes:
+        timeout: the seconds that were allowed.
+        result: what was done until then, and what was not.
+    """
+
+    result: RunAllResult
+
+
 class RunInterruptedError(KeyboardInterrupt):
-    """Ctrl-C has ended a run; what ran has been ended.
+    """Ctrl-C has interrupted a run; what ran has been ended.
 
     A KeyboardInterrupt, so that nobody goes on by mistake after it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import Future
 from functools import partial
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
 from core_infra.process.real import os
-from core_infra.process.runner.engine import Engine
+from core_infra.process.runner.cancellation import Cancellation
+from core_infra.process.runner.engine import Engine, Stop
 from core_infra.process.runner.events import RunStarted
-from core_infra.process.runner.graph import Graph
+from core_infra.process.runner.graph import Graph, check_apart
 from core_infra.process.runner.launcher import ExecutorLauncher, ServiceLauncher
 from core_infra.process.runner.plan import make_plan
-from core_infra.process.runner.results import RunInterruptedError
+from core_infra.process.runner.results import RunInterruptedError, RunTimeoutError
 from core_infra.process.runner.schedule import Schedule
+from core_infra.process.seconds import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from core_infra.process.runner.results import RunAllResult
     from core_infra.process.runner.spec import RunSpec
     from core_infra.process.service import Service
+
+
+_MOST_CTRL_C = 4
+"""To end what runs, to kill it, and the same with what cleans up; one more, and we do not wait."""
 
 
 class Runner:
@@ -70,7 +77,13 @@ class Runner:
         self._listener = listener or (lambda _event: None)
 
     def run_all(
-        self, specs: Sequence[RunSpec], *, executor: Executor | None = None
+        self,
+        specs: Sequence[RunSpec],
+        *,
+        executor: Executor | None = None,
+        timeout: float | None = None,
+        cancel: Cancellation | None = None,
+        cleanup: Sequence[RunSpec] = (),
     ) -> RunAllResult:
         """Run specs by their dependencies: each starts the moment that its own allow it.
 
@@ -81,33 +94,67 @@ class Runner:
             executor: runs them instead of the service: any ``concurrent.futures.Executor``, also
                 one of a cluster. It decides how many run at once, unless ``workers`` was given.
                 Commands need their programs and directories where they run; a call must pickle.
+            timeout: seconds for all of *specs* together. Then all that runs is asked to end, and
+                killed after its ``grace``; a call that has not returned by then is given up.
+            cancel: ends the run in the same way when its ``cancel()`` is called, or was before.
+                The result, which is returned, says ``interrupted``.
+            cleanup: what runs when all of *specs* has ended, whatever came of it, also after a
+                timeout, a cancellation or Ctrl-C. A second Ctrl-C ends it. Its results come last.
 
         Raises:
+            InvalidError: the timeout is not above 0, or *cancel* is something else.
             InvalidGraphError: the specs cannot be run together; nothing has been started.
+            RunTimeoutError: the time was over; it has the result.
             RunInterruptedError: a KeyboardInterrupt has ended the run; it has the result.
         """
-        return self._run(self._graph([*specs], None), executor)
+        graphs = [self._graph([*specs], None)]
+        if cleanup:
+            graphs.append(self._graph([*cleanup], None))
+            check_apart(*graphs)
+        return self._run(graphs, executor, timeout, cancel)
 
-    def run_sequential(self, specs: Sequence[RunSpec]) -> RunAllResult:
+    def run_sequential(
+        self,
+        specs: Sequence[RunSpec],
+        *,
+        timeout: float | None = None,
+        cancel: Cancellation | None = None,
+    ) -> RunAllResult:
         """Run specs one after another in the order given, whatever their ``after`` says.
 
         After a failure (unless that spec has ``allow_failure``) the rest is skipped.
+
+        Args:
+            specs: what to run.
+            timeout: as for :meth:`run_all`.
+            cancel: as for :meth:`run_all`.
 
         Raises:
             CoreInfraError: as :meth:`run_all`.
         """
         specs = [*specs]
         chain = [[], *([before.name] for before, _ in pairwise(specs))]
-        return self._run(self._graph(specs, chain[: len(specs)]), None)
+        return self._run([self._graph(specs, chain[: len(specs)])], None, timeout, cancel)
 
-    def run_parallel(self, specs: Sequence[RunSpec]) -> RunAllResult:
+    def run_parallel(
+        self,
+        specs: Sequence[RunSpec],
+        *,
+        timeout: float | None = None,
+        cancel: Cancellation | None = None,
+    ) -> RunAllResult:
         """Run specs at once, as many as there are workers, whatever their ``after`` says.
+
+        Args:
+            specs: what to run.
+            timeout: as for :meth:`run_all`.
+            cancel: as for :meth:`run_all`.
 
         Raises:
             CoreInfraError: as :meth:`run_all`.
         """
         specs = [*specs]
-        return self._run(self._graph(specs, [[]] * len(specs)), None)
+        return self._run([self._graph(specs, [[]] * len(specs))], None, timeout, cancel)
 
     def plan(self, specs: Sequence[RunSpec]) -> Plan:
         """What :meth:`run_all` would do, without doing it.
@@ -118,7 +165,9 @@ class Runner:
         graph = self._graph([*specs], None)
         durations = self._known_durations()
         return make_plan(
-            graph, self._schedule(graph, self._workers or cpus(), durations), durations
+            graph,
+            self._schedule(graph, self._workers or cpus(), durations, keep_going=self._keep_going),
+            durations,
         )
 
     def _graph(self, specs: Sequence[RunSpec], after: Sequence[Sequence[str]] | None) -> Graph:
@@ -128,17 +177,29 @@ class Runner:
         return self._durations.load() if self._durations else {}
 
     def _schedule(
-        self, graph: Graph, workers: int | None, durations: Mapping[str, float]
+        self,
+        graph: Graph,
+        workers: int | None,
+        durations: Mapping[str, float],
+        *,
+        keep_going: bool,
     ) -> Schedule:
         return Schedule(
             graph,
             workers=workers,
             pools=self._pools,
             durations=durations,
-            keep_going=self._keep_going,
+            keep_going=keep_going,
         )
 
-    def _run(self, graph: Graph, executor: Executor | None) -> RunAllResult:
+    def _run(
+        self,
+        graphs: Sequence[Graph],
+        executor: Executor | None,
+        timeout: float | None,
+        cancel: Cancellation | None,
+    ) -> RunAllResult:
+        _check_ends(timeout, cancel)
         durations = self._known_durations()
         workers = self._workers
         launcher: Callable[[Report, Loop], Launcher]
@@ -147,14 +208,29 @@ class Runner:
             launcher = partial(ServiceLauncher, self._service)
         else:
             launcher = partial(ExecutorLauncher, executor)
-        engine = Engine(
-            graph,
-            self._schedule(graph, workers, durations),
-            launcher,
-            self._listener,
-            RunStarted(tuple(graph.specs.values()), workers, durations),
-        )
-        return _on_a_thread(engine, self._durations)
+        first, *later = graphs
+        phases = [
+            (first, self._schedule(first, workers, durations, keep_going=self._keep_going)),
+            *(
+                (graph, self._schedule(graph, workers, durations, keep_going=True))
+                for graph in later
+            ),
+        ]
+        specs = tuple(spec for graph in graphs for spec in graph.specs.values())
+        started = RunStarted(specs, workers, durations)
+        engine = Engine(phases, launcher, self._listener, started, timeout)
+        if cancel is None:
+            result = _on_a_thread(engine, self._durations)
+        else:
+            with cancel.calls(lambda: engine.stop(Stop.CANCEL)):
+                result = _on_a_thread(engine, self._durations)
+        if engine.timed_out:
+            raise RunTimeoutError(
+                f"the run did not end within {timeout:g} s and was ended",
+                timeout=timeout,
+                result=result,
+            )
+        return result
 
 
 def _is_count(value: Any) -> bool:
@@ -164,6 +240,24 @@ def _is_count(value: Any) -> bool:
 def cpus() -> int:
     """How many CPUs this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def _check_ends(timeout: Any, cancel: Any) -> None:
+    check_seconds("timeout", timeout)
+    if timeout is not None and timeout <= 0:
+        raise InvalidError(f"timeout is {timeout!r}", why="it must be above 0")
+    if cancel is not None and not isinstance(cancel, Cancellation):
+        raise InvalidError(f"cancel is {cancel!r}", todo="Give a Cancellation.")
+
+
+def _interrupt(engine: Engine, future: Future[RunAllResult]) -> BaseException | None:
+    """End a run by Ctrl-C; what it raises. More of them end what takes its time, and cleans up."""
+    for _ in range(_MOST_CTRL_C):
+        engine.stop(Stop.CTRL_C)
+        with contextlib.suppress(KeyboardInterrupt):
+            return future.exception()
+    engine.stop(Stop.CTRL_C)
+    return future.exception()
 
 
 def _on_a_thread(engine: Engine, durations: Durations | None) -> RunAllResult:
@@ -188,8 +282,7 @@ def _on_a_thread(engine: Engine, durations: Durations | None) -> RunAllResult:
     except BaseException as error:
         if future.cancel():
             raise  # it had not begun, and will not
-        engine.interrupt()
-        failure = future.exception()
+        failure = _interrupt(engine, future)
         if failure is None and isinstance(error, KeyboardInterrupt):
             raise RunInterruptedError(future.result()) from error
         raise

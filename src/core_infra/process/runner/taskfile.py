@@ -61,6 +61,7 @@ class TaskFile:
 
     Attributes:
         specs: the tasks, in the file's order.
+        cleanup: the tasks under ``finally``, which run after all others.
         workers: how many run at once; None if the file leaves that open.
         pools: how many places each pool has.
     """
@@ -68,6 +69,7 @@ class TaskFile:
     specs: tuple[RunSpec, ...]
     workers: int | None = None
     pools: Mapping[str, int] = field(default_factory=dict)
+    cleanup: tuple[RunSpec, ...] = ()
 
 
 def load_tasks(medium: Medium, path: str) -> TaskFile:
@@ -112,7 +114,7 @@ class _Loader:
 
     def load(self, document: Item) -> TaskFile:
         read = self._reader
-        top = read.known(document, ("workers", "pools", "tasks"))
+        top = read.known(document, ("workers", "pools", "tasks", "finally"))
         workers = read.whole(top["workers"], 1) if "workers" in top else None
         pools = read.mapping(top["pools"]) if "pools" in top else {}
         places = {name: read.whole(item, 1) for name, item in pools.items()}
@@ -120,6 +122,15 @@ class _Loader:
             read.complain(document, "it has no tasks")
             return TaskFile(())
         tasks = read.mapping(top["tasks"])
+        cleanup = read.mapping(top["finally"]) if "finally" in top else {}
+        for name in cleanup.keys() & tasks.keys():
+            text = f"a task of this name is there already, on line {tasks[name].line}"
+            read.complain(cleanup[name], text)
+        specs, finals = self._specs(tasks, places), self._specs(cleanup, places)
+        return TaskFile(specs, workers, places, finals)
+
+    def _specs(self, tasks: Mapping[str, Item], places: Mapping[str, int]) -> tuple[RunSpec, ...]:
+        read = self._reader
         fields = {name: read.known(item, _FIELDS) for name, item in tasks.items()}
         specs = [self._spec(name, item, fields[name]) for name, item in tasks.items()]
         if not read.mistakes:
@@ -127,7 +138,7 @@ class _Loader:
                 name = specs[mistake.spec].name
                 item = fields[name].get(mistake.field, tasks[name])
                 read.complain(item, mistake.text)
-        return TaskFile(tuple(specs), workers, places)
+        return tuple(specs)
 
     def _spec(self, name: str, item: Item, given: Mapping[str, Item]) -> RunSpec:
         read = self._reader
