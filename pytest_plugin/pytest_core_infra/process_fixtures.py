@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +42,21 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{_MARKER}(allow_leftovers=True): what this test leaves running of core_process is ended "
         "without failing it.",
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Have the workers of pytest-xdist know how long the run lasts."""
+    if hasattr(node.config, "_tmp_path_factory"):
+        from pytest_core_infra.lifetime import invite  # noqa: PLC0415 - not in every run
+
+        invite(node.config, node.workerinput)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End what the workers have shared."""
+    if (lifetime := sys.modules.get("pytest_core_infra.lifetime")) is not None:
+        lifetime.end_run(session.config)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -142,7 +158,7 @@ def core_process_session(request: pytest.FixtureRequest) -> Iterator[ProcessesOf
     daemon, fails the run. The report of a failed test shows what they have written meanwhile.
     ``shared(name, start, ready)`` starts a program once for all workers of pytest-xdist: ``start``
     is ``RunOptions``, or a function that returns them, or a ``Start`` with facts for the others.
-    If it ends too early, each test that uses it fails and says so.
+    It ends with the run. If it ends too early, each test that uses it fails and says so.
 
     Example::
 

@@ -9,6 +9,7 @@ import pytest
 from core_infra.errors import UnavailableError
 from core_infra.process import sharing
 from core_infra.process.service import Service
+from pytest_core_infra.lifetime import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,10 +34,7 @@ class ProcessesOfScope(Service):
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         super().__init__()
-        paths: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
-        base = paths.getbasetemp()
-        # Each worker of pytest-xdist has a directory of its own in the run's.
-        self._directory = base.parent if hasattr(request.config, "workerinput") else base
+        self._config = request.config
         self.shared_processes: dict[str, SharedProcess] = {}
 
     def shared(
@@ -47,8 +45,9 @@ class ProcessesOfScope(Service):
     ) -> SharedProcess:
         """Have one program for all workers of pytest-xdist; returns when it is ready.
 
-        The first worker that asks for it starts it, and the others get its facts. It ends when the
-        last one that uses it ends, however that is.
+        The first worker that asks for it starts it, and the others get its facts. It ends with the
+        run, however that ends. Workers on another host than pytest-xdist's controller have one of
+        their own there, which ends when none of them uses it.
 
         Args:
             name: what tells it from others of the run.
@@ -61,8 +60,10 @@ class ProcessesOfScope(Service):
             UnavailableError: it does not start, or does not become ready.
         """
         if name not in self.shared_processes:
-            directory = self._directory / "core-process-shared"
-            self.shared_processes[name] = sharing.join(self, directory, name, start, ready)
+            run = run_of(self._config)
+            self.shared_processes[name] = sharing.join(
+                self, run.directory, name, start, ready, until=run.fifo
+            )
         return self.shared_processes[name]
 
     def shutdown(self) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+
+import pytest
 
 from support import is_running, wait_gone
-
-if TYPE_CHECKING:
-    import pytest
 
 SHARED = """
     import os
@@ -87,20 +86,52 @@ def test_each_test_says_that_the_shared_server_has_ended(pytester: pytest.Pytest
     result.stdout.fnmatch_lines(["*shared process web (signal 9)*", "Serving HTTP on *"])
 
 
-def test_what_is_shared_ends_with_a_run_that_is_killed(pytester: pytest.Pytester) -> None:
+LEFT = {
+    "test_a": SHARED.replace("session", "module")
+    + """
+    def test_asks(server):
+        assert asked(server) == 200
+""",
+}
+"""A module that uses the server, and leaves it."""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_it_lasts_as_long_as_the_run_also_while_nobody_uses_it(
+    pytester: pytest.Pytester, workers: int
+) -> None:
+    pytester.makepyfile(**LEFT, test_b=LEFT["test_a"])
+    pytester.runpytest_subprocess(f"-n{workers}").assert_outcomes(passed=2)
+    assert (pytester.path / "starts").read_text() == "one\n"
+    [pid, again] = (pytester.path / "pids").read_text().split()
+    assert pid == again
+    assert not is_running(int(pid)), "it has ended before the run"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_shared_ends_with_a_run_that_is_killed(
+    pytester: pytest.Pytester, workers: int
+) -> None:
     pytester.makepyfile(
-        test_it=SHARED
-        + """
-    def test_waits(server):
+        **LEFT,
+        test_b="""
+    import os
+    import signal
+    from pathlib import Path
+
+    def test_waits():
+        if (child := os.fork()) == 0:
+            signal.pause()
+        here = Path(__file__).parent
         with (here / "fifo").open("w") as file:
-            file.write(f"{server.pid} {os.getpid()}")
+            file.write(f"{(here / 'pids').read_text()} {os.getpid()} {child}")
         signal.pause()
-    """
+    """,
     )
     fifo = pytester.path / "fifo"
     os.mkfifo(fifo)
     run = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-n1"],
+        [sys.executable, "-m", "pytest", f"-n{workers}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -109,14 +140,44 @@ def test_what_is_shared_ends_with_a_run_that_is_killed(pytester: pytest.Pytester
     reader, ended = os.open(fifo, os.O_RDWR), os.pidfd_open(run.pid)
     try:
         assert reader in select.select([reader, ended], [], [])[0]
-        server, worker = map(int, os.read(reader, 100).split())
+        server, worker, child = map(int, os.read(reader, 100).split())
+        assert is_running(server)
     finally:
         os.close(reader)
         os.close(ended)
         run.kill()
         run.wait()
-    wait_gone(worker)
-    wait_gone(server)
+    try:
+        wait_gone(worker)
+        wait_gone(server)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_workers_that_cannot_know_the_end_of_the_run_end_it_themselves(
+    pytester: pytest.Pytester,
+) -> None:
+    """As on another host."""
+    pytester.makeconftest(
+        """
+    import pytest
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure_node(node):
+        node.workerinput["core_infra_run"] = "/no/such/place"
+    """
+    )
+    pytester.makepyfile(
+        test_it=SHARED
+        + """
+    @pytest.mark.parametrize("number", range(4))
+    def test_asks(server, number):
+        assert asked(server) == 200
+    """
+    )
+    pytester.runpytest_subprocess("-n2").assert_outcomes(passed=4)
+    for pid in (pytester.path / "pids").read_text().split():
+        assert not is_running(int(pid))
 
 
 def test_what_does_not_start_or_cannot_be_shared_is_said(pytester: pytest.Pytester) -> None:

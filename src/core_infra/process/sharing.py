@@ -2,7 +2,8 @@
 
 Whoever joins first starts a host (:mod:`core_infra.process.sharing_host`), which starts the program
 and outlives any of them. Each participant holds a connection with the host, which the kernel closes
-however the participant ends; when the last one is closed, the host ends the program and itself.
+however the participant ends. When the last one is closed, and the run that they belong to is over
+(the end of file of a FIFO), the host ends the program and itself.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ START = "start.pickle"
 LOG = "output.log"
 HOST_LOG = "host.log"
 BYE = b"bye\n"
+OVER = b"over\n"
+"""Says goodbye for the whole run."""
 _FAREWELL = 30.0
 """Seconds beyond its grace period that the end of the program is waited for."""
 _TAIL = 64 * 1024
@@ -115,12 +118,23 @@ class SharedProcess:
         return "\n".join(self.output().splitlines()[-_LINES:]) or "it has written nothing"
 
     def leave(self) -> None:
-        """Use it no more; whoever leaves last waits until it has ended."""
+        """Use it no more; if that ends it, returns when it has ended."""
+        self.say(BYE)
+        self.await_dismissal()
+
+    def say(self, farewell: bytes) -> None:
+        """Send the host BYE or OVER; :meth:`await_dismissal` must follow."""
+        with contextlib.suppress(OSError):  # it has gone
+            self._connection.sendall(farewell)
+
+    def await_dismissal(self) -> None:
+        """Wait until the host lets go of the connection, and close it."""
         with self._connection as connection, contextlib.suppress(OSError):
-            connection.settimeout(self._grace + _FAREWELL)
-            connection.sendall(BYE)
-            while connection.recv(_CHUNK):
-                pass
+            news: dict[str, Any] | None = {}
+            while news is not None:
+                self._grace = news.get("grace", self._grace)
+                connection.settimeout(self._grace + _FAREWELL)
+                news = self._next()
 
     def await_ready(self) -> None:
         """Wait until it is ready; for :func:`join`."""
@@ -158,6 +172,8 @@ def join(
     name: str,
     start: RunOptions | Start | Callable[[Path], RunOptions | Start],
     ready: Probe | Sequence[Probe] = (),
+    *,
+    until: Path | None = None,
 ) -> SharedProcess:
     """Start a program, or use the one that another process has started; returns when it is ready.
 
@@ -168,6 +184,8 @@ def join(
         start: how to start it; or a function that only the starter calls, with a directory for the
             program's files.
         ready: probes, besides those of a :class:`Start`.
+        until: a FIFO. While another process has its writing end, the program runs on, even if
+            nobody uses it at the moment; :func:`end_all` ends it in order.
 
     Raises:
         InvalidError: the name or the start is not possible.
@@ -182,7 +200,7 @@ def join(
     with FileLock(lock_path(home)):
         connection = _connect(home)
         if connection is None:
-            connection = _begin(service, home, start, ready)
+            connection = _begin(service, home, start, ready, until)
     shared = SharedProcess(name, home, connection)
     try:
         shared.await_ready()
@@ -190,6 +208,24 @@ def join(
         shared.leave()
         raise
     return shared
+
+
+def end_all(directory: Path) -> None:
+    """The run is over: end the programs in *directory* that nobody uses; returns when they ended.
+
+    Those that somebody still uses end when the last one leaves.
+    """
+    leaving = []
+    for listener in sorted(directory.glob(f"*/{SOCKET}")):
+        home = listener.parent
+        with FileLock(lock_path(home)):
+            connection = _connect(home)
+        if connection is not None:
+            leaving.append(SharedProcess(home.name, home, connection))
+    for shared in leaving:  # so that they end at the same time
+        shared.say(OVER)
+    for shared in leaving:
+        shared.await_dismissal()
 
 
 def lock_path(home: Path) -> Path:
@@ -213,6 +249,7 @@ def _begin(
     home: Path,
     start: RunOptions | Start | Callable[[Path], RunOptions | Start],
     ready: Probe | Sequence[Probe],
+    until: Path | None,
 ) -> socket.socket:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(mode=0o700)
@@ -227,8 +264,14 @@ def _begin(
             service.start_with_options(
                 RunOptions(
                     sys.executable,
-                    # Not what may lie in the working directory under the name of a module.
-                    ["-P", "-m", "core_infra.process.sharing_host", home, str(listener.fileno())],
+                    [
+                        "-P",  # no module is taken from the working directory
+                        "-m",
+                        "core_infra.process.sharing_host",
+                        home,
+                        str(listener.fileno()),
+                        *([] if until is None else [until]),
+                    ],
                     pass_fds=[listener.fileno()],
                     log=home / HOST_LOG,
                     detach=True,

@@ -1,4 +1,4 @@
-"""The host of a shared process: ``python -m core_infra.process.sharing_host HOME LISTENER``.
+"""The host of a shared process: ``python -m core_infra.process.sharing_host HOME LISTENER [FIFO]``.
 
 See :mod:`core_infra.process.sharing`.
 """
@@ -19,7 +19,7 @@ from filelock import FileLock
 from core_infra.process.probes import LogPattern
 from core_infra.process.real import Path, os, signal, socket
 from core_infra.process.service import Service
-from core_infra.process.sharing import BYE, LOG, SOCKET, START, Start, lock_path
+from core_infra.process.sharing import BYE, LOG, OVER, SOCKET, START, Start, lock_path
 
 if TYPE_CHECKING:
     from core_infra.process.process import Process
@@ -30,9 +30,15 @@ _WRITTEN = 5.0
 
 
 class _Host:
-    """Starts the program, tells participants of it, and ends with the last of them."""
+    """Starts the program, tells participants of it, and ends with the last of them or the run.
 
-    def __init__(self, home: Path, listener: socket.socket) -> None:
+    Args:
+        home: the program's directory.
+        listener: participants connect to it.
+        fifo: its end of file is the end of the run; None if the last participant is.
+    """
+
+    def __init__(self, home: Path, listener: socket.socket, fifo: Path | None) -> None:
         self._home = home
         self._listener = listener
         self._service = Service()
@@ -44,16 +50,21 @@ class _Host:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ, self._tell)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._run = -1  # the FIFO, as long as the run lasts
+        if fifo is not None:
+            self._run = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._selector.register(self._run, selectors.EVENT_READ, self._watch_run)
+            self._watch_run()  # the kernel reports no end that was before we opened it
 
     def run(self) -> None:
-        """Serve until the last participant has left, however that was."""
+        """Serve until the run is over and the last participant has left, however that was."""
         self._accept()  # who has started us waits already
         threading.Thread(target=self._attend, daemon=True).start()
         while True:
             self._serve()
             with FileLock(lock_path(self._home)):  # nobody joins meanwhile, nor starts another
                 self._take_waiting()
-                if self._participants:
+                if self._is_wanted():
                     continue
                 self._service.shutdown()
                 for name in (SOCKET, START):
@@ -62,10 +73,24 @@ class _Host:
                 return
 
     def _serve(self) -> None:
-        while self._participants:
+        while self._is_wanted():
             self._dismiss()
             for key, _ in self._selector.select():
                 key.data()
+
+    def _is_wanted(self) -> bool:
+        return bool(self._participants) or self._run >= 0
+
+    def _watch_run(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._run, 1)
+            self._end_run()
+
+    def _end_run(self) -> None:
+        if self._run >= 0:
+            self._selector.unregister(self._run)
+            os.close(self._run)
+            self._run = -1
 
     def _take_waiting(self) -> None:
         self._listener.settimeout(0)
@@ -89,7 +114,9 @@ class _Host:
             data = b""
         self._participants.discard(connection)
         self._selector.unregister(connection)
-        if data == BYE:
+        if data == OVER:
+            self._end_run()
+        if data in (BYE, OVER):
             self._leaving.append(connection)
         else:
             connection.close()
@@ -104,7 +131,10 @@ class _Host:
             os.eventfd_read(self._wake)
         with contextlib.suppress(queue.Empty):
             while True:
-                line = json.dumps(self._news.get_nowait()).encode() + b"\n"
+                news = self._news.get_nowait()
+                if "failed" in news:
+                    self._end_run()  # whoever asks next may try again
+                line = json.dumps(news).encode() + b"\n"
                 self._told += line
                 for connection in self._participants:
                     self._send(connection, line)
@@ -152,8 +182,8 @@ def main() -> None:
     """Serve as the command line says."""
     # Ctrl-C is for the run, whose end ends us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    home, listener = sys.argv[1:]
-    _Host(Path(home), socket.socket(fileno=int(listener))).run()
+    home, listener, *fifo = sys.argv[1:]
+    _Host(Path(home), socket.socket(fileno=int(listener)), Path(fifo[0]) if fifo else None).run()
 
 
 if __name__ == "__main__":
