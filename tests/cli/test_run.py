@@ -202,6 +202,79 @@ def test_a_signal_ends_the_tasks_and_still_reports(
     wait_gone(int(Path("pid").read_text()))
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_each_line_is_shown_as_it_comes(here: Path, *, terminal: bool) -> None:
+    (here / "tasks.yml").write_text(
+        "tasks:\n"
+        "  first: {shell: 'echo one; printf \"50%%\\r100%%\\nrest\"'}\n"
+        "  waits: {shell: 'echo two; until test -e go; do sleep 0.01; done; exit 3'}\n"
+        "  missing: {command: no-such-program-here}\n"
+    )
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    process = subprocess.Popen([*COMMAND, "--output=live", "-j", "3"], stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    told = b""
+    while (b"\x1b[0m | two" if terminal else b"waits | two\n") not in told:
+        told += os.read(ours, 65536)
+    (here / "go").touch()
+    assert process.wait(30) == 8
+    os.close(ours)
+
+
+def test_live_output_keeps_lines_whole(here: Path) -> None:
+    (here / "tasks.yml").write_text(
+        "tasks:\n"
+        "  a: {shell: 'echo one; printf \"50%%\\r100%%\\nrest\"'}\n"
+        "  b: {shell: 'echo two; test -e again || { touch again; exit 3; }', retries: 1}\n"
+    )
+    result = run("--output=live", "-j", "1")
+    lines = [line.partition(" (")[0] for line in result.output.splitlines()]
+    assert lines == [
+        *("a | one", "a | 50%", "a | 100%", "a | rest", "passed   a"),
+        *("b | two", "again    b: exit code 3", "b | two", "passed   b"),
+        *("", "2 passed in " + result.output.split()[-2] + " " + result.output.split()[-1]),
+    ]
+
+
+def test_the_file_is_found_or_named(here: Path) -> None:
+    (here / "other").write_text("tasks: {a: {command: echo other}}")
+    assert "linted" in run("lint").output
+    assert "other" in run("other").output
+    assert "other" in run("-f", "other", "a").output
+    (here / "tasks.yml").rename(here / "tasks.yaml")
+    assert "linted" in run("lint").output
+    (here / ".core").mkdir(exist_ok=True)
+    (here / "tasks.yaml").rename(here / ".core" / "tasks.yml")
+    assert "linted" in run("lint").output
+    (here / ".core" / "tasks.yml").unlink()
+    result = run("lint")
+    assert result.exit_code == 3
+    assert "neither tasks.yml, tasks.yaml nor .core/tasks.yml is here" in result.output
+
+
+def test_tasks_are_listed_with_their_descriptions(here: Path) -> None:
+    (here / "tasks.yml").write_text(
+        "tasks: {lint: {command: x, description: The style}, b: {command: y}}\n"
+        "finally: {stop: {command: z, description: Stops it}}\n"
+    )
+    assert run("--list").output == "lint  The style\nb\nstop  Stops it\n"
+
+
+def test_arguments_go_to_the_named_tasks(here: Path) -> None:
+    (here / "tasks.yml").write_text(
+        "tasks:\n  need: {command: echo need}\n"
+        "  a: {command: echo a, after: [need]}\n"
+        "  b: {shell: 'echo \"$0/$2/$1\"'}\n"
+        "  c: {shell: 'echo \"$0/$2/$1\"', args: [x]}\n"
+    )
+    told = run("-j", "1", "a", "b", "c", "--", "-n", "two words").output
+    for line in ("need", "a -n two words", "sh/two words/-n", "sh/-n/x"):
+        assert f"  | {line}\n" in told
+    result = run("--", "x")
+    assert result.exit_code == 5
+    assert "none is named" in result.output
+
+
 def test_a_board_on_a_terminal(here: Path) -> None:
     (here / "tasks.yml").write_text(
         "tasks:\n  first: {command: 'true'}\n"

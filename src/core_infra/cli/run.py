@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,17 @@ import click
 from rich.console import Console
 
 from core_infra.cli.circumstances import Terminated
-from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError
+from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, NotFoundError
 from core_infra.medium.local import LocalMedium
 from core_infra.process.runner import reports, words
 from core_infra.process.runner.board import Board
 from core_infra.process.runner.durations import Durations
 from core_infra.process.runner.graph import Graph
+from core_infra.process.runner.live import Live
 from core_infra.process.runner.plain import Plain
 from core_infra.process.runner.results import RunInterruptedError
 from core_infra.process.runner.runner import Runner
-from core_infra.process.runner.taskfile import load_tasks
+from core_infra.process.runner.taskfile import load_tasks, with_args
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:
@@ -37,22 +39,47 @@ INTERRUPTED = 130
 SIGNALLED = 128
 
 
-@click.command()
-@click.argument("file", type=click.Path(dir_okay=False))
-@click.argument("names", nargs=-1)
+FILES = ("tasks.yml", "tasks.yaml", ".core/tasks.yml")
+"""Where tasks are, unless somebody says where."""
+
+
+class _Command(click.Command):
+    """Keeps what comes after ``--`` apart."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what is before it."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.obj = tuple(args[end + 1 :])
+        return super().parse_args(ctx, args[:end])
+
+
+@click.command(cls=_Command, options_metavar="[OPTIONS]")
+@click.argument("given", metavar="[FILE] [NAMES]... [-- ARGS...]", nargs=-1)
+@click.option("-f", "--file", help="The file of tasks; else the first argument, or a usual name.")
+@click.option("--list", "list_only", is_flag=True, help="List the tasks and what they are for.")
 @click.option("-j", "--workers", type=click.IntRange(1), help="How many run at once.")
 @click.option("--stop", is_flag=True, help="After a failure start nothing more.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run, and in which order.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="On a terminal, show what passing tasks write, too."
 )
+@click.option(
+    "--output",
+    type=click.Choice(["end", "live"]),
+    default="end",
+    help="Show what tasks write when they have ended, or each line as it comes.",
+)
 @click.option("--junit", type=click.Path(), help="Write JUnit XML to this file.")
 @click.option("--json", "json_file", type=click.Path(), help="Write JSON to this file.")
 @click.option("--trace", type=click.Path(), help="Write a Chrome trace to this file.")
+@click.pass_obj
 def command(
-    file: str,
-    names: tuple[str, ...],
+    args: tuple[str, ...],
     *,
+    given: tuple[str, ...],
+    file: str | None,
+    list_only: bool,
+    output: str,
     workers: int | None,
     stop: bool,
     dry_run: bool,
@@ -63,6 +90,9 @@ def command(
 ) -> None:
     """Run the tasks in FILE: all of them, or NAMES and what they wait for.
 
+    FILE is tasks.yml, tasks.yaml or .core/tasks.yml, unless the first argument is a file or ends in
+    .yml or .yaml. ARGS are appended to the commands of the named tasks.
+
     How long each takes is remembered in .core/cache beside FILE, so that the longest
     path starts first. On a terminal a board shows what runs; the output of what failed comes last.
     """
@@ -71,10 +101,14 @@ def command(
     writers = {path: write for path, write in reported if path is not None}
     if not dry_run:
         _check(medium, writers)
+    file, names = _file_and_names(medium, file, given)
     tasks = load_tasks(medium, file)
-    specs, cleanup = _chosen(tasks, names)
+    if list_only:
+        _list(tasks)
+        return
+    specs, cleanup = _chosen(tasks, names, args)
     cache = posixpath.join(posixpath.dirname(file), ".core", "cache")
-    with Service() as service, _listener(verbose=verbose) as listener:
+    with Service() as service, _listener(output, verbose=verbose) as listener:
         runner = Runner(
             service,
             workers=workers or tasks.workers,
@@ -82,6 +116,7 @@ def command(
             keep_going=not stop,
             durations=Durations(medium, posixpath.join(cache, "durations.json")),
             listener=listener,
+            live=output == "live",
         )
         if dry_run:
             click.echo("\n".join(words.plan(runner.plan(specs))))
@@ -102,14 +137,46 @@ def command(
     _end(file, result)
 
 
-def _chosen(tasks: TaskFile, names: Collection[str]) -> tuple[Sequence[RunSpec], Sequence[RunSpec]]:
+def _file_and_names(
+    medium: Medium, file: str | None, given: Sequence[str]
+) -> tuple[str, Sequence[str]]:
+    if file is not None:
+        return file, given
+    if given and (given[0].endswith((".yml", ".yaml")) or medium.is_file(given[0])):
+        return given[0], given[1:]
+    for usual in FILES:
+        if medium.is_file(usual):
+            return usual, given
+    raise NotFoundError(
+        "there is no file of tasks",
+        why=f"neither {', '.join(FILES[:-1])} nor {FILES[-1]} is here",
+        todo="Name one: core-infra run FILE.",
+    )
+
+
+def _list(tasks: TaskFile) -> None:
+    specs = [*tasks.specs, *tasks.cleanup]
+    width = max((len(spec.name) for spec in specs), default=0)
+    for spec in specs:
+        click.echo(f"{spec.name:<{width}}  {spec.description}".rstrip())
+
+
+def _chosen(
+    tasks: TaskFile, names: Collection[str], args: Sequence[str]
+) -> tuple[Sequence[RunSpec], Sequence[RunSpec]]:
     """What is to be run, and what afterwards."""
+    if args and not names:
+        raise InvalidError(
+            f"nothing takes {shlex.join(args)}",
+            why="what comes after -- is for the named tasks, and none is named",
+        )
     if not names:
         return tasks.specs, tasks.cleanup
     specs = Graph([*tasks.specs, *tasks.cleanup], tasks.pools).upstream(names)
-    if any(spec in tasks.cleanup for spec in specs):
-        return specs, ()  # to clean up by hand is all that it is about
-    return specs, tasks.cleanup
+    by_hand = any(spec in tasks.cleanup for spec in specs)  # to clean up is all that it is about
+    if args:
+        specs = [with_args(spec, args) if spec.name in names else spec for spec in specs]
+    return specs, () if by_hand else tasks.cleanup
 
 
 def _check(medium: Medium, paths: Collection[str]) -> None:
@@ -132,8 +199,13 @@ def _ignore(medium: Medium, cache: str) -> None:
             medium.write_text(path, "*\n")
 
 
-def _listener(*, verbose: bool) -> contextlib.AbstractContextManager[Callable[[Event], None]]:
+def _listener(
+    output: str, *, verbose: bool
+) -> contextlib.AbstractContextManager[Callable[[Event], None]]:
     console = Console()
+    if output == "live":
+        colours = console.is_terminal and not console.no_color
+        return contextlib.nullcontext(Live(sys.stdout, colours=colours))
     if console.is_terminal:
         return Board(console, verbose=verbose)
     return contextlib.nullcontext(Plain(sys.stdout))

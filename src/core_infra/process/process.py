@@ -79,6 +79,7 @@ class Process:
         listener: Listener,
         loop: Loop,
         on_done: Callable[[], None] | None = None,
+        on_output: Callable[[bytes], None] | None = None,
         linger: float = 0,
     ) -> None:
         self.id = name
@@ -86,6 +87,7 @@ class Process:
         self.done = Latch()
         self._listener = listener
         self._on_done = on_done
+        self._on_output = on_output
         self._output = Output(buffer_size)
         self._group = group
         self._run_start = 0
@@ -436,6 +438,8 @@ class Process:
             self._output.write(stream, data)
         if not self._life.over.is_set():
             self._listener.wrote(self, stream, data)
+            if self._on_output is not None:
+                self._on_output(data)
 
     def on_end(self, error: Exception | None) -> None:
         """It is over."""

@@ -85,6 +85,7 @@ class Service:
         *,
         loop: Loop | None = None,
         on_done: Callable[[], None] | None = None,
+        on_output: Callable[[bytes], None] | None = None,
     ) -> Process:
         """Start a program and return at once.
 
@@ -93,6 +94,7 @@ class Service:
             loop: attends to it, also to its start: what the system refuses is its ``error`` then,
                 and is not raised. None is the supervisor's.
             on_done: called when it is over and all its output has been told, on any thread.
+            on_output: called with each piece that it writes until it is over, on the loop's thread.
 
         Raises:
             InvalidError: the options are not possible.
@@ -100,7 +102,7 @@ class Service:
             CannotStartError: the system does not start it.
             WrongStateError: the service has been shut down.
         """
-        process = self._new(options, loop or supervisor(), on_done)
+        process = self._new(options, loop or supervisor(), on_done, on_output)
         try:
             self._add(process)
             process.begin(hurry=loop is None)
@@ -116,6 +118,7 @@ class Service:
         options: RunOptions,
         loop: Loop,
         on_done: Callable[[], None] | None = None,
+        on_output: Callable[[bytes], None] | None = None,
         *,
         no_input: bytes | None = None,
         kept: int = DEFAULT_SIZE,
@@ -132,6 +135,7 @@ class Service:
             listener=self._listener,
             loop=loop,
             on_done=on_done,
+            on_output=on_output,
             linger=linger,
         )
 

@@ -8,6 +8,7 @@ from core_infra.process.runner.events import (
     RunStarted,
     SpecFinished,
     SpecStarted,
+    SpecWrote,
 )
 from core_infra.process.runner.graph import InvalidGraphError
 from core_infra.process.runner.plan import Plan, Step
@@ -36,5 +37,6 @@ __all__ = [
     "Runner",
     "SpecFinished",
     "SpecStarted",
+    "SpecWrote",
     "Step",
 ]

@@ -10,7 +10,7 @@ from core_infra.errors import CoreInfraError
 from core_infra.process.errors import CannotKillError
 from core_infra.process.own_loop import OwnLoop
 from core_infra.process.real import time
-from core_infra.process.runner.events import RunFinished, SpecFinished, SpecStarted
+from core_infra.process.runner.events import RunFinished, SpecFinished, SpecStarted, SpecWrote
 from core_infra.process.runner.results import RunAllResult, RunResult
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from core_infra.process.runner.events import Event, RunStarted
     from core_infra.process.runner.graph import Graph
     from core_infra.process.runner.launcher import Launcher, Report
+    from core_infra.process.runner.launcher import Wrote as WroteLines
     from core_infra.process.runner.schedule import Schedule
     from core_infra.process.runner.spec import RunSpec
 
@@ -41,17 +42,25 @@ class News(NamedTuple):
     at: float
 
 
+class Wrote(NamedTuple):
+    """A command has written lines."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
 class Engine:
     """Carries out schedules, one after another.
 
     Args:
         phases: the specs, and when each may start; what is in a later one cleans up, and starts
             when all before has ended, however that was.
-        launcher: makes what starts them, from the function that they report to and the loop that
-            the run is on.
+        launcher: makes what starts them, from the function that they report to, the loop that the
+            run is on, and the function that hears what they write, if somebody wants that.
         listener: hears what happens.
         announcement: what it hears first.
         timeout: seconds for the first phase.
+        live: the listener hears what commands write as it comes.
 
     Attributes:
         timed_out: these seconds did not suffice.
@@ -60,17 +69,20 @@ class Engine:
     def __init__(
         self,
         phases: Sequence[tuple[Graph, Schedule]],
-        launcher: Callable[[Report, Loop], Launcher],
+        launcher: Callable[[Report, Loop, WroteLines | None], Launcher],
         listener: Callable[[Event], object],
         announcement: RunStarted,
         timeout: float | None = None,
+        *,
+        live: bool = False,
     ) -> None:
         self.timed_out = False
         self._phases = phases
         self._graph, self._schedule = phases[0]
         self._timeout = timeout
+        self._live = live
         self._deadline: float | None = None
-        self._news: deque[News | Stop] = deque()
+        self._news: deque[News | Stop | Wrote] = deque()
         self._make_launcher = launcher
         self._launcher: Launcher
         self._loop: Loop | None = None
@@ -96,12 +108,15 @@ class Engine:
     def _report(self, name: str, outcome: Outcome) -> None:
         self._put(News(name, outcome, time.monotonic()))
 
-    def _put(self, news: News | Stop) -> None:
+    def _hear_lines(self, name: str, lines: tuple[str, ...]) -> None:
+        self._put(Wrote(name, lines))
+
+    def _put(self, news: News | Stop | Wrote) -> None:
         self._news.append(news)
         if self._loop is not None:  # else run() has not come so far, and will see it
             self._loop.wake()
 
-    def _get(self) -> News | Stop:
+    def _get(self) -> News | Stop | Wrote:
         assert self._loop is not None  # noqa: S101 - it is run
         left = None
         while True:
@@ -127,7 +142,8 @@ class Engine:
                 self._deadline = self._start + self._timeout
             for graph, schedule in self._phases:
                 self._graph, self._schedule = graph, schedule
-                self._launcher = self._make_launcher(self._report, loop)
+                wrote = self._hear_lines if self._live else None
+                self._launcher = self._make_launcher(self._report, loop, wrote)
                 try:
                     self._go_through()
                 except BaseException as error:  # noqa: BLE001 - raised when nothing runs any more
@@ -184,9 +200,12 @@ class Engine:
         self._skip(self._schedule.stop(None))
         self._launcher.cancel(now=now, await_calls=by_hand and not now)
 
-    def _take(self, news: News | Stop) -> None:
-        if isinstance(news, Stop):
-            self._end(news)
+    def _take(self, news: News | Stop | Wrote) -> None:
+        if not isinstance(news, News):
+            if isinstance(news, Stop):
+                self._end(news)
+            else:
+                self._tell(SpecWrote(self._graph.specs[news.name], news.lines))
             return
         name = news.name
         spec = self._graph.specs[name]

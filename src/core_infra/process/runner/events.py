@@ -1,8 +1,8 @@
-"""What a run tells while it goes on: for boards, logs, or a bus (``listener=core.action``).
+"""What a run reports while it goes on: for boards, logs, or a bus (``listener=core.action``).
 
 They come one after another, on a thread of the run's own: first RunStarted, then for each spec
-SpecStarted (again for each retry) and SpecFinished, or SpecFinished alone if it is skipped; at the
-end RunFinished, also when the run is interrupted.
+SpecStarted (again for each retry), SpecWrote if that was asked for, and SpecFinished, or
+SpecFinished alone if it is skipped; at the end RunFinished, also when the run is interrupted.
 """
 
 from __future__ import annotations
@@ -44,6 +44,18 @@ class SpecStarted(NamedTuple):
     previous: RunResult | None
 
 
+class SpecWrote(NamedTuple):
+    """A command has written lines; for runners with ``live``.
+
+    Attributes:
+        spec: the spec.
+        lines: without their ends.
+    """
+
+    spec: RunSpec
+    lines: tuple[str, ...]
+
+
 class SpecFinished(NamedTuple):
     """A spec has ended for good, or is skipped."""
 
@@ -56,4 +68,4 @@ class RunFinished(NamedTuple):
     result: RunAllResult
 
 
-Event = RunStarted | SpecStarted | SpecFinished | RunFinished
+Event = RunStarted | SpecStarted | SpecWrote | SpecFinished | RunFinished

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import CoreInfraError
 from core_infra.process.errors import ProcessNotFoundError
+from core_infra.process.lines import LineSplitter
 from core_infra.process.real import time
 from core_infra.process.runner import attempt
 from core_infra.process.runner.attempt import Outcome
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, Outcome], None]
 """Told once for each spec that was started: its name, and what came of it."""
+
+
+Wrote = Callable[[str, tuple[str, ...]], None]
+"""Called with the name of a spec, and lines that its command has written."""
 
 
 class Launcher(Protocol):
@@ -62,12 +67,17 @@ class ServiceLauncher:
         service: starts the commands.
         report: hears what came of each.
         loop: attends to the commands; all methods are called on its thread.
+        wrote: hears what commands write, as it comes.
     """
 
-    def __init__(self, service: Service, report: Report, loop: Loop) -> None:
+    def __init__(
+        self, service: Service, report: Report, loop: Loop, wrote: Wrote | None = None
+    ) -> None:
         self._service = service
         self._report = report
         self._loop = loop
+        self._wrote = wrote
+        self._splitters: dict[str, LineSplitter] = {}
         self._numbers = itertools.count()
         self._running: dict[int, tuple[RunSpec, Process]] = {}
         self._failed: dict[str, Process] = {}
@@ -90,6 +100,7 @@ class ServiceLauncher:
                 spec.options(),
                 loop=self._loop,
                 on_done=lambda: self._loop.post(lambda: self._over(number)),
+                on_output=partial(self._write, spec.name) if self._wrote else None,
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
             self._report(spec.name, Outcome(time.monotonic() - start, error=error))
@@ -134,11 +145,22 @@ class ServiceLauncher:
         spec, process = self._running.pop(number, (None, None))
         if spec is None or process is None:
             return  # it could not be started, and that was reported
+        splitter = self._splitters.pop(spec.name, None)
+        if splitter is not None and self._wrote and (rest := splitter.rest()) is not None:
+            self._wrote(spec.name, (rest,))
         if spec.retries and process.exit_code:
             self._failed[spec.name] = process
         self._report(spec.name, attempt.outcome(process, stopped=self._cancelled))
         with contextlib.suppress(ProcessNotFoundError):  # somebody has cleared the service
             self._service.remove(process.id)
+
+    def _write(self, name: str, data: bytes) -> None:
+        assert self._wrote is not None  # noqa: S101 - else nobody calls this
+        splitter = self._splitters.setdefault(name, LineSplitter())
+        parts, data = splitter.overflow(data)
+        lines = (*(part.text for part in parts), *splitter.feed(data))
+        if lines:
+            self._wrote(name, lines)
 
     def _start_call(self, spec: RunSpec) -> None:
         self._called[spec.name] = spec
@@ -175,9 +197,16 @@ class ExecutorLauncher:
         executor: runs them.
         report: hears what came of each.
         loop: not needed.
+        wrote: not called: what an executor runs may be anywhere.
     """
 
-    def __init__(self, executor: Executor, report: Report, loop: Loop) -> None:  # noqa: ARG002
+    def __init__(
+        self,
+        executor: Executor,
+        report: Report,
+        loop: Loop,  # noqa: ARG002
+        wrote: Wrote | None = None,  # noqa: ARG002
+    ) -> None:
         self._executor = executor
         self._report = report
         self._key = uuid.uuid4().hex

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from core_infra.process.loop import Loop
     from core_infra.process.runner.durations import Durations
     from core_infra.process.runner.events import Event
-    from core_infra.process.runner.launcher import Launcher, Report
+    from core_infra.process.runner.launcher import Launcher, Report, Wrote
     from core_infra.process.runner.plan import Plan
     from core_infra.process.runner.results import RunAllResult
     from core_infra.process.runner.spec import RunSpec
@@ -52,6 +52,8 @@ class Runner:
             first.
         listener: called with each event of :mod:`core_infra.process.runner.events`; a board, or
             a bus (``core.action``).
+        live: the listener hears what commands write, line by line, as it comes (SpecWrote); not of
+            what an executor runs.
 
     Raises:
         InvalidError: workers is less than 1.
@@ -66,6 +68,7 @@ class Runner:
         keep_going: bool = True,
         durations: Durations | None = None,
         listener: Callable[[Event], object] | None = None,
+        live: bool = False,
     ) -> None:
         if workers is not None and not _is_count(workers):
             raise InvalidError(f"a run cannot have {workers!r} workers", todo="Give at least 1.")
@@ -74,6 +77,7 @@ class Runner:
         self._pools = dict(pools or {})
         self._keep_going = keep_going
         self._durations = durations
+        self._live = live
         self._listener = listener or (lambda _event: None)
 
     def run_all(
@@ -202,7 +206,7 @@ class Runner:
         _check_ends(timeout, cancel)
         durations = self._known_durations()
         workers = self._workers
-        launcher: Callable[[Report, Loop], Launcher]
+        launcher: Callable[[Report, Loop, Wrote | None], Launcher]
         if executor is None:
             workers = workers or cpus()
             launcher = partial(ServiceLauncher, self._service)
@@ -218,7 +222,7 @@ class Runner:
         ]
         specs = tuple(spec for graph in graphs for spec in graph.specs.values())
         started = RunStarted(specs, workers, durations)
-        engine = Engine(phases, launcher, self._listener, started, timeout)
+        engine = Engine(phases, launcher, self._listener, started, timeout, live=self._live)
         if cancel is None:
             result = _on_a_thread(engine, self._durations)
         else:

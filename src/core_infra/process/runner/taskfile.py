@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from yaml import SequenceNode
@@ -16,7 +16,7 @@ from core_infra.process.runner.nodes import Item, Reader
 from core_infra.process.runner.spec import RunSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from core_infra.medium.medium import Medium
 
@@ -41,6 +41,8 @@ _EXPANDED = re.compile(r"[$`]|\\\n")
 """What double quotes do not protect."""
 _FOR_A_SHELL = re.compile(r"[|&;<>()$`*\n]")
 """What is something else in a shell than here, where the program would get it as it is."""
+
+_SHELL = ["/bin/sh", "-euc"]
 
 UNUSED = "unused"
 """Stands for what could not be read; the mistake is noted, so nobody gets to see it."""
@@ -70,6 +72,12 @@ class TaskFile:
     workers: int | None = None
     pools: Mapping[str, int] = field(default_factory=dict)
     cleanup: tuple[RunSpec, ...] = ()
+
+
+def with_args(spec: RunSpec, args: Sequence[str]) -> RunSpec:
+    """A task of a file with more arguments; a script has them as ``$1``, ``$2``, …."""
+    name = ("sh",) if spec.argv[:-1] == _SHELL else ()
+    return replace(spec, args=[*spec.args, *name, *args])
 
 
 def load_tasks(medium: Medium, path: str) -> TaskFile:
@@ -182,7 +190,7 @@ class _Loader:
             if not any(text.startswith(f"{item.where}.") for _, text in read.mistakes):
                 read.complain(item, "a task has either a command or a shell")
         elif "shell" in given:
-            return ["/bin/sh", "-euc", read.text(given["shell"]), *(["sh", *args] if args else [])]
+            return [*_SHELL, read.text(given["shell"]), *(["sh", *args] if args else [])]
         elif argv := self._command(given["command"]):
             return [*argv, *args]
         return [UNUSED]
