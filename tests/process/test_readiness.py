@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,7 @@ def test_a_program_that_ends_is_not_waited_for(service: Service) -> None:
 
 def test_what_has_ended_is_not_ready(service: Service) -> None:
     process = service.start("echo", "ready")
+    process.wait()
     log = LogPattern("ready")
     with pytest.raises(NotReadyError, match="it would be ready, but has ended"):
         process.wait_ready(log)
@@ -175,6 +177,48 @@ def test_what_another_program_holds_is_not_its_own(service: Service, tmp_path: P
     server = ["-m", "http.server", "-b", "127.0.0.1", str(port)]
     with pytest.raises(NotReadyError, match=r"(?s)ended before it was ready.*already in use"):
         service.start(PYTHON, *server).wait_ready(TcpPort(port))
+
+
+ALL = str(ipaddress.IPv4Address(0))
+LISTENER = """
+import socket, sys
+kind, port = sys.argv[1:]
+server = socket.socket(socket.AF_INET6 if kind == "::" else socket.AF_INET)
+if kind == "::":
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+server.bind((kind, int(port)))
+server.listen()
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "their_host", "ours", "our_host"),
+    [(ALL, "127.0.0.1", "::", "::1"), ("::", "::1", ALL, "127.0.0.1")],
+)
+def test_a_port_of_one_protocol_is_not_that_of_the_other(
+    service: Service, theirs: str, their_host: str, ours: str, our_host: str
+) -> None:
+    log = LogPattern(r"\d+")
+    service.start(PYTHON, "-c", LISTENER, theirs, "0").wait_ready(log)
+    assert log.match is not None
+    port = int(log.match[0])
+    process = service.start(PYTHON, "-c", LISTENER, ours, str(port)).wait_ready(log)
+    process.wait_ready(TcpPort(port, our_host))
+    with pytest.raises(NotReadyError, match="another program's"):
+        process.wait_ready(TcpPort(port, their_host), timeout=0.2)
+
+
+def test_a_socket_may_have_a_longer_path_than_the_kernel_takes(
+    service: Service, tmp_path: Path
+) -> None:
+    directory = tmp_path / ("long" * 30)
+    directory.mkdir()
+    serve = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('s'); s.listen(); input()"
+    options = RunOptions(PYTHON, ["-c", serve], dir=directory)
+    process = service.start_with_options(options).wait_ready(UnixSocket("s"))
+    process.wait_ready(UnixSocket(directory / "s"))
 
 
 def test_a_socket_that_was_handed_down_is_its_own(service: Service, tmp_path: Path) -> None:
@@ -283,6 +327,13 @@ async def answer() -> bool:
         lambda: LogPattern("one\ntwo"),
         lambda: TcpPort(0),
         lambda: TcpPort(80, timeout=0),
+        lambda: TcpPort(80, "localhost\0.example"),
+        lambda: UnixSocket("socket\0"),
+        lambda: UnixSocket("\udc00\ud800"),
+        lambda: FileExists("file\0"),
+        lambda: HttpStatus("http://localhost/a b"),
+        lambda: HttpStatus("http://local\0host/"),
+        lambda: HttpStatus("http://localhost/\ud800"),
         lambda: HttpStatus("http://[::1"),
         lambda: CommandSucceeds([]),
         lambda: Check(answer),

@@ -20,6 +20,11 @@ _ACCEPTS = 1 << 16
 _CREDENTIALS = struct.Struct("iII")  # a pid, a user, a group
 
 
+_ALL_4, _ALL_6 = ipaddress.ip_address(0), ipaddress.ip_address("::")
+_EVERYWHERE = {4: (_ALL_4, _ALL_6), 6: (_ALL_6,)}
+"""By the version of an address: who may take connections to it besides its own listener."""
+
+
 class Listener(NamedTuple):
     """A socket that waits for TCP connections.
 
@@ -79,8 +84,11 @@ def accepting(connection: socket.socket) -> list[Listener]:
     if _plain(here[0]) != address and not address.is_loopback:
         return []  # not of this host
     found = [one for one in listeners() if one.port == port]
-    exact = [one for one in found if one.address == address]
-    return exact or [one for one in found if one.address.is_unspecified]
+    # The kernel's order: a socket of :: takes IPv4 as well, but only what none of 0.0.0.0 takes.
+    for choice in (address, *_EVERYWHERE[address.version]):
+        if chosen := [one for one in found if one.address == choice]:
+            return chosen
+    return []
 
 
 def stranger(connection: socket.socket, pids: Collection[int]) -> str | None:

@@ -6,8 +6,11 @@ says why it is not, for the error that ends a long wait.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
+import re
+import string
 import urllib.parse
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +18,8 @@ from core_infra.errors import InvalidError
 from core_infra.framework.asynchronous import is_async
 from core_infra.process.listeners import stranger, unix_stranger
 from core_infra.process.log_pattern import LogPattern
-from core_infra.process.real import os, socket
+from core_infra.process.real import Path, os, socket
+from core_infra.process.sockets import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -35,6 +39,8 @@ __all__ = [
 
 _TIMEOUT = 10.0
 _MAX_PORT = 65535
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
+"""What no URL has."""
 
 
 class Probe(Protocol):
@@ -79,6 +85,7 @@ class TcpPort:
         port: object = self.port
         if not (isinstance(port, int) and 0 < port <= _MAX_PORT):
             raise InvalidError(f"there is no TCP port {self.port!r}", why=f"it is 1 to {_MAX_PORT}")
+        _check_name(self, self.host)
         _check_timeout(self, self.timeout)
 
     def check(self, process: Process, patience: float) -> str | None:
@@ -99,6 +106,9 @@ class UnixSocket:
             begins with a NUL character.
         any_program: whoever accepts will do.
         timeout: seconds that one look may take.
+
+    Raises:
+        InvalidError: no socket can have such a name.
     """
 
     path: str | os.PathLike[str]
@@ -106,17 +116,21 @@ class UnixSocket:
     timeout: float = dataclasses.field(default=_TIMEOUT, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        _check_name(self, os.fspath(self.path).removeprefix("\0"))
         _check_timeout(self, self.timeout)
 
     def check(self, process: Process, patience: float) -> str | None:
         """Connect."""
         path = os.fspath(self.path)
-        if not path.startswith("\0"):
-            path = _from_its_directory(process, path)
-        with socket.socket(socket.AF_UNIX) as client:
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.settimeout(patience)
             try:
-                client.connect(path)
+                address = path
+                if not path.startswith("\0"):
+                    path = _from_its_directory(process, path)
+                    address = stack.enter_context(short_path(Path(path)))
+                client.connect(address)
                 pids = () if self.any_program else process.leftovers()
                 return None if self.any_program else unix_stranger(client, path, pids)
             except (OSError, ValueError) as error:
@@ -149,10 +163,12 @@ class HttpStatus:
         try:
             parts = urllib.parse.urlsplit(self.url)
             good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            good = good and not _FORBIDDEN.search(self.url)
         except (ValueError, TypeError, AttributeError):
             good = False
         if not good:
             raise InvalidError(f"cannot ask {self.url!r}", why="it is no http:// or https:// URL")
+        _check_name(self, self.url)
         _check_timeout(self, self.timeout)
 
     def check(self, process: Process, patience: float) -> str | None:
@@ -162,12 +178,13 @@ class HttpStatus:
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
         connection = kind(parts.hostname or "", parts.port, timeout=patience)
-        path = parts.path or "/"
+        path = urllib.parse.quote(parts.path or "/", safe=string.punctuation)
+        query = urllib.parse.quote(parts.query, safe=string.punctuation)
         try:
             connection.connect()
             if not self.any_program and (why := _stranger(connection.sock, process, os.getpid())):
                 return why
-            connection.request("GET", f"{path}?{parts.query}" if parts.query else path)
+            connection.request("GET", f"{path}?{query}" if query else path)
             found = connection.getresponse().status
         except (OSError, ValueError, http.client.HTTPException) as error:
             return str(error) or type(error).__name__
@@ -183,9 +200,15 @@ class FileExists:
 
     Attributes:
         path: the path; a relative one is one from the program's directory.
+
+    Raises:
+        InvalidError: no file can have such a name.
     """
 
     path: str | os.PathLike[str]
+
+    def __post_init__(self) -> None:
+        _check_name(self, os.fspath(self.path))
 
     def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - any will do
         """Look."""
@@ -260,6 +283,20 @@ def _from_its_directory(process: Process, path: str) -> str:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def _check_name(probe: Probe, name: str) -> None:
+    """Raise InvalidError for what the system would cut off, or cannot be given."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        good = False
+    else:
+        good = "\0" not in name
+    if not good:
+        raise InvalidError(
+            f"cannot look for {probe!r}", why="it has a NUL, or characters that have no bytes"
+        )
 
 
 def _check_timeout(probe: Probe, timeout: object) -> None:
