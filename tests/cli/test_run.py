@@ -275,6 +275,16 @@ def test_arguments_go_to_the_named_tasks(here: Path) -> None:
     assert "none is named" in result.output
 
 
+def test_variables_are_set_on_the_command_line(here: Path) -> None:
+    (here / "tasks.yml").write_text(
+        "vars: {A: file}\ntasks:\n  a: {command: 'echo ${A}'}\n  b: {shell: 'echo \"<$A>\"'}\n"
+    )
+    assert "  | file\n" in run("a").output
+    told = run("A=$(x) y", "a", "b").output
+    assert "  | $(x) y\n" in told
+    assert "  | <$(x) y>\n" in told
+
+
 def test_a_board_on_a_terminal(here: Path) -> None:
     (here / "tasks.yml").write_text(
         "tasks:\n  first: {command: 'true'}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import re
 import shlex
 import sys
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from core_infra.process.runner.plain import Plain
 from core_infra.process.runner.results import RunInterruptedError
 from core_infra.process.runner.runner import Runner
 from core_infra.process.runner.taskfile import load_tasks, with_args
+from core_infra.process.runner.variables import NAME
 from core_infra.process.service import Service
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from core_infra.process.runner.spec import RunSpec
     from core_infra.process.runner.taskfile import TaskFile
 
+_ASSIGNMENT = re.compile(rf"{NAME.pattern}=")
 INTERRUPTED = 130
 SIGNALLED = 128
 
@@ -54,7 +57,7 @@ class _Command(click.Command):
 
 
 @click.command(cls=_Command, options_metavar="[OPTIONS]")
-@click.argument("given", metavar="[FILE] [NAMES]... [-- ARGS...]", nargs=-1)
+@click.argument("given", metavar="[FILE] [NAMES]... [NAME=VALUE]... [-- ARGS...]", nargs=-1)
 @click.option("-f", "--file", help="The file of tasks; else the first argument, or a usual name.")
 @click.option("--list", "list_only", is_flag=True, help="List the tasks and what they are for.")
 @click.option("-j", "--workers", type=click.IntRange(1), help="How many run at once.")
@@ -91,7 +94,8 @@ def command(
     """Run the tasks in FILE: all of them, or NAMES and what they wait for.
 
     FILE is tasks.yml, tasks.yaml or .core/tasks.yml, unless the first argument is a file or ends in
-    .yml or .yaml. ARGS are appended to the commands of the named tasks.
+    .yml or .yaml. NAME=VALUE sets a variable of the file. ARGS are appended to the commands of the
+    named tasks.
 
     How long each takes is remembered in .core/cache beside FILE, so that the longest
     path starts first. On a terminal a board shows what runs; the output of what failed comes last.
@@ -101,8 +105,10 @@ def command(
     writers = {path: write for path, write in reported if path is not None}
     if not dry_run:
         _check(medium, writers)
+    variables = dict(one.split("=", 1) for one in given if _ASSIGNMENT.match(one))
+    given = tuple(one for one in given if not _ASSIGNMENT.match(one))
     file, names = _file_and_names(medium, file, given)
-    tasks = load_tasks(medium, file)
+    tasks = load_tasks(medium, file, variables)
     if list_only:
         _list(tasks)
         return

@@ -137,6 +137,13 @@ def test_a_shell_task_gets_its_args_as_a_script_does(service: Service) -> None:
         ("tasks:\n  a: {command: x, timeout: .inf}", 2, "expected a number of seconds above 0"),
         ("tasks: {a: {command: x}}\nfinally:\n  a: {command: x}", 3, "there already, on line 1"),
         ("tasks: {a: {command: x}}\nfinally:\n  b: {command: x,\n   after: [a]}", 4, "'a', which"),
+        ("tasks:\n  a: {command: 'x ${A'}", 2, "'$' needs a shell"),
+        ("tasks:\n  a: {command: [x, '${A b}']}", 2, "a '${' that begins no variable"),
+        ("tasks:\n  a: {command: 'x ${A:-b c}'}", 2, "a '${' that begins no variable"),
+        ("dotenv: [.env?]\ntasks: {a: {command: x}}", 1, "put a text with a '?' in quotes"),
+        ("vars: {A B: x}\ntasks: {a: {command: x}}", 1, "'A B' cannot be a variable's name"),
+        ("tasks:\n  a: {command: x, env: {A: '${XYZZY}'}}", 2, "there is no variable 'XYZZY'"),
+        ("env: {XYZZY: null}\ntasks: {a: {command: '${XYZZY}'}}", 2, "no variable 'XYZZY'"),
         ("tasks:\n  a: {command: x, grace: -1}", 2, "expected a number of seconds, 0 or more"),
         ("tasks:\n  a: {command: x, stop_signal: TREM}", 2, "no signal 'TREM'; is 'TERM' meant?"),
         ("tasks:\n  a: {command: x, stop_signal: 99}", 2, "no signal '99'"),
@@ -205,3 +212,138 @@ def test_no_text_brings_anything_but_tasks_or_an_error(text: str) -> None:
         load_tasks(medium, "tasks.yml")
     except TaskFileError as error:
         assert error.mistakes  # noqa: PT017 - whether it is raised is up to the text
+
+
+def test_variables_are_replaced_after_splitting_and_only_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FROM_OUTSIDE", "outside")
+    monkeypatch.delenv("UNSET", raising=False)
+    text = """
+        vars: {A: "two words; ${B} 'x", B: b, EMPTY: ""}
+        env: {SHARED: "${B}!", GONE: null}
+        tasks:
+          text:
+            command: echo ${A} "<${B}>" '${B}' \\${B} $${B} ${UNSET:-none} "${EMPTY:-a b}" x${B}y
+          words:
+            command: [echo, "${A}", $A]
+            args: ["${FROM_OUTSIDE}"]
+            dir: sub/${B}
+            env: {OWN: "${A}", B: own}
+          script:
+            shell: echo "$A ${B}"
+            env: {B: own}
+    """
+    text_task, words, script = load(text).specs
+    a = "two words; ${B} 'x"
+    assert text_task.args == (a, "<b>", "${B}", "${B}", "${B}", "none", "a b", "xby")
+    assert text_task.env == {"SHARED": "b!", "GONE": None}
+    assert words.args == (a, "$A", "outside")
+    assert words.dir == "sub/b"
+    assert words.env == {"SHARED": "b!", "GONE": None, "OWN": a, "B": "own"}
+    assert script.args == ("-euc", 'echo "$A ${B}"')
+    assert script.env == {"SHARED": "b!", "GONE": None, "A": a, "B": "own", "EMPTY": ""}
+
+
+def test_given_variables_have_the_last_word() -> None:
+    medium = MemoryMedium()
+    text = "vars: {A: a}\nenv: {E: e}\ntasks: {t: {command: 'echo ${A} ${E} ${N}'}}"
+    medium.write_text("tasks.yml", text)
+    (spec,) = load_tasks(medium, "tasks.yml", {"A": "1", "E": "2", "N": "3"}).specs
+    assert (spec.args, spec.env) == (("1", "2", "3"), {"E": "2"})
+
+
+def test_files_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET", "outside")
+    medium = MemoryMedium()
+    medium.write_text(
+        "x/.env",
+        "# comment\n\nA=plain text # comment\nexport B = 'single $A # kept'  # comment\n"
+        'C="two\nlines \\"\\n\\$"\nD=\nSET=inside\nE=a#b\n',
+    )
+    medium.write_text("x/tasks.yml", "dotenv: [.env, '.more?']\ntasks: {t: {command: 'echo ${C}'}}")
+    (spec,) = load_tasks(medium, "x/tasks.yml").specs
+    assert spec.args == ('two\nlines "\n$',)
+    assert spec.env == {
+        "A": "plain text",
+        "B": "single $A # kept",
+        "C": 'two\nlines "\n$',
+        "D": "",
+        "E": "a#b",
+    }
+    medium.write_text("x/.env", "A=1\nB 2\nC='open\n")
+    medium.write_text("x/tasks.yml", "dotenv: [.env, .more]\ntasks: {t: {command: x}}")
+    with pytest.raises(TaskFileError) as caught:
+        load_tasks(medium, "x/tasks.yml")
+    for part in (
+        "x/tasks.yml:1: dotenv[1]: there is no file 'x/.more'; write '.more?' if it may be missing",
+        "x/.env:2: expected NAME=value, found 'B 2'",
+        "x/.env:3: the quotes of C are not closed",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_value_is_no_part_of_a_script(service: Service) -> None:
+    text = "vars: {A: '$(echo broken); \"'}\ntasks: {t: {shell: 'printf %s \"$A\"'}}"
+    (spec,) = load(text).specs
+    assert service.run_with_options(spec.options()) == '$(echo broken); "'
+
+
+def included(**files: str) -> TaskFile:
+    medium = MemoryMedium()
+    for name, text in files.items():
+        medium.write_text(name.replace("__", "/") + ".yml", text)
+    return load_tasks(medium, "tasks.yml")
+
+
+def test_included_files_have_their_own_names_directories_and_variables() -> None:
+    tasks = included(
+        tasks="include: {docs: docs/tasks.yml}\nvars: {A: outer}\nworkers: 2\n"
+        "tasks: {all: {command: 'echo ${A}', after: ['docs:build']}}\n",
+        docs__tasks="include: {api: api/tasks.yml}\nvars: {A: inner}\nworkers: 9\npools: {p: 1}\n"
+        "tasks:\n  build: {command: 'echo ${A}', dir: out, after: ['api:make'], pools: [p]}\n"
+        "finally: {stop: {command: x}}\n",
+        docs__api__tasks="tasks: {make: {command: y}}",
+    )
+    assert (tasks.workers, tasks.pools) == (2, {"docs:p": 1})
+    assert tasks.specs == (
+        RunSpec("all", "echo", ["outer"], after=["docs:build"]),
+        RunSpec(
+            "docs:build",
+            "echo",
+            ["inner"],
+            dir="docs/out",
+            after=["docs:api:make"],
+            pools=["docs:p"],
+        ),
+        RunSpec("docs:api:make", "y", dir="docs/api/"),
+    )
+    assert [spec.name for spec in tasks.cleanup] == ["docs:stop"]
+
+
+def test_mistakes_in_all_files_are_told_with_their_files() -> None:
+    with pytest.raises(TaskFileError) as caught:
+        included(
+            tasks="tasks: {a: {comand: x}}\ninclude: {b: sub/b.yml, c: sub/c.yml, d: gone.yml}\n",
+            sub__b="tasks:\n  x: {retires: 1, command: x}\n",
+            sub__c="tasks:\n  x: {command: '${XYZZYA}'}\nvars: {XYZZYB: 1}",
+        )
+    found = str(caught.value)
+    for part in (
+        "4 mistakes",
+        "tasks.yml:1: tasks.a.comand: there is no such field; is 'command' meant?",
+        "tasks.yml:2: include.d: cannot read 'gone.yml'",
+        "sub/b.yml:2: tasks.x.retires: there is no such field; is 'retries' meant?",
+        "sub/c.yml:2: tasks.x.command: there is no variable 'XYZZYA'; is 'XYZZYB' meant?",
+    ):
+        assert part in found
+
+
+def test_a_file_cannot_include_itself() -> None:
+    with pytest.raises(TaskFileError) as caught:
+        included(
+            tasks="tasks: {a: {command: x}}\ninclude: {b: sub/b.yml}\n",
+            sub__b="tasks: {b: {command: x}}\ninclude: {a: ../tasks.yml}\n",
+        )
+    ring = "tasks.yml -> sub/b.yml -> tasks.yml: a file cannot include itself"
+    assert f"sub/b.yml:2: include.a: {ring}" in str(caught.value)

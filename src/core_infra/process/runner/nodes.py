@@ -68,6 +68,8 @@ class Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, why = mark.line + 1 if mark else 1, error.problem or "this is no YAML"
+            if why.endswith("'?'"):  # PyYAML takes it for the mark of a key
+                why += ": put a text with a '?' in quotes"
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             why = f"YAML forbids the character {chr(error.character)!r}"
