@@ -81,3 +81,4 @@ def test_a_cache_that_is_removed_meanwhile_is_not_missed(
             assert machine.exec("head -c 1 /dev/vda | wc -c", check=True).stdout.strip() == "1"
         first.revert("here")
         first.revert()
+        assert launcher.clone(memory=144).exec("true").exit_code == 0, "it is made anew"

@@ -101,9 +101,17 @@ def advice(image: Bootable, cpu: str, accelerator: str, version: str) -> str:
 
 
 def kernel_release(kernel: Path) -> tuple[int, int] | None:
-    """The first two numbers of a kernel's version, if the file shows them."""
-    status = kernel.stat()
-    return _release_in(kernel, status.st_size, status.st_mtime_ns)
+    """The first two numbers of a kernel's version, if the file shows them.
+
+    Of a file that was removed after it was read, it is what the file had: machines are cloned
+    without it. Whoever boots one reports that the file is not there.
+    """
+    try:
+        status = kernel.stat()
+    except FileNotFoundError:
+        return _releases.get(kernel)
+    _releases[kernel] = _release_in(kernel, status.st_size, status.st_mtime_ns)
+    return _releases[kernel]
 
 
 def _has_wrong_flags(arch: str, cpu: str, accelerator: str, version: str) -> bool:
@@ -111,6 +119,9 @@ def _has_wrong_flags(arch: str, cpu: str, accelerator: str, version: str) -> boo
         return False
     found = re.match(r"(\d+)\.(\d+)", version)
     return found is not None and (int(found[1]), int(found[2])) < _MENDED
+
+
+_releases: dict[Path, tuple[int, int] | None] = {}
 
 
 @functools.lru_cache(maxsize=64)  # read once in each run, not for each machine
