@@ -194,6 +194,32 @@ def test_what_keeps_a_program_from_starting_is_told(
             service.run_with_options(RunOptions(command, env={"PATH": str(tmp_path)}))
 
 
+def test_what_the_system_cannot_be_given_is_named(service: Service, tmp_path: Path) -> None:
+    long = "x" * 200_000
+    loop = tmp_path / "loop"
+    loop.write_text(f"#!{loop}\n")
+    loop.chmod(0o755)
+    for options, told in (
+        (RunOptions("true", pass_fds=[0, 99_999]), r"pass_fds has \[99999\], not open"),
+        (RunOptions("true", ["-n", long]), "argument 2 has 200000 bytes"),
+        (RunOptions("true", env={"LONG": long}), "variable LONG has 200005 bytes"),
+        (RunOptions(loop), "is a script for a script"),
+    ):
+        with pytest.raises(CannotStartError, match=told):
+            service.run_with_options(options)
+
+
+def test_as_many_descriptors_as_allowed_are_passed(service: Service) -> None:
+    fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(248)]
+    try:
+        script = f"for fd in {' '.join(map(str, fds))}; do test -e /proc/self/fd/$fd || exit; done"
+        options = RunOptions("sh", ["-c", f"{script}; echo all"], pass_fds=fds)
+        assert service.run_with_options(options) == "all\n"
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def test_a_missing_loader_is_told(service: Service, tmp_path: Path) -> None:
     binary = Path("/bin/true").read_bytes()
     found = re.search(rb"/lib[^\0]*/ld-[^\0]*", binary)
@@ -229,6 +255,7 @@ def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> Non
         ({"dir": 3}, "dir is 3"),
         ({"log": 3}, "log is 3"),
         ({"pass_fds": ["3"]}, "'3' is no descriptor"),
+        ({"pass_fds": range(3, 303)}, "pass_fds has 300 descriptors, more than 248"),
         ({"restart": "always"}, "give a RestartPolicy"),
         ({"buffer_size": 1.5}, "buffer_size is 1.5"),
         ({"timeout": "5"}, "timeout is '5'"),

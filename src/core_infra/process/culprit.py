@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # the keeper's
 _BEGINNING = 4096
+_PAGES = 32  # for one argument: MAX_ARG_STRLEN
 _DEPTH = 4  # interpreters of interpreters, as the kernel has it
 _MACHINE = slice(18, 20)  # in a program's header
 _EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
@@ -31,11 +32,35 @@ def culprit(options: RunOptions, error: int) -> str:
         options: what was to be started.
         error: what the system answered.
     """
+    if error == errno.EBADF:
+        closed = [fd for fd in options.pass_fds if not _is_open(fd)]
+        return f"pass_fds has {closed}, not open here" if closed else ""
+    if error == errno.E2BIG:
+        return _longest(options)
     here = Path(options.directory())
     for path in _candidates(options, here):
         with contextlib.suppress(OSError):
             if path.exists() and (why := _look(path, here, error, _DEPTH)):
                 return why
+    return ""
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _longest(options: RunOptions) -> str:
+    """The argument or variable that no program can be given; nothing if it is their sum."""
+    limit = _PAGES * os.sysconf("SC_PAGESIZE")
+    sizes = {f"argument {at}": word for at, word in enumerate(options.argv())}
+    sizes |= {f"variable {name}": f"{name}={value or ''}" for name, value in options.env.items()}
+    for name, text in sizes.items():
+        if len(os.fsencode(text)) >= limit:
+            return f"{name} has {len(os.fsencode(text))} bytes, and the system takes {limit - 1}"
     return ""
 
 
@@ -45,6 +70,8 @@ def _look(path: Path, here: Path, error: int, depth: int) -> str:
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING)
     if beginning.startswith(b"#!"):
+        if not depth:
+            return f"{path} is a script for a script for a script …, deeper than the system goes"
         return _look_at_script(path, beginning, here, error, depth)
     if beginning.startswith(b"\x7fELF"):
         return _look_at_program(path, beginning, error)
@@ -75,7 +102,7 @@ def _look_at_script(path: Path, beginning: bytes, here: Path, error: int, depth:
     interpreter = here / name
     if not interpreter.exists():
         return f"the interpreter of {path} is not there: {name}"
-    return _look(interpreter, here, error, depth - 1) if depth else ""
+    return _look(interpreter, here, error, depth - 1)
 
 
 def _look_at_program(path: Path, beginning: bytes, error: int) -> str:

@@ -360,8 +360,10 @@ class Life:
         if run.end is None:
             self.signal = number
             run.signal(number, group=True)
+            run.signal(signal.SIGCONT, group=True)  # who is stopped, as by SIGTTIN, hears of it
         else:
             run.companions().signal(number)
+            run.companions().signal(signal.SIGCONT)
             if self.status in ENDED and not run.companions().watch(lambda: self._force(run)):
                 self._force(run)
                 return

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _SIGNALS = frozenset(signal.valid_signals())
 USUAL_SIZE = (24, 80)
 _MAX_SIZE = 0xFFFF
+_MAX_FDS = 248
+"""What the kernel takes in one message (253), without the program's streams and the wire's own."""
 
 
 def what_is_wrong(options: RunOptions) -> list[str]:
@@ -30,6 +32,8 @@ def what_is_wrong(options: RunOptions) -> list[str]:
         wrong.append("stdin has characters that UTF-8 has no bytes for: give bytes")
     if options.pass_fds:
         wrong += [f"{fd!r} is no descriptor" for fd in options.pass_fds if not _is_fd(fd)]
+        if len(options.pass_fds) > _MAX_FDS:
+            wrong.append(f"pass_fds has {len(options.pass_fds)} descriptors, more than {_MAX_FDS}")
     return wrong + _wrong_times(options) + _wrong_numbers(options) + _wrong_together(options)
 
 
