@@ -285,6 +285,21 @@ def test_variables_are_set_on_the_command_line(here: Path) -> None:
     assert "  | <$(x) y>\n" in told
 
 
+def test_what_is_up_to_date_is_not_run_unless_forced(here: Path) -> None:
+    (here / "sub").mkdir()
+    (here / "sub" / "tasks.yml").write_text(
+        "vars: {OUT: out}\n"
+        "tasks: {a: {shell: 'echo x >> out', inputs: [in], outputs: ['${OUT}']}}\n"
+    )
+    (here / "sub" / "in").touch()
+    assert "passed   a (up to date)" not in run("sub/tasks.yml").output
+    assert "passed   a (up to date)" in run("sub/tasks.yml", "--json", "r.json").output
+    assert json.loads((here / "r.json").read_text())["results"][0]["cached"] is True
+    assert "up to date" not in run("sub/tasks.yml", "--force").output
+    assert (here / "sub" / "out").read_text() == "x\nx\n"
+    assert (here / "sub" / ".core" / "cache" / "tasks").is_dir()
+
+
 def test_a_board_on_a_terminal(here: Path) -> None:
     (here / "tasks.yml").write_text(
         "tasks:\n  first: {command: 'true'}\n"

@@ -19,6 +19,7 @@ from core_infra.medium.local import LocalMedium
 from core_infra.process.runner import reports, words
 from core_infra.process.runner.board import Board
 from core_infra.process.runner.durations import Durations
+from core_infra.process.runner.freshness import Freshness
 from core_infra.process.runner.graph import Graph
 from core_infra.process.runner.live import Live
 from core_infra.process.runner.plain import Plain
@@ -62,6 +63,7 @@ class _Command(click.Command):
 @click.option("--list", "list_only", is_flag=True, help="List the tasks and what they are for.")
 @click.option("-j", "--workers", type=click.IntRange(1), help="How many run at once.")
 @click.option("--stop", is_flag=True, help="After a failure start nothing more.")
+@click.option("--force", is_flag=True, help="Also run what is up to date.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run, and in which order.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="On a terminal, show what passing tasks write, too."
@@ -82,6 +84,7 @@ def command(
     given: tuple[str, ...],
     file: str | None,
     list_only: bool,
+    force: bool,
     output: str,
     workers: int | None,
     stop: bool,
@@ -123,6 +126,7 @@ def command(
             durations=Durations(medium, posixpath.join(cache, "durations.json")),
             listener=listener,
             live=output == "live",
+            freshness=Freshness(medium, posixpath.join(cache, "tasks"), force=force),
         )
         if dry_run:
             click.echo("\n".join(words.plan(runner.plan(specs))))

@@ -10,6 +10,7 @@ from core_infra.process.runner.events import (
     SpecStarted,
     SpecWrote,
 )
+from core_infra.process.runner.freshness import Freshness
 from core_infra.process.runner.graph import InvalidGraphError
 from core_infra.process.runner.plan import Plan, Step
 from core_infra.process.runner.results import (
@@ -25,6 +26,7 @@ __all__ = [
     "Cancellation",
     "Durations",
     "Event",
+    "Freshness",
     "InvalidGraphError",
     "Plan",
     "RunAllResult",

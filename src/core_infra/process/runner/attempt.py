@@ -28,6 +28,7 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
     value: object = None
     usage: Usage | None = None
+    cached: bool = False
 
 
 _running: dict[str, dict[str, Process | None]] = {}

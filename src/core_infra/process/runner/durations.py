@@ -52,7 +52,8 @@ class Durations:
         Each new time moves the remembered one half of the way: one run on a busy host does not
         turn the order upside down.
         """
-        new = {one.name: one.duration / one.attempts for one in result.results if one.passed}
+        ran = [one for one in result.results if one.passed and not one.cached]
+        new = {one.name: one.duration / one.attempts for one in ran}
         if not new:
             return
         known = self.load()

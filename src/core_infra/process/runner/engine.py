@@ -246,6 +246,7 @@ class Engine:
             started=started,
             value=outcome.value,
             usage=outcome.usage,
+            cached=outcome.cached,
         )
 
     def _skip(self, names: list[str]) -> None:

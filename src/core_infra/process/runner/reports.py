@@ -95,6 +95,7 @@ def _plain(one: RunResult) -> dict[str, Any]:
         "exit_code": one.exit_code,
         "reason": one.reason,
         "cause": one.cause,
+        "cached": one.cached,
         "attempts": one.attempts,
         "started": round(one.started, 6),
         "duration": round(one.duration, 6),

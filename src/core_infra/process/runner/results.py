@@ -33,6 +33,7 @@ class RunResult:
         started: when it started, in seconds since the run began.
         value: what its call returned.
         usage: processor time and memory of its last attempt, if it is a command.
+        cached: it was up to date, and not run.
     """
 
     name: str
@@ -48,10 +49,11 @@ class RunResult:
     started: float = 0.0
     value: object = None
     usage: Usage | None = None
+    cached: bool = False
 
     @property
     def passed(self) -> bool:
-        """It ran, and well."""
+        """It ran, and well, or is up to date."""
         return not self.skipped and self.error is None and not self.exit_code
 
     @property

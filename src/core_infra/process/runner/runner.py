@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from core_infra.errors import InvalidError
 from core_infra.process.real import os
 from core_infra.process.runner.cancellation import Cancellation
+from core_infra.process.runner.checking import CheckingLauncher
 from core_infra.process.runner.engine import Engine, Stop
 from core_infra.process.runner.events import RunStarted
 from core_infra.process.runner.graph import Graph, check_apart
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from core_infra.process.loop import Loop
     from core_infra.process.runner.durations import Durations
     from core_infra.process.runner.events import Event
+    from core_infra.process.runner.freshness import Freshness
     from core_infra.process.runner.launcher import Launcher, Report, Wrote
     from core_infra.process.runner.plan import Plan
     from core_infra.process.runner.results import RunAllResult
@@ -54,6 +56,8 @@ class Runner:
             a bus (``core.action``).
         live: the listener hears what commands write, line by line, as it comes (SpecWrote); not of
             what an executor runs.
+        freshness: remembers what specs with inputs or outputs were run from, and leaves out what is
+            up to date.
 
     Raises:
         InvalidError: workers is less than 1.
@@ -69,6 +73,7 @@ class Runner:
         durations: Durations | None = None,
         listener: Callable[[Event], object] | None = None,
         live: bool = False,
+        freshness: Freshness | None = None,
     ) -> None:
         if workers is not None and not _is_count(workers):
             raise InvalidError(f"a run cannot have {workers!r} workers", todo="Give at least 1.")
@@ -78,6 +83,7 @@ class Runner:
         self._keep_going = keep_going
         self._durations = durations
         self._live = live
+        self._freshness = freshness
         self._listener = listener or (lambda _event: None)
 
     def run_all(
@@ -221,6 +227,8 @@ class Runner:
             ),
         ]
         specs = tuple(spec for graph in graphs for spec in graph.specs.values())
+        if self._freshness is not None and any(spec.inputs or spec.outputs for spec in specs):
+            launcher = partial(CheckingLauncher, launcher, self._freshness)
         started = RunStarted(specs, workers, durations)
         engine = Engine(phases, launcher, self._listener, started, timeout, live=self._live)
         if cancel is None:

@@ -38,6 +38,11 @@ class RunSpec:
         stop_signal: asks the command, and its process group, to end.
         grace: seconds between asking it to end and killing it.
         description: what it is for, in a line, for people.
+        inputs: patterns of files (``src/**/*.c``) or directories that the command reads; relative
+            to *dir*.
+        outputs: the same of what it makes. A runner with ``freshness`` does not run a spec that has
+            one of the two if its command, its own variables, its inputs and its outputs are as they
+            were when it last passed, and none of the outputs is missing.
 
     Raises:
         InvalidError: a field has a value that it cannot have; all such fields are named.
@@ -57,6 +62,8 @@ class RunSpec:
     stop_signal: int = field(default=signal.SIGTERM, kw_only=True)
     grace: float = field(default=1.0, kw_only=True)
     description: str = field(default="", kw_only=True)
+    inputs: Sequence[str] = field(default=(), kw_only=True)
+    outputs: Sequence[str] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if mistakes := [*_wrong_fields(self), *_wrong_command(self)]:
@@ -64,7 +71,7 @@ class RunSpec:
                 f"the spec {self.name!r} cannot be run", why="; ".join(mistakes), spec=self.name
             )
         # Copies: what was checked does not change with the caller's list.
-        for name in ("args", "after", "pools"):
+        for name in ("args", "after", "pools", "inputs", "outputs"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "env", dict(self.env))
 
@@ -92,13 +99,13 @@ def _wrong_fields(spec: RunSpec) -> Iterator[str]:
     name: Any = spec.name
     if not isinstance(name, str) or not name.isprintable() or not name:
         yield "its name must be printable text, and not empty"
-    for field_name in ("after", "pools"):
+    for field_name in ("after", "pools", "inputs", "outputs"):
         found = getattr(spec, field_name)
         # A string is a sequence of strings too, of its letters.
         if isinstance(found, str):
             yield f"{field_name} is one string, {found!r}: give a list"
         elif not isinstance(found, Collection) or not all(isinstance(one, str) for one in found):
-            yield f"{field_name} is {found!r}: give a list of names"
+            yield f"{field_name} is {found!r}: give a list of texts"
     retries: Any = spec.retries
     if not isinstance(retries, int) or retries < 0:
         yield f"retries is {retries!r}: give a whole number, 0 or more"
@@ -113,7 +120,7 @@ def _wrong_fields(spec: RunSpec) -> Iterator[str]:
 
 def _wrong_command(spec: RunSpec) -> Iterator[str]:
     if spec.call is not None:
-        for name in ("command", "args", "dir", "env", "timeout"):
+        for name in ("command", "args", "dir", "env", "timeout", "inputs", "outputs"):
             if getattr(spec, name):
                 yield f"a call takes no {name}"
         if spec.stop_signal != signal.SIGTERM:

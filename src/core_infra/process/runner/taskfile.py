@@ -35,6 +35,8 @@ _FIELDS = (
     "stop_signal",
     "grace",
     "description",
+    "inputs",
+    "outputs",
 )
 _SHELL = ["/bin/sh", "-euc"]
 _DEEPEST = 32
@@ -231,6 +233,8 @@ class _Loader:
             found["stop_signal"] = read.signal(given["stop_signal"])
         if "grace" in given:
             found["grace"] = read.seconds(given["grace"], or_none=True)
+        for name in given.keys() & {"inputs", "outputs"}:
+            found[name] = [*map(self._scope.text, read.items(given[name]))]
         if "description" in given:
             found["description"] = read.line(given["description"])
         return found

@@ -42,7 +42,7 @@ def line(result: RunResult) -> str:
     """A result in one line."""
     if result.skipped:
         return f"skipped  {result.name}" + (f" (needs {result.cause})" if result.cause else "")
-    notes = [seconds(result.duration)]
+    notes = ["up to date" if result.cached else seconds(result.duration)]
     if result.failed:
         notes.insert(0, first_line(result.reason))
     if result.failed and result.spec.allow_failure:

@@ -1,0 +1,141 @@
+"""What is up to date: tasks whose inputs, command and outputs are as when they last passed."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import logging
+import os
+import posixpath
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.errors import CoreInfraError
+from core_infra.medium.errors import PathNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from core_infra.medium.medium import Medium
+    from core_infra.process.runner.spec import RunSpec
+
+_log = logging.getLogger(__name__)
+
+
+class Freshness:
+    """Remembers what specs with ``inputs`` or ``outputs`` were run from, and what they made.
+
+    There is a small file for each, which is written as a whole, and only once its spec has passed.
+    One that is damaged or cannot be read counts as missing, so the spec is run.
+
+    Args:
+        medium: where the files are.
+        directory: theirs.
+        force: nothing is up to date, but what passes is remembered.
+    """
+
+    def __init__(
+        self, medium: Medium, directory: str = ".core/cache/tasks", *, force: bool = False
+    ) -> None:
+        self._medium = medium
+        self._directory = directory
+        self._force = force
+
+    def begin(self, spec: RunSpec) -> Basis:
+        """What a spec would be run from now; if that is something new, the old is forgotten."""
+        path = posixpath.join(self._directory, hashlib.sha256(spec.name.encode()).hexdigest())
+        try:
+            key = _key(spec)
+        except OSError as error:
+            _log.warning("%s is not up to date: %s", spec.name, error)
+            key = ""
+        fresh = bool(key) and not self._force and self._known(spec, path) == key
+        if not fresh:  # a failure, or an end of the host, is not followed by "up to date"
+            try:
+                self._medium.delete(path)
+            except PathNotFoundError:
+                pass
+            except CoreInfraError as error:
+                _log.warning("cannot forget when %s was up to date: %s", spec.name, error)
+        return Basis(path, key, fresh)
+
+    def passed(self, spec: RunSpec, basis: Basis) -> None:
+        """Remember that a spec has passed."""
+        if not basis.key:
+            return
+        try:
+            outputs = _outputs(spec)
+            if outputs is not None:
+                text = json.dumps({"name": spec.name, "key": basis.key, "outputs": outputs})
+                self._medium.write_text(basis.path, text + "\n")
+        except (CoreInfraError, OSError) as error:
+            _log.warning("%s will not be up to date: %s", spec.name, error)
+
+    def _known(self, spec: RunSpec, path: str) -> str | None:
+        """The key that it last passed with, if its outputs are still as they were then."""
+        with contextlib.suppress(
+            CoreInfraError, OSError, ValueError, TypeError, KeyError, RecursionError
+        ):
+            found = json.loads(self._medium.read_text(path))
+            if found["outputs"] == _outputs(spec):
+                return str(found["key"])
+        return None
+
+
+class Basis(NamedTuple):
+    """What a spec is run from.
+
+    Attributes:
+        path: where that is remembered.
+        key: a digest of it; empty if it cannot be known.
+        fresh: it has passed with this, and what it made is still there.
+    """
+
+    path: str
+    key: str
+    fresh: bool
+
+
+def _key(spec: RunSpec) -> str:
+    told = [spec.argv, spec.dir, spec.env, spec.inputs, spec.outputs]
+    files = {path: _digest(path) for pattern in spec.inputs for path in _files(spec, pattern)}
+    return hashlib.sha256(json.dumps([told, files], sort_keys=True).encode()).hexdigest()
+
+
+def _outputs(spec: RunSpec) -> dict[str, str] | None:
+    """A digest for each; None if one is missing."""
+    found: dict[str, str] = {}
+    for pattern in spec.outputs:
+        files = [*_files(spec, pattern)]
+        if not files:
+            return None
+        found |= {path: _digest(path) for path in files}
+    return found
+
+
+def _files(spec: RunSpec, pattern: str) -> Iterator[str]:
+    """What a pattern names; of directories, all that is in them."""
+    base = spec.dir or "."
+    names: Sequence[str] = glob.glob(  # noqa: PTH207 - Path.glob knows no root, nor what is hidden
+        pattern, root_dir=base, recursive=True, include_hidden=True
+    )
+    for name in names:
+        path = os.path.join(base, name)  # noqa: PTH118 - strings, as the glob has them
+        if not os.path.isdir(path):  # noqa: PTH112
+            yield path
+        elif "**" not in pattern:
+            for inside, _, files in os.walk(path):
+                yield from (os.path.join(inside, file) for file in files)  # noqa: PTH118
+
+
+def _digest(path: str) -> str:
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode) and not os.path.exists(path):  # noqa: PTH110
+        return "link to " + os.readlink(path)  # noqa: PTH115
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+        return "special"  # to read it might take for ever
+    with open(path, "rb") as file:  # noqa: PTH123
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest + ("x" if mode & stat.S_IXUSR else "")
