@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import sys
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,10 +12,11 @@ from core_infra.process.errors import KILL_TIMEOUT, CannotKillError, start_error
 from core_infra.process.execution import Execution
 from core_infra.process.jobs import PASSING, Jobs
 from core_infra.process.keeper import StartRefusedError
+from core_infra.process.ladder import Ladder
 from core_infra.process.latch import Latch
 from core_infra.process.loop import READ
 from core_infra.process.option_checks import check_signal
-from core_infra.process.real import os, signal
+from core_infra.process.real import os
 from core_infra.process.status import ENDED, Status, move
 from core_infra.process.supervisor import supervisor
 
@@ -86,14 +86,12 @@ class Life:
         self._linger = linger
         self._lingers = False  # it has ended, and its output is waited for
         self._lingered = False
-        self._stopping = False
-        self._grace = math.inf  # for it, once it is stopping
-        self._asked: Latch | None = None  # it was asked to end; set once it is killed, or gone
+        self._ladder = Ladder()
         self._starting = False
         self._heard: Latch | None = None  # that of the last stop: set once it has begun
         self._told = False
         self._streak = 0  # restarts since it was last healthy
-        self._jobs = Jobs(loop)
+        self.jobs = Jobs(loop)
         self._pid = os.getpid()
 
     def begin(self, *, hurry: bool) -> None:
@@ -175,13 +173,13 @@ class Life:
         """It was not started; if that may pass, and it is one to be restarted, not yet."""
         if self.run is not None:
             self.run.close()
-        if passing and self.restarts and not self._stopping:
+        if passing and self.restarts and not self._ladder.begun:
             policy = self.options.restart
             pause = policy.pause(1, self._streak) if policy is not None else None
             if pause is not None:
                 self._streak += 1
                 self._starting = False
-                self._jobs.later(pause, self._again)
+                self.jobs.later(pause, self._again)
                 return
         self._finish(Status.FAILED, error)
 
@@ -207,7 +205,7 @@ class Life:
         end = run.ended()
         if end is not None:
             run.end = end
-            self._conclude(run, end)
+            self.conclude(run, end)
         if not attended:
             run.stdio.begin()
 
@@ -220,9 +218,9 @@ class Life:
         self._watcher.on_start(pid)
         self.begun.set()
         if self.options.timeout is not None:
-            self._jobs.later(self.options.timeout, self._expire)
-        if self._stopping:  # since before we knew that it runs
-            self._climb(run, self._grace)
+            self.jobs.later(self.options.timeout, self._expire)
+        if self._ladder.begun:  # since before we knew that it runs
+            self._ladder.climb(self, run)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the program; raises as :meth:`Process.signal` does."""
@@ -274,20 +272,19 @@ class Life:
             finally:
                 heard.set()
 
-        self._jobs.soon(stop)
+        self.jobs.soon(stop)
 
     def _stop(self, grace: float) -> None:
-        self._stopping = True
-        self._grace = min(self._grace, grace)
+        self._ladder.begin(grace)
         run = self.run
         if self.status is not Status.PENDING:
             if run is None:
                 return  # it was given up before it was started
-            self._climb(run, grace)
+            self._ladder.climb(self, run, grace)
             if run.end is not None and not self._told:
-                self._conclude(run, run.end)
+                self.conclude(run, run.end)
         elif not self._starting:  # not yet, or it pauses between two runs
-            self._jobs.cancel()
+            self.jobs.cancel()
             self._finish(Status.KILLED)
 
     def await_gone(self) -> None:
@@ -301,8 +298,8 @@ class Life:
         self.loop.wait(self.over)
         if isinstance(self.error, CannotKillError):
             raise self.error
-        if self._asked is not None:
-            self.loop.wait(self._asked)
+        if (asked := self._ladder.asked()) is not None:
+            self.loop.wait(asked)
         if self.run is not None:
             self.run.await_gone()
 
@@ -319,7 +316,7 @@ class Life:
             return
 
         def tell(error: CannotKillError | None) -> None:
-            self._jobs.cancel()
+            self.jobs.cancel()
             for hear in waiting:
                 hear(error)
             waiting.clear()
@@ -328,7 +325,7 @@ class Life:
             tell(CannotKillError.of(run.members()))
 
         run.kill(then=lambda: self.loop.post(lambda: tell(None)))
-        self._jobs.later(KILL_TIMEOUT, despair)
+        self.jobs.later(KILL_TIMEOUT, despair)
 
     def catch_up(self) -> None:
         """Wait until all that it has written so far has been taken, where that is not our task.
@@ -347,45 +344,7 @@ class Life:
         """The pids of all that it started and that still runs, itself included."""
         return self.run.members() if self.run is not None else []
 
-    def _climb(self, run: Execution, grace: float) -> None:
-        """The stop ladder: its group is asked, then the whole tree is killed.
-
-        The group has its time also if the program itself has ended, as a shell ends before what it
-        has started.
-        """
-        if grace <= 0:
-            self._force(run)
-            return
-        number = self.options.stop_signal
-        if run.end is None:
-            self.signal = number
-            run.signal(number, group=True)
-            run.signal(signal.SIGCONT, group=True)  # who is stopped, as by SIGTTIN, hears of it
-        else:
-            run.companions().signal(number)
-            run.companions().signal(signal.SIGCONT)
-            if self.status in ENDED and not run.companions().watch(lambda: self._force(run)):
-                self._force(run)
-                return
-        if self._asked is None or self._asked.is_set():
-            self._asked = Latch()
-        self._jobs.later(grace, lambda: self._force(run))
-
-    def _force(self, run: Execution) -> None:
-        self._jobs.cancel()
-        self._grace = 0
-        run.kill()
-        if self._asked is not None:
-            self._asked.set()
-        if self.status is not Status.RUNNING:
-            run.forget_companions()
-        elif run.end is not None:
-            self._conclude(run, run.end)
-        else:
-            self.signal = signal.SIGKILL
-            self._jobs.later(KILL_TIMEOUT, lambda: self._despair(run))
-
-    def _despair(self, run: Execution) -> None:
+    def despair(self, run: Execution) -> None:
         """It does not end: whoever waits for it must hear that, rather than wait for ever."""
         if not self._told:
             self._finish(Status.KILLED, CannotKillError.of(run.members()))
@@ -401,9 +360,9 @@ class Life:
         self._lingered = True
         run = self.run
         if run is not None and run.end is not None:
-            self._conclude(run, run.end)
+            self.conclude(run, run.end)
 
-    def _conclude(self, run: Execution, end: End) -> None:
+    def conclude(self, run: Execution, end: End) -> None:
         """It has ended; if we are interrupted in the middle, :meth:`stop` does it all again."""
         run.close_channel()
         if self._told or self.status is Status.PENDING:
@@ -411,15 +370,14 @@ class Life:
         run.stdio.ended()
         if self._waits_for_others(run, end):
             return
-        self._jobs.cancel()
+        self.jobs.cancel()
         run.forget_companions()
         run.stdio.on_closed = None
         if end.exit_code < 0:
             self.signal = -end.exit_code
-        if self._stopping:
+        if self._ladder.begun:
             run.kill()
-            if self._asked is not None:
-                self._asked.set()
+            self._ladder.end()
             self._finish(Status.KILLED)
         elif not self._restart(run, end):
             self._finish(Status.KILLED if end.exit_code < 0 else Status.EXITED)
@@ -428,14 +386,14 @@ class Life:
         """Whether it has ended, but what it started is still given time."""
 
         def again() -> None:
-            self._conclude(run, end)
+            self.conclude(run, end)
 
-        if self._stopping:
-            return self._grace > 0 and run.companions().watch(again)
+        if self._ladder.begun:
+            return self._ladder.waits(run, again)
         self._lingers = self._linger > 0 and not self._lingered and run.stdio.is_read()
         if self._lingers:
             run.stdio.on_closed = again
-            self._jobs.later(self._linger, self._stop_lingering)
+            self.jobs.later(self._linger, self._stop_lingering)
         return self._lingers
 
     def _restart(self, run: Execution, end: End) -> bool:
@@ -450,11 +408,11 @@ class Life:
         self._streak += 1
         self.status = move(self.status, Status.PENDING)
         # What the old one left behind may still hold its port.
-        run.kill(then=lambda: self._jobs.later(pause, self._again))
+        run.kill(then=lambda: self.jobs.later(pause, self._again))
         return True
 
     def _again(self) -> None:
-        if self._stopping or self.status in ENDED:
+        if self._ladder.begun or self.status in ENDED:
             return
         if self.run is not None:
             self.run.close()
