@@ -8,16 +8,18 @@ import posixpath
 import re
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 from rich.console import Console
 
 from core_infra.cli.circumstances import Terminated
+from core_infra.cli.run_watch import Watcher
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, NotFoundError
 from core_infra.medium.local import LocalMedium
 from core_infra.process.runner import reports, words
 from core_infra.process.runner.board import Board
+from core_infra.process.runner.cancellation import Cancellation
 from core_infra.process.runner.durations import Durations
 from core_infra.process.runner.freshness import Freshness
 from core_infra.process.runner.graph import Graph
@@ -64,6 +66,7 @@ class _Command(click.Command):
 @click.option("-j", "--workers", type=click.IntRange(1), help="How many run at once.")
 @click.option("--stop", is_flag=True, help="After a failure start nothing more.")
 @click.option("--force", is_flag=True, help="Also run what is up to date.")
+@click.option("--watch", is_flag=True, help="Run again whenever inputs of the tasks change.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run, and in which order.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="On a terminal, show what passing tasks write, too."
@@ -85,6 +88,7 @@ def command(
     file: str | None,
     list_only: bool,
     force: bool,
+    watch: bool,
     output: str,
     workers: int | None,
     stop: bool,
@@ -110,41 +114,90 @@ def command(
         _check(medium, writers)
     variables = dict(one.split("=", 1) for one in given if _ASSIGNMENT.match(one))
     given = tuple(one for one in given if not _ASSIGNMENT.match(one))
-    file, names = _file_and_names(medium, file, given)
-    tasks = load_tasks(medium, file, variables)
+    path, names = _file_and_names(medium, file, given)
+    cache = posixpath.join(posixpath.dirname(path), ".core", "cache")
+    durations = Durations(medium, posixpath.join(cache, "durations.json"))
+
+    def load() -> Chosen:
+        return _chosen(load_tasks(medium, path, variables), names, args)
+
+    def run_once(chosen: Chosen, cancel: Cancellation | None = None) -> RunAllResult:
+        with Service() as service, _listener(output, verbose=verbose) as listener:
+            runner = Runner(
+                service,
+                workers=workers or chosen.tasks.workers,
+                pools=chosen.tasks.pools,
+                keep_going=not stop,
+                durations=durations,
+                listener=listener,
+                live=output == "live",
+                freshness=Freshness(medium, posixpath.join(cache, "tasks"), force=force),
+            )
+            told: BaseException | None = None
+            try:
+                result = runner.run_all(chosen.specs, cleanup=chosen.cleanup, cancel=cancel)
+            except RunInterruptedError as error:
+                result = error.result
+                told = error.__cause__ or error
+        for report, write in writers.items():
+            medium.write_text(report, write(result))
+        if told is not None:  # all is said: nothing more but the exit code
+            number = SIGNALLED + told.number if isinstance(told, Terminated) else INTERRUPTED
+            raise SystemExit(number)
+        return result
+
     if list_only:
-        _list(tasks)
-        return
-    specs, cleanup = _chosen(tasks, names, args)
-    cache = posixpath.join(posixpath.dirname(file), ".core", "cache")
-    with Service() as service, _listener(output, verbose=verbose) as listener:
-        runner = Runner(
-            service,
-            workers=workers or tasks.workers,
-            pools=tasks.pools,
-            keep_going=not stop,
-            durations=Durations(medium, posixpath.join(cache, "durations.json")),
-            listener=listener,
-            live=output == "live",
-            freshness=Freshness(medium, posixpath.join(cache, "tasks"), force=force),
-        )
-        if dry_run:
-            click.echo("\n".join(words.plan(runner.plan(specs))))
-            if cleanup:
-                click.echo("finally:\n" + "\n".join(words.plan(runner.plan(cleanup))))
-            return
+        _list(load_tasks(medium, path, variables))
+    elif dry_run:
+        _tell_plan(load(), workers, durations)
+    elif watch:
         _ignore(medium, cache)
-        told: BaseException | None = None
-        try:
-            result = runner.run_all(specs, cleanup=cleanup)
-        except RunInterruptedError as error:
-            result = error.result
-            told = error.__cause__
-    for path, write in writers.items():
-        medium.write_text(path, write(result))
-    if result.interrupted:  # all is said: nothing more but the exit code
-        raise SystemExit(SIGNALLED + told.number if isinstance(told, Terminated) else INTERRUPTED)
-    _end(file, result)
+        _watch(path, writers, load, run_once)
+    else:
+        chosen = load()
+        _ignore(medium, cache)
+        _end(path, run_once(chosen))
+
+
+class Chosen(NamedTuple):
+    """What is to be run, and what afterwards."""
+
+    tasks: TaskFile
+    specs: Sequence[RunSpec]
+    cleanup: Sequence[RunSpec]
+
+
+def _watch(
+    path: str,
+    own: Collection[str],
+    load: Callable[[], Chosen],
+    run_once: Callable[[Chosen, Cancellation], object],
+) -> NoReturn:
+    """Run again whenever something changes; the file itself may have changed, too."""
+    with Watcher(path) as watcher:
+        while True:
+            cancel = Cancellation()
+            watcher.begin((), (path,), own, cancel)
+            try:
+                chosen = load()
+                watcher.begin([*chosen.specs, *chosen.cleanup], chosen.tasks.files, own, cancel)
+                run_once(chosen, cancel)
+            except CoreInfraError as error:  # of the file, which may be half written
+                click.echo(f"core-infra: {error}", err=True)
+            if not cancel.cancelled:
+                click.echo("\nwaiting for changes; Ctrl-C ends")
+            watcher.wait()
+
+
+def _tell_plan(chosen: Chosen, workers: int | None, durations: Durations) -> None:
+    tasks = chosen.tasks
+    with Service() as service:
+        runner = Runner(
+            service, workers=workers or tasks.workers, pools=tasks.pools, durations=durations
+        )
+        click.echo("\n".join(words.plan(runner.plan(chosen.specs))))
+        if chosen.cleanup:
+            click.echo("finally:\n" + "\n".join(words.plan(runner.plan(chosen.cleanup))))
 
 
 def _file_and_names(
@@ -171,22 +224,19 @@ def _list(tasks: TaskFile) -> None:
         click.echo(f"{spec.name:<{width}}  {spec.description}".rstrip())
 
 
-def _chosen(
-    tasks: TaskFile, names: Collection[str], args: Sequence[str]
-) -> tuple[Sequence[RunSpec], Sequence[RunSpec]]:
-    """What is to be run, and what afterwards."""
+def _chosen(tasks: TaskFile, names: Collection[str], args: Sequence[str]) -> Chosen:
     if args and not names:
         raise InvalidError(
             f"nothing takes {shlex.join(args)}",
             why="what comes after -- is for the named tasks, and none is named",
         )
     if not names:
-        return tasks.specs, tasks.cleanup
+        return Chosen(tasks, tasks.specs, tasks.cleanup)
     specs = Graph([*tasks.specs, *tasks.cleanup], tasks.pools).upstream(names)
     by_hand = any(spec in tasks.cleanup for spec in specs)  # to clean up is all that it is about
     if args:
         specs = [with_args(spec, args) if spec.name in names else spec for spec in specs]
-    return specs, () if by_hand else tasks.cleanup
+    return Chosen(tasks, specs, () if by_hand else tasks.cleanup)
 
 
 def _check(medium: Medium, paths: Collection[str]) -> None:

@@ -84,6 +84,12 @@ class Freshness:
         return None
 
 
+def files_of(spec: RunSpec, *, outputs: bool = False) -> list[str]:
+    """The files that the inputs, or the outputs, of a spec name now."""
+    patterns = spec.outputs if outputs else spec.inputs
+    return [path for pattern in patterns for path in _files(spec, pattern)]
+
+
 class Basis(NamedTuple):
     """What a spec is run from.
 

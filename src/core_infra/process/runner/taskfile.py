@@ -65,12 +65,14 @@ class TaskFile:
         cleanup: the tasks under ``finally``, which run after all others.
         workers: how many run at once; None if the file leaves that open.
         pools: how many places each pool has.
+        files: itself, and what it includes.
     """
 
     specs: tuple[RunSpec, ...]
     workers: int | None = None
     pools: Mapping[str, int] = field(default_factory=dict)
     cleanup: tuple[RunSpec, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def with_args(spec: RunSpec, args: Sequence[str]) -> RunSpec:
@@ -155,7 +157,8 @@ class _Loader:
         places |= included.pools
         specs = self._specs(tasks, places, included.specs)
         finals = self._specs(cleanup, places, included.cleanup)
-        return TaskFile(specs, workers, places, finals)
+        files = (self._paths[-1], *included.files)
+        return TaskFile(specs, workers, places, finals, files)
 
     def _specs(
         self, tasks: Mapping[str, Item], places: Mapping[str, int], others: tuple[RunSpec, ...]
@@ -175,12 +178,14 @@ class _Loader:
         specs: list[RunSpec] = []
         cleanup: list[RunSpec] = []
         pools: dict[str, int] = {}
+        files: list[str] = []
         for space, entry in self._reader.mapping(item).items():
             found = self._include(entry)
             specs += [_within(space, spec) for spec in found.specs]
+            files += found.files
             cleanup += [_within(space, spec) for spec in found.cleanup]
             pools |= {f"{space}:{name}": places for name, places in found.pools.items()}
-        return TaskFile(tuple(specs), None, pools, tuple(cleanup))
+        return TaskFile(tuple(specs), None, pools, tuple(cleanup), tuple(files))
 
     def _include(self, item: Item) -> TaskFile:
         written = self._reader.text(item)
