@@ -41,14 +41,14 @@ class Defaults:
     """What machines are made of that ask for nothing else; None is what fits the image.
 
     Attributes:
-        image: what they boot; None is the default image.
+        image: what they boot, or its path; None is the default image.
         memory: their MiB.
         cpus: their virtual processors.
         cpu: their processor, as QEMU's ``-cpu`` takes it.
         arch: their architecture.
     """
 
-    image: Bootable | None = None
+    image: Bootable | str | os.PathLike[str] | None = None
     memory: int | None = None
     cpus: int | None = None
     cpu: str | None = None
@@ -82,7 +82,10 @@ class Blueprints:
         if self._image is None:
             given, arch = self._defaults.image, self._defaults.arch
             arch = None if arch is None else checked_arch(arch)
-            self._image = self.default_image(arch) if given is None else for_arch(given, arch)
+            if given is None:
+                self._image = self.default_image(arch)
+            else:
+                self._image = _opened(given, arch)
         return self._image
 
     def default_image(self, arch: str | None = None) -> Image:
@@ -133,11 +136,15 @@ class Blueprints:
         self, image: Bootable | str | os.PathLike[str] | None, arch: str | None
     ) -> Bootable:
         arch = None if arch is None else checked_arch(arch)
-        if isinstance(image, str | os.PathLike):
-            return open_image(image, arch=arch)
         if image is None and self._defaults.image is None and arch is not None:
             return self.image if self.image.arch == arch else self.default_image(arch)
-        return for_arch(self.image if image is None else image, arch)
+        return _opened(self.image if image is None else image, arch)
+
+
+def _opened(image: Bootable | str | os.PathLike[str], arch: str | None) -> Bootable:
+    if isinstance(image, str | os.PathLike):
+        return open_image(image, arch=arch)
+    return for_arch(image, arch)
 
 
 def with_kernel(image: Bootable, **sizes: Unpack[Sizes]) -> Bootable:

@@ -52,7 +52,7 @@ class Launcher:
     Args:
         accelerator: "auto" (the best that works here), or one that must be used: "kvm", "hvf",
             "tcg"; UnavailableError at the first boot when it does not work.
-        image: what machines boot that ask for no other; None is the default image.
+        image: what machines boot that ask for no other, or its path; None is the default image.
         memory: their MiB; None is a default that fits the image.
         cpus: their virtual processors; None is one, unless the image says otherwise.
         cpu: their processor, as QEMU's ``-cpu`` takes it; None is one that suits QEMU and the
@@ -73,7 +73,7 @@ class Launcher:
         self,
         *,
         accelerator: str = "auto",
-        image: Bootable | None = None,
+        image: Bootable | str | os.PathLike[str] | None = None,
         memory: int | None = None,
         cpus: int | None = None,
         cpu: str | None = None,
