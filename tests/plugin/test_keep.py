@@ -88,9 +88,15 @@ def test_always_keeps_the_machines_of_tests_that_pass(
     result.assert_outcomes(passed=1)
     assert [name.rpartition("-")[2] for name in left_in(runs)] == ["one"]
     assert "stopped of" not in result.stdout.str()
-    _, pid = ways(result.stdout.str())
-    os.kill(pid, signal.SIGKILL)
-    wait_gone(pid)
+    enter, pid = ways(result.stdout.str())
+    vm = shlex.split(enter)[:-2]
+    argv = [*vm, "stop", "one", str(pid)]
+    stopped = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert stopped.stdout == "one: the guest shut down\n"
+    assert f"no kept machine has the process id {pid}" in stopped.stderr
+    assert stopped.returncode == 3
+    assert not is_running(pid)
+    assert left_in(runs) == []
 
 
 def test_entering_what_is_not_there_is_one_sentence(runs: Path) -> None:

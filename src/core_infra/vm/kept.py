@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import select
+import shutil
+import signal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm.access.agent import AgentAccess
 from core_infra.vm.instance import AGENT_SOCKET, CONSOLE_SOCKET
-from core_infra.vm.rundir import RECORD, kept_machines
+from core_infra.vm.manager.stopping import ask_agent
+from core_infra.vm.rundir import RECORD, kept_machines, open_process
 from core_infra.vm.timeouts import scaled
 
 if TYPE_CHECKING:
@@ -17,6 +23,8 @@ if TYPE_CHECKING:
 
 _ANSWER = 10.0
 """Seconds, before scaling, that its agent may take to answer."""
+_TERM = 2.0
+"""Seconds that its hypervisor may take to end by a signal."""
 
 
 class KeptMachine(NamedTuple):
@@ -48,6 +56,32 @@ class KeptMachine(NamedTuple):
         limit = scaled(_ANSWER) if timeout is None else timeout
         return AgentAccess([self.directory / AGENT_SOCKET], boot=limit, patience=limit, tell=tell)
 
+    def stop(self, *, grace: float) -> str:
+        """End it, and remove its files; says how it ended.
+
+        Args:
+            grace: seconds that the guest has to shut down by itself; with 0 it is not asked.
+        """
+        handle = open_process(self.directory)
+        how = "it had ended"
+        if handle is not None:
+            try:
+                how = self._end(handle, grace)
+            finally:
+                os.close(handle)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return how
+
+    def _end(self, handle: int, grace: float) -> str:
+        if grace > 0 and ask_agent([self.directory / AGENT_SOCKET]) and _wait(handle, grace):
+            return "the guest shut down"
+        _signal(handle, signal.SIGTERM)
+        if _wait(handle, _TERM):
+            return "terminated"
+        _signal(handle, signal.SIGKILL)
+        _wait(handle, None)
+        return "killed"
+
 
 def kept() -> list[KeptMachine]:
     """Those that run."""
@@ -72,6 +106,15 @@ def find_kept(word: str) -> KeptMachine:
     if len(found) > 1:
         raise InvalidError(f"several kept machines are called {word!r}", why=shown)
     return found[0]
+
+
+def _signal(handle: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        signal.pidfd_send_signal(handle, number)
+
+
+def _wait(handle: int, timeout: float | None) -> bool:
+    return bool(select.select([handle], [], [], timeout)[0])
 
 
 def _read(directory: Path) -> KeptMachine:

@@ -164,6 +164,20 @@ def kept_machines() -> list[Path]:
     return [path for path in sorted(base_directory().glob(f"{_KEPT}*")) if _is_running(path)]
 
 
+def open_process(machine: Path) -> int | None:
+    """A pidfd of a machine's process, for the caller to close; None if it does not run."""
+    try:
+        pid = json.loads((machine / RECORD).read_text())["pid"]
+        handle = os.pidfd_open(pid)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # Once it is held, a pidfd never comes to mean another process; so look after opening it.
+    if _is_running(machine):
+        return handle
+    os.close(handle)
+    return None
+
+
 def own_runs() -> list[Path]:
     """The run directories of this process."""
     return sorted(base_directory().glob(f"{_RUN}{os.getpid()}-*"))
@@ -195,15 +209,9 @@ def _sweep(base: Path) -> list[Swept]:
 
 
 def _end(machine: Path) -> bool:
-    try:
-        pid = json.loads((machine / RECORD).read_text())["pid"]
-        # Once it is held, a pidfd never comes to mean another process; so look after opening it.
-        handle = os.pidfd_open(pid)
-    except (OSError, ValueError, KeyError, TypeError):
+    if (handle := open_process(machine)) is None:
         return False
     try:
-        if not _is_running(machine):
-            return False
         signal.pidfd_send_signal(handle, signal.SIGKILL)
     except ProcessLookupError:
         return False

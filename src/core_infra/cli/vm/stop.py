@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from core_infra.cli.vm.shared import Machine, each, manager
+from core_infra.cli.vm.shared import Machine, each, kept_or_none, manager
 from core_infra.vm.manager.stopping import GRACE
 
 
@@ -20,10 +20,15 @@ from core_infra.vm.manager.stopping import GRACE
     help="Seconds that the guest has to shut down by itself.",
 )
 def command(machines: tuple[str, ...], *, grace: float) -> None:
-    """End MACHINES, by id, name, or what only its id begins with."""
+    """End MACHINES, by id, name, or what only its id begins with.
+
+    Those that test runs left running (--core-vm-keep), too: by their process id, or by their name.
+    """
     found = manager()
 
     def stop(machine: str) -> str:
+        if (left := kept_or_none(machine)) is not None:
+            return f"{left.name}: {left.stop(grace=grace)}"
         container = found.stop(machine, grace=grace)
         return f"{container.name}: {container.reason}"
 

@@ -13,7 +13,8 @@ from core_infra.vm.hypervisors.qmp import Qmp
 from core_infra.vm.manager.container import Access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from core_infra.vm.manager.container import Container
     from core_infra.vm.manager.folder import Folder
@@ -53,8 +54,13 @@ def _ask_guest(container: Container, folder: Folder) -> bool:
     if container.access is not Access.AGENT:
         monitor(folder, "system_powerdown")  # the power button
         return True
+    return ask_agent(folder.agent_lines())
+
+
+def ask_agent(sockets: Sequence[Path]) -> bool:
+    """Ask a guest's agent to shut it down; whether it has heard."""
     try:
-        access = AgentAccess(folder.agent_lines(), boot=_RUNG, patience=_RUNG)
+        access = AgentAccess(sockets, boot=_RUNG, patience=_RUNG)
     except CoreInfraError:  # busy, or not there
         return False
     try:
