@@ -32,6 +32,13 @@ def test_a_machine_is_a_host(machine: Machine) -> None:
         host.run_expect([0], "false")
 
 
+@is_installed
+@pytest.mark.parametrize("module", ["service", "package"])
+def test_what_the_default_image_lacks_is_said(machine: Machine, module: str) -> None:
+    with pytest.raises(UnavailableError, match=f"the default image has no {module}s"):
+        getattr(machine.testinfra(), module)("nginx")
+
+
 def test_without_the_library_the_error_says_what_to_install(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,11 @@ from core_infra.errors import UnavailableError
 if TYPE_CHECKING:
     from core_infra.vm.guest.guest import Guest
 
+_LACKING = {
+    "service": "no services: a command is started by exec",
+    "package": "no packages: it is busybox and core-infra's agent",
+}
+
 
 def host(guest: Guest, name: str, user: str) -> Any:
     """A ``testinfra.host.Host``.
@@ -45,4 +50,17 @@ def host(guest: Guest, name: str, user: str) -> Any:
                 done.exit_code, self.encode(line), done.stdout_bytes, done.stderr_bytes
             )
 
-    return hosts.Host(Backend(name))
+    class Host(hosts.Host):  # type: ignore[misc,name-defined] # the same
+        """Says what the default image lacks, where testinfra would name another system's tools."""
+
+        def __getattr__(self, module: str) -> Any:
+            if module in _LACKING and self.system_info.distribution == "core-infra":
+                raise UnavailableError(
+                    f"cannot look at a {module} of machine {name}",
+                    why=f"the default image has {_LACKING[module]}",
+                    todo="Use an image of your own, as --core-vm-image=PATH; or ask for what is "
+                    "there: host.file, host.socket, host.run.",
+                )
+            return super().__getattr__(module)
+
+    return Host(Backend(name))
