@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core_infra.vm.hypervisors.hypervisor import MachineSpec
     from core_infra.vm.hypervisors.qmp import Qmp
     from core_infra.vm.instance import Instance
+    from core_infra.vm.login import SshLogin
     from core_infra.vm.snapshots.template import Template
     from core_infra.vm.stalling import MachinePausedError
 
@@ -224,6 +225,29 @@ class Machine(Guest):
             if number not in self._ports:
                 self._ports[number] = ports.forward(self._instance.qmp, number)
             return self._ports[number]
+
+    def ssh(self, user: str = "root", *, port: int = 22) -> SshLogin:
+        """A login by SSH, where the guest runs an SSH server; tried once before it is returned.
+
+        The machine gets a key of its own, which is added to the user's ``authorized_keys``::
+
+            login = machine.ssh()
+            subprocess.run(login.command("uname -r"), check=True)
+
+        Call it again after :meth:`revert`, which also takes back the key.
+
+        Args:
+            user: who logs in.
+            port: of the guest, that the server listens on.
+
+        Raises:
+            NoAccessError: nothing listens there, or the server does not let the user in.
+            UnavailableError: asyncssh is not installed, which makes the key
+                (``pip install core-infra[ssh]``).
+        """
+        from core_infra.vm.login import log_in  # noqa: PLC0415 - who uses it pays for it
+
+        return log_in(self, user, port, self._run)
 
     def testinfra(self, user: str = "") -> Any:
         """The machine as a ``testinfra.host.Host``: ``host.file("/etc/passwd").exists``, ….

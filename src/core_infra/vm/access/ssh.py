@@ -83,12 +83,23 @@ class SshAccess:
         key: the file with the private key.
         pinned: the file that remembers the server's key; made at the first contact.
         timeout: seconds until the server must have answered.
+        login: seconds of them that a server which has accepted the connection may take; QEMU does
+            that in its name before it runs.
 
     Raises:
         NoAccessError: it does not answer, refuses the key, or is another one than it was.
     """
 
-    def __init__(self, port: int, *, user: str, key: Path, pinned: Path, timeout: float) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        user: str,
+        key: Path,
+        pinned: Path,
+        timeout: float,
+        login: float = _LOGIN,
+    ) -> None:
         self.library = library()
         self._pinned = pinned
         self._guard: Any = None
@@ -97,7 +108,7 @@ class SshAccess:
         self._thread = threading.Thread(target=self._loop.run_forever, name="ssh", daemon=True)
         self._thread.start()
         try:
-            self._connection = self.call(self._connect(port, user, key, timeout))
+            self._connection = self.call(self._connect(port, user, key, timeout, login))
         except BaseException:
             self._end()
             raise
@@ -162,7 +173,14 @@ class SshAccess:
             future.cancel()
             raise
 
-    async def _connect(self, port: int, user: str, key: Path, timeout: float) -> Any:  # noqa: ASYNC109 - told to the library
+    async def _connect(
+        self,
+        port: int,
+        user: str,
+        key: Path,
+        timeout: float,  # noqa: ASYNC109 - told to the library
+        login: float,
+    ) -> Any:
         asyncssh = self.library
         try:
             trusted = asyncssh.import_public_key(self._pinned.read_text())
@@ -179,7 +197,7 @@ class SshAccess:
                     config=None,
                     agent_path=None,
                     preferred_auth="publickey",
-                    login_timeout=min(timeout, _LOGIN),
+                    login_timeout=min(timeout, login),
                     keepalive_interval=15,
                 )
         except asyncssh.HostKeyNotVerifiable as error:

@@ -29,6 +29,9 @@ INTERVAL = 0.05
 NOTHING = ExecResult([], 0, b"", b"", 0.0)
 """The result of a pause."""
 
+SOCKETS = "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"
+"""The command that shows the guest's own table of sockets, for :func:`listening`."""
+
 _LOOK = 60.0
 _LISTEN = "0A"
 
@@ -92,22 +95,24 @@ def for_port(history: MutableSequence[ExecResult], port: int, timeout: float | N
     """Wait until a program listens on a TCP port, by the guest's own table of sockets."""
     ports.check(port)
 
-    def listening(tables: ExecResult) -> set[int]:
-        rows = [line.split() for line in tables.stdout.splitlines()]
-        return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == _LISTEN}
-
     def why(result: ExecResult) -> _Why:
         yield from ()
-        return f"listened on there: {sorted(listening(result)) or 'nothing'}"
+        return f"listened on there: {sorted(listening(result.stdout)) or 'nothing'}"
 
     return _steps(
         history,
-        lambda _left: _look("cat /proc/net/tcp /proc/net/tcp6 2>/dev/null"),
-        lambda result: port in listening(result),
+        lambda _left: _look(SOCKETS),
+        lambda result: port in listening(result.stdout),
         limit=timeouts.limit(timeout, 30),
         goal=f"port {port} to be listened on in the guest",
         why=why,
     )
+
+
+def listening(sockets: str) -> set[int]:
+    """The TCP ports that programs listen on, by the guest's table of sockets."""
+    rows = [line.split() for line in sockets.splitlines()]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == _LISTEN}
 
 
 def _look(command: str | Sequence[str]) -> Run:
