@@ -139,3 +139,17 @@ def test_an_image_with_a_disk_is_a_machine_by_itself(default: Image, tmp_path: P
         first.exec("echo mine >/dev/vda; sync", check=True)
         second = launcher.clone(tmp_path)
         assert second.exec("head -c 12 /dev/vda").stdout == "of the image"
+
+
+def test_a_launcher_takes_the_path_of_an_image(default: Image, tmp_path: Path) -> None:
+    assert default.initrd is not None
+    (tmp_path / "it-kernel").symlink_to(default.kernel)
+    (tmp_path / "it-initrd.img").symlink_to(default.initrd)
+    (tmp_path / "it-cmdline").write_text(default.cmdline)
+    with Launcher(image=str(tmp_path / "it"), accelerator="tcg") as launcher:
+        assert launcher.spec("one").image.name == "it"
+    with (
+        Launcher(image=tmp_path / "none", accelerator="tcg") as launcher,
+        pytest.raises(NotFoundError, match="none"),
+    ):
+        launcher.spec("one")
