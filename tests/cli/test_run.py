@@ -285,7 +285,9 @@ def test_variables_are_set_on_the_command_line(here: Path) -> None:
     assert "  | <$(x) y>\n" in told
 
 
-def test_what_is_up_to_date_is_not_run_unless_forced(here: Path) -> None:
+def test_what_is_up_to_date_is_not_run_unless_forced(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (here / "sub").mkdir()
     (here / "sub" / "tasks.yml").write_text(
         "vars: {OUT: out}\n"
@@ -296,6 +298,8 @@ def test_what_is_up_to_date_is_not_run_unless_forced(here: Path) -> None:
     assert "passed   a (up to date)" in run("sub/tasks.yml", "--json", "r.json").output
     assert json.loads((here / "r.json").read_text())["results"][0]["cached"] is True
     assert "up to date" not in run("sub/tasks.yml", "--force").output
+    monkeypatch.chdir(here / "sub")
+    assert "up to date" in run().output
     assert (here / "sub" / "out").read_text() == "x\nx\n"
     assert (here / "sub" / ".core" / "cache" / "tasks").is_dir()
 

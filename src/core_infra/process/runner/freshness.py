@@ -16,7 +16,7 @@ from core_infra.errors import CoreInfraError
 from core_infra.medium.errors import PathNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from core_infra.medium.medium import Medium
     from core_infra.process.runner.spec import RunSpec
@@ -47,7 +47,8 @@ class Freshness:
         """What a spec would be run from now; if that is something new, the old is forgotten."""
         path = posixpath.join(self._directory, hashlib.sha256(spec.name.encode()).hexdigest())
         try:
-            key = _key(spec)
+            # From wherever the tasks are run: relative to what is remembered, not to where we are.
+            key = _key(spec, os.path.relpath(spec.dir or ".", self._directory))
         except OSError as error:
             _log.warning("%s is not up to date: %s", spec.name, error)
             key = ""
@@ -104,9 +105,9 @@ class Basis(NamedTuple):
     fresh: bool
 
 
-def _key(spec: RunSpec) -> str:
-    told = [spec.argv, spec.dir, spec.env, spec.inputs, spec.outputs]
-    files = {path: _digest(path) for pattern in spec.inputs for path in _files(spec, pattern)}
+def _key(spec: RunSpec, directory: str) -> str:
+    told = [spec.argv, directory, spec.env, spec.inputs, spec.outputs]
+    files = _digests(spec, files_of(spec))
     return hashlib.sha256(json.dumps([told, files], sort_keys=True).encode()).hexdigest()
 
 
@@ -117,8 +118,12 @@ def _outputs(spec: RunSpec) -> dict[str, str] | None:
         files = [*_files(spec, pattern)]
         if not files:
             return None
-        found |= {path: _digest(path) for path in files}
+        found |= _digests(spec, files)
     return found
+
+
+def _digests(spec: RunSpec, files: Iterable[str]) -> dict[str, str]:
+    return {os.path.relpath(path, spec.dir or "."): _digest(path) for path in files}
 
 
 def _files(spec: RunSpec, pattern: str) -> Iterator[str]:
