@@ -81,14 +81,28 @@ def test_a_mark_has_another_place_where_a_hard_limit_takes_its_own(
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone may do this")
 
 
+READY = """
+from core_infra.process import LogPattern, TcpPort
+with Service() as service:
+    log = LogPattern(r"port ([0-9]+)")
+    args = ["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    server = service.start(sys.executable, *args).wait_ready(log)
+    server.wait_ready(TcpPort(int(log.match[1])))
+    print("ready")
+"""
+
+
 @as_root
-def test_trees_end_without_proc() -> None:
-    if subprocess.run([*NO_PROC, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("nothing can be mounted here")
-    said = said_by(NO_PROC, ESCAPE)
-    assert said == [
-        "there is no /proc: what a program has started is found by its mark alone",
+@pytest.mark.parametrize(
+    ("host", "why"), [(NO_PROC, "not there"), (["unshare", "-pf"], "another PID namespace's")]
+)
+def test_trees_end_without_a_proc_of_ours(host: list[str], why: str) -> None:
+    if subprocess.run([*host, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("nothing can be unshared here")
+    assert said_by(host, ESCAPE + READY) == [
+        f"/proc is {why}: what a program has started is found by its mark alone",
         "4 False",
+        "ready",
     ]
 
 
@@ -97,10 +111,10 @@ DENIED = """
 import os, sys, time
 from pathlib import Path
 from core_infra.process import *
-from core_infra.process import keeper, life
+from core_infra.process import keeper, ladder, life
 from core_infra.process.keepers import keeper as current
 
-life.KILL_TIMEOUT = keeper.KILL_TIMEOUT = 3
+ladder.KILL_TIMEOUT = life.KILL_TIMEOUT = keeper.KILL_TIMEOUT = 3
 
 OTHER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "600"]
 

@@ -7,6 +7,7 @@ import platform
 import resource
 
 from core_infra.errors import UnavailableError
+from core_infra.process.listeners import proc_is_ours
 from core_infra.process.real import Path, os, subprocess
 
 _MARKS = {"RLIMIT_LOCKS": 10, "RLIMIT_RSS": 5, "RLIMIT_RTTIME": 15}
@@ -69,5 +70,6 @@ def _say_what_is_missing() -> None:
         )
     elif first not in free:
         _log.warning("%s has a hard limit: processes carry their mark in %s", first, free[0])
-    if not os.path.exists("/proc/self/stat"):
-        _log.warning("there is no /proc: what a program has started is found by its mark alone")
+    if not proc_is_ours():
+        why = "is another PID namespace's" if os.path.exists("/proc/self") else "is not there"
+        _log.warning("/proc %s: what a program has started is found by its mark alone", why)

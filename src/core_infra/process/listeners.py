@@ -45,8 +45,16 @@ class Listener(NamedTuple):
         return f"{host}:{self.port}"
 
 
+def proc_is_ours() -> bool:
+    """Whether there is a /proc with our numbers, not that of another PID namespace."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def listeners() -> Iterator[Listener]:
-    """All of this network namespace; none if there is no /proc."""
+    """All of this network namespace; none without /proc."""
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path("/proc/net", name).read_text().splitlines()[1:]:
@@ -77,12 +85,14 @@ def accepting(connection: socket.socket) -> list[Listener]:
     """Who may have accepted a connection; none if that is not to be known.
 
     It is not for a server on another host or in another network namespace, for a port that the
-    kernel forwards, and without /proc.
+    kernel forwards, and without a /proc of ours.
     """
     here, there = connection.getsockname(), connection.getpeername()
     address, port = _plain(there[0]), there[1]
     if _plain(here[0]) != address and not address.is_loopback:
         return []  # not of this host
+    if not proc_is_ours():
+        return []
     found = [one for one in listeners() if one.port == port]
     # The kernel's order: a socket of :: takes IPv4 as well, but only what none of 0.0.0.0 takes.
     for choice in (address, *_EVERYWHERE[address.version]):
@@ -136,7 +146,7 @@ def unix_stranger(connection: socket.socket, path: str, pids: Collection[int]) -
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, _, _ = _CREDENTIALS.unpack(credentials)
     inodes, hidden = sockets_of(pids)
-    if pid == 0 or pid in pids or hidden or _listen_on(path, inodes):
+    if pid == 0 or pid in pids or hidden or not proc_is_ours() or _listen_on(path, inodes):
         return None
     return f"the socket is another program's{_process(pid)}"
 

@@ -31,7 +31,8 @@ void spawn_prepare(pid_t pid) {
     parent = pid;
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/status", parent);
-    parent_status = open(path, O_RDONLY | O_CLOEXEC);
+    if (proc_is_ours())
+        parent_status = open(path, O_RDONLY | O_CLOEXEC);
     for (int i = 0; i < RLIM_NLIMITS; i++)
         getrlimit(i, &own[i]);
 }

@@ -2,7 +2,7 @@
  *
  * Its descendants are found from parent to child. Those whose parents have ended are children of
  * ours, since we are the subreaper (prctl(2)), and their tag tells whose they are. Where the kernel
- * does not show children (no /proc, or one without CONFIG_PROC_CHILDREN), every pid that there can
+ * does not show children (no /proc of ours, or one without CONFIG_PROC_CHILDREN), every pid that there can
  * be is asked for its tag. */
 #include "keeper.h"
 
@@ -35,9 +35,22 @@ void tree_prepare(uint64_t tag) {
     ours = tag & TAG_OURS_MASK;
 }
 
+/* Whether /proc has our numbers. In a PID namespace that mounts none of its own, it has those of
+ * another one, which mean other processes. */
+bool proc_is_ours(void) {
+    static int known = -1;
+    if (known < 0) {
+        char name[16] = "";
+        known = readlink("/proc/self", name, sizeof name - 1) > 0 && atoi(name) == getpid();
+    }
+    return known;
+}
+
 static char *contents(const char *path) {
     static char *text;
     static size_t size;
+    if (!proc_is_ours())
+        return NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return NULL;
@@ -215,7 +228,7 @@ static int children(pid_t pid, pid_t **found) {
     int n = 0;
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/task", pid);
-    DIR *threads = opendir(path);
+    DIR *threads = proc_is_ours() ? opendir(path) : NULL;
     if (!threads)
         return -1;
     bool told = false;
