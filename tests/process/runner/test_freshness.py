@@ -26,8 +26,14 @@ def run(service: Service, tmp_path: Path) -> Callable[..., RunResult]:
     (tmp_path / "src" / "sub").mkdir(parents=True)
     (tmp_path / "src" / "a").write_text("a")
 
-    def once(script: str = "cat src/a > out", *, force: bool = False, **fields: Any) -> RunResult:
-        freshness = Freshness(LocalMedium(), str(tmp_path / "state"), force=force)
+    def once(
+        script: str = "cat src/a > out",
+        *,
+        force: bool = False,
+        state: str = "state",
+        **fields: Any,
+    ) -> RunResult:
+        freshness = Freshness(LocalMedium(), str(tmp_path / state), force=force)
         usual = {"inputs": ["src"], "outputs": ["out"], "dir": str(tmp_path)}
         spec = RunSpec("a", "sh", ["-c", script], **usual | fields)
         return Runner(service, freshness=freshness).run_all([spec])["a"]
@@ -123,6 +129,22 @@ def test_outputs_or_inputs_alone_will_do(run: Callable[..., RunResult], tmp_path
     (tmp_path / "src" / "link").symlink_to("nowhere")
     assert not run().cached
     assert run().cached
+
+
+@pytest.mark.parametrize("pattern", [".", "**/*", "**"])
+def test_a_pattern_for_all_means_no_bookkeeping_and_nothing_made(
+    run: Callable[..., RunResult], tmp_path: Path, pattern: str
+) -> None:
+    for name in (".git", ".core/cache", "src/__pycache__"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text("before")
+    fields: dict[str, Any] = {"inputs": [pattern, ".git/named"], "state": ".core/cache/tasks"}
+    assert not run(**fields).cached
+    for name in (".git", ".core/cache", "src/__pycache__"):
+        (tmp_path / name / "file").write_text("after")
+    assert run(**fields).cached
+    (tmp_path / ".git" / "named").touch()
+    assert not run(**fields).cached
 
 
 def test_what_was_interrupted_is_not_up_to_date(service: Service, tmp_path: Path) -> None:

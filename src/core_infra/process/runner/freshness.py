@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from core_infra.medium.medium import Medium
     from core_infra.process.runner.spec import RunSpec
 
+_BOOKKEEPING = ("/.git/", "/.core/cache/", "/__pycache__/")
+
 _log = logging.getLogger(__name__)
 
 
@@ -86,9 +88,15 @@ class Freshness:
 
 
 def files_of(spec: RunSpec, *, outputs: bool = False) -> list[str]:
-    """The files that the inputs, or the outputs, of a spec name now."""
-    patterns = spec.outputs if outputs else spec.inputs
-    return [path for pattern in patterns for path in _files(spec, pattern)]
+    """The files that the inputs, or the outputs, of a spec name now.
+
+    What it makes itself is no input, although a pattern may cover it.
+    """
+    made = [path for pattern in spec.outputs for path in _files(spec, pattern)]
+    if outputs:
+        return made
+    found = {os.path.normpath(path) for pattern in spec.inputs for path in _files(spec, pattern)}
+    return sorted(found.difference(map(os.path.normpath, made)))
 
 
 class Basis(NamedTuple):
@@ -134,11 +142,17 @@ def _files(spec: RunSpec, pattern: str) -> Iterator[str]:
     )
     for name in names:
         path = os.path.join(base, name)  # noqa: PTH118 - strings, as the glob has them
-        if not os.path.isdir(path):  # noqa: PTH112
-            yield path
-        elif "**" not in pattern:
-            for inside, _, files in os.walk(path):
-                yield from (os.path.join(inside, file) for file in files)  # noqa: PTH118
+        inside: Iterable[str] = (path,)
+        if os.path.isdir(path):  # noqa: PTH112
+            # A pattern with ** names what is in it by itself.
+            walked = () if "**" in pattern else os.walk(path)
+            inside = (os.path.join(at, file) for at, _, files in walked for file in files)  # noqa: PTH118
+        yield from (one for one in inside if not _is_bookkeeping(one, pattern))
+
+
+def _is_bookkeeping(path: str, pattern: str) -> bool:
+    """Whether it is of git, of Python or ours, which a pattern for all files does not mean."""
+    return any(part in f"/{path}" and part not in f"/{pattern}/" for part in _BOOKKEEPING)
 
 
 def _digest(path: str) -> str:
