@@ -82,7 +82,7 @@ def test_fixtures_read_like_a_manual(pytester: pytest.Pytester) -> None:
     for told in (
         "--core-vm-keep=failed",
         "wait_for_port(number)",
-        "template=, variables=, name=",
+        "template=, variables=",
         "``Medium``",
     ):
         assert told in text

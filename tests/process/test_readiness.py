@@ -280,13 +280,15 @@ def test_a_pattern_begins_anew_with_each_process_and_restart(
     other = service.start("sh", "-c", "echo no; sleep 600")
     with pytest.raises(NotReadyError, match="no line matches in 3 bytes"):
         other.wait_ready(log, timeout=2)
-    command = "echo up; [ -e failed ] && exec sleep 600; touch failed; exec false"
+    command = "[ -e failed ] || { echo up; touch failed; exit 1; }; touch again; exec sleep 600"
     options = RunOptions(
         "sh", ["-c", command], dir=tmp_path, restart=RestartPolicy("on_failure", backoff=0.3)
     )
     process = service.start_with_options(options)
-    process.wait_ready(log, FileExists("failed"))
+    process.wait_ready(FileExists("again"))
     assert process.info().restarts == 1
+    with pytest.raises(NotReadyError, match="no line matches"):
+        process.wait_ready(log, timeout=1)
 
 
 @pytest.mark.parametrize("kept", [{"disable_capture": True}, {"log": "/dev/null"}])

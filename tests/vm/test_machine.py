@@ -13,7 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from core_infra.errors import InvalidError
+from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import BootError, GuestGoneError, Launcher, Machine, MachineStateError, Status
 from core_infra.vm.cache import cache_root
 from core_infra.vm.images.default import default_image
@@ -203,8 +203,13 @@ class TestBrokenImages:
             launcher.boot(replace(default(), initrd=initrd))
 
     def test_a_hypervisor_that_refuses_says_why(self, launcher: Launcher, tmp_path: Path) -> None:
+        image = replace(default(), initrd=tmp_path)  # a directory
+        with pytest.raises(BootError, match="initrd"):
+            launcher.boot(image)
+
+    def test_a_file_that_is_gone_is_named(self, launcher: Launcher, tmp_path: Path) -> None:
         image = replace(default(), initrd=tmp_path / "absent")
-        with pytest.raises(BootError, match="absent"):
+        with pytest.raises(NotFoundError, match="absent"):
             launcher.boot(image)
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _BUILTINS = dict(vars(builtins))
-_REALTIME_COARSE = 5  # of clock_gettime(2): the time of the last tick
+# Of clock_gettime(2): the time of the last tick, by two clocks.
+_REALTIME_COARSE, _MONOTONIC_COARSE = 5, 6
 
 
 def _bound(module: ModuleType, **others: Any) -> Any:
@@ -75,7 +76,18 @@ vars(_generic)["os"] = vars(_path)["os"] = os
 time = SimpleNamespace(**vars(_time))
 time.monotonic = functools.partial(_time.clock_gettime, _time.CLOCK_MONOTONIC)
 time.time = functools.partial(_time.clock_gettime, _REALTIME_COARSE)
-time.time_ns = functools.partial(_time.clock_gettime_ns, _REALTIME_COARSE)
+
+
+def _time_ns(read: Any = _time.clock_gettime_ns, precise: int = _time.CLOCK_MONOTONIC) -> int:
+    """The time to the nanosecond: that of the last tick, and what has passed since."""
+    while True:
+        tick = read(_MONOTONIC_COARSE)
+        at_tick, now = read(_REALTIME_COARSE), read(precise)
+        if read(_MONOTONIC_COARSE) == tick:
+            return int(at_tick + now - tick)
+
+
+time.time_ns = _time_ns
 
 fnmatch = _bound(_fnmatch, os=os)
 io = SimpleNamespace(**vars(_io))

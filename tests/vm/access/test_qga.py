@@ -19,7 +19,6 @@ from core_infra.vm.access.qga import QgaAccess
 from core_infra.vm.cache import cache_root
 from core_infra.vm.manager.executing import run_to_end
 from linuxkit_standin import unpack
-from support import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,21 +41,19 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if "kill" not in found.name:
             (programs / found.name).symlink_to(found)
     path = directory / "qga.sock"
-    process = subprocess.Popen(
-        [program, "-m", "unix-listen", "-p", path, "-t", directory],
-        env=os.environ | {"PATH": str(programs)},
-        stderr=subprocess.PIPE,
-    )
+    complaints = directory / "stderr"  # not a pipe, which nobody would empty
+    with complaints.open("wb") as stderr:
+        process = subprocess.Popen(
+            [program, "-m", "unix-listen", "-p", path, "-t", directory],
+            env=os.environ | {"PATH": str(programs)},
+            stderr=stderr,
+        )
     while not path.is_socket():
         if process.poll() is not None:
-            assert process.stderr is not None
-            pytest.skip(f"qemu-ga does not run here: {process.stderr.read().decode()}")
+            pytest.skip(f"qemu-ga does not run here: {complaints.read_text()}")
     yield path
-    process.terminate()
-    wait_gone(process.pid)
+    process.kill()
     process.wait()
-    assert process.stderr is not None
-    process.stderr.close()
 
 
 @pytest.fixture
