@@ -60,8 +60,20 @@ def writable(directory: Path, room: int = LITTLE) -> Path:
             why += f", and {room >> 20} MiB may be needed"
     except OSError as error:
         why = error.strerror or str(error)
-    if not why:
-        return directory
+    return stand_in(directory, why, room) if why else directory
+
+
+def stand_in(directory: Path, why: str, room: int = LITTLE) -> Path:
+    """The private directory that stands in for one of the cache, which ends with this process.
+
+    Args:
+        directory: a directory of the cache.
+        why: why it cannot be used; it is said once.
+        room: bytes that must be free in the private one.
+
+    Raises:
+        UnavailableError: it cannot be written to.
+    """
     key = os.getpid(), directory
     if key not in _stand_ins:
         root = _private()

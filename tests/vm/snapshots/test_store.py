@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm.cache import tell_news
 from core_infra.vm.snapshots.snapshot import (
     CONSOLE,
     MEMORY,
@@ -30,7 +33,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def build(work: Path) -> Snapshot:
     with (work / MEMORY).open("wb") as memory:
         memory.truncate(8 << 20)
-        memory.seek(3 << 20)
+        memory.seek((3 << 20) + 20480)
         memory.write(b"something" * 1000)
     (work / STATE).write_bytes(b"state")
     (work / CONSOLE).write_bytes(b"login: ")
@@ -98,6 +101,36 @@ def test_where_the_holes_are_does_not_matter(tmp_path: Path) -> None:
     memory = snapshot.directory / MEMORY
     memory.write_bytes(memory.read_bytes())  # a copy without holes
     verify(snapshot)
+
+
+def use_read_only(root: str) -> None:
+    store = SnapshotStore(Path(root))
+    copy = store.get("k", build)
+    assert store.get("k", build) == copy, "it is copied once"
+    assert copy.memory is not None
+    assert not copy.memory.is_relative_to(root)
+    with copy.memory.open("r+b") as memory:
+        assert os.lseek(memory.fileno(), 0, os.SEEK_DATA) > 0, "its holes stay holes"
+    verify(copy)
+    said: list[str] = []
+    tell_news(said.append)
+    assert len(said) == 1
+    assert root in said[0]
+
+
+def test_one_that_cannot_be_opened_to_write_has_a_copy(tmp_path: Path) -> None:
+    SnapshotStore(tmp_path).get("k", build)
+    script = f"""
+        mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 77
+        exec '{sys.executable}' -c 'import sys, {__name__} as t; t.use_read_only(sys.argv[1])' "$1"
+    """
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode in (1, 77) and "Traceback" not in done.stderr:
+        pytest.skip(f"mounting needs root, or user namespaces: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert build_count(tmp_path) == 1
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:

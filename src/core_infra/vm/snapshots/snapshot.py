@@ -143,9 +143,10 @@ def _update(total: Any, file: Any, start: int, end: int) -> None:
         data = file.read(min(_CHUNK, end - start))
         if not data:
             break
-        # A page of zeros may be a hole in a copy of the file: neither counts.
+        # A page of zeros may be a hole in a copy of the file: neither counts, nor does it count
+        # where a hole ends: a page has one number only, its place in the file.
         for offset in range(0, len(data), 4096):
             page = data[offset : offset + 4096]
             if page.count(0) != len(page):
-                total.update(start.to_bytes(8, "little") + offset.to_bytes(8, "little") + page)
+                total.update((start + offset).to_bytes(8, "little") + page)
         start += len(data)

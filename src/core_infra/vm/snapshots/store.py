@@ -10,7 +10,8 @@ from filelock import FileLock, Timeout
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.process.real import Path, os, shutil, tempfile
-from core_infra.vm.cache import places, writable
+from core_infra.vm.cache import places, stand_in, writable
+from core_infra.vm.guest.landing import write_sparsely
 from core_infra.vm.room import LITTLE
 from core_infra.vm.snapshots.snapshot import (
     RECORD,
@@ -66,8 +67,22 @@ class SnapshotStore:
         """
         for place in places(self._root):
             with contextlib.suppress(NotFoundError, InvalidError):
-                return self._at(place)._usable(key)  # noqa: SLF001 - one of ours
+                snapshot = self._at(place)._usable(key)  # noqa: SLF001 - one of ours
+                return self._mappable(snapshot, room)
         return self._at(writable(self._root, room))._built(key, build)  # noqa: SLF001
+
+    def _mappable(self, snapshot: Snapshot, room: int) -> Snapshot:
+        """A snapshot whose memory QEMU can map: it opens the file to write, but never does."""
+        if snapshot.memory is None or os.access(snapshot.memory, os.W_OK):
+            return snapshot
+        place = stand_in(self._root, f"{snapshot.memory} cannot be opened to write", room)
+        if not (place / snapshot.key).exists():
+            work = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{snapshot.key}-", dir=place))
+            for name in (*snapshot.digests, RECORD):
+                _copy_sparsely(snapshot.directory / name, work / name)
+            with contextlib.suppress(OSError):  # another thread has just done the same
+                work.rename(place / snapshot.key)
+        return read_snapshot(place / snapshot.key)
 
     def _at(self, root: Path) -> SnapshotStore:
         """A store like this one, in another place."""
@@ -154,3 +169,8 @@ class SnapshotStore:
         with contextlib.suppress(OSError):
             directory.rename(aside / "removed")
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _copy_sparsely(source: Path, target: Path) -> None:
+    with source.open("rb") as old, target.open("wb") as new:
+        write_sparsely(iter(lambda: old.read(1 << 20), b""), new)
