@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
-from core_infra.vm import GuestGoneError, Launcher, Machine, Status
+from core_infra.vm import GuestGoneError, Launcher, Machine, Status, cache
 from core_infra.vm.snapshots.waking import Waker
 from support import is_running, wait_gone
 
@@ -275,6 +275,7 @@ def test_where_nothing_can_be_saved_machines_are_booted(
         image = launcher.image
         (tmp_path / "snapshots").write_text("in the way")
         monkeypatch.setenv("CORE_INFRA_CACHE_DIR", str(tmp_path))
+        monkeypatch.setattr(cache, "free", lambda _directory: 0)  # nor is there room beside it
         with Launcher(accelerator="tcg", memory=128, image=image, progress=told.append) as other:
             assert other.clone().exec("echo on").stdout == "on\n"
             assert other.clone().exec("echo on").stdout == "on\n"
