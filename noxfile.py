@@ -41,6 +41,7 @@ BY_PYTHON = (
     "tests/framework",
     "tests/medium/test_local.py",
     "tests/plugin/test_options.py",
+    "tests/plugin/test_patched.py",
     "tests/process/test_escape.py",
     "tests/process/test_service.py",
     "tests/test_errors.py",

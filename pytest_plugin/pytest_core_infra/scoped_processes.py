@@ -50,7 +50,7 @@ class ProcessesOfScope(Service):
         their own there, which ends when none of them uses it.
 
         Args:
-            name: what tells it from others of the run.
+            name: must be unique in the run.
             start: how to start it; or a function that only the starter calls, with a directory for
                 the program's files, to choose a port or to write its configuration.
             ready: what says that it is ready. Named groups of a LogPattern become facts.

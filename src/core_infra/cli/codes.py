@@ -18,5 +18,5 @@ EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
 
 
 def exit_code(error: errors.CoreInfraError) -> int:
-    """The exit code that tells an error's kind."""
+    """Return the exit code for an error's kind."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
