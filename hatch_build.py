@@ -1,9 +1,10 @@
 """Compiles what we have in C when the package is built or installed, and names the wheel.
 
 The guest agent runs inside guests of two architectures, whatever the host is, so this needs a cross
-compiler: Zig, which PyPI carries as ``ziglang``. The keeper of processes and the fork server run on
-the host. The compiler is asked for only while the binaries are older than their sources. By hand:
-``python hatch_build.py``.
+compiler: Zig, which PyPI carries as ``ziglang``. The reaper and the fork server run on the host.
+The sources are in ``csrc``, a directory for each program; the binaries go to
+``src/core_infra/bin``. The compiler is required only if a binary is missing or was made from other
+sources. By hand: ``python hatch_build.py``.
 
 Where Zig cannot be had, CORE_INFRA_CC names a C compiler of the host: it makes what runs on the
 host, and the agent for guests of its architecture. A build without isolation takes ``cc`` by itself
@@ -72,13 +73,11 @@ STATIC = Kind("linux-musl", ("-static",), "")
 # one when it is first used takes more stack than a thread of the fork server may have.
 PRELOADED = Kind("linux-gnu.2.31", ("-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-z,now"), ".so")
 UBSAN_TRAP = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
-PROGRAMS = {
-    "agent": Path("src/core_infra/vm/guest/agent"),
-    "keeper": Path("src/core_infra/process/keeper"),
-    "forkserver": Path("src/core_infra/vm/hypervisors/forkserver/library"),
-}
-"""The directories of their sources; what is made of them goes to ``bin`` beside these."""
-KINDS = {"agent": STATIC, "keeper": STATIC, "forkserver": PRELOADED}
+SOURCES = Path("csrc")
+SHARED = SOURCES / "common"  # headers that several programs include
+BINARIES = Path("src/core_infra/bin")
+PROGRAMS = {"agent": STATIC, "reaper": STATIC, "forkserver": PRELOADED}
+"""The programs, each named like the directory of its sources, and how they are compiled."""
 
 
 class CustomBuildHook(BuildHookInterface[BuilderConfig]):
@@ -112,7 +111,7 @@ def programs_for(chosen: str) -> list[tuple[str, str]]:
     programs = [("agent", arch) for arch in ARCHITECTURES]  # they run in guests
     if chosen != "any":
         arch = next(arch for arch in ARCHITECTURES if chosen.endswith(arch))
-        programs.append(("keeper", arch))
+        programs.append(("reaper", arch))
         if chosen.startswith("manylinux"):
             programs.append(("forkserver", arch))
     return programs
@@ -210,15 +209,25 @@ def compile_program(root: Path, program: str, arch: str, output: Path, *flags: s
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         binary = Path(scratch) / program
-        kind = KINDS[program]
+        kind = PROGRAMS[program]
         command = _own_compiler()
         if command is None:
             target = f"{arch}-{kind.system}"
             command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *STRICT]
         sources = [os.fspath(path) for path in _sources(root, program) if path.suffix == ".c"]
+        include = ("-I", os.fspath(root / SHARED))
         try:
             result = subprocess.run(
-                [*command, *FLAGS, *kind.flags, *flags, "-o", os.fspath(binary), *sources],
+                [
+                    *command,
+                    *FLAGS,
+                    *include,
+                    *kind.flags,
+                    *flags,
+                    "-o",
+                    os.fspath(binary),
+                    *sources,
+                ],
                 check=False,
                 capture_output=True,
                 text=True,
@@ -234,11 +243,12 @@ def compile_program(root: Path, program: str, arch: str, output: Path, *flags: s
 
 
 def _sources(root: Path, program: str) -> list[Path]:
-    return sorted((root / PROGRAMS[program]).glob("*.[ch]"))
+    directories = (root / SOURCES / program, root / SHARED)
+    return sorted(path for directory in directories for path in directory.glob("*.[ch]"))
 
 
 def _fingerprint(root: Path, program: str, arch: str) -> str:
-    digest = hashlib.sha256(repr((arch, FLAGS, KINDS[program])).encode())
+    digest = hashlib.sha256(repr((arch, FLAGS, PROGRAMS[program])).encode())
     for path in _sources(root, program):
         digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
@@ -254,12 +264,12 @@ def _is_fresh(root: Path, program: str, arch: str) -> bool:
 
 
 def binary_path(root: Path, program: str, arch: str) -> Path:
-    """Where a program for *arch* is, once it is made."""
-    return root / PROGRAMS[program].parent / "bin" / f"{program}-{arch}{KINDS[program].suffix}"
+    """The path of a compiled program for *arch*."""
+    return root / BINARIES / f"{program}-{arch}{PROGRAMS[program].suffix}"
 
 
 def _stamp(root: Path, program: str, arch: str) -> Path:
-    return root / PROGRAMS[program].parent / "bin" / f".{arch}.stamp"
+    return root / BINARIES / f".{program}-{arch}.stamp"
 
 
 if __name__ == "__main__":

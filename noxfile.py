@@ -23,11 +23,7 @@ os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-SOURCES = (
-    ROOT / "src/core_infra/vm/guest/agent",
-    ROOT / "src/core_infra/process/keeper",
-    ROOT / "src/core_infra/vm/hypervisors/forkserver/library",
-)
+SOURCES = ROOT / "csrc"
 
 IMPORT_ALL = """
 import importlib, pkgutil
@@ -42,7 +38,7 @@ BY_PYTHON = (
     "tests/medium/test_local.py",
     "tests/plugin/test_options.py",
     "tests/plugin/test_patched.py",
-    "tests/process/test_escape.py",
+    "tests/process/reaper/test_client.py",
     "tests/process/test_service.py",
     "tests/test_errors.py",
 )
@@ -194,7 +190,7 @@ def install(session: nox.Session, *requirements: str, group: str | None = None) 
 def digest() -> str:
     """Hash all that an installation is made from: where we are, packaging, the sources in C."""
     total = hashlib.sha256(bytes(ROOT))
-    sources = sorted(path for place in SOURCES for path in place.glob("*.[ch]"))
+    sources = sorted(SOURCES.rglob("*.[ch]"))
     for path in (ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sources):
         total.update(bytes(path.relative_to(ROOT)) + b"\0")
         total.update(hashlib.sha256(path.read_bytes()).digest())

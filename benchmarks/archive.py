@@ -29,9 +29,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from core_infra.build.archive import archive_with_format
-from core_infra.build.artifact import Artifact
-from core_infra.build.checksum import checksum
+from core_infra.build._archives.archive import archive_with_format
+from core_infra.build._artifact import Artifact
+from core_infra.build._documents.checksums import checksum
 from core_infra.medium import LocalMedium
 
 PLACES = ("/usr/bin", "/usr/lib", sys.prefix)
@@ -41,8 +41,8 @@ Work = Callable[[], Path | None]
 
 MEASURE = """
 import resource, sys
-from core_infra.build.archive import archive_with_format
-from core_infra.build.artifact import Artifact
+from core_infra.build._archives.archive import archive_with_format
+from core_infra.build._artifact import Artifact
 from core_infra.medium import LocalMedium
 made = archive_with_format(LocalMedium(), Artifact(sys.argv[1]), sys.argv[2], profile=sys.argv[3])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

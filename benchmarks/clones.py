@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 
 from core_infra.vm import Launcher
-from core_infra.vm.images.image import Image
+from core_infra.vm._images.image import Image
 
 COMMAND = "echo hi"
 MEMORY = 128

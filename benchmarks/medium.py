@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from core_infra.medium import LocalMedium, MemoryMedium, SandboxMedium
-from core_infra.medium.beneath import kernel_can
+from core_infra.medium._beneath import kernel_can
 
 DATA = b"x" * 1024
 Work = Callable[[str], object]

@@ -23,7 +23,7 @@ from typing import Any
 
 from core_infra.framework import Core
 from core_infra.process import ActionProcessOutput, RingBuffer, Service
-from core_infra.process.keepers import keeper
+from core_infra.process._reaper.registry import keeper
 
 TRUE = "/bin/true"
 STARTS = 40

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.medium import MemoryMedium
-from core_infra.process.runner import Durations, Runner, RunSpec
-from core_infra.process.runner.graph import Graph
-from core_infra.process.service import Service
+from core_infra.process._runner import Durations, Runner, RunSpec
+from core_infra.process._runner.graph import Graph
+from core_infra.process._service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,8 +12,8 @@ import pytest
 
 from core_infra import errors
 from core_infra.errors import CommandFailedError, CoreInfraError, NotFoundError
-from core_infra.medium import errors as medium_errors
-from core_infra.medium.errors import PathNotFoundError, path_error
+from core_infra.medium import _errors as medium_errors
+from core_infra.medium._errors import PathNotFoundError, path_error
 
 
 class OddError(NotFoundError, FileNotFoundError, KeyError):

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from inside import Order
-from takeover import NoSourceError, named_paths, pip_configuration, repositories, shared
-
 from support import wait_gone
+from takeover import NoSourceError, named_paths, pip_configuration, repositories, shared
 
 TARGETS = """\
 http://one.test/debian/ bookworm main

@@ -2,5 +2,5 @@
 
 Nothing is imported here: every pytest run on a host that has core-infra loads this package. For
 annotations: ``from core_infra.vm import Machine``, and
-``from pytest_core_infra.factory import MachineFactory``.
+``from pytest_core_infra._vm.factory import MachineFactory``.
 """

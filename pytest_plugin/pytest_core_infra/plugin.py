@@ -8,15 +8,14 @@ option such as ``--core-vm``, does.
 import pytest
 
 pytest_plugins = (
-    "pytest_core_infra.build_fixtures",
-    "pytest_core_infra.early",
-    "pytest_core_infra.framework_fixtures",
-    "pytest_core_infra.job_fixtures",
-    "pytest_core_infra.medium_fixtures",
-    "pytest_core_infra.process_fixtures",
-    "pytest_core_infra.runner_fixtures",
-    "pytest_core_infra.traces",
-    "pytest_core_infra.vm_fixtures",
+    "pytest_core_infra._build_fixtures",
+    "pytest_core_infra._early",
+    "pytest_core_infra._framework_fixtures",
+    "pytest_core_infra._job_fixtures",
+    "pytest_core_infra._medium_fixtures",
+    "pytest_core_infra._process_fixtures",
+    "pytest_core_infra._tracebacks",
+    "pytest_core_infra._vm.fixtures",
 )
 
 
@@ -24,6 +23,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Complete JUnit XML where it is written."""
     # A worker of pytest-xdist gets the option, too.
     if getattr(config.option, "xmlpath", None):
-        from pytest_core_infra.junit import JUnitSections  # noqa: PLC0415 - who uses it pays for it
+        from pytest_core_infra._junit import JUnitSections  # noqa: PLC0415 - who uses it pays for it
 
         config.pluginmanager.register(JUnitSections(config), "core_infra_junit")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.build.archive import archive, archive_with_format
-from core_infra.build.artifact import Artifact
-from core_infra.build.compare import Difference, Side, first_difference
+from core_infra.build._archives.archive import archive, archive_with_format
+from core_infra.build._artifact import Artifact
+from core_infra.build._compare import Difference, Side, first_difference
 from core_infra.medium import LocalMedium, MemoryMedium
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.medium.medium import Medium
+    from core_infra.medium._medium import Medium
 
 
 def compare(one: Medium, other: Medium, path: str = "dist") -> Difference | None:

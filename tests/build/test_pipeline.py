@@ -15,17 +15,15 @@ import pytest
 
 from build_samples import copy_sample, need, tree
 from build_support import accepts
-from core_infra.build.archive import Format, Profile
-from core_infra.build.artifact import Target
-from core_infra.build.builders.errors import BuildFailedError, PreflightError
-from core_infra.build.builders.host import host_target
-from core_infra.build.builders.workspace import WORK, workspace
-from core_infra.build.errors import VerificationError
-from core_infra.build.pipeline import carry_out
-from core_infra.build.plan import Packing
-from core_infra.build.preflight import make_plan
-from core_infra.build.twice import NotReproducibleError
-from core_infra.build.verify import verify_release
+from core_infra.build._archives.archive import Format, Profile
+from core_infra.build._artifact import Target, host_target
+from core_infra.build._builders.workspace import WORK, workspace
+from core_infra.build._errors import BuildFailedError, PreflightError, VerificationError
+from core_infra.build._pipeline import carry_out
+from core_infra.build._plan import Packing
+from core_infra.build._preflight import make_plan
+from core_infra.build._reproducibility import NotReproducibleError
+from core_infra.build._verify import verify_release
 from core_infra.errors import (
     AlreadyExistsError,
     CoreInfraError,
@@ -34,7 +32,7 @@ from core_infra.errors import (
     UnavailableError,
     WrongStateError,
 )
-from core_infra.medium.local import LocalMedium
+from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
     from build_support import GpgHome
@@ -179,7 +177,7 @@ def test_a_killed_build_leaves_nothing_that_looks_finished_and_the_next_succeeds
     os.mkfifo(tmp_path / "started")
     wait = f"test -e {tmp_path}/go && exit; echo > {tmp_path}/started; sleep 600"
     project = task_project(tmp_path / "app", f'echo part > "$OUTPUT_DIR/app"; {wait}')
-    command = "from core_infra.cli.main import main; main()"
+    command = "from core_infra._cli.main import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", command, "build", str(project)], stderr=subprocess.DEVNULL
     ) as build:

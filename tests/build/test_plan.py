@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_samples import copy_sample, need, tree
-from core_infra.build import preflight
-from core_infra.build.artifact import Target
-from core_infra.build.builders.errors import PreflightError
-from core_infra.build.builders.host import host_target
-from core_infra.build.errors import ConfigError
-from core_infra.build.pipeline import carry_out
-from core_infra.build.plan import Goal
-from core_infra.build.preflight import make_plan
-from core_infra.build.project import ProjectType
-from core_infra.build.settings import DEFAULT_TARGETS
+from core_infra.build import _preflight
+from core_infra.build._artifact import Target, host_target
+from core_infra.build._config.settings import DEFAULT_TARGETS
+from core_infra.build._errors import ConfigError, PreflightError
+from core_infra.build._pipeline import carry_out
+from core_infra.build._plan import Goal
+from core_infra.build._preflight import make_plan
+from core_infra.build._project import ProjectType
 from core_infra.errors import NotFoundError
-from core_infra.testing.toolchain import Toolchain
+from core_infra.testing._toolchain import Toolchain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.build.plan import Plan
+    from core_infra.build._plan import Plan
 
 
 def commands(plan: Plan) -> list[tuple[str, ...]]:
@@ -58,7 +56,7 @@ def test_all_that_is_missing_is_told_at_once(
 ) -> None:
     project = configure(copy_sample("rust", tmp_path / "project"), "targets: []\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(preflight, "_RESERVE", 1 << 60)
+    monkeypatch.setattr(_preflight, "_RESERVE", 1 << 60)
     targets = [host_target(), Target("plan9", "amd64")]
 
     plan = make_plan(project, targets=targets)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from core_infra.build import project
-from core_infra.build.project import ProjectType, discover, explain, primary_type
+from core_infra.build import _project
+from core_infra.build._project import ProjectType, discover, explain, primary_type
 from core_infra.medium import MemoryMedium
 
 MARKERS = {
@@ -71,14 +71,14 @@ def test_wails_3_is_told_by_its_go_mod_and_taskfile() -> None:
 
 def test_the_questions_of_old() -> None:
     medium = tree("wails.json")
-    assert project.is_go_project(medium, "it")
-    assert project.is_wails_project(medium, "it")
-    assert not project.is_node_project(medium, "it")
-    assert not project.is_php_project(medium, "it")
-    assert not project.is_cpp_project(medium, "it")
-    assert project.is_php_project(tree("composer.json"), "it")
-    assert project.is_cpp_project(tree("CMakeLists.txt"), "it")
-    assert project.is_node_project(tree("package.json"), "it")
+    assert _project.is_go_project(medium, "it")
+    assert _project.is_wails_project(medium, "it")
+    assert not _project.is_node_project(medium, "it")
+    assert not _project.is_php_project(medium, "it")
+    assert not _project.is_cpp_project(medium, "it")
+    assert _project.is_php_project(tree("composer.json"), "it")
+    assert _project.is_cpp_project(tree("CMakeLists.txt"), "it")
+    assert _project.is_node_project(tree("package.json"), "it")
 
 
 def test_explain_says_for_every_type_what_decided() -> None:

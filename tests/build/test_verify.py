@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.build.archive import archive, archive_all
-from core_infra.build.artifact import Artifact
-from core_infra.build.checksum import checksum_all, write_checksum_file
-from core_infra.build.dependencies import Dependency
-from core_infra.build.errors import VerificationError
-from core_infra.build.manifest import write_manifest
-from core_infra.build.provenance import write_provenance
-from core_infra.build.sbom import write_sbom
-from core_infra.build.secret import Secret
-from core_infra.build.signing.gpg import GpgSigner
-from core_infra.build.verify import verify_release
+from core_infra.build._archives.archive import archive, archive_all
+from core_infra.build._artifact import Artifact
+from core_infra.build._documents.checksums import checksum_all, write_checksum_file
+from core_infra.build._documents.manifest import write_manifest
+from core_infra.build._documents.provenance import write_provenance
+from core_infra.build._documents.sbom import Dependency, write_sbom
+from core_infra.build._errors import VerificationError
+from core_infra.build._secret import Secret
+from core_infra.build._signing.gpg import GpgSigner
+from core_infra.build._verify import verify_release
 from core_infra.errors import NotFoundError
 from core_infra.medium import MemoryMedium
 

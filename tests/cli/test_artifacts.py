@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from build_support import accepts
-from core_infra.cli.main import main
+from core_infra._cli.main import main
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from build_samples import copy_sample, need
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "from core_infra.cli.main import main; main()"]
+COMMAND = [sys.executable, "-c", "from core_infra._cli.main import main; main()"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from click.testing import CliRunner
 
-from core_infra.cli.main import main
+from core_infra._cli.main import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def put(here: Path, **fields: object) -> None:
 
 
 def command(*args: str) -> list[str]:
-    main = "import sys; from core_infra.cli.main import main; main(prog_name='core-infra')"
+    main = "import sys; from core_infra._cli.main import main; main(prog_name='core-infra')"
     return [sys.executable, "-c", main, "jobs", "--config", "jobs.yaml", *args]
 
 

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from core_infra import errors
-from core_infra.cli.main import COMMANDS, EXIT_CODES, exit_code, main
+from core_infra._cli.main import COMMANDS, EXIT_CODES, exit_code, main
 
 
 def test_help_tells_of_each_command_and_exit_code() -> None:

@@ -16,9 +16,9 @@ from xml.etree import ElementTree as ET
 import pexpect
 import pytest
 from click.testing import CliRunner
-
-from core_infra.cli.main import main
 from support import wait_gone
+
+from core_infra._cli.main import main
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -164,7 +164,7 @@ def test_tasks_run_beside_their_file(here: Path) -> None:
     assert f"  | {directory}\n" in run("sub dir/tasks.yml").output
 
 
-COMMAND = [sys.executable, "-c", "from core_infra.cli.main import main; main()", "run"]
+COMMAND = [sys.executable, "-c", "from core_infra._cli.main import main; main()", "run"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from core_infra.cli.main import main
+from core_infra._cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from core_infra.jobrunner.ports import Job
-    from core_infra.jobrunner.signal import ActionResult, PipelineSignal
+    from core_infra.jobrunner._interfaces import Job
+    from core_infra.jobrunner._signal import ActionResult, PipelineSignal
 
 
 class Actor:

@@ -16,7 +16,7 @@ from typing import Any
 
 import graphql
 
-from core_infra.jobrunner.forges import github_queries as queries
+from core_infra.jobrunner._forges import github_graphql as queries
 
 OUT = Path(__file__).parents[2] / "fixtures" / "api"
 REPO = "/repos/{owner}/{repo}"

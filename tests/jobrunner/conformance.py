@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CoreInfraError
-from core_infra.jobrunner.forges.errors import ForgeNotFoundError, ForgeRefusedError
-from core_infra.jobrunner.forges.forge import Pull, Repo
-from core_infra.jobrunner.forges.forgejo import Forgejo
-from core_infra.jobrunner.forges.github import GitHub
-from core_infra.jobrunner.forges.token import Token
+from core_infra.jobrunner._forges.endpoint import Token
+from core_infra.jobrunner._forges.errors import ForgeNotFoundError, ForgeRefusedError
+from core_infra.jobrunner._forges.forge import Pull, Repo
+from core_infra.jobrunner._forges.forgejo import Forgejo
+from core_infra.jobrunner._forges.github import GitHub
 from jobrunner import api_subset
 
 if TYPE_CHECKING:

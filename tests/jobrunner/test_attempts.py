@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from core_infra.jobrunner.clock import FakeClock
-from core_infra.jobrunner.journal import Journal, Phase
+from core_infra.jobrunner._clock import FakeClock
+from core_infra.jobrunner._journal import Journal, Phase
 from jobrunner.actors import Actor, Teller
 from jobrunner.polling import last, phases
 from jobrunner.samples import intent
@@ -14,8 +14,8 @@ from jobrunner.samples import intent
 if TYPE_CHECKING:
     import pytest
 
-    from core_infra.jobrunner.poller import Poller
-    from core_infra.jobrunner.sources import RecordedSource
+    from core_infra.jobrunner._poller import Poller
+    from core_infra.jobrunner._sources import RecordedSource
     from jobrunner.polling import Make
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 from typing import TYPE_CHECKING, Any
 
-from core_infra.jobrunner.crew import Crew
-from core_infra.jobrunner.work import Task
+from core_infra.jobrunner._action_pool import Crew
+from core_infra.jobrunner._handler_calls import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable

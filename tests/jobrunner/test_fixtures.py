@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import InvalidError
-from core_infra.jobrunner.journal import Phase
+from core_infra.jobrunner._journal import Phase
 from jobrunner.actors import Actor, Planner, Teller
 from jobrunner.samples import signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner.journal import Journal
-    from pytest_core_infra.stepper import Stepper
+    from core_infra.jobrunner._journal import Journal
+    from pytest_core_infra._stepper import Stepper
 
 
 def test_a_handler_is_tried_step_by_step(core_poller: Stepper, core_journal: Journal) -> None:

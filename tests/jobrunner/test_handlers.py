@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner.handlers import CheckedCommandHandler, CommandHandler, Dispatch
-from core_infra.jobrunner.ports import Job
+from core_infra.jobrunner._handlers import CheckedCommandHandler, CommandHandler, Dispatch
+from core_infra.jobrunner._interfaces import Job
 from core_infra.medium import MemoryMedium
-from core_infra.process.service import Service
+from core_infra.process._service import Service
 from jobrunner.samples import NOON, signal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.jobrunner.signal import PipelineSignal
-    from pytest_core_infra.stepper import Stepper
+    from core_infra.jobrunner._signal import PipelineSignal
+    from pytest_core_infra._stepper import Stepper
 
 ECHO = """import os, sys, json
 with open(sys.argv[1], "w") as out:

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
-from core_infra.jobrunner.clock import FakeClock
-from core_infra.jobrunner.config import PollerConfig
-from core_infra.jobrunner.forges.errors import (
+from core_infra.jobrunner._clock import FakeClock
+from core_infra.jobrunner._config import PollerConfig
+from core_infra.jobrunner._forges.endpoint import Token
+from core_infra.jobrunner._forges.errors import (
     ForgeAnswerError,
     ForgeNotFoundError,
     ForgeRefusedError,
     ForgeUnavailableError,
     RateLimitedError,
 )
-from core_infra.jobrunner.forges.forge import Repo
-from core_infra.jobrunner.forges.forgejo import Forgejo
-from core_infra.jobrunner.forges.github import GitHub
-from core_infra.jobrunner.forges.token import Token
-from core_infra.jobrunner.poller import Poller
-from core_infra.jobrunner.sources import EpicSource, RecordedSource
+from core_infra.jobrunner._forges.forge import Repo
+from core_infra.jobrunner._forges.forgejo import Forgejo
+from core_infra.jobrunner._forges.github import GitHub
+from core_infra.jobrunner._poller import Poller
+from core_infra.jobrunner._sources import EpicSource, RecordedSource
 from jobrunner.actors import Actor
 from jobrunner.forge_server import GitHubServer, Reply, Request
 from jobrunner.samples import signal
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from core_infra.jobrunner.journal import Journal
+    from core_infra.jobrunner._journal import Journal
 
 SECRET = "ghp_0123456789"  # noqa: S105 - nobody's
 REPO = Repo("acme", "widgets")

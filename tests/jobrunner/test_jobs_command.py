@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from core_infra.cli.main import main
-from core_infra.jobrunner.journal import Journal
+from core_infra._cli.main import main
+from core_infra.jobrunner._journal import Journal
 from jobrunner.samples import intent, signal
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner.journal import Entry, Index, Journal, Phase, Status
-from core_infra.jobrunner.journal.names import log_path
-from core_infra.jobrunner.report import page
-from core_infra.medium.errors import StorageError
+from core_infra.jobrunner._journal import Entry, Index, Journal, Phase, Status
+from core_infra.jobrunner._journal.html_report import page
+from core_infra.jobrunner._journal.paths import log_path
+from core_infra.medium._errors import StorageError
 from jobrunner.samples import FILE, NOON, end, intent, result, signal
 
 FORKER = Path(__file__).with_name("journal_forker.py")

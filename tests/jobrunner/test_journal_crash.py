@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core_infra.jobrunner.journal import Index, Journal, Phase, Status
-from core_infra.jobrunner.journal.chain import follow, genesis
-from core_infra.jobrunner.sources import RecordedSource
-from core_infra.medium.errors import StorageError
+from core_infra.jobrunner._journal import Index, Journal, Phase, Status
+from core_infra.jobrunner._journal.hash_chain import follow, genesis
+from core_infra.jobrunner._sources import RecordedSource
+from core_infra.medium._errors import StorageError
 from jobrunner.actors import Teller
 from jobrunner.samples import FILE, end, intent, result, signal
 

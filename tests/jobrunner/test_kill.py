@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core_infra.jobrunner.leader import Leadership, NotLeaderError
+from core_infra.jobrunner._leadership import Leadership, NotLeaderError
 
 BOT = Path(__file__).with_name("killed_bot.py")
 
@@ -34,8 +34,8 @@ def test_what_a_killed_poller_has_forked_does_not_go_on_leading(base: Path) -> N
     """As the workers of its executor: they outlive it, with all files that it had open."""
     program = """if True:
         import os, sys
-        from core_infra.jobrunner.journal import Journal
-        from core_infra.jobrunner.leader import Leadership
+        from core_infra.jobrunner._journal import Journal
+        from core_infra.jobrunner._leadership import Leadership
 
         Journal(sys.argv[1])
         leadership = Leadership(sys.argv[1])

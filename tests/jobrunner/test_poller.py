@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import AlreadyExistsError, CoreInfraError, InvalidError
-from core_infra.jobrunner.journal import Journal, Phase
-from core_infra.jobrunner.sources import RecordedSource
-from core_infra.medium.errors import StorageError
+from core_infra.jobrunner._journal import Journal, Phase
+from core_infra.jobrunner._sources import RecordedSource
+from core_infra.medium._errors import StorageError
 from jobrunner.actors import Actor, Planner
 from jobrunner.polling import last, phases
 from jobrunner.samples import signal
@@ -21,9 +21,9 @@ from jobrunner.samples import signal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.jobrunner.clock import FakeClock
-    from core_infra.jobrunner.ports import Job
-    from core_infra.jobrunner.signal import ActionResult, PipelineSignal
+    from core_infra.jobrunner._clock import FakeClock
+    from core_infra.jobrunner._interfaces import Job
+    from core_infra.jobrunner._signal import ActionResult, PipelineSignal
     from jobrunner.polling import Make
 
 

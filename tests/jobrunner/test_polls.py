@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner.clock import FakeClock
-from core_infra.jobrunner.signal import PipelineSignal
-from core_infra.jobrunner.sources import RecordedSource
+from core_infra.jobrunner._clock import FakeClock
+from core_infra.jobrunner._signal import PipelineSignal
+from core_infra.jobrunner._sources import RecordedSource
 from jobrunner.actors import Actor, Gate
 from jobrunner.polling import phases
 from jobrunner.samples import NOON, signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner.journal import Journal
+    from core_infra.jobrunner._journal import Journal
     from jobrunner.polling import Make
 
 

@@ -6,13 +6,13 @@ import datetime as dt
 import html.parser
 from typing import TYPE_CHECKING, Any
 
-from core_infra.jobrunner.actions import actions
-from core_infra.jobrunner.journal import Entry, Phase
-from core_infra.jobrunner.report import page
+from core_infra.jobrunner._journal import Entry, Phase
+from core_infra.jobrunner._journal.actions import actions
+from core_infra.jobrunner._journal.html_report import page
 from jobrunner.samples import NOON, end, intent, result, signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner.journal import Journal
+    from core_infra.jobrunner._journal import Journal
 
 
 class Page(html.parser.HTMLParser):

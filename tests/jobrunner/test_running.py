@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import WrongStateError
-from core_infra.jobrunner.clock import FakeClock
-from core_infra.jobrunner.config import PollerConfig
-from core_infra.jobrunner.journal import Journal, Phase
-from core_infra.jobrunner.leader import NotLeaderError
-from core_infra.jobrunner.poller import Poller
-from core_infra.jobrunner.sources import RecordedSource
+from core_infra.jobrunner._clock import FakeClock
+from core_infra.jobrunner._config import PollerConfig
+from core_infra.jobrunner._journal import Journal, Phase
+from core_infra.jobrunner._leadership import NotLeaderError
+from core_infra.jobrunner._poller import Poller
+from core_infra.jobrunner._sources import RecordedSource
 from jobrunner.actors import Actor, Gate, Teller
 from jobrunner.polling import last, phases
 from jobrunner.samples import signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner.ports import Job
-    from core_infra.jobrunner.signal import PipelineSignal
+    from core_infra.jobrunner._interfaces import Job
+    from core_infra.jobrunner._signal import PipelineSignal
     from jobrunner.polling import Make
 
 

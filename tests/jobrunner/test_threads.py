@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.jobrunner.threads import DaemonThreads, NotBegunError
+from core_infra.jobrunner._threads import DaemonThreads, NotBegunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

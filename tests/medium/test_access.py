@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.medium import LocalMedium, Medium, SandboxMedium
-from core_infra.medium.paths import RESERVED
+from core_infra.medium._paths import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from core_infra.medium import (
     MemoryMedium,
     SandboxMedium,
 )
-from core_infra.medium.beneath import kernel_can
+from core_infra.medium._beneath import kernel_can
 from core_infra.testing import MediumContract
 
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.medium import LocalMedium, SandboxMedium
-from core_infra.medium.paths import RESERVED
-from core_infra.medium.realfile import RealFile
+from core_infra.medium._paths import RESERVED
+from core_infra.medium._real_file import RealFile
 from medium.disk_model import Call, Disk, Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from core_infra.medium.real import RealMedium
+    from core_infra.medium._real import RealMedium
 
 OLD, NEW = b"old content", b"the new content, which is longer"
 

@@ -25,7 +25,7 @@ from core_infra.medium import (
     SandboxMedium,
     StorageError,
 )
-from core_infra.medium.paths import RESERVED
+from core_infra.medium._paths import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ from core_infra.medium import (
     PathNotFoundError,
     SandboxMedium,
 )
-from core_infra.medium.beneath import kernel_can
+from core_infra.medium._beneath import kernel_can
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

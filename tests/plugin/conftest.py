@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from core_infra.vm.cache import cache_root
-from pytest_core_infra.options import OPTIONS
 from support import is_running
+
+from core_infra.vm._cache import cache_root
+from pytest_core_infra._vm.options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

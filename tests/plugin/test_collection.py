@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_core_infra.vm_fixtures import SKIP_REASON
+from pytest_core_infra._vm.fixtures import SKIP_REASON
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-
 from support import left_in, wait_gone
 
 if TYPE_CHECKING:

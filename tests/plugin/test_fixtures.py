@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.vm import Machine
-    from pytest_core_infra.factory import MachineFactory
+    from pytest_core_infra._vm.factory import MachineFactory
 
 
 def memory_of(machine: Machine) -> int:

@@ -198,8 +198,8 @@ def test_what_works_by_descriptors_refuses_beside_pyfakefs(pytester: pytest.Pyte
         """
         import pytest
         from core_infra.errors import UnavailableError
-        from core_infra.medium.local import LocalMedium
-        from core_infra.medium.sandbox import SandboxMedium
+        from core_infra.medium._local import LocalMedium
+        from core_infra.medium._sandbox import SandboxMedium
 
         def test_refused(core_medium_fs):
             for make in (LocalMedium, lambda: LocalMedium("/etc"), lambda: SandboxMedium("/")):

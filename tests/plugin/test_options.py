@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from core_infra.vm.sizes import DEFAULT_MEMORY
-from pytest_core_infra.options import OPTIONS
+from core_infra.vm._hardware import DEFAULT_MEMORY
+from pytest_core_infra._vm.options import OPTIONS
 
 ONE_TEST = "def test_one(): pass"
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import pytest
-
 from support import is_running, wait_gone
 
 SHARED = """

@@ -7,8 +7,9 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from pytest_core_infra.vm_fixtures import SKIP_REASON
 from support import left_in, wait_gone
+
+from pytest_core_infra._vm.fixtures import SKIP_REASON
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core_infra.vm.cache import cache_root
-from core_infra.vm.images.default import default_image
-from core_infra.vm.images.format import host_arch
-from core_infra.vm.images.initrd import cpio, file
+from core_infra.vm._cache import cache_root
+from core_infra.vm._images.default.image import default_image
+from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.initrd import cpio, file
 
 # Takes what linuxkit's manual names, and puts the file that it is given into the image: the real
 # program fetches the image's parts from a registry.

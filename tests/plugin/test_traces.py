@@ -48,8 +48,8 @@ def test_no_style_shows_frames_of_the_library(pytester: pytest.Pytester, style: 
 def test_all_is_shown_on_request(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=TESTS)
     text = pytester.runpytest_inprocess("--full-trace").stdout.str()
-    assert "src/core_infra/process/service.py" in text
-    assert "src/core_infra/medium/memory.py" in text
+    assert "src/core_infra/process/_service.py" in text
+    assert "src/core_infra/medium/_memory.py" in text
     pytester.makepyfile(test_it=TESTS)
     text = pytester.runpytest_inprocess().stdout.str()
     assert text.count("--full-trace shows them") == 1, "where the error does not say all itself"

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.vm.cache import cache_root
-from core_infra.vm.snapshots.store import SnapshotStore
-from pytest_core_infra.wanted import wanted
+from core_infra.vm._cache import cache_root
+from core_infra.vm._snapshots.store import SnapshotStore
+from pytest_core_infra._vm.wanted import wanted
 
 if TYPE_CHECKING:
     from pathlib import Path

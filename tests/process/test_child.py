@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from support import is_running, wait_gone
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.process import ProgramNotFoundError, spawn
-from support import is_running, wait_gone
 
 
 @pytest.mark.parametrize("die_with_parent", [True, False])

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core_infra.process.lines import LineSplitter
+from core_infra.process._output import LineSplitter
 
 PIECES = st.lists(st.text("ab\n\ré€\U0001f600", max_size=12).map(str.encode), max_size=8)
 

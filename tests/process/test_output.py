@@ -7,10 +7,10 @@ import random
 import threading
 
 import pytest
+from process_programs import PYTHON
 
 from core_infra.process import CannotStartError, LogPattern, RunOptions, Service, Stream
-from core_infra.process.capture import Output
-from process_programs import PYTHON
+from core_infra.process._output import Output
 
 
 def test_binary_output_is_kept_as_it_is(service: Service) -> None:

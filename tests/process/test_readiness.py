@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from process_programs import PYTHON
 
 from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.process import (
@@ -24,7 +25,6 @@ from core_infra.process import (
     TcpPort,
     UnixSocket,
 )
-from process_programs import PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError
 from core_infra.process import LogPattern, RestartPolicy, RunOptions, Service, Status
-from core_infra.process.keepers import keeper
+from core_infra.process._reaper.registry import keeper
 
 
 def flaky(count: int) -> list[str]:

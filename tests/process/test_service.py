@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from process_programs import PYTHON, STUBBORN, output_of
 
 from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
 from core_infra.process import (
@@ -29,7 +30,6 @@ from core_infra.process import (
     Status,
     Stream,
 )
-from process_programs import PYTHON, STUBBORN, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

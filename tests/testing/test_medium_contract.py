@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
-from core_infra.medium.paths import rooted
+from core_infra.medium._paths import rooted
 from core_infra.testing import MediumContract
 from testing.toy_medium import ToyMedium
 

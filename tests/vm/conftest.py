@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from support import NoForkServer
 
 from core_infra.vm import Launcher, Machine
-from core_infra.vm.snapshots import cloner
-from support import NoForkServer
+from core_infra.vm._snapshots import cloner
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from core_infra.vm import console as console_module
-from core_infra.vm.console import Console, ConsoleSpawn
+from core_infra.vm import _console as console_module
+from core_infra.vm._console import Console, ConsoleSpawn
 
 
 class Wired:

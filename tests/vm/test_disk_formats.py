@@ -17,11 +17,11 @@ import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.vm import Launcher
-from core_infra.vm.cache import cache_root
-from core_infra.vm.disks import as_disks, usable
-from core_infra.vm.images.converting import all_converted, prune
-from core_infra.vm.images.format import ImageFormat, detect_format
-from core_infra.vm.images.parts import parts
+from core_infra.vm._cache import cache_root
+from core_infra.vm._disks import as_disks, usable
+from core_infra.vm._images.conversion import all_converted, prune
+from core_infra.vm._images.disk_files import parts
+from core_infra.vm._images.formats import ImageFormat, detect_format
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from core_infra.vm.hypervisors.hypervisor import Disk
+    from core_infra.vm._hypervisors.disposable import Disk
 
 CACHE = cache_root()
 SIZE = 8 << 20

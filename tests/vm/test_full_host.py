@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from core_infra.vm import Launcher
-from core_infra.vm.cache import cache_root, found, places, tell_news, writable
-from core_infra.vm.disks import as_disks
-from core_infra.vm.room import HostFullError
-from core_infra.vm.rundir import base_directory
+from core_infra.vm._cache import cache_root, found, places, tell_news, writable
+from core_infra.vm._disks import as_disks
+from core_infra.vm._free_space import HostFullError
+from core_infra.vm._run_directory import base_directory
 
 SCRIPT = Path(__file__).with_name("on_a_full_host.py")
 ALONE = ("unshare", "--mount", "--map-root-user")

@@ -1,6 +1,6 @@
 """From a project's directory to artifacts that others can verify."""
 
-from core_infra.build.archive import (
+from core_infra.build._archives.archive import (
     Format,
     Profile,
     archive,
@@ -11,22 +11,24 @@ from core_infra.build.archive import (
     archive_with_format,
     archive_xz,
 )
-from core_infra.build.artifact import Artifact, Target
-from core_infra.build.checksum import (
+from core_infra.build._artifact import Artifact, Target
+from core_infra.build._compare import Difference, Side, first_difference
+from core_infra.build._config.load import (
+    config_exists,
+    config_path,
+    load_config,
+)
+from core_infra.build._config.settings import BuildConfig
+from core_infra.build._documents.checksums import (
     checksum,
     checksum_all,
     read_checksum_file,
     write_checksum_file,
 )
-from core_infra.build.compare import Difference, Side, first_difference
-from core_infra.build.config import (
-    config_exists,
-    config_path,
-    load_config,
-)
-from core_infra.build.dependencies import Dependency, dependencies
-from core_infra.build.manifest import read_manifest, write_manifest
-from core_infra.build.project import (
+from core_infra.build._documents.manifest import read_manifest, write_manifest
+from core_infra.build._documents.provenance import Source, write_provenance
+from core_infra.build._documents.sbom import Dependency, dependencies, write_sbom
+from core_infra.build._project import (
     Finding,
     ProjectType,
     discover,
@@ -38,10 +40,7 @@ from core_infra.build.project import (
     is_wails_project,
     primary_type,
 )
-from core_infra.build.provenance import Source, write_provenance
-from core_infra.build.sbom import write_sbom
-from core_infra.build.settings import BuildConfig
-from core_infra.build.verify import Report, verify_release
+from core_infra.build._verify import Report, verify_release
 
 __all__ = [
     "Artifact",

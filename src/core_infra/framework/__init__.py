@@ -1,17 +1,23 @@
 """Named services with one life, and the bus on which they talk."""
 
-from core_infra.framework.bus import Bus
-from core_infra.framework.core import Core, NamedFactory, service_for, with_name
-from core_infra.framework.errors import (
+from core_infra.framework._bus import Bus
+from core_infra.framework._core import (
+    Core,
+    NamedFactory,
+    Startable,
+    Status,
+    Stoppable,
+    service_for,
+    with_name,
+)
+from core_infra.framework._errors import (
     ActionError,
     GroupError,
     ShutdownError,
     StartupError,
     UnhandledError,
 )
-from core_infra.framework.handlers import Registration
-from core_infra.framework.life import Startable, Status, Stoppable
-from core_infra.framework.messages import DECLINED, Declined, Request
+from core_infra.framework._handlers import DECLINED, Declined, Registration, Request
 
 __all__ = [
     "DECLINED",

@@ -1,8 +1,8 @@
 """A file system as a value: the same operations on the real one and in memory."""
 
-from core_infra.medium.copy import copy
-from core_infra.medium.difference import Difference
-from core_infra.medium.errors import (
+from core_infra.medium._copy import copy
+from core_infra.medium._difference import Difference
+from core_infra.medium._errors import (
     AccessDeniedError,
     DirectoryNotEmptyError,
     InvalidPathError,
@@ -14,16 +14,16 @@ from core_infra.medium.errors import (
     PathNotFoundError,
     StorageError,
 )
-from core_infra.medium.fake import FakeMedium
-from core_infra.medium.faulty import FaultyMedium
-from core_infra.medium.load import load
-from core_infra.medium.local import LocalMedium
-from core_infra.medium.medium import FileInfo, Medium
-from core_infra.medium.memory import MemoryMedium
-from core_infra.medium.paths import StrPath
-from core_infra.medium.sandbox import SandboxMedium
-from core_infra.medium.tar import pack, unpack
-from core_infra.medium.writer import AtomicWriter
+from core_infra.medium._fake import FakeMedium
+from core_infra.medium._faulty import FaultyMedium
+from core_infra.medium._load import load
+from core_infra.medium._local import LocalMedium
+from core_infra.medium._medium import FileInfo, Medium
+from core_infra.medium._memory import MemoryMedium
+from core_infra.medium._paths import StrPath
+from core_infra.medium._sandbox import SandboxMedium
+from core_infra.medium._tar import pack, unpack
+from core_infra.medium._writer import AtomicWriter
 
 __all__ = [
     "AccessDeniedError",

@@ -1,7 +1,7 @@
 """Child processes: started, watched, and gone when they should be."""
 
-from core_infra.process.child import Child, spawn
-from core_infra.process.default_service import (
+from core_infra.process._child import Child, spawn
+from core_infra.process._default_service import (
     clear,
     default,
     get,
@@ -17,7 +17,7 @@ from core_infra.process.default_service import (
     start,
     start_with_options,
 )
-from core_infra.process.errors import (
+from core_infra.process._errors import (
     CannotKillError,
     CannotStartError,
     NotReadyError,
@@ -27,17 +27,17 @@ from core_infra.process.errors import (
     RunTimeoutError,
     ServiceNotInitializedError,
 )
-from core_infra.process.events import (
+from core_infra.process._events import (
     ActionProcessExited,
     ActionProcessKilled,
     ActionProcessOutput,
     ActionProcessStarted,
     Stream,
 )
-from core_infra.process.info import ProcessInfo, Usage
-from core_infra.process.leftovers import Leftover
-from core_infra.process.options import RunOptions
-from core_infra.process.probes import (
+from core_infra.process._leftovers import Leftover
+from core_infra.process._options import RunOptions
+from core_infra.process._output import Piece, RingBuffer
+from core_infra.process._probes import (
     Check,
     CommandSucceeds,
     FileExists,
@@ -47,12 +47,11 @@ from core_infra.process.probes import (
     TcpPort,
     UnixSocket,
 )
-from core_infra.process.process import Process
-from core_infra.process.restart import RestartPolicy
-from core_infra.process.ring import Piece, RingBuffer
-from core_infra.process.service import Service, ServiceOptions, new_service
-from core_infra.process.sharing import SharedProcess, Start
-from core_infra.process.status import Status
+from core_infra.process._process import Process
+from core_infra.process._restart import RestartPolicy
+from core_infra.process._service import Service, ServiceOptions, new_service
+from core_infra.process._shared_process import SharedProcess, Start
+from core_infra.process._status import ProcessInfo, Status, Usage
 
 __all__ = [
     "ActionProcessExited",

@@ -8,19 +8,19 @@
         print(machine.exec("uname -r").stdout)
 """
 
-from core_infra.vm.booting import BootError
-from core_infra.vm.guest.client import GuestGoneError, GuestOperationError
-from core_infra.vm.guest.command import (
+from core_infra.vm._boot import BootError
+from core_infra.vm._guest.client import GuestGoneError, GuestOperationError
+from core_infra.vm._guest.command import (
     ExecResult,
     GuestCommandError,
     GuestCommandTimeoutError,
     GuestProcess,
     OutputLine,
 )
-from core_infra.vm.images.image import Image, load_image
-from core_infra.vm.launcher import Launcher
-from core_infra.vm.machine import Machine, MachineStateError, Status
-from core_infra.vm.stalling import MachinePausedError
+from core_infra.vm._images.image import Image, load_image
+from core_infra.vm._io_pause import MachinePausedError
+from core_infra.vm._launcher import Launcher
+from core_infra.vm._machine import Machine, MachineStateError, Status
 
 __all__ = [
     "BootError",

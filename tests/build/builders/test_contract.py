@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from build_samples import copy_sample, need
-from core_infra.build.builders.catalogue import BUILDERS
-from core_infra.build.builders.host import host_target
-from core_infra.build.project import ProjectType
-from core_infra.testing.builder_contract import BuilderContract
+from core_infra.build._artifact import host_target
+from core_infra.build._builders.registry import BUILDERS
+from core_infra.build._project import ProjectType
+from core_infra.testing._builder_contract import BuilderContract
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.build.builders.builder import Builder
+    from core_infra.build._builders.builder import Builder
 
 HOST = host_target()
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_samples import copy_sample, need
-from core_infra.build.builders.host import host_target
-from core_infra.build.pipeline import carry_out
-from core_infra.build.preflight import make_plan
+from core_infra.build._artifact import host_target
+from core_infra.build._pipeline import carry_out
+from core_infra.build._preflight import make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path

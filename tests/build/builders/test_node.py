@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_samples import need, tree
-from core_infra.build.builders.catalogue import BUILDERS
-from core_infra.build.errors import ArtifactMissingError, ConfigError
-from core_infra.build.pipeline import carry_out
-from core_infra.build.preflight import make_plan
-from core_infra.build.project import ProjectType
+from core_infra.build._builders.registry import BUILDERS
+from core_infra.build._errors import ArtifactMissingError, ConfigError
+from core_infra.build._pipeline import carry_out
+from core_infra.build._preflight import make_plan
+from core_infra.build._project import ProjectType
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.build.plan import Plan
+    from core_infra.build._plan import Plan
 
 
 def package(directory: Path, build: str = "true", **fields: object) -> Path:

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_samples import copy_sample, need, tree
-from core_infra.build.artifact import Target
-from core_infra.build.builders.docker import DockerBuilder
-from core_infra.build.builders.host import host_target
-from core_infra.build.errors import ArtifactMissingError
-from core_infra.build.pipeline import carry_out
-from core_infra.build.preflight import make_plan
-from core_infra.build.project import ProjectType
+from core_infra.build._artifact import Target, host_target
+from core_infra.build._builders.docker import DockerBuilder
+from core_infra.build._errors import ArtifactMissingError
+from core_infra.build._pipeline import carry_out
+from core_infra.build._preflight import make_plan
+from core_infra.build._project import ProjectType
 from core_infra.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
-    from core_infra.build.plan import Plan
+    from core_infra.build._plan import Plan
 
 HOST = host_target()
 FOREIGN = Target("linux", "s390x")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_support import accepts, needs
-from core_infra.build.errors import SigningError, SigningUnavailableError
-from core_infra.build.secret import NO_SECRET, Secret
-from core_infra.build.settings import Sign
-from core_infra.build.signing.choose import choose_signers
-from core_infra.build.signing.gpg import GpgSigner
-from core_infra.build.signing.macos import AppleNotary, CodesignSigner
-from core_infra.build.signing.windows import OsslSigner, SigntoolSigner
+from core_infra.build._config.settings import Sign
+from core_infra.build._errors import SigningError, SigningUnavailableError
+from core_infra.build._secret import NO_SECRET, Secret
+from core_infra.build._signing.choose import choose_signers
+from core_infra.build._signing.gpg import GpgSigner
+from core_infra.build._signing.macos import AppleNotary, CodesignSigner
+from core_infra.build._signing.windows import OsslSigner, SigntoolSigner
 from core_infra.medium import LocalMedium
 from signing_programs import certificate, windows_program
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build_support import GpgHome
-    from core_infra.build.signing.signer import Signer
+    from core_infra.build._signing.signer import Signer
 
 PASSWORD = "swordfish and plugh"  # noqa: S105 - of nothing
 PROGRAM = "dist/app"

@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from core_infra.build.errors import ToolMissingError
-from core_infra.build.signing.sigstore import SigstoreSigner, verify_sigstore
+from core_infra.build._errors import ToolMissingError
+from core_infra.build._signing.sigstore import SigstoreSigner, verify_sigstore
 from core_infra.medium import MemoryMedium
 
 ME, ISSUER = "me@example.org", "https://accounts.example.org"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.process.service import Service
+from core_infra.process._service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

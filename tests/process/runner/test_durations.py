@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_infra.medium.faulty import FaultyMedium
-from core_infra.medium.memory import MemoryMedium
-from core_infra.process.runner import (
+from core_infra.medium._faulty import FaultyMedium
+from core_infra.medium._memory import MemoryMedium
+from core_infra.process._runner import (
     Durations,
     RunAllResult,
     Runner,
@@ -23,8 +23,8 @@ from core_infra.process.runner import (
 )
 
 if TYPE_CHECKING:
-    from core_infra.process.runner import Event
-    from core_infra.process.service import Service
+    from core_infra.process._runner import Event
+    from core_infra.process._service import Service
 
 
 def ran(name: str, duration: float, exit_code: int = 0, attempts: int = 1) -> RunAllResult:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.medium.local import LocalMedium
-from core_infra.process.runner import Cancellation, Durations, Freshness, Runner, RunSpec
+from core_infra.medium._local import LocalMedium
+from core_infra.process._runner import Cancellation, Durations, Freshness, Runner, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from core_infra.process.runner import RunResult
-    from core_infra.process.service import Service
+    from core_infra.process._runner import RunResult
+    from core_infra.process._service import Service
 
 
 @pytest.fixture

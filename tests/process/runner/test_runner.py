@@ -13,11 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import wait_gone
 
 from core_infra.errors import CoreInfraError, InvalidError, TimeoutExpiredError
 from core_infra.framework import Core
-from core_infra.process.errors import RunFailedError
-from core_infra.process.runner import (
+from core_infra.process._errors import RunFailedError
+from core_infra.process._runner import (
     InvalidGraphError,
     RunAllResult,
     RunFinished,
@@ -28,13 +29,12 @@ from core_infra.process.runner import (
     SpecFinished,
     SpecStarted,
 )
-from support import wait_gone
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.process.runner import Event
-    from core_infra.process.service import Service
+    from core_infra.process._runner import Event
+    from core_infra.process._service import Service
 
 
 def sh(name: str, script: str, *after: str, **options: Any) -> RunSpec:

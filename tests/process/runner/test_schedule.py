@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core_infra.process.runner.graph import Graph, InvalidGraphError
-from core_infra.process.runner.schedule import Schedule
-from core_infra.process.runner.spec import RunSpec
+from core_infra.process._runner.graph import Graph, InvalidGraphError
+from core_infra.process._runner.schedule import Schedule
+from core_infra.process._runner.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import NotFoundError
-from core_infra.medium.memory import MemoryMedium
-from core_infra.process.runner.spec import RunSpec
-from core_infra.process.runner.taskfile import TaskFile, TaskFileError, load_tasks
+from core_infra.medium._memory import MemoryMedium
+from core_infra.process._runner.spec import RunSpec
+from core_infra.process._runner.taskfile import TaskFile, TaskFileError, load_tasks
 
 if TYPE_CHECKING:
-    from core_infra.process.service import Service
+    from core_infra.process._service import Service
 
 
 def load(text: str, path: str = "tasks.yml") -> TaskFile:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from agent_process import Agent
-from core_infra.vm.guest import binaries
+
+from core_infra import _binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[3]
 def agent_path() -> Path:
     """The agent as it is shipped, for this host's architecture."""
     arch = platform.machine()
-    assert binaries.agent_binary(arch)
-    return Path(binaries.__file__).parent / "bin" / f"agent-{arch}"
+    assert _binaries.agent_binary(arch)
+    return Path(_binaries.__file__).parent / "bin" / f"agent-{arch}"
 
 
 @pytest.fixture

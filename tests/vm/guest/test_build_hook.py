@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[3]
 def tree(build_hook: ModuleType, tmp_path: Path) -> Path:
     """A copy of the sources and binaries."""
     assert build_hook.is_fresh(ROOT)
-    for program in build_hook.PROGRAMS.values():
-        shutil.copytree(ROOT / program.parent, tmp_path / program.parent)
+    for directory in (build_hook.SOURCES, build_hook.BINARIES):
+        shutil.copytree(ROOT / directory, tmp_path / directory)
     return tmp_path
 
 
@@ -40,14 +40,15 @@ def test_nothing_is_wanted_while_the_binaries_are_fresh(build_hook: ModuleType, 
 
 @pytest.mark.parametrize("change", ["edit", "header", "new", "binary", "stamp"])
 def test_a_change_wants_the_compiler(build_hook: ModuleType, tree: Path, change: str) -> None:
-    guest = tree / build_hook.PROGRAMS["agent"].parent
+    sources, binaries = tree / build_hook.SOURCES, tree / build_hook.BINARIES
     if change in ("edit", "header"):
-        path = guest / "agent" / ("main.c" if change == "edit" else "agent.h")
+        path = sources / "agent" / ("main.c" if change == "edit" else "agent.h")
         path.write_text(path.read_text() + "\n")
     elif change == "new":
-        (guest / "agent" / "more.c").touch()
+        (sources / "agent" / "more.c").touch()
     else:
-        (guest / "bin" / ("agent-aarch64" if change == "binary" else ".aarch64.stamp")).unlink()
+        name = "agent-aarch64" if change == "binary" else ".agent-aarch64.stamp"
+        (binaries / name).unlink()
     assert wants(build_hook, tree) == [build_hook.COMPILER]
 
 
@@ -59,22 +60,22 @@ def test_a_compiler_that_is_chosen_is_taken_for_what_runs_here(
 ) -> None:
     if shutil.which("cc") is None:
         pytest.skip("this host has no cc")
-    shutil.rmtree(build_hook.binary_path(tree, "keeper", "x86_64").parent)
+    shutil.rmtree(build_hook.binary_path(tree, "reaper", "x86_64").parent)
     monkeypatch.setenv("CORE_INFRA_CC", "cc")
     assert wants(build_hook, tree) == []
     build_hook.build(tree)
     here = platform.machine()
-    keeper = build_hook.binary_path(tree, "keeper", here)
+    reaper = build_hook.binary_path(tree, "reaper", here)
     # It says on which descriptors it wants to serve, and ends: it is a program that runs here.
-    assert subprocess.run([keeper], check=False, capture_output=True, timeout=60).returncode > 0
-    assert [path.name for path in keeper.parent.iterdir() if "keeper" in path.name] == [keeper.name]
+    assert subprocess.run([reaper], check=False, capture_output=True, timeout=60).returncode > 0
+    assert [path.name for path in reaper.parent.glob("reaper-*")] == [reaper.name]
     assert "cc does not compile for it" in capsys.readouterr().err
 
 
 def test_a_compiler_that_is_missing_is_named(
     build_hook: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.rmtree(build_hook.binary_path(tree, "keeper", "x86_64").parent)
+    shutil.rmtree(build_hook.binary_path(tree, "reaper", "x86_64").parent)
     monkeypatch.setenv("CORE_INFRA_CC", "no-such-cc -O2")
     with pytest.raises(RuntimeError, match="cannot start no-such-cc"):
         build_hook.build(tree)
@@ -83,8 +84,8 @@ def test_a_compiler_that_is_missing_is_named(
 @pytest.mark.parametrize(
     ("chosen", "programs"),
     [
-        ("manylinux_2_31_x86_64", ["forkserver-x86_64.so", "keeper-x86_64"]),
-        ("musllinux_1_2_aarch64", ["keeper-aarch64"]),
+        ("manylinux_2_31_x86_64", ["forkserver-x86_64.so", "reaper-x86_64"]),
+        ("musllinux_1_2_aarch64", ["reaper-aarch64"]),
         ("any", []),
     ],
 )
@@ -120,17 +121,20 @@ def test_a_build_is_reproducible(build_hook: ModuleType, tree: Path) -> None:
     build_hook.build(tree)
     assert build_hook.is_fresh(tree)
     assert sorted(path.name for path in binaries.iterdir()) == [
-        *(".aarch64.stamp", ".x86_64.stamp", "agent-aarch64", "agent-x86_64")
+        *(".agent-aarch64.stamp", ".agent-x86_64.stamp"),
+        *(".forkserver-aarch64.stamp", ".forkserver-x86_64.stamp"),
+        *(".reaper-aarch64.stamp", ".reaper-x86_64.stamp"),
+        *("agent-aarch64", "agent-x86_64"),
+        *("forkserver-aarch64.so", "forkserver-x86_64.so"),
+        *("reaper-aarch64", "reaper-x86_64"),
     ]
     for name in ("agent-aarch64", "agent-x86_64"):
-        assert (binaries / name).read_bytes() == (
-            ROOT / build_hook.PROGRAMS["agent"].parent / "bin" / name
-        ).read_bytes()
+        assert (binaries / name).read_bytes() == (ROOT / build_hook.BINARIES / name).read_bytes()
 
 
 def test_the_compilers_complaint_is_told(build_hook: ModuleType, tree: Path) -> None:
     pytest.importorskip("ziglang")
-    (tree / build_hook.PROGRAMS["agent"] / "main.c").write_text("int main(void) { retrun 0; }\n")
+    (tree / build_hook.SOURCES / "agent" / "main.c").write_text("int main(void) { retrun 0; }\n")
     with pytest.raises(RuntimeError, match=r"for x86_64:(?s:.*)main.c:1:(?s:.*)retrun"):
         build_hook.build(tree)
     assert wants(build_hook, tree) == [build_hook.COMPILER]

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core_infra.errors import CoreInfraError, UnavailableError
-from core_infra.vm.guest.channel import Channel
-from core_infra.vm.guest.client import AgentClient, GuestGoneError
-from core_infra.vm.guest.protocol import (
+from core_infra.vm._guest.channel import Channel
+from core_infra.vm._guest.client import AgentClient, GuestGoneError, Resumed
+from core_infra.vm._guest.protocol import (
     HEADER,
     WINDOW,
     Frame,
@@ -23,7 +23,6 @@ from core_infra.vm.guest.protocol import (
     HelloAck,
     ProtocolError,
 )
-from core_infra.vm.guest.resumed import Resumed
 
 DONE = struct.pack("<BIQ", 0, 0, 0)
 

@@ -12,7 +12,7 @@ import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, TimeoutExpiredError
 from core_infra.vm import GuestOperationError, Machine
-from core_infra.vm.guest.tree import UnsafeTreeError, receive_tree
+from core_infra.vm._guest.tree_transfer import UnsafeTreeError, receive_tree
 
 
 def tree_of(root: Path) -> dict[str, tuple[str, str]]:

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core_infra.vm import GuestOperationError, Machine
-from core_infra.vm.guest.client import raise_failure
-from core_infra.vm.guest.protocol import FrameType, ProtocolError
+from core_infra.vm._guest.client import raise_failure
+from core_infra.vm._guest.protocol import FrameType, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core_infra.vm.guest.command import GuestProcess
+    from core_infra.vm._guest.command import GuestProcess
 
 GROUPS = "/sys/fs/cgroup"
 COUNT = "echo go; while :; do echo >>/tmp/count; done"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_infra.vm.guest.protocol import (
+from core_infra.vm._guest.protocol import (
     MAX_PAYLOAD,
     Done,
     Frame,

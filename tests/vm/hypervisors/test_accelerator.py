@@ -7,9 +7,9 @@ import pytest
 
 from core_infra.errors import InvalidError, UnavailableError
 from core_infra.vm import Launcher
-from core_infra.vm.hypervisors import accelerator
-from core_infra.vm.hypervisors.accelerator import choose
-from core_infra.vm.hypervisors.hypervisor import Accelerator
+from core_infra.vm._hypervisors import accelerator
+from core_infra.vm._hypervisors.accelerator import choose
+from core_infra.vm._hypervisors.disposable import Accelerator
 
 
 class Host:

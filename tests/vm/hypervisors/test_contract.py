@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
-from core_infra.testing.hypervisor_contract import HypervisorContract
-from core_infra.vm.cache import cache_root
-from core_infra.vm.hypervisors.detect import detect_hypervisor, get_hypervisor
-from core_infra.vm.hypervisors.hosted import HostedSpec, Share
-from core_infra.vm.hypervisors.hosted_qemu import HostedQemu
-from core_infra.vm.hypervisors.hyperkit import HyperkitHypervisor
-from core_infra.vm.hypervisors.hypervisor import Disk
-from core_infra.vm.images.default import default_image
-from core_infra.vm.images.format import host_arch
-from core_infra.vm.images.image import Image
+from core_infra.testing._hypervisor_contract import HypervisorContract
+from core_infra.vm._cache import cache_root
+from core_infra.vm._hypervisors.detect import detect_hypervisor, get_hypervisor
+from core_infra.vm._hypervisors.disposable import Disk
+from core_infra.vm._hypervisors.hyperkit import HyperkitHypervisor
+from core_infra.vm._hypervisors.hypervisor import PersistentSpec, Share
+from core_infra.vm._hypervisors.qemu_persistent import PersistentQemu
+from core_infra.vm._images.default.image import default_image
+from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.image import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +41,8 @@ time.sleep(600)
 class TestQemu(HypervisorContract):
     formats = ("raw", "qcow2", "vmdk", "iso")
 
-    def make_hypervisor(self) -> HostedQemu:
-        return HostedQemu()
+    def make_hypervisor(self) -> PersistentQemu:
+        return PersistentQemu()
 
     def make_image(self) -> Image:
         return default_image(host_arch(), cache_dir=cache_root())
@@ -69,8 +69,8 @@ class TestHyperkit(HypervisorContract):
         )
 
 
-def spec(directory: Path, **parts: object) -> HostedSpec:
-    return HostedSpec("it", directory, "x86_64", 128, 1, **parts)  # type: ignore[arg-type]
+def spec(directory: Path, **parts: object) -> PersistentSpec:
+    return PersistentSpec("it", directory, "x86_64", 128, 1, **parts)  # type: ignore[arg-type]
 
 
 def test_qemu_is_the_one_to_be_had() -> None:
@@ -89,14 +89,14 @@ def test_none_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_commas_end_none_of_qemus_arguments(tmp_path: Path) -> None:
     path = tmp_path / "a,b"
     disks = [Disk(path, "qcow2", boot=True), Disk(path, "iso", read_only=True, disc=True)]
-    command = HostedQemu().build(spec(path, disks=disks, shares=[Share("v", path)]), "tcg")
+    command = PersistentQemu().build(spec(path, disks=disks, shares=[Share("v", path)]), "tcg")
     told = [part for part in command if "a,b" in part.replace("a,,b", "") and part[0] != "{"]
     assert told == [f"{path}/hypervisor.pid"], "an argument of its own needs no quoting"
 
 
 def test_a_disk_boots_with_a_bios_that_can(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "d", "raw", boot=True)
-    command = HostedQemu().build(spec(tmp_path, disks=[disk]), "tcg")
+    command = PersistentQemu().build(spec(tmp_path, disks=[disk]), "tcg")
     assert "-bios" not in command
     assert "-no-reboot" not in command
     assert any('"driver": "raw"' in part for part in command), "what is guessed can be forged"
@@ -110,6 +110,6 @@ def test_what_hyperkit_cannot_run(tmp_path: Path, parts: dict[str, str], why: st
     image = (
         None if not parts else Image(tmp_path, None, "", "aarch64", "", has_agent=False, console="")
     )
-    machine = HostedSpec("it", tmp_path, parts.get("arch", "x86_64"), 128, 1, image)
+    machine = PersistentSpec("it", tmp_path, parts.get("arch", "x86_64"), 128, 1, image)
     with pytest.raises(InvalidError, match=why):
         HyperkitHypervisor().build(machine, "")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.process.child import Child
-from core_infra.vm.hypervisors.forkserver.client import ForkServer
-from core_infra.vm.hypervisors.qmp import Qmp
+from core_infra.process._child import Child
+from core_infra.vm._hypervisors.fork_server import ForkServer
+from core_infra.vm._hypervisors.qmp import Qmp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from forkable import Forkable, open_here
 
 from core_infra.errors import InvalidError, UnavailableError
-from core_infra.vm.hypervisors.forkserver import client
-from core_infra.vm.hypervisors.forkserver.client import MAX_REPLACEMENTS
-from forkable import Forkable, open_here
+from core_infra.vm._hypervisors import fork_server
+from core_infra.vm._hypervisors.fork_server import MAX_REPLACEMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +142,6 @@ def test_a_request_that_makes_no_sense_is_refused(process: Forkable, junk: bytes
     with Path(os.devnull).open() as extra:
         socket.send_fds(process.server._ours, [junk], [extra.fileno()])
     with pytest.raises(UnavailableError, match="another version"):
-        process.server._receive(client._FORKED, client._Clock(20), 0)
+        process.server._receive(fork_server._FORKED, fork_server._Clock(20), 0)
     assert process.descriptors() == before
     process.fork().close()

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.vm.booting import await_agent
-from core_infra.vm.guest.guest import Guest
-from core_infra.vm.hypervisors.forkserver.client import ForkServer
-from core_infra.vm.instance import Instance, fork, launch
+from core_infra.vm._boot import await_agent
+from core_infra.vm._guest.guest import Guest
+from core_infra.vm._hypervisors.fork_server import ForkServer
+from core_infra.vm._vmm_process import VmmProcess, fork, launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from core_infra.vm import Launcher
-    from core_infra.vm.guest.client import AgentClient
+    from core_infra.vm._guest.client import AgentClient
 
 
 class GuestOf(Guest):
     """The inside of an instance."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: VmmProcess) -> None:
         super().__init__()
         self._instance = instance
 
@@ -33,7 +33,7 @@ class GuestOf(Guest):
 
 
 @pytest.fixture
-def template(launcher: Launcher, tmp_path: Path) -> Iterator[Instance]:
+def template(launcher: Launcher, tmp_path: Path) -> Iterator[VmmProcess]:
     """A machine that has booted, under TCG, and is stopped."""
     spec = launcher.spec("template")
     instance = launch(launcher.hypervisor, spec, "tcg", tmp_path, server=ForkServer())
@@ -47,11 +47,11 @@ def template(launcher: Launcher, tmp_path: Path) -> Iterator[Instance]:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Iterator[Callable[[Instance, str], Instance]]:
+def copy(tmp_path: Path) -> Iterator[Callable[[VmmProcess, str], VmmProcess]]:
     """Fork an instance, and let the copy go on."""
     with contextlib.ExitStack() as stack:
 
-        def forked(instance: Instance, name: str) -> Instance:
+        def forked(instance: VmmProcess, name: str) -> VmmProcess:
             directory = tmp_path / name
             directory.mkdir()
             new = fork(instance, directory, name=name, past=b"", die_with_parent=True)
@@ -61,14 +61,14 @@ def copy(tmp_path: Path) -> Iterator[Callable[[Instance, str], Instance]]:
         yield forked
 
 
-def wake(instance: Instance) -> Guest:
+def wake(instance: VmmProcess) -> Guest:
     instance.qmp.execute("cont")
     instance.agent.hello(60)
     return GuestOf(instance)
 
 
 def test_a_guest_goes_on_in_every_copy(
-    template: Instance, copy: Callable[[Instance, str], Instance]
+    template: VmmProcess, copy: Callable[[VmmProcess, str], VmmProcess]
 ) -> None:
     copies = [copy(template, name) for name in ("one", "two", "three")]
     guests = [wake(instance) for instance in copies]

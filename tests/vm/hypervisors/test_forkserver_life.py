@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 import pytest
+from forkable import Forkable
 
 from core_infra.errors import TimeoutExpiredError, UnavailableError, WrongStateError
-from core_infra.vm.hypervisors.forkserver import client
-from core_infra.vm.hypervisors.forkserver.client import ForkServer
-from forkable import Forkable
+from core_infra.vm._hypervisors import fork_server
+from core_infra.vm._hypervisors.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ def test_only_its_parent_can_fork_a_process(process: Forkable) -> None:
         script = textwrap.dedent(f"""
             import socket
             from core_infra.errors import UnavailableError
-            from core_infra.vm.hypervisors.forkserver.client import ForkServer
+            from core_infra.vm._hypervisors.fork_server import ForkServer
             server = ForkServer()
             server._ours = socket.socket(fileno={control.fileno()})
             try:
@@ -110,14 +110,14 @@ def test_a_script_that_starts_another_program_says_so(tmp_path: Path) -> None:
 
 def test_a_process_that_is_stopped_is_not_waited_for_ever(process: Forkable) -> None:
     process.fork().close()
-    monkeypatched = client._GRACE
-    client._GRACE = 0.2
+    monkeypatched = fork_server._GRACE
+    fork_server._GRACE = 0.2
     try:
         os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(TimeoutExpiredError, match="did not answer"):
             process.fork(timeout=0.1)
     finally:
-        client._GRACE = monkeypatched
+        fork_server._GRACE = monkeypatched
         os.kill(process.pid, signal.SIGCONT)
     # Nobody wants that clone any more: it is not made.
     assert process.ask("1") == "1"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import InvalidError
-from core_infra.vm.hypervisors.processor import (
+from core_infra.vm._hypervisors.processor import (
     advice,
     check_processor,
     explanation,
@@ -16,8 +16,8 @@ from core_infra.vm.hypervisors.processor import (
     kernel_release,
     processor,
 )
-from core_infra.vm.images.format import DiskImage, ImageFormat
-from core_infra.vm.images.image import Image
+from core_infra.vm._images.formats import DiskImage, ImageFormat
+from core_infra.vm._images.image import Image
 
 OLD, NEW = "7.2.22", "8.0.0"
 DEFAULT = processor("x86_64", "tcg")

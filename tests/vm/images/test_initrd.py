@@ -9,9 +9,10 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_packages import read_cpio
 
 from core_infra.errors import AlreadyExistsError, InvalidError
-from core_infra.vm.images.initrd import (
+from core_infra.vm._images.initrd import (
     Entry,
     character_device,
     cpio,
@@ -19,7 +20,6 @@ from core_infra.vm.images.initrd import (
     file,
     symlink,
 )
-from vm.images.fakes import read_cpio
 
 NAMES = st.text("abcé.-", min_size=1, max_size=6).filter(lambda name: name not in {".", ".."})
 TREES = st.dictionaries(

@@ -6,21 +6,21 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import linuxkit_standin as standin
 import pytest
 
-import linuxkit_standin as standin
 from core_infra.errors import CoreInfraError
-from core_infra.vm.cache import cache_root
-from core_infra.vm.images.default import default_image
-from core_infra.vm.images.format import host_arch
-from core_infra.vm.manager.container import Container, RunOptions, Status
-from core_infra.vm.manager.manager import LinuxKitManager
-from core_infra.vm.manager.state import State
+from core_infra.vm._cache import cache_root
+from core_infra.vm._images.default.image import default_image
+from core_infra.vm._images.formats import host_arch
+from core_infra.vm._manager.manager import LinuxKitManager
+from core_infra.vm._manager.record import Container, RunOptions, Status
+from core_infra.vm._manager.state_file import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core_infra.vm.images.image import Image
+    from core_infra.vm._images.image import Image
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pexpect
 import psutil
 import pytest
+from support import is_running, wait_gone
 
 from core_infra.errors import (
     AlreadyExistsError,
@@ -21,14 +22,13 @@ from core_infra.errors import (
     UnavailableError,
     WrongStateError,
 )
-from core_infra.vm.manager.container import Access, Container, RunOptions, Status
-from core_infra.vm.manager.manager import LinuxKitManager
-from core_infra.vm.manager.register import MACHINES
-from core_infra.vm.manager.state import VARIABLE, State
-from support import is_running, wait_gone
+from core_infra.vm._manager.manager import LinuxKitManager
+from core_infra.vm._manager.record import Access, Container, RunOptions, Status
+from core_infra.vm._manager.registry import MACHINES
+from core_infra.vm._manager.state_file import VARIABLE, State
 
 if TYPE_CHECKING:
-    from core_infra.vm.images.image import Image
+    from core_infra.vm._images.image import Image
 
 
 def listening(pid: int) -> list[tuple[str, int]]:
@@ -195,9 +195,9 @@ def test_another_process_with_the_same_pid_is_no_machine(tmp_path: Path) -> None
 STARTER = """
 import os, signal, sys
 from pathlib import Path
-from core_infra.vm.manager import manager as m
-from core_infra.vm.manager.container import RunOptions
-from core_infra.vm.manager.state import State
+from core_infra.vm._manager import manager as m
+from core_infra.vm._manager.record import RunOptions
+from core_infra.vm._manager.state_file import State
 
 class Killed(State):
     def update(self, id_, **changes):
@@ -225,9 +225,9 @@ def test_a_starter_that_is_killed_leaves_no_machine_that_nobody_knows(tmp_path: 
 FOREGROUND = """
 import sys
 from pathlib import Path
-from core_infra.vm.manager.container import RunOptions
-from core_infra.vm.manager.manager import LinuxKitManager
-from core_infra.vm.manager.state import State
+from core_infra.vm._manager.record import RunOptions
+from core_infra.vm._manager.manager import LinuxKitManager
+from core_infra.vm._manager.state_file import State
 manager = LinuxKitManager(state=State(Path(sys.argv[1])), tell=lambda line: print(line))
 print("it is", manager.run("default", RunOptions(name="front")).status)
 """

@@ -8,11 +8,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support import is_running, wait_gone
 
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
-from core_infra.vm import GuestGoneError, Launcher, Machine, Status, cache
-from core_infra.vm.snapshots.waking import Waker
-from support import is_running, wait_gone
+from core_infra.vm import GuestGoneError, Launcher, Machine, Status, _cache
+from core_infra.vm._snapshots.resume import CloneVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,7 +240,7 @@ def test_a_clone_that_is_not_what_was_saved_is_not_handed_out(
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr(cloning, "_progress", told.append)
-    monkeypatch.setattr(Waker, "_prove", refuse)
+    monkeypatch.setattr(CloneVerifier, "_prove", refuse)
     machine = cloning.clone()
     assert machine.exec("echo booted").stdout == "booted\n"
     assert machine.boot_seconds > 1
@@ -275,7 +275,7 @@ def test_where_nothing_can_be_saved_machines_are_booted(
         image = launcher.image
         (tmp_path / "snapshots").write_text("in the way")
         monkeypatch.setenv("CORE_INFRA_CACHE_DIR", str(tmp_path))
-        monkeypatch.setattr(cache, "free", lambda _directory: 0)  # nor is there room beside it
+        monkeypatch.setattr(_cache, "free", lambda _directory: 0)  # nor is there room beside it
         with Launcher(accelerator="tcg", memory=128, image=image, progress=told.append) as other:
             assert other.clone().exec("echo on").stdout == "on\n"
             assert other.clone().exec("echo on").stdout == "on\n"

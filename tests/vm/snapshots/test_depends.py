@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm.snapshots.depends import contents
+from core_infra.vm._snapshots.fingerprints import contents
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core_infra.vm import Launcher, Machine, timeouts
+from core_infra.vm import Launcher, Machine, _timeouts
 
 SENT = "/sys/class/net/eth0/statistics/tx_packets"
 ADDRESSES = "ip -o addr show eth0 | awk '{print $3, $4}'"
@@ -26,7 +26,7 @@ def mac(machine: Machine) -> str:
 
 def fetch(machine: Machine) -> bytes:
     address = ("127.0.0.1", machine.port(80))
-    with socket.create_connection(address, timeout=timeouts.scaled(60)) as connection:
+    with socket.create_connection(address, timeout=_timeouts.scaled(60)) as connection:
         connection.sendall(b"GET /passwd HTTP/1.0\r\n\r\n")
         return connection.recv(100)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm.cache import tell_news
-from core_infra.vm.snapshots.snapshot import (
+from core_infra.vm._cache import tell_news
+from core_infra.vm._snapshots.snapshot import (
     CONSOLE,
     MEMORY,
     RECORD,
@@ -21,7 +21,7 @@ from core_infra.vm.snapshots.snapshot import (
     read_snapshot,
     verify,
 )
-from core_infra.vm.snapshots.store import SnapshotStore
+from core_infra.vm._snapshots.store import SnapshotStore
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Machines: options, marker, fixtures, and what runs them."""

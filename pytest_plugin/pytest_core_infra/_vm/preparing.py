@@ -1,0 +1,68 @@
+"""Preparations that failed: reported in full once, and then by where that is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_core_infra._vm.factory import MachineFactory
+
+
+class _Failure(NamedTuple):
+    error: BaseException
+    machine: str
+    test: str
+    sections: list[tuple[str, str]]
+
+
+class Preparations:
+    """The failed preparations of a run.
+
+    The fixture that prepares is set up once for many tests, and pytest gives its error to each.
+    """
+
+    def __init__(self) -> None:
+        self._failures: list[_Failure] = []
+
+    def add(self, error: BaseException, machines: MachineFactory) -> None:
+        """Remember what is to be reported of a machine; it is not there any more by then."""
+        if isinstance(
+            error, Exception | pytest.fail.Exception
+        ):  # nobody asks why a test is skipped
+            test = os.environ.get("PYTEST_CURRENT_TEST", "a test")  # "test_a.py::test_one (setup)"
+            names = ", ".join(machine.name for machine in machines.machines)
+            self._failures.append(_Failure(error, names, test, machines.sections()))
+
+    def complete(self, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+        """Report, of a test that failed by it, a preparation that failed."""
+        if call.excinfo is None:
+            return
+        for failure in self._failures:
+            if all(failure.error is not error for error in _chain(call.excinfo.value)):
+                continue
+            if failure.sections:
+                report.sections += failure.sections
+                failure.sections.clear()
+                continue
+            title = f"machine {failure.machine}: its preparation has failed before"
+            report.sections.append((title, f"its commands and console: see {failure.test}"))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that it came of."""
+    seen: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        error = waiting.pop()
+        if error is None or any(error is one for one in seen):
+            continue
+        seen.append(error)
+        yield error
+        waiting += [error.__cause__, error.__context__]
+        if isinstance(error, BaseExceptionGroup):
+            waiting += error.exceptions

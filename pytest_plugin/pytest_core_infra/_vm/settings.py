@@ -1,0 +1,102 @@
+"""What the options ask for, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core_infra.errors import InvalidError
+from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY
+from core_infra.vm._hypervisors import accelerator
+from core_infra.vm._hypervisors.processor import check_processor
+from core_infra.vm._images.formats import checked_arch
+from pytest_core_infra._vm.options import find, switched_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+KEEP = ("never", "failed", "always")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options ask for.
+
+    Attributes:
+        image: what machines boot; None is the default image.
+        memory: MiB of each machine; None is a default that fits the image.
+        cpus: virtual processors of each machine; None is one, unless the image says otherwise.
+        cpu: their processor, as QEMU's ``-cpu`` takes it; None is one that suits.
+        arch: their architecture; None is the image's, or this host's.
+        accelerator: "auto", "kvm", "tcg" or "hvf".
+        cold: boot each machine instead of cloning one that has booted.
+        keep: whose machines are left running: "never", "failed" (a failed test's), "always".
+        revert: machines that tests share go back after each test to what they were before it.
+    """
+
+    image: Path | None
+    memory: int | None
+    cpus: int | None
+    cpu: str | None
+    arch: str | None
+    accelerator: str
+    cold: bool
+    keep: str
+    revert: bool
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read the options; pytest.UsageError names the value that is wrong and where it stands."""
+    return Settings(
+        image=_path(config, "core_vm_image"),
+        memory=_number(config, "core_vm_memory", least=MINIMUM_MEMORY),
+        cpus=_number(config, "core_vm_cpus", least=1, most=MAXIMUM_CPUS),
+        cpu=_checked(config, "core_vm_cpu", check_processor),
+        arch=_checked(config, "core_vm_arch", checked_arch),
+        accelerator=_choice(config, "core_vm_accel", accelerator.NAMES),
+        cold=switched_on(config, "core_vm_cold"),
+        keep=_choice(config, "core_vm_keep", KEEP),
+        revert=switched_on(config, "core_vm_revert"),
+    )
+
+
+def _path(config: pytest.Config, name: str) -> Path | None:
+    found = find(config, name)
+    return None if found is None else found.base / found.value
+
+
+def _checked(config: pytest.Config, name: str, check: Callable[[str], object]) -> str | None:
+    found = find(config, name)
+    if found is None:
+        return None
+    try:
+        check(found.value)
+    except InvalidError as error:
+        raise pytest.UsageError(f"{found.source}: {error.what}. {error.todo}") from None
+    return str(found.value)
+
+
+def _number(config: pytest.Config, name: str, *, least: int, most: int | None = None) -> int | None:
+    found = find(config, name)
+    if found is None:
+        return None
+    try:
+        number = int(found.value)
+    except ValueError:
+        raise pytest.UsageError(f"{found.source}: this must be a whole number") from None
+    if number < least or (most is not None and number > most):
+        limits = f"at least {least}" if most is None else f"{least} to {most}"
+        raise pytest.UsageError(f"{found.source}: this must be {limits}")
+    return number
+
+
+def _choice(config: pytest.Config, name: str, choices: Sequence[str]) -> str:
+    found = find(config, name)
+    if found is None:
+        return choices[0]
+    if found.value not in choices:
+        raise pytest.UsageError(f"{found.source}: choose one of {', '.join(choices)}")
+    return str(found.value)

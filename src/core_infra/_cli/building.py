@@ -1,0 +1,177 @@
+"""What ``core-infra build`` and ``core-infra release`` share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from core_infra.build._archives.archive import Format, Profile
+from core_infra.build._artifact import Target
+from core_infra.build._pipeline import carry_out
+from core_infra.build._plan import Packing
+from core_infra.build._preflight import make_plan
+from core_infra.build._project import ProjectType
+from core_infra.process._runner.events import RunFinished, SpecFinished
+from core_infra.process._runner.live_display import Board
+from core_infra.process._runner.text_display import Plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from core_infra.build._pipeline import Package
+    from core_infra.build._plan import Goal, Plan
+    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.results import RunResult
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+INTERRUPTED = 130
+
+_OPTIONS = (
+    click.argument("project", default=".", type=click.Path(file_okay=False)),
+    click.option(
+        "-o", "--output", type=click.Path(file_okay=False), help="By default PROJECT/dist."
+    ),
+    click.option("-t", "--target", "targets", multiple=True, help="os/arch; may be repeated."),
+    click.option(
+        "--type",
+        "kind",
+        type=click.Choice([one.value for one in ProjectType]),
+        help="By default what is discovered.",
+    ),
+    click.option("--name", default="", help="What artifacts are called."),
+    click.option("--version", default="", help="By default what git says of the project's tags."),
+    click.option(
+        "--format", "form", type=click.Choice([one.value for one in Format]), default="gz"
+    ),
+    click.option("--profile", type=click.Choice([one.value for one in Profile]), default="default"),
+    click.option("-j", "--threads", type=click.IntRange(1), help="Without influence on the bytes."),
+    click.option(
+        "--twice", is_flag=True, help="Build again elsewhere, and accept only the same bytes."
+    ),
+    click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and end."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+)
+
+
+def with_build_options(function: F) -> F:
+    """Give a command the arguments that say what is to be built."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
+    """Plan, and unless that is all, carry out.
+
+    Args:
+        goal: how far to go.
+        chosen: what the options of :func:`with_build_options` say.
+        dry: end after the plan.
+
+    Raises:
+        CoreInfraError: as make_plan and carry_out do; a plan with problems is shown first.
+    """
+    plan = make_plan(
+        chosen["project"],
+        goal=goal,
+        packing=Packing(Format(chosen["form"]), Profile(chosen["profile"])),
+        output=chosen["output"],
+        targets=[Target.parse(text) for text in chosen["targets"]],
+        type=ProjectType(chosen["kind"]) if chosen["kind"] else None,
+        name=chosen["name"],
+        version=chosen["version"],
+        threads=chosen["threads"],
+    )
+    if dry:
+        _show_plan(plan, as_json=chosen["as_json"])
+        plan.check()
+        return
+    try:
+        with _progress() as listener:
+            package = carry_out(plan, twice=chosen["twice"], listener=listener)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    _show_package(plan, package, as_json=chosen["as_json"])
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[Event], None]]:
+    # On stderr: what is made is what stdout tells.
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Board(console) as board:
+            yield lambda event: board(_brief(event))
+    else:
+        plain = Plain(sys.stderr)
+        yield lambda event: None if _is_failure(event) else plain(_brief(event))
+
+
+def _is_failure(event: Event) -> bool:
+    """Whether this is the list of what failed: the error that follows tells it better."""
+    return isinstance(event, RunFinished) and not event.result.success
+
+
+def _brief(event: Event) -> Event:
+    """Leave out what programs said: the error that follows tells it."""
+    if isinstance(event, SpecFinished):
+        return SpecFinished(_silent(event.result))
+    if isinstance(event, RunFinished):
+        results = tuple(map(_silent, event.result.results))
+        return RunFinished(replace(event.result, results=results))
+    return event
+
+
+def _silent(result: RunResult) -> RunResult:
+    return replace(result, output_bytes=b"")
+
+
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(plan.as_data(), indent=2))
+        return
+    config = plan.config
+    others = f", not {' or '.join(plan.others)}" if plan.others else ""
+    click.echo(f"{config.project_dir}: {plan.type}{others} ({plan.why})")
+    click.echo(f"{config.name} {config.version or '(no version)'} -> {config.output_dir}")
+    click.echo(f"targets: {', '.join(map(str, plan.targets)) or 'for every platform'}")
+    for step in plan.steps:
+        click.echo(f"{step.name}:")
+        if step.copy is not None:
+            click.echo(f"  copy the sources to {step.copy}")
+        for command in step.commands:
+            click.echo(f"  {shlex.join(command.argv)}")
+    rows = [("needs", "version", "where")]
+    rows += [(tool.name, tool.version or "?", tool.path or "missing") for tool in plan.tools]
+    rows += [(f"key: {key.signs}", "", key.description or "missing") for key in plan.keys]
+    free, needed = plan.disk.free >> 20, plan.disk.needed >> 20
+    rows.append(("disk", "", f"{free} MiB free at {plan.disk.path}, {needed} MiB needed"))
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, version, where in rows:
+        click.echo(f"{name:{first}}  {version:{second}}  {where}")
+
+
+def _show_package(plan: Plan, package: Package, *, as_json: bool) -> None:
+    if not as_json:
+        for artifact in package.artifacts:
+            click.echo(artifact.path)
+        for path in package.documents:
+            click.echo(str(path))
+        return
+    data = {
+        "directory": str(package.directory),
+        "type": str(plan.type),
+        "name": plan.config.name,
+        "version": plan.config.version,
+        "artifacts": [asdict(one) for one in package.artifacts],
+        "built": [asdict(one) for one in package.built],
+        "documents": [str(path) for path in package.documents],
+    }
+    click.echo(json.dumps(data, indent=2))

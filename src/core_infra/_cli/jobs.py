@@ -1,0 +1,157 @@
+"""``core-infra jobs``: run handlers on signals, and look at what was done."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import signal as signals
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from core_infra._cli import jobs_journal
+from core_infra.errors import InvalidError
+from core_infra.framework._bus import Bus
+from core_infra.jobrunner._config import PollerConfig
+from core_infra.jobrunner._config_file import DEFAULT, Choice, pass_config
+from core_infra.jobrunner._from_config import parts
+from core_infra.jobrunner._journal import Journal
+from core_infra.jobrunner._logging import JsonFormatter
+from core_infra.jobrunner._poller import Poller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core_infra.jobrunner._config import CycleReport
+    from core_infra.jobrunner._config_file import JobsConfig
+
+_LOG = logging.getLogger(__name__)
+
+
+@click.group("jobs")
+@click.option("--config", "path", default=DEFAULT, show_default=True, help="What to run.")
+@click.option("--journal", help="The journal's directory, instead of the one of the file.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option("-v", "--verbose", is_flag=True, help="Log more than what goes wrong.")
+@click.pass_context
+def command(
+    ctx: click.Context, path: str, journal: str | None, log_format: str, *, verbose: bool
+) -> None:
+    """Run handlers on signals of issues and pull requests, and show what was done."""
+    ctx.obj = Choice(path, journal)
+    chatty = verbose or ctx.invoked_subcommand == "run"
+    _log(log_format, logging.INFO if chatty else logging.WARNING)
+
+
+@command.command()
+@click.option("--metrics-port", type=int, help="Answer Prometheus at this port of localhost.")
+@pass_config
+def run(config: JobsConfig, metrics_port: int | None) -> None:
+    """Poll and act until stopped by SIGTERM or Ctrl-C."""
+    bus = Bus()
+    if metrics_port is not None:
+        from core_infra.jobrunner._metrics import Metrics  # noqa: PLC0415 - needs an extra
+
+        _LOG.info("metrics at %s", Metrics(bus).serve(metrics_port))
+    with _poller(config, dry_run=config.dry_run, bus=bus) as poller:
+        # A handler of signals may run anywhere in the main thread, also while that holds a lock
+        # that stopping needs: so it only leaves a note, and this thread does nothing else.
+        notes: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for number in (signals.SIGTERM, signals.SIGINT):
+            signals.signal(number, lambda *_: notes.put("stop"))
+
+        def work() -> None:
+            try:
+                poller.run()
+            finally:
+                notes.put("ended")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        notes.get()
+        poller.stop()
+        thread.join()
+
+
+@command.command()
+@pass_config
+def once(config: JobsConfig) -> None:
+    """Go through one cycle. Exit code 1 if a source or an action failed."""
+    with _poller(config, dry_run=config.dry_run) as poller:
+        _show(poller.run_once())
+
+
+@command.command("dry-run")
+@pass_config
+def dry_run(config: JobsConfig) -> None:
+    """Tell what the next cycle would do, and do nothing."""
+    with _poller(config, dry_run=True) as poller:
+        _show(poller.run_once())
+
+
+for _one in jobs_journal.COMMANDS:
+    command.add_command(_one)
+
+
+@contextlib.contextmanager
+def _poller(config: JobsConfig, *, dry_run: bool, bus: Bus | None = None) -> Iterator[Poller]:
+    sources, handlers = parts(config)
+    if not sources or not handlers:
+        missing = "handlers" if sources else "sources" if handlers else "sources and no handlers"
+        raise InvalidError(
+            "there is nothing to do",
+            why=f"the configuration has no {missing}",
+            todo="docs/jobrunner.md shows how to write it.",
+        )
+    with (
+        Journal(config.journal) as journal,
+        Poller(
+            PollerConfig(
+                sources,
+                handlers,
+                journal,
+                poll_interval=config.poll_interval,
+                dry_run=dry_run,
+                dry_run_handlers=config.dry_run_handlers,
+                workers=config.workers,
+                poll_timeout=config.poll_timeout,
+                job_timeout=config.job_timeout,
+                attempts=config.attempts,
+                bus=bus,
+            )
+        ) as poller,
+    ):
+        yield poller
+
+
+def _log(style: str, level: int) -> None:
+    handler = logging.StreamHandler()
+    if style == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("core_infra")
+    logger.handlers = [handler]
+    logger.setLevel(level)
+
+
+def _show(done: CycleReport) -> None:
+    table = Table("handler", "item", "outcome", box=None)
+    for job, steps, error in done.rehearsals:
+        for step in steps or [error or "nothing"]:
+            table.add_row(*map(Text, (job.action, job.signal.item, f"would: {step}")))
+    failed = bool(done.failures)  # which the log has told
+    for result in done.results:
+        failed |= not result.success
+        outcome = Text("done", "green") if result.success else Text(result.error, "red")
+        table.add_row(Text(result.action), Text(result.item), outcome)
+    Console().print(table)
+    click.echo(f"{done.signals} signals, {len(done.results)} actions")
+    if failed:
+        sys.exit(1)

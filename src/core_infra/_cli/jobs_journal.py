@@ -1,0 +1,141 @@
+"""``core-infra jobs``: look at what was done."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from core_infra.jobrunner._config_file import pass_config
+from core_infra.jobrunner._from_config import parts
+from core_infra.jobrunner._journal import Index, Journal
+from core_infra.jobrunner._journal.actions import actions
+from core_infra.jobrunner._journal.html_report import page
+from core_infra.jobrunner._replay import replay
+from core_infra.medium._local import LocalMedium
+
+if TYPE_CHECKING:
+    from core_infra.jobrunner._config_file import JobsConfig
+    from core_infra.jobrunner._journal.actions import Action
+
+_COLOURS = {"done": "green", "failed": "red", "unknown": "yellow", "open": "blue"}
+_DAY = click.DateTime(["%Y-%m-%d"])
+since_option = click.option(
+    "--since", type=_DAY, metavar="YYYY-MM-DD", help="Only days from this one on (UTC)."
+)
+
+
+@click.command("journal")
+@since_option
+@click.option("--failed", is_flag=True, help="Only what is not done.")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many; 0 for all.")
+@pass_config
+def show_journal(
+    config: JobsConfig, since: dt.datetime | None, lines: int, *, failed: bool
+) -> None:
+    """List actions, the youngest last."""
+    with Journal(config.journal) as journal:
+        found = actions(journal.entries(since=_day(since)))
+    if failed:
+        found = [action for action in found if action.outcome != "done"]
+    table = Table("when", "handler", "item", "outcome", "took", "error", box=None)
+    for action in found[-lines:] if lines else found:
+        table.add_row(*_cells(action))
+    Console().print(table)
+
+
+@click.command("replay")
+@since_option
+@click.option("--all", "every", is_flag=True, help="Also decisions that are the same.")
+@pass_config
+def show_replay(config: JobsConfig, since: dt.datetime | None, *, every: bool) -> None:
+    """Show where the handlers of the file would decide otherwise than the journal's."""
+    _, handlers = parts(config)
+    table = Table("when", "item", "then", "now", box=None)
+    different = total = 0
+    with Journal(config.journal) as journal:
+        for decision in replay(journal.entries(since=_day(since)), handlers):
+            total += 1
+            different += decision.differs
+            if every or decision.differs:
+                entry = decision.entry
+                item = decision.signal.item
+                cells = (f"{entry.ts:%Y-%m-%d %H:%M:%S}", item, entry.action, decision.now or "-")
+                table.add_row(*map(Text, cells))
+    Console().print(table)
+    click.echo(f"{different} of {total} decisions differ")
+
+
+@click.command()
+@click.option("--reindex", is_flag=True, help="Make the index anew from the files.")
+@pass_config
+def verify(config: JobsConfig, *, reindex: bool) -> None:
+    """Check that no line of the journal was changed. Exit code 1 if one was."""
+    with Journal(config.journal) as journal:
+        checks = journal.verify()
+        if reindex:
+            with Index(journal) as index:
+                index.rebuild()
+    for check in checks:
+        for found in check.breaks:
+            how = "torn by an interrupted write" if found.torn else "changed, or lines before it"
+            click.echo(f"{check.path}: line {found.line}: {how}")
+    tampered = sum(check.tampered for check in checks)
+    lines = sum(check.entries for check in checks)
+    click.echo(f"{lines} lines in {len(checks)} files, {tampered} files changed")
+    if tampered:
+        sys.exit(1)
+
+
+@click.command()
+@since_option
+@click.option("-o", "--output", default="jobs.html", show_default=True)
+@pass_config
+def report(config: JobsConfig, since: dt.datetime | None, output: str) -> None:
+    """Write a page that shows what was done."""
+    with Journal(config.journal) as journal:
+        text = page(
+            journal.entries(since=_day(since)), journal.verify(), now=dt.datetime.now(dt.UTC)
+        )
+    LocalMedium().write_text(output, text)
+    click.echo(output)
+
+
+@click.command()
+@click.argument("before", type=_DAY, metavar="YYYY-MM-DD")
+@pass_config
+def prune(config: JobsConfig, before: dt.datetime) -> None:
+    """Delete the journal's files of days before a date (UTC), unless something in them is open.
+
+    Which actions were taken stays known.
+    """
+    with Journal(config.journal) as journal:
+        with Index(journal):
+            pass  # it has read all of what is deleted
+        for path in journal.prune(before.date()):
+            click.echo(path)
+
+
+COMMANDS = (show_journal, show_replay, verify, report, prune)
+
+
+def _cells(action: Action) -> list[Text]:
+    last = action.last
+    took = "" if last.success is None else f"{last.duration_ms} ms"
+    return [
+        Text(f"{action.ended:%Y-%m-%d %H:%M:%S}"),
+        Text(action.begun.action),
+        Text(action.item),
+        Text(action.outcome, _COLOURS.get(action.outcome, "")),
+        Text(took),
+        Text(last.error),
+    ]
+
+
+def _day(since: dt.datetime | None) -> dt.date:
+    return dt.date.min if since is None else since.date()

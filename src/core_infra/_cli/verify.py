@@ -1,0 +1,73 @@
+"""``core-infra verify``: a release directory as somebody who has downloaded it would check it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from core_infra.build._compare import Side, first_difference
+from core_infra.build._errors import VerificationError
+from core_infra.build._verify import Report, verify_release
+from core_infra.medium._local import LocalMedium
+
+
+@click.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--key", "key_file", default="", help="The signer's public key, the only one to be.")
+@click.option("--require-signature", is_flag=True, help="Refuse a release that is not signed.")
+@click.option("--partial", is_flag=True, help="Files that are listed may be missing.")
+@click.option("--repacked", is_flag=True, help="Archives may be packed otherwise.")
+@click.option("--same-as", type=click.Path(exists=True), help="Compare with another build, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    directory: str,
+    *,
+    key_file: str,
+    require_signature: bool,
+    partial: bool,
+    repacked: bool,
+    same_as: str | None,
+    as_json: bool,
+) -> None:
+    """Check all files of a release DIRECTORY against its CHECKSUMS.txt and what else it has.
+
+    These are the signature (by gpg, against its keyring or --key), the manifest with its digests
+    of contents, the bill of materials and the provenance.
+    """
+    medium = LocalMedium()
+    try:
+        report = verify_release(
+            medium,
+            directory,
+            key_file=key_file,
+            require_signature=require_signature,
+            partial=partial,
+            repacked=repacked,
+        )
+    except VerificationError as error:
+        _show(error.report, as_json=as_json)
+        raise
+    _show(report, as_json=as_json)
+    if same_as and (found := first_difference(Side(medium, directory), Side(medium, same_as))):
+        raise VerificationError(
+            f"{directory!r} and {same_as!r} differ", why=str(found), problems=[str(found)]
+        )
+
+
+def _show(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        checks = [asdict(one) for one in report.checks]
+        data = {"ok": not report.problems, "problems": report.problems, "checks": checks}
+        click.echo(json.dumps(data, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "file", "note"):
+        table.add_column(heading, overflow="fold")
+    for one in report.checks:
+        mark = "[red]✗[/]" if one.why else "-" if one.skipped else "[green]✓[/]"
+        table.add_row(mark, one.what, one.name, one.why or one.note)
+    Console(highlight=False, soft_wrap=False).print(table)

@@ -1,0 +1,135 @@
+"""``core-infra vm cache``: what is kept to start machines fast."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from core_infra.errors import UnavailableError
+from core_infra.vm._cache import cache_root
+from core_infra.vm._images.cached import prune_images, stored_images
+from core_infra.vm._images.conversion import all_converted
+from core_infra.vm._images.conversion import prune as prune_converted
+from core_infra.vm._snapshots.store import SnapshotStore
+
+if TYPE_CHECKING:
+    from core_infra.vm._images.cached import StoredImage
+    from core_infra.vm._images.conversion import Converted
+    from core_infra.vm._snapshots.snapshot import Snapshot
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_DAY = 24 * 3600
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, as 500M or 2G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes; powers of 1024, as for memory."""
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no size such as 500M or 2G", param, ctx)
+        return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+
+
+@click.group("cache")
+def command() -> None:
+    """List and remove what is kept to start machines fast.
+
+    Nothing of it is needed: what is missing is made again.
+    """
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(*, as_json: bool) -> None:
+    """List snapshots, images and converted disks, with what they take on the disk."""
+    rows = [_snapshot(one) for one in _store().all()]
+    rows += [_image(one) for one in stored_images(cache_root())]
+    rows += [_disk(one) for one in all_converted()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("KIND", "KEY", "WHAT", "CREATED"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("SIZE", justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row["kind"], row["key"], row["what"], row["created"], decimal(row["bytes"]))
+    console = Console(highlight=False)
+    console.print(table)
+    total = sum(row["bytes"] for row in rows)
+    console.print(f"{len(rows)} in {cache_root()}, {decimal(total)}", soft_wrap=True)
+
+
+@command.command()
+@click.option(
+    "--limit",
+    type=Size(),
+    default="0",
+    help="What the snapshots may keep together, as 2G; by default nothing.",
+)
+@click.option(
+    "--older",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Images and disks not used for so many days.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def prune(*, limit: int, older: float, as_json: bool) -> None:
+    """Remove snapshots, those not used for longest first, unused images, and converted disks.
+
+    The image in use now is kept. Machines that run are not disturbed.
+    """
+    rows = _prune_snapshots(limit)
+    rows += [_image(one) for one in prune_images(cache_root(), before=time.time() - older * _DAY)]
+    rows += [_disk(one) for one in prune_converted(0, unused=older * _DAY)]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(f"removed {row['kind']} {row['key']} ({row['what']})")
+    click.echo(f"{len(rows)} removed, {decimal(sum(row['bytes'] for row in rows))}")
+
+
+def _prune_snapshots(limit: int) -> list[dict[str, Any]]:
+    store = _store()
+    rows = {one.key: _snapshot(one) for one in store.all()}  # described while their files are there
+    try:
+        return [rows[one.key] for one in store.prune(limit) if one.key in rows]
+    except OSError as error:
+        raise UnavailableError(f"cannot remove from {cache_root()}", why=str(error)) from error
+
+
+def _store() -> SnapshotStore:
+    return SnapshotStore(cache_root() / "snapshots")
+
+
+def _snapshot(one: Snapshot) -> dict[str, Any]:
+    facts = one.facts
+    what = f"{facts.get('memory')} MiB, {facts.get('cpus')} cpu, {facts.get('accelerator')}"
+    return _row("snapshot", one.key, what, one.created, one.size)
+
+
+def _image(one: StoredImage) -> dict[str, Any]:
+    return _row("image", one.path.name, one.name, one.used, one.size)
+
+
+def _disk(one: Converted) -> dict[str, Any]:
+    return _row("disk", one.path.stem, one.what, one.used, one.size)
+
+
+def _row(kind: str, key: str, what: str, moment: float, size: int) -> dict[str, Any]:
+    created = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    return {"kind": kind, "key": key, "what": what, "created": created, "bytes": size}

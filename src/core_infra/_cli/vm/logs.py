@@ -1,0 +1,21 @@
+"""``core-infra vm logs``: what a machine's console has printed."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import click
+
+from core_infra._cli.vm.shared import Machine, manager
+
+
+@click.command("logs")
+@click.argument("machine", type=Machine())
+@click.option("-f", "--follow", is_flag=True, help="Go on until the machine has ended.")
+def command(machine: str, *, follow: bool) -> None:
+    """Print what the console of MACHINE has printed, as it is."""
+    with contextlib.suppress(KeyboardInterrupt):
+        for piece in manager().logs(machine, follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()

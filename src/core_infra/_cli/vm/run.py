@@ -1,0 +1,106 @@
+"""``core-infra vm run``: run a machine."""
+
+from __future__ import annotations
+
+import click
+
+from core_infra._cli.vm import values
+from core_infra._cli.vm.shared import manager, pairs
+from core_infra.errors import CommandFailedError
+from core_infra.vm._manager.record import RunOptions, Status
+
+
+@click.command("run")
+@click.argument("image", required=False)
+@click.option("--template", help="Build the image of this template, and run that.")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="For the template.")
+@click.option("--name", help="What the machine is called.")
+@click.option("-d", "--detach", is_flag=True, help="Print its id, and let it run on.")
+@click.option("-m", "--memory", type=click.IntRange(1), help="MiB.")
+@click.option("-c", "--cpus", type=click.IntRange(1), help="By default 1.")
+@click.option("--cpu", help="The processor, as QEMU's -cpu takes it, such as max,cx16=off.")
+@click.option(
+    "-p",
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="[[ADDRESS:][HOST]:]GUEST[/udp]",
+    help="Forward a port of 127.0.0.1, or ADDRESS; without HOST the system chooses it.",
+)
+@click.option(
+    "-v",
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="DIRECTORY:PATH[:ro]",
+    help="Have a directory or file of this host at a path of the machine; ro: read only.",
+)
+@click.option("--ssh-port", type=click.IntRange(1, values.HIGHEST), help="By default a free one.")
+@click.option("--ssh-user", default="root", show_default=True)
+@click.option(
+    "--ssh-key", type=click.Path(), default="", help="Your private key; by default a new one."
+)
+@click.option("--hypervisor", default="", help="qemu or hyperkit; by default what there is.")
+@click.option("--accel", default="auto", show_default=True, help="auto, kvm, hvf or tcg.")
+@click.option("--arch", default="", help="Of `default` or of a disk: x86_64 or aarch64.")
+@click.option("--isolated", is_flag=True, help="The machine reaches no network.")
+@click.option("--in-place", is_flag=True, help="Write to the image's own disk.")
+def command(
+    image: str | None,
+    *,
+    template: str | None,
+    variables: tuple[str, ...],
+    name: str | None,
+    detach: bool,
+    memory: int | None,
+    cpus: int | None,
+    cpu: str | None,
+    ports: tuple[str, ...],
+    volumes: tuple[str, ...],
+    ssh_port: int | None,
+    ssh_user: str,
+    ssh_key: str,
+    hypervisor: str,
+    accel: str,
+    arch: str,
+    isolated: bool,
+    in_place: bool,
+) -> None:
+    """Run a machine of IMAGE: `default`, or the path of an image, or by --template.
+
+    An image is a disk (qcow2, raw, iso, vmdk, vdi, vhd, vhdx, …, also packed as .xz or .gz), or
+    what the names of a kernel and its initrd begin with. In the foreground its console is this
+    terminal, and Ctrl-] stops it.
+    """
+    if (image is None) == (template is None):
+        raise click.UsageError("Give either an IMAGE or a --template.")
+    if variables and template is None:
+        raise click.UsageError("--var is for a --template.")
+    options = RunOptions(
+        name=name,
+        detach=detach,
+        memory=memory,
+        cpus=cpus,
+        cpu=cpu,
+        publish=values.ports(ports),
+        volumes=values.volumes(volumes),
+        ssh_port=ssh_port or 0,
+        ssh_user=ssh_user,
+        ssh_key=ssh_key,
+        hypervisor=hypervisor,
+        accelerator=accel,
+        arch=arch,
+        isolated=isolated,
+        in_place=in_place,
+    )
+    machines = manager()
+    if template is not None:
+        given = dict(pairs(variables, "=", "NAME=VALUE"))
+        container = machines.run_template(template, given, options)
+    else:
+        assert image is not None  # noqa: S101 - looked at above
+        container = machines.run(image, options)
+    if detach:
+        click.echo(container.id)
+    elif container.status is Status.ERROR:
+        raise CommandFailedError(f"machine {container.name} failed", why=container.reason)

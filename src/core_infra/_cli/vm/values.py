@@ -1,0 +1,85 @@
+"""Values of options that have a form of their own: ports and volumes."""
+
+from __future__ import annotations
+
+import click
+
+from core_infra.vm._manager.record import LOOPBACK, Port, Volume
+
+HIGHEST = 65535
+_PORT = "[[ADDRESS:][HOST]:]GUEST[/udp]"
+_VOLUME = "DIRECTORY:PATH[:ro]"
+
+
+def ports(values: tuple[str, ...]) -> list[Port]:
+    """Ports to forward, of the form that docker has."""
+    found: list[Port] = []
+    for value in values:
+        port = _port(value)
+        taken = [(one.address, one.host, one.udp) for one in found if one.host]
+        if (port.address, port.host, port.udp) in taken:
+            raise click.BadParameter(f"port {port.host} is given twice")
+        found.append(port)
+    return found
+
+
+def volumes(values: tuple[str, ...]) -> list[Volume]:
+    """Directories and files of this host, each with its place in the machine.
+
+    The place begins at the last ``:/``, so that a path of this host may have a colon; a path of
+    the machine may not, for what follows its colon are options.
+    """
+    found = []
+    for value in values:
+        source, colon, rest = value.rpartition(":/")
+        if not colon:
+            source, colon, rest = value.partition(":")
+        place, more, options = rest.partition(":")
+        if not source or not place:
+            raise click.BadParameter(f"{value!r} is not of the form {_VOLUME}")
+        given = options.split(",") if more else []
+        for option in given:
+            if option not in ("ro", "rw"):
+                raise click.BadParameter(
+                    f"{option!r} of {value!r} is no option of a volume: those are ro and rw. "
+                    "A path of the machine cannot have a colon here."
+                )
+        if {"ro", "rw"} <= {*given}:
+            raise click.BadParameter(f"{value!r} cannot be both ro and rw")
+        place = f"/{place}" if colon == ":/" else place
+        found.append(Volume(path=source, place=place, read_only="ro" in given))
+    return found
+
+
+def _port(value: str) -> Port:
+    body, slash, kind = value.partition("/")
+    if slash and kind not in ("tcp", "udp"):
+        raise click.BadParameter(f"{kind!r} of {value!r} is no protocol: those are tcp and udp")
+    if body.startswith("["):
+        address, closed, body = body[1:].partition("]:")
+        parts = [address, *body.split(":")]
+        if not closed or len(parts) != _ALL:
+            raise click.BadParameter(f"{value!r} is not of the form {_PORT}")
+    else:
+        parts = body.split(":")
+    if len(parts) > _ALL:
+        raise click.BadParameter(f"{value!r} is not of the form {_PORT}: an IPv6 address is in []")
+    address, host, guest = ["", "", *parts][-_ALL:]
+    if len(parts) == _ALL - 1 and not host:
+        raise click.BadParameter(f"{value!r} is not of the form {_PORT}")
+    return Port(
+        guest=_number(guest),
+        host=_number(host) if host else 0,
+        address=address or LOOPBACK,
+        udp=kind == "udp",
+        chosen=not host,
+    )
+
+
+_ALL = 3
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= HIGHEST:
+        raise click.BadParameter(f"{text!r} is no port: those are 1 to {HIGHEST}")
+    return int(text)

@@ -1,0 +1,1 @@
+"""Event loops: descriptors and timers that one thread waits for."""

@@ -1,0 +1,1 @@
+"""Archives: written so that equal contents give equal bytes, and read without trusting them."""

@@ -1,0 +1,235 @@
+"""C and C++ with CMake."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import stat
+from typing import TYPE_CHECKING
+
+from core_infra.build._artifact import host_target
+from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.environment import extra_flags, inherited
+from core_infra.build._errors import ArtifactMissingError
+from core_infra.errors import AlreadyExistsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from core_infra.build._artifact import Target
+    from core_infra.build._builders.builder import Config
+
+_CMAKE = Tool("cmake", ("cmake", "--version"), "Install CMake: apt-get install cmake.")
+_CPACK = Tool("cpack", ("cpack", "--version"), "It comes with CMake.")
+_MAKE = Tool("make", ("make", "--version"), "apt-get install make")
+_USES_CPACK = re.compile(r"^\s*include\s*\(\s*CPack\s*\)", re.IGNORECASE | re.MULTILINE)
+_PROJECT = re.compile(r"^\s*project\s*\(\s*\"?([\w.+-]+)", re.IGNORECASE | re.MULTILINE)
+_RULE = re.compile(r"^([\w.-]+)\s*:(?!=)", re.MULTILINE)
+_LIBRARY = re.compile(r"lib.+\.(a|so(\.\d+)*|dylib)|.+\.(dll|lib|exe)")
+_TOOLCHAINS = ("cmake", "cmake/toolchains", "toolchains")
+_PROFILES = {
+    "linux/amd64": "gcc-linux-x86_64",
+    "linux/arm64": "gcc-linux-armv8",
+    "darwin/arm64": "apple-clang-armv8",
+    "darwin/amd64": "apple-clang-x86_64",
+    "windows/amd64": "msvc-194-x86_64",
+}
+"""What Conan calls these, and so do the make rules of projects that use it."""
+
+_OPTIONS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DCMAKE_INSTALL_PREFIX=/usr/local",
+    "-DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON",
+    "-DBUILD_TESTING=OFF",
+)
+_CACHED_PREFIX = re.compile(r"^CMAKE_INSTALL_PREFIX:\w+=(.*)$", re.MULTILINE)
+
+_PACK_FILE = ".core-pack.cmake"
+_PACK = """\
+include([==[{build}/CPackConfig.cmake]==])
+file(GLOB_RECURSE core_scripts [==[{build}/cmake_install.cmake]==])
+foreach(core_script IN LISTS core_scripts)
+  file(STRINGS "${{core_script}}" core_found REGEX CMAKE_ABSOLUTE_DESTINATION_FILES)
+  if(core_found)
+    set(CPACK_SET_DESTDIR ON)
+  endif()
+endforeach()
+"""
+"""Without DESTDIR, cpack writes what has an absolute destination to this host."""
+
+
+class CppBuilder(Builder):
+    """``cmake``: configure, build, then the packages of ``cpack`` if it is included, else install.
+
+    For another platform than this one, the project has a toolchain file
+    (``cmake/linux-arm64.cmake``, also in ``cmake/toolchains`` or ``toolchains``), or a rule
+    ``linux-arm64`` in its Makefile, which is told OUTPUT_DIR.
+
+    All of it happens in a copy: some projects, zlib among them, change their own sources when they
+    are configured.
+    """
+
+    name = "cpp"
+    bears_faketime = True
+
+    def default_name(self, project_dir: Path) -> str:
+        """The name in ``project(…)``."""
+        found = _PROJECT.search(_read(project_dir / "CMakeLists.txt"))
+        return found[1] if found else ""
+
+    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
+        """One step for each target."""
+        steps: list[Step] = []
+        tools: list[Tool] = []
+        problems: list[str] = []
+        for target in targets:
+            toolchain = find_toolchain(config.project_dir, target)
+            rule = find_rule(config.project_dir, target)
+            if target == host_target() or toolchain:
+                steps.append(_cmake_step(config, target, toolchain))
+                tools += [_CMAKE, _CPACK] if _packages(config) else [_CMAKE]
+            elif rule:
+                steps.append(_make_step(config, target, rule))
+                tools.append(_MAKE)
+            else:
+                problems.append(_no_toolchain(config, target))
+        return Work(tuple(steps), tuple(dict.fromkeys(tools)), tuple(problems))
+
+    def gather(self, config: Config, step: Step) -> None:
+        """Take the packages, or what was installed; if that is nothing, what was compiled."""
+        scratch, tree = config.scratch(step.name), step.output / config.name
+        build = scratch / "build"
+        if not step.packed:
+            for path in (build / "packages").iterdir():
+                if path.is_file():
+                    shutil.move(path, step.output / path.name)
+            return
+        _take_installed(scratch / "installed", _prefix(build), tree)
+        if tree.is_dir() and any(tree.iterdir()):
+            return
+        found = list(_products(build)) if build.is_dir() else []
+        if not found:
+            raise ArtifactMissingError(
+                f"building {config.project_dir} for {step.name} has made nothing",
+                why="neither install rules nor programs or libraries were found",
+                todo="Add install(TARGETS …) to CMakeLists.txt.",
+            )
+        tree.mkdir(parents=True, exist_ok=True)
+        for path in found:
+            shutil.move(path, tree / path.name)
+
+
+def find_toolchain(project_dir: Path, target: Target) -> str:
+    """The toolchain file for a target, relative to the project; empty if there is none."""
+    names = [f"{target.os}{dash}{target.arch}.cmake" for dash in "-_"]
+    paths = [f"{directory}/{name}" for directory in _TOOLCHAINS for name in names]
+    return next((path for path in paths if (project_dir / path).is_file()), "")
+
+
+def find_rule(project_dir: Path, target: Target) -> str:
+    """The rule for a target in the project's own Makefile; empty if there is none."""
+    text = next(
+        filter(None, (_read(project_dir / name) for name in ("GNUmakefile", "Makefile"))), ""
+    )
+    rules = set(_RULE.findall(text))
+    names = (f"{target.os}-{target.arch}", target.directory, _PROFILES.get(str(target), ""))
+    return next((name for name in names if name in rules), "")
+
+
+def _cmake_step(config: Config, target: Target, toolchain: str) -> Step:
+    scratch = config.scratch(str(target))
+    source, build = scratch / "source", scratch / "build"
+    # The project's place must not show in the program: __FILE__, assert(), debug information.
+    mapped = shlex.join([f"-ffile-prefix-map={source}=.", f"-ffile-prefix-map={build}=build"])
+    env = {
+        "CFLAGS": f"{inherited(config, 'CFLAGS')} {mapped}".strip(),
+        "CXXFLAGS": f"{inherited(config, 'CXXFLAGS')} {mapped}".strip(),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(config.jobs),
+    }
+    options = [*_OPTIONS]
+    if toolchain:
+        options.append(f"-DCMAKE_TOOLCHAIN_FILE={source / toolchain}")
+    packages = _packages(config)
+    if packages:
+        options.append(f"-DCPACK_SYSTEM_NAME={target.os}-{target.arch}")
+    configure = ("cmake", "-S", str(source), "-B", str(build), *options, *extra_flags(config))
+    compile_ = ("cmake", "--build", str(build), "--config", "Release")
+    install = ("cmake", "--install", str(build), "--config", "Release")
+    pack = ("cpack", "--config", str(source / _PACK_FILE), "-B", str(build / "packages"))
+    last = Command(pack, source, env)
+    if not packages:
+        # Not --prefix: rules with an absolute destination would write to this host's /usr/local.
+        last = Command(install, source, {**env, "DESTDIR": str(scratch / "installed")})
+    return Step(
+        name=str(target),
+        target=target,
+        commands=(Command(configure, source, env), Command(compile_, source, env), last),
+        output=config.staging(target.directory),
+        copy=source,
+        seeds={_PACK_FILE: _PACK.format(build=build)} if packages else {},
+        packed=not packages,
+    )
+
+
+def _make_step(config: Config, target: Target, rule: str) -> Step:
+    copy = config.scratch(str(target)) / "source"
+    output = config.staging(target.directory)
+    env = {"OUTPUT_DIR": str(output / config.name), "CMAKE_BUILD_PARALLEL_LEVEL": str(config.jobs)}
+    make = ("make", f"--jobs={config.jobs}", rule)
+    return Step(
+        name=str(target),
+        target=target,
+        commands=(Command(make, copy, env),),
+        output=output,
+        copy=copy,
+    )
+
+
+def _prefix(build: Path) -> str:
+    found = _CACHED_PREFIX.search(_read(build / "CMakeCache.txt"))
+    return found[1] if found else "/"
+
+
+def _take_installed(root: Path, prefix: str, tree: Path) -> None:
+    """Make a tree of what is under the prefix; what is elsewhere keeps its path, as ``etc``."""
+    inner = root / prefix.lstrip("/")
+    for top in (inner, root):
+        for path in [path for path in top.rglob("*") if path.is_symlink() or not path.is_dir()]:
+            new = tree / path.relative_to(top)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(new):
+                raise AlreadyExistsError(
+                    f"two files would be {new.relative_to(tree)}",
+                    why=f"it is installed to {prefix}, and to /",
+                    path=str(new.relative_to(tree)),
+                )
+            path.rename(new)
+
+
+def _products(build: Path) -> Iterator[Path]:
+    for top, directories, names in os.walk(build):
+        directories[:] = sorted(set(directories) - {"CMakeFiles", "_deps", "Testing"})
+        for name in sorted(names):
+            path = build / top / name
+            mode = path.lstat().st_mode
+            program = stat.S_ISREG(mode) and mode & stat.S_IXUSR and "." not in name
+            if program or (_LIBRARY.fullmatch(name) and stat.S_ISREG(mode)):
+                yield path
+
+
+def _packages(config: Config) -> bool:
+    return _USES_CPACK.search(_read(config.project_dir / "CMakeLists.txt")) is not None
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def _no_toolchain(config: Config, target: Target) -> str:
+    return (
+        f"{config.project_dir} has neither a toolchain file cmake/{target.os}-{target.arch}.cmake "
+        f"nor a rule {target.os}-{target.arch} in its Makefile, and this host is {host_target()}"
+    )

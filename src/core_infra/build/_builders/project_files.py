@@ -1,0 +1,64 @@
+"""Reading the files in which projects describe themselves to their tools."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from core_infra.build._errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if there is no such file.
+
+    Raises:
+        ConfigError: the file is no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        # utf-8-sig: a byte order mark is wrong in JSON, but npm and Composer accept it.
+        found = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, str(error), getattr(error, "lineno", 1)) from error
+    if not isinstance(found, dict):
+        raise _unreadable(path, "it is no object", 1)
+    return found
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML document; empty if there is no such file.
+
+    Raises:
+        ConfigError: the file is no TOML.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, str(error), 1) from error
+
+
+def table(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    """An inner table; empty if it is missing or something else."""
+    found: Any = document
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def text(document: dict[str, Any], name: str) -> str:
+    """A string in a table; empty if it is missing or something else."""
+    found = document.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def _unreadable(path: Path, why: str, line: int) -> ConfigError:
+    return ConfigError(
+        f"cannot read {path}", why=why, file=str(path), line=line, column=1, field="", expected=""
+    )

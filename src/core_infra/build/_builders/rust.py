@@ -1,0 +1,170 @@
+"""Rust programs and libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.build._artifact import host_target
+from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.environment import extra_flags, inherited
+from core_infra.build._builders.project_files import read_toml, table, text
+from core_infra.build._errors import ArtifactMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from core_infra.build._artifact import Target
+    from core_infra.build._builders.builder import Config
+
+TRIPLES = {
+    "linux/amd64": "x86_64-unknown-linux-gnu",
+    "linux/arm64": "aarch64-unknown-linux-gnu",
+    "linux/386": "i686-unknown-linux-gnu",
+    "linux/arm": "armv7-unknown-linux-gnueabihf",
+    "linux/riscv64": "riscv64gc-unknown-linux-gnu",
+    "darwin/amd64": "x86_64-apple-darwin",
+    "darwin/arm64": "aarch64-apple-darwin",
+    "windows/amd64": "x86_64-pc-windows-gnu",
+    "windows/arm64": "aarch64-pc-windows-gnullvm",
+    "freebsd/amd64": "x86_64-unknown-freebsd",
+}
+"""What Rust calls the targets; on Windows the ABI that other hosts can link."""
+
+_LINKERS = {
+    "linux/amd64": "x86_64-linux-gnu-gcc",
+    "linux/arm64": "aarch64-linux-gnu-gcc",
+    "linux/386": "i686-linux-gnu-gcc",
+    "linux/arm": "arm-linux-gnueabihf-gcc",
+    "linux/riscv64": "riscv64-linux-gnu-gcc",
+    "windows/amd64": "x86_64-w64-mingw32-gcc",
+}
+"""What Debian and others call the compilers that link for them."""
+
+_CARGO = Tool("cargo", ("cargo", "--version"), "Install Rust: https://rustup.rs.")
+_RUSTC = Tool("rustc", ("rustc", "--version"), "Install Rust: https://rustup.rs.")
+_LIBRARY = re.compile(r"(lib.+\.(a|so|dylib)|.+\.(dll|wasm))")
+
+
+class RustBuilder(Builder):
+    """``cargo build --release``, once for each target: programs and C libraries are shipped."""
+
+    name = "rust"
+
+    def default_name(self, project_dir: Path) -> str:
+        """The package's name."""
+        return text(table(read_toml(project_dir / "Cargo.toml"), "package"), "name")
+
+    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
+        """One step for each target; the standard library for it must be installed."""
+        problems = [problem for target in targets if (problem := _unknown(target))]
+        known = [target for target in targets if str(target) in TRIPLES]
+        problems += [problem for target in known if (problem := _no_std(target))]
+        steps = tuple(_step(config, target) for target in known)
+        return Work(steps, (_CARGO, _RUSTC), tuple(problems))
+
+    def gather(self, config: Config, step: Step) -> None:
+        """Copy programs and libraries; a single program gets the project's binary name."""
+        assert step.target is not None  # noqa: S101 - planned below
+        made = _target_dir(config, step.target) / TRIPLES[str(step.target)] / "release"
+        found = list(_products(made)) if made.is_dir() else []
+        if not found:
+            raise ArtifactMissingError(
+                f"building {config.project_dir} for {step.name} has made nothing to ship",
+                why="the package has no program, and no library for others than Rust",
+                todo='Add a program, or crate-type = ["cdylib"].',
+            )
+        step.output.mkdir(parents=True, exist_ok=True)
+        programs = [path for path in found if not _LIBRARY.fullmatch(path.name)]
+        for path in found:
+            only = [path] == programs and config.settings.project.binary
+            name = f"{config.name}{path.suffix}" if only else path.name
+            shutil.copy2(path, step.output / name)
+
+
+def _step(config: Config, target: Target) -> Step:
+    triple = TRIPLES[str(target)]
+    locked = (config.project_dir / "Cargo.lock").is_file()
+    # cargo writes a lock file that is missing beside the sources.
+    copy = None if locked else config.scratch(str(target)) / "source"
+    where = copy or config.project_dir
+    release = ("--release", "--target", triple, "--target-dir", str(_target_dir(config, target)))
+    argv = (
+        *("cargo", "build", *release, *(("--locked",) if locked else ())),
+        *("--config", f"build.rustflags={json.dumps(_remapped(config, where))}"),
+        *extra_flags(config),
+    )
+    env = {
+        "CARGO_BUILD_JOBS": str(config.jobs),
+        **_linker(config, target),
+        **_inherited_flags(config, where),
+    }
+    return Step(
+        name=str(target),
+        target=target,
+        commands=(Command(argv, where, env),),
+        output=config.staging(target.directory),
+        copy=copy,
+    )
+
+
+def _target_dir(config: Config, target: Target) -> Path:
+    return config.scratch(str(target)) / "target"
+
+
+def _remapped(config: Config, where: Path) -> list[str]:
+    """The places that must not show in the program: in the messages of panics, say."""
+    home = os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")
+    # The later one wins, and the working directory is inside the project.
+    places = {
+        home: "/cargo",
+        str(config.project_dir): "/src",
+        str(config.staging().parent): "/work",
+    }
+    places[str(where)] = "/src"
+    return [f"--remap-path-prefix={path}={name}" for path, name in places.items()]
+
+
+def _inherited_flags(config: Config, where: Path) -> dict[str, str]:
+    # Where RUSTFLAGS is set, cargo does not look at build.rustflags.
+    flags = inherited(config, "RUSTFLAGS")
+    return {"RUSTFLAGS": " ".join([flags, *_remapped(config, where)])} if flags else {}
+
+
+def _linker(config: Config, target: Target) -> dict[str, str]:
+    """The linker for another platform, where the user has not chosen one."""
+    variable = f"CARGO_TARGET_{TRIPLES[str(target)].upper().replace('-', '_')}_LINKER"
+    linker = _LINKERS.get(str(target), "")
+    chosen = target == host_target() or inherited(config, variable)
+    return {} if chosen or not shutil.which(linker) else {variable: linker}
+
+
+def _products(made: Path) -> Iterator[Path]:
+    for path in sorted(made.iterdir()):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) and not path.name.startswith("."):
+            program = mode & stat.S_IXUSR and path.suffix in {"", ".exe"}
+            if program or _LIBRARY.fullmatch(path.name):
+                yield path
+
+
+def _unknown(target: Target) -> str:
+    return "" if str(target) in TRIPLES else f"there is no name of Rust's for {target}"
+
+
+def _no_std(target: Target) -> str:
+    triple = TRIPLES[str(target)]
+    if shutil.which("rustc") is None:
+        return ""  # told as a missing tool
+    asked = ["rustc", "--print", "target-libdir", "--target", triple]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    library = Path(said.stdout.strip() or "/nonexistent")
+    if said.returncode == 0 and any(library.glob("libstd-*")):
+        return ""
+    return f"Rust's standard library for {target} is missing: rustup target add {triple}"

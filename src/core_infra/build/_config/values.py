@@ -1,0 +1,125 @@
+"""What single values of a build configuration may be: nothing that escapes or injects."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import string
+from typing import TYPE_CHECKING
+
+from core_infra.build._project import ProjectType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core_infra.build._config.fields import Field
+
+_PLATFORM = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
+_FILE_NAME = re.compile(r"[\w][\w .+@-]{0,99}")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]{0,254}")
+_IMAGE_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_IMAGE_FORMAT = re.compile(r"[a-z0-9][a-z0-9+-]{0,31}")
+_CHOSEN_BY_US = re.compile(r"--?(?:o|C)(?:=.*)?", re.DOTALL)
+
+
+def text(field: Field) -> str:
+    """Any string."""
+    return field.text()
+
+
+def platform(field: Field) -> str:
+    """The name of a system or an architecture, which becomes part of a path."""
+    return _matching(field, _PLATFORM, "the name of a platform, in small letters and digits")
+
+
+def file_name(field: Field) -> str:
+    """A name for files: one that is neither hidden, nor an option, nor a path."""
+    name = _matching(
+        field, _FILE_NAME, "a file name: letters, digits, spaces and . _ + @ -, up to 100"
+    )
+    if name.endswith((" ", ".")):  # Windows drops them
+        field.fail("a file name that does not end in a space or a point")
+    return name
+
+
+def inner_path(field: Field) -> str:
+    """A path that stays inside the project's directory, and cannot be taken for an option."""
+    path = field.text()
+    clean = posixpath.normpath(path)
+    if (
+        not path
+        or path.startswith(("-", "/", "~"))
+        or "\\" in path
+        or not path.isprintable()
+        or clean == ".."
+        or clean.startswith("../")
+    ):
+        field.fail("a path inside the project's directory, relative to it")
+    return path
+
+
+def flag(field: Field) -> str:
+    """A flag of the build command, none of those that say where the output goes."""
+    value = field.text()
+    if _CHOSEN_BY_US.fullmatch(value):
+        field.fail("a flag other than -o and -C, which the builder chooses")
+    return value
+
+
+def assignment(field: Field) -> str:
+    """A variable, as NAME=value."""
+    return _matching(field, _ASSIGNMENT, "NAME=value")
+
+
+def image(field: Field) -> str:
+    """The name of a container image."""
+    return _matching(field, _IMAGE, "an image's name, like registry/name")
+
+
+def image_tag(field: Field) -> str:
+    """A tag of a container image."""
+    return _matching(field, _IMAGE_TAG, "a tag: letters, digits, _ . -, up to 128")
+
+
+def image_format(field: Field) -> str:
+    """A format of LinuxKit's."""
+    return _matching(field, _IMAGE_FORMAT, "a format of linuxkit, like kernel+initrd")
+
+
+def project_type(field: Field) -> ProjectType:
+    """A kind of project."""
+    name = field.text()
+    if name not in set(ProjectType):
+        field.fail(f"one of {', '.join(ProjectType)}")
+    return ProjectType(name)
+
+
+class Variables:
+    """Reads values in which ``$NAME`` and ``${NAME}`` stand for variables of the environment.
+
+    Attributes:
+        unset: the names that were asked for and are not there.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.unset: list[str] = []
+        self._env = env
+
+    def read(self, field: Field, default: str) -> str:
+        """The expanded text of a field; that of the variable *default* if it is missing."""
+        if not field.given:
+            return self._env.get(default, "")
+        template = string.Template(field.text())
+        if not template.is_valid():
+            field.fail("$NAME or ${NAME}, and $$ for a dollar sign")
+        names = template.get_identifiers()
+        self.unset += [name for name in names if name not in self._env]
+        return template.substitute({name: self._env.get(name, "") for name in names})
+
+
+def _matching(field: Field, pattern: re.Pattern[str], expected: str) -> str:
+    value = field.text()
+    if not pattern.fullmatch(value):
+        field.fail(expected)
+    return value

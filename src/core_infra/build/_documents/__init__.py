@@ -1,0 +1,1 @@
+"""The documents that describe a release: checksums, manifest, SBOM, provenance."""

@@ -1,0 +1,66 @@
+"""Documents of CycloneDX; whoever imports this needs the extra ``build``."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from cyclonedx.model import HashAlgorithm, HashType
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from core_infra.build._artifact import Artifact
+    from core_infra.build._documents.sbom import Dependency
+
+
+def document(
+    name: str,
+    version: str,
+    artifacts: Iterable[Artifact],
+    dependencies: Iterable[Dependency],
+    when: datetime,
+) -> str:
+    """The document of a release, as JSON: its files, and what is inside them."""
+    root = Component(name=name, version=version, type=ComponentType.APPLICATION, bom_ref="project")
+    parts = [_package(one) for one in sorted(set(dependencies))]
+    files = [_file(one) for one in sorted(artifacts, key=lambda one: one.name)]
+    seed = [name, version, when.isoformat()]
+    seed += [str(part.purl) for part in parts]
+    seed += [f"{one.hashes[0].content} {one.name}" for one in files]
+    bom = Bom(
+        components=[*parts, *files],
+        # A random one would make every build another.
+        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, "\n".join(seed)),
+        metadata=BomMetaData(component=root, timestamp=when),
+    )
+    # Without a lock file it is made of its files: cyclonedx warns of a root with nothing beneath.
+    bom.register_dependency(root, parts or files)
+    return JsonV1Dot6(bom).output_as_string(indent=2)
+
+
+def _package(one: Dependency) -> Component:
+    namespace, _, name = one.name.rpartition("/")
+    purl = PackageURL(one.kind, namespace or None, name, one.version)
+    return Component(
+        group=namespace or None,
+        name=name,
+        version=one.version,
+        type=ComponentType.LIBRARY,
+        purl=purl,
+        bom_ref=purl.to_string(),
+    )
+
+
+def _file(one: Artifact) -> Component:
+    return Component(
+        name=one.name,
+        type=ComponentType.FILE,
+        bom_ref=f"file:{one.name}",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=one.checksum)],
+    )

@@ -1,0 +1,187 @@
+"""Carries out a plan: built, signed, archived, described; all or nothing.
+
+Everything is made in the workspace (see :mod:`core_infra.build._builders.workspace`) and moved to
+its final names at the end, ``CHECKSUMS.txt`` last: a directory that has it is complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.build._archives.archive import archive_with_format
+from core_infra.build._artifact import Artifact
+from core_infra.build._builders.execute import run_steps
+from core_infra.build._builders.workspace import STAGING, finish, workspace
+from core_infra.build._documents.checksums import CHECKSUMS, checksum, read_checksum_file
+from core_infra.build._documents.release import describe
+from core_infra.build._errors import ChecksumError
+from core_infra.build._plan import Goal
+from core_infra.build._reproducibility import compare_with_another
+from core_infra.build._verify import verify_release
+from core_infra.errors import AlreadyExistsError, NotFoundError
+from core_infra.medium._local import LocalMedium
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from core_infra.build._plan import Plan
+    from core_infra.process._runner.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What a project was made into.
+
+    Attributes:
+        directory: where all of it is.
+        built: what the builder made: programs, folders.
+        artifacts: what is shipped: archives, and what is shipped as it was made, each with its
+            checksum; if nothing was to be archived, the same as *built*.
+        documents: the paths of what describes them; the last one is that of the checksums.
+    """
+
+    directory: Path
+    built: tuple[Artifact, ...]
+    artifacts: tuple[Artifact, ...]
+    documents: tuple[Path, ...]
+
+    def artifact(self, target: str = "") -> Artifact:
+        """The artifact for ``os/arch``, or the only one.
+
+        Raises:
+            NotFoundError: there is none, or more than one.
+        """
+        return _only(self.artifacts, target)
+
+    def program(self, target: str = "") -> Path:
+        """The path of what was built for ``os/arch``, before it was archived.
+
+        Raises:
+            NotFoundError: there is none, or more than one.
+        """
+        return Path(_only(self.built, target).path)
+
+
+def carry_out(
+    plan: Plan, *, twice: bool = False, listener: Callable[[Event], object] | None = None
+) -> Package:
+    """Do what is planned, as far as the plan's goal.
+
+    Args:
+        plan: what to do.
+        twice: build again in another environment, and accept nothing but the same bytes.
+        listener: hears of the start and the end of each program.
+
+    Raises:
+        PreflightError: the plan has problems; nothing was begun.
+        BuildFailedError: a program failed.
+        NotReproducibleError: the second build differs.
+        SigningError: something could not be signed.
+        VerificationError: the release is not what somebody who downloads it would accept.
+        WrongStateError: another build writes to the same output directory.
+        CoreInfraError: as the builder's steps do; whatever is raised, what is in the output
+            directory is as it was.
+    """
+    plan.check()
+    with workspace(plan.config.output_dir) as work:
+        built = run_steps(plan.builder, plan.config, plan.steps, listener=listener)
+        if plan.goal is Goal.BUILD:
+            if twice:
+                compare_with_another(plan, built, work)
+            moved = tuple(finish(built, work))
+            return Package(plan.config.output_dir, moved, moved, ())
+        if twice:
+            # Signatures have the time in them, so what is signed is compared before.
+            compare_with_another(plan, _pack(plan, built), work)
+        if plan.signers.darwin or plan.signers.windows:
+            built = [_signed(plan, artifact) for artifact in built]
+        shipped = _pack(plan, built)
+        documents = describe(plan, shipped)
+        if plan.goal is Goal.RELEASE:
+            verify_release(LocalMedium(), str(plan.config.staging()))
+        return _finish(plan, built, shipped, documents, work)
+
+
+def _signed(plan: Plan, artifact: Artifact) -> Artifact:
+    medium, path = LocalMedium(), artifact.path
+    for signer in plan.signers.for_os(artifact.os):
+        path = signer.sign(medium, path)
+    return replace(artifact, path=path)
+
+
+def _pack(plan: Plan, built: Sequence[Artifact]) -> list[Artifact]:
+    shipped: dict[str, Artifact] = {}
+    for artifact in built:
+        made = _pack_one(plan, artifact)
+        if made.name in shipped:
+            raise AlreadyExistsError(
+                f"two artifacts would be {made.name}",
+                todo="Give one of them another name.",
+                path=made.name,
+            )
+        shipped[made.name] = made
+    return list(shipped.values())
+
+
+def _pack_one(plan: Plan, artifact: Artifact) -> Artifact:
+    medium, top = LocalMedium(), plan.config.staging()
+    if Path(artifact.path).parent == top:
+        return checksum(medium, artifact)  # shipped as it is
+    made = archive_with_format(
+        medium,
+        artifact,
+        plan.builder.format or plan.packing.format,
+        profile=plan.packing.profile,
+        epoch=plan.config.epoch,
+        threads=plan.config.threads,
+    )
+    return replace(made, path=str(Path(made.path).rename(top / made.name)))
+
+
+def _finish(
+    plan: Plan,
+    built: Sequence[Artifact],
+    shipped: Sequence[Artifact],
+    documents: Sequence[Path],
+    work: Path,
+) -> Package:
+    output = plan.config.output_dir
+    inside = [one for one in built if Path(one.path).parent != work / STAGING]
+    every = [*inside, *shipped, *(Artifact(str(path)) for path in documents)]
+    _retire(output, {one.name for one in every})
+    moved = dict(zip((one.path for one in every), finish(every, work), strict=True))
+    return Package(
+        output,
+        tuple(moved[one.path] for one in built),
+        tuple(moved[one.path] for one in shipped),
+        tuple(Path(moved[str(path)].path) for path in documents),
+    )
+
+
+def _retire(output: Path, names: set[str]) -> None:
+    """End an older release: what it lists and the new one has not, and then its checksums.
+
+    From here on until the new checksums are there, the directory is no release.
+    """
+    checksums = output / CHECKSUMS
+    if not checksums.is_file():
+        return
+    try:
+        listed = read_checksum_file(LocalMedium(), str(checksums))
+    except ChecksumError:
+        listed = {}  # not ours: nobody can say what belongs to it
+    for name in listed.keys() - names:
+        (output / name).unlink(missing_ok=True)
+    for path in [*output.glob(f"{CHECKSUMS}.*"), checksums]:
+        path.unlink()
+
+
+def _only(artifacts: Sequence[Artifact], target: str) -> Artifact:
+    found = [one for one in artifacts if target in {"", f"{one.os}/{one.arch}"}]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(one.path for one in artifacts)
+    what = f"there is no single artifact{target and ' for '}{target}"
+    raise NotFoundError(what, why=f"there are {names}", target=target)

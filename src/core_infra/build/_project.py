@@ -1,0 +1,149 @@
+"""What kind of project a directory holds, told by the files that such projects have."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core_infra.medium._medium import Medium
+
+
+class ProjectType(StrEnum):
+    """The kinds of project that can be built."""
+
+    GO = "go"
+    WAILS = "wails"
+    NODE = "node"
+    PHP = "php"
+    CPP = "cpp"
+    DOCKER = "docker"
+    LINUXKIT = "linuxkit"
+    TASKFILE = "taskfile"
+    PYTHON = "python"
+    RUST = "rust"
+    DOCS = "docs"
+
+
+_TASKFILES = ("Taskfile.yml", "Taskfile.yaml", "taskfile.yml", "taskfile.yaml")
+
+_MARKERS: dict[ProjectType, tuple[str, ...]] = {
+    ProjectType.WAILS: ("wails.json",),
+    ProjectType.GO: ("go.mod",),
+    ProjectType.NODE: ("package.json",),
+    ProjectType.PHP: ("composer.json",),
+    ProjectType.PYTHON: ("pyproject.toml", "setup.py"),
+    ProjectType.RUST: ("Cargo.toml",),
+    ProjectType.CPP: ("CMakeLists.txt",),
+    ProjectType.DOCKER: ("Dockerfile", "Containerfile"),
+    ProjectType.LINUXKIT: ("linuxkit.yml", "linuxkit.yaml"),
+    ProjectType.TASKFILE: _TASKFILES,
+    ProjectType.DOCS: ("mkdocs.yml", "mkdocs.yaml"),
+}
+"""The most specific first: whoever has a Dockerfile beside a go.mod means a Go program."""
+
+_LINUXKIT_DIR = ".core/linuxkit"
+_WAILS_3 = re.compile(r"^\s*(?:require\s+)?github\.com/wailsapp/wails/v3\s", re.MULTILINE)
+_GO_MOD_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether a directory is a project of one type, and what decided it.
+
+    Attributes:
+        type: the type.
+        found: whether it is one.
+        marker: the file that decided it; empty if there is none.
+        why: the same in words.
+    """
+
+    type: ProjectType
+    found: bool
+    marker: str
+    why: str
+
+
+def explain(medium: Medium, directory: str) -> list[Finding]:
+    """Look for every type, the most specific first, and say what decided each.
+
+    A directory that has the name of a marker is not one.
+    """
+    return [_look(medium, directory, kind) for kind in _MARKERS]
+
+
+def discover(medium: Medium, directory: str) -> list[ProjectType]:
+    """Return all types that a directory is a project of, the most specific first."""
+    return [finding.type for finding in explain(medium, directory) if finding.found]
+
+
+def primary_type(medium: Medium, directory: str) -> ProjectType | None:
+    """Return the most specific type, or None if the directory is no project."""
+    return next(iter(discover(medium, directory)), None)
+
+
+def is_go_project(medium: Medium, directory: str) -> bool:
+    """Whether there is a go.mod or a wails.json."""
+    return _has(medium, directory, "go.mod") or _has(medium, directory, "wails.json")
+
+
+def is_wails_project(medium: Medium, directory: str) -> bool:
+    """Whether there is a wails.json, or the go.mod and Taskfile of a project of Wails 3."""
+    return _look(medium, directory, ProjectType.WAILS).found
+
+
+def is_node_project(medium: Medium, directory: str) -> bool:
+    """Whether there is a package.json."""
+    return _look(medium, directory, ProjectType.NODE).found
+
+
+def is_php_project(medium: Medium, directory: str) -> bool:
+    """Whether there is a composer.json."""
+    return _look(medium, directory, ProjectType.PHP).found
+
+
+def is_cpp_project(medium: Medium, directory: str) -> bool:
+    """Whether there is a CMakeLists.txt."""
+    return _look(medium, directory, ProjectType.CPP).found
+
+
+def _look(medium: Medium, directory: str, kind: ProjectType) -> Finding:
+    names = _MARKERS[kind]
+    for name in names:
+        if _has(medium, directory, name):
+            return Finding(kind, found=True, marker=name, why=f"{name} is there")
+    if kind is ProjectType.WAILS and (taskfile := _wails_3(medium, directory)):
+        why = f"go.mod requires wails/v3 and {taskfile} is there"
+        return Finding(kind, found=True, marker="go.mod", why=why)
+    if kind is ProjectType.LINUXKIT and (template := _linuxkit_template(medium, directory)):
+        return Finding(kind, found=True, marker=template, why=f"{template} is there")
+    for name in names:
+        if medium.exists(posixpath.join(directory, name)):
+            return Finding(kind, found=False, marker="", why=f"{name} is a directory")
+    return Finding(kind, found=False, marker="", why=f"no {' or '.join(names)}")
+
+
+def _has(medium: Medium, directory: str, name: str) -> bool:
+    return medium.is_file(posixpath.join(directory, name))
+
+
+def _wails_3(medium: Medium, directory: str) -> str:
+    """The Taskfile of a Wails 3 project, which has no wails.json; empty for other projects."""
+    taskfile = next((name for name in _TASKFILES if _has(medium, directory, name)), "")
+    if not taskfile or not _has(medium, directory, "go.mod"):
+        return ""
+    with medium.open(posixpath.join(directory, "go.mod")) as file:
+        text = file.read(_GO_MOD_MAX).decode(errors="replace")
+    return taskfile if _WAILS_3.search(text) else ""
+
+
+def _linuxkit_template(medium: Medium, directory: str) -> str:
+    where = posixpath.join(directory, _LINUXKIT_DIR)
+    if not medium.is_dir(where):
+        return ""
+    names = [name for name in medium.list(where) if name.endswith((".yml", ".yaml"))]
+    found = next((name for name in names if _has(medium, where, name)), "")
+    return found and f"{_LINUXKIT_DIR}/{found}"

@@ -1,0 +1,44 @@
+"""The second of two builds, in a process of its own: ``python -m core_infra.build._second_build``.
+
+It reads what to build as JSON from its standard input.
+See :mod:`core_infra.build._reproducibility`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from core_infra.build._archives.archive import Format, Profile
+from core_infra.build._artifact import Target
+from core_infra.build._pipeline import carry_out
+from core_infra.build._plan import Packing
+from core_infra.build._preflight import make_plan
+from core_infra.build._project import ProjectType
+from core_infra.errors import CoreInfraError
+
+
+def main() -> None:
+    """Build what standard input says."""
+    order = json.load(sys.stdin)
+    form, profile = order["packing"]
+    plan = make_plan(
+        order["project"],
+        goal=order["goal"],
+        packing=Packing(Format(form), Profile(profile)),
+        output=order["output"],
+        targets=[Target.parse(text) for text in order["targets"]],
+        type=ProjectType(order["type"]),
+        name=order["name"],
+        version=order["version"],
+        threads=order["threads"],
+        launcher=tuple(order["launcher"]),
+    )
+    carry_out(plan)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CoreInfraError as error:
+        sys.exit(str(error))

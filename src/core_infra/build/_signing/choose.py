@@ -1,0 +1,67 @@
+"""Which signers a configuration asks for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core_infra.build._signing.gpg import GpgSigner
+from core_infra.build._signing.macos import AppleNotary, CodesignSigner
+from core_infra.build._signing.windows import OsslSigner, SigntoolSigner
+
+if TYPE_CHECKING:
+    from core_infra.build._config.settings import Sign
+    from core_infra.build._signing.signer import Signer
+
+_THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Who signs what; nobody where nothing was asked for.
+
+    Attributes:
+        darwin: sign each program for macOS, in this order.
+        windows: sign each program for Windows.
+        checksums: sign the release's checksums.
+    """
+
+    darwin: tuple[Signer, ...] = ()
+    windows: tuple[Signer, ...] = ()
+    checksums: tuple[Signer, ...] = ()
+
+    def for_os(self, name: str) -> tuple[Signer, ...]:
+        """Who signs the programs of a system."""
+        return {"darwin": self.darwin, "windows": self.windows}.get(name, ())
+
+
+def choose_signers(sign: Sign) -> Signers:
+    """Make the signers that a configuration asks for; their ``check`` is yet to be called."""
+    if not sign.enabled:
+        return Signers()
+    return Signers(darwin=_darwin(sign), windows=_windows(sign), checksums=_checksums(sign))
+
+
+def _darwin(sign: Sign) -> tuple[Signer, ...]:
+    signers: list[Signer] = []
+    if sign.macos_identity:
+        signers.append(CodesignSigner(sign.macos_identity))
+    if sign.macos_notarize:
+        signers.append(AppleNotary(sign.apple_id, sign.apple_team_id, sign.apple_app_password))
+    return tuple(signers)
+
+
+def _windows(sign: Sign) -> tuple[Signer, ...]:
+    certificate = sign.windows_certificate
+    if not certificate:
+        return ()
+    if _THUMBPRINT.fullmatch(certificate):
+        return (SigntoolSigner(certificate),)
+    return (OsslSigner(certificate, password=sign.windows_password),)
+
+
+def _checksums(sign: Sign) -> tuple[Signer, ...]:
+    if not sign.gpg_key:
+        return ()
+    return (GpgSigner(sign.gpg_key, passphrase=sign.gpg_passphrase),)

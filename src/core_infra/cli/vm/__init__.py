@@ -1,5 +1,0 @@
-"""``core-infra vm``: one module for each of its commands."""
-
-from core_infra.cli.vm.group import command
-
-__all__ = ["command"]

@@ -1,0 +1,225 @@
+"""The bus: actions for everybody, queries and tasks for the first who takes them.
+
+Messages are any objects. Handlers are plain callables, called on the sender's thread in the order
+of their registration. Sending takes no lock; handlers may send, register and unregister.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from core_infra.errors import WrongStateError
+from core_infra.framework._errors import ActionError, UnhandledError, is_fatal, together
+from core_infra.framework._handlers import DECLINED, Handlers, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from core_infra.framework._handlers import Registration, Request
+
+D = TypeVar("D")
+M = TypeVar("M")
+T = TypeVar("T")
+
+
+class Bus:
+    """Hands messages to handlers; :class:`~core_infra.framework._core.Core` is one."""
+
+    def __init__(self) -> None:
+        self._open = True
+        self._actions = Handlers()
+        self._queries = Handlers()
+        self._tasks = Handlers()
+
+    @overload
+    def register_action(self, handler: Callable[[object], object]) -> Registration: ...
+    @overload
+    def register_action(self, handler: Callable[[M], object], kind: type[M]) -> Registration: ...
+    def register_action(
+        self, handler: Callable[[Any], object], kind: type = object
+    ) -> Registration:
+        """Have *handler* called with every action that is sent from now on.
+
+        Args:
+            handler: what it returns is ignored.
+            kind: call it only with messages of this type and its subclasses.
+
+        Raises:
+            AlreadyExistsError: it is registered for this kind.
+            InvalidError: it cannot be called, is async, or *kind* is no type.
+            WrongStateError: the bus is closed.
+        """
+        return self._register(self._actions, handler, kind)
+
+    @overload
+    def register_query(self, handler: Callable[[object], object]) -> Registration: ...
+    @overload
+    def register_query(self, handler: Callable[[M], object], kind: type[M]) -> Registration: ...
+    def register_query(self, handler: Callable[[Any], object], kind: type = object) -> Registration:
+        """Offer *handler* every query that no earlier handler answers.
+
+        Args:
+            handler: returns the answer, or DECLINED if the query is not its own.
+            kind: offer it only messages of this type and its subclasses.
+
+        Raises:
+            CoreInfraError: as :meth:`register_action` does.
+        """
+        return self._register(self._queries, handler, kind)
+
+    @overload
+    def register_task(self, handler: Callable[[object], object]) -> Registration: ...
+    @overload
+    def register_task(self, handler: Callable[[M], object], kind: type[M]) -> Registration: ...
+    def register_task(self, handler: Callable[[Any], object], kind: type = object) -> Registration:
+        """Offer *handler* every task that no earlier handler performs.
+
+        Args:
+            handler: performs the task and returns its result, or DECLINED if it is not its own.
+            kind: offer it only messages of this type and its subclasses.
+
+        Raises:
+            CoreInfraError: as :meth:`register_action` does.
+        """
+        return self._register(self._tasks, handler, kind)
+
+    def action(self, message: object) -> None:
+        """Tell everybody: call every handler of actions, whether or not others raise.
+
+        Raises:
+            ActionError: handlers raised; it holds their errors.
+            WrongStateError: the bus is closed.
+            BaseException: what is no Exception (KeyboardInterrupt), and RecursionError, passes at
+                once; the errors of earlier handlers are its cause.
+        """
+        if not self._open:
+            raise _closed(message)
+        errors: tuple[BaseException, ...] = ()
+        for call in self._actions.calls[type(message)]:
+            try:
+                call(message)
+            except BaseException as error:  # noqa: BLE001 - raised below, with the others
+                errors = (*errors, error)
+                if is_fatal(error):
+                    break
+        if errors:
+            raise _failed(message, errors)
+
+    def actions(self, messages: Iterable[object]) -> None:
+        """Tell everybody of many messages, in half the time that an :meth:`action` for each takes.
+
+        It ends with the message whose handlers raised. What is left of an iterator can be given
+        again.
+
+        Raises:
+            ActionError: as :meth:`action` does, about that message.
+            WrongStateError: the bus is closed.
+            BaseException: as :meth:`action` does.
+        """
+        handlers = self._actions
+        table: object = None
+        kind: object = None
+        only: Callable[[Any], Any]
+        for message in messages:
+            # Looked up again only after something has changed: most come in rows of one type.
+            if type(message) is not kind or handlers.calls is not table:
+                if not self._open:
+                    raise _closed(message)
+                calls = handlers.calls[type(message)]
+                if len(calls) != 1:
+                    self.action(message)
+                    continue
+                table, kind, only = handlers.calls, type(message), calls[0]
+            try:  # to loop over one takes as long as to call it
+                only(message)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors = (error,)
+                break
+        else:
+            return
+        raise _failed(message, errors)
+
+    @overload
+    def query(self, message: Request[T]) -> T: ...
+    @overload
+    def query(self, message: Request[T], default: D) -> T | D: ...
+    @overload
+    def query(self, message: object, default: object = ...) -> Any: ...
+    def query(self, message: object, default: object = DECLINED) -> Any:
+        """Ask: the answer of the first handler that has one.
+
+        Args:
+            message: the query.
+            default: what to return if nobody answers.
+
+        Raises:
+            UnhandledError: nobody answered, and there is no default.
+            WrongStateError: the bus is closed.
+            Exception: what a handler raises; later handlers are not asked.
+        """
+        answer = self._first(self._queries, message)
+        if answer is not DECLINED:
+            return answer
+        if default is not DECLINED:
+            return default
+        raise _unhandled("query", "answered", message)
+
+    @overload
+    def perform(self, message: Request[T]) -> T: ...
+    @overload
+    def perform(self, message: object) -> Any: ...
+    def perform(self, message: object) -> Any:
+        """Have a task done: the result of the first handler that takes it.
+
+        Raises:
+            UnhandledError: nobody took it.
+            WrongStateError: the bus is closed.
+            Exception: what a handler raises; later handlers are not tried.
+        """
+        result = self._first(self._tasks, message)
+        if result is not DECLINED:
+            return result
+        raise _unhandled("task", "took", message)
+
+    def _register(
+        self, handlers: Handlers, handler: Callable[[Any], object], kind: type
+    ) -> Registration:
+        if not self._open:
+            raise _closed(handler)
+        return handlers.add(handler, kind)
+
+    def _first(self, handlers: Handlers, message: object) -> Any:
+        if not self._open:
+            raise _closed(message)
+        for call in handlers.calls[type(message)]:
+            answer = call(message)
+            if answer is not DECLINED:
+                return answer
+        return DECLINED
+
+    def _close(self) -> None:
+        self._open = False
+        self._actions.renew()  # whoever is in the middle of many messages looks again
+
+
+def _failed(message: object, errors: Sequence[BaseException]) -> BaseException:
+    what = f"handlers of the action {shorten(message)} failed"
+    return together(ActionError, what, errors, action=message)
+
+
+def _closed(used: object) -> WrongStateError:
+    return WrongStateError(
+        f"the bus cannot take {shorten(used)}",
+        why="it is closed: its core has been shut down",
+        needed="open",
+        found="closed",
+    )
+
+
+def _unhandled(kind: str, verb: str, message: object) -> UnhandledError:
+    return UnhandledError(
+        f"nobody {verb} the {kind} {shorten(message)}",
+        why="no handler is registered for it, or all declined it",
+        todo=f"Register one with register_{kind}.",
+        message=message,
+    )

@@ -1,0 +1,90 @@
+"""What a poller is made of, and what it tells of a cycle."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.jobrunner._clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from concurrent.futures import Executor
+
+    from core_infra.framework._bus import Bus
+    from core_infra.jobrunner._interfaces import Job, JobHandler, JobSource
+    from core_infra.jobrunner._journal.journal import Journal
+    from core_infra.jobrunner._signal import ActionResult
+
+
+@dataclasses.dataclass(frozen=True)
+class PollerConfig:
+    """What a poller is made of.
+
+    Attributes:
+        sources: where signals come from.
+        handlers: what is done about them; the first that matches a signal wins.
+        journal: where all is written down.
+        poll_interval: seconds between the end of a cycle and the next one.
+        dry_run: only tell what would be done.
+        dry_run_handlers: the names of those of *handlers* that only tell, whatever *dry_run*
+            says.
+        executor: where handlers run; None is threads of this process.
+        workers: how many handlers run at once.
+        poll_timeout: seconds that a source may take for an answer.
+        job_timeout: seconds that an action may take. One that takes longer is not ended (threads
+            cannot be) but given up: nothing else touches its item before it has ended.
+        grace_period: seconds that running actions are given to end when the poller is stopped.
+        attempts: how often an action that fails is tried, if its handler can tell whether it was
+            done. The pause between attempts doubles each time, up to an hour.
+        clock: what tells the time.
+        bus: hears of all that happens, see :mod:`core_infra.jobrunner._events`.
+    """
+
+    sources: Sequence[JobSource]
+    handlers: Sequence[JobHandler]
+    journal: Journal
+    poll_interval: float = 60.0
+    dry_run: bool = False
+    dry_run_handlers: Collection[str] = ()
+    executor: Executor | None = None
+    workers: int = 16
+    poll_timeout: float = 60.0
+    job_timeout: float = 600.0
+    grace_period: float = 30.0
+    attempts: int = 10
+    clock: Clock = dataclasses.field(default_factory=SystemClock)
+    bus: Bus | None = None
+
+
+class Rehearsal(NamedTuple):
+    """What an action would do.
+
+    Attributes:
+        job: the action.
+        steps: each step that would change something.
+        error: why it cannot be told.
+    """
+
+    job: Job
+    steps: Sequence[str]
+    error: str
+
+
+@dataclasses.dataclass
+class CycleReport:
+    """What happened in one cycle.
+
+    Attributes:
+        cycle: its number.
+        signals: how many signals the sources gave.
+        results: what was done, all of it on the disk.
+        rehearsals: what would have been done, in a dry run.
+        failures: for each source that gave nothing, why.
+    """
+
+    cycle: int
+    signals: int = 0
+    results: list[ActionResult] = dataclasses.field(default_factory=list)
+    rehearsals: list[Rehearsal] = dataclasses.field(default_factory=list)
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,55 @@
+"""What a poller tells the bus."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core_infra.jobrunner._interfaces import Job
+    from core_infra.jobrunner._signal import ActionResult
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionSourcePolled:
+    """A source was asked.
+
+    Attributes:
+        source: its name.
+        signals: how many signals it gave.
+        duration: how long it took, in seconds.
+        error: why it gave none; empty if it did.
+    """
+
+    source: str
+    signals: int
+    duration: float
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionJobStarted:
+    """An action begins; its intent is on the disk."""
+
+    job: Job
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionJobEnded:
+    """An action has ended; its result is on the disk."""
+
+    job: Job
+    result: ActionResult
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionCycleEnded:
+    """A poller has been through one cycle.
+
+    Attributes:
+        cycle: its number.
+        duration: how long it took, in seconds.
+    """
+
+    cycle: int
+    duration: float

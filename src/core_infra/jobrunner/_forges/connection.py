@@ -1,0 +1,214 @@
+"""One request to a forge: what it may be told, what it says, and when to leave it alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core_infra.errors import UnavailableError
+from core_infra.jobrunner._forges import rate_limits
+from core_infra.jobrunner._forges.errors import (
+    ForgeAnswerError,
+    ForgeNotFoundError,
+    ForgeRefusedError,
+    ForgeUnavailableError,
+    RateLimitedError,
+)
+
+try:
+    import httpx2
+except ImportError as missing:
+    raise UnavailableError(
+        "cannot talk to a forge",
+        why="that needs httpx2",
+        todo="Install it with: pip install core-infra[jobs]",
+    ) from missing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from core_infra.jobrunner._clock import Clock
+    from core_infra.jobrunner._forges.endpoint import Token
+
+_LARGEST = 32 << 20
+_REDIRECTS = 3
+_KEPT = 512
+_NOT_MODIFIED = 304
+_MOVED = frozenset({301, 302, 307, 308})
+_PASSING = frozenset({500, 502, 503, 504})
+_NOT_FOUND = frozenset({404, 410})
+
+
+class Answer(NamedTuple):
+    """What a forge answered: content, and the address of the next page or nothing."""
+
+    content: bytes
+    next: str
+
+
+class Connection:
+    """Requests to one origin (scheme, host, port): the token goes nowhere else.
+
+    GET is asked again with the ETag of the last answer: an answer that has not changed costs
+    nothing of GitHub's limit. Once a limit is used up, nothing is sent until it begins anew.
+
+    Args:
+        url: of the API.
+        token: None for what needs none.
+        scheme: what stands before the token in the header.
+        headers: what goes with each request.
+        timeout: seconds that an answer may take, from the first byte sent to the last one read.
+        clock: what tells the time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Token | None,
+        *,
+        scheme: str,
+        headers: Mapping[str, str],
+        timeout: float,
+        clock: Clock,
+    ) -> None:
+        self.url = httpx2.URL(url)
+        self._token = token
+        self._scheme = scheme
+        self._headers = headers
+        self._timeout = timeout
+        self._clock = clock
+        self._not_before: datetime | None = None
+        self._begin()
+
+    def request(self, method: str, url: httpx2.URL, content: object) -> Answer:
+        """Send, follow what redirects within the origin, and judge what comes back.
+
+        Raises:
+            ForgeUnavailableError: there is no answer, or none that can be used.
+            RateLimitedError: not now.
+            ForgeNotFoundError: it is not there.
+            ForgeRefusedError: it is not given to us.
+        """
+        for _ in range(_REDIRECTS + 1):
+            response, body = self._exchange(method, url, content)
+            if response.status_code not in _MOVED:
+                return self._judged(method, url, response, body)
+            url = self.same_origin(url.join(response.headers.get("location", "")))
+        raise ForgeUnavailableError(f"{method} {url} has no end", why="it redirects in a circle")
+
+    def address(self, path: str, query: Mapping[str, object]) -> httpx2.URL:
+        """The address of a path, with parameters."""
+        url = httpx2.URL(f"{self.url}{path}")
+        return url.copy_merge_params({name: str(value) for name, value in query.items()})
+
+    def limited(self, error: str) -> RateLimitedError:
+        """Be quiet for a minute; return the error to be raised."""
+        self._not_before = rate_limits.reset({}, now=self._clock.now())
+        return self._too_soon(error)
+
+    def same_origin(self, url: httpx2.URL) -> httpx2.URL:
+        """The address, if it is of the same origin; ForgeUnavailableError if it is not."""
+        ours = (self.url.scheme, self.url.host, self.url.port)
+        if (url.scheme, url.host, url.port) != ours or url.userinfo:
+            user = "***@" if url.userinfo else ""
+            raise ForgeUnavailableError(
+                f"{self.url} sends us to {url.scheme}://{user}{url.netloc.decode()}",
+                why="that is another place, which must not see the token",
+                todo="Give the address of the API that it has now.",
+            )
+        return url
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        hidden = {"_client", "_known"}
+        return {name: value for name, value in self.__dict__.items() if name not in hidden}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._client = httpx2.Client(timeout=self._timeout, follow_redirects=False)
+        self._known: OrderedDict[str, tuple[str, Answer]] = OrderedDict()
+
+    def _exchange(
+        self, method: str, url: httpx2.URL, content: object
+    ) -> tuple[httpx2.Response, bytes]:
+        if (until := self._not_before) is not None and self._clock.now() < until:
+            raise self._too_soon("its limit is used up")
+        headers = dict(self._headers)
+        if self._token is not None:
+            headers["Authorization"] = f"{self._scheme} {self._token.read()}"
+        if method == "GET" and (known := self._known.get(str(url))):
+            headers["If-None-Match"] = known[0]
+        deadline = time.monotonic() + self._timeout
+        body = bytearray()
+        try:
+            with self._client.stream(method, url, headers=headers, json=content) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > _LARGEST:
+                        raise ForgeAnswerError(f"{method} {url} answers more than can be")
+                    if time.monotonic() > deadline:
+                        raise httpx2.ReadTimeout(f"not at its end after {self._timeout:g} s")
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise ForgeUnavailableError(
+                f"{method} {url} has no answer",
+                why=f"{type(error).__name__}: {self._redacted(str(error))}",
+                passing=True,
+            ) from None  # the error has the request with it, and so the token
+        return response, bytes(body)
+
+    def _judged(
+        self, method: str, url: httpx2.URL, response: httpx2.Response, body: bytes
+    ) -> Answer:
+        status = response.status_code
+        key = str(url)
+        if status == _NOT_MODIFIED and key in self._known:
+            self._known.move_to_end(key)
+            return self._known[key][1]
+        text = self._redacted(_message(body))
+        now = self._clock.now()
+        if (until := rate_limits.retry_at(status, response.headers, text, now=now)) is not None:
+            self._not_before = until
+            raise self._too_soon(text)
+        if response.headers.get("x-ratelimit-remaining") == "0":
+            self._not_before = rate_limits.reset(response.headers, now=now)
+        if response.is_success:
+            answer = Answer(body, response.links.get("next", {}).get("url", ""))
+            if method == "GET" and (etag := response.headers.get("etag")):
+                self._known[key] = (etag, answer)
+                while len(self._known) > _KEPT:
+                    self._known.popitem(last=False)
+            return answer
+        what = f"{method} {url} failed with status {status}"
+        if status in _NOT_FOUND:
+            raise ForgeNotFoundError(what, why=text, status=status)
+        if response.is_client_error:
+            raise ForgeRefusedError(what, why=text, status=status)
+        raise ForgeUnavailableError(what, why=text, status=status, passing=status in _PASSING)
+
+    def _too_soon(self, why: str) -> RateLimitedError:
+        until = self._not_before
+        return RateLimitedError(
+            f"{self.url} wants to be left alone until {until}", why=why, retry_at=until
+        )
+
+    def _redacted(self, text: str) -> str:
+        # Some servers, and some proxies, say in an error what they were sent.
+        return text.replace(self._token.read(), "***") if self._token else text
+
+
+def _message(body: bytes) -> str:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return "its answer is not JSON"
+    text = found.get("message") if isinstance(found, dict) else None
+    return text[:500] if isinstance(text, str) else "it does not say why"

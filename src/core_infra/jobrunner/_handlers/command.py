@@ -1,0 +1,162 @@
+"""Runs a program on a signal."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError
+from core_infra.jobrunner._signal import PipelineSignal, impossible
+from core_infra.process._options import RunOptions
+from core_infra.process._service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from core_infra.jobrunner._interfaces import Job
+    from core_infra.jobrunner._signal import ActionResult
+
+
+class CommandHandler:
+    """Runs a program, with the signal as JSON on its standard input.
+
+    Nothing of the signal gets near a shell or the command line: titles and texts are written by
+    strangers. In the program's environment are ``CORE_INFRA_JOB_ID`` (the same each time that this
+    action is tried), ``CORE_INFRA_JOB_ACTION``, ``CORE_INFRA_JOB_ATTEMPT`` and
+    ``CORE_INFRA_JOB_CYCLE``. Exit code 0 means that it was done.
+
+    An action that was interrupted, or has failed, is not tried a second time: nobody knows how far
+    the program came. :class:`CheckedCommandHandler` asks.
+
+    Args:
+        name: of the action.
+        command: the program and its arguments.
+        when: the fields of a signal that it matches, each with its value or a list of values.
+        timeout: seconds that it may take, if that is less than the poller's ``job_timeout``.
+        service: what runs it; None is one of its own.
+
+    Raises:
+        InvalidError: the command is empty, a signal has no such field, or the field never has
+            such a value.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        when: Mapping[str, object],
+        timeout: float | None = None,
+        service: Service | None = None,
+    ) -> None:
+        if not command or isinstance(command, str):
+            raise InvalidError(f"the command of {name!r} is {command!r}", todo="Give a list.")
+        if unknown := sorted(set(when) - set(PipelineSignal.__dataclass_fields__)):
+            raise InvalidError(
+                f"handler {name!r} cannot look at {', '.join(unknown)}",
+                why="signals have no such field",
+            )
+        for field, wanted in when.items():
+            _check(name, field, _several(wanted))
+        self.name = name
+        self._command = list(command)
+        self._when = {field: _several(wanted) for field, wanted in when.items()}
+        self._timeout = timeout
+        self._service = service
+
+    def match(self, signal: PipelineSignal) -> bool:
+        """Tell whether all fields have one of their values."""
+        return all(getattr(signal, field) in wanted for field, wanted in self._when.items())
+
+    def execute(self, signal: PipelineSignal, job: Job) -> ActionResult:
+        """Run the program."""
+        try:
+            self._run(self._command, signal, job)
+        except CommandFailedError as error:
+            return job.failed(str(error))
+        return job.done()
+
+    def rehearse(self, signal: PipelineSignal, job: Job) -> Sequence[str]:
+        """Tell the command."""
+        del job
+        return [f"run {shlex.join(self._command)} for {signal.item}"]
+
+    def _run(self, command: Sequence[str], signal: PipelineSignal, job: Job) -> None:
+        # It is to be ended by what can end it, before the poller gives it up.
+        limits = [limit for limit in (self._timeout, job.timeout * 0.9) if limit is not None]
+        options = RunOptions(
+            command[0],
+            command[1:],
+            stdin=json.dumps(signal.to_dict()),
+            timeout=min(limits),
+            env={
+                "CORE_INFRA_JOB_ID": job.id,
+                "CORE_INFRA_JOB_ACTION": job.action,
+                "CORE_INFRA_JOB_ATTEMPT": str(job.attempt),
+                "CORE_INFRA_JOB_CYCLE": str(job.cycle),
+            },
+        )
+        if self._service is not None:
+            self._service.run_with_options(options)
+            return
+        with Service() as service:
+            service.run_with_options(options)
+
+
+class CheckedCommandHandler(CommandHandler):
+    """Runs a program, and another one that finds out later whether it was done.
+
+    Args:
+        name: of the action.
+        command: the program and its arguments.
+        check: a program that gets the same signal and environment. Exit code 0 means that the
+            action was done, 1 that it was not; any other, that this cannot be found out now.
+        when: as for :class:`CommandHandler`.
+        timeout: as for :class:`CommandHandler`.
+        service: as for :class:`CommandHandler`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        check: Sequence[str],
+        when: Mapping[str, object],
+        timeout: float | None = None,
+        service: Service | None = None,
+    ) -> None:
+        super().__init__(name, command, when=when, timeout=timeout, service=service)
+        self._check = list(check)
+
+    def happened(self, signal: PipelineSignal, job: Job) -> bool:
+        """Run the program that finds out.
+
+        Raises:
+            CoreInfraError: it could not.
+        """
+        try:
+            self._run(self._check, signal, job)
+        except CommandFailedError as error:
+            if error.exit_code == 1:
+                return False
+            raise CoreInfraError(f"cannot find out about {self.name}", why=str(error)) from error
+        return True
+
+
+def _check(name: str, field: str, wanted: Collection[object]) -> None:
+    problem = "" if wanted else "The list is empty"
+    for value in wanted:
+        problem = problem or impossible(field, value)
+    if problem:
+        found = repr(next(iter(wanted))) if len(wanted) == 1 else repr(list(wanted))
+        raise InvalidError(
+            f"handler {name!r} would never match",
+            why=f"it wants {field} to be {found:.100}",
+            todo=f"{problem}.",
+        )
+
+
+def _several(wanted: object) -> Collection[object]:
+    return wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)

@@ -1,0 +1,78 @@
+"""Hands the coding of a child to whom it is assigned to."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from typing import TYPE_CHECKING
+
+from core_infra.jobrunner._journal.paths import safe_name
+from core_infra.jobrunner._signal import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from core_infra.jobrunner._interfaces import Job
+    from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+    from core_infra.medium._medium import Medium
+
+_STATIONS = ("", "active", "done")
+
+
+class Dispatch:
+    """Puts a ticket into the queue of the assignee: ``queue/ASSIGNEE/OWNER%2FREPO%2FCHILD.json``.
+
+    A child that has a ticket in the queue gets no second one. Who works on a ticket moves it to
+    the folder ``active`` beside it, and afterwards to ``done``: there it is still found. A ticket
+    that is deleted is forgotten, and could be written again after a crash.
+
+    Args:
+        medium: where the queues are.
+        path: the directory that has a queue for each assignee.
+        name: of the action.
+    """
+
+    def __init__(self, medium: Medium, path: str, *, name: str = "dispatch") -> None:
+        self._medium = medium
+        self._path = path
+        self.name = name
+
+    def match(self, signal: PipelineSignal) -> bool:
+        """Tell whether the child needs somebody to begin."""
+        return signal.needs_coding and bool(signal.assignee)
+
+    def happened(self, signal: PipelineSignal, job: Job) -> bool:
+        """Tell whether the child has a ticket, wherever it has come to."""
+        del job
+        return any(self._medium.exists(self._ticket(signal, station)) for station in _STATIONS)
+
+    def execute(self, signal: PipelineSignal, job: Job) -> ActionResult:
+        """Write the ticket, unless there is one."""
+        if not self.happened(signal, job):
+            ticket = {
+                "id": job.id,
+                "forge": signal.forge,
+                "repo_owner": signal.repo_owner,
+                "repo_name": signal.repo_name,
+                "epic": signal.epic_number,
+                "child": signal.child_number,
+                "assignee": signal.assignee,
+                "title": signal.issue_title,
+                "body": signal.issue_body,
+                "created_at": stamp(job.first_tried),
+            }
+            text = json.dumps(ticket, indent=2) + "\n"
+            self._medium.write_text(self._ticket(signal), text)
+        return job.done()
+
+    def rehearse(self, signal: PipelineSignal, job: Job) -> Sequence[str]:
+        """Tell the file."""
+        there = self.happened(signal, job)
+        return [] if there else [f"write the ticket {self._ticket(signal)}"]
+
+    def _ticket(self, signal: PipelineSignal, station: str = "") -> str:
+        item = f"{signal.repo_owner}/{signal.repo_name}/{signal.child_number}"
+        if signal.forge:
+            item = f"{signal.forge}/{item}"
+        queue = posixpath.join(self._path, safe_name(signal.assignee, "assignee", hidden=False))
+        return posixpath.join(queue, station, f"{safe_name(item, 'item')}.json")

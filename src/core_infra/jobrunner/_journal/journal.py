@@ -1,0 +1,240 @@
+"""What was intended, done and left: an append-only record that survives anything."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from core_infra.errors import InvalidError
+from core_infra.jobrunner._journal import day_files
+from core_infra.jobrunner._journal.entry import Entry
+from core_infra.jobrunner._journal.group_commit import GroupCommit
+from core_infra.jobrunner._journal.hash_chain import DIGEST, DIGEST_FROM_END, follow, genesis
+from core_infra.jobrunner._journal.log_file import Log, Place, Span
+from core_infra.jobrunner._journal.paths import SUFFIX
+from core_infra.medium._errors import path_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from core_infra.jobrunner._journal.hash_chain import Break
+    from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+
+    Item = tuple[str, bytes]
+    Spans = dict[str, Span | int]
+
+_OPEN_FILES = 64
+
+
+class FileCheck(NamedTuple):
+    """What :meth:`Journal.verify` found in one file.
+
+    Attributes:
+        path: the file, relative to the journal's directory.
+        entries: how many whole lines it has.
+        head: the digest of its last line: whoever keeps a copy elsewhere can later show that no
+            line up to this one was changed.
+        breaks: where the chain does not hold.
+    """
+
+    path: str
+    entries: int
+    head: str
+    breaks: Sequence[Break]
+
+    @property
+    def tampered(self) -> bool:
+        """Whether somebody changed it; an interrupted write is no tampering."""
+        return any(not found.torn for found in self.breaks)
+
+
+class Journal:
+    """A directory of files ``owner/repo/YYYY-MM-DD.jsonl``, by UTC date: one JSON object per line.
+
+    What an append returns for is on the disk. Threads that append at once share one trip to the
+    disk; processes may append to one journal. A line that a crash has torn is taken out by the
+    next append to its file and kept beside it (``….jsonl.torn-…``). The lines of a file are
+    chained by digests, see :mod:`~core_infra.jobrunner._journal.hash_chain`.
+
+    The directory must be on a file system that has locks (flock): any local one. It is not on a
+    Medium, because processes share it by those locks and by fdatasync.
+
+    Args:
+        base_dir: the directory; made if it is missing.
+    """
+
+    def __init__(self, base_dir: str | os.PathLike[str]) -> None:
+        self.base_dir = os.fspath(base_dir)
+        self._place = Place(base_dir)
+        self._begin()
+        _ALL.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, signal: PipelineSignal, result: ActionResult) -> None:
+        """Record what came of an action; on the disk when this returns.
+
+        Raises:
+            InvalidError: the owner or the repository has no name, or the time no zone.
+            StorageError: the disk is full or failing.
+        """
+        self.write([Entry.of_result(signal, result)])
+
+    def write(self, entries: Iterable[Entry]) -> dict[str, Span]:
+        """Record several entries in one trip to the disk for each of their files.
+
+        Returns:
+            For each file, what was added to it; that may be more, from other threads.
+
+        Raises:
+            InvalidError: as :meth:`append` does; nothing is written then.
+            StorageError: the disk is full or failing: entries of the file that it names are not
+                recorded, others may be.
+        """
+        items = [(entry.path(), entry.encode()) for entry in entries]
+        spans = self._commits.write(items)
+        mine: dict[str, Span] = {}
+        for path in dict.fromkeys(path for path, _ in items):
+            span = spans[path]
+            if isinstance(span, int):
+                raise path_error(span, "append to", path, filename=f"{self.base_dir}/{path}")
+            mine[path] = span
+        return mine
+
+    def files(self) -> list[str]:
+        """The paths of the files, relative to the directory, by repository and day."""
+        return [path for path in self.records() if path.endswith(SUFFIX)]
+
+    def records(self) -> list[str]:
+        """The same, and before each of a day what pruning has kept of that day."""
+        return list(day_files.records(self._place))
+
+    def read(self, path: str, *, start: int = 0) -> Iterator[tuple[Entry, int]]:
+        """Read the entries of one file; lines that are none are passed over.
+
+        Args:
+            path: one of :meth:`records`.
+            start: where to begin, in bytes.
+
+        Yields:
+            Each entry, and where it ends, in bytes.
+        """
+        return day_files.read(self._place, path, start=start)
+
+    def head(self, path: str, end: int) -> str:
+        """The digest stated by the line that ends at a byte; nonsense if none ends there."""
+        with self._place.open(path) as file:
+            file.seek(max(end - DIGEST_FROM_END, 0))
+            return file.read(DIGEST).decode("ascii", "replace")
+
+    def entries(self, *, since: dt.date = dt.date.min) -> Iterator[Entry]:
+        """Read all entries, file by file.
+
+        Args:
+            since: leave out the files of days before this one.
+        """
+        for path in self.files():
+            if day_files.day(path) >= since:
+                for entry, _ in self.read(path):
+                    yield entry
+
+    def verify(self) -> list[FileCheck]:
+        """Check every file's chain."""
+        return [self._check(path) for path in self.records()]
+
+    def prune(self, before: dt.date) -> list[str]:
+        """Delete the files of days before a date; which actions were taken stays known.
+
+        A file that has an intent whose end is nowhere recorded is kept. So are torn lines that
+        were set aside: they are for a person to look at. Of all else, what an :class:`Index` needs
+        stays in ``YYYY-MM-DD.states``: no action is taken again because its file is gone.
+
+        Returns:
+            The paths of the files that are gone.
+
+        Raises:
+            InvalidError: the date is in the future: somebody may be writing today's files.
+        """
+        if before > dt.datetime.now(dt.UTC).date():
+            raise InvalidError(
+                f"cannot delete what is before {before}",
+                why="that is in the future",
+                todo="Give today's date (UTC) or an earlier one.",
+            )
+        return day_files.prune(self._place, before)
+
+    def close(self) -> None:
+        """Close its files; it can be used again."""
+        with self._files_lock:
+            while self._logs:
+                self._logs.popitem()[1].close()
+
+    def _begin(self) -> None:
+        self._logs: OrderedDict[str, Log] = OrderedDict()
+        self._files_lock = threading.Lock()
+        self._commits: GroupCommit[Item, Spans] = GroupCommit(self._commit)
+
+    def _after_fork(self) -> None:
+        # The child shares the parent's locks on open files, which would keep nobody out.
+        logs = self._logs
+        self._begin()
+        for log in logs.values():
+            log.close()
+
+    def _commit(self, items: Sequence[Item]) -> Spans:
+        by_path: dict[str, list[bytes]] = {}
+        for path, body in items:
+            by_path.setdefault(path, []).append(body)
+        spans: Spans = {}
+        with self._files_lock:
+            for path, bodies in by_path.items():
+                try:
+                    spans[path] = self._append(path, bodies)
+                except OSError as error:
+                    self._drop(path)  # what it knows of the file may be wrong now
+                    spans[path] = error.errno or 0
+        return spans
+
+    def _append(self, path: str, bodies: list[bytes]) -> Span:
+        while True:
+            log = self._logs.get(path)
+            if log is None:
+                log = self._logs[path] = Log(self._place, path)
+                while len(self._logs) > _OPEN_FILES:
+                    self._logs.popitem(last=False)[1].close()
+            self._logs.move_to_end(path)
+            span = log.append(bodies)
+            if span is not None:
+                return span
+            self._drop(path)
+
+    def _drop(self, path: str) -> None:
+        if log := self._logs.pop(path, None):
+            log.close()
+
+    def _check(self, path: str) -> FileCheck:
+        with self._place.open(path) as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH)  # no write is under way
+            data = file.read()
+        seen = follow(data, genesis(path))
+        return FileCheck(path, seen.lines, seen.head.decode("ascii", "replace"), seen.breaks)
+
+
+_ALL: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for journal in list(_ALL):
+        journal._after_fork()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_after_fork)

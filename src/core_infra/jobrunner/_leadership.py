@@ -1,0 +1,60 @@
+"""One poller acts, the others stand by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from core_infra.errors import WrongStateError
+from core_infra.medium._errors import path_error
+
+_NAME = ".leader.lock"
+
+
+class NotLeaderError(WrongStateError):
+    """Another poller acts on this journal."""
+
+
+class Leadership:
+    """Held by at most one poller of a journal; the system takes it from one that dies.
+
+    Args:
+        base_dir: the journal's directory.
+    """
+
+    def __init__(self, base_dir: str) -> None:
+        path = Path(base_dir, _NAME)
+        self._lock = FileLock(path, thread_local=False)
+
+    def take(self) -> bool:
+        """Take it, unless it is held already.
+
+        Returns:
+            Whether this is new.
+
+        Raises:
+            NotLeaderError: another poller has it.
+            AccessDeniedError: the journal's directory may not be written to.
+            StorageError: the disk is full or failing.
+        """
+        if self._lock.is_locked:
+            return False
+        path = self._lock.lock_file
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise NotLeaderError(
+                f"cannot act on the journal beside {path}",
+                why="another poller does",
+                todo="Stop it, or let this one stand by: run it instead of a single cycle.",
+                needed="leader",
+                found="standing by",
+            ) from error
+        except OSError as error:
+            raise path_error(error.errno or 0, "lock", path) from error
+        return True
+
+    def release(self) -> None:
+        """Let another poller have it."""
+        self._lock.release()

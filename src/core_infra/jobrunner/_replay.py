@@ -1,0 +1,59 @@
+"""What other handlers would have decided about signals of the past."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.errors import InvalidError
+from core_infra.jobrunner._journal.entry import Entry, Phase
+from core_infra.jobrunner._plan import match
+from core_infra.jobrunner._signal import PipelineSignal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from core_infra.jobrunner._interfaces import JobHandler
+
+_LOG = logging.getLogger(__name__)
+
+
+class Decision(NamedTuple):
+    """One recorded signal, and what is done about it.
+
+    Attributes:
+        entry: the intent that has the signal.
+        signal: the signal.
+        now: the name of the handler that matches it now; empty if none does.
+    """
+
+    entry: Entry
+    signal: PipelineSignal
+    now: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether another handler acted then."""
+        return self.now != self.entry.action
+
+
+def replay(entries: Iterable[Entry], handlers: Sequence[JobHandler]) -> Iterator[Decision]:
+    """Ask handlers about the signals of a journal; nothing is executed.
+
+    A journal has the signals that were acted on. Each state is asked about once. A signal that
+    cannot be read, as a later version has written it, is logged and passed over.
+    """
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.phase is not Phase.INTENT or entry.id in seen:
+            continue
+        seen.add(entry.id)
+        try:
+            signal = PipelineSignal.from_dict(
+                entry.signal, where=f"the signal of action {entry.id}"
+            )
+        except InvalidError as error:
+            _LOG.warning("%s", error)
+            continue
+        found = next(match([signal], handlers), None)
+        yield Decision(entry, signal, found.handler.name if found else "")

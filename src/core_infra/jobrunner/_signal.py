@@ -1,0 +1,246 @@
+"""What a source saw of one item, and what came of acting on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, SchemaValidator, core_schema, to_json
+
+from core_infra.errors import InvalidError
+
+PrState: TypeAlias = Literal["", "OPEN", "MERGED", "CLOSED"]
+"""The state of a pull request; empty if the child has none."""
+Mergeable: TypeAlias = Literal["MERGEABLE", "CONFLICTING", "UNKNOWN"]
+CheckStatus: TypeAlias = Literal["SUCCESS", "FAILURE", "PENDING"]
+Number: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
+"""A number or a count; what is larger, many a reader of JSON takes for another number."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PipelineSignal:
+    """The state of one child of an epic, and of its pull request, at the moment of a poll.
+
+    Attributes:
+        epic_number: the issue whose checklist names the child.
+        child_number: the child's issue; 0 if the signal is about the epic itself.
+        pr_number: the child's pull request; 0 if it has none.
+        repo_owner: the user or organisation.
+        repo_name: the repository.
+        forge: the host that it is on, such as ``github.com``; empty if it is on none.
+        pr_state: OPEN, MERGED, CLOSED, or empty without a pull request.
+        is_draft: whether the pull request is a draft.
+        mergeable: MERGEABLE, CONFLICTING or UNKNOWN.
+        check_status: SUCCESS, FAILURE or PENDING, of all checks together.
+        threads_total: conversations of reviewers (on Forgejo: reviews that request changes).
+        threads_resolved: how many of them are resolved (dismissed).
+        last_commit_sha: the head of the pull request.
+        last_commit_at: when that was committed.
+        last_review_at: when it was last reviewed.
+        needs_coding: the child is open and assigned, and nobody has made a pull request for it.
+        assignee: who the child is assigned to.
+        issue_title: the title of the child.
+        issue_body: its text; written by strangers.
+    """
+
+    epic_number: Number = 0
+    child_number: Number = 0
+    pr_number: Number = 0
+    repo_owner: str = ""
+    repo_name: str = ""
+    forge: str = ""
+    pr_state: PrState = ""
+    is_draft: bool = False
+    mergeable: Mergeable = "UNKNOWN"
+    check_status: CheckStatus = "PENDING"
+    threads_total: Number = 0
+    threads_resolved: Number = 0
+    last_commit_sha: str = ""
+    last_commit_at: AwareDatetime | None = None
+    last_review_at: AwareDatetime | None = None
+    needs_coding: bool = False
+    assignee: str = ""
+    issue_title: str = ""
+    issue_body: str = ""
+
+    @property
+    def repo_full_name(self) -> str:
+        """``owner/name``."""
+        return f"{self.repo_owner}/{self.repo_name}"
+
+    @property
+    def item(self) -> str:
+        """``owner/name#number`` of the pull request, the child or the epic."""
+        number = self.pr_number or self.child_number or self.epic_number
+        return f"{self.repo_full_name}#{number}"
+
+    @property
+    def has_unresolved_threads(self) -> bool:
+        """Whether a reviewer still waits for an answer."""
+        return self.threads_total > self.threads_resolved
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        fields = dict(vars(self))
+        for name in ("last_commit_at", "last_review_at"):
+            if fields[name] is not None:
+                fields[name] = stamp(fields[name])
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: object, *, where: str = "a signal") -> PipelineSignal:
+        """Make a signal of what :meth:`to_dict` gave, or of what somebody wrote by hand.
+
+        Args:
+            fields: a mapping from names to values; what is left out has its default.
+            where: what an error calls it.
+
+        Raises:
+            InvalidError: it is no mapping, a field is unknown, a value has the wrong type, or it
+                names no repository.
+        """
+        try:
+            signal = _ADAPTER.validate_python(fields, strict=False)
+        except ValidationError as error:
+            raise InvalidError(f"cannot use {where}", why=_told(error), signal=fields) from error
+        if isinstance(fields, dict) and (unknown := sorted(set(fields) - _NAMES)):
+            raise InvalidError(
+                f"cannot use {where}",
+                why=f"there is no field {', '.join(map(str, unknown))}",
+                todo=f"The fields are {', '.join(sorted(_NAMES))}.",
+                signal=fields,
+            )
+        for name in ("repo_owner", "repo_name"):
+            if not getattr(signal, name):
+                raise InvalidError(f"cannot use {where}", why=f"{name} is empty", signal=fields)
+        return signal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActionResult:
+    """What came of one action.
+
+    Attributes:
+        action: the name of the handler.
+        repo_owner: as in the signal.
+        repo_name: as in the signal.
+        epic: the signal's ``epic_number``.
+        child: the signal's ``child_number``.
+        pr: the signal's ``pr_number``.
+        success: whether it was done.
+        error: what went wrong; empty if nothing did.
+        ts: when it ended, with a time zone.
+        duration_ms: how long it took, in milliseconds.
+        cycle: the poller's cycle in which it began.
+    """
+
+    action: str
+    repo_owner: str
+    repo_name: str
+    epic: int = 0
+    child: int = 0
+    pr: int = 0
+    success: bool = True
+    error: str = ""
+    ts: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
+    duration_ms: int = 0
+    cycle: int = 0
+
+    @property
+    def item(self) -> str:
+        """As the signal's."""
+        return f"{self.repo_owner}/{self.repo_name}#{self.pr or self.child or self.epic}"
+
+    @classmethod
+    def of(cls, signal: PipelineSignal, action: str, **fields: Any) -> ActionResult:
+        """Make the result of an action on a signal; *fields* are the rest."""
+        return cls(
+            action=action,
+            repo_owner=signal.repo_owner,
+            repo_name=signal.repo_name,
+            epic=signal.epic_number,
+            child=signal.child_number,
+            pr=signal.pr_number,
+            **fields,
+        )
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as journals write it: UTC, with ``Z``.
+
+    Raises:
+        InvalidError: it has no time zone, so that nobody can tell which moment it is.
+    """
+    if moment.tzinfo is None:
+        raise InvalidError(
+            f"cannot use the time {moment.isoformat()}",
+            why="it has no time zone",
+            todo="Use datetime.now(UTC).",
+        )
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat()[:-6]}Z"
+
+
+def impossible(field: str, value: object) -> str:
+    """Why a field of a signal can never have a value; empty if it can."""
+    try:
+        _FIELDS[field].validate_python(value, strict=True)
+    except ValidationError as error:
+        return _told(error).removeprefix("it: ")
+    return ""
+
+
+def unusable(found: object) -> str:
+    """Why nothing can be done about what a source gave; empty if something can.
+
+    Nothing checks a signal when it is made. What has values of other types than it should would
+    be written down as something that cannot be read, or not at all, when it is too late.
+    """
+    if not isinstance(found, PipelineSignal):
+        return f"it is no PipelineSignal, but of the type {type(found).__name__}"
+    try:
+        _VALUES.validate_python(vars(found), strict=True)
+    except ValidationError as error:
+        return _told(error)
+    return "" if found.repo_owner and found.repo_name else f"{found.item} names no repository"
+
+
+_ADAPTER = TypeAdapter(PipelineSignal)
+_FIELDS: dict[str, TypeAdapter[object]] = {
+    name: TypeAdapter(kind)
+    for name, kind in get_type_hints(PipelineSignal, include_extras=True).items()
+}
+_NAMES = _FIELDS.keys()
+_VALUES = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {
+            name: core_schema.typed_dict_field(adapter.core_schema)
+            for name, adapter in _FIELDS.items()
+        }
+    )
+)
+
+
+def _told(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    )
+
+
+def canonical(value: object) -> bytes:
+    """A value as JSON on one line, in UTF-8; the order is the value's own.
+
+    What JSON has no word for is written as its text.
+    """
+    try:
+        return to_json(value)
+    except PydanticSerializationError:  # half of a surrogate pair, or a type that it does not know
+        return _ENCODER.encode(value).encode("ascii")
+
+
+_ENCODER = json.JSONEncoder(default=str, separators=(",", ":"))

@@ -1,0 +1,158 @@
+"""Opening paths that may not leave a directory, with the same answers by two means.
+
+On Linux 5.6 and newer the kernel does it (``openat2`` with ``RESOLVE_BENEATH``, see openat2(2)).
+Elsewhere, and in containers that forbid that call, the path is walked by directory descriptors:
+each name is opened without following links, and the text of a link takes the link's place.
+"""
+
+# The order of the system calls is the point.
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from core_infra.medium._errors import OUTSIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OPENAT2 = 437
+_MACHINES = {"x86_64", "aarch64"}
+"""Where the number of the system call is known to be right."""
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_BENEATH = 0x08
+_LINKS = 40
+"""How many links the kernel follows for one path."""
+
+_STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_O_PATH = getattr(os, "O_PATH", 0)
+
+
+@functools.cache
+def kernel_can() -> bool:
+    """Tell whether this kernel has openat2, and lets us use it."""
+    system = os.uname()
+    if system.sysname != "Linux" or system.machine not in _MACHINES:
+        return False
+    here = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.close(open_by_kernel(here, ".", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        os.close(here)
+    return True
+
+
+def open_by_kernel(root: int, path: str, flags: int) -> int:
+    """Open *path* beneath the directory *root*, the kernel taking care that it stays there.
+
+    Args:
+        root: descriptor of the directory.
+        path: relative to it; it may have ``..`` and links in it.
+        flags: as for os.open.
+
+    Raises:
+        OSError: as by os.open; with the errno OUTSIDE if the path leads out of *root*.
+    """
+    call, name = _openat2(), os.fsencode(path)
+    while (fd := call(root, name, flags)) < 0:
+        code = -fd
+        if code in {errno.EAGAIN, errno.ELOOP}:
+            # EAGAIN: a rename was under way, so that the kernel could not be sure of a "..".
+            # ELOOP: a circle, or a link of /proc, which leads out.
+            return open_by_walking(root, path, flags)
+        if code != errno.EINTR:
+            raise _failed(OUTSIDE if code == errno.EXDEV else code)
+    return fd
+
+
+def open_by_walking(root: int, path: str, flags: int) -> int:
+    """Do what :func:`open_by_kernel` does, one directory at a time."""
+    trail = [os.dup(root)]  # the directories from the root to here: ".." goes back along it
+    todo = _names(path)
+    try:
+        for _ in range(_LINKS + 1):
+            link = _follow(trail, todo, flags)
+            if isinstance(link, int):
+                return link
+            todo = _names(link) + todo
+        raise _failed(errno.ELOOP)
+    finally:
+        for fd in trail:
+            os.close(fd)
+
+
+def _follow(trail: list[int], todo: list[str], flags: int) -> int | str:
+    """Take names off *todo*; stop with the open file at the end, or at a link with its text."""
+    while True:
+        name = todo.pop(0)
+        if name == "..":
+            if len(trail) == 1:
+                raise _failed(OUTSIDE)
+            os.close(trail.pop())
+            name = "."
+        try:
+            return os.readlink(name, dir_fd=trail[-1])
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOENT}:
+                raise
+        try:
+            if not todo:
+                return _open_last(name, flags, trail[-1])
+            if name != ".":
+                trail.append(os.open(name, _STEP, dir_fd=trail[-1]))
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            todo.insert(0, name)  # a link by now
+
+
+def _open_last(name: str, flags: int, directory: int) -> int:
+    fd = os.open(name, flags | os.O_NOFOLLOW, 0o666, dir_fd=directory)
+    # Who opens only to look gets the link itself.
+    if flags & _O_PATH and stat.S_ISLNK(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _failed(errno.ELOOP)
+    return int(fd)
+
+
+def _names(path: str) -> list[str]:
+    if path.startswith("/"):
+        raise _failed(OUTSIDE)
+    # "file/" means a directory, as "file/." does.
+    return [name or "." for name in path.split("/")]
+
+
+def _failed(code: int) -> OSError:
+    return OSError(code, "outside" if code == OUTSIDE else os.strerror(code))
+
+
+@functools.cache
+def _openat2() -> Callable[[int, bytes, int], int]:
+    """The system call, which the C library has no function for."""
+    import ctypes  # noqa: PLC0415 - only sandboxes need it
+
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    syscall.argtypes = (
+        ctypes.c_long,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+    )
+    how_type = ctypes.c_uint64 * 3
+    size = ctypes.sizeof(how_type)
+
+    def call(root: int, path: bytes, flags: int) -> int:
+        mode = 0o666 if flags & os.O_CREAT else 0
+        how = how_type(flags, mode, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+        fd = int(syscall(_OPENAT2, root, path, how, size))
+        return fd if fd >= 0 else -ctypes.get_errno()
+
+    return call

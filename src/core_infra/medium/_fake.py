@@ -1,0 +1,325 @@
+"""A file system that pyfakefs simulates, with the rules of several systems."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import posixpath
+import stat
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+
+from core_infra.errors import UnavailableError
+from core_infra.medium._links import ROOT, join, name_of, parent, place, walk
+from core_infra.medium._medium import FileInfo, Medium
+from core_infra.medium._nodes import Dir, Link
+from core_infra.medium._paths import RESERVED, not_root, rooted
+from core_infra.medium._real_file import translated
+from core_infra.medium._writer import AtomicWriter, writer_in_memory
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from _typeshed import ReadableBuffer
+    from pyfakefs.fake_filesystem import FakeFilesystem
+
+    from core_infra.medium._nodes import Node
+    from core_infra.medium._paths import StrPath
+
+_UNFINISHED = f"{RESERVED}fake"
+_locks: weakref.WeakKeyDictionary[FakeFilesystem, threading.RLock] = weakref.WeakKeyDictionary()
+"""One for each file system: pyfakefs' own structures are for one thread at a time."""
+
+
+class FakeMedium(Medium):
+    """A medium on a pyfakefs file system: slow, but it knows what systems forbid.
+
+    Made with the file system of pyfakefs' ``fs`` fixture, it is the tree that code under test sees
+    through plain ``open``, ``os`` and ``pathlib``. Disks that are full (``set_disk_usage``), files
+    without permission and names that differ in case only behave as on the system that is simulated.
+    No other program sees the tree, nor does any library written in C.
+
+    ``/a`` and ``a`` are the same path, and nothing is above the root. Links are followed as Linux
+    follows them. Several threads may use media of one file system at once; code under test that
+    uses ``open`` meanwhile does so at its own risk, as with pyfakefs alone.
+
+    Args:
+        filesystem: the file system; by default a new, empty one.
+        system: what a new one behaves like.
+
+    Attributes:
+        filesystem: the file system.
+
+    Raises:
+        UnavailableError: pyfakefs is not installed.
+    """
+
+    def __init__(
+        self,
+        filesystem: FakeFilesystem | None = None,
+        *,
+        system: Literal["linux", "macos", "windows"] = "linux",
+    ) -> None:
+        fakes = _pyfakefs()
+        if filesystem is None:
+            filesystem = fakes.fake_filesystem.FakeFilesystem()
+            filesystem.os = getattr(fakes.fake_filesystem.OSType, system.upper())
+        self.filesystem: FakeFilesystem = filesystem
+        self._lock = _locks.setdefault(filesystem, threading.RLock())
+        self._open = fakes.fake_open.FakeFileOpen(filesystem)
+        # Of the fake os only these functions: it hands what it does not know to the real one.
+        fake = fakes.fake_os.FakeOsModule(filesystem)
+        self._lstat, self._listdir, self._readlink = fake.lstat, fake.listdir, fake.readlink
+        self._mkdir, self._rmdir, self._remove = fake.mkdir, fake.rmdir, fake.remove
+        self._replace, self._chmod = fake.replace, fake.chmod
+        self._nodes = _Entries(filesystem, fake.lstat, fake.readlink)
+        self._real = self._nodes.real
+
+    def __repr__(self) -> str:
+        return f"FakeMedium({self.filesystem!r})"
+
+    def read_bytes(self, path: StrPath) -> bytes:
+        """Return a file's content."""
+        with self._doing("read", path):
+            key = walk(self._nodes, rooted(path))
+            if isinstance(self._nodes[key], Dir):
+                raise IsADirectoryError(errno.EISDIR, "")
+            with self._open(self._real(key), "rb") as file:
+                return cast("bytes", file.read())
+
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
+        """Write a whole file."""
+        with self._doing("write", path):
+            self._write(self._place(path), data, mode)
+
+    def open(self, path: StrPath) -> BinaryIO:
+        """Open a file for reading; it reads the version of this moment."""
+        return io.BufferedReader(cast("io.RawIOBase", io.BytesIO(self.read_bytes(path))))
+
+    def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
+        """Write a whole file piece by piece."""
+        with self._doing("write", path):
+            key = self._place(path)
+
+        def commit(data: bytes) -> None:
+            with self._doing("write", path):
+                self._write(self._place(key), data, mode)
+
+        return writer_in_memory(commit)
+
+    def append(self, path: StrPath) -> BinaryIO:
+        """Open a file for writing at its end."""
+        with self._doing("append to", path):
+            file = self._open(self._real(self._place(path)), "ab")
+        return io.BufferedWriter(_Appender(file, lambda: self._doing("append to", path)))
+
+    def stat(self, path: StrPath) -> FileInfo:
+        """Describe what is at a path."""
+        key = rooted(path)
+        with self._doing("stat", path):
+            info = self._lstat(self._real(walk(self._nodes, key)))
+        is_dir = stat.S_ISDIR(info.st_mode)
+        size = 0 if is_dir else info.st_size
+        return FileInfo(name_of(key), size, info.st_mode & 0o777, info.st_mtime, is_dir)
+
+    def list(self, path: StrPath) -> builtins.list[str]:
+        """Return the names in a directory."""
+        with self._doing("list", path):
+            key = walk(self._nodes, rooted(path))
+            if not isinstance(self._nodes[key], Dir):
+                raise NotADirectoryError(errno.ENOTDIR, "")
+            names = self._listdir(self._real(key))
+        return sorted(name for name in names if not name.startswith(RESERVED))
+
+    def ensure_dir(self, path: StrPath) -> None:
+        """Make a directory, unless it is there."""
+        with self._doing("make the directory", path):
+            self._make_dirs(rooted(path))
+
+    def identity(self, path: StrPath) -> object:
+        """Return the path with its links followed."""
+        with self._doing("follow", path):
+            info = self._lstat(self._real(walk(self._nodes, rooted(path))))
+        return info.st_dev, info.st_ino
+
+    def rename(self, old: StrPath, new: StrPath) -> None:
+        """Move a file or directory in one step; of a link, the link."""
+        source = not_root(rooted(old), "rename", old)
+        target = not_root(rooted(new), "rename to", new)
+        with self._doing("rename", old):
+            given, source = source, self._entry(source)
+            is_dir = isinstance(self._nodes[source], Dir)
+        if given == target:
+            return
+        with self._doing(f"rename {old!r} to", new):
+            if is_dir and target.startswith(source + "/"):
+                raise OSError(errno.EINVAL, "")
+            target = join(self._make_dirs(parent(target)), name_of(target))
+            if is_dir and target.startswith(source + "/"):  # by a link
+                raise OSError(errno.EINVAL, "")
+            there = self._nodes.get(target)
+            if isinstance(there, Dir) or (is_dir and there is not None):
+                raise FileExistsError(errno.EEXIST, "")
+            if source != target:
+                self._move(source, target)
+
+    def delete(self, path: StrPath) -> None:
+        """Delete a file or an empty directory; of a link, the link."""
+        key = not_root(rooted(path), "delete", path)
+        with self._doing("delete", path):
+            key = self._entry(key)
+            remove = self._rmdir if isinstance(self._nodes[key], Dir) else self._remove
+            remove(self._real(key))
+
+    def delete_all(self, path: StrPath) -> None:
+        """Delete whatever is at a path; of a link, only the link."""
+        key = not_root(rooted(path), "delete", path)
+        gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with self._doing("delete", path), gone:
+            self._delete_tree(self._entry(key))
+
+    @contextlib.contextmanager
+    def _doing(self, action: str, path: StrPath) -> Iterator[None]:
+        with self._lock, translated(action, path, path):
+            yield
+
+    def _entry(self, key: str) -> str:
+        """Give the key of what is there itself, be it a link."""
+        key = join(walk(self._nodes, parent(key)), name_of(key))
+        if key not in self._nodes:
+            walk(self._nodes, key)  # which says why not
+        return key
+
+    def _place(self, path: StrPath) -> str:
+        """Give the key of a file to be written, at the end of all links; make its directory."""
+        return place(lambda: self._nodes, rooted(path), self._make_dirs)
+
+    def _make_dirs(self, key: str) -> str:
+        key = walk(self._nodes, key, lambda missing: self._mkdir(self._real(missing)))
+        if not isinstance(self._nodes[key], Dir):
+            raise NotADirectoryError(errno.ENOTDIR, "")
+        return key
+
+    def _write(self, key: str, data: bytes, mode: int | None) -> None:
+        real, unfinished = self._real(key), self._real(join(parent(key), _UNFINISHED))
+        if mode is None:
+            with contextlib.suppress(FileNotFoundError):
+                mode = self._lstat(real).st_mode
+        try:
+            with self._open(unfinished, "wb") as file:
+                file.write(data)
+            if mode is not None:
+                self._chmod(unfinished, mode & 0o777)
+            self._replace(unfinished, real)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._remove(unfinished)
+            raise
+
+    def _move(self, source: str, target: str) -> None:
+        """Rename; pyfakefs itself refuses to move a link that leads nowhere, or onto a link."""
+        there = self._nodes.get(target)
+        if isinstance(there, Link):
+            self._remove(self._real(target))
+        node = self._nodes[source]
+        if isinstance(node, Link):
+            text = self._readlink(self._real(source))
+            self._remove(self._real(source))
+            if there is not None and not isinstance(there, Link):
+                self._remove(self._real(target))
+            self.filesystem.create_symlink(self._real(target), text)
+        else:
+            self._replace(self._real(source), self._real(target))
+
+    def _delete_tree(self, key: str) -> None:
+        if not isinstance(self._nodes[key], Dir):
+            self._remove(self._real(key))
+            return
+        for name in self._listdir(self._real(key)):
+            self._delete_tree(join(key, name))
+        self._rmdir(self._real(key))
+
+
+class _Entries(Mapping[str, "Node"]):
+    """The entries of a file system as :mod:`core_infra.medium._links` walks them."""
+
+    _DIR = Dir(ROOT, object())
+    _FILE = ("", 0, 0, 0.0, False), b""
+
+    def __init__(
+        self,
+        filesystem: FakeFilesystem,
+        lstat: Callable[[str], Any],
+        readlink: Callable[[str], str],
+    ) -> None:
+        self._filesystem = filesystem
+        self._lstat = lstat
+        self._readlink = readlink
+
+    def real(self, key: str) -> str:
+        """The path of an entry as pyfakefs takes it."""
+        root = self._filesystem.root_dir_name
+        return root if key == ROOT else root + key
+
+    def __getitem__(self, key: str) -> Node:
+        real = self.real(key)
+        try:
+            mode = self._lstat(real).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyError(key) from None
+        if stat.S_ISDIR(mode):
+            return self._DIR
+        if not stat.S_ISLNK(mode):
+            return self._FILE
+        text = self._readlink(real)
+        if self._filesystem.is_windows_fs:
+            text = text.replace("\\", "/")
+        if text.startswith("/"):  # as one that climbs to the root
+            text = posixpath.relpath("/", f"/{parent(key)}") + text
+        return Link(text)
+
+    def __iter__(self) -> Iterator[str]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class _Appender(io.RawIOBase):
+    def __init__(self, file: BinaryIO, doing: Callable[[], AbstractContextManager[None]]) -> None:
+        self._file = file
+        self._doing = doing
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with self._doing():
+            count = self._file.write(data)
+            self._file.flush()
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            with contextlib.suppress(OSError):  # told by the write that failed
+                self._file.close()
+
+
+def _pyfakefs() -> Any:
+    try:
+        import pyfakefs.fake_filesystem  # noqa: PLC0415 - an extra
+        import pyfakefs.fake_open  # noqa: PLC0415
+        import pyfakefs.fake_os  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            "cannot make a FakeMedium",
+            why="it needs pyfakefs",
+            todo="Install it with: pip install core-infra[pyfakefs]",
+        ) from error
+    return pyfakefs

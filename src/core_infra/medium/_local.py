@@ -1,0 +1,52 @@
+"""The real file system."""
+
+# Paths are strings here, and each call is to be the one system call that it names.
+# ruff: noqa: PTH100, PTH116, PTH118
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from core_infra.medium._errors import path_error
+from core_infra.medium._paths import clean
+from core_infra.medium._real import RealMedium
+
+if TYPE_CHECKING:
+    from core_infra.medium._paths import StrPath
+
+
+class LocalMedium(RealMedium):
+    """The real file system: paths are real paths, links are followed.
+
+    Whole-file writes are atomic and durable: after a crash of the process or the machine at any
+    point the file is the old one or the new one, and once the write has returned, the new one. A
+    written file keeps the mode and, where the system allows it, the owner of the one it replaces;
+    its other hard links keep the old content. What is appended is as durable as ordinary writes.
+
+    Args:
+        root: where relative paths begin; by default the working directory at the time of use.
+            It is no fence: absolute paths and ``..`` lead out of it.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self._root = "" if root is None else os.path.abspath(root)
+
+    def __repr__(self) -> str:
+        return f"LocalMedium({self._root!r})" if self._root else "LocalMedium()"
+
+    def _where(self, path: StrPath) -> str:
+        try:
+            return os.path.abspath(os.path.join(self._root, clean(path)))
+        except FileNotFoundError as error:
+            raise path_error(errno.ENOENT, "find the working directory for", path) from error
+
+    def _open(self, where: str, flags: int) -> int:
+        return os.open(where, flags, 0o666)
+
+    def _filename(self, where: str) -> str:
+        return where
+
+    def _stat(self, where: str) -> os.stat_result:
+        return os.stat(where)

@@ -1,0 +1,340 @@
+"""Real files, for every medium that has them: what is done once a path can be opened.
+
+Whatever is changed is named by an open directory and one name in it, so that nobody who swaps
+a directory for a link meanwhile can lead a change elsewhere.
+"""
+
+# The order of the system calls is the point.
+# ruff: noqa: PTH208
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import itertools
+import os
+import posixpath
+import stat
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from core_infra.medium._errors import path_error
+from core_infra.medium._medium import FileInfo, Medium
+from core_infra.medium._paths import RESERVED, clean, not_root
+from core_infra.medium._real_file import RealFile, translated
+from core_infra.medium._replacement import Replacement, refuse_to_replace, sync_dir
+from core_infra.medium._temporary import sweep
+from core_infra.medium._writer import AtomicWriter
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from core_infra.medium._paths import StrPath
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LOOK = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
+_LINKS = 40
+"""How many links the kernel follows for one path."""
+_TRIES = 1000
+"""How often to begin again while others delete or fill the directories that are worked in."""
+
+_T = TypeVar("_T")
+
+
+class RealMedium(Medium):
+    """The operations; a subclass says which paths there are and how they are opened."""
+
+    def _where(self, path: StrPath) -> str:
+        """Give the path that :meth:`_open` takes; refuse one that cannot be."""
+        raise NotImplementedError
+
+    def _open(self, where: str, flags: int) -> int:
+        """Open what is at a path, as os.open does; links are followed as far as is allowed."""
+        raise NotImplementedError
+
+    def _filename(self, where: str) -> str:
+        """Give the path that errors tell."""
+        raise NotImplementedError
+
+    def read_bytes(self, path: StrPath) -> bytes:
+        """Return a file's content."""
+        where = self._where(path)
+        with (
+            self._telling("read", path, where),
+            io.FileIO(where, opener=self._open_file) as file,
+        ):
+            return file.readall()
+
+    def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
+        """Write a whole file, atomically and durably."""
+        for tries in itertools.count(1):
+            file = self.create(path, mode=mode)
+            try:
+                with file:
+                    file.write(data)
+            except FileNotFoundError:  # the directory was deleted meanwhile
+                if tries == _TRIES:
+                    raise
+            else:
+                return
+
+    def open(self, path: StrPath) -> BinaryIO:
+        """Open a file for reading."""
+        where = self._where(path)
+        with self._telling("read", path, where):
+            told = ("read", path, self._filename(where))
+            return io.BufferedReader(RealFile(where, "r", told, opener=self._open_file))
+
+    def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
+        """Write a whole file piece by piece, atomically and durably."""
+        where = self._where(path)
+
+        def begin() -> Replacement:
+            with contextlib.ExitStack() as undo:
+                directory, name = self._target(where)
+                undo.callback(os.close, directory)
+                replacement = Replacement(directory, name, mode)
+                undo.pop_all()
+                return replacement
+
+        with self._telling("write", path, where):
+            replacement = _while_deleted(begin)
+            raw = RealFile(replacement.fd, "w", ("write", path, self._filename(where)))
+
+        def commit() -> None:
+            with self._telling("write", path, where):
+                replacement.commit()
+
+        def abandon() -> None:
+            with self._telling("abandon", path, where):
+                replacement.abandon()
+
+        return AtomicWriter(raw, commit, abandon)
+
+    def append(self, path: StrPath) -> BinaryIO:
+        """Open a file for writing at its end."""
+        where = self._where(path)
+        told = ("append to", path, self._filename(where))
+
+        def begin() -> RealFile:
+            os.close(self._target(where)[0])
+            return RealFile(where, "a", told, opener=self._open_file)
+
+        with self._telling("append to", path, where):
+            return io.BufferedWriter(_while_deleted(begin))
+
+    def stat(self, path: StrPath) -> FileInfo:
+        """Describe what is at a path."""
+        where = self._where(path)
+        with self._telling("stat", path, where):
+            info = self._stat(where)
+        is_dir = stat.S_ISDIR(info.st_mode)
+        return FileInfo(
+            posixpath.basename(clean(path)) or ".",
+            0 if is_dir else info.st_size,
+            info.st_mode & 0o777,
+            info.st_mtime,
+            is_dir,
+        )
+
+    def list(self, path: StrPath) -> builtins.list[str]:
+        """Return the names in a directory."""
+        where = self._where(path)
+        with self._telling("list", path, where):
+            directory = self._dir(where)
+            try:
+                names = os.listdir(directory)
+            finally:
+                os.close(directory)
+        return sorted(name for name in names if not name.startswith(RESERVED))
+
+    def ensure_dir(self, path: StrPath) -> None:
+        """Make a directory, unless it is there."""
+        where = self._where(path)
+        with self._telling("make the directory", path, where):
+            os.close(_while_deleted(lambda: self._dir(where, make=True)))
+
+    def identity(self, path: StrPath) -> object:
+        """Return the device and the number of what is at a path."""
+        where = self._where(path)
+        with self._telling("stat", path, where):
+            info = self._stat(where)
+        return info.st_dev, info.st_ino
+
+    def rename(self, old: StrPath, new: StrPath) -> None:
+        """Move a file or directory in one step, durably; of a link, the link."""
+        source = self._where(old)
+        not_root(clean(old), "rename", old)
+        target = self._where(new)
+        not_root(clean(new), "rename to", new)
+        action = f"rename {old!r} to"
+        with contextlib.ExitStack() as stack:
+            with self._telling("rename", old, source):
+                above, name = self._entry(source)
+                stack.callback(os.close, above)
+                is_dir = stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode)
+            if source == target:
+                return
+            with self._telling(action, new, target):
+                if is_dir and target.startswith(source + "/"):
+                    raise path_error(errno.EINVAL, action, new, filename=self._filename(target))
+                _while_deleted(lambda: self._move(above, name, target, is_dir=is_dir))
+
+    def delete(self, path: StrPath) -> None:
+        """Delete a file or an empty directory; of a link, the link."""
+        where = self._where(path)
+        not_root(clean(path), "delete", path)
+        with self._telling("delete", path, where), contextlib.ExitStack() as stack:
+            above, name = self._entry(where)
+            stack.callback(os.close, above)
+            if not stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
+                os.unlink(name, dir_fd=above)
+                return
+            try:
+                os.rmdir(name, dir_fd=above)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                inner = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+                stack.callback(os.close, inner)
+                sweep(inner)  # a directory that looks empty is empty
+                os.rmdir(name, dir_fd=above)
+
+    def delete_all(self, path: StrPath) -> None:
+        """Delete whatever is at a path; of a link, only the link."""
+        where = self._where(path)
+        not_root(clean(path), "delete", path)
+        with self._telling("delete", path, where), contextlib.ExitStack() as stack:
+            try:
+                above, name = self._entry(where)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            stack.callback(os.close, above)
+            for _ in range(_TRIES):
+                if not _is_there(above, name):
+                    return
+                try:
+                    _delete_all(above, name)
+                except (FileNotFoundError, NotADirectoryError):
+                    pass  # somebody else deletes or replaces it
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:  # somebody writes into it
+                        raise
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    def _move(self, above: int, name: str, target: str, *, is_dir: bool) -> None:
+        to, new_name = self._entry(target, make=True)
+        try:
+            refuse_to_replace(to, new_name, by_dir=is_dir)
+            os.rename(name, new_name, src_dir_fd=above, dst_dir_fd=to)
+            sync_dir(to)
+            sync_dir(above)
+        finally:
+            os.close(to)
+
+    def _telling(self, action: str, path: StrPath, where: str) -> AbstractContextManager[None]:
+        return translated(action, path, self._filename(where))
+
+    def _open_file(self, where: str, flags: int) -> int:
+        """Open a file, for io.FileIO, which itself refuses directories.
+
+        Anything else has no end or keeps one waiting, so only append takes it, and only if it is
+        a character device (``/dev/null``).
+        """
+        fd = self._open(where, flags | os.O_NONBLOCK | os.O_NOCTTY)
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            if not (flags & os.O_APPEND and stat.S_ISCHR(mode)):
+                os.close(fd)
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            os.set_blocking(fd, True)
+        return fd
+
+    def _stat(self, where: str) -> os.stat_result:
+        fd = self._open(where, _LOOK)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def _dir(self, where: str, *, make: bool = False) -> int:
+        """Open a directory, made with its parents if asked for."""
+        try:
+            return self._open(where, _DIRECTORY)
+        except FileNotFoundError:
+            if not make or where == ".":
+                raise
+        above, name = self._entry(where, make=True)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=above)
+                sync_dir(above)
+            try:
+                return self._open(where, _DIRECTORY)
+            except FileNotFoundError as error:
+                if not _is_link(above, name):
+                    raise  # deleted meanwhile
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+        finally:
+            os.close(above)
+
+    def _entry(self, where: str, *, make: bool = False) -> tuple[int, str]:
+        """Open the directory that has an entry; give it and the entry's name."""
+        above, name = posixpath.split(where)
+        return self._dir(above or ".", make=make), name
+
+    def _target(self, where: str) -> tuple[int, str]:
+        """Find where a file to be written goes, at the end of all links: as :meth:`_entry`."""
+        for _ in range(_LINKS):
+            if posixpath.basename(where) in {"", ".", ".."}:
+                os.close(self._dir(where))
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            above, name = self._entry(where, make=True)
+            try:
+                link = os.readlink(name, dir_fd=above)
+            except OSError as error:
+                if error.errno in {errno.EINVAL, errno.ENOENT}:  # no link
+                    return above, name
+                os.close(above)
+                raise
+            os.close(above)
+            where = posixpath.join(posixpath.dirname(where), link)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _while_deleted(attempt: Callable[[], _T]) -> _T:
+    """Make an attempt that first makes missing parents, again while others delete these.
+
+    Raises:
+        FileNotFoundError: it is missing all the same, such as a root that is gone.
+    """
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return attempt()
+    return attempt()
+
+
+def _is_link(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(name, dir_fd=directory).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _delete_all(directory: int, name: str) -> None:
+    if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
+        import shutil  # noqa: PLC0415 - few need it, and it brings four compressors
+
+        shutil.rmtree(name, dir_fd=directory)
+    else:
+        os.unlink(name, dir_fd=directory)

@@ -1,0 +1,87 @@
+"""Whole trees as tar archives."""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+from typing import TYPE_CHECKING, BinaryIO
+
+from core_infra.errors import InvalidError
+from core_infra.medium._copy import stream, tree
+from core_infra.medium._errors import path_error
+
+if TYPE_CHECKING:
+    import tarfile
+
+    from core_infra.medium._medium import Medium
+    from core_infra.medium._paths import StrPath
+
+_DIRECTORY = b"5"  # tarfile.DIRTYPE
+
+
+def pack(medium: Medium, path: StrPath, archive: BinaryIO) -> None:
+    """Write what is in a directory into a tar archive, uncompressed.
+
+    The same tree gives the same bytes: entries are sorted, and times and owners left out.
+
+    Args:
+        medium: where the directory is.
+        path: the directory; names in the archive are relative to it.
+        archive: where to write; it stays open.
+
+    Raises:
+        InvalidPathError: a link leads back to a directory that it is in.
+        CoreInfraError: as listing and reading do.
+    """
+    import tarfile  # noqa: PLC0415 - few need it, and it brings four compressors
+
+    with tarfile.open(fileobj=archive, mode="w|") as tar:
+        entries = tree(medium, path, "pack")
+        if not next(entries)[1].is_dir:
+            raise path_error(errno.ENOTDIR, "pack", path)
+        for name, info in entries:
+            member = tar.tarinfo(name)
+            member.mode = info.mode
+            if info.is_dir:
+                member.type = _DIRECTORY
+                tar.addfile(member)
+            else:
+                member.size = info.size
+                with medium.open(posixpath.join(path, name)) as file:
+                    tar.addfile(member, file)
+
+
+def unpack(archive: BinaryIO, medium: Medium, path: StrPath) -> None:
+    """Write the files and directories of a tar archive, compressed or not, into a directory.
+
+    Raises:
+        InvalidError: it is no tar archive, or has a member that is neither file nor directory
+            or whose name leads out of *path*. What came before it is written.
+        CoreInfraError: as writing does.
+    """
+    import tarfile  # noqa: PLC0415 - see above
+
+    try:
+        with tarfile.open(fileobj=archive, mode="r|*") as tar:
+            for member in tar:
+                _extract(tar, member, medium, path)
+    except tarfile.TarError as error:
+        raise InvalidError("cannot unpack the archive", why=str(error)) from error
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, medium: Medium, path: StrPath) -> None:
+    name = posixpath.normpath(member.name)
+    if name.startswith(("/", "../")) or name == "..":
+        raise _refused(member, "its name leads out of the directory")
+    target = posixpath.join(path, name)
+    if member.isdir():
+        medium.ensure_dir(target)
+    elif member.isreg() and (source := tar.extractfile(member)):
+        with source, medium.create(target, mode=member.mode) as file:
+            stream(source, file)
+    else:
+        raise _refused(member, "it is neither a file nor a directory")
+
+
+def _refused(member: tarfile.TarInfo, why: str) -> InvalidError:
+    return InvalidError(f"cannot unpack {member.name!r}", why=why, name=member.name)

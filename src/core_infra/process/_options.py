@@ -1,0 +1,277 @@
+"""How a program is to be run."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, TypeAlias
+
+from core_infra._unpatched import os, signal
+from core_infra.errors import InvalidError
+from core_infra.process._environment import Environment, given, inherited
+from core_infra.process._restart import RestartPolicy
+
+Input: TypeAlias = str | bytes | int | None
+"""What a program reads: text or bytes and then the end, a descriptor, or what we send it."""
+USUAL_SIZE = (24, 80)
+"""Rows and columns of a terminal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """A program to run, and how.
+
+    Attributes:
+        command: the program: a path, or a name that is looked up on the PATH that it will have.
+        args: its arguments.
+        dir: its working directory; None is ours.
+        env: added to the environment that it inherits; None in the place of a value takes the
+            variable away.
+        clean_env: it inherits nothing: *env* is its whole environment.
+        stdin: what it reads: text or bytes, then the end; or an open file or descriptor. None is
+            a pipe for :meth:`Process.send_input`; ``Service.run`` gives nothing to read instead.
+        merge: stdout and stderr share one pipe: their true order, without telling them apart.
+        disable_capture: keep no output; its lines still go to the bus.
+        log: both its outputs are appended to this file instead, past us and the bus.
+        buffer_size: how many of the last bytes of output are kept; None is the service's choice.
+        pty: it runs on a terminal of its own; :attr:`Process.terminal` types and reads on it.
+        pty_size: rows and columns of that terminal.
+        timeout: seconds after which it is stopped as by :meth:`Process.stop`.
+        stop_signal: asks it to end, and its process group.
+        grace_period: seconds between asking it to end and ending it (SIGKILL); fewer if it, and
+            what it started in its process group, ends before.
+        linger: seconds after its end for which its output is still waited for, as long as
+            something that it started has the other ends of its pipes. None is 1 for
+            ``Service.run``, which returns all that is written until then, and 0 for
+            ``Service.start``.
+        detach: it outlives this process. Its output is not captured: it goes to *log* or nowhere.
+        restart: when it is started again after it has ended; None is never.
+        pass_fds: descriptors that it inherits under their numbers.
+    """
+
+    command: str | os.PathLike[str]
+    args: Sequence[str | os.PathLike[str]] = ()
+    dir: str | os.PathLike[str] | None = None
+    env: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    clean_env: bool = False
+    stdin: str | bytes | IO[Any] | int | None = None
+    merge: bool = False
+    disable_capture: bool = False
+    log: str | os.PathLike[str] | None = None
+    buffer_size: int | None = None
+    pty: bool = False
+    timeout: float | None = None
+    grace_period: float = 1.0
+    detach: bool = False
+    restart: RestartPolicy | None = None
+    pass_fds: Sequence[int] = ()
+    pty_size: tuple[int, int] = USUAL_SIZE
+    stop_signal: int = signal.SIGTERM
+    linger: float | None = None
+
+    def argv(self) -> list[str]:
+        """The command and its arguments."""
+        return [os.fspath(part) for part in (self.command, *self.args)]
+
+    def input(self) -> Input:
+        """What it reads; an open file by its descriptor.
+
+        Raises:
+            InvalidError: that is not possible.
+        """
+        stdin = self.stdin
+        if stdin is None or isinstance(stdin, str | bytes | int):
+            return stdin
+        try:
+            return int(stdin.fileno())
+        except (AttributeError, OSError, ValueError):  # io.UnsupportedOperation is the latter two
+            raise InvalidError(
+                f"{os.fspath(self.command)!r} cannot read from {stdin!r}",
+                why="that is neither text, nor bytes, nor an open file of the system",
+                todo="Of what only Python knows, give the contents: stdin=file.read().",
+            ) from None
+
+    def directory(self) -> str:
+        """Its working directory, absolute: also when ours has been removed."""
+        if self.dir and os.path.isabs(self.dir):
+            return os.fspath(self.dir)
+        try:
+            here = os.getcwd()
+        except FileNotFoundError:
+            here = f"/proc/{os.getpid()}/cwd"
+        return os.path.join(here, self.dir) if self.dir else here
+
+    def environment(self) -> Environment:
+        """The whole environment that the program gets."""
+        return given(self.env) if self.clean_env else inherited(self.env)
+
+    def check(self) -> None:
+        """Raise InvalidError for what cannot be asked for; names all that is wrong."""
+        wrong = what_is_wrong(self)
+        if wrong:
+            raise InvalidError(f"cannot run {self.command!r} like this", why="; ".join(wrong))
+
+
+_SIGNALS = frozenset(signal.valid_signals())
+_MAX_SIZE = 0xFFFF
+_MAX_FDS = 248
+"""What the kernel takes in one message (253), without the program's streams and the wire's own."""
+
+
+def what_is_wrong(options: RunOptions) -> list[str]:
+    """A phrase for each; none if all is well."""
+    # A start looks at all of it: what is as by default takes no time.
+    wrong = _wrong_words(options.command, options.args)
+    if options.env:
+        wrong += _wrong_variables(options.env)
+    if options.dir is not None or options.log is not None:
+        wrong += _wrong_path("dir", options.dir) + _wrong_path("log", options.log)
+    if isinstance(options.stdin, str) and not _can_encode(options.stdin, "utf-8", "strict"):
+        wrong.append("stdin has characters that UTF-8 has no bytes for: give bytes")
+    if options.pass_fds:
+        wrong += [f"{fd!r} is no descriptor" for fd in options.pass_fds if not _is_fd(fd)]
+        if len(options.pass_fds) > _MAX_FDS:
+            wrong.append(f"pass_fds has {len(options.pass_fds)} descriptors, more than {_MAX_FDS}")
+    return wrong + _wrong_times(options) + _wrong_numbers(options) + _wrong_together(options)
+
+
+def is_signal(value: Any) -> bool:
+    """Whether it is a signal's number."""
+    return isinstance(value, int) and value in _SIGNALS
+
+
+def check_signal(number: Any) -> None:
+    """Raise InvalidError unless it is a signal's number."""
+    if not is_signal(number):
+        raise InvalidError(f"there is no signal {number!r}")
+
+
+def is_size(value: Any) -> bool:
+    """Whether it is a terminal's rows and columns."""
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == len(("rows", "columns"))
+        and all(isinstance(number, int) and 1 <= number <= _MAX_SIZE for number in value)
+    )
+
+
+def _wrong_words(command: Any, args: Any) -> list[str]:
+    wrong = [] if command else ["the command is empty"]
+    if isinstance(args, str | bytes):
+        return [*wrong, f"args is one string, {args!r}: give a list"]
+    if not isinstance(args, Sequence):
+        return [*wrong, f"args is {args!r}: give a list"]
+    words = (command, *args)
+    others = [
+        f"{word!r} is no string"
+        for word in words
+        if not isinstance(word, str) and not _is_path(word)
+    ]
+    if others:
+        return wrong + others
+    text = "".join(map(os.fspath, words))
+    if ("\0" in text or not text.isascii()) and (why := _wrong_text(text)):
+        wrong.append(f"{why} in the command")
+    return wrong
+
+
+def _wrong_variables(variables: Any) -> list[str]:
+    if not isinstance(variables, Mapping):
+        return [f"env is {variables!r}: give a dict"]
+    wrong = []
+    for name, value in variables.items():
+        texts = isinstance(name, str) and (value is None or isinstance(value, str))
+        if not texts or not name or "=" in name or _wrong_text(name + (value or "")):
+            wrong.append(f"no environment can have {name!r}={value!r}")
+    return wrong
+
+
+def _wrong_path(name: str, path: Any) -> list[str]:
+    if path is None:
+        return []
+    if not isinstance(path, str) and not _is_path(path):
+        return [f"{name} is {path!r}: give a path"]
+    why = _wrong_text(os.fspath(path))
+    return [f"{why} in {name}, {os.fspath(path)!r}"] if why else []
+
+
+def _wrong_times(options: RunOptions) -> list[str]:
+    wrong = []
+    if options.timeout is not None and not _exceeds(options.timeout, 0):
+        wrong.append(f"timeout is {options.timeout!r}, not above 0")
+    grace: Any = options.grace_period
+    if not isinstance(grace, int | float) or not grace >= 0:
+        wrong.append(f"grace_period is {options.grace_period!r}, below 0")
+    if options.linger is not None and options.linger != 0 and not _exceeds(options.linger, 0):
+        wrong.append(f"linger is {options.linger!r}, below 0")
+    restart: Any = options.restart
+    if restart is not None and not isinstance(restart, RestartPolicy):
+        wrong.append(f"restart is {restart!r}: give a RestartPolicy")
+    return wrong
+
+
+def _wrong_numbers(options: RunOptions) -> list[str]:
+    wrong = []
+    size: Any = options.buffer_size
+    if size is not None and not (isinstance(size, int) and size >= 1):
+        wrong.append(f"buffer_size is {size!r}: give a whole number, at least 1")
+    if options.stop_signal is not signal.SIGTERM and not is_signal(options.stop_signal):
+        wrong.append(f"stop_signal is {options.stop_signal!r}, which is no signal")
+    if options.pty_size is not USUAL_SIZE and not is_size(options.pty_size):
+        wrong.append(f"pty_size is {options.pty_size!r}: give rows and columns")
+    return wrong
+
+
+def _wrong_together(options: RunOptions) -> list[str]:
+    wrong = []
+    if options.pty and options.stdin is not None:
+        wrong.append("a program on a pty reads from the pty: send_input it there, not stdin")
+    if options.pty and options.log is not None:
+        wrong.append("the output of a pty cannot go to a log")
+    if options.detach:
+        if options.pty:
+            wrong.append("a pty does not outlive us, so nobody can be detached on it")
+        if isinstance(options.stdin, str | bytes):
+            wrong.append("who feeds stdin may end before a detached program")
+        if options.restart is not None:
+            wrong.append("nobody restarts a detached program")
+    return wrong
+
+
+def _wrong_text(text: str) -> str:
+    """Why the system cannot be given a text; empty if it can."""
+    if "\0" in text:
+        return "a NUL character is"
+    encoding = sys.getfilesystemencoding()
+    if _can_encode(text, encoding, sys.getfilesystemencodeerrors()):
+        return ""
+    return f"characters that {encoding} has no bytes for are"
+
+
+def _can_encode(text: str, encoding: str, errors: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode(encoding, errors)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)
+
+
+def _is_fd(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 31
+
+
+def _exceeds(value: Any, number: int) -> bool:
+    return isinstance(value, int | float) and value > number
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Raise InvalidError unless *value*, which the caller knows by *name*, is a number, or None."""
+    if value is not None and (not isinstance(value, int | float) or value != value):  # noqa: PLR0124 - NaN
+        raise InvalidError(f"{name} is {value!r}", why="that is no number of seconds")

@@ -1,0 +1,329 @@
+"""The last bytes of a stream, at absolute offsets."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from itertools import pairwise
+from typing import NamedTuple
+
+from core_infra._eventloop.latch import Latch
+from core_infra._unpatched import time
+from core_infra.errors import InvalidError
+from core_infra.process._events import Stream
+
+DEFAULT_SIZE = 1 << 20
+"""Bytes that a ring keeps, and a process of its output, unless another size is asked for."""
+
+
+class Piece(NamedTuple):
+    """What a reader gets.
+
+    Attributes:
+        data: the bytes, exactly as they were written.
+        lost: how many bytes before them, from the offset asked for, are gone.
+        end: the offset after them: where to go on.
+    """
+
+    data: bytes
+    lost: int
+    end: int
+
+
+class _Shown(NamedTuple):
+    """What readers go by; replaced at one stroke."""
+
+    start: int
+    end: int
+    base: int  # the offset of the byte at the memory's beginning, in its first turn
+    memory: bytearray
+
+
+class RingBuffer:
+    """Keeps the last *size* bytes of all that is written; threads may share it.
+
+    Every byte has an absolute offset: the number of bytes written before it. So a reader that
+    comes late, or back, goes on where it was and is told how much it has missed. Memory is taken
+    as it fills, not before.
+
+    Readers take no lock: who reads may be interrupted by a signal's handler that waits for who
+    writes. They copy, then look whether that was overwritten meanwhile (a sequence lock).
+
+    Args:
+        size: bytes, at least 1.
+
+    Raises:
+        InvalidError: the size is below 1.
+    """
+
+    def __init__(self, size: int = DEFAULT_SIZE) -> None:
+        if size < 1:
+            raise InvalidError(f"a ring buffer cannot have {size} bytes", todo="Give at least 1.")
+        self._size = size
+        self._reach = 0  # what is before it by the size, is overwritten or just about to be
+        self._shown = _Shown(0, 0, 0, bytearray())
+        self._closed = False
+        self._lock = threading.RLock()  # of those who write
+        self._waiting: list[Latch] = []
+
+    @property
+    def cap(self) -> int:
+        """How many bytes are kept at most."""
+        return self._size
+
+    @property
+    def start(self) -> int:
+        """The offset of the oldest byte that is kept."""
+        return self._shown.start
+
+    @property
+    def end(self) -> int:
+        """The offset that the next byte will have: how many were written so far."""
+        return self._shown.end
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will be written."""
+        return self._closed
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Write bytes over the oldest ones; returns how many: all."""
+        with self._lock:
+            start, end, base, memory = self._shown
+            count = len(data)
+            self._reach = end + count
+            if len(memory) + count <= self._size and end - base == len(memory):
+                memory += data
+            else:
+                self._overwrite(memory, end - base, data)
+            start = max(start, self._reach - self._size)
+            self._shown = _Shown(start, self._reach, base, memory)
+        self._wake()
+        return count
+
+    def read(self, offset: int = 0) -> Piece:
+        """All from *offset* on that is still kept.
+
+        Raises:
+            InvalidError: the offset is negative, or beyond the end.
+        """
+        while True:
+            start, end, base, memory = self._shown
+            if not 0 <= offset <= end:
+                raise InvalidError(
+                    f"cannot read at offset {offset}", why=f"{end} bytes were written"
+                )
+            first = max(offset, start)
+            data = self._copy(memory, first - base, end - base)
+            if self._reach - self._size <= first:
+                return Piece(data, first - offset, end)
+
+    def wait(self, offset: int, timeout: float | None = None) -> bool:
+        """Wait until there are bytes from *offset* on; whether there are.
+
+        Args:
+            offset: usually the end of the piece that was read last.
+            timeout: seconds; None waits until there are, or the ring is closed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.end <= offset and not self._closed:
+            more = Latch()
+            self._waiting.append(more)
+            if self.end > offset or self._closed:
+                break  # it may have been written before we were known
+            if not more.wait(None if deadline is None else deadline - time.monotonic()):
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(more)
+                break
+        return self.end > offset
+
+    def close(self) -> None:
+        """Nothing more will be written: whoever waits, goes on. What is kept can still be read."""
+        self._closed = True
+        self._wake()
+
+    def reset(self) -> None:
+        """Forget the bytes; the offsets go on, so that readers are told of the loss."""
+        with self._lock:
+            end = self.end
+            self._shown = _Shown(end, end, end, bytearray())
+
+    def __len__(self) -> int:
+        shown = self._shown
+        return shown.end - shown.start
+
+    def __bytes__(self) -> bytes:
+        return self.read().data
+
+    def __str__(self) -> str:
+        return bytes(self).decode(errors="replace")
+
+    def __repr__(self) -> str:
+        return f"<RingBuffer {len(self)} of {self._size} bytes, to offset {self.end}>"
+
+    def _wake(self) -> None:
+        while self._waiting:
+            with contextlib.suppress(IndexError):  # another thread takes them, too
+                self._waiting.pop().set()
+
+    def _overwrite(
+        self, memory: bytearray, place: int, data: bytes | bytearray | memoryview
+    ) -> None:
+        if len(memory) < self._size:
+            memory += bytes(self._size - len(memory))
+        view = memoryview(memory)
+        last = memoryview(data)[-self._size :]
+        at = (place + len(data) - len(last)) % self._size
+        before_turn = self._size - at
+        view[at : at + min(len(last), before_turn)] = last[:before_turn]
+        view[: max(0, len(last) - before_turn)] = last[before_turn:]
+
+    def _copy(self, memory: bytearray, first: int, stop: int) -> bytes:
+        """What is between two places, counted from the memory's beginning on, over all turns."""
+        if first == stop:
+            return b""
+        if len(memory) < self._size:
+            return bytes(memory[first:stop])  # no view: memory that is viewed cannot grow
+        at, stop = first % self._size, stop % self._size
+        view = memoryview(memory)
+        return bytes(view[at:stop]) if at < stop else b"".join((view[at:], view[:stop]))
+
+
+class Parts(NamedTuple):
+    """What a reader gets who wants to know where it came from.
+
+    Attributes:
+        data: each part and its stream, in the order of arrival.
+        lost: how many bytes before them, from the offset asked for, are gone.
+        end: the offset after them: where to go on.
+    """
+
+    data: list[tuple[Stream, bytes]]
+    lost: int
+    end: int
+
+
+class Output:
+    """The ring of a process, and a note of each change between its streams.
+
+    One thread writes; all may read, without a lock, as of the ring.
+
+    Args:
+        size: bytes that are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.ring = RingBuffer(size)
+        self._changes: deque[tuple[int, Stream]] = deque()
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Take what was read from a stream."""
+        if not self._changes or self._changes[-1][1] is not stream:
+            self._changes.append((self.ring.end, stream))
+        self.ring.write(data)
+        while len(self._changes) > 1 and self._changes[1][0] <= self.ring.start:
+            self._changes.popleft()
+
+    def read(self, stream: Stream | None = None) -> bytes:
+        """What is kept, of one stream or of both in the order of arrival."""
+        if stream is None:
+            return self.ring.read().data
+        return b"".join(data for whose, data in self.parts(0).data if whose is stream)
+
+    def parts(self, offset: int) -> Parts:
+        """All from *offset* on that is still kept, by streams."""
+        while True:
+            changes = [*self._changes]
+            data, lost, end = self.ring.read(offset)
+            if changes == [*self._changes]:  # else they may not be those of what was read
+                break
+        start = offset + lost
+        found = [
+            (whose, data[max(first - start, 0) : max(stop - start, 0)])
+            for (first, whose), (stop, _) in pairwise([*changes, (end, Stream.STDOUT)])
+        ]
+        return Parts([(whose, part) for whose, part in found if part], lost, end)
+
+
+MAX_LINE = 4 << 20
+"""Bytes of a line that are put together; a longer one comes in parts."""
+
+_CONTINUES = 0b1100_0000  # the top bits of a UTF-8 byte that does not begin a character: 10
+_WITHIN = 0b1000_0000
+
+
+class Part(NamedTuple):
+    """A line, or a part of a long one that goes on in the next."""
+
+    text: str
+    partial: bool
+
+
+class LineSplitter:
+    r"""Splits one stream into lines, without their ends (``\n`` or ``\r\n``).
+
+    What is no UTF-8 becomes U+FFFD. No more than *max_line* bytes are held back for a line's end.
+
+    Args:
+        max_line: bytes after which the beginning of a line is handed out.
+    """
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._max = max_line
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[str]:
+        """The whole lines that end in *data*, which has gone through :meth:`overflow`."""
+        end = data.rfind(b"\n")
+        if end < 0:
+            self._hold(data)
+            return []
+        head = data[:end]
+        if self._held:
+            head = b"".join((*self._held, head))
+            self._held.clear()
+            self._size = 0
+        if end + 1 < len(data):
+            self._hold(data[end + 1 :])
+        text = head.decode(errors="replace")
+        lines = text.split("\n")
+        if "\r" in text:
+            return [line.removesuffix("\r") for line in lines]
+        return lines
+
+    def overflow(self, data: bytes) -> tuple[list[Part], bytes]:
+        """Hand out parts of the line that becomes too long with *data*; and what is left to feed.
+
+        Args:
+            data: no longer than *max_line*, so that no other line in it can be too long.
+        """
+        end = data.find(b"\n")
+        length = len(data) if end < 0 else end
+        if self._size + length <= self._max:
+            return [], data
+        line = b"".join((*self._held, data[:length]))
+        self._held.clear()
+        self._size = 0
+        parts = []
+        while len(line) > self._max:
+            at = self._max
+            while at > self._max - 3 and line[at] & _CONTINUES == _WITHIN:
+                at -= 1  # not within a character
+            parts.append(Part(line[:at].decode(errors="replace"), partial=True))
+            line = line[at:]
+        return parts, line + data[length:]
+
+    def rest(self) -> str | None:
+        """What came after the last line's end, once nothing more will come; None if nothing did."""
+        held, self._held, self._size = b"".join(self._held), [], 0
+        return held.decode(errors="replace").removesuffix("\r") if held else None
+
+    def peek(self) -> str:
+        """What has come of a line that has not ended."""
+        return b"".join(self._held).decode(errors="replace")
+
+    def _hold(self, data: bytes) -> None:
+        self._held.append(data)
+        self._size += len(data)

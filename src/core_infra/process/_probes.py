@@ -1,0 +1,304 @@
+"""How to see that a program is ready for use.
+
+A probe is asked again and again. It returns None when what it looks for is there, and otherwise
+says why it is not, for the error that ends a long wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import re
+import string
+import urllib.parse
+from typing import TYPE_CHECKING, Protocol
+
+from core_infra._eventloop.sockets import short_path
+from core_infra._unpatched import Path, os, socket
+from core_infra.errors import InvalidError
+from core_infra.framework._handlers import is_async
+from core_infra.process._listeners import stranger, unix_stranger
+from core_infra.process._log_pattern import LogPattern
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from core_infra.process._process import Process
+
+__all__ = [
+    "Check",
+    "CommandSucceeds",
+    "FileExists",
+    "HttpStatus",
+    "LogPattern",
+    "Probe",
+    "TcpPort",
+    "UnixSocket",
+]
+
+_TIMEOUT = 10.0
+_MAX_PORT = 65535
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
+"""What no URL has."""
+
+
+class Probe(Protocol):
+    """What :meth:`Process.wait_ready` asks; its repr names it in errors.
+
+    It may have a ``timeout``: how many seconds one look may take. Otherwise that is 1.
+    """
+
+    def check(self, process: Process, patience: float) -> str | None:
+        """Look once; None if it is ready, else why it is not.
+
+        Args:
+            process: which one.
+            patience: seconds that this may take at most.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class TcpPort:
+    """The program, or something that it started, accepts connections on a TCP port.
+
+    A port of this host that another program holds is not its port. It is taken for its own where
+    that cannot be compared: on another host, in another network namespace (a container's), for a
+    port that the kernel forwards, and without /proc.
+
+    Attributes:
+        port: the port.
+        host: where.
+        any_program: whoever accepts will do: a proxy that listens for the program, as Docker's.
+        timeout: seconds that one look may take.
+
+    Raises:
+        InvalidError: there is no such port.
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    any_program: bool = dataclasses.field(default=False, repr=False, kw_only=True)
+    timeout: float = dataclasses.field(default=_TIMEOUT, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        port: object = self.port
+        if not (isinstance(port, int) and 0 < port <= _MAX_PORT):
+            raise InvalidError(f"there is no TCP port {self.port!r}", why=f"it is 1 to {_MAX_PORT}")
+        _check_name(self, self.host)
+        _check_timeout(self, self.timeout)
+
+    def check(self, process: Process, patience: float) -> str | None:
+        """Connect."""
+        try:
+            with socket.create_connection((self.host, self.port), timeout=patience) as connection:
+                return None if self.any_program else _stranger(connection, process)
+        except (OSError, ValueError) as error:
+            return _reason(error)
+
+
+@dataclasses.dataclass(frozen=True)
+class UnixSocket:
+    """The program, or something that it started, accepts connections on a UNIX stream socket.
+
+    Attributes:
+        path: the socket; a relative path is one from the program's directory. An abstract name
+            begins with a NUL character.
+        any_program: whoever accepts will do.
+        timeout: seconds that one look may take.
+
+    Raises:
+        InvalidError: no socket can have such a name.
+    """
+
+    path: str | os.PathLike[str]
+    any_program: bool = dataclasses.field(default=False, repr=False, kw_only=True)
+    timeout: float = dataclasses.field(default=_TIMEOUT, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_name(self, os.fspath(self.path).removeprefix("\0"))
+        _check_timeout(self, self.timeout)
+
+    def check(self, process: Process, patience: float) -> str | None:
+        """Connect."""
+        path = os.fspath(self.path)
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(patience)
+            try:
+                address = path
+                if not path.startswith("\0"):
+                    path = _from_its_directory(process, path)
+                    address = stack.enter_context(short_path(Path(path)))
+                client.connect(address)
+                pids = () if self.any_program else process.leftovers()
+                return None if self.any_program else unix_stranger(client, path, pids)
+            except (OSError, ValueError) as error:
+                return _reason(error)
+
+
+@dataclasses.dataclass(frozen=True)
+class HttpStatus:
+    """A GET of this URL is answered with one of these status codes; redirects are answers.
+
+    A server of this host must be the program or something that it started, as for
+    :class:`TcpPort`, or else be within this process, as a server of a test's own.
+
+    Attributes:
+        url: the URL.
+        status: a status code, or several.
+        any_program: whoever answers will do.
+        timeout: seconds that one look may take.
+
+    Raises:
+        InvalidError: that is no URL of HTTP.
+    """
+
+    url: str
+    status: int | Collection[int] = 200
+    any_program: bool = dataclasses.field(default=False, repr=False, kw_only=True)
+    timeout: float = dataclasses.field(default=_TIMEOUT, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urllib.parse.urlsplit(self.url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            good = good and not _FORBIDDEN.search(self.url)
+        except (ValueError, TypeError, AttributeError):
+            good = False
+        if not good:
+            raise InvalidError(f"cannot ask {self.url!r}", why="it is no http:// or https:// URL")
+        _check_name(self, self.url)
+        _check_timeout(self, self.timeout)
+
+    def check(self, process: Process, patience: float) -> str | None:
+        """Ask, without any proxy."""
+        parts = urllib.parse.urlsplit(self.url)
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
+        connection = kind(parts.hostname or "", parts.port, timeout=patience)
+        path = urllib.parse.quote(parts.path or "/", safe=string.punctuation)
+        query = urllib.parse.quote(parts.query, safe=string.punctuation)
+        try:
+            connection.connect()
+            if not self.any_program and (why := _stranger(connection.sock, process, os.getpid())):
+                return why
+            connection.request("GET", f"{path}?{query}" if query else path)
+            found = connection.getresponse().status
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            return str(error) or type(error).__name__
+        finally:
+            connection.close()
+        wanted = (self.status,) if isinstance(self.status, int) else self.status
+        return None if found in wanted else f"the answer is {found}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FileExists:
+    """A file, or anything else of that path, is there.
+
+    Attributes:
+        path: the path; a relative one is one from the program's directory.
+
+    Raises:
+        InvalidError: no file can have such a name.
+    """
+
+    path: str | os.PathLike[str]
+
+    def __post_init__(self) -> None:
+        _check_name(self, os.fspath(self.path))
+
+    def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - any will do
+        """Look."""
+        path = _from_its_directory(process, os.fspath(self.path))
+        return None if os.path.exists(path) else "it is not there"
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandSucceeds:
+    """A command ends with exit code 0, such as ``pg_isready``.
+
+    It has the program's environment and directory. What it leaves running is ended.
+
+    Attributes:
+        command: the program and its arguments.
+        timeout: seconds that one run may take.
+    """
+
+    command: Sequence[str]
+    timeout: float = dataclasses.field(default=_TIMEOUT, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.command, str | bytes) or not self.command:
+            raise InvalidError(f"{self.command!r} is no command", todo="Give a list of words.")
+        _check_timeout(self, self.timeout)
+
+    def check(self, process: Process, patience: float) -> str | None:
+        """Run it."""
+        ran = process.run_beside(self.command, patience)
+        if ran.error is not None:
+            return str(ran.error)
+        if ran.timed_out:
+            return f"it still ran after {patience:.1f} s"
+        said = ran.output().strip().splitlines()
+        code = ran.exit_code
+        return None if code == 0 else f"exit code {code}: {' '.join(said[-1:])}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A function of yours returns something true; what it raises means not yet.
+
+    Raises:
+        InvalidError: it is async: nobody would wait for it.
+    """
+
+    function: Callable[[], object]
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InvalidError(f"cannot call {self.function!r}", todo="Give a function.")
+        if is_async(self.function):
+            raise InvalidError(f"cannot wait for {self.function!r}", why="it is async")
+
+    def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - not ours
+        """Call it."""
+        try:
+            answer = self.function()
+        except Exception as error:  # noqa: BLE001 - told, if the time is over
+            return f"{type(error).__name__}: {error}"
+        return None if answer else f"it returned {answer!r}"
+
+
+def _stranger(connection: socket.socket, process: Process, *others: int) -> str | None:
+    why = stranger(connection, [*process.leftovers(), *others])
+    return f"{why} (any_program=True takes it)" if why else None
+
+
+def _from_its_directory(process: Process, path: str) -> str:
+    return os.path.join(process.options.directory(), path)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _check_name(probe: Probe, name: str) -> None:
+    """Raise InvalidError for what the system would cut off, or cannot be given."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        good = False
+    else:
+        good = "\0" not in name
+    if not good:
+        raise InvalidError(
+            f"cannot look for {probe!r}", why="it has a NUL, or characters that have no bytes"
+        )
+
+
+def _check_timeout(probe: Probe, timeout: object) -> None:
+    if not isinstance(timeout, int | float) or not timeout > 0:
+        raise InvalidError(f"the timeout of {probe!r} is {timeout!r}", why="not above 0")

@@ -1,0 +1,76 @@
+"""The keeper's program: where it is, how it is started, and what this host lacks for it."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import resource
+
+import core_infra
+from core_infra._unpatched import Path, os, subprocess
+from core_infra.errors import UnavailableError
+from core_infra.process._listeners import proc_is_ours
+
+_MARKS = {"RLIMIT_LOCKS": 10, "RLIMIT_RSS": 5, "RLIMIT_RTTIME": 15}
+"""Limits that can carry a tag, in the keeper's order; Python does not name all of them."""
+
+_log = logging.getLogger(__name__)
+
+
+def start_keeper(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """Start it; logs a warning if something keeps it from telling whose an orphan is.
+
+    Args:
+        fds: its arguments, which it inherits.
+
+    Raises:
+        UnavailableError: it is not there, or the system does not start it.
+    """
+    binary = _binary()
+    try:
+        popen = subprocess.Popen(
+            [binary, *map(str, fds)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+    except OSError as error:  # else it would pass for an error of the user's program
+        raise UnavailableError(
+            f"cannot start the keeper of processes, {binary}",
+            why=error.strerror or str(error),
+            todo="It must be executable, on a file system that is not mounted noexec.",
+            errno=error.errno,
+        ) from error
+    _say_what_is_missing()
+    return popen
+
+
+def _binary() -> Path:
+    path = Path(core_infra.__file__).parent / "bin" / f"reaper-{platform.machine()}"
+    if not path.is_file():
+        raise UnavailableError(
+            f"there is no keeper of processes for {platform.machine()}: {path}",
+            why="it is compiled for x86_64 and aarch64 when core-infra is built or installed",
+            todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
+        )
+    return path
+
+
+def _say_what_is_missing() -> None:
+    first, *_ = _MARKS
+    free = [
+        name
+        for name, number in _MARKS.items()
+        if resource.getrlimit(number)[1] == resource.RLIM_INFINITY
+    ]
+    if not free:
+        _log.warning(
+            "%s have hard limits, so processes may carry no mark: a daemon that leaves its session"
+            " is then ended with the last service or this process, and not before",
+            ", ".join(_MARKS),
+        )
+    elif first not in free:
+        _log.warning("%s has a hard limit: processes carry their mark in %s", first, free[0])
+    if not proc_is_ours():
+        why = "is another PID namespace's" if os.path.exists("/proc/self") else "is not there"
+        _log.warning("/proc %s: what a program has started is found by its mark alone", why)

@@ -1,0 +1,158 @@
+"""One attempt at one spec."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core_infra._unpatched import time
+from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.process._service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from core_infra.process._process import Process
+    from core_infra.process._runner.spec import RunSpec
+    from core_infra.process._status import Usage
+
+
+class Outcome(NamedTuple):
+    """What came of it; the fields are those of RunResult."""
+
+    duration: float
+    exit_code: int | None = None
+    output_bytes: bytes = b""
+    output_lost: int = 0
+    error: BaseException | None = None
+    value: object = None
+    usage: Usage | None = None
+    cached: bool = False
+
+
+_running: dict[str, dict[str, Process | None]] = {}
+"""The commands of this process's runs: by the key of the run, then by the spec's name.
+
+None is one that is just being started.
+"""
+
+_over: set[str] = set()
+"""Keys of the runs that were ended; what starts too late ends at once."""
+
+_lock = threading.Lock()
+
+
+def attempt(spec: RunSpec, key: str) -> Outcome:
+    """Run a spec to its end, and end what it left behind; what an executor is given.
+
+    Args:
+        spec: the spec.
+        key: names the run that it is part of, for :func:`end`.
+    """
+    if spec.call is not None:
+        return call(spec)
+    start = time.monotonic()
+    try:
+        with Service() as service:
+            return _command(spec, key, service)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
+        return Outcome(time.monotonic() - start, error=error)
+
+
+def call(spec: RunSpec) -> Outcome:
+    """Call a spec's function."""
+    assert spec.call is not None  # noqa: S101 - who calls this has looked
+    start = time.monotonic()
+    try:
+        value = spec.call()
+        error = _never_ran(spec, value) if inspect.iscoroutine(value) else None
+        return Outcome(time.monotonic() - start, value=None if error else value, error=error)
+    except CommandFailedError as error:
+        return Outcome(time.monotonic() - start, output_bytes=_written(error), error=error)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
+        return Outcome(time.monotonic() - start, error=error)
+
+
+def outcome(process: Process, *, stopped: bool) -> Outcome:
+    """What came of a command that is over; what was stopped, by a timeout or by us, is gone then.
+
+    Args:
+        process: is over.
+        stopped: we have stopped it.
+    """
+    usage = process.usage
+    error: BaseException | None = process.error
+    if process.timed_out:
+        timeout = process.options.timeout
+        what = f"{process.options.command!r} did not end within {timeout:g} s and was ended"
+        error = TimeoutExpiredError(what, timeout=timeout)
+    try:
+        if process.timed_out or stopped:
+            process.finish_stopping()
+    except TimeoutExpiredError as unkillable:
+        error = unkillable
+    written = process.read()
+    return Outcome(
+        usage.wall if usage else 0.0,
+        process.exit_code,
+        written.data,
+        written.lost,
+        error,
+        usage=usage,
+    )
+
+
+def end(key: str, grace: float | None = None) -> set[str]:
+    """End the commands of a run that run in this process; the names of their specs.
+
+    Args:
+        key: of the run.
+        grace: seconds that each has; None is what it asks for itself.
+    """
+    with _lock:
+        _over.add(key)
+        running = dict(_running.get(key, {}))
+    for process in running.values():
+        if process is not None:
+            process.begin_to_stop(grace)
+    return set(running)
+
+
+def forget(key: str) -> None:
+    """A run is over, and will start nothing more in this process."""
+    with _lock:
+        _over.discard(key)
+
+
+def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
+    with _lock:
+        _running.setdefault(key, {})[spec.name] = None
+    try:
+        process = service.start_with_options(spec.options())
+        with _lock:
+            _running[key][spec.name] = process
+            too_late = key in _over
+        if too_late:
+            process.begin_to_stop()
+        process.wait()
+        return outcome(process, stopped=key in _over)
+    finally:
+        with _lock:
+            del _running[key][spec.name]
+            if not _running[key]:
+                del _running[key]
+
+
+def _never_ran(spec: RunSpec, value: Coroutine[Any, Any, Any]) -> InvalidError:
+    value.close()
+    return InvalidError(
+        f"the call of {spec.name!r} has returned a coroutine, which nobody awaits",
+        todo="Give a function that returns when all is done, as by asyncio.run().",
+    )
+
+
+def _written(error: CommandFailedError) -> bytes:
+    """What the program wrote that a call has run."""
+    output: bytes = getattr(error, "output", b"") or error.stdout + error.stderr
+    return output

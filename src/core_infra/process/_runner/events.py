@@ -1,0 +1,71 @@
+"""What a run reports while it goes on: for boards, logs, or a bus (``listener=core.action``).
+
+They come one after another, on a thread of the run's own: first RunStarted, then for each spec
+SpecStarted (again for each retry), SpecWrote if that was asked for, and SpecFinished, or
+SpecFinished alone if it is skipped; at the end RunFinished, also when the run is interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core_infra.process._runner.results import RunAllResult, RunResult
+    from core_infra.process._runner.spec import RunSpec
+
+
+class RunStarted(NamedTuple):
+    """All is checked, nothing has started.
+
+    Attributes:
+        specs: what will run, in the order given.
+        workers: how many run at once; None is as many as are ready.
+        durations: the seconds that specs took before, as far as they are known.
+    """
+
+    specs: tuple[RunSpec, ...]
+    workers: int | None
+    durations: Mapping[str, float]
+
+
+class SpecStarted(NamedTuple):
+    """A spec starts.
+
+    Attributes:
+        spec: the spec.
+        attempt: 1, or more for a retry.
+        previous: what came of the attempt before, if this is a retry.
+    """
+
+    spec: RunSpec
+    attempt: int
+    previous: RunResult | None
+
+
+class SpecWrote(NamedTuple):
+    """A command has written lines; for runners with ``live``.
+
+    Attributes:
+        spec: the spec.
+        lines: without their ends.
+    """
+
+    spec: RunSpec
+    lines: tuple[str, ...]
+
+
+class SpecFinished(NamedTuple):
+    """A spec has ended for good, or is skipped."""
+
+    result: RunResult
+
+
+class RunFinished(NamedTuple):
+    """Nothing runs any more."""
+
+    result: RunAllResult
+
+
+Event = RunStarted | SpecStarted | SpecWrote | SpecFinished | RunFinished

@@ -1,0 +1,176 @@
+"""What came of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from core_infra.errors import TimeoutExpiredError
+
+if TYPE_CHECKING:
+    from core_infra.process._runner.spec import RunSpec
+    from core_infra.process._status import Usage
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of one spec.
+
+    Attributes:
+        name: the spec's.
+        spec: what was asked for.
+        exit_code: of its last attempt, minus the signal's number if a signal ended it; None if
+            there is none: it was skipped, could not start, or is a call.
+        duration: seconds from its first start to its last end.
+        output_bytes: what its last attempt wrote to stdout and stderr, in true order; at most the
+            last mebibyte.
+        output_lost: how many bytes it wrote before these.
+        error: why it failed, if an exit code does not say it; of one that was skipped, why.
+        skipped: it did not run.
+        cause: if it was skipped, the name of the spec whose failure is the reason.
+        attempts: how often it was tried.
+        started: when it started, in seconds since the run began.
+        value: what its call returned.
+        usage: processor time and memory of its last attempt, if it is a command.
+        cached: it was up to date, and not run.
+    """
+
+    name: str
+    spec: RunSpec
+    exit_code: int | None = None
+    duration: float = 0.0
+    output_bytes: bytes = field(default=b"", repr=False)
+    output_lost: int = 0
+    error: BaseException | None = None
+    skipped: bool = False
+    cause: str | None = None
+    attempts: int = 0
+    started: float = 0.0
+    value: object = None
+    usage: Usage | None = None
+    cached: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """It ran, and well, or is up to date."""
+        return not self.skipped and self.error is None and not self.exit_code
+
+    @property
+    def failed(self) -> bool:
+        """It ran, and not well."""
+        return not self.skipped and not self.passed
+
+    @property
+    def output(self) -> str:
+        """What it wrote, as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.output_bytes.decode(errors="replace")
+
+    @property
+    def excerpt(self) -> str:
+        """What it wrote, as it is shown: where something is lost, a line says so."""
+        note = f"[{self.output_lost} bytes before this are not kept]\n" if self.output_lost else ""
+        return note + self.output
+
+    @property
+    def reason(self) -> str:
+        """In a few words, why it did not pass; empty if it did."""
+        if self.error is not None:
+            return str(self.error) or type(self.error).__name__
+        if self.exit_code and self.exit_code < 0:
+            return f"ended by signal {-self.exit_code}"
+        return f"exit code {self.exit_code}" if self.exit_code else ""
+
+
+@dataclass(frozen=True, repr=False)
+class RunAllResult:
+    """What came of all specs.
+
+    Attributes:
+        results: in the order in which the specs were given.
+        duration: seconds from the first start to the last end.
+        interrupted: it was ended before all was done.
+    """
+
+    results: tuple[RunResult, ...]
+    duration: float
+    interrupted: bool = False
+
+    @cached_property
+    def passed(self) -> int:
+        """How many ran well."""
+        return sum(result.passed for result in self.results)
+
+    @cached_property
+    def failed(self) -> int:
+        """How many ran and failed, also those that were allowed to."""
+        return sum(result.failed for result in self.results)
+
+    @cached_property
+    def skipped(self) -> int:
+        """How many did not run."""
+        return sum(result.skipped for result in self.results)
+
+    @property
+    def success(self) -> bool:
+        """Nothing failed, not even what was allowed to."""
+        return self.failed == 0
+
+    @property
+    def acceptable(self) -> bool:
+        """Nothing failed that was not allowed to, and nothing was skipped."""
+        return not self.skipped and all(
+            result.passed or result.spec.allow_failure for result in self.results
+        )
+
+    @property
+    def failures(self) -> list[RunResult]:
+        """What failed, in the order in which it ended: a root cause before its consequences."""
+        failed = [result for result in self.results if result.failed]
+        return sorted(failed, key=lambda result: result.started + result.duration)
+
+    def skipped_by(self, name: str) -> list[RunResult]:
+        """What did not run because of a failed spec, in the order given."""
+        return [result for result in self.results if result.skipped and result.cause == name]
+
+    def __getitem__(self, name: str) -> RunResult:
+        """The result of the spec of this name; KeyError if there is none."""
+        return self._by_name[name]
+
+    def __repr__(self) -> str:
+        # What a failed "assert result.success" shows: so it says what is to be looked at.
+        counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+        failures = "".join(f"; {one.name}: {one.reason}" for one in self.failures)
+        return f"<RunAllResult: {counts}{failures}>"
+
+    @cached_property
+    def _by_name(self) -> dict[str, RunResult]:
+        return {result.name: result for result in self.results}
+
+
+class RunTimeoutError(TimeoutExpiredError):
+    """A run did not end in time; what ran has been ended.
+
+    Attributes:
+        timeout: the seconds that were allowed.
+        result: what was done until then, and what was not.
+    """
+
+    result: RunAllResult
+
+
+class RunInterruptedError(KeyboardInterrupt):
+    """Ctrl-C has interrupted a run; what ran has been ended.
+
+    A KeyboardInterrupt, so that nobody goes on by mistake after it.
+
+    Attributes:
+        result: what was done until then, and what was not.
+    """
+
+    def __init__(self, result: RunAllResult) -> None:
+        super().__init__("the run was interrupted")
+        self.result = result
+
+    def __reduce__(self) -> tuple[type[RunInterruptedError], tuple[RunAllResult]]:
+        return type(self), (self.result,)

@@ -1,0 +1,298 @@
+"""Specs run by their dependencies, one after another, or all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import Future
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from core_infra._unpatched import os
+from core_infra.errors import InvalidError
+from core_infra.process._options import check_seconds
+from core_infra.process._runner.backends import CheckingLauncher, ExecutorLauncher, ServiceLauncher
+from core_infra.process._runner.cancellation import Cancellation
+from core_infra.process._runner.engine import Engine, Stop
+from core_infra.process._runner.events import RunStarted
+from core_infra.process._runner.graph import Graph, check_apart
+from core_infra.process._runner.results import RunInterruptedError, RunTimeoutError
+from core_infra.process._runner.schedule import Schedule, make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from core_infra._eventloop.loop import Loop
+    from core_infra.process._runner.backends import Launcher, Report, Wrote
+    from core_infra.process._runner.durations import Durations
+    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.freshness import Freshness
+    from core_infra.process._runner.results import RunAllResult
+    from core_infra.process._runner.schedule import Plan
+    from core_infra.process._runner.spec import RunSpec
+    from core_infra.process._service import Service
+
+
+_MOST_CTRL_C = 4
+"""To end what runs, to kill it, and the same with what cleans up; one more, and we do not wait."""
+
+
+class Runner:
+    """Runs specs as processes of a service.
+
+    Args:
+        service: starts the commands.
+        workers: how many specs run at once; by default as many as this process may use CPUs.
+        pools: how many places each pool that specs name has.
+        keep_going: after a failure, go on with all that does not wait for it; else start nothing
+            more.
+        durations: remembers how long specs take, so that the next run starts the longest path
+            first.
+        listener: called with each event of :mod:`core_infra.process._runner.events`; a board, or
+            a bus (``core.action``).
+        live: the listener hears what commands write, line by line, as it comes (SpecWrote); not of
+            what an executor runs.
+        freshness: remembers what specs with inputs or outputs were run from, and leaves out what is
+            up to date.
+
+    Raises:
+        InvalidError: workers is less than 1.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        workers: int | None = None,
+        pools: Mapping[str, int] | None = None,
+        keep_going: bool = True,
+        durations: Durations | None = None,
+        listener: Callable[[Event], object] | None = None,
+        live: bool = False,
+        freshness: Freshness | None = None,
+    ) -> None:
+        if workers is not None and not _is_count(workers):
+            raise InvalidError(f"a run cannot have {workers!r} workers", todo="Give at least 1.")
+        self._service = service
+        self._workers = workers
+        self._pools = dict(pools or {})
+        self._keep_going = keep_going
+        self._durations = durations
+        self._live = live
+        self._freshness = freshness
+        self._listener = listener or (lambda _event: None)
+
+    def run_all(
+        self,
+        specs: Sequence[RunSpec],
+        *,
+        executor: Executor | None = None,
+        timeout: float | None = None,
+        cancel: Cancellation | None = None,
+        cleanup: Sequence[RunSpec] = (),
+    ) -> RunAllResult:
+        """Run specs by their dependencies: each starts the moment that its own allow it.
+
+        What waits for a failed spec is skipped, unless that spec has ``allow_failure``.
+
+        Args:
+            specs: what to run, in any order.
+            executor: runs them instead of the service: any ``concurrent.futures.Executor``, also
+                one of a cluster. It decides how many run at once, unless ``workers`` was given.
+                Commands need their programs and directories where they run; a call must pickle.
+            timeout: seconds for all of *specs* together. Then all that runs is asked to end, and
+                killed after its ``grace``; a call that has not returned by then is given up.
+            cancel: ends the run in the same way when its ``cancel()`` is called, or was before.
+                The result, which is returned, says ``interrupted``.
+            cleanup: what runs when all of *specs* has ended, whatever came of it, also after a
+                timeout, a cancellation or Ctrl-C. A second Ctrl-C ends it. Its results come last.
+
+        Raises:
+            InvalidError: the timeout is not above 0, or *cancel* is something else.
+            InvalidGraphError: the specs cannot be run together; nothing has been started.
+            RunTimeoutError: the time was over; it has the result.
+            RunInterruptedError: a KeyboardInterrupt has ended the run; it has the result.
+        """
+        graphs = [self._graph([*specs], None)]
+        if cleanup:
+            graphs.append(self._graph([*cleanup], None))
+            check_apart(*graphs)
+        return self._run(graphs, executor, timeout, cancel)
+
+    def run_sequential(
+        self,
+        specs: Sequence[RunSpec],
+        *,
+        timeout: float | None = None,
+        cancel: Cancellation | None = None,
+    ) -> RunAllResult:
+        """Run specs one after another in the order given, whatever their ``after`` says.
+
+        After a failure (unless that spec has ``allow_failure``) the rest is skipped.
+
+        Args:
+            specs: what to run.
+            timeout: as for :meth:`run_all`.
+            cancel: as for :meth:`run_all`.
+
+        Raises:
+            CoreInfraError: as :meth:`run_all`.
+        """
+        specs = [*specs]
+        chain = [[], *([before.name] for before, _ in pairwise(specs))]
+        return self._run([self._graph(specs, chain[: len(specs)])], None, timeout, cancel)
+
+    def run_parallel(
+        self,
+        specs: Sequence[RunSpec],
+        *,
+        timeout: float | None = None,
+        cancel: Cancellation | None = None,
+    ) -> RunAllResult:
+        """Run specs at once, as many as there are workers, whatever their ``after`` says.
+
+        Args:
+            specs: what to run.
+            timeout: as for :meth:`run_all`.
+            cancel: as for :meth:`run_all`.
+
+        Raises:
+            CoreInfraError: as :meth:`run_all`.
+        """
+        specs = [*specs]
+        return self._run([self._graph(specs, [[]] * len(specs))], None, timeout, cancel)
+
+    def plan(self, specs: Sequence[RunSpec]) -> Plan:
+        """What :meth:`run_all` would do, without doing it.
+
+        Raises:
+            InvalidGraphError: the specs cannot be run together.
+        """
+        graph = self._graph([*specs], None)
+        durations = self._known_durations()
+        return make_plan(
+            graph,
+            self._schedule(graph, self._workers or cpus(), durations, keep_going=self._keep_going),
+            durations,
+        )
+
+    def _graph(self, specs: Sequence[RunSpec], after: Sequence[Sequence[str]] | None) -> Graph:
+        return Graph(specs, self._pools, after)
+
+    def _known_durations(self) -> dict[str, float]:
+        return self._durations.load() if self._durations else {}
+
+    def _schedule(
+        self,
+        graph: Graph,
+        workers: int | None,
+        durations: Mapping[str, float],
+        *,
+        keep_going: bool,
+    ) -> Schedule:
+        return Schedule(
+            graph,
+            workers=workers,
+            pools=self._pools,
+            durations=durations,
+            keep_going=keep_going,
+        )
+
+    def _run(
+        self,
+        graphs: Sequence[Graph],
+        executor: Executor | None,
+        timeout: float | None,
+        cancel: Cancellation | None,
+    ) -> RunAllResult:
+        _check_ends(timeout, cancel)
+        durations = self._known_durations()
+        workers = self._workers
+        launcher: Callable[[Report, Loop, Wrote | None], Launcher]
+        if executor is None:
+            workers = workers or cpus()
+            launcher = partial(ServiceLauncher, self._service)
+        else:
+            launcher = partial(ExecutorLauncher, executor)
+        first, *later = graphs
+        phases = [
+            (first, self._schedule(first, workers, durations, keep_going=self._keep_going)),
+            *(
+                (graph, self._schedule(graph, workers, durations, keep_going=True))
+                for graph in later
+            ),
+        ]
+        specs = tuple(spec for graph in graphs for spec in graph.specs.values())
+        if self._freshness is not None and any(spec.inputs or spec.outputs for spec in specs):
+            launcher = partial(CheckingLauncher, launcher, self._freshness)
+        started = RunStarted(specs, workers, durations)
+        engine = Engine(phases, launcher, self._listener, started, timeout, live=self._live)
+        if cancel is None:
+            result = _on_a_thread(engine, self._durations)
+        else:
+            with cancel.calls(lambda: engine.stop(Stop.CANCEL)):
+                result = _on_a_thread(engine, self._durations)
+        if engine.timed_out:
+            raise RunTimeoutError(
+                f"the run did not end within {timeout:g} s and was ended",
+                timeout=timeout,
+                result=result,
+            )
+        return result
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _check_ends(timeout: Any, cancel: Any) -> None:
+    check_seconds("timeout", timeout)
+    if timeout is not None and timeout <= 0:
+        raise InvalidError(f"timeout is {timeout!r}", why="it must be above 0")
+    if cancel is not None and not isinstance(cancel, Cancellation):
+        raise InvalidError(f"cancel is {cancel!r}", todo="Give a Cancellation.")
+
+
+def _interrupt(engine: Engine, future: Future[RunAllResult]) -> BaseException | None:
+    """End a run by Ctrl-C; what it raises. More of them end what takes its time, and cleans up."""
+    for _ in range(_MOST_CTRL_C):
+        engine.stop(Stop.CTRL_C)
+        with contextlib.suppress(KeyboardInterrupt):
+            return future.exception()
+    engine.stop(Stop.CTRL_C)
+    return future.exception()
+
+
+def _on_a_thread(engine: Engine, durations: Durations | None) -> RunAllResult:
+    # A signal's exception hits the main thread anywhere. There it finds nothing but a wait; the
+    # engine's thread is asked to end, and never loses a process that it is just starting.
+    future: Future[RunAllResult] = Future()
+
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = engine.run()
+            if durations is not None:
+                durations.record(result)
+            future.set_result(result)
+        except BaseException as error:  # noqa: BLE001 - raised where the run was asked for
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=work, name="core-infra-runner", daemon=True).start()
+        return future.result()
+    except BaseException as error:
+        if future.cancel():
+            raise  # it had not begun, and will not
+        failure = _interrupt(engine, future)
+        if failure is None and isinstance(error, KeyboardInterrupt):
+            raise RunInterruptedError(future.result()) from error
+        raise

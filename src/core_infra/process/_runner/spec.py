@@ -1,0 +1,134 @@
+"""What is to be run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from core_infra.errors import InvalidError
+from core_infra.framework._handlers import is_async
+from core_infra.process._options import RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One thing to run, and what it waits for.
+
+    Attributes:
+        name: what results, boards and other specs call it.
+        command: the program, found on PATH; no shell reads it.
+        args: its arguments.
+        dir: its working directory; None is ours.
+        env: variables that are added to the inherited ones; None in the place of a value takes the
+            variable away.
+        after: names of the specs that must have ended well before this one starts.
+        allow_failure: what comes after this spec runs even if it fails.
+        retries: how many times it is tried again after a failure, each time once all that the
+            failed attempt has left behind is killed.
+        timeout: seconds that one attempt may take; then it is ended with all that it started.
+        pools: what it takes one place of while it runs. How many places a pool has is said to the
+            runner; a pool of one place is a mutex.
+        call: a Python function to run instead of a command, on a thread of its own; not an async
+            one. It fails by raising. Nothing can end it early, so it takes no ``timeout``.
+        stop_signal: asks the command, and its process group, to end.
+        grace: seconds between asking it to end and killing it.
+        description: what it is for, in a line, for people.
+        inputs: patterns of files (``src/**/*.c``) or directories that the command reads; relative
+            to *dir*.
+        outputs: the same of what it makes. A runner with ``freshness`` does not run a spec that has
+            one of the two if its command, its own variables, its inputs and its outputs are as they
+            were when it last passed, and none of the outputs is missing.
+
+    Raises:
+        InvalidError: a field has a value that it cannot have; all such fields are named.
+    """
+
+    name: str
+    command: str = ""
+    args: Sequence[str] = ()
+    dir: str | None = field(default=None, kw_only=True)
+    env: Mapping[str, str | None] = field(default_factory=dict, kw_only=True)
+    after: Sequence[str] = field(default=(), kw_only=True)
+    allow_failure: bool = field(default=False, kw_only=True)
+    retries: int = field(default=0, kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
+    pools: Sequence[str] = field(default=(), kw_only=True)
+    call: Callable[[], object] | None = field(default=None, kw_only=True)
+    stop_signal: int = field(default=signal.SIGTERM, kw_only=True)
+    grace: float = field(default=1.0, kw_only=True)
+    description: str = field(default="", kw_only=True)
+    inputs: Sequence[str] = field(default=(), kw_only=True)
+    outputs: Sequence[str] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if mistakes := [*_wrong_fields(self), *_wrong_command(self)]:
+            raise InvalidError(
+                f"the spec {self.name!r} cannot be run", why="; ".join(mistakes), spec=self.name
+            )
+        # Copies: what was checked does not change with the caller's list.
+        for name in ("args", "after", "pools", "inputs", "outputs"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "env", dict(self.env))
+
+    @property
+    def argv(self) -> list[str]:
+        """The command with its arguments."""
+        return [self.command, *self.args]
+
+    def options(self) -> RunOptions:
+        """How the service is to run the command."""
+        return RunOptions(
+            command=self.command,
+            args=self.args,
+            dir=self.dir,
+            env=self.env,
+            timeout=self.timeout,
+            stop_signal=self.stop_signal,
+            grace_period=self.grace,
+            stdin=b"",
+            merge=True,
+        )
+
+
+def _wrong_fields(spec: RunSpec) -> Iterator[str]:
+    name: Any = spec.name
+    if not isinstance(name, str) or not name.isprintable() or not name:
+        yield "its name must be printable text, and not empty"
+    for field_name in ("after", "pools", "inputs", "outputs"):
+        found = getattr(spec, field_name)
+        # A string is a sequence of strings too, of its letters.
+        if isinstance(found, str):
+            yield f"{field_name} is one string, {found!r}: give a list"
+        elif not isinstance(found, Collection) or not all(isinstance(one, str) for one in found):
+            yield f"{field_name} is {found!r}: give a list of texts"
+    retries: Any = spec.retries
+    if not isinstance(retries, int) or retries < 0:
+        yield f"retries is {retries!r}: give a whole number, 0 or more"
+    if spec.call is not None and not callable(spec.call):
+        yield f"call is {spec.call!r}: give a function"
+    elif is_async(spec.call):
+        yield f"call is async, {spec.call!r}: give a function that calls asyncio.run()"
+    description: Any = spec.description
+    if not isinstance(description, str) or "\n" in description:
+        yield f"description is {description!r}: give one line of text"
+
+
+def _wrong_command(spec: RunSpec) -> Iterator[str]:
+    if spec.call is not None:
+        for name in ("command", "args", "dir", "env", "timeout", "inputs", "outputs"):
+            if getattr(spec, name):
+                yield f"a call takes no {name}"
+        if spec.stop_signal != signal.SIGTERM:
+            yield "a call takes no stop_signal"
+    elif not spec.command:
+        yield "it has neither a command nor a call"
+    else:
+        try:
+            spec.options().check()
+        except InvalidError as error:
+            yield error.why.replace("grace_period", "grace")

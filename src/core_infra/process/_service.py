@@ -1,0 +1,357 @@
+"""Starts programs, keeps what they say, and ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from core_infra._eventloop.caller_loop import CallerLoop, handlers_only_raise
+from core_infra._eventloop.supervisor import require_real_threads, supervisor
+from core_infra._unpatched import os
+from core_infra.errors import InvalidError, WrongStateError
+from core_infra.process._errors import (
+    CannotKillError,
+    ProcessNotFoundError,
+    RunFailedError,
+    RunTimeoutError,
+)
+from core_infra.process._events import Stream
+from core_infra.process._leftovers import Leftover, find_leftovers
+from core_infra.process._options import RunOptions
+from core_infra.process._output import DEFAULT_SIZE
+from core_infra.process._process import Listener, Process
+from core_infra.process._publisher import Silent, Teller
+from core_infra.process._reaper.registry import Group
+from core_infra.process._status import ENDED, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from core_infra._eventloop.loop import Loop
+    from core_infra.framework._bus import Bus
+    from core_infra.framework._core import Core
+
+_ALL = sys.maxsize  # a ring takes memory only as it fills
+_LINGER = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceOptions:
+    """What holds for all processes of a service.
+
+    Attributes:
+        buffer_size: bytes of output that are kept of each, unless its own options say otherwise;
+            None is 1 MiB of what is started, and all of what is run.
+    """
+
+    buffer_size: int | None = None
+
+
+class Service:
+    """Starts programs, and ends all that it started when it is shut down or its block is left.
+
+    Args:
+        core: whose bus hears of all that happens (see :mod:`core_infra.process._events`); None
+            tells nobody.
+        options: what holds for all processes.
+
+    Raises:
+        UnavailableError: gevent or eventlet has patched what threads wait with.
+    """
+
+    def __init__(self, core: Bus | None = None, options: ServiceOptions | None = None) -> None:
+        require_real_threads()
+        self.options = options or ServiceOptions()
+        self._listener: Listener = Silent() if core is None else Teller(core)
+        self._processes: dict[str, Process] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.RLock()
+        self._open = True
+        self._pid = os.getpid()
+        self._group = Group()
+
+    def start(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> Process:
+        """Start a program and return at once; raises as :meth:`start_with_options` does."""
+        return self.start_with_options(RunOptions(command, args))
+
+    def start_with_options(
+        self,
+        options: RunOptions,
+        *,
+        loop: Loop | None = None,
+        on_done: Callable[[], None] | None = None,
+        on_output: Callable[[bytes], None] | None = None,
+    ) -> Process:
+        """Start a program and return at once.
+
+        Args:
+            options: which, and how.
+            loop: attends to it, also to its start: what the system refuses is its ``error`` then,
+                and is not raised. None is the supervisor's.
+            on_done: called when it is over and all its output has been told, on any thread.
+            on_output: called with each piece that it writes until it is over, on the loop's thread.
+
+        Raises:
+            InvalidError: the options are not possible.
+            ProgramNotFoundError: the program, or the directory, is not there.
+            CannotStartError: the system does not start it.
+            WrongStateError: the service has been shut down.
+        """
+        process = self._new(options, loop or supervisor(), on_done, on_output)
+        try:
+            self._add(process)
+            process.begin(hurry=loop is None)
+            if loop is None:
+                process.await_begun()
+        except BaseException as error:  # KeyboardInterrupt: nobody has a hand on it
+            self._give_up(process, error)
+            raise
+        return process
+
+    def _new(
+        self,
+        options: RunOptions,
+        loop: Loop,
+        on_done: Callable[[], None] | None = None,
+        on_output: Callable[[bytes], None] | None = None,
+        *,
+        no_input: bytes | None = None,
+        kept: int = DEFAULT_SIZE,
+        linger: float = 0,
+    ) -> Process:
+        options.check()
+        stdin = options.input()
+        return Process(
+            f"proc-{next(self._numbers)}",
+            options,
+            stdin=no_input if stdin is None else stdin,
+            buffer_size=options.buffer_size or self.options.buffer_size or kept,
+            group=self._group.use(),
+            listener=self._listener,
+            loop=loop,
+            on_done=on_done,
+            on_output=on_output,
+            linger=linger,
+        )
+
+    def _add(self, process: Process) -> None:
+        program = os.fspath(process.options.command)
+        if self._pid != os.getpid():
+            raise WrongStateError(
+                f"cannot start {program!r}",
+                why="this process was forked from the one that made the service",
+                todo="Make a service of your own after the fork.",
+                needed=f"process {self._pid}",
+                found=f"process {os.getpid()}",
+            )
+        if sys.is_finalizing():  # threads do not go on: nobody would hear of its end
+            raise WrongStateError(
+                f"cannot start {program!r}",
+                why="Python is ending",
+                todo="Start it in an atexit function, not in a finalizer.",
+                needed="running",
+                found="ending",
+            )
+        with self._lock:
+            if not self._open:
+                raise WrongStateError(
+                    f"cannot start {program!r}",
+                    why="the service has been shut down",
+                    needed="open",
+                    found="shut down",
+                )
+            self._processes[process.id] = process
+
+    def run(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> str:
+        """Run a program to its end and return its output; see :meth:`run_with_options`."""
+        return self.run_with_options(RunOptions(command, args))
+
+    def run_with_options(self, options: RunOptions) -> str:
+        """Run a program to its end and return its output, stdout and stderr as they arrived.
+
+        All of it, unless ``buffer_size`` says how much of its end; here, or for the service. What
+        it leaves running may write on for ``linger`` seconds: what comes later is not returned.
+
+        Raises:
+            CannotKillError: it was to be ended, and still runs 10 seconds later.
+            RunFailedError: its exit code is not 0; carries the code and the output.
+            RunTimeoutError: it did not end within ``options.timeout``, and was ended.
+            CoreInfraError: as :meth:`start_with_options` does.
+        """
+        with (
+            CallerLoop() if handlers_only_raise() else contextlib.nullcontext(supervisor()) as loop
+        ):
+            process = self._new(options, loop, no_input=b"", kept=_ALL, linger=_LINGER)
+            try:
+                self._add(process)
+                # Who is woken meanwhile is quicker at the end than who has slept all the time.
+                process.begin(hurry=True)
+                exit_code = process.wait()
+            except BaseException as error:  # KeyboardInterrupt: nobody else has a hand on it
+                if process.status is Status.RUNNING:
+                    with contextlib.suppress(CannotKillError):
+                        process.stop()
+                self._give_up(process, error)
+                raise
+            finally:
+                self._forget(process)
+        if process.timed_out or exit_code != 0:
+            raise _run_error(process, exit_code)
+        return process.output()
+
+    def get(self, name: str) -> Process:
+        """Find a process by its id.
+
+        Raises:
+            ProcessNotFoundError: there is none, or it was removed.
+        """
+        try:
+            return self._processes[name]
+        except KeyError:
+            raise ProcessNotFoundError(
+                f"there is no process {name!r}",
+                why=f"there are {', '.join(self._processes) or 'none'}",
+                id=name,
+            ) from None
+
+    def list(self) -> Sequence[Process]:
+        """All processes that were not removed, in the order of their start."""
+        with self._lock:
+            return [*self._processes.values()]
+
+    def running(self) -> Sequence[Process]:
+        """The processes that are not over, in the order of their start."""
+        return [process for process in self.list() if process.status not in ENDED]
+
+    def kill(self, name: str) -> None:
+        """End a process and all that it ever started, at once.
+
+        Raises:
+            ProcessNotFoundError: there is none with this id.
+        """
+        self.get(name).kill()
+
+    def remove(self, name: str) -> None:
+        """Forget a process that is over.
+
+        Raises:
+            ProcessNotFoundError: there is none with this id.
+            WrongStateError: it still runs.
+        """
+        process = self.get(name)
+        if process.status not in ENDED:
+            raise WrongStateError(
+                f"cannot remove {process}",
+                why="it still runs",
+                todo="kill() it first.",
+                needed=" or ".join(sorted(ENDED)),
+                found=str(process.status),
+            )
+        self._forget(process)
+
+    def clear(self) -> None:
+        """Forget all processes that are over."""
+        for process in self.list():
+            if process.status in ENDED:
+                self._forget(process)
+
+    def output(self, name: str) -> str:
+        """What is kept of a process's output.
+
+        Raises:
+            ProcessNotFoundError: there is none with this id.
+        """
+        return self.get(name).output()
+
+    def leftovers(self) -> Sequence[Leftover]:
+        """All that runs: processes, and what they started and left behind, but nothing detached."""
+        return find_leftovers(self._group.members, self.list())
+
+    def shutdown(self) -> None:
+        """Stop all processes but the detached, all at once, each with its own grace period.
+
+        What they left behind is killed. Nothing is started any more.
+
+        Raises:
+            CannotKillError: something still runs 10 seconds after it was killed; all else is gone.
+        """
+        try:
+            if self._pid != os.getpid():
+                return  # a forked child: our parent's programs are not ours to end
+            with self._lock:
+                self._open = False
+            processes = self._own_running()
+            for process in processes:
+                process.begin_to_stop()
+            errors = [error for process in processes if (error := _finish_stopping(process))]
+            if not errors:
+                self._group.kill()
+        except BaseException:  # KeyboardInterrupt: perhaps nobody comes back to end them
+            for process in self._own_running():
+                process.begin_to_stop(0)
+            self._group.begin_to_kill()
+            raise
+        self._listener.close()
+        if errors:
+            self._group.begin_to_kill()
+            raise errors[0]
+        self._group.give_back()
+
+    def on_shutdown(self) -> None:
+        """What the core calls."""
+        self.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def _own_running(self) -> Sequence[Process]:
+        return [process for process in self.running() if not process.options.detach]
+
+    def _give_up(self, process: Process, error: BaseException) -> None:
+        if process.id in self._processes:  # else it was refused
+            process.give_up(error)
+
+    def _forget(self, process: Process) -> None:
+        with self._lock:
+            self._processes.pop(process.id, None)
+
+
+def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:
+    """Make a factory of services, for ``with_name("process", …)`` in a core."""
+    if options is not None and options.buffer_size is not None and options.buffer_size < 1:
+        raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
+    return lambda core: Service(core, options)
+
+
+def _finish_stopping(process: Process) -> CannotKillError | None:
+    try:
+        process.finish_stopping()
+    except CannotKillError as error:
+        return error
+    return None
+
+
+def _run_error(process: Process, exit_code: int) -> RunFailedError | RunTimeoutError:
+    argv = process.options.argv()
+    facts: dict[str, Any] = {
+        "command": argv,
+        "exit_code": exit_code,
+        "output": process.output_bytes(),
+        "stdout": process.output_bytes(Stream.STDOUT),
+        "stderr": process.output_bytes(Stream.STDERR),
+    }
+    tail = "\n".join(process.output().splitlines()[-20:])
+    shown = f"its last output:\n{tail}" if tail else "it wrote nothing"
+    if process.timed_out:
+        timeout = process.options.timeout
+        what = f"{argv[0]!r} did not end within {timeout:g} s and was ended"
+        return RunTimeoutError(what, why=shown, timeout=timeout, **facts)
+    how = f"exit code {exit_code}" if exit_code >= 0 else f"signal {-exit_code}"
+    return RunFailedError(f"{argv[0]!r} failed with {how}", why=shown, **facts)

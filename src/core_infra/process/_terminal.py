@@ -1,0 +1,221 @@
+"""A pexpect object on a process that runs on a terminal of its own."""
+
+from __future__ import annotations
+
+import codecs
+import termios
+from typing import TYPE_CHECKING
+
+from pexpect.exceptions import EOF, TIMEOUT
+from pexpect.spawnbase import SpawnBase
+
+from core_infra._unpatched import signal, time
+from core_infra.errors import InvalidError
+from core_infra.process._options import is_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from core_infra.process._process import Process
+
+    _Spawn = SpawnBase[str]
+else:
+    _Spawn = SpawnBase  # generic only in its type stubs
+
+_KEYS = {"@": 0, "`": 0, "[": 27, "{": 27, "\\": 28, "|": 28, "]": 29, "}": 29, "^": 30, "~": 30}
+_KEYS |= {"_": 31, "?": 127}
+_INTERVAL = 0.02
+
+
+def _of_process(look: Callable[[Process], object]) -> property:
+    """What pexpect sets when it looks after its child; here it is always up to date."""
+    return property(lambda self: look(self._process), lambda _self, _value: None)
+
+
+class Terminal(_Spawn):
+    """The person before the terminal, with the methods of ``pexpect.spawn``.
+
+    ``expect``, ``send``, ``sendline``, ``sendcontrol``, ``setwinsize``, ``setecho``, …; also for
+    pexpect's ``REPLWrapper``. There is no ``interact``, no ``fileno``, and no ``async_=True``: the
+    bytes are read elsewhere.
+
+    It reads from the program's first byte on, however late it is asked for. What it reads is also
+    in the process's output, and on the bus.
+
+    Args:
+        process: started with ``pty=True``.
+        timeout: seconds that an ``expect`` without a timeout of its own waits.
+    """
+
+    def __init__(self, process: Process, *, timeout: float = 30.0) -> None:
+        super().__init__(timeout=timeout, maxread=1 << 16, encoding="utf-8", codec_errors="replace")
+        self._text = codecs.getincrementaldecoder("utf-8")("replace")
+        self._process = process
+        self._offset = 0
+        self._ahead = b""
+        self.name = f"<terminal of {process.id}>"
+        self.closed = False
+
+    pid = _of_process(lambda process: process.pid)
+    terminated = _of_process(lambda process: process.over.is_set())
+    exitstatus = _of_process(lambda process: _code(process, exited=True))
+    signalstatus = _of_process(lambda process: _code(process, exited=False))
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
+        """What pexpect reads with; raises its TIMEOUT and EOF."""
+        wait = self.timeout if timeout == -1 else timeout
+        deadline = None if wait is None else time.monotonic() + wait
+        while not self._ahead:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            is_over = self._process.over.is_set()
+            self._ahead, _, self._offset = self._process.read(self._offset, left)
+            if not self._ahead:
+                if is_over:
+                    self.flag_eof = True
+                    raise EOF(f"{self._process} has ended")
+                if not self._process.over.is_set():
+                    raise TIMEOUT(f"{self._process} wrote nothing for {wait} s")
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        text = self._text.decode(data)
+        self._log(text, "read")  # type: ignore[attr-defined] # missing in the stubs
+        return text
+
+    def send(self, text: str | bytes) -> int:
+        """Type *text*; the number of bytes sent."""
+        data = text if isinstance(text, bytes) else self._encoded(text)
+        shown = data.decode(errors="replace") if isinstance(text, bytes) else text
+        self._log(shown, "send")  # type: ignore[attr-defined] # missing in the stubs
+        self._process.send_input(data)
+        return len(data)
+
+    def write(self, text: str | bytes) -> None:
+        """Type *text*."""
+        self.send(text)
+
+    def writelines(self, lines: Iterable[str | bytes]) -> None:
+        """Type each, with nothing between them."""
+        for line in lines:
+            self.send(line)
+
+    def sendline(self, text: str | bytes = "") -> int:
+        """Type *text* and Enter."""
+        return self.send(text + b"\n" if isinstance(text, bytes) else f"{text}\n")
+
+    def sendcontrol(self, char: str) -> int:
+        """Type a control character: ``sendcontrol("c")`` is Ctrl-C.
+
+        Raises:
+            InvalidError: there is no such key.
+        """
+        if len(char) == 1 and char.isascii() and char.isalpha():
+            return self.send(chr(ord(char.upper()) & 0x1F))
+        if char not in _KEYS:
+            raise InvalidError(
+                f"there is no control character {char!r}", why="a letter or @[\\]^_?"
+            )
+        return self.send(chr(_KEYS[char]))
+
+    def sendeof(self) -> int:
+        """Type Ctrl-D: the end of the input, at a line's beginning."""
+        return self.send(self._process.keyboard().key(termios.VEOF))
+
+    def sendintr(self) -> int:
+        """Type Ctrl-C, or what the terminal has in its place."""
+        return self.send(self._process.keyboard().key(termios.VINTR))
+
+    def getwinsize(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self._process.keyboard().size()
+
+    def setwinsize(self, rows: int, columns: int) -> None:
+        """Change the terminal's size; the program gets SIGWINCH.
+
+        Raises:
+            InvalidError: there is no such size.
+        """
+        if not is_size((rows, columns)):
+            raise InvalidError(f"a terminal cannot have {rows!r} rows and {columns!r} columns")
+        self._process.keyboard().resize(rows, columns)
+
+    @property
+    def echo(self) -> bool:
+        """Whether what is typed is shown."""
+        return self.getecho()
+
+    def getecho(self) -> bool:
+        """Whether what is typed is shown."""
+        return self._process.keyboard().echoes()
+
+    def setecho(self, state: bool) -> None:  # noqa: FBT001 - pexpect's signature
+        """Show what is typed, or show it no more."""
+        self._process.keyboard().set_echo(on=state)
+
+    def waitnoecho(self, timeout: float | None = -1) -> bool:
+        """Wait until what is typed is not shown, as before a password; whether that came."""
+        wait = self.timeout if timeout == -1 else timeout
+        deadline = None if wait is None else time.monotonic() + wait
+        while self.getecho():
+            left = _INTERVAL if deadline is None else min(_INTERVAL, deadline - time.monotonic())
+            if left <= 0:
+                return False
+            if self._process.over.wait(left):
+                return False
+        return True
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal: it is."""
+        return True
+
+    def isalive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.is_running()
+
+    def eof(self) -> bool:
+        """Whether the end of the output was read."""
+        return self.flag_eof
+
+    def fileno(self) -> int:
+        """Raise InvalidError: its bytes are read elsewhere."""
+        raise InvalidError(
+            f"{self.name} has no descriptor to read from",
+            why="all that its program writes is read, and kept, by the service",
+            todo="Use expect() without async_=True, or asyncio.to_thread(terminal.expect, …).",
+        )
+
+    def wait(self) -> int:
+        """Wait until the process is over; its exit code, as of :meth:`Process.wait`."""
+        return self._process.wait()
+
+    def kill(self, sig: int) -> None:
+        """Send the program a signal; nothing if it has ended."""
+        if self.isalive():
+            self._process.signal(sig)
+
+    def terminate(self, force: bool = False) -> bool:  # noqa: FBT001, FBT002 - pexpect's signature
+        """Hang up and end the process, with all that it started; whether it is gone: always.
+
+        Args:
+            force: without any time to end by itself.
+        """
+        if self.isalive():
+            if not force:
+                self._process.signal(signal.SIGHUP)
+            self._process.stop(0 if force else None)
+        return True
+
+    def close(self, force: bool = True) -> None:  # noqa: FBT001, FBT002 - pexpect's signature
+        """End the process, as :meth:`terminate` does."""
+        self.terminate(force)
+        self.closed = True
+
+    def _encoded(self, text: str) -> bytes:
+        try:
+            return text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidError(f"cannot type {text!r}", why=str(error)) from None
+
+
+def _code(process: Process, *, exited: bool) -> int | None:
+    """Its exit code, or its signal: whichever it has."""
+    code = process.exit_code
+    return None if code is None or (code >= 0) is not exited else abs(code)

@@ -1,0 +1,115 @@
+"""Where core_infra keeps what it may make again: images, disks, verdicts, snapshots.
+
+A cache that cannot be written, or is full, still serves: what it lacks goes to a private directory
+that ends with this process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from core_infra._unpatched import Path, os, tempfile
+from core_infra.vm._free_space import LITTLE, MAKE_ROOM, HostFullError, described, free
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_news: list[str] = []
+
+
+def cache_root() -> Path:
+    """The cache directory: ``$CORE_INFRA_CACHE_DIR``, else core-infra's place in the user's own.
+
+    It need not exist yet. Deleting it costs nothing but the time to fill it again.
+    """
+    chosen = os.environ.get("CORE_INFRA_CACHE_DIR")
+    return Path(chosen).absolute() if chosen else platformdirs.user_cache_path("core-infra")
+
+
+def places(directory: Path) -> list[Path]:
+    """Where to look for what is kept in *directory*: there, and in its stand-in if there is one."""
+    stand_in = _stand_ins.get((os.getpid(), directory))
+    return [directory] if stand_in is None else [directory, stand_in]
+
+
+def found(directory: Path, name: str) -> Path | None:
+    """The file *name* of *directory* or its stand-in; None if it has to be made."""
+    return next((path for place in places(directory) if (path := place / name).exists()), None)
+
+
+def writable(directory: Path, room: int = LITTLE) -> Path:
+    """The directory, made, if it can be written to; else a private one that stands in for it.
+
+    Args:
+        directory: a directory of the cache.
+        room: bytes that must be free there.
+
+    Raises:
+        UnavailableError: neither can be written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+        why = "" if free(directory) >= room else described(directory)
+        if why and room > LITTLE:
+            why += f", and {room >> 20} MiB may be needed"
+    except OSError as error:
+        why = error.strerror or str(error)
+    return stand_in(directory, why, room) if why else directory
+
+
+def stand_in(directory: Path, why: str, room: int = LITTLE) -> Path:
+    """The private directory that stands in for one of the cache, which ends with this process.
+
+    Args:
+        directory: a directory of the cache.
+        why: why it cannot be used; it is said once.
+        room: bytes that must be free in the private one.
+
+    Raises:
+        UnavailableError: it cannot be written to.
+    """
+    key = os.getpid(), directory
+    if key not in _stand_ins:
+        root = _private()
+        if free(root) < room:
+            raise HostFullError(
+                f"cannot write to {directory}",
+                why=f"{why}; and instead of it, {described(root)}",
+                todo=MAKE_ROOM,
+            )
+        _stand_ins[key] = root / f"{len(_stand_ins)}-{directory.name}"
+        _stand_ins[key].mkdir()
+        _news.append(
+            f"{directory} cannot be used ({why}): what it lacks is made in {root}, for this run "
+            "only; CORE_INFRA_CACHE_DIR chooses another place"
+        )
+    return _stand_ins[key]
+
+
+def tell_news(tell: Callable[[str], None]) -> None:
+    """Say once what is not as it should be with the cache."""
+    while _news:
+        tell(_news.pop(0))
+
+
+_stand_ins: dict[tuple[int, Path], Path] = {}
+
+
+@functools.cache
+def _of_process(process: int) -> Path:
+    from core_infra.vm._run_directory import RunDirectory  # noqa: PLC0415 - dear, and hardly ever needed
+
+    run = RunDirectory()
+    atexit.register(lambda: run.close() if os.getpid() == process else None)
+    return run.path
+
+
+def _private() -> Path:
+    """A directory that ends with this process, however that ends."""
+    return _of_process(os.getpid())

@@ -1,0 +1,290 @@
+"""A guest for asyncio: the same commands and errors, and no thread that waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+from core_infra._unpatched import time
+from core_infra.errors import InvalidError, TimeoutExpiredError
+from core_infra.vm import _timeouts
+from core_infra.vm._guest import waiting
+from core_infra.vm._guest.channel import STDERR, STDOUT
+from core_infra.vm._guest.command import (
+    STREAMS,
+    ExecResult,
+    GuestCommandTimeoutError,
+    GuestProcess,
+    OutputLine,
+    unfinished,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+
+    from core_infra.vm._guest.channel import Chunk
+    from core_infra.vm._guest.guest import Guest
+
+
+class AsyncGuest:
+    """What ``machine.aio`` is; arguments and errors are those of the machine's own methods.
+
+    Cancelling a call ends its command in the guest, with all of its process group. Copying files is
+    done on a thread, as asyncio has no files.
+    """
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    async def exec(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - subprocess's name for it
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109 - the same as without asyncio
+        check: bool = False,
+    ) -> ExecResult:
+        """Run a command to its end, and keep all its output; as ``Machine.exec``."""
+        limit = _timeouts.limit(timeout, 60)
+        try:
+            result = await self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
+        except GuestCommandTimeoutError as error:
+            self._guest.history.append(unfinished(error, limit))
+            raise
+        self._guest.history.append(result)
+        return result.check() if check else result
+
+    def stream(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+        timeout: float | None = None,
+    ) -> AsyncGuestProcess:
+        """Start a command and follow it; as ``Machine.stream``, for an ``async with`` block."""
+        return self._process(command, env=env, cwd=cwd, user=user, timeout=timeout)
+
+    async def wait_until_succeeds(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same as without asyncio
+    ) -> ExecResult:
+        """Run a command again and again until it succeeds; as ``Machine.wait_until_succeeds``."""
+        return await self._take(waiting.until_succeeds(self._guest.history, command, timeout))
+
+    async def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait until *path* exists in the guest; as ``Machine.wait_for_file``."""
+        await self._take(waiting.for_file(self._guest.history, path, timeout))
+
+    async def wait_for_port(self, port: int, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait until a program listens on a TCP *port*; as ``Machine.wait_for_port``."""
+        await self._take(waiting.for_port(self._guest.history, port, timeout))
+
+    async def push(
+        self,
+        source: str | os.PathLike[str],
+        target: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same as without asyncio
+    ) -> None:
+        """Copy a file or a directory into the guest, on a thread; as ``Machine.push``."""
+        await asyncio.to_thread(self._guest.push, source, target, timeout=timeout)
+
+    async def pull(
+        self,
+        source: str,
+        target: str | os.PathLike[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same as without asyncio
+    ) -> None:
+        """Copy a file or a directory of the guest, on a thread; as ``Machine.pull``."""
+        await asyncio.to_thread(self._guest.pull, source, target, timeout=timeout)
+
+    def _process(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None,
+        cwd: str,
+        user: str,
+        timeout: float | None,
+        no_input: bool = False,
+    ) -> AsyncGuestProcess:
+        def start() -> GuestProcess:
+            return self._guest.begin(
+                command, env=env, cwd=cwd, user=user, timeout=timeout, no_input=no_input
+            )
+
+        return AsyncGuestProcess(self._guest, start)
+
+    async def _run(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        limit: float,
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - as in exec
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+    ) -> ExecResult:
+        start = self._process(
+            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
+        )
+        async with start as process:
+            if input is not None:
+                await process.send_input(input)
+            process.close_stdin()
+            return await process.collect()
+
+    async def _take(self, steps: waiting.Steps) -> ExecResult:
+        """Take the steps of waiting, on the event loop."""
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if step is None:
+                        await asyncio.sleep(waiting.INTERVAL)
+                        result = waiting.NOTHING
+                    else:
+                        result = await self._run(step.command, step.limit)
+                except BaseException as error:  # noqa: BLE001 - the steps raise it again
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as end:
+            found: ExecResult = end.value
+            return found
+
+
+class AsyncGuestProcess:
+    """A command that runs in the guest, in an ``async with`` block, whose end kills it.
+
+    Iterate over it for its lines as they come: ``async for line in process``.
+    """
+
+    def __init__(self, guest: Guest, start: Callable[[], GuestProcess]) -> None:
+        self._guest = guest
+        self._start = start
+        self._changed = asyncio.Event()
+        self._begun: GuestProcess | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, minus the signal's number if one ended it; None until that is read."""
+        return self._process.exit_code
+
+    async def __aenter__(self) -> Self:
+        if self._guest.needs_greeting:  # its agent was ended; a second, and seldom
+            await asyncio.to_thread(lambda: self._guest.agent)
+        loop = asyncio.get_running_loop()
+
+        def changed() -> None:  # on the supervisor's thread
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(self._changed.set)
+
+        self._begun = self._start()
+        self._begun.channel.listen(changed)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._process.end()
+
+    async def __aiter__(self) -> AsyncGenerator[OutputLine]:
+        partial = {"stdout": b"", "stderr": b""}
+        async for stream, data in self.chunks():
+            *lines, partial[stream] = (partial[stream] + data).split(b"\n")
+            for line in lines:
+                yield OutputLine(line.decode("utf-8", "replace"), stream)
+        for stream, rest in partial.items():
+            if rest:
+                yield OutputLine(rest.decode("utf-8", "replace"), stream)
+
+    async def chunks(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Its output as it comes: pairs of stream ("stdout", "stderr") and bytes.
+
+        Raises:
+            GuestCommandTimeoutError: the command's time is up; it was killed.
+        """
+        while chunks := await self._read({}):
+            for stream, data in chunks:
+                yield STREAMS[stream], data
+        self._process.wait()
+
+    async def collect(self) -> ExecResult:
+        """Read it to its end; its whole output and its exit code.
+
+        Raises:
+            GuestCommandTimeoutError: the command's time is up; it was killed.
+        """
+        output: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
+        while chunks := await self._read(output):
+            for stream, data in chunks:
+                output[stream].append(data)
+        return self._process.result(b"".join(output[STDOUT]), b"".join(output[STDERR]))
+
+    async def wait(self) -> int:
+        """Drop what it still writes and wait for its end; its exit code."""
+        while await self._read({}):
+            pass
+        return self._process.wait()
+
+    async def send_input(self, data: str | bytes) -> None:
+        """Write to its standard input; waits while it does not read."""
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            raise InvalidError(f"cannot write {data!r} to a command", todo="Give text or bytes.")
+        given = data.encode() if isinstance(data, str) else data
+        while True:
+            self._changed.clear()
+            try:
+                self._process.channel.write(given, 0.0)
+            except TimeoutExpiredError:
+                await self._await_change({})
+            else:
+                return
+
+    def close_stdin(self) -> None:
+        """End its standard input."""
+        self._process.close_stdin()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command and what it started in its process group."""
+        self._process.signal(number)
+
+    def kill(self) -> None:
+        """Send SIGKILL to the command and what it started in its process group."""
+        self._process.kill()
+
+    @property
+    def _process(self) -> GuestProcess:
+        if self._begun is None:
+            raise InvalidError(
+                "the command has not been started",
+                todo="Use it as: async with machine.aio.stream(...) as process",
+            )
+        return self._begun
+
+    async def _read(self, output: Mapping[int, Sequence[bytes]]) -> list[Chunk]:
+        while True:
+            self._changed.clear()  # before looking, so that no change is missed
+            try:
+                return self._process.channel.read(0.0)
+            except TimeoutExpiredError:
+                await self._await_change(output)
+
+    async def _await_change(self, output: Mapping[int, Sequence[bytes]]) -> None:
+        deadline = self._process.deadline
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+                await self._changed.wait()
+        except TimeoutError:
+            self._process.give_up(
+                b"".join(output.get(STDOUT, ())), b"".join(output.get(STDERR, ()))
+            )

@@ -1,0 +1,383 @@
+"""The host's side of the guest agent: opens channels and sorts incoming frames to them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import struct
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from core_infra._eventloop.sockets import Link
+from core_infra._eventloop.supervisor import supervisor
+from core_infra._unpatched import os, time
+from core_infra.errors import (
+    CommandFailedError,
+    CoreInfraError,
+    TimeoutExpiredError,
+    UnavailableError,
+)
+from core_infra.vm._guest.channel import Channel
+from core_infra.vm._guest.protocol import (
+    Done,
+    Frame,
+    FrameDecoder,
+    FrameType,
+    HelloAck,
+    Outcome,
+    ProtocolError,
+    encode_exec,
+    encode_hello,
+    encode_thaw,
+)
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+
+
+T = TypeVar("T")
+
+_ENTROPY_BYTES = 64
+_GLANCE = 1.0
+"""Seconds after which a guest that boots is looked at again."""
+_AT_LEAST = 2.0  # seconds that a request to a paused machine waits: there may be room again
+KEEP_MODE = 0xFFFFFFFF
+"""For :meth:`AgentClient.open_write`: the replaced file's mode, or 0644 for a new one."""
+
+
+class GuestGoneError(UnavailableError):
+    """The machine, or its agent, went away while something was under way."""
+
+
+class AgentGoneError(GuestGoneError):
+    """The machine runs, but its agent has ended: the guest reboots, or the agent was killed."""
+
+
+class GuestOperationError(CommandFailedError):
+    """The guest could not start a program, or could not open, read or write a file.
+
+    Attributes:
+        errno: the guest's error number.
+    """
+
+
+class AgentClient:
+    """A session with a guest agent.
+
+    Args:
+        sock: connected to the agent, perhaps long before the guest runs.
+        on_lost: called on the supervisor's thread when the connection closes, to :meth:`fail` the
+            client with a reason, then or soon; without it the client says that it closed.
+
+    Attributes:
+        nonce: of the last session, in hex: what the guest's memory tells as ``former`` in the next.
+    """
+
+    def __init__(self, sock: socket.socket, *, on_lost: Callable[[], None] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._channels: dict[int, Channel] = {}
+        self._error: CoreInfraError | None = None
+        self._decoder = FrameDecoder()
+        self._hello: Future[HelloAck] = Future()
+        self._greeted_ns = 0
+        self.nonce = ""
+        self._pong: Future[None] = Future()
+        self._lost = False
+        self._stall: CoreInfraError | None = None
+        self._patience = 0.0
+        self._link = Link(sock, on_data=self._receive, on_close=on_lost or self._closed)
+
+    def hello(self, timeout: float, hopeless: Callable[[], object] = lambda: False) -> HelloAck:
+        """Begin the session: the agent resets, reseeds the guest's kernel, then gets the clock.
+
+        The call may come before the guest runs: QEMU holds the bytes until the agent reads. The
+        clock follows in a message of its own, since this one may wait for a whole boot.
+
+        Args:
+            timeout: seconds until it must have answered.
+            hopeless: is asked now and then whether it is not worth while to wait any longer.
+
+        Raises:
+            TimeoutExpiredError: the agent did not answer within *timeout* seconds.
+            GuestGoneError: the machine ended first.
+        """
+        self._send(self._greeting(0))
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                ack = self._greeted(min(left, _GLANCE))
+                break
+            except TimeoutExpiredError:
+                if left <= _GLANCE or hopeless():
+                    raise TimeoutExpiredError(
+                        f"the guest agent did not answer within {timeout:.1f} s", timeout=timeout
+                    ) from None
+        self.set_clock(time.time_ns())
+        return ack
+
+    def freeze(self, timeout: float = 30.0) -> None:
+        """Stop all other processes of the guest, unseen by them, until :meth:`thaw`.
+
+        Raises:
+            GuestOperationError: the guest's kernel cannot (cgroup v2 of Linux 5.2 is needed), or a
+                process does not stop; then all of them go on.
+        """
+        self._request(FrameType.FREEZE, b"", timeout)
+
+    def thaw(
+        self, *, hostname: str = "", machine_id: str = "", mac: bytes = b"", timeout: float = 30.0
+    ) -> None:
+        """Give the guest an identity of its own, then let its processes go on.
+
+        Args:
+            hostname: also written to /etc/hostname; empty: as it is.
+            machine_id: written to /etc/machine-id; empty: as it is.
+            mac: six bytes, for eth0 if the guest has one; empty: as it is.
+            timeout: seconds until the guest must have answered.
+
+        Raises:
+            GuestOperationError: something could not be set; the processes still stand still.
+        """
+        identity = _identity(hostname, machine_id, mac)
+        self._request(FrameType.THAW, identity, timeout)
+
+    def resume(
+        self, *, hostname: str = "", machine_id: str = "", mac: bytes = b"", timeout: float
+    ) -> Resumed:
+        """Greet a guest that was just resumed from a snapshot, and :meth:`thaw` it, in one go.
+
+        Both are sent before either is answered, so nothing of a former session may be in the
+        stream. The greeting sets the clock, and an emulated guest is slow until it has translated
+        what it runs: so it must have answered a ping before.
+
+        Raises:
+            TimeoutExpiredError: the agent did not answer within *timeout* seconds.
+            UnavailableError: the clock or the random generator could not be set.
+            GuestOperationError: as :meth:`thaw` says.
+            GuestGoneError: the machine ended first.
+        """
+        deadline = time.monotonic() + timeout
+        identity = _identity(hostname, machine_id, mac)
+        self.ping(timeout)
+        sent = time.time_ns()
+        self._send(self._greeting(sent))
+        thawed = self._open(FrameType.THAW, identity)
+        ack = self._greeted(deadline - time.monotonic())
+        raise_failure(thawed.result(deadline), "thaw")
+        return Resumed(ack, sent, self._greeted_ns)
+
+    def open_exec(
+        self,
+        argv: Sequence[bytes],
+        *,
+        env: Mapping[bytes, bytes],
+        cwd: bytes,
+        user: bytes,
+        no_input: bool = False,
+    ) -> Channel:
+        """Start a program in the guest; *no_input*: its standard input is at its end."""
+        payload = encode_exec(argv, env=env, cwd=cwd, user=user)
+        return self._open(FrameType.EXEC, payload, no_input=no_input)
+
+    def open_read(self, path: bytes) -> Channel:
+        """Read a file of the guest; its bytes come as stdout."""
+        return self._open(FrameType.READ, struct.pack("<I", len(path)) + path)
+
+    def open_write(self, path: bytes, mode: int = KEEP_MODE) -> Channel:
+        """Write a file in the guest: its input becomes the file when the input is closed."""
+        return self._open(FrameType.WRITE, struct.pack("<II", mode, len(path)) + path)
+
+    def set_clock(self, clock_ns: int, timeout: float = 30.0) -> None:
+        """Set the guest's wall clock, in nanoseconds since the epoch."""
+        self._request(FrameType.CLOCK, struct.pack("<Q", clock_ns), timeout)
+
+    def reseed(self, entropy: bytes, timeout: float = 30.0) -> None:
+        """Mix *entropy* into the guest's random generator and make it reseed at once."""
+        self._request(FrameType.RESEED, entropy, timeout)
+
+    def bind(self) -> None:
+        """End the session's commands when this connection closes; serve further lines, too."""
+        self._send(Frame(FrameType.BIND, 0))
+
+    def poweroff(self) -> None:
+        """Make the guest sync its disks and power off; does not wait for it."""
+        self._send(Frame(FrameType.POWEROFF, 0, b"\0"))
+
+    def ping(self, timeout: float) -> None:
+        """Return once the agent has answered; TimeoutExpiredError after *timeout* seconds."""
+        self._pong = Future()
+        self._send(Frame(FrameType.PING, 0))
+        _result(self._pong, timeout, "the guest agent did not answer a ping")
+
+    @property
+    def lost(self) -> bool:
+        """Whether the session was lost, so that the next one must begin with :meth:`hello`."""
+        return self._lost
+
+    def lose_session(self, error: CoreInfraError) -> None:
+        """The agent has gone, though not the machine: what is under way raises *error*."""
+        with self._lock:
+            self._lost = True
+            channels = list(self._channels.values())
+            self._channels.clear()
+        for channel in channels:
+            channel.fail(error)
+
+    def fail(self, error: CoreInfraError) -> None:
+        """The machine has gone: everything under way, and all that follows, raises *error*."""
+        with self._lock:
+            self._error = self._error or error
+        for future in (self._hello, self._pong):
+            if not future.done():
+                future.set_exception(self._error)
+        self.lose_session(self._error)
+
+    def stall(self, error: CoreInfraError | None, until: float) -> None:
+        """The machine is paused: who waits for it raises *error* from *until* on; None: it runs."""
+        with self._lock:
+            self._stall, self._patience = error, until
+            channels = list(self._channels.values())
+        for channel in channels:
+            channel.stall(error, until)
+
+    def give_up(self) -> None:
+        """The machine is still paused: who waits for its agent raises the error of that, too."""
+        if self._stall is None:
+            return
+        for future in (self._hello, self._pong):
+            if not future.done():
+                future.set_exception(self._stall)
+        with self._lock:
+            channels = list(self._channels.values())
+        for channel in channels:
+            channel.wake()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._link.close()
+
+    def _greeting(self, clock_ns: int) -> Frame:
+        nonce = os.urandom(16)
+        self.nonce = nonce.hex()
+        self._hello = Future()
+        # On the thread that feeds the decoder.
+        supervisor().call(lambda: self._decoder.seek_hello(nonce))
+        payload = encode_hello(nonce, clock_ns=clock_ns, entropy=os.urandom(_ENTROPY_BYTES))
+        return Frame(FrameType.HELLO, 0, payload)
+
+    def _greeted(self, timeout: float) -> HelloAck:
+        ack = _result(self._hello, timeout, "the guest agent did not answer")
+        self._lost = False
+        for key, what in (("entropy_error", "random generator"), ("clock_error", "clock")):
+            if key in ack.info:
+                raise UnavailableError(f"the guest's {what} could not be set", why=ack.info[key])
+        return ack
+
+    def _request(self, kind: FrameType, payload: bytes, timeout: float) -> None:
+        channel = self._open(kind, payload)
+        raise_failure(channel.result(time.monotonic() + timeout), kind.name.lower())
+
+    def _open(self, kind: FrameType, payload: bytes, *, no_input: bool = False) -> Channel:
+        channel = Channel(next(self._numbers), self._send, input_ended=no_input)
+        # A request that is too large must not leave a channel behind.
+        data = Frame(kind, channel.number, payload).encode()
+        if no_input:  # both at once: the guest is interrupted once
+            data += Frame(FrameType.EOF, channel.number).encode()
+        with self._lock:
+            if self._error is not None:
+                raise copy.copy(self._error)
+            self._channels[channel.number] = channel
+            if self._stall is not None:
+                channel.stall(self._stall, max(self._patience, time.monotonic() + _AT_LEAST))
+                supervisor().after(_AT_LEAST, channel.wake)
+        self._link.send(data)
+        return channel
+
+    def _send(self, frame: Frame) -> None:
+        self._link.send(frame.encode())
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._dispatch(frame)
+        except ProtocolError as error:
+            # Both sides begin anew with the next HELLO, whatever they had come to.
+            self.lose_session(error)
+
+    def _dispatch(self, frame: Frame) -> None:
+        if frame.type == FrameType.HELLO_ACK:
+            if self._hello.done():
+                raise ProtocolError("the guest agent began a session that nobody asked for")
+            self._greeted_ns = time.time_ns()
+            self._hello.set_result(HelloAck.decode(frame.payload))
+        elif frame.type == FrameType.PONG:
+            if not self._pong.done():
+                self._pong.set_result(None)
+        elif frame.type == FrameType.PROTOCOL_ERROR:
+            raise ProtocolError(
+                "the guest agent did not understand us",
+                why=frame.payload.decode("utf-8", "replace"),
+            )
+        else:
+            channel = self._channels.get(frame.channel)
+            if channel is not None and channel.receive(frame):
+                with self._lock:
+                    self._channels.pop(frame.channel, None)
+
+    def _closed(self) -> None:
+        self.fail(GuestGoneError("the connection to the guest agent has closed"))
+
+
+def _identity(hostname: str, machine_id: str, mac: bytes) -> bytes:
+    return encode_thaw(hostname=hostname.encode(), machine_id=machine_id.encode(), mac=mac)
+
+
+def raise_failure(done: Done, what: str) -> None:
+    """Raise GuestOperationError if the agent could not do *what* at all."""
+    if done.outcome is Outcome.FAILED:
+        raise GuestOperationError(
+            f"{what}: {done.message}" if done.message else what, errno=done.code
+        )
+
+
+def _result(future: Future[T], timeout: float, what: str) -> T:
+    try:
+        return future.result(timeout)
+    except FutureTimeoutError:
+        raise TimeoutExpiredError(f"{what} within {timeout:.1f} s", timeout=timeout) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a clone's agent answered, and when.
+
+    Attributes:
+        ack: its ``info`` has ``former``, ``random`` and ``clock``, the proofs of a good clone.
+        sent_ns: the host's wall clock when the greeting, with that time in it, was sent.
+        received_ns: the host's wall clock when the answer had come.
+    """
+
+    ack: HelloAck
+    sent_ns: int
+    received_ns: int
+
+    @property
+    def clock_error_ns(self) -> int:
+        """The most that the guest's wall clock can be off the host's.
+
+        The guest read its clock at an unknown moment between *sent* and *received*; so this is
+        never less than half of the time that passed between them.
+
+        Raises:
+            ProtocolError: the agent told no time.
+        """
+        told = self.ack.info.get("clock", "")
+        if not (told.isascii() and told.isdigit()):
+            raise ProtocolError(f"the guest agent told {told!r} as its clock")
+        return max(int(told) - self.sent_ns, self.received_ns - int(told))

@@ -1,0 +1,327 @@
+"""What a test does with a machine's inside: run commands, move files, wait for things."""
+
+from __future__ import annotations
+
+import functools
+import stat
+from collections import deque
+from typing import TYPE_CHECKING
+
+from core_infra._unpatched import os, signal, time
+from core_infra.errors import CommandFailedError, InvalidError
+from core_infra.vm import _timeouts
+from core_infra.vm._free_space import HostFullError
+from core_infra.vm._guest import file_transfer, tree_transfer, waiting
+from core_infra.vm._guest.atomic_write import atomic_file, atomic_tree
+from core_infra.vm._guest.command import (
+    ExecResult,
+    GuestCommandTimeoutError,
+    GuestProcess,
+    as_argv,
+    describe_exit,
+    encoded,
+    encoded_environment,
+    shown_output,
+    unfinished,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from core_infra.vm._guest.async_guest import AsyncGuest
+    from core_infra.vm._guest.client import AgentClient
+
+_COPY = 60.0
+_MADE_UP = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
+
+
+class Guest:
+    """The inside of a running machine, reached through its agent.
+
+    A command is a string, run by ``/bin/sh -c``, or a sequence of arguments, run as it is. It runs
+    as root in ``/root`` unless told otherwise. Timeouts are in seconds; where none is given, a
+    default applies that grows on slow hosts (``CORE_INFRA_TIMEOUT_FACTOR``): a minute for a command
+    or for copying files, half a minute for waiting, on a host that boots a guest in half a second.
+
+    Attributes:
+        history: the last commands and what came of them, newest last. All attempts of a call that
+            waits are one step, a :class:`~core_infra.vm._guest.command.WaitResult`.
+    """
+
+    def __init__(self) -> None:
+        self.history: deque[ExecResult] = deque(maxlen=10)
+
+    @functools.cached_property
+    def aio(self) -> AsyncGuest:
+        """The same for asyncio: ``await machine.aio.exec(...)``; no thread waits meanwhile."""
+        from core_infra.vm._guest.async_guest import AsyncGuest  # noqa: PLC0415 - who uses it pays for it
+
+        return AsyncGuest(self)
+
+    @property
+    def needs_greeting(self) -> bool:
+        """Whether :attr:`agent` will first wait for the agent's answer."""
+        return False
+
+    @property
+    def agent(self) -> AgentClient:
+        """The connection to the agent; raises WrongStateError when the machine is not running."""
+        raise NotImplementedError
+
+    def exec(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - subprocess's name for it
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> ExecResult:
+        """Run a command to its end, and keep all its output: :meth:`stream` is for the endless.
+
+        Args:
+            command: a line for the shell, or a sequence of arguments.
+            input: its standard input; without it that is empty.
+            env: variables added to the guest's own.
+            cwd: its working directory; the user's home if not given.
+            user: whom it runs as, a name or a number; root if not given.
+            timeout: seconds until it is killed, with all of its process group.
+            check: raise if its exit code is not 0.
+
+        Raises:
+            GuestCommandError: *check* was asked for and it failed.
+            GuestCommandTimeoutError: it did not end in time; carries what it wrote until then.
+            GuestOperationError: it could not be started: no such program, user or directory.
+            InvalidError: the command is empty, or something of it cannot be passed to a program.
+            GuestGoneError: the machine ended meanwhile.
+            MachinePausedError: this host has no room for what the guest writes, and none came
+                within seconds.
+        """
+        limit = _timeouts.limit(timeout, 60)
+        try:
+            result = self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
+        except GuestCommandTimeoutError as error:
+            self.history.append(unfinished(error, limit))
+            raise
+        except HostFullError:
+            self.history.append(ExecResult(as_argv(command), -signal.SIGKILL, b"", b"", limit))
+            raise
+        self.history.append(result)
+        return result.check() if check else result
+
+    def stream(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+        timeout: float | None = None,
+    ) -> GuestProcess:
+        """Start a command and follow it: iterate for its lines, or wait, signal, feed it.
+
+        Args are those of :meth:`exec`; without *timeout* it may run for ever. Use it in a
+        ``with`` block, which kills it at the end.
+        """
+        return self.begin(command, env=env, cwd=cwd, user=user, timeout=timeout)
+
+    def read_bytes(self, path: str) -> bytes:
+        """The content of a file in the guest; GuestOperationError if it cannot be read."""
+        return b"".join(file_transfer.read_file(self.agent, path, _timeouts.scaled(30)))
+
+    def read_text(self, path: str) -> str:
+        """The content of a UTF-8 text file in the guest."""
+        return self.read_bytes(path).decode("utf-8")
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Replace a file in the guest, all at once; parents are made, an old mode is kept."""
+        file_transfer.write_file(
+            self.agent, path, file_transfer.pieces_of(data), _timeouts.scaled(30)
+        )
+
+    def write_text(self, path: str, text: str) -> None:
+        """Replace a text file in the guest (UTF-8), all at once; parents are made."""
+        self.write_bytes(path, text.encode("utf-8"))
+
+    def push(
+        self, source: str | os.PathLike[str], target: str, *, timeout: float | None = None
+    ) -> None:
+        """Copy a file or a directory of this host into the guest.
+
+        A file becomes *target*, or goes into it by its own name if *target* ends in ``/``. A
+        directory's content goes into the directory *target*, which is made; links and modes are
+        kept, the owner becomes root.
+
+        Raises:
+            TimeoutExpiredError: it takes longer than *timeout* seconds.
+            NotFoundError: there is no *source*.
+            InvalidError: it is no file and no directory, or cannot be read.
+        """
+        limit = _timeouts.limit(timeout, _COPY)
+        path = file_transfer.host_path(source)
+        file_transfer.guest_path(target)
+        try:
+            mode = file_transfer.file_mode(path)
+            if mode is None:
+                argv = tree_transfer.unpack_command(target, path)
+                with self.stream(argv, timeout=limit) as process:
+                    tree_transfer.send_tree(process, path)
+                    self._require_success(process.collect(), f"cannot push {path} to {target!r}")
+                return
+            if target.endswith("/"):
+                target += path.name
+            with path.open("rb") as file:
+                pieces = file_transfer.in_time(
+                    file_transfer.chunks_of(file), limit, f"pushing {path}"
+                )
+                file_transfer.write_file(self.agent, target, pieces, _timeouts.scaled(30), mode)
+        except OSError as error:
+            raise InvalidError(f"cannot push {path}", why=str(error)) from error
+
+    def pull(
+        self, source: str, target: str | os.PathLike[str], *, timeout: float | None = None
+    ) -> None:
+        """Copy a file or a directory of the guest to this host.
+
+        A file becomes *target*, or goes into it by its own name if *target* is a directory. A
+        directory's content goes into the directory *target*, which is made; nothing is ever
+        written outside it or through a link, whatever the guest sends.
+
+        Raises:
+            TimeoutExpiredError: it takes longer than *timeout* seconds.
+            InvalidError: it is a device or the like, or a directory that the kernel makes up, whose
+                content has no end.
+        """
+        limit = _timeouts.limit(timeout, _COPY)
+        path = file_transfer.host_path(target)
+        file_transfer.guest_path(source)
+        told = self._look(["stat", "-L", "-c", "%F|%a", source]).stdout.strip()
+        kind, _, mode = told.partition("|")
+        if kind == "directory":
+            if self._look(["stat", "-f", "-c", "%t", source]).stdout.strip() in _MADE_UP:
+                raise InvalidError(
+                    f"cannot pull {source!r}", why="the kernel makes it up, and it may have no end"
+                )
+            with atomic_tree(path, f"cannot pull {source!r}") as part:
+                with self.stream(tree_transfer.pack_command(source), timeout=limit) as process:
+                    errors = tree_transfer.receive_tree(process, part)
+                    code = process.wait()
+                result = ExecResult(process.command, code, b"", errors, 0.0)
+                self._require_success(result, f"cannot pull {source!r} to {path}")
+                if mode:
+                    part.chmod(int(mode, 8) & 0o777)
+            return
+        if kind and not kind.startswith("regular"):
+            raise InvalidError(
+                f"cannot pull {source!r}", why=f"it is no file and no directory, but a {kind}"
+            )
+        if path.is_dir():
+            path = path / file_transfer.base_name(source)
+        content = file_transfer.read_file(self.agent, source, _timeouts.scaled(30))
+        with atomic_file(path, f"cannot pull {source!r} to {path}") as file:
+            file.writelines(file_transfer.in_time(content, limit, f"pulling {source!r}"))
+            if mode and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                os.fchmod(file.fileno(), int(mode, 8) & 0o777)
+
+    def wait_until_succeeds(
+        self, command: str | Sequence[str | os.PathLike[str]], *, timeout: float | None = None
+    ) -> ExecResult:
+        """Run a command again and again until its exit code is 0; that result.
+
+        Raises:
+            TimeoutExpiredError: it still fails after *timeout* seconds; shows the last attempt.
+        """
+        return self._take(waiting.until_succeeds(self.history, command, timeout))
+
+    def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:
+        """Wait until *path* exists in the guest; TimeoutExpiredError after *timeout* seconds."""
+        self._take(waiting.for_file(self.history, path, timeout))
+
+    def wait_for_port(self, port: int, *, timeout: float | None = None) -> None:
+        """Wait until a program in the guest listens on a TCP *port*.
+
+        The guest's own table of sockets is read; nothing connects, so a server that accepts only
+        once is left alone. TimeoutExpiredError after *timeout* seconds.
+        """
+        self._take(waiting.for_port(self.history, port, timeout))
+
+    def _run(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        limit: float,
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - as in exec
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+    ) -> ExecResult:
+        """Run a command to its end; it is not of the history."""
+        # The block kills the command if something comes between, such as Ctrl-C.
+        start = self.begin(
+            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
+        )
+        with start as process:
+            if input is not None:
+                process.send_input(input)
+            process.close_stdin()
+            return process.collect()
+
+    def _look(self, command: str | Sequence[str]) -> ExecResult:
+        """Run a command of our own, which the test did not ask for."""
+        return self._run(command, _timeouts.scaled(60))
+
+    def begin(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None,
+        cwd: str,
+        user: str,
+        timeout: float | None,
+        no_input: bool = False,
+    ) -> GuestProcess:
+        """Start a command, for the faces of a guest; :meth:`stream` is the user's."""
+        argv = as_argv(command)
+        if timeout is not None:
+            timeout = _timeouts.limit(timeout, 0)
+        channel = self.agent.open_exec(
+            [encoded(part, "an argument") for part in argv],
+            env=encoded_environment(env or {}),
+            cwd=encoded(cwd, "cwd"),
+            user=encoded(user, "user"),
+            no_input=no_input,
+        )
+        return GuestProcess(argv, channel, timeout)
+
+    def _take(self, steps: waiting.Steps) -> ExecResult:
+        """Take the steps of waiting, on this thread."""
+        try:
+            step = next(steps)
+            while True:
+                if step is None:
+                    time.sleep(waiting.INTERVAL)
+                    step = steps.send(waiting.NOTHING)
+                    continue
+                try:
+                    result = self._run(step.command, step.limit)
+                except BaseException as error:  # noqa: BLE001 - the steps raise it again
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as end:
+            found: ExecResult = end.value
+            return found
+
+    @staticmethod
+    def _require_success(result: ExecResult, what: str) -> None:
+        if result.exit_code != 0:
+            raise CommandFailedError(
+                what,
+                why=f"{describe_exit(result.exit_code)}{shown_output(result)}",
+                command=result.command,
+                exit_code=result.exit_code,
+                stdout=result.stdout_bytes,
+                stderr=result.stderr_bytes,
+            )

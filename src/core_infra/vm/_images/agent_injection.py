@@ -1,0 +1,144 @@
+"""Brings the agent into images that have none, each in the way that its system starts programs.
+
+- A kernel with its initrd, as ``linuxkit build`` makes them: Linux unpacks several archives one
+  after the other, so one with the agent is put after the image's own. LinuxKit's init runs whatever
+  is in ``/etc/init.d``.
+- A disk that boots by itself: cloud-init looks for a disc named ``cidata`` (NoCloud) and runs the
+  commands there.
+- A disk that such a kernel has its root on: nobody but who made it. The agent is installed there.
+
+The image's own files are not changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra._binaries import agent_binary
+from core_infra.vm._cache import cache_root, found, writable
+from core_infra.vm._free_space import written
+from core_infra.vm._guest.protocol import PORT_NAME
+from core_infra.vm._hypervisors.disposable import Disk
+from core_infra.vm._images.cloud_init import write_disc
+from core_infra.vm._images.formats import DiskImage, ImageFormat, disk_of
+from core_infra.vm._images.initrd import cpio, file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._images.image import Image
+
+_KEPT = 8
+
+_PLACE = "/usr/local/sbin/core-infra-agent"
+_SCRIPT = f"""\
+#!/bin/sh
+# The agent ends when it is killed, and is started again.
+while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done </dev/null >/dev/null 2>&1 &
+"""
+# Where there is systemd, it comes when the system is up: before, its snapshot would be of a boot.
+# What a command has left running outlives the agent: only the agent is stopped, which takes it a
+# second at most. The unit is made anew at each boot, by cloud-init's bootcmd.
+_START = f"""\
+set -e
+mkdir -p /usr/local/sbin /run/core-infra-disc
+mount -o ro -t iso9660 LABEL=cidata /run/core-infra-disc
+cp /run/core-infra-disc/agent {_PLACE}.new
+chmod 755 {_PLACE}.new
+mv {_PLACE}.new {_PLACE}
+umount /run/core-infra-disc
+if [ -d /run/systemd/system ]; then
+    exec systemd-run --no-block --unit=core-infra-agent --property=Restart=always \\
+        --property=After=multi-user.target --property=After=cloud-final.service \\
+        --property=KillMode=process --property=TimeoutStopSec=10 {_PLACE} --port {PORT_NAME}
+fi
+setsid sh -c 'while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done' </dev/null >/dev/null 2>&1 &
+"""
+
+
+def delivered(image: Bootable) -> tuple[Bootable, tuple[Disk, ...]]:
+    """What a machine with this image boots so that the agent comes up, and the disks for that.
+
+    Raises:
+        UnavailableError: the agent is not made for it, or what writes its disc is not installed.
+    """
+    disk = disk_of(image)
+    disks = () if disk is None else (disk,)
+    if isinstance(image, DiskImage):
+        return image, (*disks, _cloud_disc(image.arch))
+    if image.has_agent or image.initrd is None:
+        return image, disks
+    return _with_agent(image), disks
+
+
+def _with_agent(image: Image) -> Image:
+    archive = cpio(
+        [
+            file(_PLACE, agent_binary(image.arch), 0o755),
+            file("etc/init.d/999-core-infra-agent", _SCRIPT.encode(), 0o755),
+        ]
+    )
+    initrd = image.initrd
+    assert initrd is not None  # noqa: S101 - looked at above
+    status = initrd.stat()
+    stamp = [str(initrd), status.st_ino, status.st_size, status.st_mtime_ns]
+    name = f"{_digest(archive, json.dumps(stamp).encode())}-initrd.img"
+
+    def write(path: Path) -> None:
+        shutil.copyfile(initrd, path)
+        with path.open("ab") as target:
+            target.write(b"\0" * (-target.tell() % 4) + archive)
+
+    return dataclasses.replace(image, initrd=_made(name, write))
+
+
+def _cloud_disc(arch: str) -> Disk:
+    """The disc that cloud-init takes the agent from."""
+    agent = agent_binary(arch)
+    user_data = {"bootcmd": [["sh", "-c", _START]], "ssh_pwauth": False}
+    files = {
+        "user-data": b"#cloud-config\n" + json.dumps(user_data, indent=1).encode() + b"\n",
+        "meta-data": json.dumps({"instance-id": "core-infra"}).encode() + b"\n",
+        "agent": agent,
+    }
+    name = f"{_digest(*files.values())}-cidata.iso"
+    path = _made(name, lambda path: write_disc(path, files))
+    return Disk(path, ImageFormat.ISO, read_only=True, disc=True, content=name)
+
+
+def _digest(*parts: bytes) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(len(part).to_bytes(8, "little") + part)
+    return total.hexdigest()[:24]
+
+
+def _made(name: str, write: Callable[[Path], None]) -> Path:
+    """A file of the cache, made if it is not there: whole or not at all."""
+    directory = cache_root() / "delivery"
+    if kept := found(directory, name):
+        return kept
+    directory = writable(directory)
+    path = directory / name
+    with written("what brings the agent", directory):
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as work:
+            made = Path(work) / name
+            write(made)
+            made.rename(path)
+        for old in sorted(directory.glob("[!.]*"), key=_age)[_KEPT:]:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def _age(path: Path) -> float:
+    try:
+        return -path.stat().st_mtime
+    except FileNotFoundError:  # another process has removed it
+        return 0

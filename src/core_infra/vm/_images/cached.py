@@ -1,0 +1,80 @@
+"""The default images in the cache directory: which there are, and those that nobody needs."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+from filelock import FileLock
+
+from core_infra.errors import CoreInfraError
+from core_infra.vm._images.default.recipe import recipe_for
+from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.image import built_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PATTERN = "default-*"
+
+
+class StoredImage(NamedTuple):
+    """An image that core-infra has built.
+
+    Attributes:
+        path: its directory.
+        name: for people.
+        used: when it was used last, in seconds since the epoch.
+        size: bytes that it takes on the disk.
+    """
+
+    path: Path
+    name: str
+    used: float
+    size: int
+
+
+def stored_images(cache: Path) -> list[StoredImage]:
+    """All images in a cache directory, the last used first."""
+    found = []
+    for path in (cache / "images").glob(_PATTERN):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
+            found.append(StoredImage(path, _name(path), path.stat().st_mtime, size))
+    return sorted(found, key=lambda one: -one.used)
+
+
+def prune_images(cache: Path, *, before: float) -> list[StoredImage]:
+    """Remove the images that were not used since, but for the one that is current.
+
+    Args:
+        cache: the cache directory.
+        before: seconds since the epoch.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    if not (cache / "images").is_dir():
+        return []
+    current = _current()
+    with FileLock(cache / "images" / ".lock"):  # nobody builds one meanwhile
+        for one in stored_images(cache):
+            if one.used < before and one.path.name != current:
+                shutil.rmtree(one.path, ignore_errors=True)
+                removed.append(one)
+    return removed
+
+
+def _name(path: Path) -> str:
+    try:
+        return built_image(path).name
+    except CoreInfraError as error:
+        return f"damaged: {error.why}"
+
+
+def _current() -> str:
+    with contextlib.suppress(CoreInfraError):
+        return f"default-{host_arch()}-{recipe_for(host_arch()).key}"
+    return ""

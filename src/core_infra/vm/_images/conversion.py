@@ -1,0 +1,260 @@
+"""Converts disks that QEMU cannot clone, such as vmdk, to qcow2: once, into the cache.
+
+QEMU neither saves nor forks a machine whose disk has a format without support for migration, and
+what is packed it does not read at all. The converted disk is known by the original files' names,
+inodes, sizes and times: when one of them changes, it is converted anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from core_infra._unpatched import time
+from core_infra.errors import InvalidError
+from core_infra.vm._cache import cache_root, found, places, writable
+from core_infra.vm._free_space import written
+from core_infra.vm._images.compression import unpacked
+from core_infra.vm._images.disk_files import Part, parts, qcow_tables
+from core_infra.vm._images.formats import ImageFormat, detect_format
+from core_infra.vm._images.qemu_img import convert, qemu_img
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+LIMIT = 16 << 30
+"""Bytes on the disk beyond which the converted disks that were not used for longest are removed."""
+
+_VERSION = 1
+_USED_NOW = 3600  # seconds: another process may be about to use it
+_PREFIX = "converted-"
+_UNFINISHED = ".making-"
+_STEP = 10.0
+_PIECE = 1 << 20
+_BLOCK = 1 << 16
+_HOLE = bytes(_BLOCK)
+_TAIL = 1 << 16  # bytes that may be missing: of the last cluster, only what is used is written
+
+
+class Converted(NamedTuple):
+    """A disk that was converted.
+
+    Attributes:
+        path: its file.
+        what: what it was made of, for people.
+        used: when it was used last, in seconds since the epoch.
+        size: bytes that it takes on the disk.
+    """
+
+    path: Path
+    what: str
+    used: float
+    size: int
+
+
+def converted(
+    path: Path, format_: ImageFormat, files: Sequence[Part], tell: Callable[[str], None]
+) -> Path:
+    """The disk at *path* as qcow2, from the cache, made if it is not there: whole or not at all.
+
+    Args:
+        path: the disk.
+        format_: what it is.
+        files: all that it consists of.
+        tell: is given a line now and then, if it takes long.
+
+    Raises:
+        InvalidError: it is damaged, or changes meanwhile.
+        UnavailableError: there is no room, or qemu-img is not installed.
+    """
+    before = _stamps(files)
+    key = hashlib.sha256(json.dumps([_VERSION, format_, before]).encode()).hexdigest()[:24]
+    name, directory = f"{_PREFIX}{key}.qcow2", _directory()
+    kept = found(directory, name)
+    if kept is None:
+        needed = _needed(path, format_)
+        directory = writable(directory, needed)
+        with written(f"{path}, converted", directory), _lock(directory / f"{key}.lock", tell):
+            kept = found(directory, name) or _make(path, format_, directory / name, tell)
+            if _stamps(files) != before:
+                kept.unlink()
+                raise InvalidError(
+                    f"cannot use {path} as a disk", why="it was written to while it was read"
+                )
+        prune(LIMIT, keep=kept)
+    with contextlib.suppress(OSError):  # a cache that others keep may be read-only
+        # Its time of change stays: what is cloned from it is known by that.
+        os.utime(kept, ns=(time.time_ns(), kept.stat().st_mtime_ns))
+    return kept
+
+
+def all_converted() -> list[Converted]:
+    """All disks that are converted, the last used first."""
+    listed = []
+    for path in (one for place in places(_directory()) for one in place.glob(f"{_PREFIX}*.qcow2")):
+        with contextlib.suppress(OSError):  # another process has just removed it
+            status = path.stat()
+            what = path.with_suffix(".json")
+            told = json.loads(what.read_text())["what"] if what.exists() else "?"
+            listed.append(Converted(path, told, status.st_atime, status.st_blocks * 512))
+    return sorted(listed, key=lambda one: -one.used)
+
+
+def prune(limit: int, *, keep: Path | None = None, unused: float = _USED_NOW) -> list[Converted]:
+    """Remove the converted disks that were not used for longest, until *limit* bytes are left.
+
+    Machines that run are not disturbed.
+
+    Args:
+        limit: bytes.
+        keep: one that stays.
+        unused: seconds for which a disk must not have been used.
+
+    Returns:
+        What was removed.
+    """
+    removed, total, now = [], 0, time.time()
+    for one in all_converted():
+        if total + one.size > limit and one.path != keep and now - one.used >= unused:
+            with contextlib.suppress(OSError):
+                one.path.unlink()
+                one.path.with_suffix(".json").unlink(missing_ok=True)
+                removed.append(one)
+        else:
+            total += one.size
+    return removed
+
+
+def _directory() -> Path:
+    return cache_root() / "disks"
+
+
+def _stamps(files: Sequence[Part]) -> list[list[str | int]]:
+    # The time of the last change of its inode, too: that of its content can be set to any.
+    return [[*part.stamp, part.path.stat().st_ctime_ns, part.format] for part in files]
+
+
+def _needed(path: Path, format_: ImageFormat) -> int:
+    if format_ is ImageFormat.PACKED:
+        return path.stat().st_size
+    told = qemu_img(path, "measure", "-O", "qcow2", "--output=json", "-f", format_, str(path))
+    return int(json.loads(told)["required"])
+
+
+def _make(path: Path, format_: ImageFormat, target: Path, tell: Callable[[str], None]) -> Path:
+    for left in target.parent.glob(f"{_UNFINISHED}{target.stem}-*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+    prefix = f"{_UNFINISHED}{target.stem}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as directory:
+        work = Path(directory)
+        made = work / "disk.qcow2"
+        size = sum(part.path.stat().st_size for part in parts(path, format_))
+        tell(f"converting {path.name} ({format_}, {size >> 20} MiB): once, then it is kept")
+        told = _Telling(path, tell)
+        source, kind = path, format_
+        if format_ is ImageFormat.PACKED:
+            source = work / "unpacked"
+            _unpack(path, source, told)
+            kind = _inside(path, source)
+        if kind is ImageFormat.QCOW2 and source != path:
+            qemu_img(path, "check", "-q", "-f", kind, str(source))
+            source.rename(made)
+        else:
+            _check_whole(path, source, kind)
+            convert(source, kind, made, told.percent, about=path)
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+        target.with_suffix(".json").write_text(json.dumps({"what": f"{path} ({format_})"}))
+        made.rename(target)
+    return target
+
+
+def _inside(path: Path, source: Path) -> ImageFormat:
+    """What was packed, if it is a disk that refers to no other file."""
+    try:
+        kind = detect_format(source)
+        parts(source, kind, alone=True)
+    except InvalidError as error:
+        raise InvalidError(
+            f"cannot use {path} as a disk", why=error.why or error.what, todo=error.todo
+        ) from error
+    if kind in (ImageFormat.PACKED, ImageFormat.KERNEL, ImageFormat.ISO):
+        raise InvalidError(f"cannot use {path} as a disk", why=f"within is no disk, but {kind}")
+    return kind
+
+
+def _check_whole(path: Path, source: Path, kind: ImageFormat) -> None:
+    """Raise InvalidError if a disk has data behind its file's end: read, they would be zeros."""
+    if kind is ImageFormat.RAW:
+        return
+    if kind is ImageFormat.VMDK:  # of several files, a map does not say which one has what
+        qemu_img(path, "check", "-q", "-f", kind, str(source))
+        return
+    size = source.stat().st_size
+    told = qemu_img(path, "map", "--output=json", "-f", kind, str(source))
+    ends = [
+        extent["offset"] + extent["length"]
+        for extent in json.loads(told)
+        if extent["data"] and not extent["depth"] and "offset" in extent
+    ]
+    if kind is ImageFormat.QCOW:
+        ends += qcow_tables(source)
+    if (end := max(ends, default=0)) > size + _TAIL:
+        raise InvalidError(
+            f"cannot use {path} as a disk",
+            why=f"it was cut: it has {size} bytes, and should have {end}",
+        )
+
+
+def _unpack(path: Path, target: Path, told: _Telling) -> None:
+    """Unpack a file, with holes where it has nothing but zeros."""
+    with target.open("wb") as file:
+        at = 0
+        for piece in unpacked(path, _PIECE):
+            for start in range(0, len(piece), _BLOCK):
+                block = piece[start : start + _BLOCK]
+                if block != _HOLE[: len(block)]:
+                    file.seek(at)
+                    file.write(block)
+                at += len(block)
+            told.say(f"unpacking {path.name}: {at >> 20} MiB")
+        file.truncate(at)
+
+
+class _Telling:
+    """Says now and then how far something is."""
+
+    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+        self._path = path
+        self._tell = tell
+        self._said = time.monotonic()
+
+    def percent(self, number: int) -> None:
+        self.say(f"converting {self._path.name}: {number} %")
+
+    def say(self, line: str) -> None:
+        if time.monotonic() - self._said >= _STEP:
+            self._said = time.monotonic()
+            self._tell(line)
+
+
+@contextlib.contextmanager
+def _lock(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell("waiting for another process that converts the same disk")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,1 @@
+"""The default guest image: found in the cache, or built from the host's own packages."""

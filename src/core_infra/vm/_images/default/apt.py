@@ -1,0 +1,219 @@
+"""Gets Debian and Ubuntu packages as an ordinary user, without installing them.
+
+apt's chain of signatures holds: only packages of signed repositories are taken, and each file is
+checked against the hash in the signed index, by apt and once more here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core_infra.errors import (
+    CommandFailedError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
+from core_infra.vm._images.programs import USE_OWN_IMAGE, require_programs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+_OPTIONS = (
+    "APT::Get::AllowUnauthenticated=false",
+    "Acquire::AllowInsecureRepositories=false",
+    "Acquire::AllowDowngradeToInsecureRepositories=false",
+    "Acquire::Retries=2",
+    # As root, apt would download as the user _apt, who may not write into our directories.
+    "APT::Sandbox::User=root",
+)
+# A meta package names the concrete kernel, and that one its modules where they are apart; of
+# Debian 14, what is built in and the kernel's file are apart as well.
+_KERNEL_PART = re.compile(r"(?:^|,)\s*(linux-(?:image|modules|binary|base)-\d[^\s,(|:]*)")
+_NO_NETWORK = re.compile(
+    r"Temporary failure|Could not (?:resolve|connect)|Network is unreachable|timed out"
+    r"|Connection (?:failed|refused)|Cannot initiate the connection"
+)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package in the version that apt would install.
+
+    Attributes:
+        name: its name.
+        version: its version.
+        architecture: what it is for: a machine, or ``all``.
+        sha256: of the .deb file, in hexadecimal, from the signed index.
+        size: of the .deb file in bytes.
+        depends: the field of that name.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+    size: int
+    depends: str
+
+    def file(self, directory: Path) -> Path:
+        """Where apt puts it when it downloads to ``directory``."""
+        version = self.version.replace(":", "%3a")
+        return directory / f"{self.name}_{version}_{self.architecture}.deb"
+
+    def is_in(self, directory: Path) -> bool:
+        """Whether the file is there, and whole."""
+        try:
+            with self.file(directory).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        except FileNotFoundError:
+            return False
+
+
+def fetch(
+    names: Iterable[str],
+    architecture: str,
+    *,
+    directory: Path,
+    state: Path,
+    progress: Callable[[str], None],
+) -> dict[Package, Path]:
+    """Download packages, and the concrete kernels and modules that they stand for.
+
+    With the package lists that the system has; if these are empty, old, or of another
+    architecture, with lists of our own from the system's sources.
+
+    Args:
+        names: the packages' names.
+        architecture: Debian's name of it.
+        directory: where the files go; those that are there already are not downloaded again.
+        state: where our own package lists go.
+        progress: is called with a line of text before anything slow.
+
+    Raises:
+        UnavailableError: there is no apt, or no network.
+        NotFoundError: apt knows no such package.
+        InvalidError: a file's hash is not that of the index.
+        CommandFailedError: apt failed otherwise.
+    """
+    require_programs("apt-cache", "apt-get", "dpkg-deb")
+    names = list(names)
+    own = _Apt(architecture, state)
+    for apt in (_Apt(architecture), own):
+        try:
+            return _download(apt, apt.resolve(names), directory, progress)
+        except (NotFoundError, CommandFailedError):
+            continue  # its lists are empty, or so old that the files they name are gone
+    progress("updating package lists")
+    complaints = own.update()
+    try:
+        return _download(own, own.resolve(names), directory, progress)
+    except (NotFoundError, CommandFailedError) as error:
+        text = f"{complaints}\n{error.why}".strip()
+        if _NO_NETWORK.search(text):
+            raise UnavailableError(
+                "The default guest image's packages can't be downloaded",
+                why=f"no connection to the package repositories:\n{text}",
+                todo=f"Connect this host to the network (or set apt's proxy). {USE_OWN_IMAGE}",
+            ) from error
+        error.why = text
+        raise
+
+
+class _Apt:
+    def __init__(self, architecture: str, state: Path | None = None) -> None:
+        options = [
+            *_OPTIONS,
+            f"APT::Architecture={architecture}",
+            f"APT::Architectures={architecture}",
+        ]
+        if state is not None:
+            for directory in ("lists/partial", "archives/partial"):
+                (state / directory).mkdir(parents=True, exist_ok=True)
+            options += [
+                f"Dir::State={state}",
+                f"Dir::State::Lists={state / 'lists'}",
+                f"Dir::Cache={state}",
+                "Dir::State::Status=/dev/null",
+                "Acquire::Languages=none",
+                "Acquire::http::Timeout=30",
+                "Acquire::https::Timeout=30",
+                "APT::Update::Error-Mode=any",  # else a host that is offline looks like success
+            ]
+        self._options = [f"-o{option}" for option in options]
+
+    def update(self) -> str:
+        """Fetch the package lists; return what went wrong.
+
+        One of the system's many sources may be out of reach without any harm to us.
+        """
+        try:
+            run(["apt-get", "update", "-q", *self._options])
+        except CommandFailedError as error:
+            return error.why
+        return ""
+
+    def resolve(self, names: list[str]) -> list[Package]:
+        packages: dict[str, Package] = {}
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop(0)
+            if name not in packages:
+                packages[name] = self._show(name)
+                waiting += _KERNEL_PART.findall(packages[name].depends)
+        return list(packages.values())
+
+    def _show(self, name: str) -> Package:
+        try:
+            text = run(["apt-cache", "show", "--no-all-versions", *self._options, name])
+        except CommandFailedError as error:
+            raise NotFoundError(
+                f"apt knows no package {name}",
+                why=error.why,
+                todo=USE_OWN_IMAGE,
+            ) from error
+        first = text.partition("\n\n")[0]
+        fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", first, re.MULTILINE))
+        try:
+            return Package(
+                name=name,
+                version=fields["Version"],
+                architecture=fields["Architecture"],
+                sha256=fields["SHA256"],
+                size=int(fields["Size"]),
+                depends=fields.get("Depends", ""),
+            )
+        except (KeyError, ValueError) as error:
+            # An installed package whose repository is gone has neither hash nor size.
+            raise NotFoundError(
+                f"apt knows no repository that has {name}", why=f"no field {error}"
+            ) from error
+
+    def download(self, packages: list[Package], directory: Path) -> None:
+        wanted = [f"{package.name}={package.version}" for package in packages]
+        run(["apt-get", "download", "-q", *self._options, *wanted], cwd=directory)
+
+
+def _download(
+    apt: _Apt, packages: list[Package], directory: Path, progress: Callable[[str], None]
+) -> dict[Package, Path]:
+    directory.mkdir(parents=True, exist_ok=True)
+    missing = [package for package in packages if not package.is_in(directory)]
+    if missing:
+        size = sum(package.size for package in missing)
+        largest = max(missing, key=lambda package: package.size)
+        progress(f"downloading {largest.name} {largest.version} ({size / 1e6:.1f} MB)")
+        for package in missing:  # apt trusts a file of the right size
+            package.file(directory).unlink(missing_ok=True)
+        apt.download(missing, directory)
+    for package in missing:
+        if not package.is_in(directory):
+            raise InvalidError(
+                f"The package {package.name} {package.version} is not what its index says",
+                why=f"no file in {directory} has the SHA-256 {package.sha256}",
+            )
+    return {package: package.file(directory) for package in packages}

@@ -1,0 +1,176 @@
+"""Builds the default guest image."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from core_infra._unpatched import time
+from core_infra.errors import (
+    InvalidError,
+    NotFoundError,
+    TimeoutExpiredError,
+    UnavailableError,
+)
+from core_infra.vm._images.default import apt
+from core_infra.vm._images.default.kernel import unwrap
+from core_infra.vm._images.default.modules import ModuleTree
+from core_infra.vm._images.default.root_filesystem import guest_root
+from core_infra.vm._images.image import CONSOLES, built_image
+from core_infra.vm._images.initrd import cpio
+from core_infra.vm._images.manifest import INITRD, KERNEL, write_manifest
+from core_infra.vm._images.programs import USE_OWN_IMAGE, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from core_infra.vm._images.default.recipe import Recipe
+    from core_infra.vm._images.image import Image
+
+_DEBIAN_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+_KERNEL_PACKAGE = {"debian": "linux-image-cloud-{arch}", "ubuntu": "linux-image-virtual"}
+_UNFINISHED = ".building-"
+_PATIENCE = 900  # seconds that another process may take to build the image
+_KEPT = 30 * 24 * 3600  # seconds; each upgrade of core-infra or of the host makes a new image
+
+# tsc=reliable: a busy host makes the guest's watchdog doubt a good clock, and replace it by a slow
+# one. After a panic the machine restarts at once, which is noticed and made its end. The
+# rest is for emulated guests. init_on_alloc=0: clearing each page that is handed out costs about a
+# tenth of every program that starts. noautogroup: so does a scheduling group for each session.
+# lsm=, psi=0: each line of the kernel that is not run need not be translated, in every clone anew.
+_COMMON = "panic=-1 random.trust_cpu=on init_on_alloc=0 noautogroup lsm= psi=0"
+_CMDLINE = {"x86_64": f"tsc=reliable reboot=t {_COMMON}", "aarch64": _COMMON}
+
+
+def build(recipe: Recipe, target: Path, progress: Callable[[str], None]) -> Image:
+    """Build the image into the directory ``target``, unless another process just did.
+
+    Raises:
+        CoreInfraError: as ``default_image`` says.
+    """
+    images = target.parent
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        with _lock(images / ".lock", progress):
+            try:
+                return built_image(target)
+            except (NotFoundError, InvalidError):
+                _clean(target)
+            with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=images) as work:
+                packages = _fetch(recipe, images.parent, progress)
+                progress("building the guest image")
+                _make(recipe, packages, Path(work)).rename(target)
+            return built_image(target)
+    except OSError as error:
+        raise UnavailableError(
+            f"The default guest image can't be built in {images}",
+            why=str(error),
+            todo="Make room, or choose another place with CORE_INFRA_CACHE_DIR.",
+        ) from error
+
+
+def kernel_package(recipe: Recipe) -> str:
+    """The name of the package that stands for the newest small kernel.
+
+    Raises:
+        UnavailableError: for this distribution or architecture none is known.
+    """
+    for name in recipe.distributions:
+        if name in _KERNEL_PACKAGE and recipe.arch in _DEBIAN_ARCH:
+            return _KERNEL_PACKAGE[name].format(arch=_DEBIAN_ARCH[recipe.arch])
+    raise UnavailableError(
+        f"There is no default guest image for {recipe.arch} on {recipe.distributions[0]}",
+        why=f"known are {', '.join(_DEBIAN_ARCH)} on {', '.join(_KERNEL_PACKAGE)}",
+        todo=USE_OWN_IMAGE,
+    )
+
+
+def _fetch(
+    recipe: Recipe, cache_dir: Path, progress: Callable[[str], None]
+) -> dict[apt.Package, Path]:
+    directory = cache_dir / "packages" / recipe.arch
+    packages = apt.fetch(
+        [kernel_package(recipe), "busybox-static"],
+        _DEBIAN_ARCH[recipe.arch],
+        directory=directory,
+        state=cache_dir / "apt" / recipe.arch,
+        progress=progress,
+    )
+    for outdated in set(directory.iterdir()) - set(packages.values()):
+        outdated.unlink()
+    return packages
+
+
+def _make(recipe: Recipe, packages: dict[apt.Package, Path], work: Path) -> Path:
+    unpacked = work / "unpacked"
+    for deb in packages.values():
+        run(["dpkg-deb", "--extract", str(deb), str(unpacked)])
+    kernel = _only(unpacked, "boot/vmlinu[xz]-*", "usr/lib/modules/*/vmlinuz")
+    modules = ModuleTree(_only(unpacked, "lib/modules/*", "usr/lib/modules/*"))
+    busybox = _only(unpacked, "bin/busybox", "usr/bin/busybox").read_bytes()
+    console = CONSOLES[recipe.arch]
+    root = guest_root(recipe.rootfs, busybox, recipe.agent, modules, console=console)
+    result = work / "image"
+    result.mkdir()
+    (result / KERNEL).write_bytes(unwrap(kernel.read_bytes()))
+    (result / INITRD).write_bytes(cpio(root))
+    write_manifest(
+        result,
+        image={
+            "cmdline": f"console={console} {_CMDLINE[recipe.arch]}",
+            "arch": recipe.arch,
+            "name": f"default (Linux {modules.release})",
+            "has_agent": True,
+            "console": console,
+        },
+        packages=[
+            {"name": item.name, "version": item.version, "sha256": item.sha256} for item in packages
+        ],
+    )
+    return result
+
+
+def _only(root: Path, *patterns: str) -> Path:
+    found = [path for pattern in patterns for path in root.glob(pattern)]
+    if len(found) != 1:
+        raise InvalidError(
+            "The packages are unlike any that are known here",
+            why=f"{len(found)} files match {' or '.join(patterns)}, not one",
+            todo=USE_OWN_IMAGE,
+        )
+    return found[0]
+
+
+@contextmanager
+def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        progress("waiting for another process that builds the guest image")
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except filelock.Timeout as error:
+            raise TimeoutExpiredError(
+                f"Another process holds {path} for more than {_PATIENCE} s",
+                timeout=_PATIENCE,
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _clean(target: Path) -> None:
+    """Remove what killed builds left, a damaged image, and old ones. Only with the lock held."""
+    old = time.time() - _KEPT
+    for path in target.parent.glob("default-*"):
+        if path == target or path.stat().st_mtime < old:
+            shutil.rmtree(path)
+    for left in target.parent.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left)

@@ -1,0 +1,198 @@
+"""Puts together the files of the default guest's root."""
+
+from __future__ import annotations
+
+import re
+import stat
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from core_infra.errors import InvalidError
+from core_infra.vm._images.default.modules import ModuleTree, index
+from core_infra.vm._images.initrd import Entry, character_device, directory, file, symlink
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+_NEEDED = ("virtio_pci", "virtio_console")  # the agent's line goes over them
+_LOADED_AT_BOOT = (*_NEEDED, "virtio_net", "virtio_blk", "virtio_rng")
+_ON_DEMAND = [
+    "virtio_mmio",
+    "virtio_scsi",
+    "virtiofs",
+    "9p",
+    "9pnet_virtio",
+    "sd_mod",
+    "sr_mod",
+    "loop",
+    "ext4",
+    "isofs",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+    "nls_iso8859_1",
+    "nls_utf8",
+    "overlay",
+    "fuse",
+    "squashfs",
+    "af_packet",
+    "tun",
+    "veth",
+    "bridge",
+    "dummy",
+]
+
+# All programs are in one directory, whatever name of it they are called by.
+_LINKS = {
+    "bin": "usr/bin",
+    "sbin": "usr/bin",
+    "usr/sbin": "bin",
+    "usr/local/sbin": "bin",
+    "etc/mtab": "/proc/self/mounts",
+    "var/lock": "/run/lock",
+    "var/run": "/run",
+    "var/spool/mail": "../mail",
+    # Of a process's own descriptors: programs write to them by name.
+    "dev/fd": "/proc/self/fd",
+    "dev/stdin": "/proc/self/fd/0",
+    "dev/stdout": "/proc/self/fd/1",
+    "dev/stderr": "/proc/self/fd/2",
+}
+_DIRECTORIES = [
+    "dev/pts",
+    "dev/shm",
+    "etc/init.d",
+    "etc/opt",
+    "media",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "usr/bin",
+    "usr/lib",
+    "usr/libexec",
+    "usr/local/bin",
+    "usr/local/etc",
+    "usr/local/lib",
+    "usr/local/share",
+    "usr/share",
+    "usr/src",
+    "var/cache",
+    "var/lib/misc",
+    "var/local",
+    "var/log",
+    "var/opt",
+    "var/spool/cron",
+    "var/www",
+]
+_OPEN = ("tmp", "var/tmp")  # to everybody
+_SHADOW = "etc/shadow"
+_SHADOW_GROUP = 42
+_MAIL_GROUP = 8
+# The kernel opens the first two for the first process, before anything is mounted. The others
+# load their module when they are opened.
+_DEVICES = [
+    character_device("dev/console", 5, 1),
+    character_device("dev/null", 1, 3, 0o666),
+    character_device("dev/fuse", 10, 229, 0o666),
+    character_device("dev/loop-control", 10, 237),
+    character_device("dev/net/tun", 10, 200, 0o666),
+]
+_TESTER = (1000, 1000)
+
+
+def guest_root(
+    rootfs: Path, busybox: bytes, agent: bytes, modules: ModuleTree, *, console: str
+) -> list[Entry]:
+    """Everything that the default guest starts with.
+
+    Args:
+        rootfs: the directory with its configuration.
+        busybox: the static program.
+        agent: core-infra's agent, a static program.
+        modules: the kernel's.
+        console: the serial line where a shell waits.
+
+    Raises:
+        NotFoundError: the kernel lacks a module that is needed.
+        InvalidError: a module, or busybox, is unlike any that is known here.
+    """
+    return [
+        *(directory(path) for path in _DIRECTORIES),
+        *(directory(path, 0o1777) for path in _OPEN),
+        directory("var/spool/cron/crontabs", 0o700),
+        directory("var/mail", 0o2775, owner=(0, _MAIL_GROUP)),
+        directory("home/tester", 0o755, owner=_TESTER),
+        *_DEVICES,
+        *(symlink(path, target) for path, target in _LINKS.items()),
+        file("usr/bin/busybox", mended(busybox), 0o755),
+        *(symlink(f"usr/bin/{name}", "busybox") for name in applets(busybox)),
+        file("usr/bin/core-infra-agent", agent, 0o755),
+        file("var/log/wtmp", b""),
+        *_configuration(rootfs, console),
+        *_modules(modules),
+    ]
+
+
+def _configuration(rootfs: Path, console: str) -> list[Entry]:
+    entries = []
+    for path in sorted(rootfs.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes().replace(b"@CONSOLE@", console.encode())
+            # A wheel does not keep permissions: what begins like a script is one.
+            permissions = 0o755 if data.startswith(b"#!") else 0o644
+            entry = file(str(path.relative_to(rootfs)), data, permissions)
+            if entry.path == _SHADOW:
+                entry = replace(entry, mode=stat.S_IFREG | 0o640, owner=(0, _SHADOW_GROUP))
+            entries.append(entry)
+    return entries
+
+
+def _modules(tree: ModuleTree) -> list[Entry]:
+    modules = tree.select(_NEEDED, (*_LOADED_AT_BOOT, *_ON_DEMAND))
+    # Some kernels have drivers built in: modprobe must not be asked for what is no module.
+    boot = [module.name for module in modules if module.name in _LOADED_AT_BOOT]
+    root = f"usr/lib/modules/{tree.release}"
+    return [
+        symlink("lib", "usr/lib"),
+        *(file(f"{root}/{module.path}", module.data) for module in modules),
+        *(file(f"{root}/{name}", data) for name, data in index(modules).items()),
+        file("usr/lib/modules/boot", "".join(f"{name}\n" for name in boot).encode()),
+    ]
+
+
+# The options of its wget, as getopt has them, and what is there of -T where that is implemented.
+_WGET_OPTION = re.compile(rb"(?<=:P:Y:U:)T(?=:\+t:n::)")
+_WGET_TIMEOUT = b"\0timeout\0\1T"
+_NO_OPTION = b"\1"  # a character that nobody types
+
+
+def applets(busybox: bytes) -> list[str]:
+    """The names of the programs inside busybox, for whatever machine it is.
+
+    They stand in it in one table, sorted, each ended by a zero byte and all by another.
+
+    Raises:
+        InvalidError: there is no such table.
+    """
+    start = busybox.find(b"[\0[[\0")  # its first two names
+    end = busybox.find(b"\0\0", start)
+    names = busybox[start:end].decode("ascii", "replace").split("\0")
+    if start < 0 or not {"busybox", "init", "modprobe", "mount", "sh"} <= set(names):
+        raise InvalidError("The file is no busybox that a guest can start with")
+    return [name for name in names if name != "busybox"]
+
+
+def mended(busybox: bytes) -> bytes:
+    """The same program without the option of it that ends in a segmentation fault.
+
+    Debian 12 builds wget without timeouts, where this version takes -T and writes its value to
+    address 0. Without -T in its table of options it says that there is no such option.
+    """
+    if _WGET_TIMEOUT in busybox:
+        return busybox
+    return _WGET_OPTION.sub(_NO_OPTION, busybox)

@@ -1,0 +1,126 @@
+"""Templates: LinuxKit files with variables, ours and the user's own."""
+
+from __future__ import annotations
+
+import posixpath
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.errors import CoreInfraError, NotFoundError
+from core_infra.medium._local import LocalMedium
+from core_infra.vm._images.linuxkit.variables import MissingVariablesError, apply_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core_infra.medium._medium import Medium
+
+DIRECTORY = ".core/linuxkit"
+"""Where a user's own are, in the working directory and in the home directory."""
+
+_SUFFIX = ".yml"
+
+
+class Template(NamedTuple):
+    """A template.
+
+    Attributes:
+        name: what it is asked for by.
+        description: its first comment line.
+        path: its file; empty for one of our own.
+    """
+
+    name: str
+    description: str
+    path: str
+
+
+class TemplateManager:
+    """The templates that there are. Ours win; then those of the working directory.
+
+    Args:
+        medium: where the user's are; by default the real file system.
+        home: the user's home directory in it.
+    """
+
+    def __init__(self, medium: Medium | None = None, *, home: str | None = None) -> None:
+        self._medium: Medium = medium or LocalMedium()
+        self._home = str(Path.home()) if home is None else home
+
+    def list_templates(self) -> list[Template]:
+        """All templates, by name."""
+        return sorted(
+            Template(name, self._description(path), "" if isinstance(path, Traversable) else path)
+            for name, path in self._files().items()
+        )
+
+    def get_template(self, name: str) -> str:
+        """The text of a template.
+
+        Raises:
+            NotFoundError: there is none of this name; tells those that there are.
+            CoreInfraError: its file cannot be read.
+        """
+        files = self._files()
+        if name not in files:
+            raise NotFoundError(
+                f"there is no template {name!r}",
+                why=f"there are {', '.join(sorted(files))}",
+                todo=f"Your own are {DIRECTORY}/NAME{_SUFFIX}, here or in your home directory.",
+            )
+        return self._read(files[name])
+
+    def apply_template(self, name: str, variables: Mapping[str, str]) -> str:
+        """The text of a template with its variables filled in.
+
+        Raises:
+            NotFoundError: there is none of this name.
+            MissingVariablesError: names all variables that it needs and that are not given.
+            InvalidError: a value does not fit its place.
+        """
+        text = self.get_template(name)
+        try:
+            return apply_variables(text, variables)
+        except MissingVariablesError as error:
+            options = " ".join(f"--var {missing}=…" for missing in error.names)
+            raise MissingVariablesError(
+                f"template {name}: {error.what}", todo=f"Give: {options}", names=error.names
+            ) from error
+
+    def _read(self, file: str | Traversable) -> str:
+        return self._medium.read_text(file) if isinstance(file, str) else file.read_text("utf-8")
+
+    def _description(self, file: str | Traversable) -> str:
+        try:
+            return _description(self._read(file))
+        except CoreInfraError as error:  # it must not keep the others from being seen
+            return error.what
+
+    def _files(self) -> dict[str, str | Traversable]:
+        """The file of each: ours, or its path."""
+        found: dict[str, str | Traversable] = {
+            entry.name.removesuffix(_SUFFIX): entry for entry in _own()
+        }
+        for directory in (DIRECTORY, posixpath.join(self._home, DIRECTORY)):
+            if not self._medium.is_dir(directory):
+                continue
+            for file in self._medium.list(directory):
+                path = posixpath.join(directory, file)
+                name = file.removesuffix(_SUFFIX)
+                new = file.endswith(_SUFFIX) and name and name not in found
+                if new and self._medium.is_file(path):
+                    found[name] = path
+        return found
+
+
+def _own() -> list[Traversable]:
+    directory = resources.files("core_infra.vm._images.linuxkit") / "templates"
+    return [entry for entry in directory.iterdir() if entry.name.endswith(_SUFFIX)]
+
+
+def _description(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    comment = next((line for line in lines if line.startswith("#")), "")
+    return comment.lstrip("#").strip()

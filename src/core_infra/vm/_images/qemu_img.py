@@ -1,0 +1,99 @@
+"""Runs ``qemu-img``, which makes, looks at and converts disks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from core_infra.errors import (
+    CommandFailedError,
+    InvalidError,
+    TimeoutExpiredError,
+    UnavailableError,
+)
+from core_infra.process._child import spawn
+from core_infra.vm._free_space import is_full, no_room, says_full
+from core_infra.vm._images.programs import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOOK = 0.5
+_PERCENT = re.compile(r"\((\d+)(?:\.\d+)?/100%\)")
+
+
+def qemu_img(about: Path, *arguments: str) -> str:
+    """Run ``qemu-img`` to its end; its output.
+
+    Args:
+        about: the disk that it is about, for the message.
+        arguments: its arguments. They name the formats: guessed by its content, a disk could lead
+            to any file of this host.
+
+    Raises:
+        InvalidError: it failed; says why.
+        UnavailableError: it is not installed, or there is no room.
+    """
+    _require()
+    try:
+        return run(["qemu-img", *arguments])
+    except CommandFailedError as error:
+        raise InvalidError(f"cannot use {about} as a disk", why=error.why) from error
+    except OSError as error:
+        raise no_room(f"a disk over {about}", Path(arguments[-1]).parent, error) from error
+
+
+def convert(
+    source: Path, format_: str, target: Path, told: Callable[[int], None], *, about: Path
+) -> None:
+    """Convert a disk to qcow2.
+
+    Args:
+        source: the disk.
+        format_: what it is.
+        target: the file that is made.
+        told: is given the percentage now and then.
+        about: the disk, for messages.
+
+    Raises:
+        InvalidError: it is damaged, or somebody writes to it.
+        UnavailableError: qemu-img is not installed, or there is no room.
+    """
+    _require()
+    command = ["qemu-img", "convert", "-p", "-f", format_, "-O", "qcow2", str(source), str(target)]
+    with open(os.memfd_create("qemu-img"), "r+b") as output:  # noqa: PTH123 - it has no path
+        child = spawn(command, output=output, env={**os.environ, "LC_ALL": "C"})
+        try:
+            while child.is_running():
+                try:
+                    child.wait(_LOOK)
+                except TimeoutExpiredError:
+                    if found := _PERCENT.findall(_said(output)):
+                        told(int(found[-1]))
+        finally:
+            child.kill()
+        if not child.exit_code:
+            return
+        lines = [line for line in re.split(r"[\r\n]+", _said(output)) if not _PERCENT.search(line)]
+    why = "\n".join(line for line in lines if line.strip())
+    if says_full(why) or is_full(target.parent):
+        raise no_room(f"{about}, converted", target.parent)
+    raise InvalidError(f"cannot use {about} as a disk", why=why)
+
+
+def _said(output: IO[bytes]) -> str:
+    # Not by its position, which is the program's as well.
+    size = os.fstat(output.fileno()).st_size
+    return os.pread(output.fileno(), size, 0).decode(errors="replace")
+
+
+def _require() -> None:
+    if shutil.which("qemu-img") is None:
+        raise UnavailableError(
+            "cannot make a machine's disk",
+            why="qemu-img is not on PATH",
+            todo="Install it: apt-get install qemu-utils",
+        )

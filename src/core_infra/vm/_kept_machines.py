@@ -1,0 +1,125 @@
+"""Machines that a test run left running (``--core-vm-keep``): found and entered by others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._access.agent import AgentAccess
+from core_infra.vm._manager.stop import ask_agent
+from core_infra.vm._run_directory import RECORD, kept_machines, open_process
+from core_infra.vm._timeouts import scaled
+from core_infra.vm._vmm_process import AGENT_SOCKET, CONSOLE_SOCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_ANSWER = 10.0
+"""Seconds, before scaling, that its agent may take to answer."""
+_TERM = 2.0
+"""Seconds that its hypervisor may take to end by a signal."""
+
+
+class KeptMachine(NamedTuple):
+    """A machine that a test run left running.
+
+    Attributes:
+        pid: the process id of its hypervisor, by which the run names it.
+        name: what it was called in the run.
+        owner: the test, or the fixture and its scope, that had it.
+        facts: its image's name, memory (MiB) and cpus.
+        directory: its files.
+    """
+
+    pid: int
+    name: str
+    owner: str
+    facts: dict[str, Any]
+    directory: Path
+
+    @property
+    def console(self) -> Path:
+        """The socket of its console."""
+        return self.directory / CONSOLE_SOCKET
+
+    def enter(
+        self, *, timeout: float | None = None, tell: Callable[[str], None] = lambda _line: None
+    ) -> AgentAccess:
+        """A way in, by its agent; NoAccessError if that does not answer in time."""
+        limit = scaled(_ANSWER) if timeout is None else timeout
+        return AgentAccess([self.directory / AGENT_SOCKET], boot=limit, patience=limit, tell=tell)
+
+    def stop(self, *, grace: float) -> str:
+        """End it, and remove its files; says how it ended.
+
+        Args:
+            grace: seconds that the guest has to shut down by itself; with 0 it is not asked.
+        """
+        handle = open_process(self.directory)
+        how = "it had ended"
+        if handle is not None:
+            try:
+                how = self._end(handle, grace)
+            finally:
+                os.close(handle)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return how
+
+    def _end(self, handle: int, grace: float) -> str:
+        if grace > 0 and ask_agent([self.directory / AGENT_SOCKET]) and _wait(handle, grace):
+            return "the guest shut down"
+        _signal(handle, signal.SIGTERM)
+        if _wait(handle, _TERM):
+            return "terminated"
+        _signal(handle, signal.SIGKILL)
+        _wait(handle, None)
+        return "killed"
+
+
+def kept() -> list[KeptMachine]:
+    """Those that run."""
+    return [_read(path) for path in kept_machines()]
+
+
+def find_kept(word: str) -> KeptMachine:
+    """The one with this process id, or with this name if only one has it.
+
+    Raises:
+        NotFoundError: there is none; names those that there are.
+        InvalidError: several have the name.
+    """
+    known = kept()
+    found = [one for one in known if word in (str(one.pid), one.name)]
+    shown = ", ".join(f"{one.pid} ({one.name} of {one.owner})" for one in found or known)
+    if not found:
+        raise NotFoundError(
+            f"no kept machine has the {'process id' if word.isdecimal() else 'name'} {word}",
+            why=f"those that run: {shown or 'none'}",
+        )
+    if len(found) > 1:
+        raise InvalidError(f"several kept machines are called {word!r}", why=shown)
+    return found[0]
+
+
+def _signal(handle: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        signal.pidfd_send_signal(handle, number)
+
+
+def _wait(handle: int, timeout: float | None) -> bool:
+    return bool(select.select([handle], [], [], timeout)[0])
+
+
+def _read(directory: Path) -> KeptMachine:
+    record = json.loads((directory / RECORD).read_text())
+    facts = {key: record.get(key, "") for key in ("image", "memory", "cpus")}
+    return KeptMachine(
+        record["pid"], record["name"], record.get("owner", "a test run"), facts, directory
+    )

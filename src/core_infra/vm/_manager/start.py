@@ -1,0 +1,299 @@
+"""Starts the hypervisor of a machine, and all that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shlex
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError, NotFoundError, TimeoutExpiredError, UnavailableError
+from core_infra.process._child import spawn
+from core_infra.vm import _port_forwarding
+from core_infra.vm._access import ssh
+from core_infra.vm._attach import connect
+from core_infra.vm._disks import examine, file_name, layers, usable
+from core_infra.vm._free_space import written
+from core_infra.vm._guest.protocol import LINES
+from core_infra.vm._hypervisors.disposable import Disk
+from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_line
+from core_infra.vm._hypervisors.qmp import Qmp
+from core_infra.vm._images import cloud_init
+from core_infra.vm._images.formats import DiskImage, ImageFormat, disk_of
+from core_infra.vm._manager import volumes
+from core_infra.vm._manager.process_identity import start_of
+from core_infra.vm._manager.record import Access, Port
+from core_infra.vm._timeouts import scaled
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Sequence
+
+    from core_infra.process._child import Child
+    from core_infra.vm._hypervisors.hypervisor import HostedHypervisor, Share
+    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._manager.machine_directory import MachineDirectory
+    from core_infra.vm._manager.record import Container, RunOptions
+
+SSH = 22
+"""The guest's port of its SSH server."""
+
+_ANSWER = 2.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """A machine that has started.
+
+    Attributes:
+        child: its hypervisor.
+        facts: what is to be remembered of it.
+        console: a connection to its console, made before the first byte; None if not asked for.
+        shares: the directories that it can mount.
+    """
+
+    child: Child
+    facts: dict[str, object]
+    console: socket.socket | None
+    shares: list[Share]
+
+
+class Starter:
+    """Starts one machine.
+
+    Args:
+        container: what is remembered of it.
+        image: what it boots.
+        folder: its directory, made.
+        hypervisor: runs it.
+        accelerator: how its instructions run.
+        options: the rest.
+        tell: is given a line about what is missing.
+    """
+
+    def __init__(
+        self,
+        container: Container,
+        image: Bootable,
+        folder: MachineDirectory,
+        *,
+        hypervisor: HostedHypervisor,
+        accelerator: str,
+        options: RunOptions,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._container = container
+        self._image = image
+        self._folder = folder
+        self._hypervisor = hypervisor
+        self._accelerator = accelerator
+        self._options = options
+        self._tell = tell
+        self._has_agent = image.has_agent
+
+    def start(self, remember: Callable[[dict[str, object]], object]) -> Started:
+        """Start it.
+
+        Args:
+            remember: is given what is to be remembered before the guest runs: should it fail,
+                nothing runs.
+
+        Raises:
+            UnavailableError: the hypervisor did not start; says why.
+        """
+        by_virtiofs = self._has_agent or (
+            isinstance(self._image, DiskImage) and volumes.can_serve()
+        )
+        shares = [
+            volumes.provided(share, self._folder, self._tell)
+            for share in volumes.shares(self._options.mounts, by_virtiofs=by_virtiofs)
+        ]
+        disks = [*self._disks(), *self._metadata(shares)]
+        with contextlib.ExitStack() as undo:
+            bound = not self._options.detach
+            servers: list[Child] = []
+            for share in _served(shares):
+                server = volumes.serve(share, self._folder, die_with_parent=bound)
+                undo.callback(server.kill)
+                servers.append(server)
+            child = self._spawn(disks, shares, die_with_parent=bound)
+            undo.callback(child.kill)
+            console = None
+            if not self._options.detach:
+                console = connect(self._folder.line("console"))
+                undo.callback(console.close)
+            facts: dict[str, object] = {"pid": child.pid, "start": start_of(child.pid)}
+            with self._monitor(child, servers) as monitor:
+                facts |= self._forward(monitor)
+                remember(facts | {"starting": False})
+                if monitor is not None:
+                    monitor.execute("cont")
+            undo.pop_all()
+        return Started(child, facts, console, shares)
+
+    def _spawn(self, disks: list[Disk], shares: list[Share], *, die_with_parent: bool) -> Child:
+        inside = [agent_line(number) for number in range(LINES)] if self._has_agent else ["qga"]
+        names = ["monitor", "console", *inside]
+        with contextlib.ExitStack() as stack:
+            lines = {name: stack.enter_context(self._folder.listen(name)) for name in names}
+            servers = {
+                share.tag: stack.enter_context(connect(self._folder.line(share.tag)))
+                for share in _served(shares)
+            }
+            spec = PersistentSpec(
+                name=self._container.name,
+                directory=self._folder.path,
+                arch=self._image.arch,
+                memory=self._container.memory,
+                cpus=self._container.cpus,
+                cpu=self._options.cpu or self._image.cpu,
+                image=None if isinstance(self._image, DiskImage) else self._image,
+                disks=disks,
+                shares=shares,
+                isolated=self._options.isolated,
+                lines={name: line.fileno() for name, line in lines.items()},
+                servers={tag: server.fileno() for tag, server in servers.items()},
+                mac="52:54:00:" + ":".join(self._container.id[at : at + 2] for at in (0, 2, 4)),
+            )
+            command = self._hypervisor.build(spec, self._accelerator)
+            self._folder.command.write_text(shlex.join(command) + "\n")
+            with self._folder.hypervisor_log.open("ab") as log:
+                return spawn(
+                    command,
+                    output=log,
+                    pass_fds=[*spec.lines.values(), *spec.servers.values()],
+                    die_with_parent=die_with_parent,
+                    without_file_signals=True,
+                )
+
+    @contextlib.contextmanager
+    def _monitor(self, child: Child, servers: Sequence[Child]) -> Iterator[Qmp | None]:
+        """The hypervisor's monitor, once it answers; None if it has none."""
+        if not self._hypervisor.has_monitor:
+            yield None
+            return
+        monitor = Qmp(connect(self._folder.line("monitor")))
+        try:
+            try:
+                monitor.execute("query-status", timeout=scaled(_ANSWER))
+            except (UnavailableError, TimeoutExpiredError) as error:
+                child.kill()
+                volumes.require_running(servers, self._folder)
+                raise UnavailableError(
+                    f"machine {self._container.name} did not start",
+                    why=self._folder.last_words() or error.what,
+                    todo=f"The command was: {self._folder.command.read_text().strip()}",
+                ) from error
+            yield monitor
+        finally:
+            monitor.close()
+
+    def _forward(self, monitor: Qmp | None) -> dict[str, object]:
+        options = self._options
+        wanted = options.published
+        with_ssh = not self._has_agent or options.ssh_port
+        if monitor is None:
+            if wanted or options.ssh_port:
+                raise UnavailableError(
+                    f"cannot forward ports to {self._container.name}",
+                    why=f"{self._hypervisor.name} does not",
+                )
+            return {}
+        facts: dict[str, object] = {"published": [self._listen(monitor, one) for one in wanted]}
+        if with_ssh:
+            ssh_port = Port(guest=SSH, host=options.ssh_port, chosen=bool(self._container.ssh_port))
+            facts["ssh_port"] = self._listen(monitor, ssh_port).host
+        return facts
+
+    def _listen(self, monitor: Qmp, port: Port) -> Port:
+        forward = functools.partial(
+            _port_forwarding.forward, monitor, port.guest, address=port.address, udp=port.udp
+        )
+        try:
+            host = forward(host=port.host)
+        except UnavailableError:
+            if not port.chosen or not port.host:
+                raise
+            # It was any port at first: somebody has taken it since the machine was stopped.
+            host = forward()
+            self._tell(f"port {port.host} is in use by now: port {host} leads to {port.guest}")
+        return port.model_copy(update={"host": host, "chosen": port.chosen or not port.host})
+
+    def _disks(self) -> list[Disk]:
+        disk = disk_of(self._image)
+        if disk is None:
+            return []
+        if disk.read_only:
+            return [disk]
+        own = self._folder.path / file_name(0)
+        if own.exists():  # the machine is started again
+            return [replace(disk, path=own, format=ImageFormat.QCOW2)]
+        if disk.format == ImageFormat.PACKED:
+            disk = self._own(usable(disk, self._tell))
+        else:
+            examine(disk)
+        if self._options.in_place:
+            if not os.access(disk.path, os.W_OK):
+                raise UnavailableError(f"{disk.path} cannot be written to")
+            return [disk]
+        return list(layers([disk], self._folder.path))
+
+    def _own(self, disk: Disk) -> Disk:
+        """A disk of the cache that the machine has as long as it lives, whoever empties that."""
+        path = self._folder.base
+        with written("a machine's disk", path.parent):
+            try:
+                path.hardlink_to(disk.path)
+            except OSError:  # another file system
+                shutil.copyfile(disk.path, path)
+        return replace(disk, path=path)
+
+    def _metadata(self, shares: Sequence[Share]) -> list[Disk]:
+        if self._has_agent or not self._hypervisor.has_monitor:
+            return []
+        disc = Disk(self._folder.metadata, "iso", read_only=True, disc=True)
+        if self._folder.metadata.exists():
+            return [disc]
+        try:
+            key = self._public_key()
+            if isinstance(self._image, DiskImage):
+                files = cloud_init.nocloud(
+                    id_=self._container.id,
+                    name=self._container.name,
+                    user=self._options.ssh_user,
+                    key=key,
+                    boot_command=volumes.mount_command(shares, self._options.mounts),
+                )
+            else:
+                files = cloud_init.linuxkit(key=key)
+            cloud_init.write_disc(self._folder.metadata, files)
+        except NotFoundError:
+            raise
+        except CoreInfraError as error:
+            self._tell(f"nobody will be able to log in by SSH: {error}")
+            return []
+        return [disc]
+
+    def _public_key(self) -> str:
+        """The public key that may log in; made, unless the user has one."""
+        if not self._options.ssh_key:
+            return ssh.make_key(self._folder.key)
+        private = Path(self._options.ssh_key).expanduser()
+        if not private.is_file():
+            raise NotFoundError(f"there is no private key {private}")
+        public = private.with_name(f"{private.name}.pub")
+        return public.read_text().strip() if public.is_file() else ssh.public_key(private)
+
+
+def access_of(image: Bootable) -> Access:
+    """By what its inside is reached, as far as the image tells."""
+    return Access.AGENT if image.has_agent else Access.NONE
+
+
+def _served(shares: list[Share]) -> list[Share]:
+    """Those that a program of their own serves."""
+    return [share for share in shares if share.by_virtiofs]

@@ -1,0 +1,82 @@
+"""Ends a machine: politely, then less so."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError
+from core_infra.vm._access.agent import AgentAccess
+from core_infra.vm._attach import connect
+from core_infra.vm._hypervisors.qmp import Qmp
+from core_infra.vm._manager.record import Access
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from core_infra.vm._manager.machine_directory import MachineDirectory
+    from core_infra.vm._manager.process_identity import ForeignProcess
+    from core_infra.vm._manager.record import Container
+
+GRACE = 10.0
+"""Seconds that a guest has to shut down by itself."""
+
+_RUNG = 2.0
+
+
+def stop_process(
+    process: ForeignProcess, container: Container, folder: MachineDirectory, *, grace: float
+) -> str:
+    """Climb the stop ladder until the process has ended; says which rung it took.
+
+    The guest is asked to shut down, then the hypervisor to write its disks back and end, then it
+    gets SIGTERM, then SIGKILL.
+    """
+    if grace > 0 and _ask_guest(container, folder) and process.wait(grace):
+        return "the guest shut down"
+    rungs: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("the hypervisor was told to end", lambda: monitor(folder, "quit")),
+        ("terminated", lambda: process.signal(signal.SIGTERM)),
+    )
+    for outcome, step in rungs:
+        step()
+        if process.wait(_RUNG):
+            return outcome
+    process.signal(signal.SIGKILL)
+    process.wait(None)
+    return "killed"
+
+
+def _ask_guest(container: Container, folder: MachineDirectory) -> bool:
+    """Ask it to shut down; whether somebody may have heard."""
+    if container.access is not Access.AGENT:
+        monitor(folder, "system_powerdown")  # the power button
+        return True
+    return ask_agent(folder.agent_lines())
+
+
+def ask_agent(sockets: Sequence[Path]) -> bool:
+    """Ask a guest's agent to shut it down; whether it has heard."""
+    try:
+        access = AgentAccess(sockets, boot=_RUNG, patience=_RUNG)
+    except CoreInfraError:  # busy, or not there
+        return False
+    try:
+        access.agent.poweroff()
+    except CoreInfraError:
+        return False
+    finally:
+        access.close()
+    return True
+
+
+def monitor(folder: MachineDirectory, command: str) -> None:
+    """Tell the hypervisor something; nothing if it is gone, or hangs, or cannot be told."""
+    with contextlib.suppress(CoreInfraError):
+        line = Qmp(connect(folder.line("monitor")))
+        try:
+            line.execute(command, timeout=_RUNG)
+        finally:
+            line.close()

@@ -1,0 +1,94 @@
+"""Ports of a machine on this host's loopback address, added while it runs.
+
+No saved machine has any. The system chooses each port when it is asked for, so that nothing
+collides, and nothing listens on another address unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+from core_infra.errors import InvalidError, UnavailableError
+
+if TYPE_CHECKING:
+    from core_infra.vm._hypervisors.qmp import Qmp
+
+HIGHEST = 65535
+_NETWORK = "net0"
+_IPV4 = 4
+_LOOPBACK = "127.0.0.1"
+_FORWARD = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\S+\s+(\S+)\s+(\d+)\s+\S+\s+(\d+)")
+
+
+def forward(
+    qmp: Qmp, port: int, *, host: int = 0, address: str = _LOOPBACK, udp: bool = False
+) -> int:
+    """Forward a port of this host to *port* of the guest.
+
+    Args:
+        qmp: the machine's monitor.
+        port: the guest's.
+        host: this host's; 0 lets the system choose.
+        address: of this host, where it is listened on.
+        udp: it is a UDP port, and not a TCP port.
+
+    Returns:
+        The port of this host.
+
+    Raises:
+        InvalidError: there is no such port, or no such address.
+        UnavailableError: QEMU could not listen on it.
+    """
+    check(port)
+    if host != 0:
+        check(host)
+    check_address(address)
+    before = _forwards(qmp)
+    kind = "udp" if udp else "tcp"
+    answer = _human(qmp, f"hostfwd_add {_NETWORK} {kind}:{address}:{host}-:{port}")
+    added = _forwards(qmp) - before
+    if len(added) != 1:
+        where = "" if address == _LOOPBACK else f" at {address}"
+        raise UnavailableError(
+            f"port {host} of this host{where} cannot lead to port {port} of the machine",
+            why=f"it is in use, or only root may have it, or this host has no such address: "
+            f"{answer.strip()}",
+        )
+    return int(added.pop()[2])
+
+
+def check(port: object) -> None:
+    """InvalidError unless there is such a port."""
+    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= HIGHEST:
+        raise InvalidError(f"there is no port {port!r}", why=f"ports are numbers, 1 to {HIGHEST}")
+
+
+def check_address(address: str) -> None:
+    """InvalidError unless it is an address that QEMU can listen on."""
+    try:
+        version = ipaddress.ip_address(address).version
+    except ValueError as error:
+        raise InvalidError(f"{address!r} is no IP address to listen on", why=str(error)) from error
+    if version != _IPV4:
+        raise InvalidError(
+            f"cannot listen on {address}",
+            why="QEMU forwards ports of IPv4 addresses only",
+            todo=f"Listen on {_LOOPBACK}, or have a program of this host pass it on.",
+        )
+
+
+def withdraw(qmp: Qmp, host: int) -> None:
+    """Listen on a port of this host no more; nothing if nobody did."""
+    _human(qmp, f"hostfwd_remove {_NETWORK} tcp:127.0.0.1:{host}")
+
+
+def _forwards(qmp: Qmp) -> set[tuple[str, str, str, str]]:
+    """Of each, its kind, the address and port of this host, and the port of the guest."""
+    return set(_FORWARD.findall(_human(qmp, "info usernet")))
+
+
+def _human(qmp: Qmp, line: str) -> str:
+    # There is no such command in QMP itself.
+    return str(qmp.execute("human-monitor-command", command_line=line))

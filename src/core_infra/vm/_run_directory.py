@@ -1,0 +1,237 @@
+"""Where the machines of one run keep their files, and how a killed run is cleaned up after.
+
+Every process that boots machines has one run directory, with a lock file that it holds as long as
+it lives: the kernel releases the lock however the process ends, so "is the owner alive?" needs no
+guess about process ids. The next run's start removes directories whose lock is free, and ends
+processes recorded there that are still the ones recorded (the same pid *and* start time).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import stat
+from dataclasses import dataclass
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from core_infra._unpatched import Path, os, shutil, signal, tempfile
+from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
+from core_infra.vm._free_space import MAKE_ROOM, no_room, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECORD = "machine.json"
+INTERNAL = "."
+"""What the names of directories begin with that belong to no machine of a user."""
+
+_LONGEST = 100
+_LOCK = "owner.lock"
+_RUN = "run-"
+_KEPT = "kept-"
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What :func:`sweep` removed: a dead run's directory, and how many processes it ended."""
+
+    directory: Path
+    ended: int
+
+
+def base_directory() -> Path:
+    """The directory that holds all run directories of this user; made if it is not there.
+
+    Raises:
+        InvalidError: somebody else owns it, so its content cannot be trusted.
+    """
+    base = Path(_temporary()) / f"core-infra-{os.getuid()}"
+    with written("a run's files", base.parent), contextlib.suppress(FileExistsError):
+        base.mkdir(mode=0o700)
+    status = base.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise InvalidError(
+            f"cannot use {base}",
+            why="it is not a directory of this user's",
+            todo="Remove it, or set TMPDIR to a directory of your own.",
+        )
+    return base
+
+
+def _temporary() -> str:
+    try:
+        return gettempdir()
+    except FileNotFoundError as error:  # it tries them all, by writing
+        raise UnavailableError(
+            "there is no directory for temporary files", why=str(error), todo=MAKE_ROOM
+        ) from error
+
+
+class RunDirectory:
+    """The run directory of this process.
+
+    Attributes:
+        path: the directory; it goes with :meth:`close`.
+        swept: what dead runs had left, removed when this one was made.
+    """
+
+    def __init__(self) -> None:
+        base = base_directory()
+        # Held while directories appear and disappear, so that nobody sweeps one half made.
+        with written("a run's files", base), FileLock(base / ".lock"):
+            self.swept = _sweep(base)
+            self.path = Path(tempfile.mkdtemp(prefix=f"{_RUN}{os.getpid()}-", dir=base))
+            self._lock = FileLock(self.path / _LOCK)
+            self._lock.acquire()
+
+    @contextlib.contextmanager
+    def machine(self, name: str) -> Iterator[Path]:
+        """A directory for a machine that is about to start; removed if it does not.
+
+        Raises:
+            InvalidError: no machine can have this name, or another one has it.
+            UnavailableError: there is no room for its files.
+        """
+        if not _is_name(name):
+            raise InvalidError(
+                f"cannot name a machine {str(name)[:_LONGEST]!r}",
+                why="the name becomes a directory's",
+                todo="Use letters, digits and dashes.",
+            )
+        directory = self.place(name)
+        try:
+            yield directory
+        except BaseException as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, CoreInfraError):
+                raise no_room(f"the files of machine {name}", directory, error) from error
+            raise
+
+    def place(self, name: str) -> Path:
+        """A new directory.
+
+        Raises:
+            InvalidError: there is one of this name.
+            UnavailableError: it cannot be made.
+        """
+        directory = self.path / name
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            raise InvalidError(
+                f"cannot name a machine {name!r}", why="another one has that name"
+            ) from None
+        except OSError as error:
+            raise no_room("a machine's files", self.path, error) from error
+        return directory
+
+    def keep(self, machine: Path, **facts: Any) -> Path:
+        """Move a machine's directory out of the run, where no sweep takes it while it runs.
+
+        Args:
+            machine: the directory.
+            facts: what else is worth knowing, for its record.
+        """
+        record = json.loads((machine / RECORD).read_text())
+        (machine / RECORD).write_text(json.dumps(record | facts, indent=2))
+        run = self.path.name.removeprefix(_RUN)  # the machines of other runs have the same names
+        kept = self.path.parent / f"{_KEPT}{run}-{machine.name}"
+        machine.rename(kept)
+        return kept
+
+    def close(self) -> None:
+        """Remove the directory."""
+        with FileLock(self.path.parent / ".lock"):
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._lock.release(force=True)
+
+
+def _is_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= _LONGEST
+        and "/" not in name
+        and not name.startswith((INTERNAL, "-"))
+        and name.isprintable()
+    )
+
+
+def kept_machines() -> list[Path]:
+    """The directories of machines that were kept and still run, in order of their names."""
+    return [path for path in sorted(base_directory().glob(f"{_KEPT}*")) if _is_running(path)]
+
+
+def open_process(machine: Path) -> int | None:
+    """A pidfd of a machine's process, for the caller to close; None if it does not run."""
+    try:
+        pid = json.loads((machine / RECORD).read_text())["pid"]
+        handle = os.pidfd_open(pid)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # Once it is held, a pidfd never comes to mean another process; so look after opening it.
+    if _is_running(machine):
+        return handle
+    os.close(handle)
+    return None
+
+
+def own_runs() -> list[Path]:
+    """The run directories of this process."""
+    return sorted(base_directory().glob(f"{_RUN}{os.getpid()}-*"))
+
+
+def write_record(directory: Path, pid: int, **facts: Any) -> None:
+    """Note in a machine's directory which process it is, and what else is worth knowing."""
+    record = {"pid": pid, "start_time": _process(pid)[1], **facts}
+    (directory / RECORD).write_text(json.dumps(record, indent=2))
+
+
+def _sweep(base: Path) -> list[Swept]:
+    swept = []
+    for path in sorted(base.glob(f"{_RUN}*")):
+        lock = FileLock(path / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        ended = sum(_end(record.parent) for record in path.glob(f"*/{RECORD}"))
+        shutil.rmtree(path, ignore_errors=True)
+        lock.release(force=True)
+        swept.append(Swept(path, ended))
+    for path in sorted(base.glob(f"{_KEPT}*")):
+        if not _is_running(path):
+            shutil.rmtree(path, ignore_errors=True)
+            swept.append(Swept(path, 0))
+    return swept
+
+
+def _end(machine: Path) -> bool:
+    if (handle := open_process(machine)) is None:
+        return False
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _is_running(machine: Path) -> bool:
+    try:
+        record = json.loads((machine / RECORD).read_text())
+        state, start_time = _process(record["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(state != "Z" and start_time == record.get("start_time"))
+
+
+def _process(pid: int) -> tuple[str, int]:
+    """A process's state and its start, in clock ticks since boot: fields 3 and 22 of proc(5)."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    # The second field, the name, may contain blanks and brackets: count from its end.
+    fields = text.rpartition(")")[2].split()
+    return fields[0], int(fields[19])

@@ -1,0 +1,86 @@
+"""Save a machine's state with QEMU's migration, and take one up again."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from core_infra._unpatched import time
+from core_infra.errors import TimeoutExpiredError, UnavailableError
+from core_infra.vm import _disks
+from core_infra.vm._free_space import is_full, no_room
+from core_infra.vm._snapshots.snapshot import STATE
+from core_infra.vm._vmm_process import LOG
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core_infra.vm._hypervisors.qmp import Qmp
+    from core_infra.vm._vmm_process import VmmProcess
+
+_POLL = 0.002
+_UNDER_WAY = {None, "none", "setup", "active", "device", "pre-switchover"}
+
+
+def save(instance: VmmProcess, directory: Path, *, with_memory: bool, timeout: float) -> None:
+    """Write the state of a stopped machine, and its disks, to *directory*.
+
+    Args:
+        instance: stopped (QMP ``stop``), so that nothing changes meanwhile.
+        directory: where the files go.
+        with_memory: the memory, too; without, it must be in a shared file of its own.
+        timeout: seconds that it may take.
+
+    Raises:
+        UnavailableError: QEMU could not do it; says why.
+        TimeoutExpiredError: it took longer.
+    """
+    _capabilities(instance.qmp, with_memory=with_memory)
+    if with_memory:  # the default is for a network that others use
+        instance.qmp.execute("migrate-set-parameters", max_bandwidth=1 << 40)
+    instance.qmp.execute("migrate", uri=f"exec:cat >{shlex.quote(str(directory / STATE))}")
+    try:
+        _await(instance, "saved", timeout)
+    except UnavailableError as error:
+        if is_full(directory):
+            raise no_room("a machine's state", directory) from error
+        raise
+    _disks.keep(instance.disks, instance.spec.disks, directory)
+
+
+def restore(instance: VmmProcess, state: Path, *, with_memory: bool, timeout: float) -> None:
+    """Give an instance that waits for it the state in the file *state*; it stays stopped.
+
+    Raises:
+        UnavailableError: QEMU could not do it; says why.
+        TimeoutExpiredError: it took longer.
+    """
+    _capabilities(instance.qmp, with_memory=with_memory)
+    instance.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(state))}")
+    _await(instance, "restored", timeout)
+
+
+def _capabilities(qmp: Qmp, *, with_memory: bool) -> None:
+    ignore: dict[str, Any] = {"capability": "x-ignore-shared", "state": not with_memory}
+    qmp.execute("migrate-set-capabilities", capabilities=[ignore])
+
+
+def _await(instance: VmmProcess, done: str, timeout: float) -> None:
+    # Asked for, not told of: the event must be asked for as well, and says less.
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = instance.qmp.execute("query-migrate")
+        status = answer.get("status")
+        if status == "completed":
+            return
+        if status not in _UNDER_WAY:
+            log = (instance.directory / LOG).read_text(errors="replace").strip()
+            raise UnavailableError(
+                f"a machine could not be {done}",
+                why=answer.get("error-desc") or log or f"QEMU says {status}",
+            )
+        if time.monotonic() > deadline:
+            raise TimeoutExpiredError(
+                f"a machine was not {done} within {timeout:.0f} s", timeout=timeout
+            )
+        time.sleep(_POLL)

@@ -1,0 +1,114 @@
+"""Clones that are ready before they are asked for: made while a test runs, awake and proven."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING
+
+import psutil
+
+from core_infra._unpatched import os
+from core_infra.errors import CoreInfraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.vm._snapshots.clone_source import Template
+    from core_infra.vm._vmm_process import VmmProcess
+
+_SHARE_OF_MEMORY = 8
+
+
+def affordable(memory: int, *, processes: int = 1) -> int:
+    """How many ready clones this host can keep, per process that keeps some.
+
+    One for each processor but the one that the test needs, if there is memory to spare.
+
+    Args:
+        memory: MiB of each.
+        processes: how many processes keep some, such as the workers of a test run.
+    """
+    spare = psutil.virtual_memory().available >> 20
+    if spare < _SHARE_OF_MEMORY * memory:
+        return 0
+    return max(0, min(2, len(os.sched_getaffinity(0)) // processes - 1))
+
+
+class Pool:
+    """Keeps some clones of each template ready, once one was asked for.
+
+    Args:
+        size: how many of each.
+        make: makes one; called on the pool's own thread.
+    """
+
+    def __init__(self, size: int, make: Callable[[Template], VmmProcess]) -> None:
+        self._size = size
+        self._make = make
+        self._changed = threading.Condition()
+        self._making = threading.Lock()
+        self._ready: defaultdict[Template, deque[VmmProcess]] = defaultdict(deque)
+        self._wanted: deque[Template] = deque()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def take(self, template: Template) -> VmmProcess | None:
+        """A clone that is ready, or None; the next ones are made in the background."""
+        if self._size < 1:
+            return None
+        with self._changed:
+            ready = self._ready[template]
+            taken = ready.popleft() if ready else None
+            missing = self._size - len(ready) - self._wanted.count(template)
+            self._wanted.extend([template] * missing)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._fill, name="core-infra-pool")
+                self._thread.daemon = True
+                self._thread.start()
+            self._changed.notify_all()
+        return taken
+
+    def forget(self, template: Template) -> None:
+        """End the ready clones of a template, which is about to be closed."""
+        with self._changed:
+            self._wanted = deque(one for one in self._wanted if one is not template)
+            ready = self._ready.pop(template, deque())
+        for instance in ready:
+            instance.end()
+
+    def pausing(self) -> threading.Lock:
+        """A lock: while somebody holds it, nothing is made."""
+        return self._making
+
+    def close(self) -> None:
+        """End all ready clones, and wait for the one that is being made."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        for template in list(self._ready):
+            self.forget(template)
+
+    def _fill(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._wanted)
+                if self._closed:
+                    return
+                template = self._wanted[0]
+            instance: VmmProcess | None = None
+            # Whoever asks for the next one makes it, and is told why it cannot be made.
+            with self._making, contextlib.suppress(CoreInfraError, OSError):
+                instance = self._make(template)
+            with self._changed:
+                wanted = template in self._wanted
+                if wanted:
+                    self._wanted.remove(template)
+                if wanted and instance is not None and not self._closed:
+                    self._ready[template].append(instance)
+                    instance = None
+            if instance is not None:
+                instance.end()

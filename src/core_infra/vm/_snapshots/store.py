@@ -1,0 +1,176 @@
+"""The snapshots in the cache directory: each built once, however many processes ask for it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from core_infra._unpatched import Path, os, shutil, tempfile
+from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
+from core_infra.vm._cache import places, stand_in, writable
+from core_infra.vm._free_space import LITTLE
+from core_infra.vm._guest.atomic_write import write_sparsely
+from core_infra.vm._snapshots.snapshot import (
+    RECORD,
+    Snapshot,
+    read_snapshot,
+    verify,
+    write_snapshot,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DEFAULT_LIMIT = 4 << 30
+"""Bytes on the disk beyond which the snapshots that were not used for longest are removed."""
+
+_UNFINISHED = ".building-"
+
+
+class SnapshotStore:
+    """The snapshots of a cache directory.
+
+    Args:
+        root: the directory; made when the first snapshot is.
+        limit: bytes that they may take together.
+        progress: is told before something takes long.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        progress: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._root = root
+        self._limit = limit
+        self._progress = progress
+
+    def get(self, key: str, build: Callable[[Path], Snapshot], *, room: int = LITTLE) -> Snapshot:
+        """The snapshot *key*, built if it is not there or is damaged.
+
+        Where the directory cannot be written or has no room, it is built in one that stands in.
+
+        Args:
+            key: a digest of all that matters.
+            build: makes its files in an empty directory, and tells what it is.
+            room: bytes that these may take.
+
+        Raises:
+            UnavailableError: there is no room anywhere.
+            OSError: its files cannot be written.
+            CoreInfraError: as *build* does.
+        """
+        for place in places(self._root):
+            with contextlib.suppress(NotFoundError, InvalidError):
+                snapshot = self._at(place)._usable(key)  # noqa: SLF001 - one of ours
+                return self._mappable(snapshot, room)
+        return self._at(writable(self._root, room))._built(key, build)  # noqa: SLF001
+
+    def _mappable(self, snapshot: Snapshot, room: int) -> Snapshot:
+        """A snapshot whose memory QEMU can map: it opens the file to write, but never does."""
+        if snapshot.memory is None or os.access(snapshot.memory, os.W_OK):
+            return snapshot
+        place = stand_in(self._root, f"{snapshot.memory} cannot be opened to write", room)
+        if not (place / snapshot.key).exists():
+            work = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{snapshot.key}-", dir=place))
+            for name in (*snapshot.digests, RECORD):
+                _copy_sparsely(snapshot.directory / name, work / name)
+            with contextlib.suppress(OSError):  # another thread has just done the same
+                work.rename(place / snapshot.key)
+        return read_snapshot(place / snapshot.key)
+
+    def _at(self, root: Path) -> SnapshotStore:
+        """A store like this one, in another place."""
+        return SnapshotStore(root, limit=self._limit, progress=self._progress)
+
+    def _built(self, key: str, build: Callable[[Path], Snapshot]) -> Snapshot:
+        with self._lock(key):
+            try:
+                return self._usable(key)  # another process has just built it
+            except InvalidError as error:
+                self._progress(f"{error.what}: building it again")
+            except NotFoundError:
+                pass
+            if (self._root / key).exists():  # damaged, or without its record
+                self._remove(self._root / key)
+            self._sweep(key)
+            self._build(key, build)
+        self.prune(self._limit, keep=key)
+        return read_snapshot(self._root / key)
+
+    def all(self) -> list[Snapshot]:
+        """All whole snapshots, the last used first."""
+        found = []
+        for path in self._root.glob("*") if self._root.is_dir() else ():
+            with contextlib.suppress(CoreInfraError, OSError):
+                found.append((path.joinpath(RECORD).stat().st_mtime_ns, read_snapshot(path)))
+        return [snapshot for _, snapshot in sorted(found, key=lambda pair: -pair[0])]
+
+    def prune(self, limit: int, *, keep: str = "") -> list[Snapshot]:
+        """Remove the snapshots that were not used for longest, until *limit* bytes are left.
+
+        A machine that is being cloned from one is not disturbed: its files live on until it ends.
+
+        Returns:
+            What was removed.
+        """
+        removed, total = [], 0
+        for snapshot in self.all():
+            size = snapshot.size
+            if total + size > limit and snapshot.key != keep:
+                self._remove(snapshot.directory)
+                removed.append(snapshot)
+            else:
+                total += size
+        return removed
+
+    def _usable(self, key: str) -> Snapshot:
+        snapshot = read_snapshot(self._root / key)
+        verify(snapshot)
+        with contextlib.suppress(OSError):  # a cache that cannot be written can be used
+            os.utime(snapshot.directory / RECORD)
+        return snapshot
+
+    def _build(self, key: str, build: Callable[[Path], Snapshot]) -> None:
+        work = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{key}-", dir=self._root))
+        try:
+            write_snapshot(replace(build(work), key=key))
+            work.rename(self._root / key)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+    @contextlib.contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        lock = FileLock(self._root / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self._progress("waiting for another process that saves the same machine")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _sweep(self, key: str) -> None:
+        """Remove what builders left that were killed; only with the lock held."""
+        for path in self._root.glob(f"{_UNFINISHED}{key}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _remove(self, directory: Path) -> None:
+        # First its name, at one stroke: a half removed snapshot would look like a damaged one.
+        aside = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{directory.name}-", dir=self._root))
+        with contextlib.suppress(OSError):
+            directory.rename(aside / "removed")
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _copy_sparsely(source: Path, target: Path) -> None:
+    with source.open("rb") as old, target.open("wb") as new:
+        write_sparsely(iter(lambda: old.read(1 << 20), b""), new)

@@ -1,1 +1,0 @@
-"""A fork server for QEMU: copies of a running machine's process in milliseconds."""
