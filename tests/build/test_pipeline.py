@@ -215,8 +215,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_two_builds_into_one_directory_do_not_meet(tmp_path: Path) -> None:
-    inner = "from core_infra.build import preflight, pipeline; "
-    inner += f"pipeline.carry_out(preflight.make_plan({str(tmp_path / 'app')!r}))"
+    inner = "from core_infra.build import _pipeline, _preflight; "
+    inner += f"_pipeline.carry_out(_preflight.make_plan({str(tmp_path / 'app')!r}))"
     line = f"{sys.executable} -c {json.dumps(inner)} 2>&1 | tail -3 > $OUTPUT_DIR/app"
     project = task_project(tmp_path / "app", line)
 

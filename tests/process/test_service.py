@@ -76,12 +76,13 @@ def test_input_is_sent_until_it_is_closed(service: Service) -> None:
         process.send_input("three\n")
 
 
-def test_more_input_than_a_pipe_holds_blocks_nobody(service: Service) -> None:
-    process = service.start("sh", "-c", "kill -STOP $$; wc -c")
+def test_more_input_than_a_pipe_holds_blocks_nobody(service: Service, tmp_path: Path) -> None:
+    reads_late = 'while [ ! -e "$1" ]; do sleep 0.01; done; wc -c'
+    process = service.start("sh", "-c", reads_late, "sh", str(tmp_path / "read"))
     process.send_input(b"x" * (5 << 20))
     process.send_input("rest")
     process.close_stdin()
-    process.signal(signal.SIGCONT)
+    (tmp_path / "read").touch()
     assert process.wait(30) == 0
     assert int(process.output()) == (5 << 20) + 4
 

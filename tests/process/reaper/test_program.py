@@ -113,10 +113,11 @@ DENIED = """
 import os, sys, time
 from pathlib import Path
 from core_infra.process import *
-from core_infra.process import keeper, ladder, life
+from core_infra.process import _lifecycle, _stop_escalation
+from core_infra.process._reaper import client
 from core_infra.process._reaper.registry import keeper as current
 
-ladder.KILL_TIMEOUT = life.KILL_TIMEOUT = keeper.KILL_TIMEOUT = 3
+_stop_escalation.KILL_TIMEOUT = _lifecycle.KILL_TIMEOUT = client.KILL_TIMEOUT = 3
 
 OTHER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "600"]
 

@@ -281,7 +281,7 @@ def test_processes_that_ask_at_once_build_once(repository: Repository, target: P
     repository.add_guest()
     code = f"""
 from pathlib import Path
-from core_infra.vm._images import builder
+from core_infra.vm._images.default import builder
 from core_infra.vm._images.default.recipe import Recipe
 recipe = Recipe("x86_64", ("debian",), "12", b"the agent")
 builder.build(recipe, Path({str(target)!r}), lambda line: print(line, flush=True))
