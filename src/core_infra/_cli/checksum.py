@@ -14,10 +14,10 @@ from core_infra.medium._local import LocalMedium
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option("-o", "--output", type=click.Path(), help="Write a checksum file, sorted.")
+@click.option("-o", "--output", type=click.Path(), help="Write a sorted checksum file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(files: tuple[str, ...], *, output: str | None, as_json: bool) -> None:
-    """Hash FILES by SHA-256, several at once.
+    """Hash FILES by SHA-256, in parallel.
 
     In the file that --output names, as in a release's CHECKSUMS.txt, each has its base name only.
     """

@@ -14,10 +14,10 @@ from core_infra.medium._local import LocalMedium
 
 @click.command()
 @click.argument("directory", default=".", type=click.Path(exists=True, file_okay=False))
-@click.option("--explain", "explained", is_flag=True, help="Say which file decided what.")
+@click.option("--explain", "explained", is_flag=True, help="Show which file decides for each type.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(directory: str, *, explained: bool, as_json: bool) -> None:
-    """Print the types that DIRECTORY is a project of, the most specific first."""
+    """Print the project types of DIRECTORY, the most specific first."""
     findings = explain(LocalMedium(), directory)
     shown = findings if explained else [finding for finding in findings if finding.found]
     if as_json:

@@ -35,22 +35,26 @@ _LOG = logging.getLogger(__name__)
 
 
 @click.group("jobs")
-@click.option("--config", "path", default=DEFAULT, show_default=True, help="What to run.")
-@click.option("--journal", help="The journal's directory, instead of the one of the file.")
+@click.option(
+    "--config", "path", default=DEFAULT, show_default=True, help="The configuration file."
+)
+@click.option("--journal", help="The journal's directory; default: from the file.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
-@click.option("-v", "--verbose", is_flag=True, help="Log more than what goes wrong.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more than errors.")
 @click.pass_context
 def command(
     ctx: click.Context, path: str, journal: str | None, log_format: str, *, verbose: bool
 ) -> None:
-    """Run handlers on signals of issues and pull requests, and show what was done."""
+    """Run a bot's handlers on signals of issues and pull requests, and show its journal."""
     ctx.obj = Choice(path, journal)
     chatty = verbose or ctx.invoked_subcommand == "run"
     _log(log_format, logging.INFO if chatty else logging.WARNING)
 
 
 @command.command()
-@click.option("--metrics-port", type=int, help="Answer Prometheus at this port of localhost.")
+@click.option(
+    "--metrics-port", type=int, help="Serve Prometheus metrics at this port of localhost."
+)
 @pass_config
 def run(config: JobsConfig, metrics_port: int | None) -> None:
     """Poll and act until stopped by SIGTERM or Ctrl-C."""
@@ -82,7 +86,7 @@ def run(config: JobsConfig, metrics_port: int | None) -> None:
 @command.command()
 @pass_config
 def once(config: JobsConfig) -> None:
-    """Go through one cycle. Exit code 1 if a source or an action failed."""
+    """Run one cycle. The exit code is 1 if a source or an action failed."""
     with _poller(config, dry_run=config.dry_run) as poller:
         _show(poller.run_once())
 
@@ -90,7 +94,7 @@ def once(config: JobsConfig) -> None:
 @command.command("dry-run")
 @pass_config
 def dry_run(config: JobsConfig) -> None:
-    """Tell what the next cycle would do, and do nothing."""
+    """Print what the next cycle would do."""
     with _poller(config, dry_run=True) as poller:
         _show(poller.run_once())
 

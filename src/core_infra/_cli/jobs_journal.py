@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 _COLOURS = {"done": "green", "failed": "red", "unknown": "yellow", "open": "blue"}
 _DAY = click.DateTime(["%Y-%m-%d"])
 since_option = click.option(
-    "--since", type=_DAY, metavar="YYYY-MM-DD", help="Only days from this one on (UTC)."
+    "--since", type=_DAY, metavar="YYYY-MM-DD", help="Only this day and later ones (UTC)."
 )
 
 
 @click.command("journal")
 @since_option
-@click.option("--failed", is_flag=True, help="Only what is not done.")
-@click.option("-n", "--lines", default=50, show_default=True, help="How many; 0 for all.")
+@click.option("--failed", is_flag=True, help="Only actions that are not done.")
+@click.option("-n", "--lines", default=50, show_default=True, help="The number of lines; 0: all.")
 @pass_config
 def show_journal(
     config: JobsConfig, since: dt.datetime | None, lines: int, *, failed: bool
 ) -> None:
-    """List actions, the youngest last."""
+    """List actions, the latest last."""
     with Journal(config.journal) as journal:
         found = actions(journal.entries(since=_day(since)))
     if failed:
@@ -51,10 +51,10 @@ def show_journal(
 
 @click.command("replay")
 @since_option
-@click.option("--all", "every", is_flag=True, help="Also decisions that are the same.")
+@click.option("--all", "every", is_flag=True, help="Also show equal decisions.")
 @pass_config
 def show_replay(config: JobsConfig, since: dt.datetime | None, *, every: bool) -> None:
-    """Show where the handlers of the file would decide otherwise than the journal's."""
+    """Show where the configured handlers would now decide differently."""
     _, handlers = parts(config)
     table = Table("when", "item", "then", "now", box=None)
     different = total = 0
@@ -72,10 +72,10 @@ def show_replay(config: JobsConfig, since: dt.datetime | None, *, every: bool) -
 
 
 @click.command()
-@click.option("--reindex", is_flag=True, help="Make the index anew from the files.")
+@click.option("--reindex", is_flag=True, help="Rebuild the index from the files.")
 @pass_config
 def verify(config: JobsConfig, *, reindex: bool) -> None:
-    """Check that no line of the journal was changed. Exit code 1 if one was."""
+    """Check that no line of the journal was changed. The exit code is 1 if one was."""
     with Journal(config.journal) as journal:
         checks = journal.verify()
         if reindex:
@@ -97,7 +97,7 @@ def verify(config: JobsConfig, *, reindex: bool) -> None:
 @click.option("-o", "--output", default="jobs.html", show_default=True)
 @pass_config
 def report(config: JobsConfig, since: dt.datetime | None, output: str) -> None:
-    """Write a page that shows what was done."""
+    """Write an HTML page of all actions."""
     with Journal(config.journal) as journal:
         text = page(
             journal.entries(since=_day(since)), journal.verify(), now=dt.datetime.now(dt.UTC)
@@ -110,9 +110,9 @@ def report(config: JobsConfig, since: dt.datetime | None, output: str) -> None:
 @click.argument("before", type=_DAY, metavar="YYYY-MM-DD")
 @pass_config
 def prune(config: JobsConfig, before: dt.datetime) -> None:
-    """Delete the journal's files of days before a date (UTC), unless something in them is open.
+    """Delete the journal's files of days before a date (UTC), except those with open actions.
 
-    Which actions were taken stays known.
+    The states that were acted on stay recorded, so no action is repeated.
     """
     with Journal(config.journal) as journal:
         with Index(journal):

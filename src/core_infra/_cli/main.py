@@ -29,30 +29,30 @@ INTERRUPTED = 130
 
 EPILOG = """\b
 exit codes:
-  0    it worked
-  1    it failed in a way that has no code of its own
+  0    success
+  1    a failure without a code of its own
   2    wrong usage
-  3    what was named does not exist
-  4    what was to be made is there already
-  5    a value, a file or a message is not of the form it must have
-  6    not in this state
-  7    it did not happen in time
-  8    a program that was run failed
+  3    something that was named does not exist
+  4    something exists already
+  5    a value, a file or a message is invalid
+  6    not possible in this state
+  7    timeout
+  8    a program failed
   9    this host lacks something: a program, a device, a network
-  130  interrupted (Ctrl-C); 143 told to end (SIGTERM)
+  130  interrupted (Ctrl-C); 143 terminated (SIGTERM)
 """
 
 
 COMMANDS: dict[str, Command] = {
     "build": Command("build", "Build a project."),
-    "release": Command("release", "Make a release of a project that others can verify."),
-    "run": Command("run", "Run the tasks of a file, by their dependencies."),
-    "archive": Command("archive", "Pack artifacts, with the same bytes every time."),
-    "checksum": Command("checksum", "Hash files, and write what sha256sum -c reads."),
-    "jobs": Command("jobs", "Run handlers on signals, and show what was done."),
-    "discover": Command("discover", "Tell what kind of project a directory is."),
-    "vm": Command("vm", "Run machines that outlive the command, and enter them."),
-    "verify": Command("verify", "Check a release as somebody who has downloaded it would."),
+    "release": Command("release", "Make a release that others can verify."),
+    "run": Command("run", "Run the tasks of a file in dependency order."),
+    "archive": Command("archive", "Archive artifacts reproducibly."),
+    "checksum": Command("checksum", "Hash files, and write a file for sha256sum -c."),
+    "jobs": Command("jobs", "Run a bot's handlers on signals, and show its journal."),
+    "discover": Command("discover", "Detect the project type of a directory."),
+    "vm": Command("vm", "Run machines that outlive the command."),
+    "verify": Command("verify", "Check a release as its downloader would."),
 }
 """Each module has its command, or its group of commands, as ``command``."""
 

@@ -13,10 +13,10 @@ from core_infra.build._plan import Goal
 @click.command()
 @with_build_options
 @click.option(
-    "--dry-run/--no-dry-run", default=True, help="A dry run, the default, only checks and plans."
+    "--dry-run/--no-dry-run", default=True, help="A dry run (default) only plans and checks."
 )
 def command(*, dry_run: bool, **chosen: Any) -> None:
-    """Build, sign, archive and describe PROJECT; a dry run unless told otherwise.
+    """Build, sign, archive and describe PROJECT; a dry run by default.
 
     The release is then in dist: archives, CHECKSUMS.txt and its signature, a manifest, a bill of
     materials and a statement of provenance. core-infra verify checks it. Nothing is published.

@@ -60,21 +60,21 @@ class _Command(click.Command):
 
 @click.command(cls=_Command, options_metavar="[OPTIONS]")
 @click.argument("given", metavar="[FILE] [NAMES]... [NAME=VALUE]... [-- ARGS...]", nargs=-1)
-@click.option("-f", "--file", help="The file of tasks; else the first argument, or a usual name.")
-@click.option("--list", "list_only", is_flag=True, help="List the tasks and what they are for.")
-@click.option("-j", "--workers", type=click.IntRange(1), help="How many run at once.")
-@click.option("--stop", is_flag=True, help="After a failure start nothing more.")
-@click.option("--force", is_flag=True, help="Also run what is up to date.")
+@click.option("-f", "--file", help="The task file; default: FILE.")
+@click.option("--list", "list_only", is_flag=True, help="List the tasks with their descriptions.")
+@click.option("-j", "--workers", type=click.IntRange(1), help="How many tasks run at once.")
+@click.option("--stop", is_flag=True, help="Start nothing more after a failure.")
+@click.option("--force", is_flag=True, help="Also run tasks that are up to date.")
 @click.option("--watch", is_flag=True, help="Run again whenever inputs of the tasks change.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would run, and in which order.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would run, in order.")
 @click.option(
-    "-v", "--verbose", is_flag=True, help="On a terminal, show what passing tasks write, too."
+    "-v", "--verbose", is_flag=True, help="On a terminal, also show the output of passing tasks."
 )
 @click.option(
     "--output",
     type=click.Choice(["end", "live"]),
     default="end",
-    help="Show what tasks write when they have ended, or each line as it comes.",
+    help="Show output when a task has ended, or each line as it arrives.",
 )
 @click.option("--junit", type=click.Path(), help="Write JUnit XML to this file.")
 @click.option("--json", "json_file", type=click.Path(), help="Write JSON to this file.")
@@ -97,14 +97,14 @@ def command(
     json_file: str | None,
     trace: str | None,
 ) -> None:
-    """Run the tasks in FILE: all of them, or NAMES and what they wait for.
+    """Run the tasks in FILE: all of them, or NAMES and their dependencies.
 
     FILE is tasks.yml, tasks.yaml or .core/tasks.yml, unless the first argument is a file or ends in
     .yml or .yaml. NAME=VALUE sets a variable of the file. ARGS are appended to the commands of the
     named tasks.
 
-    How long each takes is remembered in .core/cache beside FILE, so that the longest
-    path starts first. On a terminal a board shows what runs; the output of what failed comes last.
+    Durations are stored in .core/cache beside FILE, so that the longest path starts first. On a
+    terminal, a live display shows the running tasks; the output of failed ones comes last.
     """
     medium = LocalMedium()
     reported = [(junit, reports.to_junit), (json_file, reports.to_json), (trace, reports.to_trace)]

@@ -17,11 +17,15 @@ from core_infra.medium._local import LocalMedium
 
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
-@click.option("--key", "key_file", default="", help="The signer's public key, the only one to be.")
-@click.option("--require-signature", is_flag=True, help="Refuse a release that is not signed.")
-@click.option("--partial", is_flag=True, help="Files that are listed may be missing.")
-@click.option("--repacked", is_flag=True, help="Archives may be packed otherwise.")
-@click.option("--same-as", type=click.Path(exists=True), help="Compare with another build, too.")
+@click.option(
+    "--key", "key_file", default="", help="The only public key to accept; requires a signature."
+)
+@click.option("--require-signature", is_flag=True, help="Fail if the release is not signed.")
+@click.option("--partial", is_flag=True, help="Accept missing files.")
+@click.option(
+    "--repacked", is_flag=True, help="Accept archives with other bytes but the same contents."
+)
+@click.option("--same-as", type=click.Path(exists=True), help="Also compare with another build.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     directory: str,
@@ -33,10 +37,10 @@ def command(
     same_as: str | None,
     as_json: bool,
 ) -> None:
-    """Check all files of a release DIRECTORY against its CHECKSUMS.txt and what else it has.
+    """Check all files of a release DIRECTORY.
 
-    These are the signature (by gpg, against its keyring or --key), the manifest with its digests
-    of contents, the bill of materials and the provenance.
+    It checks the signature (with gpg, against its keyring or --key), CHECKSUMS.txt, the manifest
+    with its content digests, the bill of materials and the provenance.
     """
     medium = LocalMedium()
     try:

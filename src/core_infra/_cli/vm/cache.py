@@ -45,16 +45,16 @@ class Size(click.ParamType[int]):
 
 @click.group("cache")
 def command() -> None:
-    """List and remove what is kept to start machines fast.
+    """List and remove cached snapshots, images and disks.
 
-    Nothing of it is needed: what is missing is made again.
+    They make machines start fast. Everything that is missing is made again when it is needed.
     """
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(*, as_json: bool) -> None:
-    """List snapshots, images and converted disks, with what they take on the disk."""
+    """List snapshots, images and converted disks, with their size on disk."""
     rows = [_snapshot(one) for one in _store().all()]
     rows += [_image(one) for one in stored_images(cache_root())]
     rows += [_disk(one) for one in all_converted()]
@@ -78,19 +78,19 @@ def list_(*, as_json: bool) -> None:
     "--limit",
     type=Size(),
     default="0",
-    help="What the snapshots may keep together, as 2G; by default nothing.",
+    help="Total size of the snapshots to keep, as 2G; default: 0.",
 )
 @click.option(
     "--older",
     type=click.FloatRange(0),
     default=0.0,
-    help="Images and disks not used for so many days.",
+    help="Only images and disks not used for this many days.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(*, limit: int, older: float, as_json: bool) -> None:
-    """Remove snapshots, those not used for longest first, unused images, and converted disks.
+    """Remove snapshots (least recently used first), unused images, and converted disks.
 
-    The image in use now is kept. Machines that run are not disturbed.
+    The current default image is kept. Running machines are not affected.
     """
     rows = _prune_snapshots(limit)
     rows += [_image(one) for one in prune_images(cache_root(), before=time.time() - older * _DAY)]

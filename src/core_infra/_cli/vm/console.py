@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @click.command("console")
 @click.argument("machine", type=Machine())
 def command(machine: str) -> None:
-    """Enter MACHINE by its serial console: Ctrl-] leaves it, and it runs on.
+    """Connect to MACHINE's serial console. Ctrl-] disconnects; the machine keeps running.
 
-    MACHINE may also be the process id or name of one that a test run left running.
+    MACHINE may also be the process ID or name of a machine that a test run left running.
     """
     if (left := kept_or_none(machine)) is not None:
         enter_kept(left)

@@ -12,11 +12,11 @@ from core_infra.vm._access.file_copy import pull, push
 @click.argument("source")
 @click.argument("target")
 def command(source: str, target: str) -> None:
-    """Copy a file or directory: one of SOURCE and TARGET is MACHINE:PATH.
+    """Copy a file or directory; either SOURCE or TARGET is MACHINE:PATH.
 
-    It becomes TARGET, or goes into it by its own name if TARGET is a directory. A file also goes
-    into a TARGET that ends in a slash; of a directory whose path ends in /. the content goes into
-    the directory TARGET. A path of this host with a colon in it begins with / or ./ here.
+    SOURCE becomes TARGET, or is copied into TARGET under its own name if TARGET is a directory. A
+    file is also copied into a TARGET that ends in a slash. If the path of a directory ends in /.,
+    its content is copied. A host path that contains a colon must begin with / or ./.
     """
     (from_machine, from_path), (to_machine, to_path) = _parts(source), _parts(target)
     if bool(from_machine) == bool(to_machine):

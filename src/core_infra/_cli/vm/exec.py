@@ -33,13 +33,13 @@ _CHUNK = 1 << 16
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @click.argument("machine", type=Machine())
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("-i", "--interactive", is_flag=True, help="Give it this command's standard input.")
-@click.option("--wait", type=click.FloatRange(0), help="Seconds that the machine may take to boot.")
+@click.option("-i", "--interactive", is_flag=True, help="Pass this command's standard input.")
+@click.option("--wait", type=click.FloatRange(0), help="Seconds to wait for the machine to boot.")
 def command(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float | None) -> None:
-    """Run a command in MACHINE, with its output and its exit code.
+    """Run a command in MACHINE, and exit with its exit code.
 
-    A command that a signal has ended gives 128 and the signal's number, as in a shell; 127 is no
-    such program, 126 one that may not be executed, and 125 that there is no way into the machine.
+    If a signal ended the command, the exit code is 128 plus the signal's number, as in a shell. 127
+    means no such program, 126 not executable, and 125 that the machine could not be entered.
     """
     if argv[0] == "--" and len(argv) > 1:
         argv = argv[1:]

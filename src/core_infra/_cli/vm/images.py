@@ -25,17 +25,20 @@ _SUFFIXES = (
 @click.command("images")
 @click.argument("paths", nargs=-1, type=click.Path())
 @click.option("--build", is_flag=True, help="Build and boot PATHS, or the default image, first.")
-@click.option("-m", "--memory", type=click.IntRange(1), help="With --build: MiB of the machines.")
-@click.option("--cpus", type=click.IntRange(1), help="With --build: their virtual processors.")
+@click.option(
+    "-m", "--memory", type=click.IntRange(1), help="With --build: the machines' memory in MiB."
+)
+@click.option(
+    "--cpus", type=click.IntRange(1), help="With --build: the machines' virtual processors."
+)
 @json_option
 def command(
     paths: tuple[str, ...], *, build: bool, memory: int | None, cpus: int | None, as_json: bool
 ) -> None:
-    """List the images that are built already, and those at PATHS, which may be directories.
+    """List the images that are built, and those at PATHS, which may be directories.
 
-    With --build, images are built and booted once, so that the tests that follow begin with
-    clones: run it before you save the cache of a CI. The machines have the size that pytest
-    --core-vm uses, unless you say another.
+    With --build, images are built and booted once, so that later tests start with clones: run it
+    before you save a CI cache. The default size of the machines is that of pytest --core-vm.
     """
     if build:
         _build([*paths] or ["default"], memory, cpus or 1)

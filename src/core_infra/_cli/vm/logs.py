@@ -12,9 +12,9 @@ from core_infra._cli.vm.shared import Machine, manager
 
 @click.command("logs")
 @click.argument("machine", type=Machine())
-@click.option("-f", "--follow", is_flag=True, help="Go on until the machine has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Continue until the machine has ended.")
 def command(machine: str, *, follow: bool) -> None:
-    """Print what the console of MACHINE has printed, as it is."""
+    """Print the output of MACHINE's console, unchanged."""
     with contextlib.suppress(KeyboardInterrupt):
         for piece in manager().logs(machine, follow=follow):
             sys.stdout.buffer.write(piece)

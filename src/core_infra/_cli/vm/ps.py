@@ -10,11 +10,11 @@ from core_infra.vm._manager.record import Status
 
 
 @click.command("ps")
-@click.option("-a", "--all", "with_all", is_flag=True, help="Those that do not run, too.")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("-a", "--all", "with_all", is_flag=True, help="Also list stopped machines.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
 @json_option
 def command(*, with_all: bool, quiet: bool, as_json: bool) -> None:
-    """List the machines that run, also those that test runs left running (--core-vm-keep)."""
+    """List running machines, including those that test runs left running (--core-vm-keep)."""
     if quiet and as_json:
         raise click.UsageError("--quiet and --json exclude each other.")
     found = [one for one in manager().list() if with_all or one.status is Status.RUNNING]

@@ -17,9 +17,9 @@ from core_infra.vm._manager.stop import GRACE
     type=click.FloatRange(0),
     default=GRACE,
     show_default=True,
-    help="Seconds that the guest has to shut down by itself.",
+    help="Seconds that the guest gets to shut down.",
 )
 def command(machines: tuple[str, ...], *, grace: float) -> None:
-    """End MACHINES if they run, and start them again."""
+    """Stop MACHINES if they run, and start them again."""
     found = manager()
     each(machines, lambda one: found.restart(one, grace=grace).name)

@@ -10,10 +10,10 @@ from core_infra.vm._manager.record import Status
 
 @click.command("rm")
 @click.argument("machines", nargs=-1, type=Machine())
-@click.option("-f", "--force", is_flag=True, help="End them first, at once, if they run.")
-@click.option("--stopped", is_flag=True, help="All that do not run.")
+@click.option("-f", "--force", is_flag=True, help="End running machines first, at once.")
+@click.option("--stopped", is_flag=True, help="Remove all stopped machines.")
 def command(machines: tuple[str, ...], *, force: bool, stopped: bool) -> None:
-    """Forget MACHINES, and remove their files: disks, logs, keys."""
+    """Remove MACHINES with their files: disks, logs, keys."""
     if bool(machines) == stopped:
         raise click.UsageError("Give either MACHINES or --stopped.")
     found = manager()

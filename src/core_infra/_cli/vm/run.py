@@ -12,20 +12,22 @@ from core_infra.vm._manager.record import RunOptions, Status
 
 @click.command("run")
 @click.argument("image", required=False)
-@click.option("--template", help="Build the image of this template, and run that.")
-@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="For the template.")
-@click.option("--name", help="What the machine is called.")
-@click.option("-d", "--detach", is_flag=True, help="Print its id, and let it run on.")
-@click.option("-m", "--memory", type=click.IntRange(1), help="MiB.")
-@click.option("-c", "--cpus", type=click.IntRange(1), help="By default 1.")
-@click.option("--cpu", help="The processor, as QEMU's -cpu takes it, such as max,cx16=off.")
+@click.option("--template", help="Build and run the image of this template.")
+@click.option(
+    "--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the template."
+)
+@click.option("--name", help="The machine's name.")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background; print the ID.")
+@click.option("-m", "--memory", type=click.IntRange(1), help="Memory in MiB.")
+@click.option("-c", "--cpus", type=click.IntRange(1), help="Virtual processors; default: 1.")
+@click.option("--cpu", help="Processor, in the form of QEMU's -cpu, such as max,cx16=off.")
 @click.option(
     "-p",
     "--port",
     "ports",
     multiple=True,
     metavar="[[ADDRESS:][HOST]:]GUEST[/udp]",
-    help="Forward a port of 127.0.0.1, or ADDRESS; without HOST the system chooses it.",
+    help="Forward a port of 127.0.0.1 or ADDRESS; default HOST: a free port.",
 )
 @click.option(
     "-v",
@@ -33,17 +35,17 @@ from core_infra.vm._manager.record import RunOptions, Status
     "volumes",
     multiple=True,
     metavar="DIRECTORY:PATH[:ro]",
-    help="Have a directory or file of this host at a path of the machine; ro: read only.",
+    help="Mount a directory or file of this host in the machine; ro: read only.",
 )
-@click.option("--ssh-port", type=click.IntRange(1, values.HIGHEST), help="By default a free one.")
+@click.option("--ssh-port", type=click.IntRange(1, values.HIGHEST), help="Default: a free port.")
 @click.option("--ssh-user", default="root", show_default=True)
 @click.option(
-    "--ssh-key", type=click.Path(), default="", help="Your private key; by default a new one."
+    "--ssh-key", type=click.Path(), default="", help="Your private key; default: a new key."
 )
-@click.option("--hypervisor", default="", help="qemu or hyperkit; by default what there is.")
+@click.option("--hypervisor", default="", help="qemu or hyperkit; default: what is installed.")
 @click.option("--accel", default="auto", show_default=True, help="auto, kvm, hvf or tcg.")
-@click.option("--arch", default="", help="Of `default` or of a disk: x86_64 or aarch64.")
-@click.option("--isolated", is_flag=True, help="The machine reaches no network.")
+@click.option("--arch", default="", help="x86_64 or aarch64, for `default` or a disk.")
+@click.option("--isolated", is_flag=True, help="Block all network access of the machine.")
 @click.option("--in-place", is_flag=True, help="Write to the image's own disk.")
 def command(
     image: str | None,
@@ -66,10 +68,10 @@ def command(
     isolated: bool,
     in_place: bool,
 ) -> None:
-    """Run a machine of IMAGE: `default`, or the path of an image, or by --template.
+    """Run a machine from IMAGE (`default`, or the path of an image) or from a --template.
 
-    An image is a disk (qcow2, raw, iso, vmdk, vdi, vhd, vhdx, …, also packed as .xz or .gz), or
-    what the names of a kernel and its initrd begin with. In the foreground its console is this
+    An image is a disk (qcow2, raw, iso, vmdk, vdi, vhd, vhdx, …, also compressed as .xz or .gz),
+    or the common prefix of a kernel and its initrd. In the foreground, its console is this
     terminal, and Ctrl-] stops it.
     """
     if (image is None) == (template is None):

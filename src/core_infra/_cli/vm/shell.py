@@ -12,9 +12,9 @@ from core_infra.vm._access.ssh import SshAccess
 
 @click.command("shell")
 @click.argument("machine", type=Machine())
-@click.option("--wait", type=click.FloatRange(0), help="Seconds that the machine may take to boot.")
+@click.option("--wait", type=click.FloatRange(0), help="Seconds to wait for the machine to boot.")
 def command(machine: str, *, wait: float | None) -> None:
-    """Enter MACHINE: by SSH, or where it has no SSH, by its console."""
+    """Open a shell in MACHINE by SSH, or its console if it has no SSH."""
     if (left := kept_or_none(machine)) is not None:
         enter_kept(left)
         return

@@ -10,6 +10,6 @@ from core_infra._cli.vm.shared import Machine, each, manager
 @click.command("start")
 @click.argument("machines", nargs=-1, required=True, type=Machine())
 def command(machines: tuple[str, ...]) -> None:
-    """Start MACHINES that do not run, in the background, with the disks that they had."""
+    """Start stopped MACHINES in the background, with their disks."""
     found = manager()
     each(machines, lambda one: found.start(one).name)

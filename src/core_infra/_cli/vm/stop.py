@@ -17,12 +17,12 @@ from core_infra.vm._manager.stop import GRACE
     type=click.FloatRange(0),
     default=GRACE,
     show_default=True,
-    help="Seconds that the guest has to shut down by itself.",
+    help="Seconds that the guest gets to shut down.",
 )
 def command(machines: tuple[str, ...], *, grace: float) -> None:
-    """End MACHINES, by id, name, or what only its id begins with.
+    """Stop MACHINES, identified by ID, unique ID prefix, or name.
 
-    Those that test runs left running (--core-vm-keep), too: by their process id, or by their name.
+    Machines that test runs left running (--core-vm-keep) are identified by process ID or name.
     """
     found = manager()
 

@@ -14,10 +14,12 @@ from core_infra.vm._images.linuxkit.variables import extract_variables
 
 @click.command("templates")
 @click.argument("name", required=False)
-@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Fill it in.")
+@click.option(
+    "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable of NAME."
+)
 @json_option
 def command(name: str | None, *, variables: tuple[str, ...], as_json: bool) -> None:
-    """List templates; with NAME, print that one, filled in if there are variables."""
+    """List templates; with NAME, print that template, with variables replaced."""
     manager = TemplateManager()
     if name is not None:
         values = dict(pairs(variables, "=", "NAME=VALUE"))
