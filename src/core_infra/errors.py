@@ -3,18 +3,18 @@
 ::
 
     CoreInfraError
-    ├── NotFoundError        what was named does not exist
-    ├── AlreadyExistsError   what was to be made is there already
-    ├── InvalidError         a value, a file or a message is not of the form it must have
-    ├── WrongStateError      the call is right, but not now: names the state it needed and found
+    ├── NotFoundError        something does not exist
+    ├── AlreadyExistsError   something to be created already exists
+    ├── InvalidError         a value, a file or a message is malformed or not allowed
+    ├── WrongStateError      the call is not possible in the current state
     ├── TimeoutExpiredError  something did not happen in time
     ├── CommandFailedError   a program ran and failed: carries its exit code and output
-    └── UnavailableError     something that this host lacks: a program, a device, a network
+    └── UnavailableError     this host lacks something: a program, a device, a network
 
-A package's own errors subclass one of these kinds, so that ``except TimeoutExpiredError``
-catches every timeout of the library. Each error says what failed and with which value, why, and
-what to do about it; its facts are fields, and it survives pickling (a pytest-xdist worker sends
-its errors to the controller that way).
+The errors of each package subclass one of these kinds, so ``except TimeoutExpiredError`` catches
+every timeout of the library. Each error states what failed and for which value, why, and what to
+do about it. Its facts are attributes, and it can be pickled (a pytest-xdist worker sends its errors
+to the controller that way).
 """
 
 from __future__ import annotations
@@ -23,13 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 
 class CoreInfraError(Exception):
-    """The root of the tree.
+    """The base class of all errors of core_infra.
 
     Args:
-        what: what failed, with the value it failed for.
+        what: what failed, and for which value.
         why: the cause, as far as it is known.
         todo: what the reader can do about it.
-        facts: anything a caller may want to read back; each becomes an attribute.
+        facts: details for the caller; each becomes an attribute.
+
+    Attributes:
+        what: as above.
+        why: as above.
+        todo: as above.
+        facts: as above.
     """
 
     def __init__(self, what: str, *, why: str = "", todo: str = "", **facts: Any) -> None:
@@ -38,8 +44,8 @@ class CoreInfraError(Exception):
         self.why = why
         self.todo = todo
         self.facts = facts
-        # Set, not looked up when asked for: an OSError has errno and filename of its own, which
-        # would answer None.
+        # Set here, because __getattr__ would not be called for all: an OSError has its own errno
+        # and filename, which are None.
         for name, value in facts.items():
             setattr(self, name, value)
 
@@ -52,7 +58,7 @@ class CoreInfraError(Exception):
         return f"{head}\n{self.todo}" if self.todo else head
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The state brings back notes, and what a subclass's own __init__ has set.
+        # The state restores notes, and what the __init__ of a subclass has set.
         arguments = (type(self), self.what, self.why, self.todo, self.facts)
         return _rebuild, arguments, self.__dict__
 
@@ -66,19 +72,19 @@ def _rebuild(
 
 
 class NotFoundError(CoreInfraError):
-    """What was named does not exist."""
+    """Something does not exist."""
 
 
 class AlreadyExistsError(CoreInfraError):
-    """What was to be made is there already."""
+    """Something to be created already exists."""
 
 
 class InvalidError(CoreInfraError):
-    """A value, a file or a message is not of the form that it must have."""
+    """A value, a file or a message is malformed or not allowed."""
 
 
 class WrongStateError(CoreInfraError):
-    """The call is right, but not in this state.
+    """The call is not possible in the current state.
 
     Attributes:
         needed: the state that the call needs.
@@ -90,7 +96,7 @@ class TimeoutExpiredError(CoreInfraError):
     """Something did not happen in time.
 
     Attributes:
-        timeout: the seconds that were allowed.
+        timeout: the limit, in seconds.
     """
 
 
@@ -99,11 +105,11 @@ class CommandFailedError(CoreInfraError):
 
     Attributes:
         command: the command as a list.
-        exit_code: its exit code; minus the signal's number if a signal ended it.
-        stdout: what it wrote to standard output, bytes.
-        stderr: what it wrote to standard error, bytes.
+        exit_code: its exit code; the negative signal number if a signal ended it.
+        stdout: its standard output, as bytes.
+        stderr: its standard error, as bytes.
     """
 
 
 class UnavailableError(CoreInfraError):
-    """Something that this host lacks: a program, a device, a permission, a network."""
+    """This host lacks something: a program, a device, a permission, a network."""

@@ -257,7 +257,9 @@ def test_registering_twice_is_an_error_that_names_the_handler(bus: Bus) -> None:
     counter = Counter()
     for register in (bus.register_action, bus.register_query, bus.register_task):
         register(counter.count)
-        with pytest.raises(AlreadyExistsError, match=r"Counter\.count.*for object already"):
+        with pytest.raises(
+            AlreadyExistsError, match=r"Counter\.count.*already registered for object"
+        ):
             register(counter.count)
     bus.action("x")
     assert counter.seen == ["x"]
@@ -346,14 +348,14 @@ class Waits:
 @pytest.mark.parametrize(
     ("handler", "kind", "why"),
     [
-        ("text", object, "it cannot be called"),
-        (None, object, "it cannot be called"),
+        ("text", object, "it is not callable"),
+        (None, object, "it is not callable"),
         (wait_for, object, "it is async"),
         (Waits(), object, "it is async"),
         (partial(Waits(), 1), object, "it is async"),
         (Waits().wait, object, "it is async"),
-        (print, "text", "'text' is no type"),
-        (print, (str, int), "is no type"),
+        (print, "text", "'text' is not a type"),
+        (print, (str, int), "is not a type"),
         (print, NoProtocolForRuntime, "runtime_checkable"),
     ],
 )

@@ -10,10 +10,10 @@ import pytest
 from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
 from core_infra.framework import (
     Core,
+    CoreStatus,
     NamedFactory,
     ShutdownError,
     StartupError,
-    Status,
     service_for,
     with_name,
 )
@@ -126,7 +126,7 @@ def test_a_service_may_be_any_object() -> None:
 def test_a_core_may_have_no_services() -> None:
     with Core() as core:
         core.action("x")
-    assert core.status is Status.STOPPED
+    assert core.status is CoreStatus.STOPPED
 
 
 def test_a_service_is_found_by_name_and_type(diary: Diary) -> None:
@@ -138,13 +138,15 @@ def test_a_service_is_found_by_name_and_type(diary: Diary) -> None:
 
 def test_a_service_of_another_type_is_an_error_that_names_both() -> None:
     core = Core(with_name("n", lambda _core: 7))
-    with pytest.raises(InvalidError, match="'n' is no Diary: it is a int"):
+    with pytest.raises(InvalidError, match="'n' is not a Diary: it is a int"):
         service_for(core, "n", Diary)
 
 
 def test_a_missing_service_is_an_error_that_names_those_there_are(diary: Diary) -> None:
     core = Core(diary.service("a"), diary.service("b"))
-    with pytest.raises(NotFoundError, match="no service 'c': the services are: 'a', 'b'") as caught:
+    with pytest.raises(
+        NotFoundError, match="service 'c' not found: the services are: 'a', 'b'"
+    ) as caught:
         service_for(core, "c", Noted)
     assert caught.value.service == "c"
     with pytest.raises(NotFoundError, match="the services are: none"):
@@ -165,8 +167,8 @@ async def make_later(_core: Core) -> object: ...
     [
         ("", Noted, "empty name"),
         ("a", make_later, "is async"),
-        ("a", 7, "'a' cannot be called: it is 7"),
-        ("a", None, "called"),
+        ("a", 7, "'a' is not callable: it is 7"),
+        ("a", None, "callable"),
     ],
 )
 def test_what_cannot_be_a_service_is_refused_at_once(name: str, factory: Any, why: str) -> None:
@@ -207,9 +209,9 @@ def test_a_factory_cannot_use_its_own_service_or_a_later_one(diary: Diary) -> No
 
     for name in ("b", "c"):
         needy = with_name("b", partial(look, name))
-        with pytest.raises(NotFoundError, match=f"Name '{name}' before") as caught:
+        with pytest.raises(NotFoundError, match=f"Put '{name}' before") as caught:
             Core(diary.service("a"), needy, diary.service("c"))
-        assert caught.value.__notes__ == ["while making the service 'b'"]
+        assert caught.value.__notes__ == ["while creating the service 'b'"]
 
 
 def test_a_service_finds_all_others_when_it_starts_and_earlier_ones_run(diary: Diary) -> None:
@@ -230,7 +232,7 @@ def test_a_factory_that_raises_is_the_error_with_a_note(diary: Diary) -> None:
 
     with pytest.raises(ZeroDivisionError) as caught:
         Core(diary.service("a"), with_name("b", factory), diary.service("c"))
-    assert caught.value.__notes__ == ["while making the service 'b'"]
+    assert caught.value.__notes__ == ["while creating the service 'b'"]
     assert diary.lines == ["make a"]
     with pytest.raises(WrongStateError):
         handed[0].action("x")
@@ -255,7 +257,7 @@ def test_a_service_that_fails_to_start_has_the_started_ones_shut_down(diary: Dia
     )
     assert first.__notes__ == ["while starting the service 'c'"]
     assert second.__notes__ == ["while shutting down the service 'a'"]
-    assert core.status is Status.STOPPED
+    assert core.status is CoreStatus.STOPPED
 
 
 def test_a_with_block_whose_start_fails_is_not_entered(diary: Diary) -> None:
@@ -274,7 +276,7 @@ def test_all_services_are_shut_down_and_their_errors_come_together(diary: Diary)
     assert diary.lines == ["stop d", "stop c", "stop b", "stop a"]
     assert caught.value.exceptions == (errors["c"], errors["b"], errors["a"])
     assert errors["a"].__notes__ == ["while shutting down the service 'a'"]
-    assert core.status is Status.STOPPED
+    assert core.status is CoreStatus.STOPPED
 
 
 @pytest.mark.parametrize("fatal", [KeyboardInterrupt(), SystemExit(2)])
@@ -300,7 +302,7 @@ def test_an_interrupted_shutdown_goes_on_and_then_passes(diary: Diary) -> None:
     assert diary.lines[-3:] == ["stop c", "stop b", "stop a"]
     assert isinstance(caught.value.__cause__, ShutdownError)
     assert caught.value.__cause__.exceptions == (error,)
-    assert core.status is Status.STOPPED
+    assert core.status is CoreStatus.STOPPED
 
 
 def test_an_interrupted_factory_passes_and_ends_the_core(diary: Diary) -> None:
@@ -335,7 +337,7 @@ def test_a_failing_block_is_the_error_when_the_shutdown_succeeds(diary: Diary) -
 
 
 def test_the_status_tells_where_in_its_life_a_core_is() -> None:
-    seen: list[Status] = []
+    seen: list[CoreStatus] = []
 
     def note(core: Core) -> object:
         seen.append(core.status)
@@ -348,20 +350,24 @@ def test_the_status_tells_where_in_its_life_a_core_is() -> None:
     with core:
         note(core)
     note(core)
-    assert seen == list(Status)
+    assert seen == list(CoreStatus)
     assert repr(core) == "<Core stopped: a, b, c>"
 
 
-WRONG: list[tuple[Callable[[Core], object], str, list[Status]]] = [
-    (Core.start, "made", [s for s in Status if s is not Status.MADE]),
-    (Core.shutdown, "made or running", [Status.MAKING, Status.STARTING, Status.STOPPING]),
-    (lambda core: core.service("a"), "made or running", [Status.STOPPED]),
-    (lambda core: core.action("x"), "open", [Status.STOPPED]),
-    (lambda core: core.query("x", None), "open", [Status.STOPPED]),
-    (lambda core: core.perform("x"), "open", [Status.STOPPED]),
-    (lambda core: core.register_action(print), "open", [Status.STOPPED]),
-    (lambda core: core.register_query(print), "open", [Status.STOPPED]),
-    (lambda core: core.register_task(print), "open", [Status.STOPPED]),
+WRONG: list[tuple[Callable[[Core], object], str, list[CoreStatus]]] = [
+    (Core.start, "made", [s for s in CoreStatus if s is not CoreStatus.MADE]),
+    (
+        Core.shutdown,
+        "made or running",
+        [CoreStatus.MAKING, CoreStatus.STARTING, CoreStatus.STOPPING],
+    ),
+    (lambda core: core.service("a"), "made or running", [CoreStatus.STOPPED]),
+    (lambda core: core.action("x"), "open", [CoreStatus.STOPPED]),
+    (lambda core: core.query("x", None), "open", [CoreStatus.STOPPED]),
+    (lambda core: core.perform("x"), "open", [CoreStatus.STOPPED]),
+    (lambda core: core.register_action(print), "open", [CoreStatus.STOPPED]),
+    (lambda core: core.register_query(print), "open", [CoreStatus.STOPPED]),
+    (lambda core: core.register_task(print), "open", [CoreStatus.STOPPED]),
 ]
 
 
@@ -370,7 +376,7 @@ WRONG: list[tuple[Callable[[Core], object], str, list[Status]]] = [
     [(call, needed, when) for call, needed, states in WRONG for when in states],
 )
 def test_a_call_in_the_wrong_state_names_both_states(
-    diary: Diary, call: Callable[[Core], object], needed: str, when: Status
+    diary: Diary, call: Callable[[Core], object], needed: str, when: CoreStatus
 ) -> None:
     tried: list[WrongStateError] = []
 
@@ -427,7 +433,7 @@ def test_a_core_that_never_started_shuts_nothing_down(diary: Diary) -> None:
     core = Core(diary.service("a"))
     core.shutdown()
     assert diary.lines == ["make a"]
-    assert core.status is Status.STOPPED
+    assert core.status is CoreStatus.STOPPED
 
 
 @pytest.mark.parametrize("_try", range(20))

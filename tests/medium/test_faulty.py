@@ -163,7 +163,7 @@ def test_a_plan_of_another_form_is_refused(inner: MemoryMedium, plan: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("plan", "why"), [("0:EIO", "STEP:FAULT"), ("2:EIO,2:ENOSPC", "step 2 can fail in one way")]
+    ("plan", "why"), [("0:EIO", "STEP:FAULT"), ("2:EIO,2:ENOSPC", "step 2 is listed twice")]
 )
 def test_a_plan_that_could_not_be_kept_is_refused(plan: str, why: str) -> None:
     with pytest.raises(InvalidError, match=why):

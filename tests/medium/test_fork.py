@@ -126,9 +126,9 @@ def test_forks_behave_like_trees_that_were_never_forked(
 
 def test_forking_copies_nothing_until_something_changes(original: MemoryMedium) -> None:
     fork = original.fork()
-    assert fork._index.nodes is original._index.nodes
+    assert fork._tree.nodes is original._tree.nodes
     fork.write_text("new", "x")
-    assert fork._index.nodes is not original._index.nodes
+    assert fork._tree.nodes is not original._tree.nodes
 
 
 def test_an_open_writer_goes_on_where_it_was_opened(original: MemoryMedium) -> None:

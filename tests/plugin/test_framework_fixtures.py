@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SERVICE = """
 import pytest
-from core_infra.framework import Status, service_for, with_name
+from core_infra.framework import CoreStatus, service_for, with_name
 
 class Service:
     def __init__(self, core):
@@ -42,7 +42,7 @@ def test_it_is_started_and_has_the_services_asked_for(pytester: pytest.Pytester)
         SERVICE.format(at_shutdown="")
         + """
 def test_first(core):
-    assert core.status is Status.RUNNING
+    assert core.status is CoreStatus.RUNNING
     assert service_for(core, "mine", Service).core is core
 
 def test_it_may_be_shut_down_early(core):

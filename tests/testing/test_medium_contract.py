@@ -165,7 +165,7 @@ def contract_of(make: type[Medium]) -> MediumContract:
         ),
         (
             DeletesNeighbours,
-            "test_delete_all_takes_everything_and_minds_nothing_missing",
+            "test_delete_all_removes_everything_and_ignores_missing_paths",
             "list('.') must give ['dirt', 'empty'], but gave ['empty']",
         ),
         (
@@ -190,7 +190,7 @@ def contract_of(make: type[Medium]) -> MediumContract:
         ),
         (
             LosesChildrenOnRename,
-            "test_rename_moves_a_directory_with_all_that_is_in_it",
+            "test_rename_moves_a_whole_directory_tree",
             "read_text('z/b/c') must work, but raised PathNotFoundError",
         ),
         (
@@ -215,7 +215,7 @@ def contract_of(make: type[Medium]) -> MediumContract:
         ),
         (
             DeletesByPattern,
-            "test_names_are_no_patterns",
+            "test_names_are_not_patterns",
             "list('.') must give ['a-b', 'ab', 'axb'], but gave ['a-b', 'a[x]b', 'ab']",
         ),
         (
@@ -225,12 +225,12 @@ def contract_of(make: type[Medium]) -> MediumContract:
         ),
         (
             MakesParentsFirst,
-            "test_a_rename_that_cannot_be_changes_nothing",
+            "test_an_impossible_rename_changes_nothing",
             "    ensure_dir('empty')\n    rename('dir', 'dir/x/y'), refused",
         ),
         (
             ChangesModesOfDirectories,
-            "test_random_operations_give_the_answers_of_the_oracle",
+            "test_random_operations_match_the_oracle",
             "a directory of 0 bytes and mode 700",
         ),
     ],
@@ -250,16 +250,16 @@ def test_each_seeded_bug_is_found_by_the_test_that_is_named_for_it(
         (MixesVersions, 3),  # a write, what makes the file longer, a write that is shorter
     ],
 )
-def test_random_operations_find_bugs_too_and_show_no_step_that_is_not_needed(
+def test_random_operations_find_bugs_too_and_show_only_needed_steps(
     medium: type[Medium], most: int
 ) -> None:
     with pytest.raises(AssertionError, match=", but is ") as caught:
-        contract_of(medium).test_random_operations_give_the_answers_of_the_oracle()
+        contract_of(medium).test_random_operations_match_the_oracle()
     history = str(caught.value).partition("  after:\n")[2].splitlines()
     assert 2 <= len(history) <= most
 
 
-def test_a_promise_that_is_not_made_is_not_asked_for() -> None:
+def test_a_guarantee_that_is_not_given_is_not_tested() -> None:
     class Contract(MediumContract):
         modes = False
 
@@ -267,10 +267,10 @@ def test_a_promise_that_is_not_made_is_not_asked_for() -> None:
             return ForgetsModes()
 
     Contract().test_a_mode_is_set_as_given_and_kept_by_later_writes()
-    Contract().test_random_operations_give_the_answers_of_the_oracle()
+    Contract().test_random_operations_match_the_oracle()
 
 
-def test_forgetting_how_the_medium_is_made_is_told() -> None:
+def test_a_missing_make_medium_is_reported() -> None:
     class Contract(MediumContract):
         pass
 
@@ -285,7 +285,7 @@ sys.modules["hypothesis"] = None
 from core_infra.errors import UnavailableError
 from core_infra.testing import MediumContract
 try:
-    MediumContract().test_random_operations_give_the_answers_of_the_oracle()
+    MediumContract().test_random_operations_match_the_oracle()
 except UnavailableError as error:
     print(error)
 """

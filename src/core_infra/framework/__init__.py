@@ -1,11 +1,11 @@
-"""Named services with one life, and the bus on which they talk."""
+"""Named services with a common lifetime, and the bus that connects them."""
 
 from core_infra.framework._bus import Bus
 from core_infra.framework._core import (
     Core,
+    CoreStatus,
     NamedFactory,
     Startable,
-    Status,
     Stoppable,
     service_for,
     with_name,
@@ -24,6 +24,7 @@ __all__ = [
     "ActionError",
     "Bus",
     "Core",
+    "CoreStatus",
     "Declined",
     "GroupError",
     "NamedFactory",
@@ -32,7 +33,6 @@ __all__ = [
     "ShutdownError",
     "Startable",
     "StartupError",
-    "Status",
     "Stoppable",
     "UnhandledError",
     "service_for",

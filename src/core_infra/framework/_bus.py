@@ -1,4 +1,4 @@
-"""The bus: actions for everybody, queries and tasks for the first who takes them.
+"""The bus: actions go to all handlers, a query or task to the first that handles it.
 
 Messages are any objects. Handlers are plain callables, called on the sender's thread in the order
 of their registration. Sending takes no lock; handlers may send, register and unregister.
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Bus:
-    """Hands messages to handlers; :class:`~core_infra.framework._core.Core` is one."""
+    """Delivers messages to handlers; :class:`~core_infra.framework.Core` is a bus."""
 
     def __init__(self) -> None:
         self._open = True
@@ -38,15 +38,15 @@ class Bus:
     def register_action(
         self, handler: Callable[[Any], object], kind: type = object
     ) -> Registration:
-        """Have *handler* called with every action that is sent from now on.
+        """Register a handler that is called with every action from now on.
 
         Args:
-            handler: what it returns is ignored.
+            handler: called with the message; its result is ignored.
             kind: call it only with messages of this type and its subclasses.
 
         Raises:
-            AlreadyExistsError: it is registered for this kind.
-            InvalidError: it cannot be called, is async, or *kind* is no type.
+            AlreadyExistsError: it is already registered for this type.
+            InvalidError: it is not callable, is async, or *kind* is not a type.
             WrongStateError: the bus is closed.
         """
         return self._register(self._actions, handler, kind)
@@ -56,11 +56,11 @@ class Bus:
     @overload
     def register_query(self, handler: Callable[[M], object], kind: type[M]) -> Registration: ...
     def register_query(self, handler: Callable[[Any], object], kind: type = object) -> Registration:
-        """Offer *handler* every query that no earlier handler answers.
+        """Register a handler that is called with every query that no earlier handler answers.
 
         Args:
-            handler: returns the answer, or DECLINED if the query is not its own.
-            kind: offer it only messages of this type and its subclasses.
+            handler: returns the answer, or DECLINED if it does not handle the query.
+            kind: call it only with messages of this type and its subclasses.
 
         Raises:
             CoreInfraError: as :meth:`register_action` does.
@@ -72,11 +72,11 @@ class Bus:
     @overload
     def register_task(self, handler: Callable[[M], object], kind: type[M]) -> Registration: ...
     def register_task(self, handler: Callable[[Any], object], kind: type = object) -> Registration:
-        """Offer *handler* every task that no earlier handler performs.
+        """Register a handler that is called with every task that no earlier handler performs.
 
         Args:
-            handler: performs the task and returns its result, or DECLINED if it is not its own.
-            kind: offer it only messages of this type and its subclasses.
+            handler: performs the task and returns the result, or DECLINED if it does not handle it.
+            kind: call it only with messages of this type and its subclasses.
 
         Raises:
             CoreInfraError: as :meth:`register_action` does.
@@ -84,13 +84,13 @@ class Bus:
         return self._register(self._tasks, handler, kind)
 
     def action(self, message: object) -> None:
-        """Tell everybody: call every handler of actions, whether or not others raise.
+        """Send an action: call every handler of actions, even if others raise.
 
         Raises:
             ActionError: handlers raised; it holds their errors.
             WrongStateError: the bus is closed.
-            BaseException: what is no Exception (KeyboardInterrupt), and RecursionError, passes at
-                once; the errors of earlier handlers are its cause.
+            BaseException: an error that is not an Exception (KeyboardInterrupt), or a
+                RecursionError, is raised at once; the errors of earlier handlers are its cause.
         """
         if not self._open:
             raise _closed(message)
@@ -106,13 +106,13 @@ class Bus:
             raise _failed(message, errors)
 
     def actions(self, messages: Iterable[object]) -> None:
-        """Tell everybody of many messages, in half the time that an :meth:`action` for each takes.
+        """Send many actions, in half the time of one :meth:`action` call for each.
 
-        It ends with the message whose handlers raised. What is left of an iterator can be given
-        again.
+        If handlers raise, the messages after that one are not sent; an iterator can be passed again
+        to continue with them.
 
         Raises:
-            ActionError: as :meth:`action` does, about that message.
+            ActionError: as :meth:`action` does, for that message.
             WrongStateError: the bus is closed.
             BaseException: as :meth:`action` does.
         """
@@ -121,7 +121,7 @@ class Bus:
         kind: object = None
         only: Callable[[Any], Any]
         for message in messages:
-            # Looked up again only after something has changed: most come in rows of one type.
+            # Looked up again only after a change: most messages come in runs of one type.
             if type(message) is not kind or handlers.calls is not table:
                 if not self._open:
                     raise _closed(message)
@@ -130,7 +130,7 @@ class Bus:
                     self.action(message)
                     continue
                 table, kind, only = handlers.calls, type(message), calls[0]
-            try:  # to loop over one takes as long as to call it
+            try:  # looping over a single handler takes as long as calling it
                 only(message)
             except BaseException as error:  # noqa: BLE001 - raised below
                 errors = (error,)
@@ -146,16 +146,16 @@ class Bus:
     @overload
     def query(self, message: object, default: object = ...) -> Any: ...
     def query(self, message: object, default: object = DECLINED) -> Any:
-        """Ask: the answer of the first handler that has one.
+        """Send a query, and return the answer of the first handler that has one.
 
         Args:
             message: the query.
-            default: what to return if nobody answers.
+            default: returned if no handler answers.
 
         Raises:
-            UnhandledError: nobody answered, and there is no default.
+            UnhandledError: no handler answered, and there is no default.
             WrongStateError: the bus is closed.
-            Exception: what a handler raises; later handlers are not asked.
+            Exception: a handler raised it; later handlers are not called.
         """
         answer = self._first(self._queries, message)
         if answer is not DECLINED:
@@ -169,12 +169,12 @@ class Bus:
     @overload
     def perform(self, message: object) -> Any: ...
     def perform(self, message: object) -> Any:
-        """Have a task done: the result of the first handler that takes it.
+        """Send a task, and return the result of the first handler that performs it.
 
         Raises:
-            UnhandledError: nobody took it.
+            UnhandledError: no handler took it.
             WrongStateError: the bus is closed.
-            Exception: what a handler raises; later handlers are not tried.
+            Exception: a handler raised it; later handlers are not called.
         """
         result = self._first(self._tasks, message)
         if result is not DECLINED:
@@ -199,7 +199,7 @@ class Bus:
 
     def _close(self) -> None:
         self._open = False
-        self._actions.renew()  # whoever is in the middle of many messages looks again
+        self._actions.renew()  # a running actions() notices, and raises
 
 
 def _failed(message: object, errors: Sequence[BaseException]) -> BaseException:
@@ -218,8 +218,8 @@ def _closed(used: object) -> WrongStateError:
 
 def _unhandled(kind: str, verb: str, message: object) -> UnhandledError:
     return UnhandledError(
-        f"nobody {verb} the {kind} {shorten(message)}",
-        why="no handler is registered for it, or all declined it",
+        f"no handler {verb} the {kind} {shorten(message)}",
+        why="none is registered for it, or all declined it",
         todo=f"Register one with register_{kind}.",
         message=message,
     )

@@ -1,9 +1,9 @@
-"""What goes wrong with services and messages.
+"""Errors of services and messages.
 
-Several things may fail in one call: handlers of one action, services of one shutdown. Their errors
-come together in a :class:`GroupError`, which is both of Python's worlds: a CoreInfraError with
-facts, and an ExceptionGroup that ``except*`` looks into and that tracebacks show as a tree. Groups
-sit directly under the root of the library's tree: what they hold may be of several kinds.
+Several things may fail in one call: the handlers of an action, the services of a shutdown. Their
+errors are collected in a :class:`GroupError`, which is both a CoreInfraError with facts and an
+ExceptionGroup: ``except*`` works, and tracebacks show a tree. Groups derive directly from the root
+of the library's error tree, because their errors may be of several kinds.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ class GroupError(CoreInfraError, ExceptionGroup[Exception]):
     """Several errors of one call, in the order in which they were raised.
 
     Args:
-        what: what failed, with the value it failed for.
+        what: what failed, and for which value.
         errors: the errors; at least one.
-        facts: anything a caller may want to read back; each becomes an attribute.
+        facts: details for the caller; each becomes an attribute.
 
     Attributes:
         exceptions: the errors, as in every ExceptionGroup.
     """
 
     def __new__(cls, what: str, errors: Sequence[Exception], **_facts: Any) -> Self:
-        """Give the group what it is made with: it takes that here, not in ``__init__``."""
+        """Create the group: ExceptionGroup takes its arguments here, not in ``__init__``."""
         return super().__new__(cls, what, errors)
 
     def __init__(self, what: str, errors: Sequence[Exception], **facts: Any) -> None:
         super().__init__(what, why="; ".join(map(_headline, errors)), **facts)
 
     def derive(self, errors: Sequence[Exception], /) -> Self:  # type: ignore[override]
-        """Make the same error about some of the errors: for ``except*``, split and subgroup."""
+        """Return the same error for some of the errors: for ``except*``, split and subgroup."""
         return type(self)(self.what, errors, **self.facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -62,20 +62,20 @@ class ActionError(GroupError):
 
 
 class StartupError(GroupError):
-    """A service could not be started; those that were running have been shut down again.
+    """A service failed to start; the services before it have been shut down.
 
     Attributes:
         service: the name of the service.
-        exceptions: first what its start raised, then what went wrong in shutting down the others.
+        exceptions: first the error of its start, then the errors of shutting down the others.
     """
 
 
 class ShutdownError(GroupError):
-    """Services could not be shut down; all others were."""
+    """Services failed to shut down; all others were shut down."""
 
 
 class UnhandledError(NotFoundError):
-    """No handler took a query or a task.
+    """No handler handled a query or a task.
 
     Attributes:
         message: the query or task.
@@ -83,10 +83,10 @@ class UnhandledError(NotFoundError):
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Tell whether an error ends all work at once instead of being kept until the rest is done.
+    """Whether an error stops all work at once, instead of being kept until the rest is done.
 
-    So do KeyboardInterrupt and its like. So does RecursionError: two handlers that send the
-    action again would, at every depth, each try once more, and never come to an end.
+    True for what is not an Exception (KeyboardInterrupt), and for RecursionError: two handlers that
+    send the same action again would each retry at every depth, in effect without end.
     """
     return not isinstance(error, Exception) or isinstance(error, RecursionError)
 
@@ -94,9 +94,9 @@ def is_fatal(error: BaseException) -> bool:
 def together(
     kind: type[GroupError], what: str, errors: Sequence[BaseException], **facts: Any
 ) -> BaseException:
-    """Make one error of several, to be raised: a group, or the first fatal one.
+    """Combine errors into the one to raise: a group, or the first fatal one.
 
-    A fatal error has what was raised besides it as its cause.
+    The other errors become the cause of a fatal one.
     """
     fatal = next(filter(is_fatal, errors), None)
     rest = [error for error in errors if error is not fatal and isinstance(error, Exception)]

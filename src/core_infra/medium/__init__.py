@@ -1,4 +1,4 @@
-"""A file system as a value: the same operations on the real one and in memory."""
+"""A file system as a value: the same operations on real files and in memory."""
 
 from core_infra.medium._copy import copy
 from core_infra.medium._difference import Difference
@@ -20,10 +20,10 @@ from core_infra.medium._load import load
 from core_infra.medium._local import LocalMedium
 from core_infra.medium._medium import FileInfo, Medium
 from core_infra.medium._memory import MemoryMedium
-from core_infra.medium._paths import StrPath
+from core_infra.medium._paths import StrPath, rooted
 from core_infra.medium._sandbox import SandboxMedium
 from core_infra.medium._tar import pack, unpack
-from core_infra.medium._writer import AtomicWriter
+from core_infra.medium._writer import AtomicWriter, writer_in_memory
 
 __all__ = [
     "AccessDeniedError",
@@ -49,5 +49,7 @@ __all__ = [
     "copy",
     "load",
     "pack",
+    "rooted",
     "unpack",
+    "writer_in_memory",
 ]

@@ -1,9 +1,9 @@
-"""Who may do what with a file, kept when a new version replaces it.
+"""Keeps owner and permissions of a file when a new version replaces it.
 
 The owner, the group, the permission bits, the access control list and the other extended
-attributes (xattr(7)) go over to the new version, as far as the system allows it. Nobody may do more
-with the new version than with the old one: if the group cannot be kept, the new group gets only
-what everybody has, as in Vim.
+attributes (xattr(7)) are copied to the new version, as far as the system allows it. The new version
+never grants more than the old one: if the group cannot be kept, the new group gets only the
+permissions of others, as in Vim.
 """
 
 # The order of the system calls is the point.
@@ -17,7 +17,7 @@ import struct
 
 _ACL = "system.posix_acl_access"
 _OF_THE_CONTENT = {"security.capability", "security.ima", "security.evm"}
-"""Attributes that vouch for the old content."""
+"""Attributes that are valid only for the old content."""
 _EXTENDED = hasattr(os, "listxattr")  # Linux
 
 # The form of an access control list as an attribute, see linux/posix_acl_xattr.h.
@@ -27,14 +27,14 @@ _OWNER, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x10, 0x20
 
 
 def keep_access(fd: int, directory: int, name: str, old: os.stat_result, mode: int | None) -> None:
-    """Give a new version of a file what the old one has.
+    """Copy owner, permissions and attributes of a file to its new version.
 
     Args:
         fd: the new version, which only its owner may open so far.
         directory: descriptor of the directory that the old version is in.
-        name: its name there.
-        old: what it is.
-        mode: the permission bits, if they are to be others than those of the old version.
+        name: the old version's name there.
+        old: its status.
+        mode: the new permission bits; None keeps the old ones.
     """
     kept = _keep_owner(fd, old)
     if mode is None:
@@ -45,7 +45,7 @@ def keep_access(fd: int, directory: int, name: str, old: os.stat_result, mode: i
     acl = attributes.pop(_ACL, None)
     for attribute, value in attributes.items():
         if attribute not in _OF_THE_CONTENT:
-            # Not all users may set all of them, and not all file systems take them.
+            # Not all users may set all of them, and not all file systems support them.
             with contextlib.suppress(OSError):
                 os.setxattr(fd, attribute, value)
     if acl is not None:
@@ -58,7 +58,7 @@ def keep_access(fd: int, directory: int, name: str, old: os.stat_result, mode: i
 
 
 def _keep_owner(fd: int, old: os.stat_result) -> bool:
-    """Change owner and group to the old ones, and say whether the group is the old one now."""
+    """Restore owner and group; return whether the group is the old one now."""
     new = os.fstat(fd)
     if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
         return True
@@ -70,14 +70,14 @@ def _keep_owner(fd: int, old: os.stat_result) -> bool:
 
 
 def _attributes(directory: int, name: str) -> dict[str, bytes]:
-    # O_PATH needs no permission to read. Only a path by way of /proc takes such a descriptor.
+    # O_PATH needs no read permission. Such a descriptor works only through its path in /proc.
     found = {}
     with contextlib.suppress(OSError):
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
         try:
             path = f"/proc/self/fd/{fd}"
             for attribute in os.listxattr(path):
-                with contextlib.suppress(OSError):  # gone meanwhile, or not for this user
+                with contextlib.suppress(OSError):  # just removed, or not readable for this user
                     found[attribute] = os.getxattr(path, attribute)
         finally:
             os.close(fd)
@@ -85,7 +85,7 @@ def _attributes(directory: int, name: str) -> dict[str, bytes]:
 
 
 def _drop_inherited_acl(fd: int) -> None:
-    """Remove the list that a directory gives to all new files in it: the old one had none."""
+    """Remove the list that the directory gives to all new files: the old version had none."""
     try:
         os.removexattr(fd, _ACL)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Opening paths that may not leave a directory, with the same answers by two means.
+"""Opens paths that must not leave a directory, in two ways with the same results.
 
 On Linux 5.6 and newer the kernel does it (``openat2`` with ``RESOLVE_BENEATH``, see openat2(2)).
-Elsewhere, and in containers that forbid that call, the path is walked by directory descriptors:
-each name is opened without following links, and the text of a link takes the link's place.
+Elsewhere, and in containers that forbid this call, the path is walked by directory descriptors:
+each name is opened without following links, and a link is replaced by its target.
 """
 
 # The order of the system calls is the point.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _OPENAT2 = 437
 _MACHINES = {"x86_64", "aarch64"}
-"""Where the number of the system call is known to be right."""
+"""Machines on which the system call has this number."""
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 _LINKS = 40
@@ -34,7 +34,7 @@ _O_PATH = getattr(os, "O_PATH", 0)
 
 @functools.cache
 def kernel_can() -> bool:
-    """Tell whether this kernel has openat2, and lets us use it."""
+    """Whether openat2 can be used: the kernel has it, and no filter forbids it."""
     system = os.uname()
     if system.sysname != "Linux" or system.machine not in _MACHINES:
         return False
@@ -49,7 +49,7 @@ def kernel_can() -> bool:
 
 
 def open_by_kernel(root: int, path: str, flags: int) -> int:
-    """Open *path* beneath the directory *root*, the kernel taking care that it stays there.
+    """Open *path* beneath the directory *root*; the kernel makes sure that it stays there.
 
     Args:
         root: descriptor of the directory.
@@ -57,14 +57,14 @@ def open_by_kernel(root: int, path: str, flags: int) -> int:
         flags: as for os.open.
 
     Raises:
-        OSError: as by os.open; with the errno OUTSIDE if the path leads out of *root*.
+        OSError: as os.open does; with the errno OUTSIDE if the path leads out of *root*.
     """
     call, name = _openat2(), os.fsencode(path)
     while (fd := call(root, name, flags)) < 0:
         code = -fd
         if code in {errno.EAGAIN, errno.ELOOP}:
-            # EAGAIN: a rename was under way, so that the kernel could not be sure of a "..".
-            # ELOOP: a circle, or a link of /proc, which leads out.
+            # EAGAIN: during a concurrent rename the kernel cannot verify a "..".
+            # ELOOP: a loop, or a magic link of /proc, which leads out.
             return open_by_walking(root, path, flags)
         if code != errno.EINTR:
             raise _failed(OUTSIDE if code == errno.EXDEV else code)
@@ -73,7 +73,7 @@ def open_by_kernel(root: int, path: str, flags: int) -> int:
 
 def open_by_walking(root: int, path: str, flags: int) -> int:
     """Do what :func:`open_by_kernel` does, one directory at a time."""
-    trail = [os.dup(root)]  # the directories from the root to here: ".." goes back along it
+    trail = [os.dup(root)]  # the directories from the root to here, for ".."
     todo = _names(path)
     try:
         for _ in range(_LINKS + 1):
@@ -88,7 +88,7 @@ def open_by_walking(root: int, path: str, flags: int) -> int:
 
 
 def _follow(trail: list[int], todo: list[str], flags: int) -> int | str:
-    """Take names off *todo*; stop with the open file at the end, or at a link with its text."""
+    """Open the names in *todo* one by one; return the open file at the end, or a link's target."""
     while True:
         name = todo.pop(0)
         if name == "..":
@@ -109,12 +109,12 @@ def _follow(trail: list[int], todo: list[str], flags: int) -> int | str:
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
-            todo.insert(0, name)  # a link by now
+            todo.insert(0, name)  # it has just become a link
 
 
 def _open_last(name: str, flags: int, directory: int) -> int:
     fd = os.open(name, flags | os.O_NOFOLLOW, 0o666, dir_fd=directory)
-    # Who opens only to look gets the link itself.
+    # With O_PATH, the kernel opens the link itself.
     if flags & _O_PATH and stat.S_ISLNK(os.fstat(fd).st_mode):
         os.close(fd)
         raise _failed(errno.ELOOP)
@@ -134,7 +134,7 @@ def _failed(code: int) -> OSError:
 
 @functools.cache
 def _openat2() -> Callable[[int, bytes, int], int]:
-    """The system call, which the C library has no function for."""
+    """The system call; the C library has no function for it."""
     import ctypes  # noqa: PLC0415 - only sandboxes need it
 
     syscall = ctypes.CDLL(None, use_errno=True).syscall

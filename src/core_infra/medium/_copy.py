@@ -1,4 +1,4 @@
-"""Copying between media, and going through a tree."""
+"""Copies between media, and walks trees."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ _PIECE = 1 << 18
 
 
 def copy(source: Medium, path: StrPath, target: Medium, to: StrPath) -> None:
-    """Copy a file, or a directory with all that is in it, from one medium to another or the same.
+    """Copy a file or a directory tree from one medium to another, or within one.
 
-    Each file is streamed, keeps its mode, and appears whole. Links are followed: what they lead to
-    is copied. Files that *to* has already are replaced; others that are in the directory *to* stay.
+    Each file is streamed, keeps its mode, and appears only when it is complete. Links are followed:
+    their targets are copied. Existing files are replaced; other files in the directory *to* stay.
+
+    Args:
+        source: the medium to read from.
+        path: the file or directory to copy.
+        target: the medium to write to.
+        to: the path of the copy.
 
     Raises:
-        InvalidPathError: a link leads back to a directory that it is in, so that there is no end.
+        InvalidPathError: a link leads back to a directory that contains it.
         CoreInfraError: as reading *path* and writing *to* do.
     """
     for name, info in tree(source, path, "copy"):
@@ -37,19 +43,19 @@ def copy(source: Medium, path: StrPath, target: Medium, to: StrPath) -> None:
 
 
 def tree(medium: Medium, path: StrPath, action: str) -> Iterator[tuple[str, FileInfo]]:
-    """Go through a file, or a directory with all that is in it; links are followed.
+    """Walk a file or a directory tree; links are followed.
 
     Args:
         medium: where it is.
         path: the file or directory.
-        action: what is done with it, for an error: "cannot *action* 'the/path'".
+        action: the operation, for an error: "cannot *action* 'the/path'".
 
     Yields:
-        The path of each entry relative to *path*, empty for itself, and what it is: a directory
-        before what is in it, and the names in it sorted.
+        The path of each entry relative to *path* (empty for *path* itself) and its description:
+        each directory before its entries, which are sorted by name.
 
     Raises:
-        InvalidPathError: a link leads back to a directory that it is in.
+        InvalidPathError: a link leads back to a directory that contains it.
     """
     return _below(medium, path, "", action, {})
 
@@ -78,6 +84,6 @@ def _below(
 
 
 def stream(reader: IO[bytes], writer: IO[bytes]) -> None:
-    """Copy what is left in one open file to another (shutil's takes 10 ms to import)."""
+    """Copy the rest of one open file to another (importing shutil for it takes 10 ms)."""
     while data := reader.read(_PIECE):
         writer.write(data)

@@ -1,4 +1,4 @@
-"""What is different between two trees in memory."""
+"""The differences between two trees in memory."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _WIDTH_MAX = 160
 
 
 class Difference(NamedTuple):
-    """What leads from one tree to another; false if they are alike. Times do not count.
+    """The differences between two trees; false if there are none. Times are ignored.
 
-    ``str()`` gives one line for each path, ``+`` added, ``-`` removed or ``~`` changed, and for a
-    changed text its first changed lines.
+    ``str()`` returns one line for each path, ``+`` added, ``-`` removed or ``~`` changed, and for a
+    changed text file its first changed lines.
 
     Attributes:
         added: the paths that only the second tree has, sorted.
-        removed: the paths that only the first has, sorted.
-        changed: the paths whose content, mode or kind is another, sorted.
-        text: what ``str()`` gives.
+        removed: the paths that only the first tree has, sorted.
+        changed: the paths whose content, mode or kind differs, sorted.
+        text: the result of ``str()``.
     """
 
     added: tuple[str, ...]
@@ -43,7 +43,7 @@ class Difference(NamedTuple):
 
 
 def difference(old: Mapping[str, Node], new: Mapping[str, Node]) -> Difference:
-    """Compare two trees, given by their entries; those that are the same object cost nothing."""
+    """Compare the entries of two trees; entries that are the same object cost nothing."""
     added = sorted(new.keys() - old.keys())
     removed = sorted(old.keys() - new.keys())
     both = old.keys() & new.keys()
@@ -109,5 +109,5 @@ def _lines(data: bytes | bytearray) -> list[str] | None:
 
 
 def _safe(text: str) -> str:
-    """Text that can be shown on any terminal: names and files may have anything in them."""
+    """Escape text for a terminal: names and files may contain any character."""
     return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)

@@ -1,7 +1,7 @@
-"""What goes wrong with paths and files, the same in every medium.
+"""Errors of paths and files, the same in every medium.
 
-Each error is one of the library's kinds and, where Python has a name for the situation, that
-builtin as well: ``except FileNotFoundError`` goes on working.
+Each error derives from one of the library's kinds and, where Python has a builtin error for the
+situation, from that as well: ``except FileNotFoundError`` works.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 
 class PathNotFoundError(NotFoundError, FileNotFoundError):
-    """There is nothing at this path."""
+    """No file or directory exists at this path."""
 
 
 class PathExistsError(AlreadyExistsError, FileExistsError):
-    """Something is at this path that must not be replaced."""
+    """A file or directory at this path must not be replaced."""
 
 
 class PathIsDirectoryError(InvalidError, IsADirectoryError):
-    """A directory is where a file is needed."""
+    """A directory is at this path, but a file is needed."""
 
 
 class PathNotDirectoryError(InvalidError, NotADirectoryError):
-    """A file is where a directory is needed."""
+    """A file is at this path, but a directory is needed."""
 
 
 class InvalidPathError(InvalidError, ValueError):
-    """No medium can do this with a path of this form."""
+    """The path is malformed, or not possible for this operation."""
 
 
 class OutsideSandboxError(InvalidPathError):
-    """A path leads out of a sandbox: by itself, or by a link on its way."""
+    """A path leads out of a sandbox: by ``..``, as an absolute path, or through a link."""
 
 
 class InvalidTextError(InvalidError, ValueError):
@@ -52,31 +52,31 @@ class InvalidTextError(InvalidError, ValueError):
 
 
 class DirectoryNotEmptyError(WrongStateError, OSError):
-    """A directory that has entries cannot be deleted on its own."""
+    """The directory has entries, so it cannot be deleted by itself."""
 
 
 class AccessDeniedError(UnavailableError, PermissionError):
-    """The system does not allow it."""
+    """The system denies the operation."""
 
 
 class StorageError(UnavailableError, OSError):
-    """The storage failed: full, broken, too many open files, another file system."""
+    """The storage failed: disk full, I/O error, too many open files, across file systems."""
 
 
 OUTSIDE = -errno.EXDEV
-"""What a sandbox says where the kernel says EXDEV, which has other meanings too."""
+"""The code for leaving a sandbox; the kernel's EXDEV has other meanings as well."""
 
 _BY_ERRNO: dict[int, tuple[type[CoreInfraError], str, str]] = {
     errno.ENOENT: (PathNotFoundError, "there is no such file or directory", ""),
-    errno.EEXIST: (PathExistsError, "something is there already", "Delete it first."),
+    errno.EEXIST: (PathExistsError, "it already exists", "Delete it first."),
     errno.EISDIR: (PathIsDirectoryError, "it is a directory", ""),
     errno.ENOTDIR: (PathNotDirectoryError, "a file is where a directory is needed", ""),
     errno.ENOTEMPTY: (DirectoryNotEmptyError, "it is not empty", "Use delete_all."),
-    errno.EBUSY: (StorageError, "others use it, or write into it without a pause", ""),
-    errno.EINVAL: (InvalidPathError, "this path cannot be used so", ""),
+    errno.EBUSY: (StorageError, "it is in use, or other programs keep writing into it", ""),
+    errno.EINVAL: (InvalidPathError, "the path is not possible here", ""),
     OUTSIDE: (OutsideSandboxError, "it leads out of the sandbox", ""),
-    errno.ELOOP: (InvalidPathError, "its symbolic links go in a circle", ""),
-    errno.ENXIO: (InvalidPathError, "it is a device, a pipe or a socket, and no file", ""),
+    errno.ELOOP: (InvalidPathError, "its symbolic links form a circle", ""),
+    errno.ENXIO: (InvalidPathError, "it is a device, a pipe or a socket, not a file", ""),
     errno.ENAMETOOLONG: (InvalidPathError, "the name is too long", ""),
     errno.EACCES: (AccessDeniedError, "permission denied", "Change its owner or mode."),
     errno.EPERM: (AccessDeniedError, "operation not permitted", ""),
@@ -85,16 +85,16 @@ _BY_ERRNO: dict[int, tuple[type[CoreInfraError], str, str]] = {
 
 
 def path_error(code: int, action: str, path: StrPath, *, filename: str = "") -> CoreInfraError:
-    """Make the error for one failed operation; the only place where codes become classes.
+    """Create the error for a failed operation; the only place that maps codes to classes.
 
     Args:
         code: the errno that describes the situation.
-        action: what was tried, as in "cannot *action* 'the/path'".
+        action: the operation, as in "cannot *action* 'the/path'".
         path: the path as the caller gave it: the error's ``path``.
-        filename: the path that the system saw, if it is another one: the error's ``filename``.
+        filename: the path that the system saw, if it differs: the error's ``filename``.
 
     Returns:
-        The error, to be raised.
+        The error to raise.
     """
     kind, why, todo = _BY_ERRNO.get(code) or (StorageError, os.strerror(code), "")
     facts: dict[str, object] = {"path": path, "filename": filename or path, "errno": abs(code)}

@@ -1,4 +1,4 @@
-"""A file system that pyfakefs simulates, with the rules of several systems."""
+"""A file system that pyfakefs simulates, with the rules of different operating systems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core_infra.medium._links import ROOT, join, name_of, parent, place, walk
 from core_infra.medium._medium import FileInfo, Medium
 from core_infra.medium._nodes import Dir, Link
 from core_infra.medium._paths import RESERVED, not_root, rooted
-from core_infra.medium._real_file import translated
+from core_infra.medium._real_file import map_os_errors
 from core_infra.medium._writer import AtomicWriter, writer_in_memory
 
 if TYPE_CHECKING:
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 
 _UNFINISHED = f"{RESERVED}fake"
 _locks: weakref.WeakKeyDictionary[FakeFilesystem, threading.RLock] = weakref.WeakKeyDictionary()
-"""One for each file system: pyfakefs' own structures are for one thread at a time."""
+"""One lock for each file system: pyfakefs itself is not thread-safe."""
 
 
 class FakeMedium(Medium):
-    """A medium on a pyfakefs file system: slow, but it knows what systems forbid.
+    """A medium on a pyfakefs file system: slow, but with the restrictions of a real system.
 
-    Made with the file system of pyfakefs' ``fs`` fixture, it is the tree that code under test sees
-    through plain ``open``, ``os`` and ``pathlib``. Disks that are full (``set_disk_usage``), files
-    without permission and names that differ in case only behave as on the system that is simulated.
-    No other program sees the tree, nor does any library written in C.
+    With the file system of pyfakefs' ``fs`` fixture, code under test sees the same tree through
+    plain ``open``, ``os`` and ``pathlib``. Full disks (``set_disk_usage``), files without
+    permission and names that differ only in case behave as on the simulated system. Other programs
+    and libraries written in C do not see the tree.
 
-    ``/a`` and ``a`` are the same path, and nothing is above the root. Links are followed as Linux
-    follows them. Several threads may use media of one file system at once; code under test that
-    uses ``open`` meanwhile does so at its own risk, as with pyfakefs alone.
+    ``/a`` and ``a`` are the same path, and nothing is above the root. Links are followed as on
+    Linux. Several threads may use media of one file system at the same time; code under test that
+    uses ``open`` at that time is not protected, as with pyfakefs alone.
 
     Args:
         filesystem: the file system; by default a new, empty one.
-        system: what a new one behaves like.
+        system: the system that a new file system simulates.
 
     Attributes:
         filesystem: the file system.
@@ -72,7 +72,7 @@ class FakeMedium(Medium):
         self.filesystem: FakeFilesystem = filesystem
         self._lock = _locks.setdefault(filesystem, threading.RLock())
         self._open = fakes.fake_open.FakeFileOpen(filesystem)
-        # Of the fake os only these functions: it hands what it does not know to the real one.
+        # Only these functions: the fake os passes what it does not know to the real one.
         fake = fakes.fake_os.FakeOsModule(filesystem)
         self._lstat, self._listdir, self._readlink = fake.lstat, fake.listdir, fake.readlink
         self._mkdir, self._rmdir, self._remove = fake.mkdir, fake.rmdir, fake.remove
@@ -98,7 +98,7 @@ class FakeMedium(Medium):
             self._write(self._place(path), data, mode)
 
     def open(self, path: StrPath) -> BinaryIO:
-        """Open a file for reading; it reads the version of this moment."""
+        """Open the current version of a file for reading."""
         return io.BufferedReader(cast("io.RawIOBase", io.BytesIO(self.read_bytes(path))))
 
     def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
@@ -113,13 +113,13 @@ class FakeMedium(Medium):
         return writer_in_memory(commit)
 
     def append(self, path: StrPath) -> BinaryIO:
-        """Open a file for writing at its end."""
+        """Open a file for appending."""
         with self._doing("append to", path):
             file = self._open(self._real(self._place(path)), "ab")
         return io.BufferedWriter(_Appender(file, lambda: self._doing("append to", path)))
 
     def stat(self, path: StrPath) -> FileInfo:
-        """Describe what is at a path."""
+        """Describe the file or directory at a path."""
         key = rooted(path)
         with self._doing("stat", path):
             info = self._lstat(self._real(walk(self._nodes, key)))
@@ -137,18 +137,18 @@ class FakeMedium(Medium):
         return sorted(name for name in names if not name.startswith(RESERVED))
 
     def ensure_dir(self, path: StrPath) -> None:
-        """Make a directory, unless it is there."""
+        """Make a directory, unless it exists."""
         with self._doing("make the directory", path):
             self._make_dirs(rooted(path))
 
     def identity(self, path: StrPath) -> object:
-        """Return the path with its links followed."""
+        """Return the device and inode number in the simulated file system."""
         with self._doing("follow", path):
             info = self._lstat(self._real(walk(self._nodes, rooted(path))))
         return info.st_dev, info.st_ino
 
     def rename(self, old: StrPath, new: StrPath) -> None:
-        """Move a file or directory in one step; of a link, the link."""
+        """Move a file or directory atomically; of a link, the link."""
         source = not_root(rooted(old), "rename", old)
         target = not_root(rooted(new), "rename to", new)
         with self._doing("rename", old):
@@ -177,7 +177,7 @@ class FakeMedium(Medium):
             remove(self._real(key))
 
     def delete_all(self, path: StrPath) -> None:
-        """Delete whatever is at a path; of a link, only the link."""
+        """Delete a file or a directory tree; of a link, only the link."""
         key = not_root(rooted(path), "delete", path)
         gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with self._doing("delete", path), gone:
@@ -185,18 +185,18 @@ class FakeMedium(Medium):
 
     @contextlib.contextmanager
     def _doing(self, action: str, path: StrPath) -> Iterator[None]:
-        with self._lock, translated(action, path, path):
+        with self._lock, map_os_errors(action, path, path):
             yield
 
     def _entry(self, key: str) -> str:
-        """Give the key of what is there itself, be it a link."""
+        """Return the key of an entry; of a link, that of the link itself."""
         key = join(walk(self._nodes, parent(key)), name_of(key))
         if key not in self._nodes:
-            walk(self._nodes, key)  # which says why not
+            walk(self._nodes, key)  # raises the reason
         return key
 
     def _place(self, path: StrPath) -> str:
-        """Give the key of a file to be written, at the end of all links; make its directory."""
+        """Return the key of a file to write, links followed; make its directory."""
         return place(lambda: self._nodes, rooted(path), self._make_dirs)
 
     def _make_dirs(self, key: str) -> str:
@@ -222,7 +222,7 @@ class FakeMedium(Medium):
             raise
 
     def _move(self, source: str, target: str) -> None:
-        """Rename; pyfakefs itself refuses to move a link that leads nowhere, or onto a link."""
+        """Rename; pyfakefs itself refuses to move a dangling link, or to replace a link."""
         there = self._nodes.get(target)
         if isinstance(there, Link):
             self._remove(self._real(target))
@@ -262,7 +262,7 @@ class _Entries(Mapping[str, "Node"]):
         self._readlink = readlink
 
     def real(self, key: str) -> str:
-        """The path of an entry as pyfakefs takes it."""
+        """The path of an entry for pyfakefs."""
         root = self._filesystem.root_dir_name
         return root if key == ROOT else root + key
 
@@ -279,7 +279,7 @@ class _Entries(Mapping[str, "Node"]):
         text = self._readlink(real)
         if self._filesystem.is_windows_fs:
             text = text.replace("\\", "/")
-        if text.startswith("/"):  # as one that climbs to the root
+        if text.startswith("/"):  # the same as a relative link to the root
             text = posixpath.relpath("/", f"/{parent(key)}") + text
         return Link(text)
 
@@ -307,7 +307,7 @@ class _Appender(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            with contextlib.suppress(OSError):  # told by the write that failed
+            with contextlib.suppress(OSError):  # the write that failed has raised it
                 self._file.close()
 
 

@@ -1,4 +1,4 @@
-"""A medium whose operations fail when they are told to."""
+"""A medium whose operations fail on request."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from core_infra.medium._writer import AtomicWriter
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Callable
     from random import Random
 
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -31,27 +32,28 @@ _READING = {"read", "stat", "list"}
 
 
 class FaultyMedium(Medium):
-    """Another medium, some steps of which fail.
+    """Wraps a medium and makes some steps fail.
 
-    A step is an operation, or one read, one write or the closing of a file that it opened. Steps
-    are counted from 1. Each failure says how to have it again: ``FaultyMedium(medium,
-    plan="7:EIO")`` fails at step 7, whatever the seed was. The faults:
+    A step is an operation, or one read, one write or the close of a file that it opened. Steps are
+    counted from 1. Each error states how to reproduce it: ``FaultyMedium(medium, plan="7:EIO")``
+    fails at step 7, independently of a seed. The faults:
 
     - ``ENOSPC`` (changes only), ``EIO``, ``EACCES``: the step does nothing and raises.
-    - ``short``: half of a write gets there, and the next step is ENOSPC; elsewhere like ENOSPC.
-    - ``crash``: the step and all after it raise, and nothing more gets there.
+    - ``short``: half of a write is written, and the next step fails with ENOSPC; for other steps
+      the same as ENOSPC.
+    - ``crash``: the step and all later ones raise and change nothing.
 
     Args:
-        medium: the medium that does what does not fail.
+        medium: performs the steps that do not fail.
         plan: which steps fail and how, as in ``"3:ENOSPC,9:crash"``.
-        seed: instead of a plan, fail at random, the same for the same seed.
-        rate: how often, for a seed: 0.1 is one step in ten.
+        seed: instead of a plan, fail at random, reproducibly for the same seed.
+        rate: the probability of a failure, for a seed: 0.1 is one step in ten.
 
     Attributes:
-        steps: how many steps were taken.
+        steps: the number of steps so far.
 
     Raises:
-        InvalidError: the plan is of another form, or there is a seed as well.
+        InvalidError: the plan is malformed, or a seed is given as well.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class FaultyMedium(Medium):
         if plan and seed is not None:
             raise InvalidError(
                 f"cannot fail by the plan {plan!r} and by the seed {seed}",
-                todo="Give one of them: the plan repeats what a seed has found.",
+                todo="Give one of them: a plan reproduces the failures of a seed.",
             )
         self.steps = 0
         self._medium = medium
@@ -68,9 +70,9 @@ class FaultyMedium(Medium):
         self._crashed_at = 0
         self._random: Random | None = None
         if seed is not None:
-            import random  # noqa: PLC0415 - plans need none
+            import random  # noqa: PLC0415 - not needed for plans
 
-            self._random = random.Random(seed)  # noqa: S311 - no secret
+            self._random = random.Random(seed)  # noqa: S311 - not for security
         self._rate = rate
         self._fired: list[str] = []
 
@@ -79,12 +81,12 @@ class FaultyMedium(Medium):
 
     @property
     def replay(self) -> str:
-        """The plan that makes the steps fail that have failed so far."""
+        """The plan that reproduces the failures so far."""
         return ",".join(self._fired)
 
     def read_bytes(self, path: StrPath) -> bytes:
         """Return a file's content."""
-        self.step("read", path)
+        self._step("read", path)
         return self._medium.read_bytes(path)
 
     def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
@@ -94,72 +96,72 @@ class FaultyMedium(Medium):
 
     def open(self, path: StrPath) -> BinaryIO:
         """Open a file for reading."""
-        self.step("read", path)
-        return io.BufferedReader(_FaultyFile(self, path, self._medium.open(path)))
+        self._step("read", path)
+        return io.BufferedReader(_FaultyFile(self._step, path, self._medium.open(path)))
 
     def create(self, path: StrPath, *, mode: int | None = None) -> BinaryIO:
         """Write a whole file piece by piece."""
-        self.step("write", path)
+        self._step("write", path)
         inner = self._medium.create(path, mode=mode)
 
         def commit() -> None:
-            self.step("finish", path)
+            self._step("finish", path)
             inner.close()
 
-        return AtomicWriter(_FaultyFile(self, path, inner), commit, lambda: _abandon(inner))
+        return AtomicWriter(_FaultyFile(self._step, path, inner), commit, lambda: _abandon(inner))
 
     def append(self, path: StrPath) -> BinaryIO:
-        """Open a file for writing at its end."""
-        self.step("append to", path)
-        return io.BufferedWriter(_FaultyFile(self, path, self._medium.append(path)))
+        """Open a file for appending."""
+        self._step("append to", path)
+        return io.BufferedWriter(_FaultyFile(self._step, path, self._medium.append(path)))
 
     def stat(self, path: StrPath) -> FileInfo:
-        """Describe what is at a path."""
-        self.step("stat", path)
+        """Describe the file or directory at a path."""
+        self._step("stat", path)
         return self._medium.stat(path)
 
     def list(self, path: StrPath) -> builtins.list[str]:
         """Return the names in a directory."""
-        self.step("list", path)
+        self._step("list", path)
         return self._medium.list(path)
 
     def ensure_dir(self, path: StrPath) -> None:
-        """Make a directory, unless it is there."""
-        self.step("make the directory", path)
+        """Make a directory, unless it exists."""
+        self._step("make the directory", path)
         self._medium.ensure_dir(path)
 
     def identity(self, path: StrPath) -> object:
-        """Return what the other medium returns; no step."""
+        """Return the identity in the wrapped medium; this is not a step."""
         return self._medium.identity(path)
 
     def rename(self, old: StrPath, new: StrPath) -> None:
-        """Move a file or directory in one step."""
-        self.step("rename", old)
+        """Move a file or directory atomically."""
+        self._step("rename", old)
         self._medium.rename(old, new)
 
     def delete(self, path: StrPath) -> None:
         """Delete a file or an empty directory."""
-        self.step("delete", path)
+        self._step("delete", path)
         self._medium.delete(path)
 
     def delete_all(self, path: StrPath) -> None:
-        """Delete whatever is at a path."""
-        self.step("delete", path)
+        """Delete a file or a directory tree."""
+        self._step("delete", path)
         self._medium.delete_all(path)
 
-    def step(self, action: str, path: StrPath, size: int = 0) -> int:
+    def _step(self, action: str, path: StrPath, size: int = 0) -> int:
         """Count one step, and raise if it is to fail.
 
         Args:
-            action: what is tried, as in "cannot *action* 'the/path'".
-            path: the path it is tried on.
-            size: how many bytes are to be written.
+            action: the operation, as in "cannot *action* 'the/path'".
+            path: its path.
+            size: the number of bytes to write.
 
         Returns:
-            How many of them shall be.
+            The number of bytes that may be written.
 
         Raises:
-            CoreInfraError: the fault; its text says how to have it again.
+            CoreInfraError: the fault; its text states how to reproduce it.
         """
         self.steps += 1
         fault = _CRASH if self._crashed_at else self._fault(action)
@@ -168,13 +170,13 @@ class FaultyMedium(Medium):
         if not self._crashed_at:
             self._fired.append(f"{self.steps}:{fault}")
         if fault == _SHORT and size > 1:
-            self._plan[self.steps + 1] = "ENOSPC"  # as the system does: some, then the reason
+            self._plan[self.steps + 1] = "ENOSPC"  # as the system does: a short write, then ENOSPC
             return size // 2
         error = path_error(_CODES[fault], action, path)
         if fault == _CRASH:
             self._crashed_at = self._crashed_at or self.steps
             error.why = f"the medium crashed at step {self._crashed_at}"
-        error.todo = f"To have this again: FaultyMedium(medium, plan={self.replay!r})"
+        error.todo = f"To reproduce this: FaultyMedium(medium, plan={self.replay!r})"
         raise error
 
     def _fault(self, action: str) -> str:
@@ -186,10 +188,12 @@ class FaultyMedium(Medium):
 
 
 class _FaultyFile(io.RawIOBase):
-    """An open file, each reading and writing of which is a step."""
+    """An open file; each read and write of it is a step."""
 
-    def __init__(self, medium: FaultyMedium, path: StrPath, inner: BinaryIO) -> None:
-        self._medium = medium
+    def __init__(
+        self, step: Callable[[str, StrPath, int], int], path: StrPath, inner: BinaryIO
+    ) -> None:
+        self._step = step
         self._path = path
         self._inner = inner
 
@@ -203,7 +207,7 @@ class _FaultyFile(io.RawIOBase):
         return self._inner.seekable()
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        self._medium.step("read", self._path)
+        self._step("read", self._path, 0)
         with memoryview(buffer) as view:
             data = self._inner.read(view.nbytes)
             view[: len(data)] = data
@@ -211,7 +215,7 @@ class _FaultyFile(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         with memoryview(data) as view:
-            size = self._medium.step("write to", self._path, view.nbytes)
+            size = self._step("write to", self._path, view.nbytes)
             with view[:size] as taken:
                 self._inner.write(taken)
             self._inner.flush()
@@ -230,7 +234,7 @@ class _FaultyFile(io.RawIOBase):
 
 
 def _abandon(writer: BinaryIO) -> None:
-    # The port's way to say that a writer is not to commit.
+    # Leaving the block with an exception is how every medium's writer is discarded.
     writer.__exit__(InterruptedError, InterruptedError(), None)
 
 
@@ -240,9 +244,9 @@ def _parse(plan: str) -> dict[int, str]:
         number, _, fault = part.strip().partition(":")
         step = int(number) if number.isdecimal() else 0
         if step < 1 or fault not in _CODES:
-            why = f"{part!r} is not of the form STEP:FAULT"
+            why = f"{part!r} does not have the form STEP:FAULT"
         elif step in faults:
-            why = f"step {step} can fail in one way only"
+            why = f"step {step} is listed twice"
         else:
             faults[step] = fault
             continue

@@ -1,7 +1,7 @@
-"""Following symbolic links in a tree in memory, with the answers of a sandbox on disk.
+"""Follows symbolic links in a tree in memory, with the results of a sandbox on disk.
 
-A link says where it points to from the directory that it is in. One that is absolute, or climbs
-above the root, leads out; nothing is read there.
+The target of a link is relative to the link's directory. A link that is absolute or leads above the
+root leads out of the tree and is not followed.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 ROOT = "."
 LINKS = 40
-"""How many links the kernel follows for one path, and we too."""
+"""The limit of links for one path, as in the kernel."""
 
 
 def walk(nodes: Mapping[str, Node], path: str, make: Callable[[str], object] | None = None) -> str:
-    """Go along a path from the root, through all links.
+    """Resolve a path from the root, through all links.
 
     Args:
         nodes: the entries, by their keys.
-        path: relative to the root; it may have ``..`` in it.
-        make: makes a directory that is missing. What a link points to is never made.
+        path: relative to the root; it may contain ``..``.
+        make: makes a missing directory. The missing target of a link is never made.
 
     Returns:
-        The key of what is there.
+        The key of the entry.
 
     Raises:
-        OSError: ENOENT, ENOTDIR, ELOOP, or OUTSIDE, which is what a sandbox says.
+        OSError: ENOENT, ENOTDIR, ELOOP, or OUTSIDE.
     """
     return _walk(nodes, ROOT, path, make, iter(range(LINKS)))
 
@@ -42,19 +42,19 @@ def walk(nodes: Mapping[str, Node], path: str, make: Callable[[str], object] | N
 def place(
     nodes: Callable[[], Mapping[str, Node]], key: str, make_dirs: Callable[[str], str]
 ) -> str:
-    """Give the key of a file that is to be written, at the end of all links.
+    """Return the key of a file to write, with all links followed.
 
     Args:
-        nodes: returns the entries, by their keys, as they are by then.
-        key: where the file is to be.
-        make_dirs: makes a directory with those above it, unless it is there; returns its key.
+        nodes: returns the current entries, by their keys.
+        key: the path of the file.
+        make_dirs: makes a directory and its parents, unless they exist; returns its key.
 
     Raises:
-        OSError: as :func:`walk`; EISDIR if a directory is there.
+        OSError: as :func:`walk`; EISDIR if the path is a directory.
     """
     for _ in range(LINKS):
         name = name_of(key)
-        if name in {"", ".", ".."}:  # only a link ends so
+        if name in {"", ".", ".."}:  # only the target of a link ends like this
             walk(nodes(), key)
             raise IsADirectoryError(errno.EISDIR, "")
         above = make_dirs(parent(key))
@@ -106,7 +106,7 @@ def _step(
         except FileNotFoundError:
             if make is None:
                 raise
-            # The link's name is taken: no directory can be made of it.
+            # The link has the name, so a directory cannot be made.
             raise NotADirectoryError(errno.ENOTDIR, "") from None
     if node is None:
         if make is None:

@@ -1,6 +1,6 @@
 """The real file system."""
 
-# Paths are strings here, and each call is to be the one system call that it names.
+# Paths are strings here, and each call must be exactly the system call that it names.
 # ruff: noqa: PTH100, PTH116, PTH118
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class LocalMedium(RealMedium):
     """The real file system: paths are real paths, links are followed.
 
-    Whole-file writes are atomic and durable: after a crash of the process or the machine at any
-    point the file is the old one or the new one, and once the write has returned, the new one. A
-    written file keeps the mode and, where the system allows it, the owner of the one it replaces;
-    its other hard links keep the old content. What is appended is as durable as ordinary writes.
+    Writes of whole files are atomic and durable: after a crash of the process or the machine at any
+    point, the file is the old or the new one; once the write has returned, it is the new one. A
+    written file keeps the mode and, where the system allows it, the owner of the file it replaces;
+    other hard links keep the old content. Appended data is as durable as ordinary writes.
 
     Args:
-        root: where relative paths begin; by default the working directory at the time of use.
-            It is no fence: absolute paths and ``..`` lead out of it.
+        root: the base of relative paths; by default the working directory at the time of use.
+            It does not confine: absolute paths and ``..`` lead out of it.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
@@ -35,6 +35,15 @@ class LocalMedium(RealMedium):
 
     def __repr__(self) -> str:
         return f"LocalMedium({self._root!r})" if self._root else "LocalMedium()"
+
+    def real_path(self, path: StrPath) -> str:
+        """Return the absolute path of a file for other programs.
+
+        Raises:
+            InvalidPathError: the path is malformed.
+            PathNotFoundError: the path is relative, and the working directory has been deleted.
+        """
+        return self._where(path)
 
     def _where(self, path: StrPath) -> str:
         try:

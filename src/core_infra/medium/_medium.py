@@ -1,15 +1,15 @@
-"""The port: what every medium does, and what it raises.
+"""The interface of every medium: its operations and errors.
 
 Paths are strings or path objects (``os.PathLike``) with ``/`` between the names, absolute or
 relative to the medium's root (for the real file system without a root: to the working directory).
-``..`` is resolved by its text, see
-:func:`core_infra.medium._paths.clean`. Text is UTF-8, and line ends are left as they are.
+``..`` is resolved textually, see :func:`core_infra.medium._paths.clean`. Text is UTF-8, and line
+ends are left as they are.
 
 The same situation raises the same error in every medium:
 
 ======================================================  ======================================
 reading, listing, renaming, deleting a missing path     PathNotFoundError (FileNotFoundError)
-``delete_all`` of a missing path                        nothing: it is gone
+``delete_all`` of a missing path                        nothing
 reading, writing, appending to a directory              PathIsDirectoryError (IsADirectoryError)
 listing a file; a file among a path's parents; a file   PathNotDirectoryError
 where ``ensure_dir`` wants a directory                  (NotADirectoryError)
@@ -18,15 +18,15 @@ renaming onto a directory, or a directory onto a file   PathExistsError (FileExi
 renaming a directory into itself                        InvalidPathError (ValueError)
 deleting or renaming the root                           InvalidPathError
 an empty path, a NUL or a name over 255 bytes in it     InvalidPathError
-a path above the root, where nothing is above           InvalidPathError
+a path above the root of a medium in memory             InvalidPathError
 text that is not UTF-8, read or written                 InvalidTextError (ValueError)
-the system forbids it                                   AccessDeniedError (PermissionError)
+the system denies it                                    AccessDeniedError (PermissionError)
 the disk is full or failing                             StorageError (OSError)
 ======================================================  ======================================
 
-``exists``, ``is_file`` and ``is_dir`` answer False in the situations of the first and third line.
-Each error has ``path`` (as given); those about the state of files have ``errno`` and ``filename``
-as well.
+``exists``, ``is_file`` and ``is_dir`` return False for a missing path, and if a file is among the
+path's parents. Each error has ``path`` (as given); errors about the state of files also have
+``errno`` and ``filename``.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 
 class FileInfo(NamedTuple):
-    """What a medium knows of a file or directory without reading it.
+    """The description of a file or directory.
 
     Attributes:
         name: the last name of its path; ``.`` for a root.
         size: in bytes; 0 for a directory.
         mode: the nine permission bits.
-        modified: when its content changed last, in seconds since the epoch.
+        modified: the time of the last change of its content, in seconds since the epoch.
         is_dir: whether it is a directory.
     """
 
@@ -63,8 +63,8 @@ class FileInfo(NamedTuple):
 class Medium(Protocol):
     """A file system as a value.
 
-    Whatever makes an entry makes its missing parents too. A backend that subclasses this class
-    inherits the operations that follow from others.
+    Operations that create an entry also create its missing parents. A subclass inherits the
+    operations that are implemented in terms of others.
     """
 
     def read_bytes(self, path: StrPath) -> bytes:
@@ -75,47 +75,45 @@ class Medium(Protocol):
         """Write a whole file: a reader sees the old content or the new, never a mixture.
 
         Args:
-            path: the file, made if it is missing.
-            data: its whole new content.
-            mode: its permission bits; by default those of the file that it replaces, and for a
-                new one what is usual (0o666 without the umask).
+            path: the file, created if it is missing.
+            data: the complete new content.
+            mode: the permission bits; by default those of the replaced file, or for a new file
+                0o666 without the umask.
         """
         ...
 
     def open(self, path: StrPath) -> BinaryIO:
-        """Open a file for reading; a write meanwhile does not disturb the reader."""
+        """Open a file for reading; a concurrent write does not affect the reader."""
         ...
 
     def create(self, path: StrPath, *, mode: int | None = None) -> BinaryIO:
         """Write a whole file piece by piece; it appears when the writer is closed.
 
-        When its ``with`` block is left by an exception, or it is never closed, the path stays as
-        it was.
+        If its ``with`` block raises, or it is never closed, the path stays as it was.
         """
         ...
 
     def append(self, path: StrPath) -> BinaryIO:
-        """Open a file, made if it is missing, for writing at its end, visible from each flush."""
+        """Open a file, created if it is missing, for appending; data is visible after a flush."""
         ...
 
     def stat(self, path: StrPath) -> FileInfo:
-        """Describe what is at a path (links followed)."""
+        """Describe the file or directory at a path (links followed)."""
         ...
 
     def list(self, path: StrPath) -> builtins.list[str]:
         """Return the names in a directory, sorted by code points.
 
-        Names only, because that is what a directory has: an entry may dangle, or be gone before
-        it can be described.
+        Only names, because an entry may be a dangling link, or be deleted before it is described.
         """
         ...
 
     def ensure_dir(self, path: StrPath) -> None:
-        """Make a directory, unless it is there."""
+        """Make a directory, unless it exists."""
         ...
 
     def rename(self, old: StrPath, new: StrPath) -> None:
-        """Move a file or directory in one step; a file at *new* is replaced by a file."""
+        """Move a file or directory atomically; a file replaces a file at *new*."""
         ...
 
     def delete(self, path: StrPath) -> None:
@@ -123,17 +121,18 @@ class Medium(Protocol):
         ...
 
     def delete_all(self, path: StrPath) -> None:
-        """Delete a file or a directory with all that is in it, if it is there.
+        """Delete a file or a directory tree, if it exists.
 
-        What another thread or process puts there meanwhile is deleted too, or comes after.
+        Entries that another thread or process adds at the same time are deleted as well, unless
+        they are added afterwards.
         """
         ...
 
     def identity(self, path: StrPath) -> object:
-        """Return a value that is equal for two paths that lead to the same file or directory.
+        """Return a value that is equal for two paths of the same file or directory.
 
-        :func:`copy` and :func:`pack` recognize by it links that lead back to a directory above. A
-        backend without links need not override it.
+        :func:`copy` and :func:`pack` use it to detect links to a parent directory. A medium without
+        links need not override it.
         """
         return clean(path)
 
@@ -165,16 +164,16 @@ class Medium(Protocol):
         self.write_bytes(path, data, mode=mode)
 
     def exists(self, path: StrPath) -> bool:
-        """Tell whether anything is at a path."""
+        """Whether a file or directory exists at a path."""
         return self._look(path) is not None
 
     def is_file(self, path: StrPath) -> bool:
-        """Tell whether a file, or anything else that is no directory, is at a path."""
+        """Whether a file, or anything else but a directory, exists at a path."""
         info = self._look(path)
         return info is not None and not info.is_dir
 
     def is_dir(self, path: StrPath) -> bool:
-        """Tell whether a directory is at a path."""
+        """Whether a directory exists at a path."""
         info = self._look(path)
         return info is not None and info.is_dir
 

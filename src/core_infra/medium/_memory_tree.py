@@ -1,12 +1,12 @@
-"""The tree of a medium in memory: one dict with every entry by its whole path.
+"""The tree of a medium in memory: one dict with every entry by its full path.
 
-So a path that is in its cleaned form is found by one look-up, without being parsed. A fork gets
-the same dict; the first change afterwards copies it, and a directory or growing file of another
-era is copied before it is changed.
+A clean path is found by one look-up, without parsing. A fork shares the dict; the first change
+afterwards copies it, and a directory or growing file of another generation is copied before it is
+changed.
 
-A *key* is a cleaned path relative to the root, which is ``.``. In a tree that has links, a key may
-lead through them: the methods follow them. Failures are OSErrors with an errno
-and nothing else. Nothing here is safe under threads, except looking into :attr:`Index.nodes`.
+A *key* is a clean path relative to the root, which is ``.``. If the tree has links, a key may lead
+through them: the methods follow them. Failures are OSErrors with nothing but an errno. Only reading
+:attr:`MemoryTree.nodes` is thread-safe.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.medium._links import ROOT, join, name_of, parent, place, walk
 from core_infra.medium._medium import FileInfo
-from core_infra.medium._nodes import Dir, Link, Log, info_of, renamed
+from core_infra.medium._nodes import Dir, GrowingFile, Link, info_of, renamed
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -25,50 +25,50 @@ if TYPE_CHECKING:
     from core_infra.medium._nodes import File, Node
 
 FILE_MODE = 0o644
-"""That of a new file."""
+"""The mode of a new file."""
 
 
-class Index:
+class MemoryTree:
     """A tree that forks.
 
     Attributes:
-        nodes: every entry; whoever changes it otherwise than by the methods looks at eras.
-        era: what may be changed without being copied has this one.
-        shared: whether a fork has the same nodes.
+        nodes: every entry; changing it without the methods requires checking generations.
+        generation: nodes of this generation may be changed without a copy.
+        shared: whether a fork shares the nodes.
         linked: whether there has ever been a link.
     """
 
     def __init__(self) -> None:
-        self.era = object()
-        self.nodes: dict[str, Node] = {ROOT: Dir(ROOT, self.era)}
+        self.generation = object()
+        self.nodes: dict[str, Node] = {ROOT: Dir(ROOT, self.generation)}
         self.shared = False
         self.linked = False
-        self._logs: dict[object, str] = {}  # where each growing file is, by its identity
+        self._growing: dict[object, str] = {}  # the key of each growing file, by its identity
 
-    def fork(self) -> Index:
-        """Make a second tree of the same nodes, in a time that does not depend on their number."""
-        other = Index()
-        other.nodes, other._logs, other.linked = self.nodes, self._logs, self.linked
+    def fork(self) -> MemoryTree:
+        """Return a second tree with the same nodes, in constant time."""
+        other = MemoryTree()
+        other.nodes, other._growing, other.linked = self.nodes, self._growing, self.linked
         self.shared = other.shared = True
-        self.era = object()
+        self.generation = object()
         return other
 
-    def find(self, key: str) -> File | Log | Dir:
-        """Return the entry, links followed; raise ENOENT or ENOTDIR if there is none."""
+    def find(self, key: str) -> File | GrowingFile | Dir:
+        """Return an entry, links followed; raise ENOENT or ENOTDIR if it does not exist."""
         node = self.nodes.get(self.resolve(key))
         if node is not None:
-            assert not isinstance(node, Link)  # noqa: S101 - walk ends at no link
+            assert not isinstance(node, Link)  # noqa: S101 - walk follows links
             return node
         while (above := self.nodes.get(key := parent(key))) is None:
             pass
         raise OSError(errno.ENOENT if isinstance(above, Dir) else errno.ENOTDIR, "")
 
     def resolve(self, key: str) -> str:
-        """Give the key at the end of all links."""
+        """Return the key with all links followed."""
         return walk(self.nodes, key) if self.linked else key
 
     def entry(self, key: str) -> str:
-        """Give the key of what is there itself, be it a link; raise as :meth:`find` does."""
+        """Return the key of an entry, of a link that of the link; raise as :meth:`find` does."""
         if self.linked:
             key = join(walk(self.nodes, parent(key)), name_of(key))
         if key not in self.nodes:
@@ -76,59 +76,59 @@ class Index:
         return key
 
     def place(self, key: str) -> str:
-        """Make the directories that a file needs; give its key, at the end of all links."""
+        """Make the directories for a file; return its key, with all links followed."""
         # Making a directory may replace the dict.
         return place(lambda: self.nodes, key, self.make_dirs)
 
     def write(self, key: str, data: bytes, mode: int | None) -> None:
-        """Put a whole file, with its directories."""
+        """Store a whole file, and make its directories."""
         key = self.place(key)
         if mode is None:
             mode = info_of(self.find(key)).mode if key in self.nodes else FILE_MODE
         self.put_file(key, data, mode & 0o777, time.time())
 
     def put_file(self, key: str, data: bytes, mode: int, modified: float) -> None:
-        """Put a file into a directory that is there."""
+        """Store a file in an existing directory."""
         info = FileInfo(name_of(key), len(data), mode, modified, is_dir=False)
         self._put(key, (info, data))
 
     def put_dir(self, key: str) -> Dir:
-        """Put a directory into one that is there."""
-        directory = Dir(name_of(key), self.era)
+        """Store a directory in an existing directory."""
+        directory = Dir(name_of(key), self.generation)
         self._put(key, directory)
         return directory
 
     def put_link(self, key: str, text: str) -> None:
-        """Put a link into a directory that is there."""
+        """Store a link in an existing directory."""
         self.linked = True
         self._put(key, Link(text))
 
-    def log(self, key: str) -> Log:
-        """Make the file at a key one that grows, and return it."""
+    def growing_file(self, key: str) -> GrowingFile:
+        """Turn the file at a key into one that grows, and return it."""
         key = self.place(key)
         if key not in self.nodes:
             self.put_file(key, b"", FILE_MODE, time.time())
         old = self.nodes[key]
         if isinstance(old, tuple):
-            self._put(key, Log(FileInfo(*old[0]), old[1], self.era, object()))
-        return self._log_at(key)
+            self._put(key, GrowingFile(FileInfo(*old[0]), old[1], self.generation, object()))
+        return self._growing_at(key)
 
-    def extend(self, log: Log, data: ReadableBuffer) -> Log:
-        """Add to the end of a growing file, wherever it is now; return what it has become."""
-        key = self._logs.get(log.identity)
+    def extend(self, growing: GrowingFile, data: ReadableBuffer) -> GrowingFile:
+        """Append to a growing file, even if it was renamed; return its current node."""
+        key = self._growing.get(growing.identity)
         if key is not None:
-            log = self._log_at(key)
-        if log.era is not self.era:
-            log = log.copy(self.era)
+            growing = self._growing_at(key)
+        if growing.generation is not self.generation:
+            growing = growing.copy(self.generation)
             if key is not None:
-                self._own()[key] = log
-        log.extend(data)
-        return log
+                self._own()[key] = growing
+        growing.extend(data)
+        return growing
 
     def make_dirs(self, key: str) -> str:
-        """Make a directory and those above it, unless they are there; give its key."""
+        """Make a directory and its parents, unless they exist; return its key."""
         if self.linked:
-            self._own()  # so that put_dir changes the dict that is walked
+            self._own()  # so that put_dir changes the same dict that walk reads
             key = walk(self.nodes, key, self.put_dir)
         node = self.nodes.get(key)
         if node is None:
@@ -139,7 +139,7 @@ class Index:
         return key
 
     def move(self, source: str, target: str) -> None:
-        """Move an entry with all that is in it; it replaces a file."""
+        """Move an entry and everything in it; it replaces a file."""
         source = self.entry(source)
         node = self.nodes[source]
         if isinstance(node, Dir) and target.startswith(source + "/"):
@@ -152,7 +152,7 @@ class Index:
             raise FileExistsError(errno.EEXIST, "")
         if source == target:  # by a link
             return
-        keys = self._tree(source)
+        keys = self._subtree(source)
         moved = [self.nodes[key] for key in keys]
         self.remove(source)
         self._put(target, renamed(node, name_of(target)))
@@ -160,9 +160,9 @@ class Index:
             self._set(target + key[len(source) :], inner)
 
     def remove(self, key: str) -> None:
-        """Remove an entry with all that is in it."""
+        """Remove an entry and everything in it."""
         self._dir(parent(key)).remove(name_of(key))
-        for inner in self._tree(key):
+        for inner in self._subtree(key):
             self._forget(self._own().pop(inner))
 
     def _put(self, key: str, node: Node) -> None:
@@ -174,35 +174,35 @@ class Index:
         nodes = self._own()
         self._forget(nodes.get(key))
         nodes[key] = node
-        if isinstance(node, Log):
-            self._logs[node.identity] = key
+        if isinstance(node, GrowingFile):
+            self._growing[node.identity] = key
 
     def _forget(self, node: Node | None) -> None:
-        if isinstance(node, Log):
-            del self._logs[node.identity]
+        if isinstance(node, GrowingFile):
+            del self._growing[node.identity]
 
-    def _log_at(self, key: str) -> Log:
+    def _growing_at(self, key: str) -> GrowingFile:
         node = self.nodes[key]
-        assert isinstance(node, Log)  # noqa: S101 - _logs says so
+        assert isinstance(node, GrowingFile)  # noqa: S101 - _growing has only these
         return node
 
     def _dir(self, key: str) -> Dir:
-        """A directory, to be changed."""
+        """Return a directory that may be changed."""
         node = self.nodes[key]
-        assert isinstance(node, Dir)  # noqa: S101 - only parents of entries are asked for
-        if node.era is not self.era:
-            node = self._own()[key] = node.copy(self.era)
+        assert isinstance(node, Dir)  # noqa: S101 - it is the parent of an entry
+        if node.generation is not self.generation:
+            node = self._own()[key] = node.copy(self.generation)
         return node
 
     def _own(self) -> dict[str, Node]:
-        """The nodes, to be changed."""
+        """Return the nodes for a change: a copy if they are shared."""
         if self.shared:
-            self.nodes, self._logs = self.nodes.copy(), self._logs.copy()
+            self.nodes, self._growing = self.nodes.copy(), self._growing.copy()
             self.shared = False
         return self.nodes
 
-    def _tree(self, key: str) -> list[str]:
-        """The keys of an entry and all that is in it, each after the one it is in."""
+    def _subtree(self, key: str) -> list[str]:
+        """The keys of an entry and everything in it, parents first."""
         keys = [key]
         for outer in keys:
             node = self.nodes[outer]

@@ -1,8 +1,8 @@
-"""What a medium in memory is made of.
+"""The entries of a medium in memory.
 
-Forks share nodes. A :data:`File` never changes, so it may be anybody's; directories and growing
-files belong to one *era*, the time between two forks of one medium, and are copied before a change
-in a later one.
+Forks share entries. A :data:`File` never changes, so it can be shared freely. Directories and
+growing files belong to one *generation*, the time between two forks of a medium, and are copied
+before a change in a later one.
 """
 
 from __future__ import annotations
@@ -20,38 +20,40 @@ if TYPE_CHECKING:
 
 
 File = tuple[tuple[str, int, int, float, bool], bytes]
-"""One version of a file, written as a whole: what FileInfo has, and the content.
+"""One version of a file that was written as a whole: the fields of FileInfo, and the content.
 
-Bare tuples, because nothing is made faster, nor ignored sooner by the garbage collector.
+Plain tuples, because nothing is faster to create, or sooner ignored by the garbage collector.
 """
 
 
 new_tuple = tuple.__new__
-"""What ``FileInfo._make`` calls in the end, in half the time."""
+"""Does what ``FileInfo._make`` does, in half the time."""
 
 
-class Log:
-    """A file that has been opened to append to.
+class GrowingFile:
+    """A file that has been opened for appending.
 
     Attributes:
-        era: who may change it.
-        identity: what it shares with its copies in other eras.
+        generation: the only generation that may change it.
+        identity: an object that it shares with its copies in other generations.
     """
 
-    __slots__ = ("data", "era", "identity", "info")
+    __slots__ = ("data", "generation", "identity", "info")
 
-    def __init__(self, info: FileInfo, data: ReadableBuffer, era: object, identity: object) -> None:
+    def __init__(
+        self, info: FileInfo, data: ReadableBuffer, generation: object, identity: object
+    ) -> None:
         self.info = info
         self.data = bytearray(data)
-        self.era = era
+        self.generation = generation
         self.identity = identity
 
-    def copy(self, era: object) -> Log:
-        """One that may be changed in another era."""
-        return Log(self.info, self.data, era, self.identity)
+    def copy(self, generation: object) -> GrowingFile:
+        """Return a copy for another generation."""
+        return GrowingFile(self.info, self.data, generation, self.identity)
 
     def extend(self, data: ReadableBuffer) -> None:
-        """Add to its end."""
+        """Append data."""
         self.data += data
         self.info = self.info._replace(size=len(self.data), modified=time.time())
 
@@ -60,7 +62,7 @@ class Link:
     """A symbolic link; it never changes.
 
     Attributes:
-        text: where it points to, from the directory that it is in.
+        text: its target, relative to the directory of the link.
     """
 
     __slots__ = ("text",)
@@ -73,89 +75,91 @@ class Dir:
     """A directory and the names in it.
 
     Attributes:
-        name: its own name.
-        era: who may change it.
+        name: its last name.
+        generation: the only generation that may change it.
         mode: its permission bits.
-        modified: when its names changed last.
+        modified: the time of the last change of its names.
         children: the names.
     """
 
-    __slots__ = ("children", "era", "mode", "modified", "name")
+    __slots__ = ("children", "generation", "mode", "modified", "name")
 
-    def __init__(self, name: str, era: object) -> None:
+    def __init__(self, name: str, generation: object) -> None:
         self.name = name
-        self.era = era
+        self.generation = generation
         self.mode = 0o755
         self.modified = time.time()
         self.children: set[str] = set()
 
     @property
     def info(self) -> FileInfo:
-        """What stat tells."""
+        """The result of stat."""
         return FileInfo(self.name, 0, self.mode, self.modified, is_dir=True)
 
-    def copy(self, era: object) -> Dir:
-        """One that may be changed in another era."""
-        other = Dir(self.name, era)
+    def copy(self, generation: object) -> Dir:
+        """Return a copy for another generation."""
+        other = Dir(self.name, generation)
         other.mode, other.modified, other.children = self.mode, self.modified, self.children.copy()
         return other
 
     def add(self, name: str) -> None:
-        """Note a new entry."""
+        """Add a name."""
         self.children.add(name)
         self.modified = time.time()
 
     def remove(self, name: str) -> None:
-        """Forget an entry."""
+        """Remove a name."""
         self.children.remove(name)
         self.modified = time.time()
 
 
-Node = File | Log | Dir | Link
+Node = File | GrowingFile | Dir | Link
 
 
-def info_of(node: File | Log | Dir) -> FileInfo:
-    """What stat tells."""
+def info_of(node: File | GrowingFile | Dir) -> FileInfo:
+    """The result of stat."""
     return new_tuple(FileInfo, node[0]) if isinstance(node, tuple) else node.info
 
 
-def data_of(node: File | Log) -> bytes | bytearray:
+def data_of(node: File | GrowingFile) -> bytes | bytearray:
     """A file's content."""
     return node[1] if isinstance(node, tuple) else node.data
 
 
 def renamed(node: Node, name: str) -> Node:
-    """The same node under another name."""
+    """Return the same node with another name."""
     if isinstance(node, Link):
         return node
     if isinstance(node, Dir):
-        moved = node.copy(node.era)
+        moved = node.copy(node.generation)
         moved.name = name
         return moved
     info = info_of(node)._replace(name=name)
-    if isinstance(node, Log):
-        return Log(info, node.data, node.era, node.identity)
+    if isinstance(node, GrowingFile):
+        return GrowingFile(info, node.data, node.generation, node.identity)
     return info, node[1]
 
 
 class Appender(io.RawIOBase):
-    """Writes at the end of a file, whatever its name has become.
+    """Appends to a file, even if it was renamed.
 
     Args:
-        log: the file.
-        extend: adds bytes to it, and returns what it has become.
+        file: the file.
+        extend: appends bytes to it, and returns its current node.
     """
 
-    def __init__(self, log: Log, extend: Callable[[Log, memoryview], Log]) -> None:
-        self._log = log
+    def __init__(
+        self, file: GrowingFile, extend: Callable[[GrowingFile, memoryview], GrowingFile]
+    ) -> None:
+        self._file = file
         self._extend = extend
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Take all of it."""
+        """Write all of it."""
         with memoryview(data) as view:
-            self._log = self._extend(self._log, view)
+            self._file = self._extend(self._file, view)
             return view.nbytes

@@ -1,4 +1,4 @@
-"""The form of a path, checked and made canonical the same way for every medium."""
+"""Checks paths and makes them canonical, the same way for every medium."""
 
 from __future__ import annotations
 
@@ -9,42 +9,44 @@ import posixpath
 from core_infra.medium._errors import InvalidPathError, path_error
 
 RESERVED = ".core-infra-tmp-"
-"""How the names of unfinished files begin; no path of a user may have such a name."""
+"""The prefix of the names of unfinished files; reserved in paths of users."""
 
 _NAME_MAX = 255
 _PATH_MAX = 4095
 
 
 StrPath = str | os.PathLike[str]
-"""What names a file: text, or an object such as pathlib's that has a text."""
+"""A path: a string, or a path object such as pathlib's."""
 
 
 def clean(path: StrPath) -> str:
-    """Take ``.``, ``..``, doubled and trailing slashes off, by looking at the text alone.
+    """Resolve ``.``, ``..``, doubled and trailing slashes textually.
 
-    ``a/../b`` is ``b`` whatever ``a`` is, so that a path means the same in every medium. A ``..``
-    that is left over stays in front (``../b``); on an absolute path it is dropped, as by POSIX.
+    ``a/../b`` is ``b`` even if ``a`` is a link, so a path means the same in every medium. Remaining
+    ``..`` stay in front (``../b``); in an absolute path they are dropped, as POSIX requires.
 
     Raises:
-        InvalidPathError: the path is not text, is empty, has a NUL, a name of more than 255 bytes,
-            a name that is reserved for unfinished files, or cannot be encoded.
+        InvalidPathError: the path is not text, is empty, contains a NUL, a name of more than 255
+            bytes or one that is reserved for unfinished files, or cannot be encoded.
     """
     if type(path) is not str:
         path = _text(path)
     if not path:
         raise _invalid(path, "it is empty", "Use '.' for the directory itself.")
     if "\0" in path:
-        raise _invalid(path, "it has a NUL character in it")
+        raise _invalid(path, "it contains a NUL character")
     if RESERVED in path and any(name.startswith(RESERVED) for name in path.split("/")):
-        raise _invalid(path, f"names that begin with {RESERVED!r} are for unfinished files")
-    # An ASCII path this short has no name that is too long or cannot be encoded.
+        raise _invalid(
+            path, f"names that begin with {RESERVED!r} are reserved for unfinished files"
+        )
+    # In a short ASCII path no name is too long, and all can be encoded.
     if len(path) > _NAME_MAX or not path.isascii():
         _check_encoded(path)
     return posixpath.normpath(path)
 
 
 def is_plain(name: str) -> bool:
-    """Tell whether one name needs no cleaning: cheap, and not sure of every name that needs none.
+    """Whether a single name needs no cleaning; a cheap check that may return False for some.
 
     True for short printable ASCII names that begin with a digit, a letter or ``:;<=>?@[]^_`{|}~``.
     """
@@ -52,25 +54,29 @@ def is_plain(name: str) -> bool:
 
 
 def not_root(cleaned: str, action: str, path: StrPath) -> str:
-    """Give *cleaned* back unless it is the root (or a working directory), or above it.
+    """Return *cleaned*, unless it is the root (or the working directory), or above it.
 
     Raises:
-        InvalidPathError: deleting or renaming the ground that one stands on.
+        InvalidPathError: it is; the root cannot be deleted or renamed.
     """
     if cleaned.strip("/") in {"", ".", ".."} or cleaned.endswith("/.."):
-        raise _invalid(path, f"the root cannot be the one to {action}")
+        raise _invalid(path, f"cannot {action} the root")
     return cleaned
 
 
 def rooted(path: StrPath) -> str:
-    """Clean a path of a medium that has a root of its own: relative to it, which is ``.``.
+    """Return the canonical path for a medium that has its own root: relative to it, ``.`` for it.
+
+    For authors of a :class:`~core_infra.medium.Medium`: it resolves ``.`` and ``..`` textually and
+    removes doubled and trailing slashes.
 
     Raises:
-        InvalidPathError: as :func:`clean` does, and for a path that climbs above the root.
+        InvalidPathError: the path is malformed (not text, empty, with a NUL, with a name of more
+            than 255 bytes or one that is reserved), or leads above the root.
     """
     key = clean(path).lstrip("/") or "."
     if key == ".." or key.startswith("../"):
-        raise _invalid(path, "it climbs above the root")
+        raise _invalid(path, "it leads above the root")
     return key
 
 
@@ -87,7 +93,7 @@ def _check_encoded(path: str) -> None:
     try:
         encoded = os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise _invalid(path, "it has a character that no file system takes") from error
+        raise _invalid(path, "it has a character that file systems do not accept") from error
     if len(encoded) > _PATH_MAX or max(map(len, encoded.split(b"/"))) > _NAME_MAX:
         raise path_error(errno.ENAMETOOLONG, "use the path", path)
 

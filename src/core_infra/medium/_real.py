@@ -1,7 +1,7 @@
-"""Real files, for every medium that has them: what is done once a path can be opened.
+"""Operations on real files, for every medium that has them.
 
-Whatever is changed is named by an open directory and one name in it, so that nobody who swaps
-a directory for a link meanwhile can lead a change elsewhere.
+Each change names an open directory and one name in it, so replacing a directory by a link at the
+same time cannot redirect the change.
 """
 
 # The order of the system calls is the point.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from core_infra.medium._errors import path_error
 from core_infra.medium._medium import FileInfo, Medium
 from core_infra.medium._paths import RESERVED, clean, not_root
-from core_infra.medium._real_file import RealFile, translated
+from core_infra.medium._real_file import RealFile, map_os_errors
 from core_infra.medium._replacement import Replacement, refuse_to_replace, sync_dir
 from core_infra.medium._temporary import sweep
 from core_infra.medium._writer import AtomicWriter
@@ -36,33 +36,33 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOOK = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
 _LINKS = 40
-"""How many links the kernel follows for one path."""
+"""The kernel's limit of links for one path."""
 _TRIES = 1000
-"""How often to begin again while others delete or fill the directories that are worked in."""
+"""The limit of retries while other programs delete or fill the same directories."""
 
 _T = TypeVar("_T")
 
 
 class RealMedium(Medium):
-    """The operations; a subclass says which paths there are and how they are opened."""
+    """The operations; a subclass defines which paths are allowed and how they are opened."""
 
     def _where(self, path: StrPath) -> str:
-        """Give the path that :meth:`_open` takes; refuse one that cannot be."""
+        """Return the path for :meth:`_open`; raise if it is not allowed."""
         raise NotImplementedError
 
     def _open(self, where: str, flags: int) -> int:
-        """Open what is at a path, as os.open does; links are followed as far as is allowed."""
+        """Open a path as os.open does; links are followed if allowed."""
         raise NotImplementedError
 
     def _filename(self, where: str) -> str:
-        """Give the path that errors tell."""
+        """Return the path for error messages."""
         raise NotImplementedError
 
     def read_bytes(self, path: StrPath) -> bytes:
         """Return a file's content."""
         where = self._where(path)
         with (
-            self._telling("read", path, where),
+            self._mapping_errors("read", path, where),
             io.FileIO(where, opener=self._open_file) as file,
         ):
             return file.readall()
@@ -74,7 +74,7 @@ class RealMedium(Medium):
             try:
                 with file:
                     file.write(data)
-            except FileNotFoundError:  # the directory was deleted meanwhile
+            except FileNotFoundError:  # the directory was deleted at the same time
                 if tries == _TRIES:
                     raise
             else:
@@ -83,9 +83,9 @@ class RealMedium(Medium):
     def open(self, path: StrPath) -> BinaryIO:
         """Open a file for reading."""
         where = self._where(path)
-        with self._telling("read", path, where):
-            told = ("read", path, self._filename(where))
-            return io.BufferedReader(RealFile(where, "r", told, opener=self._open_file))
+        with self._mapping_errors("read", path, where):
+            context = ("read", path, self._filename(where))
+            return io.BufferedReader(RealFile(where, "r", context, opener=self._open_file))
 
     def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece, atomically and durably."""
@@ -99,36 +99,36 @@ class RealMedium(Medium):
                 undo.pop_all()
                 return replacement
 
-        with self._telling("write", path, where):
+        with self._mapping_errors("write", path, where):
             replacement = _while_deleted(begin)
             raw = RealFile(replacement.fd, "w", ("write", path, self._filename(where)))
 
         def commit() -> None:
-            with self._telling("write", path, where):
+            with self._mapping_errors("write", path, where):
                 replacement.commit()
 
         def abandon() -> None:
-            with self._telling("abandon", path, where):
+            with self._mapping_errors("abandon", path, where):
                 replacement.abandon()
 
         return AtomicWriter(raw, commit, abandon)
 
     def append(self, path: StrPath) -> BinaryIO:
-        """Open a file for writing at its end."""
+        """Open a file for appending."""
         where = self._where(path)
-        told = ("append to", path, self._filename(where))
+        context = ("append to", path, self._filename(where))
 
         def begin() -> RealFile:
             os.close(self._target(where)[0])
-            return RealFile(where, "a", told, opener=self._open_file)
+            return RealFile(where, "a", context, opener=self._open_file)
 
-        with self._telling("append to", path, where):
+        with self._mapping_errors("append to", path, where):
             return io.BufferedWriter(_while_deleted(begin))
 
     def stat(self, path: StrPath) -> FileInfo:
-        """Describe what is at a path."""
+        """Describe the file or directory at a path."""
         where = self._where(path)
-        with self._telling("stat", path, where):
+        with self._mapping_errors("stat", path, where):
             info = self._stat(where)
         is_dir = stat.S_ISDIR(info.st_mode)
         return FileInfo(
@@ -142,7 +142,7 @@ class RealMedium(Medium):
     def list(self, path: StrPath) -> builtins.list[str]:
         """Return the names in a directory."""
         where = self._where(path)
-        with self._telling("list", path, where):
+        with self._mapping_errors("list", path, where):
             directory = self._dir(where)
             try:
                 names = os.listdir(directory)
@@ -151,33 +151,33 @@ class RealMedium(Medium):
         return sorted(name for name in names if not name.startswith(RESERVED))
 
     def ensure_dir(self, path: StrPath) -> None:
-        """Make a directory, unless it is there."""
+        """Make a directory, unless it exists."""
         where = self._where(path)
-        with self._telling("make the directory", path, where):
+        with self._mapping_errors("make the directory", path, where):
             os.close(_while_deleted(lambda: self._dir(where, make=True)))
 
     def identity(self, path: StrPath) -> object:
-        """Return the device and the number of what is at a path."""
+        """Return the device and the inode number."""
         where = self._where(path)
-        with self._telling("stat", path, where):
+        with self._mapping_errors("stat", path, where):
             info = self._stat(where)
         return info.st_dev, info.st_ino
 
     def rename(self, old: StrPath, new: StrPath) -> None:
-        """Move a file or directory in one step, durably; of a link, the link."""
+        """Move a file or directory atomically and durably; of a link, the link."""
         source = self._where(old)
         not_root(clean(old), "rename", old)
         target = self._where(new)
         not_root(clean(new), "rename to", new)
         action = f"rename {old!r} to"
         with contextlib.ExitStack() as stack:
-            with self._telling("rename", old, source):
+            with self._mapping_errors("rename", old, source):
                 above, name = self._entry(source)
                 stack.callback(os.close, above)
                 is_dir = stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode)
             if source == target:
                 return
-            with self._telling(action, new, target):
+            with self._mapping_errors(action, new, target):
                 if is_dir and target.startswith(source + "/"):
                     raise path_error(errno.EINVAL, action, new, filename=self._filename(target))
                 _while_deleted(lambda: self._move(above, name, target, is_dir=is_dir))
@@ -186,7 +186,7 @@ class RealMedium(Medium):
         """Delete a file or an empty directory; of a link, the link."""
         where = self._where(path)
         not_root(clean(path), "delete", path)
-        with self._telling("delete", path, where), contextlib.ExitStack() as stack:
+        with self._mapping_errors("delete", path, where), contextlib.ExitStack() as stack:
             above, name = self._entry(where)
             stack.callback(os.close, above)
             if not stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
@@ -199,14 +199,14 @@ class RealMedium(Medium):
                     raise
                 inner = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
                 stack.callback(os.close, inner)
-                sweep(inner)  # a directory that looks empty is empty
+                sweep(inner)  # left-over unfinished files are hidden: the directory looks empty
                 os.rmdir(name, dir_fd=above)
 
     def delete_all(self, path: StrPath) -> None:
-        """Delete whatever is at a path; of a link, only the link."""
+        """Delete a file or a directory tree; of a link, only the link."""
         where = self._where(path)
         not_root(clean(path), "delete", path)
-        with self._telling("delete", path, where), contextlib.ExitStack() as stack:
+        with self._mapping_errors("delete", path, where), contextlib.ExitStack() as stack:
             try:
                 above, name = self._entry(where)
             except (FileNotFoundError, NotADirectoryError):
@@ -218,9 +218,9 @@ class RealMedium(Medium):
                 try:
                     _delete_all(above, name)
                 except (FileNotFoundError, NotADirectoryError):
-                    pass  # somebody else deletes or replaces it
+                    pass  # another program deletes or replaces it
                 except OSError as error:
-                    if error.errno != errno.ENOTEMPTY:  # somebody writes into it
+                    if error.errno != errno.ENOTEMPTY:  # another program writes into it
                         raise
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
@@ -234,14 +234,16 @@ class RealMedium(Medium):
         finally:
             os.close(to)
 
-    def _telling(self, action: str, path: StrPath, where: str) -> AbstractContextManager[None]:
-        return translated(action, path, self._filename(where))
+    def _mapping_errors(
+        self, action: str, path: StrPath, where: str
+    ) -> AbstractContextManager[None]:
+        return map_os_errors(action, path, self._filename(where))
 
     def _open_file(self, where: str, flags: int) -> int:
-        """Open a file, for io.FileIO, which itself refuses directories.
+        """Open a file for io.FileIO, which itself refuses directories.
 
-        Anything else has no end or keeps one waiting, so only append takes it, and only if it is
-        a character device (``/dev/null``).
+        Reading devices and pipes may block or never end, so they are refused, except character
+        devices (``/dev/null``) for appending.
         """
         fd = self._open(where, flags | os.O_NONBLOCK | os.O_NOCTTY)
         mode = os.fstat(fd).st_mode
@@ -260,7 +262,7 @@ class RealMedium(Medium):
             os.close(fd)
 
     def _dir(self, where: str, *, make: bool = False) -> int:
-        """Open a directory, made with its parents if asked for."""
+        """Open a directory; with *make*, create it and its parents first."""
         try:
             return self._open(where, _DIRECTORY)
         except FileNotFoundError:
@@ -275,18 +277,18 @@ class RealMedium(Medium):
                 return self._open(where, _DIRECTORY)
             except FileNotFoundError as error:
                 if not _is_link(above, name):
-                    raise  # deleted meanwhile
+                    raise  # deleted at the same time
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         finally:
             os.close(above)
 
     def _entry(self, where: str, *, make: bool = False) -> tuple[int, str]:
-        """Open the directory that has an entry; give it and the entry's name."""
+        """Open the directory of an entry; return it and the entry's name."""
         above, name = posixpath.split(where)
         return self._dir(above or ".", make=make), name
 
     def _target(self, where: str) -> tuple[int, str]:
-        """Find where a file to be written goes, at the end of all links: as :meth:`_entry`."""
+        """Follow all links of a file to write; return its directory and name."""
         for _ in range(_LINKS):
             if posixpath.basename(where) in {"", ".", ".."}:
                 os.close(self._dir(where))
@@ -295,7 +297,7 @@ class RealMedium(Medium):
             try:
                 link = os.readlink(name, dir_fd=above)
             except OSError as error:
-                if error.errno in {errno.EINVAL, errno.ENOENT}:  # no link
+                if error.errno in {errno.EINVAL, errno.ENOENT}:  # not a link
                     return above, name
                 os.close(above)
                 raise
@@ -305,10 +307,10 @@ class RealMedium(Medium):
 
 
 def _while_deleted(attempt: Callable[[], _T]) -> _T:
-    """Make an attempt that first makes missing parents, again while others delete these.
+    """Retry an operation that makes missing parents, while other programs delete these.
 
     Raises:
-        FileNotFoundError: it is missing all the same, such as a root that is gone.
+        FileNotFoundError: it still fails, for example because the root has been deleted.
     """
     for _ in range(_TRIES - 1):
         with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The system's errors as the library's."""
+"""Maps errors of the operating system to the library's."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class RealFile(io.FileIO):
-    """A file whose failures are the library's own.
+    """A file whose operations raise the library's errors.
 
     Args:
         file: the path, or a descriptor, which is closed with the file.
         mode: r, w or a.
-        told: what :func:`translated` takes.
+        context: the arguments of :func:`map_os_errors`.
         opener: opens the path, as for the builtin open.
     """
 
@@ -32,35 +32,35 @@ class RealFile(io.FileIO):
         self,
         file: str | int,
         mode: str,
-        told: tuple[str, StrPath, str],
+        context: tuple[str, StrPath, str],
         *,
         opener: Callable[[str, int], int] | None = None,
     ) -> None:
         super().__init__(file, mode, opener=opener)
-        self._told = told
+        self._context = context
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Read some."""
-        with translated(*self._told):
+        """Read into a buffer."""
+        with map_os_errors(*self._context):
             return super().readinto(buffer)
 
     def readall(self) -> bytes:
         """Read the rest."""
-        with translated(*self._told):
+        with map_os_errors(*self._context):
             return super().readall()
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write some."""
-        with translated(*self._told):
+        """Write a buffer."""
+        with map_os_errors(*self._context):
             return super().write(data)
 
 
 @contextlib.contextmanager
-def translated(action: str, path: StrPath, real: StrPath) -> Iterator[None]:
+def map_os_errors(action: str, path: StrPath, real: StrPath) -> Iterator[None]:
     """Turn an OSError into the library's error for the same situation.
 
     Args:
-        action: what is tried, as in "cannot *action* 'the/path'".
+        action: the operation, as in "cannot *action* 'the/path'".
         path: the path as the caller gave it.
         real: the path that the system sees.
     """

@@ -1,4 +1,4 @@
-"""One file's new version, on its way to its name."""
+"""The new version of a file, until it atomically replaces the old one."""
 
 # The order of the system calls is the point.
 
@@ -13,19 +13,19 @@ from core_infra.medium._temporary import discard, make_unfinished
 
 
 class Replacement:
-    """An unfinished file in the directory of the file that it will be.
+    """An unfinished file, in the directory of the file that it will replace.
 
     Args:
-        directory: descriptor of that directory; closed by whichever of :meth:`commit` and
-            :meth:`abandon` succeeds.
+        directory: descriptor of that directory; a successful :meth:`commit` or :meth:`abandon`
+            closes it.
         name: the file's name in it.
         mode: its permission bits; by default those of the file it replaces.
 
     Attributes:
-        fd: where its content is to be written; closing it is the caller's business.
+        fd: the descriptor to write the content to; the caller closes it.
 
     Raises:
-        OSError: it cannot be made, or what is there is no file; the directory stays open.
+        OSError: it cannot be created, or the name is not that of a file; the directory stays open.
     """
 
     def __init__(self, directory: int, name: str, mode: int | None) -> None:
@@ -33,12 +33,12 @@ class Replacement:
         self._directory = directory
         self._name = name
         self._mode = mode
-        # Until it is finished, nobody may open it who may not open the file that it will be.
+        # The unfinished file must not be readable for more users than the finished one.
         private = mode is not None or self._old is not None
         self.fd, self._unfinished = make_unfinished(directory, name, private=private)
 
     def commit(self) -> None:
-        """Bring the content to the disk, then give it the name."""
+        """Flush the content to the disk, then rename the file."""
         directory = self._directory
         if self._old is not None:
             keep_access(self.fd, directory, self._name, self._old, self._mode)
@@ -50,7 +50,7 @@ class Replacement:
         os.close(directory)
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Remove the unfinished file."""
         try:
             discard(self.fd, self._directory, self._unfinished)
         finally:
@@ -58,17 +58,17 @@ class Replacement:
 
 
 def sync_dir(directory: int) -> None:
-    """Bring a directory's names to the disk."""
+    """Flush a directory's names to the disk."""
     try:
         os.fsync(directory)
     except OSError as error:
-        # Some network and shared file systems have no fsync for directories.
+        # Some network and shared file systems do not support fsync for directories.
         if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
             raise
 
 
 def refuse_to_replace(directory: int, name: str, *, by_dir: bool) -> None:
-    """Raise EEXIST if something is there that a rename must not replace."""
+    """Raise EEXIST if the name is taken by an entry that a rename must not replace."""
     try:
         there = os.lstat(name, dir_fd=directory)
     except FileNotFoundError:
@@ -83,10 +83,10 @@ def _replaceable(directory: int, name: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     if stat.S_ISLNK(old.st_mode):
-        return None  # put there since the links were followed: it is replaced, not followed
+        return None  # created after the links were followed: it is replaced, not followed
     if stat.S_ISDIR(old.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(old.st_mode):
-        # A file must not take its place: all who use it by its name would lose it.
+        # A device, pipe or socket must not be replaced: programs use it by its name.
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     return old

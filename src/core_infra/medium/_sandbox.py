@@ -1,4 +1,4 @@
-"""A part of the real file system that nothing leads out of."""
+"""A directory of the real file system that no path leads out of."""
 
 # Paths are strings here.
 # ruff: noqa: PTH100, PTH103
@@ -15,40 +15,39 @@ from core_infra.medium._beneath import kernel_can, open_by_kernel, open_by_walki
 from core_infra.medium._errors import OUTSIDE, path_error
 from core_infra.medium._paths import clean
 from core_infra.medium._real import RealMedium
-from core_infra.medium._real_file import translated
+from core_infra.medium._real_file import map_os_errors
 
 if TYPE_CHECKING:
     from core_infra.medium._paths import StrPath
 
 
 class SandboxMedium(RealMedium):
-    """The real files beneath one directory: nothing outside it is read or written.
+    """The real files in one directory: nothing outside of it can be read or written.
 
-    Not by ``..``, an absolute path, a link in any place that leads out (wherever it points to,
-    even to nothing), nor by a change of the tree between a check and its use: no path is
-    checked and then used, each is opened beneath the root by the kernel itself. Links that stay
-    inside work. Each attempt to leave is an OutsideSandboxError. Files that have a second name
-    (hard link) or are mounted inside are inside.
+    This holds for ``..``, absolute paths and links that lead out (even dangling ones), and if the
+    tree changes during an operation: paths are not checked first and used later, the kernel itself
+    opens them beneath the root. Links that stay inside work. An attempt to leave raises
+    OutsideSandboxError. Hard links and mounts inside the directory count as inside.
 
     Writes are as atomic and durable as those of :class:`LocalMedium`.
 
     Args:
-        root: the directory, made if it is missing. It is held open: the sandbox stays in it even
-            if it is renamed. A copied or pickled sandbox is one of the same directory; unpickling
-            one whose directory was replaced raises WrongStateError.
-        by_kernel: whether the kernel is to resolve the paths; by default if it can. Otherwise they
-            are walked by directory descriptors, with the same answers, slower.
+        root: the directory, created if it is missing. It is kept open: the sandbox stays in it even
+            if it is renamed. A copied or pickled sandbox has the same directory; unpickling raises
+            WrongStateError if the directory was replaced.
+        by_kernel: whether the kernel resolves the paths; by default if it can. Otherwise they are
+            walked by directory descriptors, slower, with the same results.
 
     Raises:
         PathNotDirectoryError: *root* is a file.
-        AccessDeniedError: it may not be made or opened.
+        AccessDeniedError: it may not be created or opened.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, by_kernel: bool | None = None) -> None:
         path = os.fspath(root)
         self._root = os.path.abspath(clean(path))
-        with translated("make a sandbox of", path, self._root):
-            with contextlib.suppress(FileExistsError):  # by what, the next line tells
+        with map_os_errors("make a sandbox of", path, self._root):
+            with contextlib.suppress(FileExistsError):  # if it is not a directory, open raises
                 os.makedirs(self._root)
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._hold(fd, by_kernel=kernel_can() if by_kernel is None else by_kernel)
@@ -63,17 +62,17 @@ class SandboxMedium(RealMedium):
         return f"SandboxMedium({self._root!r})"
 
     def __copy__(self) -> SandboxMedium:
-        """Return a second sandbox of the same directory, with a descriptor of its own."""
-        with translated("copy the sandbox of", self._root, self._root):
+        """Return a second sandbox of the same directory, with its own descriptor."""
+        with map_os_errors("copy the sandbox of", self._root, self._root):
             return _holding(type(self), self._root, os.dup(self._fd), by_kernel=self._by_kernel)
 
     def __deepcopy__(self, memo: dict[int, object]) -> SandboxMedium:
-        """Do as copy.copy does: the directory itself is not copied."""
+        """Do the same as copy.copy: the directory itself is not copied."""
         return self.__copy__()
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Give what another process needs to open the same directory; a descriptor is not it."""
-        with translated("pickle the sandbox of", self._root, self._root):
+        """Pickle the path and inode, with which another process can open the same directory."""
+        with map_os_errors("pickle the sandbox of", self._root, self._root):
             held = os.fstat(self._fd)
         return _reopen, (type(self), self._root, (held.st_dev, held.st_ino), self._by_kernel)
 
@@ -104,13 +103,13 @@ def _reopen(
     identity: tuple[int, int],
     by_kernel: bool,  # noqa: FBT001 - pickle gives arguments by position
 ) -> SandboxMedium:
-    """Open the directory of a pickled sandbox, which must still be the one that it was.
+    """Open the directory of a pickled sandbox, which must still be the same directory.
 
     Raises:
-        PathNotFoundError: it is gone.
+        PathNotFoundError: it does not exist any more.
         WrongStateError: another directory has its name now.
     """
-    with translated("reopen the sandbox of", root, root):
+    with map_os_errors("reopen the sandbox of", root, root):
         fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     sandbox = _holding(kind, root, fd, by_kernel=by_kernel)
     found = os.fstat(fd)
@@ -118,7 +117,7 @@ def _reopen(
         raise WrongStateError(
             f"cannot reopen the sandbox of {root!r}",
             why="another directory has this name now",
-            todo="Make a new SandboxMedium of the directory that you mean.",
+            todo="Make a new SandboxMedium for the intended directory.",
             needed=f"inode {identity[1]} on device {identity[0]}",
             found=f"inode {found.st_ino} on device {found.st_dev}",
         )

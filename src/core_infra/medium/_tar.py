@@ -20,9 +20,9 @@ _DIRECTORY = b"5"  # tarfile.DIRTYPE
 
 
 def pack(medium: Medium, path: StrPath, archive: BinaryIO) -> None:
-    """Write what is in a directory into a tar archive, uncompressed.
+    """Write the content of a directory as an uncompressed tar archive.
 
-    The same tree gives the same bytes: entries are sorted, and times and owners left out.
+    The same tree gives the same bytes: entries are sorted, times and owners are omitted.
 
     Args:
         medium: where the directory is.
@@ -30,10 +30,10 @@ def pack(medium: Medium, path: StrPath, archive: BinaryIO) -> None:
         archive: where to write; it stays open.
 
     Raises:
-        InvalidPathError: a link leads back to a directory that it is in.
+        InvalidPathError: a link leads back to a directory that contains it.
         CoreInfraError: as listing and reading do.
     """
-    import tarfile  # noqa: PLC0415 - few need it, and it brings four compressors
+    import tarfile  # noqa: PLC0415 - rarely needed, and it imports four compressors
 
     with tarfile.open(fileobj=archive, mode="w|") as tar:
         entries = tree(medium, path, "pack")
@@ -54,9 +54,14 @@ def pack(medium: Medium, path: StrPath, archive: BinaryIO) -> None:
 def unpack(archive: BinaryIO, medium: Medium, path: StrPath) -> None:
     """Write the files and directories of a tar archive, compressed or not, into a directory.
 
+    Args:
+        archive: the archive; it stays open.
+        medium: where to write.
+        path: the directory.
+
     Raises:
-        InvalidError: it is no tar archive, or has a member that is neither file nor directory
-            or whose name leads out of *path*. What came before it is written.
+        InvalidError: it is not a tar archive, or a member is neither a file nor a directory, or its
+            name leads out of *path*. The members before it have been written.
         CoreInfraError: as writing does.
     """
     import tarfile  # noqa: PLC0415 - see above

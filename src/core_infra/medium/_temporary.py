@@ -1,9 +1,9 @@
-"""Unfinished files: beside their target, hidden, and never left for long.
+"""Unfinished files: hidden, in the directory of their target, and cleaned up after a crash.
 
-A writer holds a lock (flock) on its unfinished file. The kernel drops the lock with the process,
-so an unlocked one is a dead writer's, whatever has become of process ids since. Only who holds
-the lock may rename or unlink the file. Names are numbered per target: a write finds what earlier
-writers of the same file left without listing the directory.
+A writer holds a lock (flock) on its unfinished file. The kernel releases the lock when the process
+ends, so an unlocked file belongs to a dead writer, even if its process id is in use again. Only the
+holder of the lock may rename or unlink the file. Names are numbered per target, so a write finds
+the remains of earlier writers of the same file without listing the directory.
 """
 
 # The order of the system calls is the point.
@@ -19,11 +19,11 @@ import zlib
 from core_infra.medium._paths import RESERVED
 
 _SWEPT = 8
-"""How many numbers a write looks at for leftovers, and so how many writers may die at once."""
+"""The numbers that a write checks for remains: as many writers may die at the same time."""
 
 
 def make_unfinished(directory: int, target: str, *, private: bool) -> tuple[int, str]:
-    """Create and lock an unfinished file for *target*, and remove what dead writers left of it.
+    """Create and lock an unfinished file for *target*, and remove those of dead writers.
 
     Args:
         directory: descriptor of the directory.
@@ -32,12 +32,12 @@ def make_unfinished(directory: int, target: str, *, private: bool) -> tuple[int,
             that of any new file: 0o666 without the umask.
 
     Returns:
-        Its descriptor (closing it gives up the lock) and its name.
+        Its descriptor (closing it releases the lock) and its name.
 
     Raises:
-        OSError: the directory is gone, full, or may not be written.
+        OSError: the directory has been deleted, is full, or may not be written.
     """
-    # Two names with the same checksum only share their numbers; the lock keeps them apart.
+    # Two targets with the same checksum only share the numbers; the lock keeps them apart.
     stem = f"{RESERVED}{zlib.crc32(os.fsencode(target)):08x}-"
     for number in range(_SWEPT):
         _remove_if_dead(directory, f"{stem}{number}")
@@ -48,7 +48,7 @@ def make_unfinished(directory: int, target: str, *, private: bool) -> tuple[int,
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode, dir_fd=directory)
         except FileExistsError:
             continue
-        # Between the two calls, somebody may have taken the file for a dead writer's.
+        # Between open and lock, another writer may have removed the unlocked file.
         if _lock(fd) and os.fstat(fd).st_nlink:
             return fd, name
         os.close(fd)
@@ -58,7 +58,7 @@ def make_unfinished(directory: int, target: str, *, private: bool) -> tuple[int,
 def discard(fd: int, directory: int, name: str) -> None:
     """Unlink the unfinished file *name*, if it is still the one whose lock *fd* holds.
 
-    Renamed to its target or deleted with its directory, its name may be another writer's by now.
+    If it was renamed to its target or deleted, another writer may use the name now.
     """
     with contextlib.suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(fd), os.lstat(name, dir_fd=directory)):
@@ -73,7 +73,8 @@ def sweep(directory: int) -> None:
 
 
 def _remove_if_dead(directory: int, name: str) -> None:
-    # Gone meanwhile, or of another user whose own next write will remove it: nothing to do here.
+    # Errors are fine: it has just been removed, or belongs to another user, whose next write
+    # removes it.
     with contextlib.suppress(OSError):
         fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         try:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 class AtomicWriter(io.BufferedWriter):
-    """Buffers into *raw*; closing commits, anything else abandons.
+    """A buffered writer: closing it commits the file, an exception in its block discards it.
+
+    :meth:`Medium.create` returns it. Authors of a medium can create one:
 
     Args:
-        raw: takes the bytes; closed at the end, last of all.
-        commit: makes what *raw* has got visible; called once, after the last flush.
-        abandon: removes every trace of it; called instead, or when the commit failed.
+        raw: receives the bytes; closed last.
+        commit: makes the content of *raw* visible; called once, after the last flush.
+        abandon: removes the content; called instead of *commit*, or if that fails.
     """
 
     def __init__(
@@ -35,8 +37,8 @@ class AtomicWriter(io.BufferedWriter):
         """Make the file visible under its name.
 
         Raises:
-            CoreInfraError: it could not be written; the path is as it was.
-            WrongStateError: another process opened the file, and this one is a fork of it.
+            CoreInfraError: writing failed; the path is as it was.
+            WrongStateError: the file was opened before this process was forked.
         """
         if self.closed:
             return
@@ -44,7 +46,7 @@ class AtomicWriter(io.BufferedWriter):
             self.abandon()
             raise WrongStateError(
                 "cannot finish the file in this process",
-                why="the process that this one was forked from writes it",
+                why="it was opened in the process that this one was forked from",
                 todo="Finish it there, or open it after the fork.",
                 needed=f"process {self._process}",
                 found=f"process {os.getpid()}",
@@ -58,9 +60,9 @@ class AtomicWriter(io.BufferedWriter):
         self.raw.close()
 
     def abandon(self) -> None:
-        """Drop what was written; the path stays as it was.
+        """Discard the content; the path stays as it was.
 
-        In a fork of the process that writes the file, only close it: it is that process's.
+        In a forked process, only the descriptor is closed: the file belongs to the parent.
         """
         if self.closed:
             return
@@ -68,7 +70,7 @@ class AtomicWriter(io.BufferedWriter):
             if os.getpid() == self._process:
                 self._abandon()
         finally:
-            self.raw.close()  # before the base class could flush what is still in the buffer
+            self.raw.close()  # before the base class can flush its buffer
 
     def __exit__(
         self,
@@ -82,7 +84,7 @@ class AtomicWriter(io.BufferedWriter):
             self.abandon()
 
     def __del__(self) -> None:
-        if not self.closed:  # the base class would close, and so commit half a file
+        if not self.closed:  # the base class would close, and so commit an incomplete file
             mine = os.getpid() == self._process
             self.abandon()
             if not mine:
@@ -91,8 +93,14 @@ class AtomicWriter(io.BufferedWriter):
 
 
 def writer_in_memory(write: Callable[[bytes], None]) -> AtomicWriter:
-    """Make a writer that keeps all in memory, and hands it to *write* when it is closed."""
+    """Return a writer that collects all bytes, and passes them to *write* when it is closed.
+
+    For authors of a :class:`~core_infra.medium.Medium`.
+
+    Args:
+        write: called with the whole content.
+    """
     buffer = io.BytesIO()
-    # A BufferedWriter asks of its raw file nothing that BytesIO lacks.
+    # BytesIO has all that a BufferedWriter needs of its raw file.
     raw = cast("io.RawIOBase", buffer)
     return AtomicWriter(raw, lambda: write(buffer.getvalue()), lambda: None)

@@ -1,4 +1,7 @@
-"""For tests of what others build on core_infra: the contracts that its parts keep."""
+"""Contracts for your own media, builders and hypervisors: test classes to subclass.
+
+``MediumContract`` needs nothing but the package; its random tests need the extra ``testing``.
+"""
 
 from core_infra.testing._medium_contract import MediumContract
 

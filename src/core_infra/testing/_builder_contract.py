@@ -1,8 +1,4 @@
-"""What a builder promises, as tests for everybody's builder.
-
-Subclass :class:`BuilderContract` in a test module. If the host has the builder's tools they run for
-real; what it may lack is replaced by a stand-in that does what the tool would.
-"""
+"""The contract of a builder, as tests to run on your own."""
 
 from __future__ import annotations
 
@@ -31,35 +27,37 @@ if TYPE_CHECKING:
     from core_infra.build._pipeline import Package
     from core_infra.build._plan import Plan
 
-_SECRET = "correct-horse-battery"  # noqa: S105 - to be looked for
+_SECRET = "correct-horse-battery"  # noqa: S105 - the tests search for it
 _UMASK = 0o022
 
 
 class BuilderContract:
-    """Where a builder writes, what it tells its tools, and what is left when one fails.
+    """The contract of a builder: where it writes, what its tools get, what a failure leaves.
+
+    Subclass it in a test module. Tools that the host has are run; for others, give a stand-in that
+    does what the tool would do.
 
     Attributes:
         targets: the platforms to build for, as ``os/arch``; by default this host's.
-        stand_ins: for tools that hosts may lack, as
-            :class:`~core_infra.testing._toolchain.Toolchain` takes them.
+        stand_ins: replacements for tools, by the tool's name: Python source, with the arguments in
+            ``argv``, the environment in ``env``, and ``Path`` imported.
         expected: the paths of the artifacts, relative to the output directory, in order.
-        shared: the build that several tests look at, once it is there.
     """
 
     targets: ClassVar[Sequence[str]] = (str(host_target()),)
     stand_ins: ClassVar[Mapping[str, str]] = {}
     expected: ClassVar[Sequence[str]] = ()
-    shared: ClassVar[tuple[_Case, Package]]
+    _shared: ClassVar[tuple[_Case, Package]]
 
     def make_builder(self) -> Builder:
-        """Return the builder under test. To be overridden."""
+        """Return the builder under test. Override this."""
         raise NotImplementedError(f"{type(self).__name__} must have make_builder()")
 
     def make_project(self, directory: Path) -> None:
-        """Fill a new directory with a small project of the builder's kind. To be overridden."""
+        """Fill a new directory with a small project for the builder. Override this."""
         raise NotImplementedError(f"{type(self).__name__} must have make_project(directory)")
 
-    def test_it_knows_its_project_and_no_other(self) -> None:
+    def test_it_detects_its_project_and_no_other(self) -> None:
         with self._case() as case:
             builder = self.make_builder()
             _holds(builder.detect(LocalMedium(), str(case.project)), "it must detect its project")
@@ -72,11 +70,11 @@ class BuilderContract:
         with self._case() as case:
             before = source_digest(case.project)
             first, second = case.plan(), case.plan()
-            _holds(first.steps == second.steps, "two plans of the same must be the same")
+            _holds(first.steps == second.steps, "two plans for the same project must be equal")
             _holds(not case.output.exists(), "a plan must not make the output directory")
             _holds(source_digest(case.project) == before, "a plan must not change the project")
 
-    def test_artifacts_are_where_they_are_promised(self) -> None:
+    def test_artifacts_are_in_their_directories(self) -> None:
         case, package = self._built()
         found = [os.path.relpath(one.path, case.output) for one in package.built]
         _holds(found == list(self.expected), f"expected {list(self.expected)}, not {found}")
@@ -97,9 +95,9 @@ class BuilderContract:
         case, _ = self._built()
         for call in case.calls:
             said = str([call.argv, call.env])
-            _holds(_SECRET not in said, f"{call.argv[0]} must not be told the passphrase")
+            _holds(_SECRET not in said, f"{call.argv[0]} must not get the passphrase")
             _holds(call.env["TZ"] == "UTC", "the time zone must be UTC")
-            _holds("SOURCE_DATE_EPOCH" in call.env, "the clock must be told")
+            _holds("SOURCE_DATE_EPOCH" in call.env, "SOURCE_DATE_EPOCH must be set")
             _holds(call.umask == _UMASK, f"the umask must be 022, not {call.umask:03o}")
 
     def test_a_tool_that_fails_or_is_killed_leaves_nothing(self) -> None:
@@ -108,7 +106,7 @@ class BuilderContract:
             for how in ("failed", "killed") if case.spied else ():
                 with _variables(BUILD_TOKEN=_SECRET), case.failing(how):
                     error = _failure(plan)
-                _holds(_SECRET not in str(error), "an error must not tell a secret")
+                _holds(_SECRET not in str(error), "an error must not contain a secret")
                 _holds(not case.output.exists(), "a failed build must leave nothing")
             case.build()
 
@@ -118,9 +116,9 @@ class BuilderContract:
         if case.spied:
             with case.failing("failed"):
                 _failure(case.plan())
-        _holds(_contents(case.output) == before, "what was finished must stay")
+        _holds(_contents(case.output) == before, "the finished artifacts must stay")
 
-    def test_a_missing_tool_is_told_before_anything_is_begun(self) -> None:
+    def test_a_missing_tool_is_reported_before_the_build(self) -> None:
         with self._case() as case:
             if not case.spied:
                 return
@@ -129,28 +127,28 @@ class BuilderContract:
                     (case.root / "tools" / "bin" / name).unlink()
                 problems = case.plan_here().problems
             for name in case.spied:
-                _holds(any(name in problem for problem in problems), f"{name} must be told")
+                _holds(any(name in problem for problem in problems), f"{name} must be reported")
 
     @classmethod
     def teardown_class(cls) -> None:
         """Remove the build that the tests of a class share."""
-        if "shared" in cls.__dict__:
-            shutil.rmtree(cls.shared[0].root)
-            del cls.shared
+        if "_shared" in cls.__dict__:
+            shutil.rmtree(cls._shared[0].root)
+            del cls._shared
 
     def _built(self) -> tuple[_Case, Package]:
-        """One build for all tests that only look at it, in an environment to be told apart."""
+        """One build for all tests that only inspect it, with unusual umask and variables."""
         kind = type(self)
-        if "shared" not in kind.__dict__:
+        if "_shared" not in kind.__dict__:
             case = _Case(self, Path(tempfile.mkdtemp(prefix="core-infra-builder-")).resolve())
             umask = os.umask(0o077)
             try:
                 with _variables(GPG_PASSPHRASE=_SECRET, TZ="Asia/Tokyo"):
-                    kind.shared = case, case.build()
+                    kind._shared = case, case.build()  # noqa: SLF001 - its own class
             finally:
                 os.umask(umask)
             case.calls = case.toolchain.calls()
-        return kind.shared
+        return kind._shared  # noqa: SLF001 - its own class
 
     @contextlib.contextmanager
     def _case(self) -> Iterator[_Case]:
@@ -177,7 +175,7 @@ class _Case:
         self.before = source_digest(self.project), _names(root, self.output)
 
     def plan_here(self) -> Plan:
-        """The plan with the PATH as it is."""
+        """The plan with the current PATH."""
         return make_plan(
             self.project,
             output=self.output,
@@ -188,7 +186,7 @@ class _Case:
         )
 
     def on_path(self) -> contextlib.AbstractContextManager[None]:
-        """Have the tools found."""
+        """Put the tools on PATH."""
         return self.toolchain.on_path()
 
     def plan(self) -> Plan:
@@ -198,7 +196,7 @@ class _Case:
 
     @contextlib.contextmanager
     def failing(self, how: str) -> Iterator[None]:
-        """Have the tools found, and fail."""
+        """Put the tools on PATH, and make them fail."""
         with self.on_path(), self.toolchain.failing(how):
             yield
 

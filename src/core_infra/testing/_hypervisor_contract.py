@@ -1,9 +1,4 @@
-"""What a hypervisor promises the manager of machines, as tests for everybody's.
-
-Subclass :class:`HypervisorContract` in a test module. Where the program cannot be on the host, put
-one that stands in for it on PATH: it must write the console's log and its process id, and end at
-SIGTERM, as the real one does.
-"""
+"""The contract of a hypervisor, as tests to run on your own."""
 
 from __future__ import annotations
 
@@ -40,12 +35,15 @@ _INTERVAL = 0.02
 
 
 class HypervisorContract:
-    """What every hypervisor does with a machine that is a kernel and an initrd.
+    """The contract of a hypervisor, for machines that boot a kernel and an initrd.
+
+    Subclass it in a test module. If the host lacks the hypervisor's program, put a stand-in on
+    PATH: it must write the console log and its process id, and end on SIGTERM, like the real one.
 
     Attributes:
-        accelerator: what its machines are run with.
-        formats: of the disks that it reads.
-        speaks: what the console has printed once a machine has begun to run.
+        accelerator: the accelerator of its machines.
+        formats: the disk formats that it reads.
+        speaks: bytes that the console prints when a machine starts.
     """
 
     accelerator = "tcg"
@@ -53,41 +51,41 @@ class HypervisorContract:
     speaks = b"Linux version"
 
     def make_hypervisor(self) -> HostedHypervisor:
-        """Return the hypervisor under test, installed. To be overridden."""
+        """Return the hypervisor under test, installed. Override this."""
         raise NotImplementedError(f"{type(self).__name__} must have make_hypervisor()")
 
     def make_image(self) -> Image:
-        """Return a kernel and an initrd that it can run. To be overridden."""
+        """Return a kernel and an initrd that it can run. Override this."""
         raise NotImplementedError(f"{type(self).__name__} must have make_image()")
 
     def test_it_is_known_by_its_name(self) -> None:
         hypervisor = self.make_hypervisor()
         _holds(type(get_hypervisor(hypervisor.name)) is type(hypervisor), "it must be registered")
-        _holds(bool(hypervisor.version()), "it must tell its version")
+        _holds(bool(hypervisor.version()), "it must report its version")
 
     def test_the_same_machine_is_the_same_command(self) -> None:
         with self._spec() as spec:
             hypervisor = self.make_hypervisor()
             command = hypervisor.build(spec, self.accelerator)
             _holds(command == hypervisor.build(spec, self.accelerator), "it must be the same")
-            _holds(Path(command[0]).is_absolute(), "the program must be told by its path")
-            _holds(not (spec.directory / PID_FILE).exists(), "to build must start nothing")
+            _holds(Path(command[0]).is_absolute(), "the program must have an absolute path")
+            _holds(not (spec.directory / PID_FILE).exists(), "build must not start anything")
 
-    def test_a_machine_gets_what_it_is_made_of(self) -> None:
+    def test_the_command_has_memory_cpus_and_image(self) -> None:
         with self._spec() as spec:
             hypervisor = self.make_hypervisor()
             small = hypervisor.build(spec, self.accelerator)
             large = hypervisor.build(replace(spec, memory=300, cpus=3), self.accelerator)
             new = [part for part in large if part not in small]
-            _holds(any("300M" in part for part in new), f"300 MB must be asked for: {new}")
-            _holds("3" in large, f"3 cpus must be asked for: {large}")
+            _holds(any("300M" in part for part in new), f"300 MB must be requested: {new}")
+            _holds("3" in large, f"3 cpus must be requested: {large}")
             text = " ".join(small)
             image = spec.image
-            assert image is not None  # noqa: S101 - of our own making
+            assert image is not None  # noqa: S101 - _spec sets it
             for part in (str(image.kernel), str(image.initrd), image.cmdline.split()[0]):
                 _holds(part in text, f"{part} must be in the command")
 
-    def test_disks_are_told_with_their_format_or_refused(self) -> None:
+    def test_disks_are_in_the_command_or_refused(self) -> None:
         for format_ in ("raw", "qcow2", "vmdk", "iso"):
             with self._spec() as spec:
                 disk = Disk(spec.directory / "a-disk", format_, disc=format_ == "iso")
@@ -98,12 +96,12 @@ class HypervisorContract:
                     _holds(format_ in self.formats, f"{format_} must be refused")
                     _holds(any("a-disk" in part for part in command), "it must have its disk")
                     continue
-                _holds(format_ not in self.formats, f"{format_} must be taken")
+                _holds(format_ not in self.formats, f"{format_} must be accepted")
 
     def test_a_machine_runs_logs_and_ends(self) -> None:
         with self._running() as (spec, child):
             log = spec.directory / CONSOLE_LOG
-            _await(lambda: self.speaks in _content(log), f"the console must say {self.speaks!r}")
+            _await(lambda: self.speaks in _content(log), f"the console must print {self.speaks!r}")
             pid = int((spec.directory / PID_FILE).read_text())
             _holds(pid == child.pid, "its file must have its process id")
             child.signal_group(signal.SIGTERM)
@@ -111,9 +109,9 @@ class HypervisorContract:
 
     def test_it_listens_on_no_network(self) -> None:
         with self._running() as (spec, child):
-            _await(lambda: bool(_content(spec.directory / CONSOLE_LOG)), "it must have begun")
+            _await(lambda: bool(_content(spec.directory / CONSOLE_LOG)), "it must have started")
             found = psutil.Process(child.pid).net_connections("inet")
-            _holds(not found, f"nothing was to be forwarded, but there is {found}")
+            _holds(not found, f"no port is forwarded, but it listens on {found}")
 
     @contextlib.contextmanager
     def _spec(self) -> Iterator[PersistentSpec]:

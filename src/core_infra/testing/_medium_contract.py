@@ -1,4 +1,4 @@
-"""What every medium promises, as tests that anybody can run on a medium of their own."""
+"""The contract of a medium, as tests to run on your own."""
 
 from __future__ import annotations
 
@@ -8,21 +8,33 @@ from core_infra.testing._medium_trees import TreeContract
 
 
 class MediumContract(FileContract, TreeContract):
-    """The tests; subclass it, say how your medium is made, and let pytest or unittest find it.
+    """The contract of a medium; subclass it in a test module for pytest or unittest.
 
     ::
 
         class TestMyMedium(MediumContract):
-            modes = False  # a promise that it does not make: see Contract for the others
+            modes = False  # a guarantee that it does not give
 
             def make_medium(self):
                 return MyMedium()
 
-    For unittest, subclass ``unittest.TestCase`` as well.
+    For unittest, subclass ``unittest.TestCase`` as well. Set these class attributes to False for
+    guarantees that your medium does not give:
+
+    Attributes:
+        modes: permission bits are kept, and new entries have the usual ones (umask 022).
+        times: ``modified`` is the time of the last write.
+        snapshots: an open reader continues to read the version that it opened.
+        seekable: the writer of ``create`` is seekable.
+        unusual_names: newlines, backslashes, 255 bytes, bytes that are not UTF-8.
+        case_sensitive: ``a`` and ``A`` are different names.
+        threads: several threads may use a medium at the same time.
+        reasons: errors have the same ``why`` as those of the library's own media (default: False).
+        examples: the number of random sequences of operations to try (default: 25).
     """
 
-    def test_random_operations_give_the_answers_of_the_oracle(self) -> None:
-        """Random sequences of operations are tried here and on a MemoryMedium.
+    def test_random_operations_match_the_oracle(self) -> None:
+        """Random sequences of operations give the same results as on a MemoryMedium.
 
         Raises:
             UnavailableError: Hypothesis is not installed.

@@ -1,4 +1,4 @@
-"""What a medium promises of one file."""
+"""The part of the medium contract about files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from core_infra.medium._errors import InvalidPathError, InvalidTextError, PathNotFoundError
 from core_infra.medium._medium import FileInfo
-from core_infra.testing._medium_subject import Contract, told
+from core_infra.testing._medium_subject import Contract, described
 
 _ALL_BYTES = bytes(range(256)) * 1000
 _HOUR = 3600
@@ -20,7 +20,7 @@ _CLOCK = 5
 _APPENDS = 200
 
 
-class _Failure(Exception):  # noqa: N818 - it stands for anything that goes wrong in a block
+class _Failure(Exception):  # noqa: N818 - stands for any failure in a block
     pass
 
 
@@ -42,7 +42,7 @@ class FileContract(Contract):
             size, found = len(text.encode()), subject.do("stat", "f").size
             subject.holds(size == found, f"the size must be {size} bytes, but is {found}")
 
-    def test_bytes_that_are_no_text_are_told(self) -> None:
+    def test_reading_bytes_that_are_not_utf8_as_text_is_refused(self) -> None:
         subject = self.empty()
         subject.do("write_bytes", "f", b"ab\xff")
         subject.refuses(InvalidTextError, "read_text", "f")
@@ -73,7 +73,7 @@ class FileContract(Contract):
         subject.gives(False, "exists", path)
         subject.refuses(PathNotFoundError, "read_bytes", path)
 
-    def test_what_is_no_path_is_refused(self) -> None:
+    def test_values_that_are_not_paths_are_refused(self) -> None:
         for path in (b"file", 5, None, ["file"]):
             subject = self.filled()
             subject.refuses(InvalidPathError, "read_bytes", path)
@@ -86,8 +86,8 @@ class FileContract(Contract):
             subject = self.filled()
             try:
                 subject.medium.write_bytes("file", data)  # type: ignore[arg-type]
-            except Exception as error:  # noqa: BLE001 - which one, the language decides
-                subject.note(f"write_bytes('file', {data!r}), refused with {told(error)}")
+            except Exception as error:  # noqa: BLE001 - any error is right
+                subject.note(f"write_bytes('file', {data!r}), refused with {described(error)}")
             else:
                 subject.holds(False, f"write_bytes('file', {data!r}) must be refused")
             subject.gives(b"old", "read_bytes", "file")
@@ -204,7 +204,7 @@ class FileContract(Contract):
         subject.note("write to it, and never close it")
         subject.gives(b"old", "read_bytes", "file")
 
-    def test_writers_keep_no_hold_of_what_they_are_given(self) -> None:
+    def test_writers_copy_the_data_that_they_are_given(self) -> None:
         for operation in ("create", "append"):
             subject = self.empty()
             buffer = bytearray(b"given")
@@ -214,7 +214,7 @@ class FileContract(Contract):
             subject.note("write a bytearray, and then change it")
             subject.gives(b"given", "read_bytes", "f")
 
-    def test_what_create_gives_can_be_sought_in(self) -> None:
+    def test_the_writer_of_create_is_seekable(self) -> None:
         if not self.seekable:
             return
         subject = self.empty()
@@ -232,7 +232,7 @@ class FileContract(Contract):
         subject.note("write b'abc', seek to 1, write b'B'")
         subject.gives(b"aBc", "read_bytes", "f")
 
-    def test_append_adds_to_what_is_there(self) -> None:
+    def test_append_adds_to_the_existing_content(self) -> None:
         subject = self.filled()
         for path, before in (("file", b"old"), ("new/log", b"")):
             for piece in (b"1", b"2"):

@@ -1,4 +1,4 @@
-"""Random operations on a medium and on the one in memory, which is the oracle."""
+"""Compares random operations on a medium with those on a MemoryMedium, the oracle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from core_infra.errors import CoreInfraError
 from core_infra.medium._memory import MemoryMedium
-from core_infra.testing._medium_subject import short, told
+from core_infra.testing._medium_subject import described, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _names = st.sampled_from(["a", "b", "ab"])
 _plain = st.lists(_names, min_size=1, max_size=3).map("/".join)
-# Strange forms of the same few paths; none of them climbs out of the root.
+# Unusual forms of the same few paths; none leads above the root.
 _strange = st.one_of(
     _plain.map("./{}".format),
     _plain.map("{}/".format),
@@ -34,11 +34,11 @@ _strange = st.one_of(
 )
 _paths = st.one_of(_plain, _plain, _plain, _strange)
 _data = st.binary(max_size=8)
-_modes = st.none() | st.integers(0o600, 0o777)  # on a real disk, we must be able to read it
+_modes = st.none() | st.integers(0o600, 0o777)  # the owner must be able to read it on a real disk
 
 
 def compare(contract: Contract) -> None:
-    """Try ``contract.examples`` sequences; raise AssertionError at the first different answer."""
+    """Try ``contract.examples`` sequences; raise AssertionError at the first different result."""
     machine = type("Media", (_Media,), {"contract": contract})
     run_state_machine_as_test(
         machine,
@@ -46,15 +46,15 @@ def compare(contract: Contract) -> None:
             max_examples=contract.examples,
             stateful_step_count=20,
             deadline=None,
-            phases=(Phase.reuse, Phase.generate),  # we shorten faster, see _shortest
+            phases=(Phase.reuse, Phase.generate),  # _shortest shortens faster
             report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),  # a slow medium may be right
+            suppress_health_check=list(HealthCheck),  # a slow medium may be correct
         ),
     )
 
 
 class _Step(NamedTuple):
-    told: str
+    text: str
     operation: Callable[[Medium], Any]
 
 
@@ -67,19 +67,19 @@ class _Media(RuleBasedStateMachine):
         self.oracle = MemoryMedium()
         self.steps: list[_Step] = []
 
-    def both(self, told: str, operation: Callable[[Medium], Any]) -> None:
-        step = _Step(told, operation)
+    def both(self, text: str, operation: Callable[[Medium], Any]) -> None:
+        step = _Step(text, operation)
         self.steps.append(step)
         difference = _difference(self.contract, step, self.medium, self.oracle)
         if difference:
             steps, difference = _shortest(self.contract, self.steps, difference)
-            history = "".join(f"\n    {step.told}" for step in steps[:-1])
+            history = "".join(f"\n    {step.text}" for step in steps[:-1])
             raise AssertionError(f"{difference}\n  after:{history}" if history else difference)
 
     @rule(path=_paths, data=_data, mode=_modes)
     def write_bytes(self, path: str, data: bytes, mode: int | None) -> None:
         self.both(
-            f"write_bytes({short(path)}, {data!r}{_told(mode)})",
+            f"write_bytes({short(path)}, {data!r}{_mode_argument(mode)})",
             lambda medium: medium.write_bytes(path, data, mode=mode),
         )
 
@@ -92,7 +92,7 @@ class _Media(RuleBasedStateMachine):
                     raise KeyError
 
         end = "close it" if whole else "leave the block by an exception"
-        self.both(f"create({short(path)}{_told(mode)}), write {data!r}, {end}:", operation)
+        self.both(f"create({short(path)}{_mode_argument(mode)}), write {data!r}, {end}:", operation)
 
     @rule(path=_paths, data=_data)
     def append(self, path: str, data: bytes) -> None:
@@ -152,23 +152,25 @@ class _Media(RuleBasedStateMachine):
 
     def described(self, medium: Medium, path: str) -> str:
         info = medium.stat(path)
-        told = "a directory" if info.is_dir else "a file"
+        text = "a directory" if info.is_dir else "a file"
         if info.name != (posixpath.basename(posixpath.normpath(path)) or "."):
-            told += f" that is named {short(info.name)}"
-        told += f" of {info.size} bytes"
-        if self.contract.modes and info.name != ".":  # the root has the mode that its maker gave it
-            told += f" and mode {info.mode:o}"
-        return told
+            text += f" that is named {short(info.name)}"
+        text += f" of {info.size} bytes"
+        if (
+            self.contract.modes and info.name != "."
+        ):  # the root has the mode that its creator gave it
+            text += f" and mode {info.mode:o}"
+        return text
 
 
-def _told(mode: int | None) -> str:
+def _mode_argument(mode: int | None) -> str:
     return "" if mode is None else f", mode=0o{mode:o}"
 
 
 def _shortest(contract: Contract, steps: list[_Step], difference: str) -> tuple[list[_Step], str]:
-    """Leave out each step without which the last one still fails.
+    """Remove each step that the failure of the last one does not need.
 
-    Hypothesis would do the same with steps of fewer and simpler arguments too, in minutes.
+    Hypothesis would simplify the arguments as well, but take minutes.
     """
     for leave_out in reversed(range(-1, len(steps) - 1)):
         fewer = [step for number, step in enumerate(steps) if number != leave_out]
@@ -180,12 +182,12 @@ def _shortest(contract: Contract, steps: list[_Step], difference: str) -> tuple[
 
 
 def _difference(contract: Contract, step: _Step, medium: Medium, oracle: Medium) -> str:
-    """Take a step in both; tell what is different, nothing if nothing is."""
+    """Perform a step on both; return the difference as text, empty if there is none."""
     expected, found = _outcome(step.operation, oracle), _outcome(step.operation, medium)
     if isinstance(expected, CoreInfraError):
-        return _difference_to_error(contract, step.told, expected, found)
+        return _difference_to_error(contract, step.text, expected, found)
     if isinstance(found, Exception):
-        return f"{step.told} must work, but raised {told(found)}"
+        return f"{step.text} must work, but raised {described(found)}"
     if found == expected and isinstance(found, type(expected)):
         return ""
     if isinstance(expected, dict):
@@ -195,7 +197,7 @@ def _difference(contract: Contract, step: _Step, medium: Medium, oracle: Medium)
             for path in sorted({*expected, *found})
             if expected.get(path) != found.get(path)
         )
-    return f"{step.told} must give {short(expected)}, but gave {short(found)}"
+    return f"{step.text} must give {short(expected)}, but gave {short(found)}"
 
 
 def _difference_to_error(
@@ -205,7 +207,7 @@ def _difference_to_error(
     if not isinstance(found, Exception):
         return f"{must}, but gave {short(found)}"
     if not (isinstance(found, CoreInfraError) and isinstance(found, type(expected))):
-        return f"{must}, but raised {told(found)}"
+        return f"{must}, but raised {described(found)}"
     if found.facts.get("path") != expected.path:
         return (
             f"the error of {call} must have path={short(expected.path)}, as it was given, "
@@ -219,7 +221,7 @@ def _difference_to_error(
 def _outcome(operation: Callable[[Medium], Any], medium: Medium) -> Any:
     try:
         return operation(medium)
-    except Exception as error:  # noqa: BLE001 - an answer like any other
+    except Exception as error:  # noqa: BLE001 - an error is a result, too
         return error
 
 

@@ -1,4 +1,4 @@
-"""A medium that is being examined: remembers what was done to it, to tell it when it fails."""
+"""What the parts of the medium contract share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AFTER = "\n  after:"
 
 
 class Subject:
-    """Calls the operations of a medium by name, and says what went wrong.
+    """A medium under test: calls operations by name, and reports failures with their history.
 
     Args:
         medium: the medium.
@@ -28,31 +28,31 @@ class Subject:
         self._history: list[str] = []
 
     def do(self, operation: str, *args: Any, **options: Any) -> Any:
-        """Perform an operation that must succeed; return what it gives."""
+        """Perform an operation that must succeed, and return its result."""
         call = _call(operation, args, options)
         try:
             result = getattr(self.medium, operation)(*args, **options)
         except Exception as error:
-            raise self._failed(f"{call} must work, but raised {told(error)}") from error
+            raise self._failed(f"{call} must work, but raised {described(error)}") from error
         self.note(call)
         return result
 
     def gives(self, expected: object, operation: str, *args: Any) -> None:
-        """Perform an operation whose result is known."""
+        """Perform an operation, and check its result."""
         found = self.do(operation, *args)
-        self._history.pop()  # told in the message itself
+        self._history.pop()  # the message itself has it
         if found != expected or not isinstance(found, type(expected)):  # a bytearray is no bytes
             call = _call(operation, args, {})
             raise self._failed(f"{call} must give {short(expected)}, but gave {short(found)}")
 
     def refuses(self, kind: type[CoreInfraError], operation: str, *args: Any) -> None:
-        """Perform an operation that must raise one kind of error, with the path in it."""
+        """Perform an operation that must raise this kind of error, with its path."""
         call = _call(operation, args, {})
         try:
             result = getattr(self.medium, operation)(*args)
         except CoreInfraError as error:
             if not isinstance(error, kind):
-                found = told(error)
+                found = described(error)
                 raise self._failed(
                     f"{call} must raise {kind.__name__}, but raised {found}"
                 ) from error
@@ -64,23 +64,23 @@ class Subject:
                 ) from error
             self.note(f"{call}, refused")
         except Exception as error:
-            found = told(error)
+            found = described(error)
             raise self._failed(f"{call} must raise {kind.__name__}, but raised {found}") from error
         else:
             raise self._failed(f"{call} must raise {kind.__name__}, but gave {short(result)}")
 
     def holds(self, fact: object, what: str) -> None:
-        """Check anything else.
+        """Check any other condition.
 
         Args:
             fact: must be true.
-            what: the sentence that is wrong otherwise.
+            what: the error message if it is false.
         """
         if not fact:
             raise self._failed(what)
 
     def note(self, what: str) -> None:
-        """Add to the history what was done without this class."""
+        """Add an action that was done without this class to the history."""
         self._history.append(what)
 
     def _failed(self, what: str) -> AssertionError:
@@ -89,7 +89,7 @@ class Subject:
 
 
 def each(cases: Iterable[Any], check: Callable[..., None]) -> None:
-    """Run a check on all cases, each a tuple of arguments, and tell all that fail together."""
+    """Run a check on all cases, each a tuple of arguments, and report all failures together."""
     failures: dict[str, list[str]] = {}  # by what was done before
     for case in cases:
         try:
@@ -110,30 +110,30 @@ def _call(operation: str, args: tuple[Any, ...], options: dict[str, Any]) -> str
     return f"{operation}({', '.join(shown)})"
 
 
-def told(error: BaseException) -> str:
-    """An error's kind and text."""
+def described(error: BaseException) -> str:
+    """An error's type and text."""
     return f"{type(error).__name__}: {error}"
 
 
 def short(value: object) -> str:
-    """A value as a message can show it."""
+    """Format a value for a message."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 class Contract:
-    """How the medium under test is made, and which of the promises it does not make.
+    """How to create the medium under test, and which optional guarantees it gives.
 
     Attributes:
         modes: permission bits are kept, and new entries have the usual ones (umask 022).
         times: ``modified`` is the time of the last write.
-        snapshots: an open reader keeps reading the version that it opened.
-        seekable: what ``create`` gives can be sought in.
+        snapshots: an open reader continues to read the version that it opened.
+        seekable: the writer of ``create`` is seekable.
         unusual_names: newlines, backslashes, 255 bytes, bytes that are not UTF-8.
-        case_sensitive: ``a`` and ``A`` are two names.
-        threads: several threads may use one medium at once.
+        case_sensitive: ``a`` and ``A`` are different names.
+        threads: several threads may use a medium at the same time.
         reasons: errors have the same ``why`` as those of the library's own media.
-        examples: how many random sequences of operations are tried.
+        examples: the number of random sequences of operations to try.
     """
 
     modes = True
@@ -147,17 +147,17 @@ class Contract:
     examples = 25
 
     def make_medium(self) -> Medium:
-        """Return a new, empty medium; called several times in one test. To be overridden."""
+        """Return a new, empty medium; called several times in one test. Override this."""
         raise NotImplementedError(
             f"{type(self).__name__} must have make_medium(), which returns a new, empty medium"
         )
 
     def empty(self) -> Subject:
-        """A new medium."""
+        """Return a new medium."""
         return Subject(self.make_medium())
 
     def filled(self) -> Subject:
-        """A new medium with two files and an empty directory."""
+        """Return a new medium with two files and an empty directory."""
         subject = self.empty()
         subject.do("write_bytes", "file", b"old")
         subject.do("write_bytes", "dir/inner", b"x")

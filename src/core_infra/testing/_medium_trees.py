@@ -1,4 +1,4 @@
-"""What a medium promises of paths, directories and errors."""
+"""The part of the medium contract about paths, directories and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READS = ["read_bytes", "read_text", "open"]
 _WRITES = ["write_bytes", "write_text", "create", "append"]
 _LOOKS = ["exists", "is_file", "is_dir"]
 _MORE = {"write_bytes": (b"new",), "write_text": ("new",), "rename": ("elsewhere",)}
-"""What operations take besides the path."""
+"""Arguments of operations after the path."""
 
 
 class TreeContract(Contract):
@@ -54,7 +54,7 @@ class TreeContract(Contract):
             subject.do("write_text", f"d/{name}", "")
         subject.gives(sorted(names), "list", "d")
 
-    def test_what_is_there_is_told_apart(self) -> None:
+    def test_files_and_directories_are_distinguished(self) -> None:
         subject = self.filled()
 
         def kinds(path: str, *expected: bool) -> None:
@@ -96,7 +96,7 @@ class TreeContract(Contract):
             names += ["a\nb", "\\", "ü" * 127, "n" * 255, os.fsdecode(b"\xff"), "e\u0301"]
         each(zip(names), check)
 
-    def test_names_are_no_patterns(self) -> None:
+    def test_names_are_not_patterns(self) -> None:
         def check(name: str) -> None:
             subject = self.empty()
             for path in (name, "axb", "a-b", "ab"):
@@ -121,13 +121,13 @@ class TreeContract(Contract):
             subject.gives("lower", "read_text", "a")
             subject.gives(["A", "a"], "list", ".")
 
-    def test_a_path_that_cannot_be_is_refused_by_every_operation(self) -> None:
+    def test_every_operation_refuses_an_impossible_path(self) -> None:
         operations = [*_READS, *_WRITES, *_LOOKS, "stat", "list", "ensure_dir"]
         operations += ["rename", "delete", "delete_all"]
         paths = ["", "\0", "a/b\0", "n" * 256, "a/" + "n" * 256 + "/b", "\ud800"]
         self._each_refuses(InvalidPathError, operations, paths)
 
-    def test_nothing_is_renamed_to_a_path_that_cannot_be(self) -> None:
+    def test_rename_refuses_an_impossible_new_path(self) -> None:
         def check(path: str) -> None:
             subject = self.filled()
             subject.refuses(InvalidPathError, "rename", "file", path)
@@ -148,10 +148,10 @@ class TreeContract(Contract):
             PathIsDirectoryError, [*_READS, *_WRITES], ["./dir", "empty/", "x/../dir"]
         )
 
-    def test_a_directory_is_no_file(self) -> None:
+    def test_a_directory_is_not_a_file(self) -> None:
         self._each_refuses(PathIsDirectoryError, [*_READS, *_WRITES], ["dir", "empty", "."])
 
-    def test_a_file_is_no_directory(self) -> None:
+    def test_a_file_is_not_a_directory(self) -> None:
         operations = [*_READS, *_WRITES, "stat", "list", "ensure_dir", "delete"]
         self._each_refuses(PathNotDirectoryError, operations, ["file/x", "file/x/y"])
         self._each_refuses(PathNotDirectoryError, ["list", "ensure_dir"], ["file"])
@@ -168,7 +168,7 @@ class TreeContract(Contract):
         subject.gives(b"old", "read_bytes", "new/place/name")
         subject.gives([], "list", "dir")
 
-    def test_rename_moves_a_directory_with_all_that_is_in_it(self) -> None:
+    def test_rename_moves_a_whole_directory_tree(self) -> None:
         subject = self.empty()
         subject.do("write_text", "a/b/c", "1")
         subject.do("ensure_dir", "a/d")
@@ -179,7 +179,7 @@ class TreeContract(Contract):
         subject.gives(["b", "d"], "list", "z")
         subject.gives("1", "read_text", "z/b/c")
 
-    def test_rename_moves_what_lies_deep_and_nothing_that_is_only_named_alike(self) -> None:
+    def test_rename_moves_deep_entries_and_none_with_a_similar_name(self) -> None:
         subject = self.empty()
         for path in ("dir/a/b/c/file", "dirt", "dir.old/file", "other/dir"):
             subject.do("write_text", path, path)
@@ -198,7 +198,7 @@ class TreeContract(Contract):
         after = subject.do("stat", "dir/moved").modified
         subject.holds(before == after, f"modified must stay {before}, but is {after}")
 
-    def test_of_two_wrong_paths_of_a_rename_the_old_one_is_told(self) -> None:
+    def test_rename_reports_the_old_path_if_both_are_wrong(self) -> None:
         subject = self.filled()
         for old in (".", "dir/.."):
             try:
@@ -217,7 +217,7 @@ class TreeContract(Contract):
         subject.do("rename", "dir", "dir/")
         self._is_as_filled(subject)
 
-    def test_a_rename_that_cannot_be_changes_nothing(self) -> None:
+    def test_an_impossible_rename_changes_nothing(self) -> None:
         def check(old: str, new: str, kind: type[CoreInfraError]) -> None:
             subject = self.filled()
             subject.refuses(kind, "rename", old, new)
@@ -239,7 +239,7 @@ class TreeContract(Contract):
             check,
         )
 
-    def test_delete_takes_a_file_and_an_empty_directory_only(self) -> None:
+    def test_delete_removes_only_a_file_or_an_empty_directory(self) -> None:
         subject = self.filled()
         subject.refuses(DirectoryNotEmptyError, "delete", "dir")
         self._is_as_filled(subject)
@@ -251,7 +251,7 @@ class TreeContract(Contract):
         subject.do("delete", "empty")
         subject.gives(["dir"], "list", ".")
 
-    def test_delete_all_takes_everything_and_minds_nothing_missing(self) -> None:
+    def test_delete_all_removes_everything_and_ignores_missing_paths(self) -> None:
         subject = self.filled()
         subject.do("write_text", "dir/sub/deep", "1")
         subject.do("write_text", "dirt", "not in dir")
@@ -262,7 +262,7 @@ class TreeContract(Contract):
         subject.do("write_text", "dir/again", "1")
         subject.gives(["again"], "list", "dir")
 
-    def test_ensure_dir_makes_parents_and_keeps_what_is_there(self) -> None:
+    def test_ensure_dir_makes_parents_and_keeps_existing_entries(self) -> None:
         subject = self.filled()
         subject.do("ensure_dir", "a/b/c")
         subject.do("ensure_dir", "dir")

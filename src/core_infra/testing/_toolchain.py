@@ -1,4 +1,4 @@
-"""Programs on PATH that write down how they were called: real ones, and stand-ins for others."""
+"""Programs on PATH that log their calls: wrappers of real ones, and stand-ins for missing ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ mode = Path({mode!r}).read_text() if Path({mode!r}).exists() else ""
 if mode and not {version!r}.intersection(argv[1:3]):
     if mode == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    sys.exit("this tool was told to fail: " + env.get("BUILD_TOKEN", ""))
+    sys.exit("this tool fails on request: " + env.get("BUILD_TOKEN", ""))
 if {real!r}:
     os.execv({real!r}, [{real!r}, *argv[1:]])
 {body}
@@ -42,7 +42,7 @@ class Call(NamedTuple):
 
     Attributes:
         argv: its name and arguments.
-        env: its whole environment.
+        env: its environment.
         dir: its working directory.
         umask: its umask.
     """
@@ -54,12 +54,12 @@ class Call(NamedTuple):
 
 
 class Toolchain:
-    """A directory of programs that are put in front of PATH.
+    """A directory of programs to put in front of PATH; they log their calls.
 
     Args:
-        directory: where they are kept; an empty one.
-        stand_ins: for programs that this host may lack: what they do, as Python source that finds
-            its arguments in ``argv``, its environment in ``env``, and ``Path`` imported.
+        directory: an empty directory for them.
+        stand_ins: the behaviour of programs that this host may lack, by their name: Python source,
+            with the arguments in ``argv``, the environment in ``env``, and ``Path`` imported.
     """
 
     def __init__(self, directory: Path, stand_ins: Mapping[str, str]) -> None:
@@ -70,10 +70,10 @@ class Toolchain:
         (directory / "bin").mkdir(parents=True)
 
     def add(self, name: str) -> bool:
-        """Put a program there: the real one if the host has it, else its stand-in.
+        """Add a program: its stand-in, or a wrapper of the host's program.
 
         Returns:
-            Whether there is one.
+            Whether either exists.
         """
         real = shutil.which(name) or ""
         body = self._stand_ins.get(name, "")
@@ -86,7 +86,7 @@ class Toolchain:
                 name=name,
                 log=str(self._log),
                 mode=str(self._mode),
-                # A stand-in that is given is meant: the real one may need a daemon.
+                # A stand-in takes precedence: the real program may need a daemon.
                 real="" if body else real,
                 version=_VERSION,
                 body=body or "pass",
@@ -97,7 +97,7 @@ class Toolchain:
 
     @contextlib.contextmanager
     def on_path(self, *, alone: bool = False) -> Iterator[None]:
-        """Have these programs found first, or no others at all but those of /bin."""
+        """Put these programs first on PATH, or, with *alone*, make them the whole PATH."""
         before = os.environ["PATH"]
         rest = "" if alone else before
         os.environ["PATH"] = f"{self._directory / 'bin'}{os.pathsep}{rest}"
@@ -108,7 +108,7 @@ class Toolchain:
 
     @contextlib.contextmanager
     def failing(self, how: str) -> Iterator[None]:
-        """Have each program fail ("failed") or be killed ("killed"); it still tells its version."""
+        """Make each program fail ("failed") or be killed ("killed"), except for its version."""
         self._mode.write_text(how)
         try:
             yield
@@ -116,7 +116,7 @@ class Toolchain:
             self._mode.unlink()
 
     def calls(self) -> list[Call]:
-        """How the programs were called, but for their versions; in order."""
+        """All calls in order, except those that ask for a version."""
         if not self._log.exists():
             return []
         calls = [Call(**json.loads(line)) for line in self._log.read_text().splitlines()]

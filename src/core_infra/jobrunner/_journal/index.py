@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from core_infra.jobrunner._journal.day_files import STATES, unpruned
 from core_infra.jobrunner._journal.entry import Phase
 from core_infra.medium._errors import PathNotFoundError, StorageError
-from core_infra.medium._real_file import translated
+from core_infra.medium._real_file import map_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -114,7 +114,7 @@ class Index:
                 self._db.close()
             for end in ("", "-wal", "-shm"):
                 path = f"{self._path}{end}"
-                with translated("delete", path, path):
+                with map_os_errors("delete", path, path):
                     Path(path).unlink(missing_ok=True)
             self._db = self._open()
             self._catch_up()

@@ -46,7 +46,7 @@ class Place(SandboxMedium):
             A descriptor. The file's name is on the disk.
         """
         where = self._where(path)
-        with self._telling("append to", path, where):
+        with self._mapping_errors("append to", path, where):
             directory, name = self._entry(where, make=True)
             try:
                 flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
