@@ -1,4 +1,4 @@
-"""Names that are not there, and what may have been meant."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def similar(name: str, names: Collection[str]) -> str:
-    """What may have been meant by a name; empty if nothing is like it."""
+    """The end of a sentence that suggests the likely name; empty if no name is similar."""
     close = difflib.get_close_matches(name, names, 1)
-    return f"; is {close[0]!r} meant?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else ""

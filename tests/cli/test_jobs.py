@@ -126,13 +126,17 @@ def test_a_journal_can_be_looked_at_without_a_file(here: Path) -> None:
     ("text", "code", "told"),
     [
         (None, 3, "there is no jobs.yaml"),
-        ("a: [", 5, "cannot read jobs.yaml"),
-        ("workers: 0", 5, "workers: Input should be greater than or equal to 1"),
-        ("sources: [{type: odd}]", 5, "sources.0"),
-        ("colour: red", 5, "colour: Extra inputs are not permitted"),
-        ("sources: [{type: forgejo, repos: [a/b]}]", 5, "has no url"),
-        ("sources: [{type: github, repos: [ab]}]", 5, "repos.0: String should match"),
-        ("handlers: [{type: command, name: x, command: ['true'], when: {z: 1}}]", 5, "look at z"),
+        ("a: [", 5, "cannot use jobs.yaml: jobs.yaml:1: invalid YAML"),
+        ("workers: 0", 5, "jobs.yaml:1: workers: expected a whole number of at least 1, found"),
+        ("sources: [{type: odd}]", 5, "sources[0].type: expected one of directory"),
+        ("colour: red", 5, "jobs.yaml:1: colour: unknown field"),
+        ("sources: [{type: forgejo, repos: [a/b]}]", 5, "sources[0].url: missing field"),
+        ("sources: [{type: github, repos: [ab]}]", 5, "repos[0]: expected OWNER/NAME"),
+        (
+            "handlers: [{type: command, name: x, command: ['true'], when: {z: 1}}]",
+            5,
+            "when.z: unknown field",
+        ),
     ],
 )
 def test_a_bad_file_is_one_clear_error(

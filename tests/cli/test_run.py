@@ -104,7 +104,7 @@ def test_some_tasks_and_what_they_need() -> None:
 def test_a_name_that_is_not_there() -> None:
     result = run("tasks.yml", "lnt")
     assert result.exit_code == 5
-    assert "there is no 'lnt'; is 'lint' meant?" in result.output
+    assert "there is no 'lnt'; did you mean 'lint'?" in result.output
 
 
 def test_a_dry_run_runs_nothing(here: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_broken_file(here: Path) -> None:
     (here / "tasks.yml").write_text("tasks:\n  a: {comand: x}\n")
     result = run("tasks.yml")
     assert result.exit_code == 5
-    assert "tasks.yml:2: tasks.a.comand: there is no such field" in result.output
+    assert "tasks.yml:2: tasks.a.comand: unknown field; did you mean 'command'?" in result.output
 
 
 def test_a_missing_file() -> None:

@@ -128,7 +128,7 @@ def test_a_broken_file_is_told_and_waited_for(
 ) -> None:
     put(here / "tasks.yml", "tasks: {a: {comand: x}}")
     process = watch()
-    assert "is 'command' meant?" in "".join(until(process, WAITING))
+    assert "did you mean 'command'?" in "".join(until(process, WAITING))
     put(here / "tasks.yml", "tasks: {a: {command: echo better}}")
     assert until(process, WAITING)[0] == "a | better\n"
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from core_infra._cli.main import main
+from core_infra.jobrunner._config_file import load
 from core_infra.jobrunner._journal import Journal
 from jobrunner.samples import intent, signal
 
@@ -77,24 +78,28 @@ def test_the_help_of_prune_tells_that_it_needs_a_date(here: Path) -> None:
         ("", "the configuration has no sources and no handlers"),
         ("handlers: [{type: command, name: x, command: ['true'], when: {}}]", "has no sources"),
         ("sources: [{type: directory, path: x}]", "the configuration has no handlers"),
-        ("- 1", "cannot use jobs.yaml: it is a list\nIt must be a mapping"),
-        ("[" * 20_000, "cannot read jobs.yaml: it is nested too deeply"),
-        ("a: 1\nb: 2\na: 3", "cannot read jobs.yaml: line 3, column 1: a is there twice"),
-        ("sources: [{path: a, path: b}]", "line 1, column 21: path is there twice"),
-        ("since: 2026-13-45", "cannot read jobs.yaml: month must be in 1..12"),
-        ("poll_interval: true", "poll_interval: Input should be a valid number"),
-        ("poll_interval: .inf", "poll_interval: Input should be"),
-        ("poll_timeout: .nan", "poll_timeout: Input should be"),
-        ("job_timeout: 1.0e+300", "job_timeout: Input should be less than"),
-        ("workers: true", "workers: Input should be a valid integer"),
-        (FORGES.replace("http://127.0.0.1:1", "git.example.org"), "sources.1.forgejo.url: 'git.ex"),
+        ("- 1", "cannot use jobs.yaml: jobs.yaml:1: expected a mapping, found a list"),
+        ("[" * 20_000, "jobs.yaml:1: it is nested more than 32 levels deep"),
+        ("a: 1\nb: 2\na: 3", "jobs.yaml:3: a: duplicate field; it is first on line 1"),
+        ("sources: [{path: a, path: b}]", "jobs.yaml:1: sources[0].path: duplicate field"),
+        ("since: 2026-13-45", "jobs.yaml:1: since: unknown field"),
+        ("journal: 2026-13-45", "jobs.yaml:1: journal: expected a string, found a date: '2026-"),
+        ("poll_interval: true", "poll_interval: expected a number of seconds above 0"),
+        ("poll_interval: .inf", "poll_interval: expected a number of seconds above 0"),
+        ("poll_timeout: .nan", "poll_timeout: expected a number of seconds above 0"),
+        ("job_timeout: 1.0e+300", "job_timeout: expected a number of seconds above 0 and at most"),
+        ("workers: true", "workers: expected a whole number of at least 1, found a boolean"),
+        (FORGES.replace("http://127.0.0.1:1", "git.example.org"), "sources[1].url: 'git.ex"),
         (FORGES.replace("http://127.0.0.1:1", "ftp://x"), "is not the address of a forge. Give"),
         (FORGES.replace("http://127.0.0.1:1", ""), "is not the address of a forge"),
         (FORGES, "there is no handler 'settle_reviews': dry_run_handlers"),
         (FORGES, "The handlers are: resolve_threads@github.com, tick_parent@127.0.0.1."),
         (f"{CONFIG}dry_run_handlers: [greeet]", "The handlers are: greet."),
-        (CONFIG.replace("OPEN", "open"), "Input should be '', 'OPEN', 'MERGED' or 'CLOSED'."),
-        (CONFIG.replace("pr_state: OPEN", "pr_number: many"), "should be a valid integer."),
+        (CONFIG.replace("OPEN", "open"), "expected '', 'OPEN', 'MERGED' or 'CLOSED', found"),
+        (
+            CONFIG.replace("pr_state: OPEN", "pr_number: many"),
+            "handlers[0].when.pr_number: expected a valid integer",
+        ),
         (CONFIG.replace("name: greet", "name: a/b"), "a handler whose name is 'a/b'"),
     ],
 )
@@ -104,6 +109,50 @@ def test_a_file_that_cannot_be_meant_is_one_clear_error(here: Path, text: str, t
     assert told in done.stderr
     assert done.exit_code == 5
     assert out(here) == 0
+
+
+def test_all_mistakes_are_reported_at_once(here: Path) -> None:
+    (here / "jobs.yaml").write_text(
+        "worker: 3\npoll_interval: soon\nsources:\n  - {type: github, repos: [a, b/c], labels: x}\n"
+        "  - {type: forgejo, repos: []}\n  - {type: directry}\nhandlers:\n"
+        "  - {type: command, name: 5, when: {pr_stat: OPEN, is_draft: 1}}\n  - {type: dispatch}\n"
+    )
+    done = jobs("once")
+    assert done.exit_code == 5
+    lines = done.stderr.splitlines()
+    assert "cannot use jobs.yaml: 12 mistakes" in lines[0]
+    assert [line.split(": ")[:2] for line in lines[1:]] == [
+        ["  jobs.yaml:1", "worker"],
+        ["  jobs.yaml:2", "poll_interval"],
+        ["  jobs.yaml:4", "sources[0].repos[0]"],
+        ["  jobs.yaml:4", "sources[0].labels"],
+        ["  jobs.yaml:5", "sources[1].url"],
+        ["  jobs.yaml:5", "sources[1].repos"],
+        ["  jobs.yaml:6", "sources[2].type"],
+        ["  jobs.yaml:8", "handlers[0].command"],
+        ["  jobs.yaml:8", "handlers[0].name"],
+        ["  jobs.yaml:8", "handlers[0].when.pr_stat"],
+        ["  jobs.yaml:8", "handlers[0].when.is_draft"],
+        ["  jobs.yaml:9", "handlers[1].queue"],
+    ]
+    assert "worker: unknown field; did you mean 'workers'?" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("workers: 0x10", "workers", 16),
+        ("poll_interval: 1:30", "poll_interval", 90),
+        ("dry_run: 'Yes'", "dry_run", True),
+        ("dry_run: 0", "dry_run", False),
+        ("<<: {attempts: 2}", "attempts", 2),
+    ],
+)
+def test_what_yaml_takes_for_numbers_and_flags(
+    here: Path, text: str, field: str, value: object
+) -> None:
+    (here / "jobs.yaml").write_text(text)
+    assert getattr(load(str(here / "jobs.yaml")), field) == value
 
 
 @pytest.mark.parametrize("text", [FORGES, f"{FORGES}bad: [", f"{FORGES}bad: 1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core_infra._yaml.mistakes import InvalidFileError
 from core_infra.errors import (
     CommandFailedError,
     InvalidError,
@@ -10,15 +11,13 @@ from core_infra.errors import (
 )
 
 
-class ConfigError(InvalidError):
-    """A build configuration is not of the form that it must have.
+class ConfigError(InvalidFileError):
+    """A build configuration, or a file in which a project describes itself, has mistakes.
 
     Attributes:
-        file: the configuration's path.
-        line: the line of the mistake, from 1.
-        column: its column, from 1.
-        field: the field, as in ``build.flags[2]``; empty if it is the file as a whole.
-        expected: what should be there.
+        path: the file.
+        mistakes: all of them.
+        file, line, column, field, expected: those of the first mistake.
     """
 
 

@@ -3,119 +3,109 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Concatenate, Literal, NamedTuple, ParamSpec, Self
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import click
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
 
+from core_infra._yaml.field import Field
+from core_infra._yaml.reading import each, one_of, read_yaml
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.jobrunner._forges.endpoint import checked
 from core_infra.jobrunner._handler_calls import told
+from core_infra.jobrunner._signal import PipelineSignal, impossible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+T = TypeVar("T")
 P = ParamSpec("P")
 
-Seconds = Annotated[float, Field(gt=0, le=threading.TIMEOUT_MAX, strict=True, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, strict=True)]
 DEFAULT = ".core/jobs.yaml"
+_REPO = re.compile(r"[^/\s]+/[^/\s]+")
+_FLAGS = {
+    **dict.fromkeys(("true", "yes", "on", "1", "t", "y"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "f", "n"), False),
+}
+_FORGE_HANDLERS = (
+    "enable_auto_merge",
+    "publish_draft",
+    "settle_reviews",
+    "send_fix_command",
+    "tick_parent",
+    "completion",
+)
+
+Wanted: TypeAlias = bool | int | str | list[bool | int | str]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+@dataclass(frozen=True)
+class DirectoryConfig:
+    """A directory of JSON files."""
 
-
-class DirectoryConfig(_Model):
-    """A folder of JSON files."""
-
-    type: Literal["directory"]
     path: str
     name: str = "directory"
 
 
-class ForgeConfig(_Model):
-    """Repositories of a forge."""
+@dataclass(frozen=True)
+class ForgeConfig:
+    """Repositories of a forge.
 
-    type: Literal["github", "forgejo"]
-    repos: list[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]] = Field(min_length=1)
+    Attributes:
+        type: ``github`` or ``forgejo``.
+    """
+
+    type: str
+    repos: Sequence[str]
     url: str = ""
     token_env: str = ""
     token_file: str = ""
     label: str = "epic"
     report: bool = True
-    handlers: list[
-        Literal[
-            "enable_auto_merge",
-            "publish_draft",
-            "settle_reviews",
-            "send_fix_command",
-            "tick_parent",
-            "completion",
-        ]
-    ] = []
-
-    @field_validator("url")
-    @classmethod
-    def _usable(cls, url: str) -> str:
-        try:
-            return checked(url)
-        except InvalidError as error:
-            raise ValueError(told(error)) from None
-
-    @model_validator(mode="after")
-    def _has_url(self) -> Self:
-        if self.type == "forgejo" and not self.url:
-            raise ValueError("a source of the type forgejo has no url")
-        return self
+    handlers: Sequence[str] = ()
 
 
-class DispatchConfig(_Model):
-    """Tickets for who is assigned."""
+@dataclass(frozen=True)
+class DispatchConfig:
+    """Tickets for assignees."""
 
-    type: Literal["dispatch"]
     queue: str
     name: str = "dispatch"
 
 
-class CommandConfig(_Model):
+@dataclass(frozen=True)
+class CommandConfig:
     """A program."""
 
-    type: Literal["command"]
     name: str
-    command: list[str] = Field(min_length=1)
-    when: dict[str, bool | int | str | list[bool | int | str]]
-    check: list[str] = []
-    timeout: Seconds | None = None
+    command: Sequence[str]
+    when: Mapping[str, Wanted]
+    check: Sequence[str] = ()
+    timeout: float | None = None
 
 
-class JobsConfig(_Model):
+@dataclass(frozen=True)
+class JobsConfig:
     """The whole file."""
 
     journal: str = ".core/journal"
-    poll_interval: Seconds = 60.0
-    poll_timeout: Seconds = 60.0
-    job_timeout: Seconds = 600.0
-    workers: Count = 16
-    attempts: Count = 10
+    poll_interval: float = 60.0
+    poll_timeout: float = 60.0
+    job_timeout: float = 600.0
+    workers: int = 16
+    attempts: int = 10
     dry_run: bool = False
-    dry_run_handlers: list[str] = []
-    sources: list[Annotated[DirectoryConfig | ForgeConfig, Field(discriminator="type")]] = []
-    handlers: list[Annotated[DispatchConfig | CommandConfig, Field(discriminator="type")]] = []
+    dry_run_handlers: Sequence[str] = ()
+    sources: Sequence[DirectoryConfig | ForgeConfig] = ()
+    handlers: Sequence[DispatchConfig | CommandConfig] = ()
 
 
 class Choice(NamedTuple):
-    """What the options of the command line say about the file.
+    """The file and the journal that the command line names.
 
     Attributes:
         path: the file.
@@ -131,7 +121,7 @@ class Choice(NamedTuple):
             return load(self.path)
         if not Path(self.path).exists():
             return JobsConfig(journal=self.journal)  # enough to look at a journal
-        return load(self.path).model_copy(update={"journal": self.journal})
+        return replace(load(self.path), journal=self.journal)
 
 
 def pass_config(call: Callable[Concatenate[JobsConfig, P], None]) -> Callable[P, None]:
@@ -148,64 +138,166 @@ def load(path: str) -> JobsConfig:
     """Read the file.
 
     Raises:
-        NotFoundError: it is not there.
-        InvalidError: it is not YAML, or not what it must be.
+        NotFoundError: it does not exist.
+        InvalidFileError: it has mistakes; carries all of them with their places.
+        InvalidError: it cannot be read.
     """
-    found = _read(path)
-    if found is None:
-        return JobsConfig()
-    if not isinstance(found, dict):
-        raise InvalidError(
-            f"cannot use {path}",
-            why=f"it is a {type(found).__name__}",
-            todo="It must be a mapping with sources: and handlers:.",
-        )
     try:
-        return JobsConfig.model_validate(found)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors(include_url=False)
-        )
-    # Not while the other error is handled: it has the values, and there may be secrets in them.
-    raise InvalidError(f"cannot use {path}", why=problems)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, instead of forgetting what the first one said."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - as its base has it
-        keys = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in keys:
-                    problem = f"{key.value} is there twice"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-                keys.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: str) -> object:
-    try:
-        loader = _Loader(Path(path).read_bytes())
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise NotFoundError(
             f"there is no {path}",
             todo="Write one (docs/jobrunner.md shows how), or name another with --config.",
         ) from None
-    except yaml.MarkedYAMLError as error:
-        # Without the lines themselves, which its text has: there may be secrets in them.
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        why = f"{where}{error.problem}"
-    except RecursionError:
-        why = "it is nested too deeply"
-    except (yaml.YAMLError, ValueError) as error:  # as of a date that does not exist
-        why = " ".join(str(error).split())
-    except OSError as error:
-        why = error.strerror or str(error)
-    raise InvalidError(f"cannot read {path}", why=why)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InvalidError(f"cannot read {path}", why=why) from None
+    return read_yaml(data, path, _config)
+
+
+def _config(top: Field) -> JobsConfig:
+    if top.kind == "null":
+        return JobsConfig()
+    fields = top.fields([one.name for one in fields_of(JobsConfig)])
+    default = JobsConfig()
+    return JobsConfig(
+        journal=fields.optional("journal", Field.string, default.journal),
+        poll_interval=fields.optional("poll_interval", _seconds, default.poll_interval),
+        poll_timeout=fields.optional("poll_timeout", _seconds, default.poll_timeout),
+        job_timeout=fields.optional("job_timeout", _seconds, default.job_timeout),
+        workers=fields.optional("workers", _count, default.workers),
+        attempts=fields.optional("attempts", _count, default.attempts),
+        dry_run=fields.optional("dry_run", _flag, default.dry_run),
+        dry_run_handlers=fields.optional("dry_run_handlers", each(Field.string), ()),
+        sources=fields.optional("sources", each(_source), ()),
+        handlers=fields.optional("handlers", each(_handler), ()),
+    )
+
+
+def _source(field: Field) -> DirectoryConfig | ForgeConfig:
+    kind = _type(field, ("directory", "github", "forgejo"))
+    if kind != "directory":
+        return _forge(field, kind)
+    fields = field.fields(("type", "path", "name"))
+    return DirectoryConfig(
+        path=fields.required("path", Field.string, ""),
+        name=fields.optional("name", Field.string, "directory"),
+    )
+
+
+def _forge(field: Field, kind: str) -> ForgeConfig:
+    fields = field.fields([one.name for one in fields_of(ForgeConfig)])
+    url = fields.required if kind == "forgejo" else fields.optional
+    return ForgeConfig(
+        type=kind,
+        repos=fields.required("repos", _some(_repo), ()),
+        url=url("url", _url, ""),
+        token_env=fields.optional("token_env", _private_string, ""),
+        token_file=fields.optional("token_file", _private_string, ""),
+        label=fields.optional("label", Field.string, "epic"),
+        report=fields.optional("report", _flag, default=True),
+        handlers=fields.optional("handlers", each(one_of(_FORGE_HANDLERS)), ()),
+    )
+
+
+def _handler(field: Field) -> DispatchConfig | CommandConfig:
+    if _type(field, ("dispatch", "command")) == "dispatch":
+        fields = field.fields(("type", "queue", "name"))
+        return DispatchConfig(
+            queue=fields.required("queue", Field.string, ""),
+            name=fields.optional("name", Field.string, "dispatch"),
+        )
+    fields = field.fields(("type", "name", "command", "when", "check", "timeout"))
+    return CommandConfig(
+        name=fields.required("name", Field.string, ""),
+        command=fields.required("command", _some(_private_string), ()),
+        when=fields.required("when", _when, {}),
+        check=fields.optional("check", each(_private_string), ()),
+        timeout=fields.optional("timeout", _timeout, None),
+    )
+
+
+def _type(field: Field, names: Sequence[str]) -> str:
+    """The type of a source or a handler, which decides about its other fields."""
+    return one_of(names)(field.entries().get("type") or field.missing("type"))
+
+
+def _when(field: Field) -> dict[str, Wanted]:
+    found = field.fields(tuple(PipelineSignal.__dataclass_fields__))
+    read = {name: one.take(_wanted, None) for name, one in found.items()}
+    return {name: wanted for name, wanted in read.items() if wanted is not None}
+
+
+def _wanted(field: Field) -> Wanted:
+    """A value that a field of a signal can have, or a list of some."""
+
+    def read(one: Field) -> bool | int | str:
+        value = one.value()
+        if value is None or isinstance(value, float):
+            one.reject("a string, a whole number, true or false")
+        problem = impossible(field.key, value)
+        if problem:
+            one.reject(problem.removeprefix("Input should be "))
+        return value
+
+    if field.kind != "seq":
+        return read(field)
+    if not field.items():
+        field.fail("the list is empty; expected at least one value", "at least one value")
+    return [*each(read)(field)]
+
+
+def _some(read: Callable[[Field], T]) -> Callable[[Field], tuple[T, ...]]:
+    """Reads a list that has at least one value. Errors do not show what is no list."""
+
+    def read_all(field: Field) -> tuple[T, ...]:
+        private = field.private()
+        if private.kind == "seq" and not private.items():
+            field.fail("the list is empty; expected at least one value", "at least one value")
+        return each(read)(private)
+
+    return read_all
+
+
+def _private_string(field: Field) -> str:
+    return field.private().string()
+
+
+def _repo(field: Field) -> str:
+    name = field.string("OWNER/NAME")
+    if not _REPO.fullmatch(name):
+        field.reject("OWNER/NAME")
+    return name
+
+
+def _url(field: Field) -> str:
+    url = field.private().string("an address such as https://git.example.org")
+    try:
+        return checked(url)
+    except InvalidError as error:
+        field.fail(told(error))
+
+
+def _flag(field: Field) -> bool:
+    found = _FLAGS.get(field.scalar.lower()) if field.kind in {"bool", "int", "str"} else None
+    if found is None:
+        field.reject("true or false")
+    return found
+
+
+def _count(field: Field) -> int:
+    value = field.value() if field.kind == "int" else None
+    if not isinstance(value, int) or value < 1:
+        field.reject("a whole number of at least 1")
+    return value
+
+
+def _seconds(field: Field) -> float:
+    value = field.value() if field.kind in {"int", "float"} else None
+    if not isinstance(value, int | float) or not 0 < value <= threading.TIMEOUT_MAX:
+        field.reject(f"a number of seconds above 0 and at most {threading.TIMEOUT_MAX:.0f}")
+    return value
+
+
+def _timeout(field: Field) -> float | None:
+    return None if field.kind == "null" else _seconds(field)

@@ -231,9 +231,9 @@ def test_all_other_mistakes_are_told_at_once() -> None:
         RunSpec("test", "false"),
     ]
     assert refused(specs, {"database": 1, "none": 0}) == [
-        "'build' is to run after 'tets', which is not there; is 'test' meant?",
+        "'build' is to run after 'tets', which is not there; did you mean 'test'?",
         "two specs are named 'test'",
-        "'build' runs in the pool 'databse', which is not there; is 'database' meant?",
+        "'build' runs in the pool 'databse', which is not there; did you mean 'database'?",
         "'build' runs in the pool 'none', which has 0 places",
     ]
 
@@ -247,5 +247,5 @@ def test_upstream_is_what_a_name_needs() -> None:
     ]
     graph = Graph(specs, {})
     assert [spec.name for spec in graph.upstream(["test"])] == ["test", "build", "fetch"]
-    with pytest.raises(InvalidGraphError, match="is 'build' meant"):
+    with pytest.raises(InvalidGraphError, match="did you mean 'build'"):
         graph.upstream(["biuld"])

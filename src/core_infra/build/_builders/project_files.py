@@ -6,6 +6,7 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+from core_infra._yaml.mistakes import Mistake
 from core_infra.build._errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty if there is no such file.
 
     Raises:
-        ConfigError: the file is no JSON object.
+        ConfigError: the file is not a JSON object.
     """
     if not path.is_file():
         return {}
@@ -26,7 +27,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _unreadable(path, str(error), getattr(error, "lineno", 1)) from error
     if not isinstance(found, dict):
-        raise _unreadable(path, "it is no object", 1)
+        raise _unreadable(path, "expected an object", 1)
     return found
 
 
@@ -34,7 +35,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A TOML document; empty if there is no such file.
 
     Raises:
-        ConfigError: the file is no TOML.
+        ConfigError: the file is not TOML.
     """
     if not path.is_file():
         return {}
@@ -59,6 +60,4 @@ def text(document: dict[str, Any], name: str) -> str:
 
 
 def _unreadable(path: Path, why: str, line: int) -> ConfigError:
-    return ConfigError(
-        f"cannot read {path}", why=why, file=str(path), line=line, column=1, field="", expected=""
-    )
+    return ConfigError.of(str(path), [Mistake(str(path), line, "", why)])

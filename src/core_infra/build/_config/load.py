@@ -6,9 +6,10 @@ import os
 import posixpath
 from typing import TYPE_CHECKING
 
+from core_infra._yaml.field import Field, Wrong
+from core_infra._yaml.reading import each, read_yaml, whole
 from core_infra.build._artifact import Target
 from core_infra.build._config import values
-from core_infra.build._config.fields import read_document
 from core_infra.build._config.settings import (
     DEFAULT_TARGETS,
     Build,
@@ -18,17 +19,18 @@ from core_infra.build._config.settings import (
     Project,
     Sign,
 )
+from core_infra.build._errors import ConfigError
 from core_infra.build._secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from core_infra.build._config.fields import Field
+    from core_infra._yaml.field import Fields
     from core_infra.medium._medium import Medium
 
 _FILE = ".core/build.yaml"
 _VERSION = 1
-_READ_MAX = 1 << 20
+_SIZE_MAX = 256 << 10
 
 
 def config_path(directory: str) -> str:
@@ -54,101 +56,121 @@ def load_config(
         env: the variables that signing keys may come from; by default the environment's.
 
     Raises:
-        ConfigError: the first mistake, with its file, line and field.
+        ConfigError: the file has mistakes; carries all of them with their places.
         CoreInfraError: the file is there and cannot be read.
     """
-    env = os.environ if env is None else env
+    variables = os.environ if env is None else env
     path = config_path(directory)
     data = b""
     if medium.exists(path):
         with medium.open(path) as file:
-            data = file.read(_READ_MAX)  # more than is accepted: enough to say so
-    return _config(read_document(data, path), env)
+            data = file.read(_SIZE_MAX + 1)  # enough to see that it is too large
+    return read_yaml(
+        data,
+        path,
+        lambda top: _config(top, variables),
+        error=ConfigError,
+        size_max=_SIZE_MAX,
+        null_is_missing=True,
+    )
 
 
 def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
     known = ("version", "project", "build", "targets", "sign", "docker", "linuxkit")
-    fields = top.mapping(known)
-    if fields["version"].get(lambda one: one.number(), _VERSION) != _VERSION:
-        fields["version"].fail(f"version {_VERSION}", todo="Is there a newer core-infra?")
+    fields = top.fields(known)
+    fields.optional("version", _check_version, None)
     return BuildConfig(
-        project=_project(fields["project"]),
-        build=_build(fields["build"]),
-        targets=_targets(fields["targets"]) or DEFAULT_TARGETS,
-        sign=_sign(fields["sign"], env),
-        docker=_docker(fields["docker"]),
-        linuxkit=_linuxkit(fields["linuxkit"]),
+        project=_project(fields),
+        build=_build(fields),
+        targets=fields.optional("targets", _targets, ()) or DEFAULT_TARGETS,
+        sign=_sign(fields, env),
+        docker=_docker(fields),
+        linuxkit=_linuxkit(fields),
     )
 
 
-def _project(top: Field) -> Project:
-    fields = top.mapping(("name", "description", "main", "binary", "type"))
+def _check_version(field: Field) -> None:
+    if whole(0)(field) != _VERSION:
+        field.reject(f"version {_VERSION}", "; is there a newer core-infra?")
+
+
+def _project(top: Fields) -> Project:
+    fields = top.section("project", ("name", "description", "main", "binary", "type"))
     return Project(
-        name=fields["name"].get(values.file_name, ""),
-        description=fields["description"].get(values.text, ""),
-        main=fields["main"].get(values.inner_path, "."),
-        binary=fields["binary"].get(values.file_name, ""),
-        type=fields["type"].get(values.project_type, None),
+        name=fields.optional("name", values.file_name, ""),
+        description=fields.optional("description", Field.string, ""),
+        main=fields.optional("main", values.inner_path, "."),
+        binary=fields.optional("binary", values.file_name, ""),
+        type=fields.optional("type", values.project_type, None),
     )
 
 
-def _build(top: Field) -> Build:
-    fields = top.mapping(("cgo", "flags", "ldflags", "env"))
+def _build(top: Fields) -> Build:
+    fields = top.section("build", ("cgo", "flags", "ldflags", "env"))
     default = Build()
     return Build(
-        cgo=fields["cgo"].get(lambda one: one.flag(), default.cgo),
-        flags=fields["flags"].list_of(values.flag, default.flags),
-        ldflags=fields["ldflags"].list_of(values.text, default.ldflags),
-        env=fields["env"].list_of(values.assignment, default.env),
+        cgo=fields.optional("cgo", Field.flag, default.cgo),
+        flags=fields.optional("flags", each(values.flag), default.flags),
+        ldflags=fields.optional("ldflags", each(Field.string), default.ldflags),
+        env=fields.optional("env", each(values.assignment), default.env),
     )
 
 
-def _targets(top: Field) -> tuple[Target, ...]:
+def _targets(field: Field) -> tuple[Target, ...]:
     found: list[Target] = []
-    for item in top.items() if top.given else []:
-        fields = item.mapping(("os", "arch"))
-        target = Target(values.platform(fields["os"]), values.platform(fields["arch"]))
+    for item in field.items():
+        target = item.take(_target, None)
         if target in found:
-            item.fail("each target once", why=f"{target} is there twice")
-        found.append(target)
+            item.note(f"{target} is there twice", "each target once")
+        elif target is not None:
+            found.append(target)
     return tuple(found)
 
 
-def _docker(top: Field) -> Docker:
-    fields = top.mapping(("dockerfile", "image", "tags", "build_args"))
+def _target(field: Field) -> Target:
+    fields = field.fields(("os", "arch"))
+    system = fields.required("os", values.platform, None)
+    arch = fields.required("arch", values.platform, None)
+    if system is None or arch is None:
+        raise Wrong
+    return Target(system, arch)
+
+
+def _docker(top: Fields) -> Docker:
+    fields = top.section("docker", ("dockerfile", "image", "tags", "build_args"))
     default = Docker()
     return Docker(
-        dockerfile=fields["dockerfile"].get(values.inner_path, default.dockerfile),
-        image=fields["image"].get(values.image, default.image),
-        tags=fields["tags"].list_of(values.image_tag),
-        build_args=fields["build_args"].list_of(values.assignment),
+        dockerfile=fields.optional("dockerfile", values.inner_path, default.dockerfile),
+        image=fields.optional("image", values.image, default.image),
+        tags=fields.optional("tags", each(values.image_tag), ()),
+        build_args=fields.optional("build_args", each(values.assignment), ()),
     )
 
 
-def _linuxkit(top: Field) -> LinuxKit:
-    fields = top.mapping(("config", "formats"))
+def _linuxkit(top: Fields) -> LinuxKit:
+    fields = top.section("linuxkit", ("config", "formats"))
     return LinuxKit(
-        config=fields["config"].get(values.inner_path, ""),
-        formats=fields["formats"].list_of(values.image_format),
+        config=fields.optional("config", values.inner_path, ""),
+        formats=fields.optional("formats", each(values.image_format), ()),
     )
 
 
-def _sign(top: Field, env: Mapping[str, str]) -> Sign:
-    fields = top.mapping(("enabled", "gpg", "macos", "windows"))
-    gpg = fields["gpg"].mapping(("key",))
-    mac = fields["macos"].mapping(("identity", "notarize", "apple_id", "team_id", "app_password"))
-    windows = fields["windows"].mapping(("certificate", "password"))
+def _sign(top: Fields, env: Mapping[str, str]) -> Sign:
+    fields = top.section("sign", ("enabled", "gpg", "macos", "windows"), private=True)
+    gpg = fields.section("gpg", ("key",))
+    mac = fields.section("macos", ("identity", "notarize", "apple_id", "team_id", "app_password"))
+    windows = fields.section("windows", ("certificate", "password"))
     source = values.Variables(env)
     return Sign(
-        enabled=fields["enabled"].get(lambda one: one.flag(), default=True),
-        gpg_key=source.read(gpg["key"], "GPG_KEY_ID"),
+        enabled=fields.optional("enabled", Field.flag, default=True),
+        gpg_key=source.read(gpg, "key", "GPG_KEY_ID"),
         gpg_passphrase=Secret(env.get("GPG_PASSPHRASE", "")),
-        macos_identity=source.read(mac["identity"], "CODESIGN_IDENTITY"),
-        macos_notarize=mac["notarize"].get(lambda one: one.flag(), default=False),
-        apple_id=source.read(mac["apple_id"], "APPLE_ID"),
-        apple_team_id=source.read(mac["team_id"], "APPLE_TEAM_ID"),
-        apple_app_password=Secret(source.read(mac["app_password"], "APPLE_APP_PASSWORD")),
-        windows_certificate=source.read(windows["certificate"], "WINDOWS_CERTIFICATE"),
-        windows_password=Secret(source.read(windows["password"], "WINDOWS_CERTIFICATE_PASSWORD")),
+        macos_identity=source.read(mac, "identity", "CODESIGN_IDENTITY"),
+        macos_notarize=mac.optional("notarize", Field.flag, default=False),
+        apple_id=source.read(mac, "apple_id", "APPLE_ID"),
+        apple_team_id=source.read(mac, "team_id", "APPLE_TEAM_ID"),
+        apple_app_password=Secret(source.read(mac, "app_password", "APPLE_APP_PASSWORD")),
+        windows_certificate=source.read(windows, "certificate", "WINDOWS_CERTIFICATE"),
+        windows_password=Secret(source.read(windows, "password", "WINDOWS_CERTIFICATE_PASSWORD")),
         unset=tuple(source.unset),
     )

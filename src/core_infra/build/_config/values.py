@@ -1,4 +1,4 @@
-"""What single values of a build configuration may be: nothing that escapes or injects."""
+"""Single values of a build configuration: none leaves the project or becomes an option."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 import string
 from typing import TYPE_CHECKING
 
+from core_infra._yaml.reading import one_of
 from core_infra.build._project import ProjectType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from core_infra.build._config.fields import Field
+    from core_infra._yaml.field import Field, Fields
 
 _PLATFORM = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
 _FILE_NAME = re.compile(r"[\w][\w .+@-]{0,99}")
@@ -21,11 +22,6 @@ _IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]{0,254}")
 _IMAGE_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _IMAGE_FORMAT = re.compile(r"[a-z0-9][a-z0-9+-]{0,31}")
 _CHOSEN_BY_US = re.compile(r"--?(?:o|C)(?:=.*)?", re.DOTALL)
-
-
-def text(field: Field) -> str:
-    """Any string."""
-    return field.text()
 
 
 def platform(field: Field) -> str:
@@ -39,13 +35,14 @@ def file_name(field: Field) -> str:
         field, _FILE_NAME, "a file name: letters, digits, spaces and . _ + @ -, up to 100"
     )
     if name.endswith((" ", ".")):  # Windows drops them
-        field.fail("a file name that does not end in a space or a point")
+        field.reject("a file name that does not end in a space or a point")
     return name
 
 
 def inner_path(field: Field) -> str:
     """A path that stays inside the project's directory, and cannot be taken for an option."""
-    path = field.text()
+    expected = "a path inside the project's directory, relative to it"
+    path = field.string(expected)
     clean = posixpath.normpath(path)
     if (
         not path
@@ -55,15 +52,15 @@ def inner_path(field: Field) -> str:
         or clean == ".."
         or clean.startswith("../")
     ):
-        field.fail("a path inside the project's directory, relative to it")
+        field.reject(expected)
     return path
 
 
 def flag(field: Field) -> str:
     """A flag of the build command, none of those that say where the output goes."""
-    value = field.text()
+    value = field.string()
     if _CHOSEN_BY_US.fullmatch(value):
-        field.fail("a flag other than -o and -C, which the builder chooses")
+        field.reject("a flag other than -o and -C, which the builder chooses")
     return value
 
 
@@ -89,10 +86,7 @@ def image_format(field: Field) -> str:
 
 def project_type(field: Field) -> ProjectType:
     """A kind of project."""
-    name = field.text()
-    if name not in set(ProjectType):
-        field.fail(f"one of {', '.join(ProjectType)}")
-    return ProjectType(name)
+    return ProjectType(one_of([*ProjectType])(field))
 
 
 class Variables:
@@ -106,20 +100,21 @@ class Variables:
         self.unset: list[str] = []
         self._env = env
 
-    def read(self, field: Field, default: str) -> str:
+    def read(self, fields: Fields, name: str, default: str) -> str:
         """The expanded text of a field; that of the variable *default* if it is missing."""
-        if not field.given:
-            return self._env.get(default, "")
-        template = string.Template(field.text())
+        return fields.optional(name, self._expanded, self._env.get(default, ""))
+
+    def _expanded(self, field: Field) -> str:
+        template = string.Template(field.string())
         if not template.is_valid():
-            field.fail("$NAME or ${NAME}, and $$ for a dollar sign")
+            field.reject("$NAME or ${NAME}, and $$ for a dollar sign")
         names = template.get_identifiers()
         self.unset += [name for name in names if name not in self._env]
         return template.substitute({name: self._env.get(name, "") for name in names})
 
 
 def _matching(field: Field, pattern: re.Pattern[str], expected: str) -> str:
-    value = field.text()
+    value = field.string(expected)
     if not pattern.fullmatch(value):
-        field.fail(expected)
+        field.reject(expected)
     return value

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
+import signal
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from yaml import SequenceNode
-
+from core_infra._suggestions import similar
+from core_infra._yaml.document import Document
+from core_infra._yaml.field import Field
+from core_infra._yaml.mistakes import InvalidFileError, Mistake, in_order
+from core_infra._yaml.reading import each, each_value, read_document, whole
 from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.process._runner import command_text
-from core_infra.process._runner.graph import listed, mistakes
-from core_infra.process._runner.nodes import Item, Reader
+from core_infra.process._runner.graph import mistakes
 from core_infra.process._runner.spec import RunSpec
-from core_infra.process._runner.variables import Scope, read_text
+from core_infra.process._runner.variables import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from core_infra._yaml.field import Fields
     from core_infra.medium._medium import Medium
 
 _TOP = ("workers", "pools", "vars", "env", "dotenv", "include", "tasks", "finally")
@@ -46,13 +51,17 @@ UNUSED = "unused"
 """Stands for what could not be read; the mistake is noted, so nobody gets to see it."""
 
 
-class TaskFileError(InvalidError):
-    """A task file that cannot be run.
+_SIGNALS = [
+    spelling for name in signal.Signals.__members__ for spelling in (name, name.removeprefix("SIG"))
+]
+
+
+class TaskFileError(InvalidFileError):
+    """A task file has mistakes; those of files that it includes are among them.
 
     Attributes:
         path: the file.
-        mistakes: all that was found, also in files that it includes: a line and a sentence for
-            each. The message has the file of each, too.
+        mistakes: all of them.
     """
 
 
@@ -90,70 +99,62 @@ def load_tasks(medium: Medium, path: str, variables: Mapping[str, str] | None = 
         variables: values that take the place of those that the file gives its variables.
 
     Raises:
-        InvalidError: it is not written in UTF-8.
-        TaskFileError: something in it is wrong; all that is, is named with its line.
+        TaskFileError: it has mistakes; carries all of them with their places.
         CoreInfraError: the file cannot be read.
     """
-    loader = _Loader(medium, (path,), variables or {})
-    loaded = loader.load(read_text(medium, path))
+    loader = _Loader(medium, (path,), variables or {}, medium.read_bytes(path))
+    loaded = loader.load()
     if loader.mistakes:
-        order = list(dict.fromkeys(file for file, _, _ in loader.mistakes))
-        found = sorted(set(loader.mistakes), key=lambda one: (order.index(one[0]), *one[1:]))
-        raise TaskFileError(
-            f"cannot run {path}",
-            why=listed([f"{file}:{line}: {text}" for file, line, text in found]),
-            path=path,
-            mistakes=[(line, text) for _, line, text in found],
-        )
+        raise TaskFileError.of(path, in_order(loader.mistakes))
     return loaded
 
 
 class _Loader:
-    """Makes specs of nodes.
+    """Makes specs of a file.
 
     Args:
         medium: where the files are.
         paths: the file, after those that include it.
         given: values of variables.
-
-    Attributes:
-        mistakes: a file, a line and a sentence for each.
+        data: the file's content.
     """
 
-    def __init__(self, medium: Medium, paths: Sequence[str], given: Mapping[str, str]) -> None:
+    def __init__(
+        self, medium: Medium, paths: Sequence[str], given: Mapping[str, str], data: bytes
+    ) -> None:
         self._medium = medium
         self._paths = paths
         self._given = given
         self._directory = posixpath.dirname(paths[-1])
-        self._reader = Reader()
-        self._elsewhere: list[tuple[str, int, str]] = []
-        self._scope = Scope(medium, self._directory, self._reader, given)
+        self._document = Document(data, paths[-1])
+        self._elsewhere: list[Mistake] = []
+        self._scope = Scope(medium, self._directory, given)
 
     @property
-    def mistakes(self) -> list[tuple[str, int, str]]:
+    def mistakes(self) -> list[Mistake]:
         """All so far, in this file and in those that it includes."""
-        own = [(self._paths[-1], line, text) for line, text in self._reader.mistakes]
-        return own + self._scope.mistakes + self._elsewhere
+        return self._document.mistakes + self._scope.mistakes + self._elsewhere
 
-    def load(self, text: str) -> TaskFile:
-        read = self._reader
-        document = read.parse(text)
-        if document is None:
-            return TaskFile(())
-        top = read.known(document, _TOP)
-        workers = read.whole(top["workers"], 1) if "workers" in top else None
-        pools = read.mapping(top["pools"]) if "pools" in top else {}
-        places = {name: read.whole(item, 1) for name, item in pools.items()}
+    def load(self) -> TaskFile:
+        """What the file says; some tasks if there are mistakes."""
+        return read_document(self._document, self._file) or TaskFile(())
+
+    def _file(self, document: Field) -> TaskFile:
+        if document.kind == "null":
+            document.fail("the file is empty", "tasks")
+        top = document.fields(_TOP)
+        workers = top.optional("workers", whole(1), None)
+        places = top.optional("pools", each_value(whole(1)), {})
         self._scope.read(top)
-        included = self._included(top["include"]) if "include" in top else TaskFile(())
-        if "tasks" not in top and "include" not in top:
-            read.complain(document, "it has no tasks")
-            return TaskFile(())
-        tasks = read.mapping(top["tasks"]) if "tasks" in top else {}
-        cleanup = read.mapping(top["finally"]) if "finally" in top else {}
+        included = top.optional("include", self._included, TaskFile(()))
+        if "include" in top:
+            tasks = top.optional("tasks", Field.entries, {})
+        else:
+            tasks = top.required("tasks", Field.entries, {})
+        cleanup = top.optional("finally", Field.entries, {})
         for name in cleanup.keys() & tasks.keys():
-            text = f"a task of this name is there already, on line {tasks[name].line}"
-            read.complain(cleanup[name], text)
+            line = tasks[name].line
+            cleanup[name].note_key(f"a task of this name is there already, on line {line}")
         places |= included.pools
         specs = self._specs(tasks, places, included.specs)
         finals = self._specs(cleanup, places, included.cleanup)
@@ -161,56 +162,51 @@ class _Loader:
         return TaskFile(specs, workers, places, finals, files)
 
     def _specs(
-        self, tasks: Mapping[str, Item], places: Mapping[str, int], others: tuple[RunSpec, ...]
+        self, tasks: Mapping[str, Field], places: Mapping[str, int], others: tuple[RunSpec, ...]
     ) -> tuple[RunSpec, ...]:
-        read = self._reader
-        fields = {name: read.known(item, _FIELDS) for name, item in tasks.items()}
-        specs = [self._spec(name, item, fields[name]) for name, item in tasks.items()]
+        read = {name: task.take(_fields, None) for name, task in tasks.items()}
+        given = {name: fields for name, fields in read.items() if fields is not None}
+        specs = [self._spec(name, tasks[name], fields) for name, fields in given.items()]
         if not self.mistakes:
             both = [*others, *specs]  # a name that is there twice is a mistake of this file
             for mistake in mistakes(both, places, [spec.after for spec in both]):
                 name = both[mistake.spec].name
-                item = fields[name].get(mistake.field, tasks[name])
-                read.complain(item, mistake.text)
+                given[name].get(mistake.field, tasks[name]).note(mistake.text)
         return (*specs, *others)
 
-    def _included(self, item: Item) -> TaskFile:
+    def _included(self, field: Field) -> TaskFile:
         specs: list[RunSpec] = []
         cleanup: list[RunSpec] = []
         pools: dict[str, int] = {}
         files: list[str] = []
-        for space, entry in self._reader.mapping(item).items():
-            found = self._include(entry)
+        for space, found in each_value(self._include)(field).items():
             specs += [_within(space, spec) for spec in found.specs]
             files += found.files
             cleanup += [_within(space, spec) for spec in found.cleanup]
             pools |= {f"{space}:{name}": places for name, places in found.pools.items()}
         return TaskFile(tuple(specs), None, pools, tuple(cleanup), tuple(files))
 
-    def _include(self, item: Item) -> TaskFile:
-        written = self._reader.text(item)
+    def _include(self, field: Field) -> TaskFile:
+        written = field.text()
+        if not written:
+            field.reject("the path of a file")
         path = posixpath.normpath(posixpath.join(self._directory, written))
         known = [posixpath.normpath(one) for one in self._paths]
-        if not written:
-            return TaskFile(())
         if path in known or len(known) >= _DEEPEST:
             ring = " -> ".join([*known[known.index(path) if path in known else 0 :], path])
-            self._reader.complain(item, f"{ring}: a file cannot include itself")
-            return TaskFile(())
+            field.fail(f"{ring}: a file cannot include itself")
         try:
-            text = read_text(self._medium, path)
+            data = self._medium.read_bytes(path)
         except CoreInfraError as error:
-            self._reader.complain(item, str(error))
-            return TaskFile(())
-        loader = _Loader(self._medium, (*self._paths, path), self._given)
-        loaded = loader.load(text)
+            field.fail(str(error))
+        loader = _Loader(self._medium, (*self._paths, path), self._given, data)
+        loaded = loader.load()
         self._elsewhere += loader.mistakes
         return loaded
 
-    def _spec(self, name: str, item: Item, given: Mapping[str, Item]) -> RunSpec:
-        read = self._reader
-        command, *args = self._argv(item, given)
-        env = read.mapping(given["env"]) if "env" in given else {}
+    def _spec(self, name: str, task: Field, given: Fields) -> RunSpec:
+        command, *args = self._argv(task, given)
+        env = given.optional("env", self._env, {})
         shared = self._scope.environment(script="shell" in given)
         try:
             return RunSpec(
@@ -218,65 +214,104 @@ class _Loader:
                 command,
                 args,
                 dir=self._dir(given),
-                env={**shared, **{key: self._scope.variable(value) for key, value in env.items()}},
-                after=read.texts(given["after"]) if "after" in given else (),
-                allow_failure="allow_failure" in given and read.flag(given["allow_failure"]),
-                retries=read.whole(given["retries"], 0) if "retries" in given else 0,
-                timeout=read.seconds(given["timeout"]) if "timeout" in given else None,
-                pools=read.texts(given["pools"]) if "pools" in given else (),
+                env={**shared, **env},
+                after=given.optional("after", each(Field.text), ()),
+                allow_failure=given.optional("allow_failure", Field.flag, default=False),
+                retries=given.optional("retries", whole(0), 0),
+                timeout=given.optional("timeout", _seconds, None),
+                pools=given.optional("pools", each(Field.text), ()),
                 **self._more(given),
             )
         except InvalidError as error:
-            read.complain(item, error.why)
+            task.note(error.why)
             return RunSpec(UNUSED, UNUSED)
 
-    def _more(self, given: Mapping[str, Item]) -> dict[str, Any]:
-        """What few tasks say."""
-        read = self._reader
-        found: dict[str, Any] = {}
-        if "stop_signal" in given:
-            found["stop_signal"] = read.signal(given["stop_signal"])
-        if "grace" in given:
-            found["grace"] = read.seconds(given["grace"], or_none=True)
-        for name in given.keys() & {"inputs", "outputs"}:
-            found[name] = [*map(self._scope.text, read.items(given[name]))]
-        if "description" in given:
-            found["description"] = read.line(given["description"])
-        return found
+    def _env(self, field: Field) -> dict[str, str | None]:
+        return each_value(self._scope.variable)(field.private())
 
-    def _argv(self, item: Item, given: Mapping[str, Item]) -> list[str]:
-        read = self._reader
-        args = (
-            [self._scope.text(one) for one in read.items(given["args"])] if "args" in given else []
-        )
-        if ("command" in given) == ("shell" in given):
-            # With a field misspelt, what is missing may be that one.
-            if not any(text.startswith(f"{item.where}.") for _, text in read.mistakes):
-                read.complain(item, "a task has either a command or a shell")
+    def _more(self, given: Fields) -> dict[str, Any]:
+        """What few tasks say."""
+        texts = each(self._scope.text)
+        readers: dict[str, Callable[[Field], Any]] = {
+            "stop_signal": _signal,
+            "grace": _grace,
+            "inputs": texts,
+            "outputs": texts,
+            "description": Field.text_line,
+        }
+        found = {name: given.optional(name, read, None) for name, read in readers.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _argv(self, task: Field, given: Fields) -> list[str]:
+        args = given.optional("args", each(self._scope.text), ())
+        if "command" in given and "shell" in given:
+            task.note("a task has either a command or a shell, not both")
         elif "shell" in given:
-            return [*_SHELL, read.text(given["shell"]), *(["sh", *args] if args else [])]
-        elif argv := self._command(given["command"]):
-            return [*argv, *args]
+            script = given.optional("shell", Field.text, UNUSED)
+            return [*_SHELL, script, *(["sh", *args] if args else [])]
+        elif "command" in given:
+            return [*given.optional("command", self._command, [UNUSED]), *args]
+        # With a field misspelt, what is missing may be that one.
+        elif not any(one.field.startswith(f"{task.name}.") for one in self._document.mistakes):
+            task.missing("command").note("missing field; a task has either a command or a shell")
         return [UNUSED]
 
-    def _command(self, item: Item) -> list[str]:
-        read = self._reader
-        if isinstance(item.node, SequenceNode):
-            argv = [self._scope.text(one) for one in read.items(item)]
-        else:
-            try:
-                words = command_text.split(read.text(item).strip())
-            except ValueError as error:
-                read.complain(item, str(error))
-                return [UNUSED]
-            argv = [command_text.unprotect(self._scope.expanded(item, word)) for word in words]
-        if not argv:
-            read.complain(item, "the command is empty")
-        return argv
+    def _command(self, field: Field) -> list[str]:
+        if field.kind == "seq":
+            if not field.items():
+                field.fail("the command is empty")
+            return [*each(self._scope.text)(field)] or [UNUSED]
+        try:
+            words = command_text.split(field.text().strip())
+        except ValueError as error:
+            field.fail(str(error))
+        if not words:
+            field.fail("the command is empty")
+        return [command_text.unprotect(self._scope.expanded(field, word)) for word in words]
 
-    def _dir(self, given: Mapping[str, Item]) -> str | None:
-        own = self._scope.text(given["dir"]) if "dir" in given else ""
+    def _dir(self, given: Fields) -> str | None:
+        own = given.optional("dir", self._scope.text, "")
         return posixpath.join(self._directory, own) or None
+
+
+def _fields(task: Field) -> Fields:
+    return task.fields(_FIELDS)
+
+
+def _signal(field: Field) -> int:
+    """A signal by its name, with or without SIG, or by its number."""
+    text = field.text()
+    names = signal.Signals.__members__
+    number = names.get(text) or names.get(f"SIG{text}")
+    if number is None and text.isdecimal() and int(text) in signal.valid_signals():
+        return int(text)
+    if number is None:
+        field.fail(f"there is no signal {text!r}{similar(text.upper(), _SIGNALS)}", "a signal")
+    return number
+
+
+def _seconds(field: Field) -> float:
+    value = _number(field)
+    if value is None or value <= 0:
+        field.reject("a number of seconds above 0")
+    return value
+
+
+def _grace(field: Field) -> float:
+    value = _number(field)
+    if value is None or value < 0:
+        field.reject("a number of seconds, 0 or more")
+    return value
+
+
+def _number(field: Field) -> float | None:
+    if field.kind not in {"int", "float"}:
+        return None
+    try:
+        value = float(field.scalar)
+    except ValueError:  # YAML has numbers that Python does not have: 1:30, .inf
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _within(space: str, spec: RunSpec) -> RunSpec:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from functools import partial
 from typing import TYPE_CHECKING
 
 from core_infra._suggestions import similar
+from core_infra._yaml.field import Field
+from core_infra._yaml.mistakes import Mistake
+from core_infra._yaml.reading import each
 from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.medium._errors import PathNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from core_infra._yaml.field import Fields
     from core_infra.medium._medium import Medium
-    from core_infra.process._runner.nodes import Item, Reader
 
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -103,62 +105,37 @@ def _unescaped(found: re.Match[str]) -> str:
     return _ESCAPES.get(found[1], found[1] if found[1] in '"\\$`' else found[0])
 
 
-def read_text(medium: Medium, path: str) -> str:
-    """A file's text.
-
-    Raises:
-        InvalidError: it is not written in UTF-8.
-        CoreInfraError: it cannot be read.
-    """
-    try:
-        return medium.read_bytes(path).decode()
-    except UnicodeDecodeError as error:
-        raise InvalidError(
-            f"cannot run {path}",
-            why=f"it is no text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}",
-        ) from None
-
-
 class Scope:
     """What ``vars``, ``env`` and ``dotenv`` of a file say, above our own environment.
 
     Args:
         medium: where the files are.
         directory: that of the task file.
-        reader: reads it.
         given: values that take the place of those in the file.
 
     Attributes:
-        mistakes: in files of variables: a file, a line and a sentence for each.
+        mistakes: those in files of variables.
     """
 
-    def __init__(
-        self, medium: Medium, directory: str, reader: Reader, given: Mapping[str, str]
-    ) -> None:
-        self.mistakes: list[tuple[str, int, str]] = []
+    def __init__(self, medium: Medium, directory: str, given: Mapping[str, str]) -> None:
+        self.mistakes: list[Mistake] = []
         self._medium = medium
         self._directory = directory
-        self._reader = reader
         self._given = given
         self._env: dict[str, str | None] = {}
         self._vars: dict[str, str | None] = dict(given)
         self._values: dict[str, str | None] = {}
 
-    def read(self, top: Mapping[str, Item]) -> None:
+    def read(self, top: Fields) -> None:
         """Take what the file says."""
-        read = self._reader
-        for item in read.items(top["dotenv"]) if "dotenv" in top else ():
-            found = self._dotenv(item)
+        for found in top.optional("dotenv", each(self._dotenv), ()):
             # As everywhere: what is set for this run is not undone by a file.
             self._env |= {name: value for name, value in found.items() if name not in os.environ}
-        if "vars" in top:
-            own = {name: read.text(item) for name, item in self._names(top["vars"])}
-            self._vars = {**own, **self._given}
+        self._vars = {**top.optional("vars", _named(Field.text), {}), **self._given}
         self._values = {**os.environ, **self._env, **self._vars}
-        if "env" in top:
-            env = {name: self.variable(item) for name, item in self._names(top["env"])}
-            self._env |= {name: self._given.get(name, value) for name, value in env.items()}
-            self._values = {**os.environ, **self._env, **self._vars}
+        env = top.optional("env", _named(self.variable), {})
+        self._env |= {name: self._given.get(name, value) for name, value in env.items()}
+        self._values = {**os.environ, **self._env, **self._vars}
 
     def environment(self, *, script: bool) -> dict[str, str | None]:
         """What is added to the environment of a task.
@@ -169,37 +146,55 @@ class Scope:
         """
         return {**self._env, **self._vars} if script else self._env
 
-    def text(self, item: Item) -> str:
-        """A text with its variables replaced."""
-        return self.expanded(item, self._reader.text(item))
+    def text(self, field: Field) -> str:
+        """A string with its variables replaced."""
+        return self.expanded(field, field.text())
 
-    def variable(self, item: Item) -> str | None:
+    def variable(self, field: Field) -> str | None:
         """The same, or None for nothing."""
-        value = self._reader.variable(item)
-        return None if value is None else self.expanded(item, value)
+        return None if field.kind == "null" else self.text(field)
 
-    def expanded(self, item: Item, text: str) -> str:
-        """A text of an item, with its variables replaced."""
-        return expand(text, self._values, partial(self._reader.complain, item))
+    def expanded(self, field: Field, text: str) -> str:
+        """A text of a field, with its variables replaced."""
+        return expand(text, self._values, field.note)
 
-    def _names(self, item: Item) -> list[tuple[str, Item]]:
-        entries = self._reader.mapping(item)
-        for name, entry in entries.items():
-            if not NAME.fullmatch(name):
-                self._reader.complain(entry, f"{name!r} cannot be a variable's name")
-        return [*entries.items()]
-
-    def _dotenv(self, item: Item) -> dict[str, str]:
-        written = self._reader.text(item)
+    def _dotenv(self, field: Field) -> dict[str, str]:
+        written = field.text()
         path = posixpath.join(self._directory, written.removesuffix("?"))
         try:
-            text = read_text(self._medium, path)
+            text = _read_text(self._medium, path)
         except PathNotFoundError:
-            if not written.endswith("?"):
-                hint = f"write {written + '?'!r} if it may be missing"
-                self._reader.complain(item, f"there is no file {path!r}; {hint}")
-            return {}
+            if written.endswith("?"):
+                return {}
+            field.fail(f"there is no file {path!r}; write {written + '?'!r} if it may be missing")
         except CoreInfraError as error:
-            self._reader.complain(item, str(error))
-            return {}
-        return read_dotenv(text, lambda line, why: self.mistakes.append((path, line, why)))
+            field.fail(str(error))
+        return read_dotenv(
+            text, lambda line, why: self.mistakes.append(Mistake(path, line, "", why))
+        )
+
+
+def _named(
+    read: Callable[[Field], str | None],
+) -> Callable[[Field], dict[str, str | None]]:
+    """Reads variables. No error shows their values: they may be secrets."""
+
+    def read_all(field: Field) -> dict[str, str | None]:
+        entries = field.private().entries()
+        for name, entry in entries.items():
+            if not NAME.fullmatch(name):
+                entry.note_key(f"{name!r} cannot be a variable's name")
+        # What has a mistake is a variable, too: that it is used is not another mistake.
+        return {name: entry.take(read, "") for name, entry in entries.items()}
+
+    return read_all
+
+
+def _read_text(medium: Medium, path: str) -> str:
+    try:
+        return medium.read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        found = f"byte {error.start} is {error.object[error.start]:#04x}"
+        raise InvalidError(
+            f"cannot use {path}", why=f"the file is not text in UTF-8: {found}"
+        ) from None
