@@ -1,21 +1,26 @@
 /* The guest agent: runs the host's commands inside the machine.
  *
- * One thread, one poll() loop, no dependency. The protocol and its reasons are told in
- * docs/agent-protocol.md; the host's side of it is ../protocol.py. In the order of reading:
+ * One thread, one poll() loop, no dependency. docs/agent-protocol.md describes the protocol and its
+ * reasons; the host's side is src/core_infra/vm/_guest/protocol.py. The files, lowest first; each
+ * uses only what is declared above its own part of this header:
  *
- *   main.c      arguments, and the loop
+ *   events.c    the clock, and the descriptors that the loop waits for
  *   port.c      the byte stream to the host, which may be away
  *   input.c     bytes in -> frames; finds the HELLO in anything
  *   output.c    frames -> bytes out
- *   dispatch.c  what each frame does
- *   channel.c   the open channels; flow.c moves their bytes as the windows allow
- *   command.c   EXEC; spawn.c starts the process, tree.c ends all that it has started,
- *               user.c knows /etc/passwd
+ *   flow.c      the bytes of a channel, as its windows allow
+ *   channel.c   the open channels
+ *   user.c      /etc/passwd and /etc/group
+ *   tree.c      ends a process with all that it has started
+ *   spawn.c     starts a process
+ *   command.c   EXEC
  *   file.c      READ and WRITE
  *   system.c    clock, entropy, power
- *   lines.c     agents for further lines to the host
+ *   network.c   a clone's own hardware addresses
+ *   identity.c  a clone's own names, addresses and random numbers
  *   freeze.c    FREEZE and THAW
- *   identity.c  tells a clone from its twins; network.c does it for its cards
+ *   dispatch.c  what each frame does
+ *   main.c      arguments, and the loop
  */
 #ifndef AGENT_H
 #define AGENT_H
@@ -65,6 +70,27 @@ struct frame {
 /* What is wrong with a frame that makes no sense, for PROTOCOL_ERROR; NULL: nothing. */
 typedef const char *problem;
 
+/* events.c */
+uint64_t now(void);                       /* monotonic, in ns */
+void events_clear(void);
+int watch(int fd, short events);          /* for the next events_wait(); the slot for fired() */
+void events_wait(int timeout);            /* ms; -1: until something happens */
+bool fired(int slot);
+bool hung_up(int slot);
+
+/* port.c */
+enum { RETRY_MS = 20, RARE_MS = 1000 };
+void port_use_fd(int fd);                 /* a stream that is open already; its end ends us */
+void port_use_device(const char *path);
+void port_use_name(const char *name);     /* of a virtio-serial port, now or once it appears */
+void port_serve_others(void);             /* if this is the first port: agents for the others */
+int port_retry(void);                     /* ms until a port that is away is looked at again */
+bool port_here(void);                     /* false: poll() would spin; try again in RETRY_MS */
+bool port_ended(void);                    /* the stream is at its end: so must be the agent */
+int port_fd(void);
+ssize_t port_read(void *buffer, size_t size);         /* 0: nothing now */
+ssize_t port_write(const void *buffer, size_t size);  /* 0: nothing now */
+
 /* input.c */
 bool input_read(void);             /* take what the port has; false: nothing */
 bool input_next(struct frame *f);  /* the next whole frame; false: none, or bytes that are none */
@@ -90,48 +116,19 @@ char *text_copy(struct text t);           /* malloc()ed; NULL: no memory */
 
 /* output.c */
 enum { CONTROL_ROOM = 4096, FRAME_ROOM = HEADER + MAX_DATA + CONTROL_ROOM };
+enum { YOUNG_MS = 100 };                  /* a command's age up to which its output may wait */
 void output_clear(void);
 bool output_room(size_t size);            /* false is remembered for output_starved() */
-bool output_starved(void);                /* has somebody been refused who would fit in now? */
+bool output_starved(void);                /* was room refused that there would be now? */
 size_t output_pending(void);
 uint8_t *output_begin(size_t size);       /* where to put the payload of the next frame */
 void output_commit(uint8_t type, uint32_t channel, size_t size);
 void output_frame(uint8_t type, uint32_t channel, const void *payload, size_t size);
-int output_patience(void);                /* ms until output_flush() is due; -1: nothing waits */
+int output_patience(bool command_is_young);  /* ms until output_flush() is due; -1: it is empty */
 void output_flush(void);
 
-/* port.c */
-enum { RETRY_MS = 20, RARE_MS = 1000 };
-void port_use_fd(int fd);                 /* a stream that is open already; its end ends us */
-void port_use_device(const char *path);
-void port_use_name(const char *name);     /* of a virtio-serial port, now or once it appears */
-void port_serve_lines(void);              /* see lines.c */
-bool port_find_device(const char *name, char *path, size_t size);
-int port_retry(void);                     /* ms until a port that is away is looked at again */
-bool port_here(void);                     /* false: poll() would spin; try again in RETRY_MS */
-int port_fd(void);
-ssize_t port_read(void *buffer, size_t size);         /* 0: nothing now */
-ssize_t port_write(const void *buffer, size_t size);  /* 0: nothing now */
-
-/* main.c */
-int watch(int fd, short events);          /* add to the next poll(); the slot for fired() */
-bool fired(int slot);
-bool is_ending(void);                     /* it was sent SIGTERM: nothing new is begun */
-_Noreturn void quit(void);
-
-/* lines.c */
-bool line_is_first(const char *name);
-void lines_serve(const char *first);      /* if this is the first line: start the others' agents */
-
-/* tree.c */
-void tree_kill(pid_t root);               /* the process, its session, and what descends from it */
-
-/* dispatch.c */
-extern bool bound;                        /* what the session began ends when the host goes away */
-problem dispatch(const struct frame *f);
-extern bool in_guest;                     /* may act on the machine: clock, entropy, power */
-
-/* channel.c */
+/* flow.c */
+struct channel;
 struct sink {                  /* what the host sends: a command's stdin, a file being written */
     int fd;                    /* -1: drop it, but go on granting */
     int slot;
@@ -147,11 +144,18 @@ struct source {                /* what the guest sends: stdout, stderr, a file b
     int left;                  /* bytes still to deliver, once the command ended; -1: all */
     uint8_t type;
 };
+struct operations {            /* what each kind of channel does in its own way */
+    bool is_command;           /* a process runs: it gets signals, and its input ends early */
+    bool takes_input;
+    void (*pump)(struct channel *c);               /* end the channel if it is done */
+    void (*signal)(struct channel *c, int signal); /* the host has sent SIGNAL */
+    void (*failed)(struct channel *c, int error);  /* its sink or source has failed */
+    void (*abandon)(struct channel *c);            /* the channel closes, done or not */
+};
 struct file;
-enum kind { COMMAND, READER, WRITER };
 struct channel {
     uint32_t id;               /* 0: closed */
-    enum kind kind;
+    const struct operations *operations;
     struct sink in;
     struct source out[2];
     uint64_t began, ended;     /* monotonic ns; ended is 0 while the command runs */
@@ -159,23 +163,7 @@ struct channel {
     int status;                /* as of waitpid() */
     struct file *file;
 };
-uint64_t now(void);
-struct channel *channel_find(uint32_t id);
-struct channel *channel_of(pid_t pid);              /* that still runs */
-bool commands_young(uint64_t ms);                   /* was one that runs started just now? */
-struct channel *channel_open(uint32_t id, enum kind kind);  /* NULL: DONE was sent */
-void channel_done(struct channel *c, enum outcome outcome, uint32_t code, const char *message);
-void channel_fail(struct channel *c, int error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-void send_done(uint32_t id, enum outcome outcome, uint32_t code, uint64_t ns, const char *message);
-void channels_watch(void);
-void channels_pump(void);
-bool channels_open(void);      /* is there any? */
-void channels_signal(int signal); /* to all commands that run */
-void channels_drop(void);      /* kill and forget all that the host began */
-
-/* flow.c */
-problem sink_accept(struct channel *c, const uint8_t *data, uint32_t size);
+problem sink_accept(struct channel *c, const uint8_t *data, uint32_t size, bool *no_memory);
 void sink_close(struct sink *s);
 void sink_watch(struct sink *s);
 void sink_pump(struct channel *c);
@@ -186,14 +174,38 @@ void source_pump(struct channel *c, struct source *s);
 void drains_watch(void);
 void drains_pump(void);
 
-/* command.c */
-problem command_start(const struct frame *f);
-void commands_reap(void);
-void command_pump(struct channel *c);
-void command_kill(const struct channel *c, int signal);  /* if it is one, and runs */
+/* channel.c */
+struct channel *channel_find(uint32_t id);
+struct channel *channel_of(pid_t pid);    /* whose process still runs */
+bool commands_young(uint64_t ms);         /* does one run that was started just now? */
+struct channel *channel_open(uint32_t id, const struct operations *operations);
+                                          /* NULL: DONE was sent */
+void channel_done(struct channel *c, enum outcome outcome, uint32_t code, const char *message);
+void channel_fail(struct channel *c, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void send_done(uint32_t id, enum outcome outcome, uint32_t code, uint64_t ns, const char *message);
+void channels_watch(void);
+void channels_pump(void);
+bool channels_open(void);                 /* is there any? */
+void channels_signal(int signal);         /* to all commands that run */
+void channels_drop(void);                 /* kill and forget all that the host began */
+
+/* user.c */
+enum { MAX_GROUPS = 256 };
+struct user {
+    char *name, *home, *shell; /* in text */
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[MAX_GROUPS];
+    size_t group_count;
+    char *text;                /* to be freed */
+};
+bool user_find(const char *name, struct user *u);  /* a name or number; "": the agent's own */
+
+/* tree.c */
+void tree_kill(pid_t root);    /* the process, its session, and what descends from it */
 
 /* spawn.c */
-struct user;
 enum stage { AS_USER, IN_DIRECTORY, RUN };
 struct spawn {
     char **argv, **envp;
@@ -208,45 +220,40 @@ struct spawn {
 void spawn_prepare(void);      /* once: make the agent hard to kill, its children not */
 pid_t spawn(struct spawn *s);  /* -1: failed */
 
-/* user.c */
-enum { MAX_GROUPS = 256 };
-struct user {
-    char *name, *home, *shell; /* in text */
-    uid_t uid;
-    gid_t gid;
-    gid_t groups[MAX_GROUPS];
-    size_t group_count;
-    char *text;                /* to be freed */
-};
-bool user_find(const char *name, struct user *u);  /* a name or number; "": the agent's own */
+/* command.c */
+problem command_start(const struct frame *f);
+void commands_reap(void);
 
 /* file.c */
 problem file_read(const struct frame *f);
 problem file_write(const struct frame *f);
-void file_failed(struct channel *c, int error);
-void file_pump(struct channel *c);
-void file_abandon(struct file *f);        /* frees it, too */
 
 /* system.c */
 const char *error_of(const char *what);                   /* "what: errno's text"; keeps errno */
 const char *set_clock(uint64_t ns);                       /* NULL, or what went wrong */
 const char *add_entropy(const uint8_t *bytes, size_t n);  /* NULL, or what went wrong */
-const char *power_off(bool restart);                      /* comes back only if it failed */
+const char *power_off(bool restart);                      /* returns only if it failed */
 size_t describe(char *text, const uint8_t *former, const char *clock_error,
                 const char *entropy_error);               /* into MAX_MESSAGE bytes; the length */
-
-/* freeze.c */
-const char *freeze(void);                                 /* NULL, or what went wrong */
-const char *thaw(void);                                   /* NULL, or what went wrong */
-
-/* identity.c */
-void identity_prepare(void);                              /* open what is needed, ahead of time */
-const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac);
 
 /* network.c */
 void network_prepare(void);               /* look at the cards; the kernel will announce changes */
 const char *network_set(const uint8_t *mac);  /* of the first card; the next gets the next one */
-void network_announce(void);              /* as they are */
-void network_done(void);                  /* what network_prepare() has switched on is off again */
+void network_announce(void);              /* the addresses as they are */
+void network_done(void);                  /* undo what network_prepare() has switched on */
+
+/* identity.c */
+void identity_prepare(void);              /* open what is needed, ahead of time */
+const char *set_identity(struct text host_name, struct text machine_id, const uint8_t *mac);
+
+/* freeze.c */
+const char *freeze(void);                 /* NULL, or what went wrong */
+const char *thaw(void);                   /* NULL, or what went wrong */
+
+/* dispatch.c */
+extern bool in_guest;                     /* may act on the machine: clock, entropy, power */
+extern bool bound;                        /* what the session began ends when the host goes away */
+extern bool is_ending;                    /* the agent was sent SIGTERM: it starts nothing new */
+problem dispatch(const struct frame *f);
 
 #endif

@@ -2,20 +2,12 @@
 #include "agent.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 static struct channel *channels[MAX_CHANNELS];
 static size_t count, first; /* first: whose turn it is to send, so that no channel starves */
-
-uint64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 /* Free what channel_done() closed; it cannot itself, as its callers still hold the channel. */
 static void sweep(void) {
@@ -35,14 +27,14 @@ struct channel *channel_find(uint32_t id) {
     return NULL;
 }
 
-struct channel *channel_open(uint32_t id, enum kind kind) {
+struct channel *channel_open(uint32_t id, const struct operations *operations) {
     sweep();
     struct channel *c = count < MAX_CHANNELS ? calloc(1, sizeof *c) : NULL;
     if (!c) {
         send_done(id, FAILED, EAGAIN, 0, "256 channels are open, or there is no memory for more");
         return NULL;
     }
-    *c = (struct channel){.id = id, .kind = kind, .began = now()};
+    *c = (struct channel){.id = id, .operations = operations, .began = now()};
     c->in = (struct sink){.fd = -1, .slot = -1, .window = WINDOW};
     source_open(&c->out[0], -1, STDOUT);
     source_open(&c->out[1], -1, STDERR);
@@ -51,13 +43,10 @@ struct channel *channel_open(uint32_t id, enum kind kind) {
 }
 
 static void close_channel(struct channel *c) {
-    command_kill(c, SIGKILL);
+    c->operations->abandon(c);
     sink_close(&c->in);
     source_leave(&c->out[0]);
     source_leave(&c->out[1]);
-    if (c->file)
-        file_abandon(c->file);
-    c->file = NULL;
     c->id = 0;
 }
 
@@ -114,10 +103,8 @@ static void pump(struct channel *c) {
     sink_pump(c);
     for (int i = 0; c->id && i < 2; i++)
         source_pump(c, &c->out[i]);
-    if (c->id && c->kind == COMMAND)
-        command_pump(c);
-    else if (c->id)
-        file_pump(c);
+    if (c->id)
+        c->operations->pump(c);
 }
 
 void channels_pump(void) {
@@ -136,8 +123,8 @@ bool channels_open(void) {
 
 void channels_signal(int signal) {
     for (size_t i = 0; i < count; i++)
-        if (channels[i]->id)
-            command_kill(channels[i], signal);
+        if (channels[i]->id && channels[i]->operations->is_command)
+            channels[i]->operations->signal(channels[i], signal);
 }
 
 void channels_drop(void) {

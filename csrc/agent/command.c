@@ -146,12 +146,45 @@ static void start(struct channel *c, const struct request *r, const char *user, 
     free(who.text);
 }
 
+static void send_signal(struct channel *c, int signal) {
+    if (c->pid <= 0 || c->ended)
+        return;
+    if (signal == SIGKILL)
+        tree_kill(c->pid);
+    kill(-c->pid, signal);
+}
+
+static void kill_all(struct channel *c) {
+    send_signal(c, SIGKILL);
+}
+
+/* A command that does not read its input, or whose pipe is broken, goes on. */
+static void ignore(struct channel *c, int error) {
+    (void)c, (void)error;
+}
+
+static void pump(struct channel *c) {
+    if (!c->ended || c->out[0].fd >= 0 || c->out[1].fd >= 0)
+        return;
+    bool exited = WIFEXITED(c->status);
+    int code = exited ? WEXITSTATUS(c->status) : WTERMSIG(c->status);
+    channel_done(c, exited ? EXITED : SIGNALED, (uint32_t)code, "");
+}
+
 problem command_start(const struct frame *f) {
     struct request r;
     problem bad = parse(f, &r);
     if (bad)
         return bad;
-    struct channel *c = channel_open(f->channel, COMMAND);
+    static const struct operations operations = {
+        .is_command = true,
+        .takes_input = true,
+        .pump = pump,
+        .signal = send_signal,
+        .failed = ignore,
+        .abandon = kill_all,
+    };
+    struct channel *c = channel_open(f->channel, &operations);
     char *user = text_copy(r.user), *cwd = text_copy(r.cwd);
     if (c && user && cwd)
         start(c, &r, user, cwd);
@@ -161,14 +194,6 @@ problem command_start(const struct frame *f) {
     free(cwd);
     free(r.argv);
     return NULL;
-}
-
-void command_kill(const struct channel *c, int signal) {
-    if (c->kind != COMMAND || c->pid <= 0 || c->ended)
-        return;
-    if (signal == SIGKILL)
-        tree_kill(c->pid);
-    kill(-c->pid, signal);
 }
 
 /* Reap every child, also those that are not ours but came to us as process 1. */
@@ -186,12 +211,4 @@ void commands_reap(void) {
             if (c->out[i].fd >= 0 && ioctl(c->out[i].fd, FIONREAD, &c->out[i].left) < 0)
                 c->out[i].left = 0;
     }
-}
-
-void command_pump(struct channel *c) {
-    if (!c->ended || c->out[0].fd >= 0 || c->out[1].fd >= 0)
-        return;
-    bool exited = WIFEXITED(c->status);
-    int code = exited ? WEXITSTATUS(c->status) : WTERMSIG(c->status);
-    channel_done(c, exited ? EXITED : SIGNALED, (uint32_t)code, "");
 }

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-bool in_guest, bound;
+bool in_guest, bound, is_ending;
 
 static const char not_ours[] =
     "this agent leaves its machine alone, it was started without --guest";
@@ -42,10 +42,7 @@ static problem signal_channel(struct channel *c, const struct frame *f) {
     uint32_t signal = take_u32(&cursor);
     if (f->length != 4 || signal < 1 || signal > 64)
         return "bad SIGNAL";
-    if (c->kind == COMMAND)
-        command_kill(c, (int)signal);
-    else
-        channel_done(c, SIGNALED, signal, "");
+    c->operations->signal(c, (int)signal);
     return NULL;
 }
 
@@ -61,6 +58,14 @@ static problem grant(struct channel *c, const struct frame *f) {
     return NULL;
 }
 
+static problem take_input(struct channel *c, const struct frame *f) {
+    bool no_memory = false;
+    problem bad = sink_accept(c, f->payload, f->length, &no_memory);
+    if (no_memory)
+        channel_fail(c, ENOMEM, "the agent has no memory for the input");
+    return bad;
+}
+
 static problem for_channel(const struct frame *f) {
     struct channel *c = channel_find(f->channel);
     if (f->type == DATA && f->length > MAX_DATA)
@@ -71,10 +76,10 @@ static problem for_channel(const struct frame *f) {
         return signal_channel(c, f);
     if (f->type == GRANT)
         return grant(c, f);
-    if (c->kind == READER)
+    if (!c->operations->takes_input)
         return "input for a READ";
     if (f->type == DATA)
-        return sink_accept(c, f->payload, f->length);
+        return take_input(c, f);
     c->in.eof = true;
     return NULL;
 }
@@ -82,7 +87,7 @@ static problem for_channel(const struct frame *f) {
 static problem new_channel(const struct frame *f) {
     if (f->channel == 0 || channel_find(f->channel))
         return "EXEC, READ or WRITE on a channel in use";
-    if (is_ending())
+    if (is_ending)
         return NULL; /* the host learns from the port's end that it is not done */
     return f->type == EXEC ? command_start(f) : f->type == READ ? file_read(f) : file_write(f);
 }
@@ -165,7 +170,7 @@ problem dispatch(const struct frame *f) {
         if (f->channel != 0 || f->length != 0)
             return "bad BIND";
         bound = true;
-        port_serve_lines();
+        port_serve_others();
         return NULL;
     default:
         return "a frame of unknown type";

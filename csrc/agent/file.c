@@ -13,6 +13,7 @@
 enum { NEW_MODE = 0644 };
 
 struct file {
+    const char *verb;          /* for errors: "read" or "write" */
     char path[PATH_MAX];       /* where it goes, links followed */
     char temporary[PATH_MAX];  /* empty: written straight */
     bool existed;
@@ -92,67 +93,19 @@ static int open_target(struct file *f) {
     return fd;
 }
 
-/* Open a channel for the path at the cursor; false: *bad says why, if the frame is to blame. */
-static struct channel *open_channel(const struct frame *f, struct cursor *c, enum kind kind,
-                                    uint32_t mode, problem *bad) {
-    struct text path = take_text(c);
-    *bad = c->bad || c->at != c->end ? "bad READ or WRITE" : NULL;
-    struct channel *channel = *bad ? NULL : channel_open(f->channel, kind);
-    if (!channel)
-        return NULL;
-    channel->file = calloc(1, sizeof *channel->file);
-    if (!channel->file || path.length >= PATH_MAX) {
-        channel_fail(channel, channel->file ? ENAMETOOLONG : ENOMEM, "cannot open \"%.*s\"",
-                     (int)(path.length < 200 ? path.length : 200), path.bytes);
-        return NULL;
-    }
-    memcpy(channel->file->path, path.bytes, path.length);
-    channel->file->mode = mode;
-    return channel;
+static void failed(struct channel *c, int error) {
+    channel_fail(c, error, "cannot %s \"%s\": %s", c->file->verb, c->file->path, strerror(error));
 }
 
-problem file_write(const struct frame *f) {
-    problem bad;
-    struct cursor cursor = cursor_of(f);
-    uint32_t mode = take_u32(&cursor);
-    struct channel *c = open_channel(f, &cursor, WRITER, mode, &bad);
-    if (c && (c->in.fd = open_target(c->file)) < 0)
-        file_failed(c, errno);
-    return bad;
+static void give_up(struct channel *c, int signal) {
+    channel_done(c, SIGNALED, (uint32_t)signal, "");
 }
 
-problem file_read(const struct frame *f) {
-    problem bad;
-    struct cursor cursor = cursor_of(f);
-    struct channel *c = open_channel(f, &cursor, READER, 0, &bad);
-    if (!c)
-        return bad;
-    /* Looked at before it is opened: to open a FIFO or a device can do something. */
-    struct stat *st = &c->file->was;
-    int fd = -1;
-    if (stat(c->file->path, st) < 0)
-        file_failed(c, errno);
-    else if (S_ISDIR(st->st_mode))
-        file_failed(c, EISDIR);
-    else if (!S_ISREG(st->st_mode) && !S_ISCHR(st->st_mode))
-        channel_fail(c, EINVAL, "cannot read \"%s\": neither a file nor a character device",
-                     c->file->path);
-    else if ((fd = open(c->file->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) < 0)
-        file_failed(c, errno);
-    else
-        source_open(&c->out[0], fd, STDOUT);
-    return NULL;
-}
-
-void file_failed(struct channel *c, int error) {
-    channel_fail(c, error, "cannot %s \"%s\": %s", c->kind == READER ? "read" : "write",
-                 c->file->path, strerror(error));
-}
-
-void file_abandon(struct file *f) {
-    if (*f->temporary)
-        unlink(f->temporary);
-    free(f);
+static void abandon(struct channel *c) {
+    if (c->file && *c->file->temporary)
+        unlink(c->file->temporary);
+    free(c->file);
+    c->file = NULL;
 }
 
 /* Put the temporary file in its place, with the owner that was there, and its mode. */
@@ -168,12 +121,84 @@ static bool commit(struct file *f, int fd) {
     return true;
 }
 
-void file_pump(struct channel *c) {
-    struct sink *s = &c->in;
-    if (c->kind == READER ? c->out[0].fd >= 0 : !s->eof || s->head < s->tail)
-        return;
-    if (c->kind == WRITER && !commit(c->file, s->fd))
-        file_failed(c, errno);
-    else
+static void pump_reader(struct channel *c) {
+    if (c->out[0].fd < 0)
         channel_done(c, EXITED, 0, "");
+}
+
+static void pump_writer(struct channel *c) {
+    struct sink *s = &c->in;
+    if (!s->eof || s->head < s->tail)
+        return;
+    if (commit(c->file, s->fd))
+        channel_done(c, EXITED, 0, "");
+    else
+        failed(c, errno);
+}
+
+/* Open a channel for the path at the cursor; false: *bad says why, if the frame is to blame. */
+static struct channel *open_channel(const struct frame *f, struct cursor *c,
+                                    const struct operations *operations, const char *verb,
+                                    uint32_t mode, problem *bad) {
+    struct text path = take_text(c);
+    *bad = c->bad || c->at != c->end ? "bad READ or WRITE" : NULL;
+    struct channel *channel = *bad ? NULL : channel_open(f->channel, operations);
+    if (!channel)
+        return NULL;
+    channel->file = calloc(1, sizeof *channel->file);
+    if (!channel->file || path.length >= PATH_MAX) {
+        channel_fail(channel, channel->file ? ENAMETOOLONG : ENOMEM, "cannot open \"%.*s\"",
+                     (int)(path.length < 200 ? path.length : 200), path.bytes);
+        return NULL;
+    }
+    memcpy(channel->file->path, path.bytes, path.length);
+    channel->file->mode = mode;
+    channel->file->verb = verb;
+    return channel;
+}
+
+problem file_write(const struct frame *f) {
+    static const struct operations operations = {
+        .takes_input = true,
+        .pump = pump_writer,
+        .signal = give_up,
+        .failed = failed,
+        .abandon = abandon,
+    };
+    problem bad;
+    struct cursor cursor = cursor_of(f);
+    uint32_t mode = take_u32(&cursor);
+    struct channel *c = open_channel(f, &cursor, &operations, "write", mode, &bad);
+    if (c && (c->in.fd = open_target(c->file)) < 0)
+        failed(c, errno);
+    return bad;
+}
+
+problem file_read(const struct frame *f) {
+    static const struct operations operations = {
+        .pump = pump_reader,
+        .signal = give_up,
+        .failed = failed,
+        .abandon = abandon,
+    };
+    problem bad;
+    struct cursor cursor = cursor_of(f);
+    struct channel *c = open_channel(f, &cursor, &operations, "read", 0, &bad);
+    if (!c)
+        return bad;
+    /* Looked at before it is opened: to open a FIFO or a device can do something. */
+    struct stat *st = &c->file->was;
+    int fd = -1;
+    if (stat(c->file->path, st) < 0)
+        failed(c, errno);
+    else if (S_ISDIR(st->st_mode))
+        failed(c, EISDIR);
+    else if (!S_ISREG(st->st_mode) && !S_ISCHR(st->st_mode))
+        channel_fail(c, EINVAL, "cannot read \"%s\": neither a file nor a character device",
+                     c->file->path);
+    else if ((fd = open(c->file->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) < 0)
+        failed(c, errno);
+    else
+        source_open(&c->out[0], fd, STDOUT);
+    return NULL;
 }

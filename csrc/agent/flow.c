@@ -28,8 +28,7 @@ static size_t sink_write(struct channel *c, const uint8_t *data, size_t size) {
             int error = errno;
             close(s->fd);
             s->fd = -1;
-            if (c->kind == WRITER)
-                file_failed(c, error);
+            c->operations->failed(c, error);
         } else {
             done += (size_t)n;
         }
@@ -50,7 +49,7 @@ static bool sink_keep(struct sink *s, const uint8_t *data, size_t size) {
     return true;
 }
 
-problem sink_accept(struct channel *c, const uint8_t *data, uint32_t size) {
+problem sink_accept(struct channel *c, const uint8_t *data, uint32_t size, bool *no_memory) {
     struct sink *s = &c->in;
     if (size > s->window)
         return "DATA beyond the window";
@@ -59,8 +58,7 @@ problem sink_accept(struct channel *c, const uint8_t *data, uint32_t size) {
     s->window -= size;
     size_t done = s->head == s->tail ? sink_write(c, data, size) : 0;
     s->ungranted += (uint32_t)done;
-    if (done < size && !sink_keep(s, data + done, size - done))
-        channel_fail(c, ENOMEM, "the agent has no memory for the input");
+    *no_memory = done < size && !sink_keep(s, data + done, size - done);
     return NULL;
 }
 
@@ -90,7 +88,7 @@ void sink_pump(struct channel *c) {
         if (s->head == s->tail)
             s->head = s->tail = 0;
     }
-    if (s->eof && s->head == s->tail && c->kind == COMMAND)
+    if (s->eof && s->head == s->tail && c->operations->is_command)
         sink_close(s);
     if (s->ungranted >= GRANT_STEP) {
         output_frame(STDIN_GRANT, c->id, &s->ungranted, 4);
@@ -111,8 +109,8 @@ void source_watch(struct source *s) {
 static void source_end(struct channel *c, struct source *s, int error) {
     close(s->fd);
     s->fd = -1;
-    if (error && c->kind == READER)
-        file_failed(c, error);
+    if (error)
+        c->operations->failed(c, error);
 }
 
 void source_pump(struct channel *c, struct source *s) {

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_WATCHED = 2 + 3 * MAX_CHANNELS + MAX_DRAINS, READS_PER_TURN = 16, ABANDONED_MS = 5000 };
+enum { READS_PER_TURN = 16, ABANDONED_MS = 5000 };
 enum { GRACE_MS = 1000 };  /* for the commands that run when the agent is asked to end */
 
 static const char usage[] =
@@ -21,25 +21,10 @@ static const char usage[] =
     "  --guest        this machine is the guest: HELLO, CLOCK, RESEED, POWEROFF, FREEZE and THAW\n"
     "                 act on it. --port implies it; without it the agent leaves the machine be\n";
 
-static struct pollfd watched[MAX_WATCHED];
-static int watched_count;
-static uint64_t ends_at;   /* when its next step is due; 0: nobody has asked the agent to end */
+static uint64_t ends_at; /* when the next step is due, once the agent is asked to end */
 static bool commands_told;
 
-int watch(int fd, short events) {
-    watched[watched_count] = (struct pollfd){.fd = fd, .events = events};
-    return watched_count++;
-}
-
-bool fired(int slot) {
-    return slot >= 0 && watched[slot].revents;
-}
-
-bool is_ending(void) {
-    return ends_at != 0;
-}
-
-void quit(void) {
+static _Noreturn void quit(void) {
     channels_drop();
     exit(0);
 }
@@ -75,15 +60,20 @@ static int sooner(int one, int other) {
     return one < 0 ? other : other < 0 || one < other ? one : other;
 }
 
+/* ms until output_flush() is due; -1: nothing waits */
+static int output_due(void) {
+    return output_pending() ? output_patience(commands_young(YOUNG_MS)) : -1;
+}
+
 static int patience(void) {
     if (output_starved())
         return 0;
-    if (is_ending())
+    if (is_ending)
         return RETRY_MS;
     if (!port_here())
         return sooner(input_patience(), port_retry());
     /* Where output is due already, the port was full: poll() says when it is not. */
-    int output = output_patience();
+    int output = output_due();
     return sooner(input_patience(), output ? output : -1);
 }
 
@@ -109,15 +99,17 @@ static void take_signals(int signals) {
     while (read(signals, &news, sizeof news) > 0)
         if (news.ssi_signo == SIGCHLD)
             commands_reap();
-        else if (news.ssi_signo != SIGIO && !is_ending()) /* that: the port is looked at anyway */
+        else if (news.ssi_signo != SIGIO && !is_ending) { /* SIGIO: the port is read anyway */
+            is_ending = true;
             ends_at = now() + GRACE_MS * UINT64_C(1000000);
+        }
 }
 
 /* Asked to end, most often since the system goes down: at once if nothing runs. A command that runs
  * may be the one that has asked for it (systemctl reboot), and about to end. What still runs after
  * the grace is asked to end, too, and gets as long again: its end is still told to the host. */
 static void end_if_due(void) {
-    if (!is_ending() || (channels_open() && now() < ends_at))
+    if (!is_ending || (channels_open() && now() < ends_at))
         return;
     if (channels_open() && !commands_told) {
         channels_signal(SIGTERM);
@@ -130,26 +122,26 @@ static void end_if_due(void) {
 }
 
 static _Noreturn void serve(int signals) {
-    for (;;) {
-        watched_count = 0;
+    while (!port_ended()) {
+        events_clear();
         int signal_slot = watch(signals, POLLIN), port_slot = -1;
-        short in = output_room(FRAME_ROOM) ? POLLIN : 0, out = output_patience() == 0 ? POLLOUT : 0;
+        short in = output_room(FRAME_ROOM) ? POLLIN : 0, out = output_due() == 0 ? POLLOUT : 0;
         if (port_here())
             port_slot = watch(port_fd(), in | out);
         drains_watch();
         channels_watch();
-        poll(watched, (nfds_t)watched_count, patience());
+        events_wait(patience());
         drains_pump();
         if (fired(signal_slot))
             take_signals(signals);
         serve_port(!port_here() || fired(port_slot));
-        bool hung_up = port_slot >= 0 && watched[port_slot].revents & POLLHUP;
-        end_abandoned(!port_here() || hung_up);
+        end_abandoned(!port_here() || hung_up(port_slot));
         channels_pump();
-        if (output_patience() == 0)
+        if (output_due() == 0)
             output_flush();
         end_if_due();
     }
+    quit();
 }
 
 /* Descriptors 0 to 2 are a child's; ours must be others. */

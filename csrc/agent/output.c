@@ -6,7 +6,7 @@
  */
 #include "agent.h"
 
-enum { YOUNG_MS = 100, GATHER_MS = 20, GATHERED = 64 * 1024 };
+enum { GATHER_MS = 20, GATHERED = 64 * 1024 };
 
 static uint8_t queue[256 * 1024];
 static size_t head, tail;
@@ -20,10 +20,10 @@ void output_clear(void) {
     since = 0;
 }
 
-int output_patience(void) {
+int output_patience(bool command_is_young) {
     if (head == tail)
         return -1;
-    if (pressing || tail - head > GATHERED || !commands_young(YOUNG_MS))
+    if (pressing || tail - head > GATHERED || !command_is_young)
         return 0;
     if (!since)
         return YOUNG_MS;

@@ -1,4 +1,4 @@
-/* The byte stream to the host.
+/* The byte stream to the host, and agents for its further ports.
  *
  * While no host has a virtio-serial port open, its read() gives 0 and its poll() POLLHUP, for as
  * long as that lasts. So we do not poll it then, but try again every RETRY_MS.
@@ -9,12 +9,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
 #include <unistd.h>
+
+enum { PORTS = 10 };
 
 static const char *device, *name;
 static int port = -1;
-static bool away = true;
+static bool away = true, ended;
+static pid_t agents[PORTS]; /* of the other ports; only the first port's agent has any */
 
 void port_use_fd(int fd) {
     port = fd;
@@ -31,8 +37,13 @@ void port_use_name(const char *wanted) {
     name = wanted;
 }
 
+static bool is_first(const char *port_name) {
+    size_t n = strlen(port_name);
+    return n > 2 && strcmp(port_name + n - 2, ".0") == 0;
+}
+
 /* The device of the port that has a name, into path. */
-bool port_find_device(const char *wanted, char *path, size_t size) {
+static bool find_device(const char *wanted, char *path, size_t size) {
     DIR *ports = opendir("/sys/class/virtio-ports");
     bool found = false;
     for (struct dirent *entry; !found && ports && (entry = readdir(ports));) {
@@ -56,11 +67,11 @@ bool port_find_device(const char *wanted, char *path, size_t size) {
 static bool open_port(void) {
     char path[PATH_MAX];
     const char *target = device;
-    if (!target && port_find_device(name, path, sizeof path))
+    if (!target && find_device(name, path, sizeof path))
         target = path;
     if (target)
         port = open(target, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (port >= 0 && name && !line_is_first(name)) { /* SIGIO tells when the host comes */
+    if (port >= 0 && name && !is_first(name)) { /* SIGIO tells when the host comes */
         fcntl(port, F_SETOWN, getpid());
         fcntl(port, F_SETFL, O_NONBLOCK | O_ASYNC);
     }
@@ -68,19 +79,45 @@ static bool open_port(void) {
 }
 
 static void lose(void) {
-    if (!device && !name)
-        quit();
+    ended = !device && !name;
     close(port); /* unplugged: it may come back as another device */
     port = -1;
     away = true;
 }
 
-void port_serve_lines(void) {
-    lines_serve(name);
+static void start_agent(const char *name) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setsid();
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* the next first agent starts others */
+    execl("/proc/self/exe", "core-infra-agent", "--port", name, (char *)NULL);
+    _exit(127);
+}
+
+/* Each port serves one session at a time: so the first agent starts one for each further virtio
+ * port, PREFIX1 to PREFIX9. They sleep while unused. */
+void port_serve_others(void) {
+    if (!name || !is_first(name))
+        return;
+    for (int i = 1; i < PORTS; i++) {
+        char other[128], path[64];
+        snprintf(other, sizeof other, "%.*s%d", (int)strlen(name) - 1, name, i);
+        bool runs = agents[i] > 0 && kill(agents[i], 0) == 0;
+        if (runs || !find_device(other, path, sizeof path))
+            continue;
+        agents[i] = fork();
+        if (agents[i] == 0)
+            start_agent(other);
+    }
+}
+
+bool port_ended(void) {
+    return ended;
 }
 
 int port_retry(void) {
-    return name && !line_is_first(name) ? RARE_MS : RETRY_MS;
+    return name && !is_first(name) ? RARE_MS : RETRY_MS;
 }
 
 bool port_here(void) {
@@ -92,7 +129,7 @@ int port_fd(void) {
 }
 
 ssize_t port_read(void *buffer, size_t size) {
-    if (port < 0 && !open_port())
+    if (ended || (port < 0 && !open_port()))
         return 0;
     ssize_t n = read(port, buffer, size);
     away = n == 0;

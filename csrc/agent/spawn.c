@@ -1,15 +1,14 @@
 /* Starting a process as cheaply as it goes: the child borrows our memory until it execs, so that
  * nothing is copied, and it tells us in that memory what it could not do. */
 #include "agent.h"
+#include "exec_in_path.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,37 +50,6 @@ static bool become(const struct user *u) {
            syscall(SYS_setgid, u->gid) == 0 && syscall(SYS_setuid, u->uid) == 0;
 }
 
-/* Whether execve() would not find the file; it asks only after it has made the new memory. */
-static bool is_absent(const char *file) {
-    struct stat st;
-    return stat(file, &st) < 0 && (errno == ENOENT || errno == ENOTDIR);
-}
-
-/* Try each directory of the path; the errno that tells most remains. */
-static void run(const struct spawn *s) {
-    if (strchr(s->argv[0], '/')) {
-        execve(s->argv[0], s->argv, s->envp);
-        return;
-    }
-    char file[PATH_MAX];
-    size_t name = strlen(s->argv[0]);
-    int error = ENOENT;
-    for (const char *at = s->path; *s->argv[0] && at; at = *at ? at + 1 : NULL) {
-        size_t n = strcspn(at, ":");
-        if (n + name + 2 <= sizeof file) {
-            memcpy(file, at, n);
-            file[n] = '/';
-            memcpy(file + n + (n > 0), s->argv[0], name + 1);
-            if (!is_absent(file) && execve(file, s->argv, s->envp) < 0 && errno != ENOENT)
-                error = errno;
-            if (error != ENOENT && error != EACCES)
-                break;
-        }
-        at += n;
-    }
-    errno = error;
-}
-
 static int child(void *argument) {
     struct spawn *s = argument;
     sigset_t none;
@@ -99,7 +67,7 @@ static int child(void *argument) {
             s->stage = RUN;
             sigemptyset(&none);
             sigprocmask(SIG_SETMASK, &none, NULL);
-            run(s);
+            exec_in_path(s->path, s->argv, s->envp);
         }
     }
     s->error = errno;

@@ -1,11 +1,20 @@
 /* A fork server for QEMU: see docs/fork-server.md.
  *
- * Preloaded into QEMU, this library makes copies of the running process when it is asked to: all
- * threads are parked in a signal handler, the process is cloned, and the clone makes its threads
- * anew where they stood. Between the clone and the moment its threads run nothing here may
- * allocate, or take any lock: the memory is as the threads left it. */
+ * Preloaded into QEMU, this library copies the running process on request: it parks all threads in
+ * a signal handler and clones the process, and the clone makes its threads anew where they stood.
+ * Between the clone and the moment its threads run nothing here may allocate, or take any lock: the
+ * memory is as the threads left it. The files, lowest first; each uses only what is declared above
+ * its own part of this header:
+ *
+ *   proc.c         what /proc says of this process
+ *   descriptors.c  the clone's open files
+ *   threads.c      parks threads, and makes them anew; context.h has what differs by processor
+ *   interpose.c    what QEMU must not do if it is to be forked
+ *   server.c       takes requests, and clones the process
+ */
 #pragma once
 
+#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,7 +22,7 @@
 
 enum { MAX_REPLACEMENTS = 32, DETAIL_SIZE = 116 };
 
-/* The wire: client.py has the same two records. One record is one packet. */
+/* The protocol: fork_server.py has the same two records. One record is one packet. */
 struct request {
     uint32_t die_with_parent;
     int32_t parent;              /* who asks; must be our parent, and will be the clone's */
@@ -45,8 +54,23 @@ struct reply {
     char detail[DETAIL_SIZE];
 };
 
-/* Of a reply that tells a problem. Returns false, for the caller to return the same. */
-bool problem(struct reply *reply, enum outcome outcome, int subject);
+/* Makes a reply report a problem, with errno. Returns false, for the caller to return the same. */
+static inline bool problem(struct reply *reply, enum outcome outcome, int subject) {
+    reply->outcome = (int)outcome;
+    reply->error = errno;
+    reply->subject = subject;
+    return false;
+}
+
+/* proc.c */
+bool mappings_private(struct reply *reply);
+bool mapped_privately(const char *path);
+typedef bool visitor(int number, const char *name, void *argument);
+bool each_number(int directory, visitor *visit, void *argument);
+
+/* descriptors.c */
+bool descriptors_renew(const struct request *request, const int *given, int control,
+                       struct reply *reply);
 
 /* threads.c */
 #define PARK (SIGRTMAX - 3) /* not QEMU's, not the C library's */
@@ -55,15 +79,3 @@ int *threads_own_id(void);
 bool threads_park(int64_t deadline, struct reply *reply);
 void threads_release(void);
 bool threads_resume(int64_t deadline, struct reply *reply);
-
-/* descriptors.c */
-bool descriptors_renew(const struct request *request, const int *given, int control,
-                       struct reply *reply);
-
-/* mappings.c */
-bool mappings_private(struct reply *reply);
-bool mapped_privately(const char *path);
-
-/* listing.c: directories and files of /proc, without allocating */
-typedef bool visitor(int number, const char *name, void *argument);
-bool each_number(int directory, visitor *visit, void *argument);

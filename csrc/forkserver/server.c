@@ -16,13 +16,6 @@ static int control;
 static const void *main_thread;
 static pid_t main_tid;
 
-bool problem(struct reply *reply, enum outcome outcome, int subject) {
-    reply->outcome = (int)outcome;
-    reply->error = errno;
-    reply->subject = subject;
-    return false;
-}
-
 /* MSG_NOSIGNAL: QEMU ignores SIGPIPE, but only once it has come so far. */
 static bool answer(const struct reply *reply) {
     return send(control, reply, sizeof *reply, MSG_NOSIGNAL) == sizeof *reply;

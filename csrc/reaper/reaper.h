@@ -90,10 +90,10 @@ struct spawn {
 };
 void spawn_prepare(pid_t parent);
 pid_t spawn(struct spawn *s);
+bool proc_is_ours(void); /* does /proc have our numbers? */
 pid_t spawn_last(void); /* the newest pid, or 0 if they have come round since we were started */
 
 /* tree.c */
-bool proc_is_ours(void);
 void tree_prepare(uint64_t ours);
 void tree_started(uint64_t tag); /* a program */
 void tree_doomed(uint64_t mask, uint64_t value); /* perhaps a whole group */

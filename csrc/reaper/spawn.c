@@ -1,11 +1,11 @@
 /* Starting a program. The child borrows our memory until it execs (as vfork does), so that nothing
  * is copied, and tells us in that memory what it could not do. We are small, so a start costs the
  * same however large the process is that asks for it. */
+#include "exec_in_path.h"
 #include "reaper.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +25,17 @@ static bool came_round; /* the numbers of processes */
 static int parent_status = -1;
 static mode_t parent_umask = 022;
 static struct rlimit own[RLIM_NLIMITS], limits[RLIM_NLIMITS]; /* the latter of the parent */
+
+/* Whether /proc has our numbers. In a PID namespace that mounts none of its own, it has those of
+ * another one, which mean other processes. */
+bool proc_is_ours(void) {
+    static int known = -1;
+    if (known < 0) {
+        char name[16] = "";
+        known = readlink("/proc/self", name, sizeof name - 1) > 0 && atoi(name) == getpid();
+    }
+    return known;
+}
 
 void spawn_prepare(pid_t pid) {
     us = newest = getpid();
@@ -88,34 +99,13 @@ static bool give(const struct spawn *s) {
     return true;
 }
 
-/* Try each directory of the path that the program will have; the errno that tells most remains. */
+/* By the path that the program will have. */
 static void run(const struct spawn *s) {
-    if (strchr(s->argv[0], '/')) {
-        execve(s->argv[0], s->argv, s->envp);
-        return;
-    }
     const char *path = "/usr/local/bin:/usr/bin:/bin";
     for (char **e = s->envp; *e; e++)
         if (strncmp(*e, "PATH=", 5) == 0)
             path = *e + 5;
-    char file[PATH_MAX];
-    size_t name = strlen(s->argv[0]);
-    int error = ENOENT;
-    for (const char *at = path; at; at = *at ? at + 1 : NULL) {
-        size_t n = strcspn(at, ":");
-        if (n + name + 2 <= sizeof file) {
-            memcpy(file, at, n);
-            file[n] = '/';
-            memcpy(file + n + (n > 0), s->argv[0], name + 1);
-            execve(file, s->argv, s->envp);
-            if (errno != ENOENT && errno != ENOTDIR)
-                error = errno;
-            if (error != ENOENT && error != EACCES)
-                break;
-        }
-        at += n;
-    }
-    errno = error;
+    exec_in_path(path, s->argv, s->envp);
 }
 
 static int child(void *argument) {

@@ -35,17 +35,6 @@ void tree_prepare(uint64_t tag) {
     ours = tag & TAG_OURS_MASK;
 }
 
-/* Whether /proc has our numbers. In a PID namespace that mounts none of its own, it has those of
- * another one, which mean other processes. */
-bool proc_is_ours(void) {
-    static int known = -1;
-    if (known < 0) {
-        char name[16] = "";
-        known = readlink("/proc/self", name, sizeof name - 1) > 0 && atoi(name) == getpid();
-    }
-    return known;
-}
-
 static char *contents(const char *path) {
     static char *text;
     static size_t size;

@@ -15,22 +15,7 @@ from core_infra.vm._hypervisors.fork_server import ForkServer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Evaluates or executes each line that it is sent, and answers with one line. It waits for ever
-# once nobody is there any more.
-PROGRAM = """
-import ctypes, mmap, os, select, signal, socket, sys, tempfile, threading, time
-commands = os.fdopen(int(sys.argv[1]), "rb", buffering=0, closefd=False)
-while line := commands.readline():
-    try:
-        value = eval(line)
-    except SyntaxError:
-        value = exec(line.decode().replace(";;", chr(10)))
-    except Exception as error:
-        value = error
-    os.write(commands.fileno(), f"{value!r}\\n".encode())
-while True:
-    signal.pause()
-"""
+PROGRAM = Path(__file__).with_name("forkable_program.py")
 
 
 class Forkable:
@@ -50,7 +35,7 @@ class Forkable:
         ours, theirs = socket.socketpair()
         with theirs:
             popen = subprocess.Popen(
-                server.command([sys.executable, "-c", PROGRAM, str(theirs.fileno())]),
+                server.command([sys.executable, str(PROGRAM), str(theirs.fileno())]),
                 pass_fds=[theirs.fileno(), *server.fds(), *fds],
                 start_new_session=True,
                 **popen_options,

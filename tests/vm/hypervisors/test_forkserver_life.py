@@ -135,18 +135,8 @@ def test_where_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
         ForkServer()
 
 
-DRIVER = """
-import subprocess
-import sys
-from forkable import Forkable, open_here
-process = Forkable.start(stdout=subprocess.DEVNULL)
-while True:
-    clone = process.fork(die_with_parent={die})
-    print(flush=True)
-    if not {again}:
-        sys.stdin.read()
-    clone.close()
-"""
+HELPERS = Path(__file__).parents[2] / "helpers"
+DRIVER = Path(__file__).parent / "programs" / "forking.py"
 
 
 class Driver:
@@ -155,10 +145,10 @@ class Driver:
     def __init__(self, *, die: bool, again: bool) -> None:
         self._mark = uuid.uuid4().hex
         self._popen = subprocess.Popen(
-            [sys.executable, "-c", DRIVER.format(die=die, again=again)],
+            [sys.executable, DRIVER, *(["die"] if die else []), *(["again"] if again else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MARK": self._mark},
+            env={**os.environ, "PYTHONPATH": str(HELPERS), "MARK": self._mark},
         )
 
     def await_fork(self) -> None:
