@@ -1,4 +1,4 @@
-"""Runs tasks: so many at once, one for each item, each for so long."""
+"""Runs calls of handlers: a limited number at once, one per item, each with a time limit."""
 
 from __future__ import annotations
 
@@ -10,226 +10,230 @@ from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolEx
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra.jobrunner._handler_calls import told
-from core_infra.jobrunner._threads import NotBegunError
+from core_infra.jobrunner._logging import describe_error
+from core_infra.jobrunner._threads import NotStartedError
 
 if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor, Future
 
-    from core_infra.jobrunner._handler_calls import Item, Outcome, Task
+    from core_infra.jobrunner._handler_calls import HandlerCall, Item, Outcome
     from core_infra.jobrunner._threads import DaemonThreads
 
-    Ended = Callable[[Task, Outcome | BaseException], None]
     Inbox = queue.SimpleQueue[Callable[[], None]]
+    Done = Callable[[Outcome | BaseException], None]
     Cancel = Callable[[], bool]
-    Runs = Callable[[Task, Callable[[Outcome | BaseException], None]], Cancel | None]
-    """Has a task run somewhere, and its outcome, or what it raised, told there; never raises.
+    Submit = Callable[[HandlerCall, Done], Cancel | None]
+    """Has a call run somewhere, and passes its outcome, or what it raised, to the callback there.
+    Never raises.
 
-    Returns what takes it back if it is not begun yet (which is then told as a NotBegunError, at
-    once), or None if nothing can do so with certainty.
+    Returns a function that cancels the call if it has not started yet; its outcome is a
+    NotStartedError then, at once. Returns None if nothing can do so with certainty.
     """
 
 
-def on_threads(threads: DaemonThreads) -> Runs:
-    """Have tasks run on threads of our own."""
+def submit_to_threads(threads: DaemonThreads) -> Submit:
+    """Run calls on threads of this process."""
 
-    def run(task: Task, then: Callable[[Outcome | BaseException], None]) -> None:
-        threads.call(then, task.call, task.handler, task.job)
+    def submit(call: HandlerCall, done: Done) -> None:
+        threads.call(done, call.function, call.handler, call.job)
 
-    return run
+    return submit
 
 
-def on_executor(executor: Executor) -> Runs:
-    """Have tasks run wherever an executor has them run."""
-    # Elsewhere "cancelled" may mean less: Dask says it also of a task that runs at this moment.
-    exact = isinstance(executor, ThreadPoolExecutor | ProcessPoolExecutor)
+def submit_to_executor(executor: Executor) -> Submit:
+    """Run calls wherever an executor runs them."""
+    # Other executors may mean less by "cancelled": Dask also cancels a task that is running.
+    is_exact = isinstance(executor, ThreadPoolExecutor | ProcessPoolExecutor)
 
-    def run(task: Task, then: Callable[[Outcome | BaseException], None]) -> Cancel | None:
+    def submit(call: HandlerCall, done: Done) -> Cancel | None:
         def ended(future: Future[Outcome]) -> None:
             try:
                 error = future.exception()
             except CancelledError:
                 why = "the executor cancelled it"
-                error = NotBegunError(why) if exact else RuntimeError(why)
-            then(future.result() if error is None else error)
+                error = NotStartedError(why) if is_exact else RuntimeError(why)
+            done(future.result() if error is None else error)
 
         try:
-            future = executor.submit(task.call, task.handler, task.job)
-        except Exception as error:  # noqa: BLE001 - whatever an executor raises: it has not taken it
-            then(NotBegunError(f"the executor refuses it: {told(error)}"))
+            future = executor.submit(call.function, call.handler, call.job)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, it did not accept the call
+            done(NotStartedError(f"the executor refuses it: {describe_error(error)}"))
             return None
         future.add_done_callback(ended)
-        return future.cancel if exact else None
+        return future.cancel if is_exact else None
 
-    return run
+    return submit
 
 
-class _Run(NamedTuple):
-    task: Task
+class _Running(NamedTuple):
+    call: HandlerCall
     deadline: float
     cancel: Cancel | None
 
 
-class Crew:
-    """Has tasks run. Not for several threads: all is done by the poller's own.
+class ActionPool:
+    """Runs calls of handlers. Not thread-safe: only the poller's thread uses it.
 
     Args:
-        run: where they run: :func:`on_threads` or :func:`on_executor`.
-        size: how many at once.
+        submit: where calls run: :func:`submit_to_threads` or :func:`submit_to_executor`.
+        size: how many run at once.
         timeout: how long each may take, in seconds.
-        inbox: what the poller's thread calls.
-        ended: called for each task that ended, with its outcome or what it raised; also long
-            after it was given up.
+        inbox: functions for the poller's thread to call.
+
+    Attributes:
+        ended: calls that have ended, each with its outcome or what it raised, for the owner to take
+            out. A call that was abandoned appears here, too, once it has ended.
     """
 
-    def __init__(self, run: Runs, *, size: int, timeout: float, inbox: Inbox, ended: Ended) -> None:
-        self._run = run
+    def __init__(self, submit: Submit, *, size: int, timeout: float, inbox: Inbox) -> None:
+        self.ended: deque[tuple[HandlerCall, Outcome | BaseException]] = deque()
+        self._submit = submit
         self._size = size
         self._timeout = timeout
         self._inbox = inbox
-        self._ended = ended
-        self._waiting: deque[Task] = deque()
-        self._parked: dict[Item, deque[Task]] = {}
-        """Tasks that wait for an item, in their order; each waits for one item at a time."""
+        self._waiting: deque[HandlerCall] = deque()
+        self._queued: dict[Item, deque[HandlerCall]] = {}
+        """Calls that wait for an item, in their order; each waits for one item at a time."""
         self._numbers = itertools.count()
-        self._running: dict[int, _Run] = {}
-        self._late: dict[int, Task] = {}
-        """What was given up and still runs: nothing else may touch the items of these tasks."""
-        self._touched: set[Item] = set()
+        self._running: dict[int, _Running] = {}
+        self._abandoned: dict[int, HandlerCall] = {}
+        """Overdue calls that still run: no other call may touch their items."""
+        self._busy_items: set[Item] = set()
         self._lock = threading.Lock()
-        self._unended: set[int] = set()
-        self._then: Callable[[], object] | None = None
+        self._unfinished: set[int] = set()
+        self._when_empty: Callable[[], object] | None = None
 
     @property
     def idle(self) -> bool:
-        """Nothing waits or runs, apart from what was given up."""
-        return not (self._waiting or self._parked or self._running)
+        """Nothing waits, runs or has ended unseen, apart from abandoned calls."""
+        return not (self._waiting or self._queued or self._running or self.ended)
 
     @property
     def wants_more(self) -> bool:
-        """It could begin another task, if it had one."""
+        """It could start another call, if it had one."""
         return not self._waiting and len(self._running) < self._size
 
     @property
-    def given_up(self) -> list[Task]:
-        """Tasks that were given up and still run."""
-        return list(self._late.values())
+    def abandoned(self) -> list[HandlerCall]:
+        """Abandoned calls that still run."""
+        return list(self._abandoned.values())
 
-    def add(self, tasks: Iterable[Task]) -> None:
-        """Have tasks run, in this order."""
-        self._waiting.extend(tasks)
+    def add(self, calls: Iterable[HandlerCall]) -> None:
+        """Run calls, in this order."""
+        self._waiting.extend(calls)
 
-    def is_held(self, task: Task) -> bool:
-        """Tell whether a task that was given up still holds an item of this one."""
-        return bool(self._late) and any(
-            not task.items.isdisjoint(late.items) for late in self._late.values()
+    def is_blocked(self, call: HandlerCall) -> bool:
+        """Whether an abandoned call still holds an item of this one."""
+        return bool(self._abandoned) and any(
+            not call.items.isdisjoint(other.items) for other in self._abandoned.values()
         )
 
-    def start(self) -> tuple[list[Task], list[Task]]:
-        """Begin what can begin.
+    def start(self) -> tuple[list[HandlerCall], list[HandlerCall]]:
+        """Start what can start.
 
         Returns:
-            Those tasks, and those that will not be begun, as what was given up holds their items.
+            The calls that were started, and those that will not be, as an abandoned call holds
+            their items.
         """
-        begun: list[Task] = []
-        left: list[Task] = []
+        started: list[HandlerCall] = []
+        rejected: list[HandlerCall] = []
         while self._waiting and len(self._running) < self._size:
-            task = self._waiting.popleft()
-            if self.is_held(task):
-                left.append(task)
-                self._pass_on(task)
+            call = self._waiting.popleft()
+            if self.is_blocked(call):
+                rejected.append(call)
+                self._pass_on(call)
                 continue
-            if (item := next(iter(task.items & self._touched), None)) is not None:
-                self._parked.setdefault(item, deque()).append(task)
-                self._pass_on(task)
+            if (item := next(iter(call.items & self._busy_items), None)) is not None:
+                self._queued.setdefault(item, deque()).append(call)
+                self._pass_on(call)
                 continue
-            self._touched |= task.items
-            self._begin(task)
-            begun.append(task)
-        return begun, left
-
-    def _begin(self, task: Task) -> None:
-        number = next(self._numbers)
-
-        def then(outcome: Outcome | BaseException) -> None:
-            self._inbox.put(partial(self._end, number, outcome))
-            self._leave(number)
-
-        with self._lock:
-            self._unended.add(number)
-        cancel = self._run(task, then)
-        self._running[number] = _Run(task, time.monotonic() + self._timeout, cancel)
+            self._busy_items |= call.items
+            self._start(call)
+            started.append(call)
+        return started, rejected
 
     def deadline(self) -> float:
-        """When the next task will have taken too long, by the monotonic clock."""
-        # They all have the same time, so that the one that began first is the next.
-        return next((run.deadline for run in self._running.values()), float("inf"))
+        """When the next call is overdue, by the monotonic clock."""
+        # All have the same time limit, so the one that started first is the next.
+        return next((running.deadline for running in self._running.values()), float("inf"))
 
-    def give_up(self, now: float) -> tuple[list[Task], list[Task]]:
-        """Wait no longer for tasks whose time has passed.
+    def abandon(self, now: float) -> tuple[list[HandlerCall], list[HandlerCall]]:
+        """Stop waiting for overdue calls.
 
         Args:
-            now: the monotonic clock; infinity for all.
+            now: the monotonic clock; infinity for all calls.
 
         Returns:
-            Those tasks, and those that waited for their items and will not be begun. What was not
-            begun yet is in neither: its end comes through the inbox.
+            The abandoned calls, and those that waited for their items and will not be started. A
+            call that had not started yet is in neither: it ends with a NotStartedError.
         """
-        overdue = [number for number, run in self._running.items() if run.deadline <= now]
-        tasks: list[Task] = []
-        left: list[Task] = []
+        overdue = [number for number, one in self._running.items() if one.deadline <= now]
+        abandoned: list[HandlerCall] = []
+        rejected: list[HandlerCall] = []
         for number in overdue:
-            run = self._running[number]
-            if run.cancel is not None and run.cancel():
+            running = self._running[number]
+            if running.cancel is not None and running.cancel():
                 continue
-            task = self._running.pop(number).task
-            self._late[number] = task
-            tasks.append(task)
-            for item in task.items:
-                left += self._parked.pop(item, ())
-        return tasks, left
+            call = self._running.pop(number).call
+            self._abandoned[number] = call
+            abandoned.append(call)
+            for item in call.items:
+                rejected += self._queued.pop(item, ())
+        return abandoned, rejected
 
-    def dismiss(self) -> list[Task]:
-        """Return the tasks that were not begun; they will not be."""
-        left = [*self._waiting, *(task for parked in self._parked.values() for task in parked)]
+    def clear_waiting(self) -> list[HandlerCall]:
+        """Return the calls that were not started, and forget them."""
+        left = [*self._waiting, *(call for queued in self._queued.values() for call in queued)]
         self._waiting.clear()
-        self._parked.clear()
+        self._queued.clear()
         return left
 
-    def when_alone(self, call: Callable[[], object]) -> None:
-        """Call something once nothing runs, not even what was given up; on any thread."""
+    def when_empty(self, call: Callable[[], object]) -> None:
+        """Call a function once nothing runs, not even an abandoned call; on any thread."""
         with self._lock:
-            if self._unended:
-                self._then = call
+            if self._unfinished:
+                self._when_empty = call
                 return
         call()
 
-    def _leave(self, number: int) -> None:
+    def _start(self, call: HandlerCall) -> None:
+        number = next(self._numbers)
+
+        def done(outcome: Outcome | BaseException) -> None:
+            self._inbox.put(partial(self._end, number, outcome))
+            self._finish(number)
+
         with self._lock:
-            self._unended.discard(number)
-            if self._unended or self._then is None:
+            self._unfinished.add(number)
+        cancel = self._submit(call, done)
+        self._running[number] = _Running(call, time.monotonic() + self._timeout, cancel)
+
+    def _finish(self, number: int) -> None:
+        with self._lock:
+            self._unfinished.discard(number)
+            if self._unfinished or self._when_empty is None:
                 return
-            then, self._then = self._then, None
-        then()
+            call, self._when_empty = self._when_empty, None
+        call()
 
     def _end(self, number: int, outcome: Outcome | BaseException) -> None:
-        run = self._running.pop(number, None)
-        task = run.task if run else self._late.pop(number)
-        self._touched -= task.items
-        for item in task.items:
+        running = self._running.pop(number, None)
+        call = running.call if running else self._abandoned.pop(number)
+        self._busy_items -= call.items
+        for item in call.items:
             self._wake(item)
-        self._ended(task, outcome)
+        self.ended.append((call, outcome))
 
-    def _pass_on(self, task: Task) -> None:
-        """Let others have what a task was woken for and does not take."""
-        for free in task.items - self._touched:
+    def _pass_on(self, call: HandlerCall) -> None:
+        """Give the items that a call was woken for, and does not take, to the next calls."""
+        for free in call.items - self._busy_items:
             self._wake(free)
 
     def _wake(self, item: Item) -> None:
-        if parked := self._parked.get(item):
-            # One of them only: it will hold the item, or wait for another one and wake the next.
-            self._waiting.appendleft(parked.popleft())
-            if not parked:
-                del self._parked[item]
+        if queued := self._queued.get(item):
+            # Only one of them: it will hold the item, or wait for another one and wake the next.
+            self._waiting.appendleft(queued.popleft())
+            if not queued:
+                del self._queued[item]

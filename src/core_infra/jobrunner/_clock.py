@@ -1,4 +1,4 @@
-"""Time, so that tests can have their own."""
+"""Clocks: the real time, and one for tests."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the poller knows of time, besides how long a call may take."""
+    """The source of time of a poller; time limits of calls are always real time."""
 
     def now(self) -> datetime:
-        """The present moment, UTC."""
+        """The current time, UTC."""
         ...
 
     def wait(self, until: threading.Event, seconds: float) -> bool:
-        """Wait for an event, at most this long; tell whether it has happened."""
+        """Wait for an event, at most this long; return whether it is set."""
         ...
 
 
@@ -23,19 +23,19 @@ class SystemClock:
     """The time of this host."""
 
     def now(self) -> datetime:
-        """The present moment, UTC."""
+        """The current time, UTC."""
         return datetime.now(UTC)
 
     def wait(self, until: threading.Event, seconds: float) -> bool:
-        """Wait for an event, at most this long; tell whether it has happened."""
+        """Wait for an event, at most this long; return whether it is set."""
         return until.wait(seconds)
 
 
 class FakeClock:
-    """A time that goes on only when it is told to.
+    """A clock that only moves when a test advances it.
 
     Args:
-        start: where it begins; by default the first second of 2026.
+        start: its first time; by default the first second of 2026.
     """
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
@@ -43,18 +43,18 @@ class FakeClock:
         self._changed = threading.Condition()
 
     def now(self) -> datetime:
-        """The present moment."""
+        """The current time, UTC."""
         with self._changed:
             return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time go on."""
+        """Move the clock forward."""
         with self._changed:
             self._now += timedelta(seconds=seconds)
             self._changed.notify_all()
 
     def wait(self, until: threading.Event, seconds: float) -> bool:
-        """Let the time pass at once, unless the event has happened already."""
+        """Move the clock forward at once, unless the event is set already."""
         if not until.is_set():
             self.advance(seconds)
         return until.is_set()

@@ -1,4 +1,4 @@
-"""What a poller is made of, and what it tells of a cycle."""
+"""The parts and limits of a poller, and the report of a cycle."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PollerConfig:
-    """What a poller is made of.
+    """The parts and limits of a poller.
 
     Attributes:
         sources: where signals come from.
-        handlers: what is done about them; the first that matches a signal wins.
-        journal: where all is written down.
+        handlers: what is done about them; the first that matches a signal acts on it.
+        journal: where everything is recorded.
         poll_interval: seconds between the end of a cycle and the next one.
-        dry_run: only tell what would be done.
-        dry_run_handlers: the names of those of *handlers* that only tell, whatever *dry_run*
-            says.
+        dry_run: only list what would be done.
+        dry_run_handlers: the names of those *handlers* that only list what they would do, whatever
+            *dry_run* is.
         executor: where handlers run; None is threads of this process.
         workers: how many handlers run at once.
-        poll_timeout: seconds that a source may take for an answer.
-        job_timeout: seconds that an action may take. One that takes longer is not ended (threads
-            cannot be) but given up: nothing else touches its item before it has ended.
-        grace_period: seconds that running actions are given to end when the poller is stopped.
-        attempts: how often an action that fails is tried, if its handler can tell whether it was
-            done. The pause between attempts doubles each time, up to an hour.
-        clock: what tells the time.
-        bus: hears of all that happens, see :mod:`core_infra.jobrunner._events`.
+        poll_timeout: seconds that a source may take to answer.
+        job_timeout: seconds that an action may take. An action that takes longer is not ended
+            (threads cannot be) but abandoned: nothing else touches its item before it has ended.
+        grace_period: seconds that running actions have to end when the poller is stopped.
+        attempts: how often an action that fails is tried, if its handler can find out whether it
+            was done. The pause between attempts doubles each time, up to an hour.
+        clock: the source of time.
+        bus: receives the events ``ActionSourcePolled``, ``ActionJobStarted``, ``ActionJobEnded``
+            and ``ActionCycleEnded``.
     """
 
     sources: Sequence[JobSource]
@@ -63,7 +64,7 @@ class Rehearsal(NamedTuple):
     Attributes:
         job: the action.
         steps: each step that would change something.
-        error: why it cannot be told.
+        error: why the steps cannot be listed; empty if they can.
     """
 
     job: Job
@@ -76,9 +77,9 @@ class CycleReport:
     """What happened in one cycle.
 
     Attributes:
-        cycle: its number.
+        cycle: the number of the cycle.
         signals: how many signals the sources gave.
-        results: what was done, all of it on the disk.
+        results: the results of actions, all of them on the disk.
         rehearsals: what would have been done, in a dry run.
         failures: for each source that gave nothing, why.
     """

@@ -1,7 +1,7 @@
-"""One cycle: from what sources answer to results on the disk.
+"""One cycle, from top to bottom: poll, plan, act, record, report.
 
-All happens on the poller's thread: what other threads have done comes to it through the inbox, as
-something to call. Only handlers, sources and the disk are waited for elsewhere.
+Everything here runs on the poller's thread. Sources, handlers and the disk are waited for on other
+threads. What those have done arrives in the inbox, as functions that this thread calls.
 """
 
 from __future__ import annotations
@@ -16,339 +16,371 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError
-from core_infra.jobrunner._action_pool import Crew, on_executor, on_threads
-from core_infra.jobrunner._config import CycleReport, PollerConfig, Rehearsal
+from core_infra.jobrunner._action_pool import ActionPool, submit_to_executor, submit_to_threads
+from core_infra.jobrunner._config import CycleReport, Rehearsal
 from core_infra.jobrunner._events import ActionJobEnded, ActionJobStarted, ActionSourcePolled
-from core_infra.jobrunner._handler_calls import Outcome, Task, act, look_up, rehearse, told
-from core_infra.jobrunner._interfaces import Job, JobSource, as_reconciling
+from core_infra.jobrunner._handler_calls import HandlerCall, Outcome, act, look_up, rehearse
+from core_infra.jobrunner._interfaces import as_reconciling
 from core_infra.jobrunner._journal.entry import Phase
 from core_infra.jobrunner._journal.index import Index
 from core_infra.jobrunner._leadership import Leadership
-from core_infra.jobrunner._logging import facts
-from core_infra.jobrunner._plan import Rules, items, jobs, match, reopened
-from core_infra.jobrunner._result_writer import Record, Recorder
-from core_infra.jobrunner._source_polling import Polls
-from core_infra.jobrunner._threads import DaemonThreads, NotBegunError
+from core_infra.jobrunner._logging import describe_error, job_fields
+from core_infra.jobrunner._plan import Limits, due_jobs, interrupted_job, matches, touched_items
+from core_infra.jobrunner._result_writer import ResultWriter
+from core_infra.jobrunner._source_polling import SourcePolling
+from core_infra.jobrunner._threads import DaemonThreads, NotStartedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from core_infra.jobrunner._action_pool import Inbox
-    from core_infra.jobrunner._interfaces import JobHandler
+    from core_infra.jobrunner._config import PollerConfig
+    from core_infra.jobrunner._interfaces import Job, JobHandler, JobSource
+    from core_infra.jobrunner._result_writer import Record
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal
 
-
 _LOG = logging.getLogger(__name__)
+_FOREVER = float("inf")
 _BATCH = 512
-"""How many intents share a trip to the disk. After a crash, as many may have to be looked up."""
+"""How many intents share one write. After a crash, as many may have to be looked up."""
 
 
-class Engine:
-    """Goes through cycles.
+@dataclasses.dataclass
+class Cycle:
+    """The state of one cycle.
+
+    Attributes:
+        number: its number.
+        handlers: the handlers that it asks, by name.
+        dry_run: whether actions are only rehearsed.
+        report: what happened.
+        errors: what could not be written down.
+        planned: actions whose intents are still to be written.
+        seen: the ids of all actions that were planned.
+        grace_deadline: how long running actions are waited for once the poller is stopped, by the
+            monotonic clock.
+    """
+
+    number: int
+    handlers: Mapping[str, JobHandler]
+    dry_run: bool
+    report: CycleReport = dataclasses.field(init=False)
+    errors: list[BaseException] = dataclasses.field(default_factory=list)
+    planned: deque[HandlerCall] = dataclasses.field(default_factory=deque)
+    seen: set[str] = dataclasses.field(default_factory=set)
+    grace_deadline: float = _FOREVER
+
+    def __post_init__(self) -> None:
+        self.report = CycleReport(self.number)
+
+
+class CycleRunner:
+    """Runs cycles, one at a time.
 
     Args:
-        config: what its poller is made of.
-        stop: set when no more is to be begun.
+        config: the poller's.
+        stop: set when no more actions may be started.
     """
 
     def __init__(self, config: PollerConfig, stop: threading.Event) -> None:
         self._config = config
         self._stop = stop
-        self._rules = Rules(config.poll_interval, config.attempts, config.job_timeout)
+        self._limits = Limits(config.poll_interval, config.attempts, config.job_timeout)
         self._inbox: Inbox = queue.SimpleQueue()
         self._threads = DaemonThreads("core-infra-job")
-        # Here, and not the poller's: what runs knows the engine, and so holds it, whoever lets go
-        # of the poller.
+        # Held by the runner and not by the poller: an action that still runs refers to the runner,
+        # and so keeps the lock even if the poller is garbage-collected.
         self._leadership = Leadership(config.journal.base_dir)
         self._index = Index(config.journal)
         self._caught_up = False
-        self._crew = Crew(
-            on_threads(self._threads) if config.executor is None else on_executor(config.executor),
+        self._pool = ActionPool(
+            submit_to_threads(self._threads)
+            if config.executor is None
+            else submit_to_executor(config.executor),
             size=config.workers,
             timeout=config.job_timeout,
             inbox=self._inbox,
-            ended=self._ended,
         )
-        self._polls = Polls(
+        self._polling = SourcePolling(
             timeout=config.poll_timeout,
             interval=config.poll_interval,
             clock=config.clock,
             inbox=self._inbox,
-            answered=self._answered,
         )
-        self._recorder = Recorder(config, self._index, self._inbox, self._written)
-        self._now = Round(0, {}, dry_run=True)
+        self._writer = ResultWriter(config, self._index, self._inbox)
+        self._cycle = Cycle(0, {}, dry_run=True)
 
     def catch_up(self, *, dry_run: bool) -> None:
-        """Take the lead, which a dry run does not need, and notice of what another poller did.
+        """Take the lead (not for a dry run), and read what other pollers added to the journal.
 
         Raises:
             NotLeaderError: another poller acts on this journal.
             StorageError: the journal or its index cannot be read or written.
         """
-        if not dry_run and self._leadership.take():
+        if not dry_run and self._leadership.acquire():
             self._caught_up = False
         if dry_run or not self._caught_up:
             self._index.catch_up()
             self._caught_up = True
 
-    def go(self, now: Round, sources: Iterable[JobSource]) -> None:
-        """Go through a cycle; interrupted by whatever it raises, it can only be closed."""
-        self._now = now
-        if not now.dry_run:
-            with self._noting():
-                self._resume()
+    def run(self, cycle: Cycle, sources: Iterable[JobSource]) -> None:
+        """Run one cycle. If this raises, the runner can only be closed."""
+        self._cycle = cycle
+        if not cycle.dry_run:
+            with self._errors_deferred():
+                self._look_up_interrupted()
             self._work()
         if not self._stop.is_set():
-            self._polls.ask(sources)
+            self._polling.start(sources)
         self._work()
 
     def wake(self) -> None:
-        """Have a look at whether to stop."""
+        """Have the cycle check whether it should stop; from any thread."""
         self._inbox.put(lambda: None)
 
-    def tell(self, event: object) -> None:
-        """Tell the bus."""
+    def publish(self, event: object) -> None:
+        """Send an event to the bus, if there is one."""
         if self._config.bus is not None:
             try:
                 self._config.bus.action(event)
-            except Exception as error:  # noqa: BLE001 - who listens must not stop who acts
-                _LOG.error("%s", told(error))
+            except Exception as error:  # noqa: BLE001 - a listener must not stop the poller
+                _LOG.error("%s", describe_error(error))
 
     def close(self) -> None:
-        """Let go of everything; of the lead once nothing runs, not even what was given up."""
-        self._crew.when_alone(self._leadership.release)
-        for part in (self._polls, self._recorder, self._index):
+        """Release everything; the lead only when no action runs, abandoned ones included."""
+        self._pool.when_empty(self._leadership.release)
+        for part in (self._polling, self._writer, self._index):
             part.close()
         self._threads.close()
 
-    @contextlib.contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Go on after what cannot be read or written; it is raised at the cycle's end."""
-        try:
-            yield
-        except CoreInfraError as error:
-            _LOG.error("%s", told(error))
-            self._now.errors.append(error)
+    # The steps of a cycle, in their order. Each takes what the one before it has left.
 
     def _work(self) -> None:
-        """Do what comes in until nothing is left to be waited for."""
-        parts = (self._crew, self._polls, self._recorder)
+        """Repeat all steps until there is nothing left to do or to wait for."""
+        parts = (self._pool, self._polling, self._writer)
         while True:
-            self._advance()
-            if not self._now.planned and all(part.idle for part in parts):
+            self._cancel_if_stopped()
+            self._plan_actions()
+            self._start_actions()
+            self._record_outcomes()
+            self._report_results()
+            if not self._cycle.planned and all(part.idle for part in parts):
                 return
-            deadline = min(self._crew.deadline(), self._polls.deadline())
-            if not (self._crew.idle and self._polls.idle):  # the disk is waited for in any case
-                deadline = min(deadline, self._now.grace)
-            left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
-            try:
-                self._inbox.get(timeout=max(0.0, left))()
-            except queue.Empty:
-                self._give_up(time.monotonic())
-            # What has come in meanwhile at once: each wait hands the interpreter to another thread.
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._inbox.get_nowait()()
+            self._wait()
 
-    def _advance(self) -> None:
-        if self._stop.is_set() and self._now.grace == FOREVER:
-            self._now.grace = time.monotonic() + self._config.grace_period
-            self._now.planned.clear()
-            self._withdraw(self._crew.dismiss())
-            self._polls.give_up(FOREVER)
-        self._start()
-        planned = self._now.planned
-        while planned and self._crew.wants_more:
-            batch = [planned.popleft() for _ in range(min(_BATCH, len(planned)))]
-            self._crew.add(self._intend(batch))
-            self._start()
-
-    def _start(self) -> None:
-        begun, left = self._crew.start()
-        self._withdraw(left)
-        if self._config.bus is not None:
-            for task in begun:
-                if task.call is act:
-                    self.tell(ActionJobStarted(task.job))
-
-    def _resume(self) -> None:
-        """See to what was begun in an earlier life and has no result."""
-        running = {task.job.id for task in self._crew.given_up}
+    def _look_up_interrupted(self) -> None:
+        """Step 0: look up actions that an earlier process started and left without a result."""
+        running = {call.job.id for call in self._pool.abandoned}
         for state in self._index.pending():
             if state.id in running:
                 continue
-            handler = self._now.handlers.get(state.action)
+            handler = self._cycle.handlers.get(state.action)
             if handler is None:
                 _LOG.warning("action %s is open: there is no handler %s", state.id, state.action)
                 continue
             try:
-                job = reopened(state, self._rules, cycle=self._now.cycle)
-                task = Task(look_up, handler, job, items(handler, job.signal), None)
-            except Exception as broken:  # noqa: BLE001 - the others are to be looked up
-                _LOG.error("action %s is open: %s", state.id, told(broken))
+                job = interrupted_job(state, self._limits, cycle=self._cycle.number)
+                items = touched_items(handler, job.signal)
+            except Exception as broken:  # noqa: BLE001 - the others must still be looked up
+                _LOG.error("action %s is open: %s", state.id, describe_error(broken))
                 continue
+            call = HandlerCall(look_up, handler, job, items, None)
             if as_reconciling(handler) is not None:
-                self._crew.add([task])
+                self._pool.add([call])
             else:
-                error = "interrupted, and the handler cannot tell whether it was done"
-                self._recorder.record(task, Phase.UNKNOWN, Outcome(success=False, error=error))
+                error = "interrupted, and the handler cannot check whether it was done"
+                self._writer.add(call, Phase.UNKNOWN, Outcome(success=False, error=error))
 
-    def _answered(
-        self, source: JobSource, answer: list[PipelineSignal] | BaseException, duration: float
-    ) -> None:
-        now = self._now
-        if isinstance(answer, BaseException):
-            if self._stop.is_set() and isinstance(answer, TimeoutExpiredError):
-                return  # it was not given the time
-            error = now.report.failures[source.name] = told(answer)
-            _LOG.error(
-                "source %s: %s", source.name, error, extra={"facts": {"source": source.name}}
-            )
-            self.tell(ActionSourcePolled(source.name, 0, duration, error))
-            return
-        self.tell(ActionSourcePolled(source.name, len(answer), duration))
-        now.report.signals += len(answer)
-        if not self._stop.is_set():
-            with self._noting():
-                now.planned += self._plan(source, answer)
+    def _cancel_if_stopped(self) -> None:
+        """Once the poller is stopped: start nothing more, and wait only for what runs."""
+        if self._stop.is_set() and self._cycle.grace_deadline == _FOREVER:
+            self._cycle.grace_deadline = time.monotonic() + self._config.grace_period
+            self._cycle.planned.clear()
+            self._withdraw(self._pool.clear_waiting())
+            self._polling.abandon(_FOREVER)
 
-    def _plan(self, source: JobSource, signals: Sequence[PipelineSignal]) -> list[Task]:
-        now = self._now
-        matches = {
-            found.id: found
-            for found in match(signals, list(now.handlers.values()))
-            if found.id not in now.seen
+    def _plan_actions(self) -> None:
+        """Step 1: for each signal that a source gave, find the handler that acts on it."""
+        while self._polling.answers:
+            source, answer, duration = self._polling.answers.popleft()
+            if isinstance(answer, BaseException):
+                if self._stop.is_set() and isinstance(answer, TimeoutExpiredError):
+                    continue  # its time was cut short
+                error = self._cycle.report.failures[source.name] = describe_error(answer)
+                fields = {"facts": {"source": source.name}}
+                _LOG.error("source %s: %s", source.name, error, extra=fields)
+                self.publish(ActionSourcePolled(source.name, 0, duration, error))
+                continue
+            self.publish(ActionSourcePolled(source.name, len(answer), duration))
+            self._cycle.report.signals += len(answer)
+            if not self._stop.is_set():
+                with self._errors_deferred():
+                    self._cycle.planned += self._plan(source, answer)
+
+    def _plan(self, source: JobSource, signals: Sequence[PipelineSignal]) -> list[HandlerCall]:
+        cycle = self._cycle
+        found = {
+            match.id: match
+            for match in matches(signals, list(cycle.handlers.values()))
+            if match.id not in cycle.seen
         }
-        now.seen |= matches.keys()
-        states = self._index.states(matches)
-        tasks = []
-        for handler, job in jobs(
-            matches, states, self._rules, now=self._config.clock.now(), cycle=now.cycle
-        ):
-            dry = now.dry_run or handler.name in self._config.dry_run_handlers
-            call = rehearse if dry else act
+        cycle.seen |= found.keys()
+        states = self._index.states(found)
+        now = self._config.clock.now()
+        calls = []
+        for handler, job in due_jobs(found, states, self._limits, now=now, cycle=cycle.number):
+            is_dry = cycle.dry_run or handler.name in self._config.dry_run_handlers
             try:
-                task = Task(call, handler, job, items(handler, job.signal), source)
+                items = touched_items(handler, job.signal)
             except Exception as error:  # noqa: BLE001 - one handler must not stop the others
                 _LOG.error(
-                    "handler %s cannot tell what %s touches: %s",
-                    *(handler.name, job.signal.item, told(error)),
-                    extra=facts(job),
+                    "handler %s cannot say what %s touches: %s",
+                    *(handler.name, job.signal.item, describe_error(error)),
+                    extra=job_fields(job),
                 )
                 continue
-            if not self._crew.is_held(task):
-                tasks.append(task)
-        return tasks
+            call = HandlerCall(rehearse if is_dry else act, handler, job, items, source)
+            if not self._pool.is_blocked(call):
+                calls.append(call)
+        return calls
 
-    def _intend(self, tasks: list[Task]) -> list[Task]:
-        """Write intents; give back those tasks that may begin."""
+    def _start_actions(self) -> None:
+        """Step 2: write the intents of planned actions to the disk, and start them."""
+        planned = self._cycle.planned
+        self._start_waiting()
+        while planned and self._pool.wants_more:
+            batch = [planned.popleft() for _ in range(min(_BATCH, len(planned)))]
+            self._pool.add(self._with_intents(batch))
+            self._start_waiting()
+
+    def _with_intents(self, calls: list[HandlerCall]) -> list[HandlerCall]:
+        """Write intents; return the calls that may start."""
         try:
-            self._recorder.intend([task.job for task in tasks if task.call is act])
+            self._writer.write_intents([call.job for call in calls if call.function is act])
         except CoreInfraError as error:
-            if len(tasks) > 1:  # one of them must not stop the others
-                return [task for one in tasks for task in self._intend([one])]
-            _LOG.error("action %s is not begun: %s", tasks[0].job.action, told(error))
-            self._now.errors.append(error)
+            if len(calls) > 1:  # one of them must not stop the others
+                return [call for one in calls for call in self._with_intents([one])]
+            _LOG.error("action %s is not started: %s", calls[0].job.action, describe_error(error))
+            self._cycle.errors.append(error)
             return []
-        return tasks
+        return calls
 
-    def _ended(self, task: Task, outcome: Outcome | BaseException) -> None:
-        if task.call is rehearse:
-            if isinstance(outcome, BaseException):
-                outcome = Outcome(success=False, error=told(outcome))
-            self._rehearsed(task.job, outcome)
-        elif task.call is look_up:
-            if isinstance(outcome, BaseException):
-                _LOG.error("cannot look up action %s now: %s", task.job.id, told(outcome))
-            else:
-                phase = Phase.RESULT if outcome.success else Phase.INTERRUPTED
-                self._recorder.record(task, phase, outcome)
-        elif isinstance(outcome, NotBegunError):
-            error = told(outcome)
-            _LOG.error("%s is not begun: %s", task.job.action, error, extra=facts(task.job))
-            self._recorder.record(task, Phase.WITHDRAWN, Outcome(success=False, error=error))
-        elif isinstance(outcome, BaseException):  # the executor's, not the handler's
-            self._recorder.record(task, Phase.UNKNOWN, Outcome(success=False, error=told(outcome)))
-        else:
-            self._recorder.record(task, Phase.RESULT, outcome)
+    def _start_waiting(self) -> None:
+        started, rejected = self._pool.start()
+        self._withdraw(rejected)
+        if self._config.bus is not None:
+            for call in started:
+                if call.function is act:
+                    self.publish(ActionJobStarted(call.job))
 
-    def _rehearsed(self, job: Job, outcome: Outcome) -> None:
-        self._now.report.rehearsals.append(Rehearsal(job, outcome.steps, outcome.error))
-        for step in outcome.steps or [outcome.error]:
-            _LOG.info("dry run: %s would: %s", job.action, step, extra=facts(job))
-
-    def _give_up(self, now: float) -> None:
-        leaving = now >= self._now.grace
-        self._polls.give_up(FOREVER if leaving else now)
-        tasks, left = self._crew.give_up(FOREVER if leaving else now)
-        self._withdraw(left)
-        for task in tasks:
-            if leaving:
-                _LOG.warning("action %s still runs", task.job.id, extra=facts(task.job))
-            elif task.call is act:
-                error = f"it has not ended within {self._config.job_timeout:g} s, and may yet"
-                duration = self._config.job_timeout
-                self._recorder.record(task, Phase.UNKNOWN, Outcome(False, error, duration))  # noqa: FBT003
-            elif task.call is rehearse:
-                self._rehearsed(task.job, Outcome(success=False, error="it takes too long"))
-
-    def _withdraw(self, tasks: Iterable[Task]) -> None:
-        for task in tasks:
-            if task.call is act:
-                self._recorder.record(
-                    task, Phase.WITHDRAWN, Outcome(success=False, error="not begun")
+    def _record_outcomes(self) -> None:
+        """Step 3: hand the outcomes of ended calls to the writer, which works meanwhile."""
+        while self._pool.ended:
+            call, outcome = self._pool.ended.popleft()
+            if call.function is rehearse:
+                self._add_rehearsal(call.job, outcome)
+            elif call.function is look_up:
+                if isinstance(outcome, BaseException):
+                    why = describe_error(outcome)
+                    _LOG.error("cannot look up action %s now: %s", call.job.id, why)
+                else:
+                    phase = Phase.RESULT if outcome.success else Phase.INTERRUPTED
+                    self._writer.add(call, phase, outcome)
+            elif isinstance(outcome, NotStartedError):
+                error = describe_error(outcome)
+                _LOG.error(
+                    "%s is not started: %s", call.job.action, error, extra=job_fields(call.job)
                 )
+                self._writer.add(call, Phase.WITHDRAWN, Outcome(success=False, error=error))
+            elif isinstance(outcome, BaseException):  # the executor failed, not the handler
+                error = describe_error(outcome)
+                self._writer.add(call, Phase.UNKNOWN, Outcome(success=False, error=error))
+            else:
+                self._writer.add(call, Phase.RESULT, outcome)
 
-    def _written(self, records: Sequence[Record], error: BaseException | None) -> None:
-        if error is not None:
-            _LOG.error("%d results could not be written: %s", len(records), told(error))
-            self._now.errors.append(error)
-            return
+    def _add_rehearsal(self, job: Job, outcome: Outcome | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            outcome = Outcome(success=False, error=describe_error(outcome))
+        self._cycle.report.rehearsals.append(Rehearsal(job, outcome.steps, outcome.error))
+        for step in outcome.steps or [outcome.error]:
+            _LOG.info("dry run: %s would: %s", job.action, step, extra=job_fields(job))
+
+    def _report_results(self) -> None:
+        """Step 4: tell the report, the bus and the sources about results that are on the disk."""
+        while self._writer.written:
+            records, error = self._writer.written.popleft()
+            if error is not None:
+                why = describe_error(error)
+                _LOG.error("%d results could not be written: %s", len(records), why)
+                self._cycle.errors.append(error)
+                continue
+            for source, results in self._published(records):
+                self._polling.report(source, results)
+
+    def _published(
+        self, records: Sequence[Record]
+    ) -> Iterable[tuple[JobSource, list[ActionResult]]]:
+        """Publish results; return them by the source that their signal came from."""
         by_source: dict[str, tuple[JobSource, list[ActionResult]]] = {}
-        for task, _, result in records:
+        for call, _, result in records:
             if result is None:
                 continue
-            self._now.report.results.append(result)
+            self._cycle.report.results.append(result)
             if self._config.bus is not None:
-                self.tell(ActionJobEnded(task.job, result))
+                self.publish(ActionJobEnded(call.job, result))
             level = logging.INFO if result.success else logging.ERROR
             if _LOG.isEnabledFor(level):
                 outcome = "done" if result.success else f"failed: {result.error}"
-                _LOG.log(level, "%s: %s", task.job.action, outcome, extra=facts(task.job))
-            if task.source is not None:
-                found = by_source.setdefault(task.source.name, (task.source, []))
-                found[1].append(result)
-        for source, results in by_source.values():
-            self._polls.report(source, results)
+                _LOG.log(level, "%s: %s", call.job.action, outcome, extra=job_fields(call.job))
+            if call.source is not None:
+                results = by_source.setdefault(call.source.name, (call.source, []))[1]
+                results.append(result)
+        return by_source.values()
 
+    def _wait(self) -> None:
+        """Wait until another thread has done something, or until something is overdue."""
+        deadline = min(self._pool.deadline(), self._polling.deadline())
+        if not (self._pool.idle and self._polling.idle):  # the disk is waited for in any case
+            deadline = min(deadline, self._cycle.grace_deadline)
+        left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
+        try:
+            self._inbox.get(timeout=max(0.0, left))()
+        except queue.Empty:
+            self._abandon_overdue(time.monotonic())
+        # Take all that has arrived: each wait hands the interpreter to another thread.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._inbox.get_nowait()()
 
-FOREVER = float("inf")
+    def _abandon_overdue(self, now: float) -> None:
+        is_leaving = now >= self._cycle.grace_deadline
+        limit = _FOREVER if is_leaving else now
+        self._polling.abandon(limit)
+        abandoned, rejected = self._pool.abandon(limit)
+        self._withdraw(rejected)
+        timeout = self._config.job_timeout
+        for call in abandoned:
+            if is_leaving:
+                _LOG.warning("action %s still runs", call.job.id, extra=job_fields(call.job))
+            elif call.function is act:
+                error = f"it has not ended within {timeout:g} s, and may still run"
+                outcome = Outcome(success=False, error=error, duration=timeout)
+                self._writer.add(call, Phase.UNKNOWN, outcome)
+            elif call.function is rehearse:
+                self._add_rehearsal(call.job, Outcome(success=False, error="it takes too long"))
 
+    def _withdraw(self, calls: Iterable[HandlerCall]) -> None:
+        """Record that actions with an intent will not be started."""
+        for call in calls:
+            if call.function is act:
+                outcome = Outcome(success=False, error="not started")
+                self._writer.add(call, Phase.WITHDRAWN, outcome)
 
-@dataclasses.dataclass
-class Round:
-    """A cycle that is under way.
-
-    Attributes:
-        cycle: its number.
-        handlers: those that are asked in it, by their names.
-        dry_run: whether it only tells what it would do.
-        report: what happened.
-        errors: what could not be written down.
-        planned: actions whose intents are still to be written.
-        seen: the ids of all actions that were planned.
-        grace: until when running actions are waited for, once the poller is stopped.
-    """
-
-    cycle: int
-    handlers: Mapping[str, JobHandler]
-    dry_run: bool
-    report: CycleReport = dataclasses.field(init=False)
-    errors: list[BaseException] = dataclasses.field(default_factory=list)
-    planned: deque[Task] = dataclasses.field(default_factory=deque)
-    seen: set[str] = dataclasses.field(default_factory=set)
-    grace: float = FOREVER
-
-    def __post_init__(self) -> None:
-        self.report = CycleReport(self.cycle)
+    @contextlib.contextmanager
+    def _errors_deferred(self) -> Iterator[None]:
+        """Continue after an error of the journal; the poller raises it at the cycle's end."""
+        try:
+            yield
+        except CoreInfraError as error:
+            _LOG.error("%s", describe_error(error))
+            self._cycle.errors.append(error)

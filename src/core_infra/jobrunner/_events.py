@@ -1,4 +1,4 @@
-"""What a poller tells the bus."""
+"""The events that a poller sends to its bus."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ActionSourcePolled:
-    """A source was asked.
+    """A source was polled.
 
     Attributes:
         source: its name.
         signals: how many signals it gave.
         duration: how long it took, in seconds.
-        error: why it gave none; empty if it did.
+        error: why it failed; empty if it did not.
     """
 
     source: str
@@ -29,14 +29,23 @@ class ActionSourcePolled:
 
 @dataclasses.dataclass(frozen=True)
 class ActionJobStarted:
-    """An action begins; its intent is on the disk."""
+    """An action starts; its intent is on the disk.
+
+    Attributes:
+        job: the action.
+    """
 
     job: Job
 
 
 @dataclasses.dataclass(frozen=True)
 class ActionJobEnded:
-    """An action has ended; its result is on the disk."""
+    """An action has ended; its result is on the disk.
+
+    Attributes:
+        job: the action.
+        result: its result.
+    """
 
     job: Job
     result: ActionResult
@@ -44,7 +53,7 @@ class ActionJobEnded:
 
 @dataclasses.dataclass(frozen=True)
 class ActionCycleEnded:
-    """A poller has been through one cycle.
+    """A cycle of the poller has ended.
 
     Attributes:
         cycle: its number.

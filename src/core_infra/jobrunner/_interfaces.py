@@ -1,8 +1,8 @@
-"""The ports: where signals come from, and what is done about them.
+"""The interfaces of a poller's parts: where signals come from, and what is done about them.
 
-A source and a handler are whatever has these names; neither must subclass anything. What a handler
-may have besides (:class:`Reconciling`, :class:`Rehearsing`, :class:`Touching`) says more about it
-and lets the poller do more for it.
+A source or a handler is any object that has these methods; it need not subclass anything. The
+optional methods of a handler (:class:`Reconciling`, :class:`Rehearsing`, :class:`Touching`) let the
+poller do more for it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class JobSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What logs and metrics call it; no two sources of a poller have the same."""
+        """Its name in logs and metrics, unique among the sources of a poller."""
         ...
 
     def poll(self) -> Iterable[PipelineSignal]:
-        """Look at everything once.
+        """Look at everything once, and return the signals.
 
-        A signal that has a value of a wrong type is logged and passed over.
+        A signal with a value of a wrong type is logged and skipped.
 
-        Called on a thread of its own, never twice at once. What it raises is logged; the source is
-        asked again later, and later still if it goes on. If the error has a ``retry_at`` (a
-        datetime with a time zone), it is not asked before.
+        Called on a thread of its own, never twice at once. An error is logged, and the source is
+        polled again later; after several errors in a row, less often. If the error has a
+        ``retry_at`` (a datetime with a time zone), the source is not polled before.
         """
         ...
 
     def report(self, result: ActionResult) -> None:
-        """Tell the place that a signal came from what was done about it.
+        """Report the result of an action to where its signal came from.
 
         Called once for each result, after it is on the disk; not repeated after a crash.
         """
@@ -48,16 +48,16 @@ class JobSource(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """One action, from its intent to its result: what a handler is told besides the signal.
+    """One action, from its intent to its result: what a handler gets besides the signal.
 
     Attributes:
-        id: the same each time that this action is tried, in this process or a later one.
+        id: the id of the action: the same for each attempt, in this process or a later one.
         action: the name of the handler.
-        signal: what it is taken on.
-        attempt: 1 for the first time.
-        first_tried: when that was.
-        cycle: the poller's cycle.
-        timeout: how long it may take, in seconds.
+        signal: the signal.
+        attempt: 1 for the first attempt.
+        first_tried: the time of the first attempt.
+        cycle: the number of the poller's cycle.
+        timeout: how long the action may take, in seconds.
     """
 
     id: str
@@ -70,7 +70,7 @@ class Job:
 
     @property
     def marker(self) -> str:
-        """A comment for Markdown that shows nothing: put into a post, it is found again later."""
+        """A comment in Markdown that is not shown: put it into a post to find the post later."""
         return f"<!-- core-infra-job {self.id} -->"
 
     def done(self) -> ActionResult:
@@ -78,7 +78,7 @@ class Job:
         return ActionResult.of(self.signal, self.action, cycle=self.cycle)
 
     def failed(self, error: str) -> ActionResult:
-        """The result of an action that was not done, and why."""
+        """The result of an action that was not done, with the reason."""
         return ActionResult.of(
             self.signal, self.action, success=False, error=error, cycle=self.cycle
         )
@@ -87,22 +87,22 @@ class Job:
 class JobHandler(Protocol):
     """What is done about a signal.
 
-    The poller hands a handler to an executor. For one that runs it elsewhere, such as a Dask
-    cluster, it must be picklable.
+    The poller passes handlers to an executor. For an executor that runs them in other processes,
+    such as a Dask cluster, they must be picklable.
     """
 
     @property
     def name(self) -> str:
-        """The action, as journals tell it; no two handlers of a poller have the same."""
+        """The name of the action in journals, unique among the handlers of a poller."""
         ...
 
     def match(self, signal: PipelineSignal) -> bool:
-        """Tell whether to act on a signal; quick, and without looking at anything else.
+        """Whether to act on a signal; quick, and without looking at anything else.
 
-        Of the same signal it says the same each time: it is asked twice about what it matches.
+        Must return the same each time for the same signal: it is called twice if it matches.
 
-        The fields that are read here are the state that is acted on: the action is taken once for
-        each combination of their values. A handler that is to act again after the next commit
+        The fields that are read here are the state that is acted on: the action is performed once
+        for each combination of their values. A handler that is to act again after the next commit
         reads ``last_commit_sha``.
         """
         ...
@@ -118,12 +118,12 @@ class JobHandler(Protocol):
 class Reconciling(Protocol):
     """A handler that can find out later whether an action was done.
 
-    It is asked after a crash, and before a failed action is tried again. The actions of a handler
-    that cannot tell are never tried a second time on the same state.
+    It is asked after a crash, and before a failed action is tried again. The actions of other
+    handlers are never tried a second time on the same state.
     """
 
     def happened(self, signal: PipelineSignal, job: Job) -> bool:
-        """Tell whether the action was done; False also if doing it once more does no harm.
+        """Whether the action was done; False also if repeating it does no harm.
 
         Raises:
             Exception: it cannot be found out now. It is asked again later.
@@ -132,10 +132,10 @@ class Reconciling(Protocol):
 
 
 class Rehearsing(Protocol):
-    """A handler that can say exactly what it would do."""
+    """A handler that can list exactly what it would do."""
 
     def rehearse(self, signal: PipelineSignal, job: Job) -> Sequence[str]:
-        """Tell each step that would change something, and change nothing."""
+        """List each step that would change something, and change nothing."""
         ...
 
 
@@ -147,7 +147,7 @@ class Touching(Protocol):
         ...
 
 
-# Checks by isinstance of a Protocol take as long as all else that is done for a signal.
+# Not by isinstance: with a Protocol, it takes as long as everything else that is done for a signal.
 
 
 def as_reconciling(handler: JobHandler) -> Reconciling | None:
@@ -156,10 +156,10 @@ def as_reconciling(handler: JobHandler) -> Reconciling | None:
 
 
 def as_rehearsing(handler: JobHandler) -> Rehearsing | None:
-    """The handler, if it can say what it would do."""
+    """The handler, if it can list what it would do."""
     return cast("Rehearsing", handler) if hasattr(handler, "rehearse") else None
 
 
 def as_touching(handler: JobHandler) -> Touching | None:
-    """The handler, if it says what else it changes."""
+    """The handler, if it names what else it changes."""
     return cast("Touching", handler) if hasattr(handler, "touches") else None

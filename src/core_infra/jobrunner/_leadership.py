@@ -1,4 +1,4 @@
-"""One poller acts, the others stand by."""
+"""One poller acts on a journal, the others stand by."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NotLeaderError(WrongStateError):
 
 
 class Leadership:
-    """Held by at most one poller of a journal; the system takes it from one that dies.
+    """A lock that at most one poller of a journal holds; the kernel releases it if that one dies.
 
     Args:
         base_dir: the journal's directory.
@@ -27,15 +27,15 @@ class Leadership:
         path = Path(base_dir, _NAME)
         self._lock = FileLock(path, thread_local=False)
 
-    def take(self) -> bool:
-        """Take it, unless it is held already.
+    def acquire(self) -> bool:
+        """Acquire the lock, unless this poller has it already.
 
         Returns:
-            Whether this is new.
+            Whether it was acquired just now.
 
         Raises:
-            NotLeaderError: another poller has it.
-            AccessDeniedError: the journal's directory may not be written to.
+            NotLeaderError: another poller holds it.
+            AccessDeniedError: the journal's directory is not writable.
             StorageError: the disk is full or failing.
         """
         if self._lock.is_locked:
@@ -56,5 +56,5 @@ class Leadership:
         return True
 
     def release(self) -> None:
-        """Let another poller have it."""
+        """Release the lock."""
         self._lock.release()

@@ -29,13 +29,13 @@ _DURATIONS = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900)
 
 
 class Metrics:
-    """Counts what a poller tells its bus.
+    """Metrics of a poller, made from the events on its bus.
 
     Args:
-        bus: the poller's.
+        bus: the poller's bus.
 
     Attributes:
-        registry: what has the metrics; for one's own exporter.
+        registry: the registry with the metrics, for an exporter of your own.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -71,14 +71,14 @@ class Metrics:
         return prometheus_client.generate_latest(self.registry).decode()
 
     def serve(self, port: int, address: str = "127.0.0.1") -> str:
-        """Answer Prometheus, on a thread of its own.
+        """Serve the metrics to Prometheus, on a thread of its own.
 
         Args:
-            port: 0 is any free one.
+            port: the port; 0 is any free one.
             address: where to listen.
 
         Returns:
-            The URL to be asked.
+            The URL of the metrics.
 
         Raises:
             UnavailableError: the port is taken.

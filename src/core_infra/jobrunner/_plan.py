@@ -1,37 +1,42 @@
-"""What is to be done about signals."""
+"""Decides what to do about signals: which handler acts, and whether it is its turn."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 import operator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core_infra.jobrunner._handler_calls import told
 from core_infra.jobrunner._interfaces import Job, as_reconciling, as_touching
-from core_infra.jobrunner._journal.index import Status
-from core_infra.jobrunner._signal import PipelineSignal, canonical
+from core_infra.jobrunner._journal.index import ActionStatus
+from core_infra.jobrunner._logging import describe_error
+from core_infra.jobrunner._signal import PipelineSignal, canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from core_infra.jobrunner._handler_calls import Item
     from core_infra.jobrunner._interfaces import JobHandler
-    from core_infra.jobrunner._journal.index import State
-
+    from core_infra.jobrunner._journal.index import ActionState
 
 _LOG = logging.getLogger(__name__)
+_DELAY_MAX = 3600.0
+"""Seconds between two attempts."""
+_FIELDS = frozenset(PipelineSignal.__dataclass_fields__)
+_IDENTITY = operator.attrgetter(
+    "forge", "repo_owner", "repo_name", "epic_number", "child_number", "pr_number"
+)
 
 
 class Match(NamedTuple):
     """A handler that matches a signal.
 
     Attributes:
-        id: of the action.
-        handler: the first that matches.
-        signal: what it matches.
+        id: the id of the action.
+        handler: the first handler that matches.
+        signal: the signal.
     """
 
     id: str
@@ -39,12 +44,12 @@ class Match(NamedTuple):
     signal: PipelineSignal
 
 
-class Rules(NamedTuple):
+class Limits(NamedTuple):
     """When an action is tried again, and for how long.
 
     Attributes:
         interval: the poller's, in seconds.
-        attempts: how often at most.
+        attempts: how often an action is tried at most.
         timeout: how long an action may take, in seconds.
     """
 
@@ -53,35 +58,42 @@ class Rules(NamedTuple):
     timeout: float
 
 
-def match(signals: Iterable[PipelineSignal], handlers: Sequence[JobHandler]) -> Iterator[Match]:
-    """Find the first handler for each signal; one that raises is passed over, and logged."""
+def matches(signals: Iterable[PipelineSignal], handlers: Sequence[JobHandler]) -> Iterator[Match]:
+    """Find the first handler that matches each signal; log and skip a handler that raises."""
     for signal in signals:
         for handler in handlers:
             try:
-                seen = decide(handler, signal)
+                seen = _fields_read(handler, signal)
             except Exception as error:  # noqa: BLE001 - one handler must not stop the others
-                _LOG.error("handler %s cannot match: %s", handler.name, told(error))
+                _LOG.error("handler %s cannot match: %s", handler.name, describe_error(error))
                 continue
             if seen is not None:
                 yield Match(action_id(handler.name, signal, seen), handler, signal)
                 break
 
 
-def jobs(
-    matches: Mapping[str, Match],
-    states: Mapping[str, State],
-    rules: Rules,
+def action_id(action: str, signal: PipelineSignal, seen: dict[str, object]) -> str:
+    """The id of an action: the same for the same handler, item and state, in any process.
+
+    It has 128 bits, so that two actions do not get the same one by chance.
+    """
+    key = [action, *_IDENTITY(signal), sorted(seen.items())]
+    return hashlib.sha256(canonical_json(key)).hexdigest()[:32]
+
+
+def due_jobs(
+    found: Mapping[str, Match],
+    states: Mapping[str, ActionState],
+    limits: Limits,
     *,
     now: datetime,
     cycle: int,
 ) -> Iterator[tuple[JobHandler, Job]]:
-    """Leave out what was done already, and what must wait before it is tried again."""
-    for name, (_, handler, signal) in matches.items():
+    """Make jobs of matches, without what was done already or must wait for its next attempt."""
+    for name, (_, handler, signal) in found.items():
         attempt, first = 1, now
         if (state := states.get(name)) is not None:
-            if not is_due(
-                state, handler, now=now, interval=rules.interval, attempts=rules.attempts
-            ):
+            if not _is_due(state, handler, limits, now=now):
                 continue
             attempt, first = state.attempt + 1, state.first
         yield (
@@ -93,16 +105,16 @@ def jobs(
                 attempt=attempt,
                 first_tried=first,
                 cycle=cycle,
-                timeout=rules.timeout,
+                timeout=limits.timeout,
             ),
         )
 
 
-def reopened(state: State, rules: Rules, *, cycle: int) -> Job:
-    """The job that was interrupted, as far as the journal has it.
+def interrupted_job(state: ActionState, limits: Limits, *, cycle: int) -> Job:
+    """Restore a job that was interrupted from what the journal has of it.
 
     Raises:
-        InvalidError: the signal in the journal is none.
+        InvalidError: the signal in the journal cannot be used.
     """
     return Job(
         id=state.id,
@@ -111,15 +123,15 @@ def reopened(state: State, rules: Rules, *, cycle: int) -> Job:
         attempt=state.attempt,
         first_tried=state.first,
         cycle=cycle,
-        timeout=rules.timeout,
+        timeout=limits.timeout,
     )
 
 
-def items(handler: JobHandler, signal: PipelineSignal) -> frozenset[Item]:
+def touched_items(handler: JobHandler, signal: PipelineSignal) -> frozenset[Item]:
     """What an action on a signal touches: the child and its pull request, or the epic.
 
     Raises:
-        Exception: what the handler raises; TypeError if it names what is no number.
+        Exception: what the handler raises; TypeError if it returns something else than numbers.
     """
     forge, owner, name = signal.forge, signal.repo_owner, signal.repo_name
     numbers = {signal.child_number, signal.pr_number} - {0} or {signal.epic_number}
@@ -128,12 +140,25 @@ def items(handler: JobHandler, signal: PipelineSignal) -> frozenset[Item]:
     return frozenset([(forge, owner, name, number) for number in numbers])
 
 
-class Observed(PipelineSignal):
-    """A signal that remembers which of its fields were read.
+def retry_delay(interval: float, failures: int) -> timedelta:
+    """How long to wait after a number of failures in a row: doubled each time, up to an hour."""
+    return timedelta(seconds=min(interval * 2.0 ** min(failures - 1, 30), _DELAY_MAX))
 
-    Args:
-        signal: what it is the same as.
-    """
+
+def _is_due(state: ActionState, handler: JobHandler, limits: Limits, *, now: datetime) -> bool:
+    """Whether an action that was started before is to be tried again."""
+    if state.status in {ActionStatus.PENDING, ActionStatus.DONE} or as_reconciling(handler) is None:
+        # If the handler cannot look, try only what certainly was not started.
+        return state.status is ActionStatus.INTERRUPTED
+    if state.status is ActionStatus.INTERRUPTED:
+        return True
+    delay = retry_delay(limits.interval, state.attempt)
+    is_late_enough: bool = now >= state.last + delay
+    return is_late_enough and state.attempt < limits.attempts
+
+
+class _RecordingSignal(PipelineSignal):
+    """A copy of a signal that remembers which of its fields were read."""
 
     __slots__ = ("_seen",)
 
@@ -148,87 +173,13 @@ class Observed(PipelineSignal):
         return value
 
 
-def decide(handler: JobHandler, signal: PipelineSignal) -> dict[str, object] | None:
-    """Ask a handler whether it matches.
-
-    Returns:
-        If it does, the fields that it read in order to decide so, with their values.
-
-    Raises:
-        Exception: what the handler raises.
-    """
-    # Most handlers do not match most signals: only those that do are watched.
+def _fields_read(handler: JobHandler, signal: PipelineSignal) -> dict[str, object] | None:
+    """The fields that a handler reads to match a signal, with their values; None if it does not."""
+    # Most handlers do not match most signals: fields are recorded only if one does.
     if not handler.match(signal):
         return None
-    observed = Observed(signal)
-    if not handler.match(observed):
+    recording = _RecordingSignal(signal)
+    if not handler.match(recording):
         return None
-    seen: dict[str, object] = object.__getattribute__(observed, "_seen")
+    seen: dict[str, object] = object.__getattribute__(recording, "_seen")
     return seen
-
-
-def action_id(action: str, signal: PipelineSignal, seen: dict[str, object]) -> str:
-    """Name an action: the same for the same handler, item and state, in any process.
-
-    It has 128 bits, which is more than enough to never meet by chance.
-    """
-    key = [action, *_IDENTITY(signal), sorted(seen.items())]
-    return hashlib.sha256(canonical(key)).hexdigest()[:32]
-
-
-_FIELDS = frozenset(PipelineSignal.__dataclass_fields__)
-_IDENTITY = operator.attrgetter(
-    "forge", "repo_owner", "repo_name", "epic_number", "child_number", "pr_number"
-)
-
-
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_LONGEST = 3600.0
-"""Seconds between two attempts at most."""
-
-
-def pause(interval: float, failures: int) -> timedelta:
-    """How long to wait after some failures in a row: twice as long each time, up to an hour."""
-    return timedelta(seconds=min(interval * 2.0 ** min(failures - 1, 30), _LONGEST))
-
-
-def is_due(
-    state: State, handler: JobHandler, *, now: datetime, interval: float, attempts: int
-) -> bool:
-    """Tell whether an action that was begun before is to be tried again."""
-    if state.status in {Status.PENDING, Status.DONE} or as_reconciling(handler) is None:
-        # Of a handler that cannot tell, only what certainly was not begun.
-        return state.status is Status.INTERRUPTED
-    if state.status is Status.INTERRUPTED:
-        return True
-    return state.attempt < attempts and now >= state.last + pause(interval, state.attempt)
-
-
-@dataclasses.dataclass
-class Patience:
-    """How a source fares.
-
-    Attributes:
-        failures: how often it failed in a row.
-        not_before: when it may be asked again.
-        asked: it has not answered yet.
-    """
-
-    failures: int = 0
-    not_before: datetime = _LONG_AGO
-    asked: bool = False
-
-    def succeeded(self) -> None:
-        """It has answered."""
-        self.failures = 0
-
-    def failed(self, error: BaseException, *, now: datetime, interval: float) -> None:
-        """It has failed; an error with a ``retry_at`` knows when to come back."""
-        self.failures += 1
-        # The first failure costs no cycle: the next one is a whole interval away anyway.
-        wait = pause(interval, self.failures - 1) if self.failures > 1 else timedelta(0)
-        self.not_before = now + wait
-        retry_at = getattr(error, "retry_at", None)
-        # Without a time zone it is not comparable: nobody can tell which moment it is.
-        if isinstance(retry_at, datetime) and retry_at.tzinfo is not None:
-            self.not_before = max(self.not_before, retry_at)

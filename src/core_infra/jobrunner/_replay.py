@@ -1,4 +1,4 @@
-"""What other handlers would have decided about signals of the past."""
+"""What other handlers would have done about the signals of a journal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner._journal.entry import Entry, Phase
-from core_infra.jobrunner._plan import match
+from core_infra.jobrunner._plan import matches
 from core_infra.jobrunner._signal import PipelineSignal
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Decision(NamedTuple):
-    """One recorded signal, and what is done about it.
+    """One recorded signal, and the handler that would act on it now.
 
     Attributes:
         entry: the intent that has the signal.
@@ -33,15 +33,15 @@ class Decision(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether another handler acted then."""
+        """Whether another handler acted on it."""
         return self.now != self.entry.action
 
 
 def replay(entries: Iterable[Entry], handlers: Sequence[JobHandler]) -> Iterator[Decision]:
-    """Ask handlers about the signals of a journal; nothing is executed.
+    """Match handlers against the signals of a journal; nothing is executed.
 
-    A journal has the signals that were acted on. Each state is asked about once. A signal that
-    cannot be read, as a later version has written it, is logged and passed over.
+    A journal has only the signals that were acted on. Each action is matched once. A signal that
+    cannot be read, because a later version has written it, is logged and skipped.
     """
     seen: set[str] = set()
     for entry in entries:
@@ -55,5 +55,5 @@ def replay(entries: Iterable[Entry], handlers: Sequence[JobHandler]) -> Iterator
         except InvalidError as error:
             _LOG.warning("%s", error)
             continue
-        found = next(match([signal], handlers), None)
+        found = next(matches([signal], handlers), None)
         yield Decision(entry, signal, found.handler.name if found else "")

@@ -1,71 +1,71 @@
-"""Writes results down while the next actions run."""
+"""Writes intents and results to the journal; results on a thread, while the next actions run."""
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.jobrunner._journal.entry import Entry, Phase
 from core_infra.jobrunner._signal import ActionResult
-from core_infra.jobrunner._threads import DaemonThreads, NotBegunError
+from core_infra.jobrunner._threads import DaemonThreads, NotStartedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from core_infra.jobrunner._action_pool import Inbox
     from core_infra.jobrunner._config import PollerConfig
-    from core_infra.jobrunner._handler_calls import Outcome, Task
+    from core_infra.jobrunner._handler_calls import HandlerCall, Outcome
     from core_infra.jobrunner._interfaces import Job
     from core_infra.jobrunner._journal.index import Index
 
 
 class Record(NamedTuple):
-    """What is to be written of a task that has ended.
+    """What is to be written about a call that has ended.
 
     Attributes:
-        task: the task.
-        entry: the line.
-        result: what the handler's source and the bus are told; None if they are not.
+        call: the call.
+        entry: the line of the journal.
+        result: what the signal's source and the bus receive; None if they receive nothing.
     """
 
-    task: Task
+    call: HandlerCall
     entry: Entry
     result: ActionResult | None
 
 
-class Recorder:
-    """Collects records while the disk is busy, and writes them in one go.
+class ResultWriter:
+    """Collects records while the disk is busy, and writes them together.
+
+    Not thread-safe: only the poller's thread uses it.
 
     Args:
-        config: has the journal that they are written to, and the time.
-        index: what is told of them.
-        inbox: what the poller's thread calls.
-        written: called with records that are on the disk, or with the error if they are not.
+        config: has the journal and the clock.
+        index: is updated with what was written.
+        inbox: functions for the poller's thread to call.
+
+    Attributes:
+        written: records that are on the disk, or that are not, with the error; for the owner to
+            take out.
     """
 
-    def __init__(
-        self,
-        config: PollerConfig,
-        index: Index,
-        inbox: Inbox,
-        written: Callable[[Sequence[Record], BaseException | None], None],
-    ) -> None:
+    def __init__(self, config: PollerConfig, index: Index, inbox: Inbox) -> None:
+        self.written: deque[tuple[Sequence[Record], BaseException | None]] = deque()
         self._journal = config.journal
         self._clock = config.clock
         self._index = index
         self._inbox = inbox
-        self._written = written
         self._thread = DaemonThreads("core-infra-recorder")
         self._waiting: list[Record] = []
-        self._busy = False
+        self._is_busy = False
 
     @property
     def idle(self) -> bool:
-        """All that was given to it is on the disk, or has failed to get there."""
-        return not (self._busy or self._waiting)
+        """All records are on the disk or have failed to get there, and were taken out."""
+        return not (self._is_busy or self._waiting or self.written)
 
-    def intend(self, jobs: Sequence[Job]) -> None:
-        """Write that jobs are about to begin; on the disk when this returns.
+    def write_intents(self, jobs: Sequence[Job]) -> None:
+        """Write that jobs are about to start; on the disk when this returns.
 
         Raises:
             CoreInfraError: some of it is not.
@@ -87,9 +87,9 @@ class Recorder:
             ]
         )
 
-    def record(self, task: Task, phase: Phase, outcome: Outcome) -> None:
-        """Have written what came of a task."""
-        job = task.job
+    def add(self, call: HandlerCall, phase: Phase, outcome: Outcome) -> None:
+        """Write the outcome of a call, as soon as the disk is free."""
+        job = call.job
         result = ActionResult.of(
             job.signal,
             job.action,
@@ -100,9 +100,9 @@ class Recorder:
             cycle=job.cycle,
         )
         entry = Entry.of_result(job.signal, result, phase=phase, id=job.id, attempt=job.attempt)
-        ended = phase in {Phase.RESULT, Phase.UNKNOWN}
-        self._waiting.append(Record(task, entry, result if ended else None))
-        self._next()
+        has_result = phase in {Phase.RESULT, Phase.UNKNOWN}
+        self._waiting.append(Record(call, entry, result if has_result else None))
+        self._start()
 
     def close(self) -> None:
         """Let its thread end."""
@@ -111,10 +111,10 @@ class Recorder:
     def _write(self, entries: Sequence[Entry]) -> None:
         self._index.apply(entries, self._journal.write(entries))
 
-    def _next(self) -> None:
-        if self._busy or not self._waiting:
+    def _start(self) -> None:
+        if self._is_busy or not self._waiting:
             return
-        self._busy = True
+        self._is_busy = True
         records, self._waiting = self._waiting, []
         self._thread.call(
             lambda error: self._inbox.put(partial(self._done, records, error)),
@@ -123,15 +123,15 @@ class Recorder:
         )
 
     def _done(self, records: Sequence[Record], error: BaseException | None) -> None:
-        if isinstance(error, NotBegunError):  # then here: nothing is to be lost
-            error = self._tried(records)
-        self._busy = False
-        self._next()
-        self._written(records, error)
+        if isinstance(error, NotStartedError):  # no thread: write here, so that nothing is lost
+            error = self._written_here(records)
+        self._is_busy = False
+        self._start()
+        self.written.append((records, error))
 
-    def _tried(self, records: Sequence[Record]) -> BaseException | None:
+    def _written_here(self, records: Sequence[Record]) -> BaseException | None:
         try:
             self._write([record.entry for record in records])
-        except Exception as error:  # noqa: BLE001 - told as if it came from the thread
+        except Exception as error:  # noqa: BLE001 - handled like an error of the thread
             return error
         return None

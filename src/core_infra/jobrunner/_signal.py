@@ -1,4 +1,4 @@
-"""What a source saw of one item, and what came of acting on it."""
+"""Signals, the state of an item at a poll; and the results of acting on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PrState: TypeAlias = Literal["", "OPEN", "MERGED", "CLOSED"]
 Mergeable: TypeAlias = Literal["MERGEABLE", "CONFLICTING", "UNKNOWN"]
 CheckStatus: TypeAlias = Literal["SUCCESS", "FAILURE", "PENDING"]
 Number: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
-"""A number or a count; what is larger, many a reader of JSON takes for another number."""
+"""A number or a count; many JSON readers change larger ones."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class PipelineSignal:
         pr_number: the child's pull request; 0 if it has none.
         repo_owner: the user or organisation.
         repo_name: the repository.
-        forge: the host that it is on, such as ``github.com``; empty if it is on none.
+        forge: the host of the repository, such as ``github.com``; empty without one.
         pr_state: OPEN, MERGED, CLOSED, or empty without a pull request.
         is_draft: whether the pull request is a draft.
         mergeable: MERGEABLE, CONFLICTING or UNKNOWN.
@@ -38,12 +38,12 @@ class PipelineSignal:
         threads_total: conversations of reviewers (on Forgejo: reviews that request changes).
         threads_resolved: how many of them are resolved (dismissed).
         last_commit_sha: the head of the pull request.
-        last_commit_at: when that was committed.
-        last_review_at: when it was last reviewed.
-        needs_coding: the child is open and assigned, and nobody has made a pull request for it.
-        assignee: who the child is assigned to.
+        last_commit_at: the time of that commit.
+        last_review_at: the time of the last review.
+        needs_coding: the child is open, assigned, and has no pull request.
+        assignee: the user that the child is assigned to.
         issue_title: the title of the child.
-        issue_body: its text; written by strangers.
+        issue_body: its text; not to be trusted.
     """
 
     epic_number: Number = 0
@@ -79,11 +79,11 @@ class PipelineSignal:
 
     @property
     def has_unresolved_threads(self) -> bool:
-        """Whether a reviewer still waits for an answer."""
+        """Whether a conversation is not resolved."""
         return self.threads_total > self.threads_resolved
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
+        """The fields, as values that JSON can have."""
         fields = dict(vars(self))
         for name in ("last_commit_at", "last_review_at"):
             if fields[name] is not None:
@@ -92,20 +92,20 @@ class PipelineSignal:
 
     @classmethod
     def from_dict(cls, fields: object, *, where: str = "a signal") -> PipelineSignal:
-        """Make a signal of what :meth:`to_dict` gave, or of what somebody wrote by hand.
+        """Make a signal from the result of :meth:`to_dict`, or from fields written by hand.
 
         Args:
             fields: a mapping from names to values; what is left out has its default.
-            where: what an error calls it.
+            where: what errors call the signal.
 
         Raises:
-            InvalidError: it is no mapping, a field is unknown, a value has the wrong type, or it
-                names no repository.
+            InvalidError: it is not a mapping, a field is unknown, a value has the wrong type, or
+                the repository is missing.
         """
         try:
             signal = _ADAPTER.validate_python(fields, strict=False)
         except ValidationError as error:
-            raise InvalidError(f"cannot use {where}", why=_told(error), signal=fields) from error
+            raise InvalidError(f"cannot use {where}", why=_message(error), signal=fields) from error
         if isinstance(fields, dict) and (unknown := sorted(set(fields) - _NAMES)):
             raise InvalidError(
                 f"cannot use {where}",
@@ -121,7 +121,7 @@ class PipelineSignal:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ActionResult:
-    """What came of one action.
+    """The result of one action.
 
     Attributes:
         action: the name of the handler.
@@ -132,7 +132,7 @@ class ActionResult:
         pr: the signal's ``pr_number``.
         success: whether it was done.
         error: what went wrong; empty if nothing did.
-        ts: when it ended, with a time zone.
+        ts: when the action ended, with a time zone.
         duration_ms: how long it took, in milliseconds.
         cycle: the poller's cycle in which it began.
     """
@@ -151,7 +151,7 @@ class ActionResult:
 
     @property
     def item(self) -> str:
-        """As the signal's."""
+        """``owner/name#number``, as in the signal."""
         return f"{self.repo_owner}/{self.repo_name}#{self.pr or self.child or self.epic}"
 
     @classmethod
@@ -169,10 +169,10 @@ class ActionResult:
 
 
 def stamp(moment: datetime) -> str:
-    """A moment as journals write it: UTC, with ``Z``.
+    """A time as journals have it: UTC, with ``Z``.
 
     Raises:
-        InvalidError: it has no time zone, so that nobody can tell which moment it is.
+        InvalidError: it has no time zone.
     """
     if moment.tzinfo is None:
         raise InvalidError(
@@ -185,27 +185,27 @@ def stamp(moment: datetime) -> str:
     return f"{moment.isoformat()[:-6]}Z"
 
 
-def impossible(field: str, value: object) -> str:
+def why_impossible(field: str, value: object) -> str:
     """Why a field of a signal can never have a value; empty if it can."""
     try:
         _FIELDS[field].validate_python(value, strict=True)
     except ValidationError as error:
-        return _told(error).removeprefix("it: ")
+        return _message(error).removeprefix("it: ")
     return ""
 
 
-def unusable(found: object) -> str:
-    """Why nothing can be done about what a source gave; empty if something can.
+def why_unusable(found: object) -> str:
+    """Why a signal of a source cannot be acted on; empty if it can.
 
-    Nothing checks a signal when it is made. What has values of other types than it should would
-    be written down as something that cannot be read, or not at all, when it is too late.
+    A signal is not checked when it is made. With values of wrong types, its line in the journal
+    could not be written, or not be read again.
     """
     if not isinstance(found, PipelineSignal):
-        return f"it is no PipelineSignal, but of the type {type(found).__name__}"
+        return f"it must be a PipelineSignal, but is of the type {type(found).__name__}"
     try:
         _VALUES.validate_python(vars(found), strict=True)
     except ValidationError as error:
-        return _told(error)
+        return _message(error)
     return "" if found.repo_owner and found.repo_name else f"{found.item} names no repository"
 
 
@@ -225,14 +225,14 @@ _VALUES = SchemaValidator(
 )
 
 
-def _told(error: ValidationError) -> str:
+def _message(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_input=False)
     )
 
 
-def canonical(value: object) -> bytes:
+def canonical_json(value: object) -> bytes:
     """A value as JSON on one line, in UTF-8; the order is the value's own.
 
     What JSON has no word for is written as its text.

@@ -1,16 +1,19 @@
-"""Asks sources, all at once, and tells them what came of it."""
+"""Polls sources, all at once, and reports results to them."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
+from collections import deque
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import TimeoutExpiredError
-from core_infra.jobrunner._handler_calls import told
-from core_infra.jobrunner._plan import Patience
-from core_infra.jobrunner._signal import unusable
+from core_infra.jobrunner._logging import describe_error
+from core_infra.jobrunner._plan import retry_delay
+from core_infra.jobrunner._signal import why_unusable
 from core_infra.jobrunner._threads import DaemonThreads
 
 if TYPE_CHECKING:
@@ -21,72 +24,112 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._interfaces import JobSource
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal
 
-    Answer = list[PipelineSignal] | BaseException
-    Answered = Callable[[JobSource, Answer, float], None]
+    Signals = list[PipelineSignal]
 
 _LOG = logging.getLogger(__name__)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-class Polls:
-    """Asks sources on threads of their own; one that hangs or fails costs the others nothing.
+class Answer(NamedTuple):
+    """What one poll gave.
 
-    Not for several threads: all is done by the poller's own.
+    Attributes:
+        source: the source.
+        signals: its signals, or the error that it raised.
+        duration: how long it took, in seconds.
+    """
+
+    source: JobSource
+    signals: Signals | BaseException
+    duration: float
+
+
+@dataclasses.dataclass
+class _Backoff:
+    """When a source may be polled again.
+
+    Attributes:
+        failures: how often it has failed in a row.
+        not_before: the earliest time of the next poll.
+        is_polled: it has not answered yet.
+    """
+
+    failures: int = 0
+    not_before: datetime = _LONG_AGO
+    is_polled: bool = False
+
+    def failed(self, error: BaseException, *, now: datetime, interval: float) -> None:
+        """Count a failure; an error with a ``retry_at`` says itself when to poll again."""
+        self.failures += 1
+        # The first failure costs no cycle: the next one is a whole interval away anyway.
+        wait = retry_delay(interval, self.failures - 1) if self.failures > 1 else timedelta(0)
+        self.not_before = now + wait
+        retry_at = getattr(error, "retry_at", None)
+        # A time without a time zone cannot be compared with ours.
+        if isinstance(retry_at, datetime) and retry_at.tzinfo is not None:
+            self.not_before = max(self.not_before, retry_at)
+
+
+class SourcePolling:
+    """Polls sources on threads of their own: one that hangs or fails does not delay the others.
+
+    Not thread-safe: only the poller's thread uses it.
 
     Args:
         timeout: how long a source may take, in seconds.
         interval: the poller's, in seconds.
-        clock: tells when a source may be asked again.
-        inbox: what the poller's thread calls.
-        answered: called with a source, its signals or its error, and the seconds that it took.
+        clock: says when a source may be polled again.
+        inbox: functions for the poller's thread to call.
+
+    Attributes:
+        answers: what polls gave, for the owner to take out.
     """
 
-    def __init__(
-        self, *, timeout: float, interval: float, clock: Clock, inbox: Inbox, answered: Answered
-    ) -> None:
+    def __init__(self, *, timeout: float, interval: float, clock: Clock, inbox: Inbox) -> None:
+        self.answers: deque[Answer] = deque()
         self._timeout = timeout
         self._interval = interval
         self._clock = clock
         self._inbox = inbox
-        self._answered = answered
         self._threads = DaemonThreads("core-infra-source")
-        self._patience: dict[str, Patience] = {}
+        self._backoffs: dict[str, _Backoff] = {}
         self._open: dict[object, tuple[JobSource | None, float]] = {}
         """What is waited for, and until when; the source of a poll, None for a report."""
 
     @property
     def idle(self) -> bool:
-        """No answer is waited for."""
-        return not self._open
+        """No answer is waited for or unseen."""
+        return not (self._open or self.answers)
 
-    def ask(self, sources: Iterable[JobSource]) -> None:
-        """Poll those whose turn it is."""
+    def start(self, sources: Iterable[JobSource]) -> None:
+        """Poll the sources whose turn it is."""
         for source in sources:
-            patience = self._patience.setdefault(source.name, Patience())
-            if patience.asked:
+            backoff = self._backoffs.setdefault(source.name, _Backoff())
+            if backoff.is_polled:
                 _LOG.warning("source %s still has not answered", source.name)
-            elif self._clock.now() < patience.not_before:
-                _LOG.info("source %s is left alone until %s", source.name, patience.not_before)
+            elif self._clock.now() < backoff.not_before:
+                _LOG.info("source %s is not polled until %s", source.name, backoff.not_before)
             else:
-                patience.asked = True
+                backoff.is_polled = True
                 self._submit(source, partial(self._got, source, time.monotonic()), _poll, source)
 
     def report(self, source: JobSource, results: Sequence[ActionResult]) -> None:
-        """Tell a source what came of its signals."""
+        """Report the results of actions on its signals to a source."""
         self._submit(None, partial(self._reported, source), _report, source, results)
 
     def deadline(self) -> float:
-        """When the next of them will have taken too long, by the monotonic clock."""
+        """When the next poll or report is overdue, by the monotonic clock."""
         return min((until for _, until in self._open.values()), default=float("inf"))
 
-    def give_up(self, now: float) -> None:
-        """Wait no longer for those whose time has passed; infinity for all."""
+    def abandon(self, now: float) -> None:
+        """Stop waiting for what is overdue; infinity for all. The answer is an error then."""
         for call in [call for call, (_, until) in self._open.items() if until <= now]:
             source, _ = self._open.pop(call)
             if source is not None:
                 error = TimeoutExpiredError(
                     f"source {source.name!r} has not answered",
                     why=f"it was given {self._timeout:g} s",
-                    todo="It is asked again once it has.",
+                    todo="It is polled again once it has.",
                     timeout=self._timeout,
                 )
                 self._failed(source, error, self._timeout)
@@ -98,56 +141,62 @@ class Polls:
     def _submit(
         self,
         source: JobSource | None,
-        then: Callable[[Answer, bool], None],
-        work: Callable[..., list[PipelineSignal]],
+        done: Callable[[Signals | BaseException, bool], None],
+        function: Callable[..., Signals],
         *args: object,
     ) -> None:
         call = object()
         self._open[call] = (source, time.monotonic() + self._timeout)
 
-        def end(answer: Answer) -> None:
-            then(answer, self._open.pop(call, None) is not None)
+        def end(answer: Signals | BaseException) -> None:
+            done(answer, self._open.pop(call, None) is not None)
 
-        self._threads.call(lambda answer: self._inbox.put(partial(end, answer)), work, *args)
+        self._threads.call(lambda answer: self._inbox.put(partial(end, answer)), function, *args)
 
     def _got(
         self,
         source: JobSource,
         start: float,
-        answer: Answer,
+        answer: Signals | BaseException,
         in_time: bool,  # noqa: FBT001 - called by position, as a callback
     ) -> None:
-        self._patience[source.name].asked = False
+        backoff = self._backoffs[source.name]
+        backoff.is_polled = False
         if not in_time:
             return  # what it saw is old by now
         duration = time.monotonic() - start
         if isinstance(answer, BaseException):
             self._failed(source, answer, duration)
         else:
-            self._patience[source.name].succeeded()
-            self._answered(source, answer, duration)
+            backoff.failures = 0
+            self.answers.append(Answer(source, answer, duration))
 
     def _failed(self, source: JobSource, error: BaseException, duration: float) -> None:
-        patience = self._patience[source.name]
-        patience.failed(error, now=self._clock.now(), interval=self._interval)
-        self._answered(source, error, duration)
+        backoff = self._backoffs[source.name]
+        backoff.failed(error, now=self._clock.now(), interval=self._interval)
+        self.answers.append(Answer(source, error, duration))
 
-    def _reported(self, source: JobSource, answer: Answer, _: bool) -> None:  # noqa: FBT001 - called by position, as a callback
+    def _reported(
+        self,
+        source: JobSource,
+        answer: Signals | BaseException,
+        _: bool,  # noqa: FBT001 - called by position, as a callback
+    ) -> None:
         if isinstance(answer, BaseException):
-            _LOG.error("source %s cannot report: %s", source.name, told(answer))
+            _LOG.error("source %s cannot report: %s", source.name, describe_error(answer))
 
 
-def _poll(source: JobSource) -> list[PipelineSignal]:
+def _poll(source: JobSource) -> Signals:
     signals = []
     for number, signal in enumerate(source.poll(), 1):
-        if why := unusable(signal):
-            _LOG.error("source %s: signal %d is passed over: %s", source.name, number, why)
+        if why := why_unusable(signal):
+            _LOG.error("source %s: signal %d is skipped: %s", source.name, number, why)
         else:
             signals.append(signal)
     return signals
 
 
-def _report(source: JobSource, results: Sequence[ActionResult]) -> list[PipelineSignal]:
+def _report(source: JobSource, results: Sequence[ActionResult]) -> Signals:
     for result in results:
         source.report(result)
     return []

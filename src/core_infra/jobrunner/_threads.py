@@ -1,4 +1,4 @@
-"""Threads that do not outlive the program."""
+"""A pool of daemon threads: threads that do not outlive the program."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class NotBegunError(RuntimeError):
-    """What was to be called was not, for certain, and never will be."""
+class NotStartedError(RuntimeError):
+    """A function was certainly not called, and never will be."""
 
 
 class DaemonThreads:
     """Calls functions on threads that are made when needed, and end with the program.
 
-    A ThreadPoolExecutor waits at the program's end for every thread of its own: one handler that
-    hangs, and the program never ends. Nor are there Futures: with their locks, each takes as long
-    as a short task.
+    A ThreadPoolExecutor waits for all of its threads when the program ends: with one handler that
+    hangs, the program would never end. There are no Futures either: because of their locks, each
+    costs as much as a short task.
 
-    One thread at a time is woken: who takes a task and sees another wakes the next before he begins
-    (as Go's scheduler does it). To wake one for each task takes longer than a short task.
+    Only one thread is woken at a time: a thread that takes a task and sees another one wakes the
+    next thread first, as Go's scheduler does. To wake a thread for each task costs more than a
+    short task.
 
     Args:
-        name: what its threads are called.
+        name: the name of its threads.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._tasks: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
-        self._idle: list[threading.Lock] = []  # of each, what wakes it
+        self._idle: list[threading.Lock] = []  # releasing one wakes its thread
         self._waking = False
         self._open = True
         self._threads: list[threading.Thread] = []
@@ -48,20 +49,21 @@ class DaemonThreads:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        """Have a function called on a thread; a new one if all are busy.
+        """Call a function on a thread; on a new one if all are busy.
 
         Args:
-            then: called there with what the function returns or raises; must not raise. If there
-                is no thread, and there cannot be one, it is called here with a NotBegunError.
+            then: called on that thread with what the function returns or raises; must not raise.
+                If there is no thread and none can be started, it is called here with a
+                NotStartedError.
             fn: the function.
-            args: what it is called with.
-            kwargs: likewise.
+            args: its arguments.
+            kwargs: its keyword arguments.
         """
 
         def task() -> None:
             try:
                 result: T | BaseException = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - whoever has asked gets it
+            except BaseException as error:  # noqa: BLE001 - the caller gets it
                 result = error
             then(result)
 
@@ -71,11 +73,11 @@ class DaemonThreads:
                 handed_over = True
                 self._tasks.append(task)
                 self._wake_one()
-        except NotBegunError as error:
+        except NotStartedError as error:
             then(error)
         except BaseException as error:  # Ctrl-C, most likely while it waited for the lock
             if not handed_over:
-                then(NotBegunError(f"its caller was interrupted: {type(error).__name__}"))
+                then(NotStartedError(f"its caller was interrupted: {type(error).__name__}"))
             raise
 
     def close(self) -> None:
@@ -86,7 +88,7 @@ class DaemonThreads:
                 self._idle.pop().release()
 
     def _wake_one(self) -> None:
-        """See to it that somebody comes for the tasks; with the lock held."""
+        """Make sure that a thread takes the tasks; with the lock held."""
         if self._waking:
             return
         self._waking = True
@@ -98,9 +100,9 @@ class DaemonThreads:
                 thread.start()
             except RuntimeError as error:
                 self._waking = False
-                if not self._threads:  # if there are some, they will come for it
+                if not self._threads:  # if there are others, they will take it
                     self._tasks.pop()
-                    raise NotBegunError(f"there is no thread for it: {error}") from error
+                    raise NotStartedError(f"there is no thread for it: {error}") from error
             else:
                 self._threads.append(thread)
 
@@ -124,4 +126,4 @@ class DaemonThreads:
                 woken = True
             else:
                 task()
-                del task  # whatever it holds is not to live as long as this thread
+                del task  # what it refers to must not live as long as this thread

@@ -1,4 +1,4 @@
-"""What a poller is given by its user, checked before it is asked for the first time."""
+"""Checks the sources and handlers that a poller is given, before they are used."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from core_infra.errors import InvalidError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_LONGEST = 200
+_LENGTH_MAX = 200
 
 
-def name_of(part: object, what: str, *methods: str) -> str:
-    """The name of a source or a handler, which goes into journals, metrics and logs.
+def checked_name(part: object, what: str, *methods: str) -> str:
+    """The name of a source or a handler, which is used in journals, metrics and logs.
 
     Args:
         part: the source or handler.
-        what: which of the two, for the error.
-        methods: what it must have besides a name.
+        what: "source" or "handler", for the error.
+        methods: the methods that it must have.
 
     Raises:
-        InvalidError: it is none, or its name could not be told from others or from a path.
+        InvalidError: it lacks something, or its name cannot be used.
     """
     if isinstance(part, type):
         raise InvalidError(
@@ -37,30 +37,30 @@ def name_of(part: object, what: str, *methods: str) -> str:
         raise InvalidError(
             f"cannot add {part!r:.200} as a {what}",
             why=f"it has no {', no '.join(lacks)}",
-            todo=f"A {what} has a name, {needs}: see core_infra.jobrunner._interfaces.",
+            todo=f"A {what} has a name, {needs}: see core_infra.jobrunner.Job{what.title()}.",
         )
-    return _good(part.name, what)
+    return _usable(part.name, what)
 
 
-def check_known(names: Collection[str], known: Collection[str]) -> None:
-    """Refuse a name that no handler has: whoever mistypes it would let the handler act.
+def check_handler_names(names: Collection[str], known: Collection[str]) -> None:
+    """Check names of handlers for a dry run: with a mistyped name, the handler would act.
 
     Raises:
-        InvalidError: there is such a name.
+        InvalidError: there is no handler of a name.
     """
     if isinstance(names, str):
         raise InvalidError(f"dry_run_handlers is {names!r}", todo="Give a list of names.")
     if unknown := [name for name in names if name not in known]:
         raise InvalidError(
             f"there is no handler {', '.join(map(repr, unknown))}",
-            why="dry_run_handlers names it, and what it means would act for real",
+            why="dry_run_handlers names it, and the handler that is meant would act",
             todo=f"The handlers are: {', '.join(known) or 'none'}.",
         )
 
 
-def _good(name: object, what: str) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or not name.isprintable():
-        todo = f"Give it one of 1 to {_LONGEST} characters that can be printed."
+def _usable(name: object, what: str) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= _LENGTH_MAX or not name.isprintable():
+        todo = f"Give it one of 1 to {_LENGTH_MAX} characters that can be printed."
     elif what == "handler" and ("/" in name or not name.strip(".")):
         todo = "Give it one that has no slash and is not only dots."
     else:

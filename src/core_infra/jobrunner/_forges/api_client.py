@@ -1,4 +1,4 @@
-"""HTTP as forges speak it: pages, conditional requests, limits; and a token that stays at home."""
+"""A client of a forge's HTTP API: pages, retries, checked answers, and rehearsals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from core_infra.jobrunner._clock import Clock, SystemClock
 from core_infra.jobrunner._forges.connection import Answer, Connection
-from core_infra.jobrunner._forges.endpoint import checked
+from core_infra.jobrunner._forges.endpoint import checked_address
 from core_infra.jobrunner._forges.errors import (
     ForgeAnswerError,
     ForgeUnavailableError,
@@ -34,21 +34,21 @@ _LOG = logging.getLogger(__name__)
 _PAGES = 100
 
 
-class Web:
+class ApiClient:
     """A forge's API at one address.
 
-    How it is asked, and when it is not: :class:`~.connection.Connection`.
+    How a request is sent, and when it is not: :class:`~.connection.Connection`.
 
     Args:
-        url: of the API.
-        token: None for what needs none.
-        scheme: what stands before the token in the header.
+        url: the address of the API.
+        token: the token; None to send none.
+        scheme: the scheme before the token in the header.
         accept: the media type to ask for.
-        headers: what else goes with each request.
+        headers: more headers of each request.
         timeout: seconds that an answer may take, from the first byte sent to the last one read.
         pause: seconds between two requests that change something.
-        retry_pause: seconds before a question is asked again that had no answer.
-        clock: what tells the time.
+        retry_pause: seconds before a GET without an answer is repeated.
+        clock: the source of time.
 
     Raises:
         InvalidError: the address cannot be used, or has credentials in it.
@@ -68,7 +68,7 @@ class Web:
         clock: Clock | None = None,
     ) -> None:
         self._connection = Connection(
-            checked(url).rstrip("/"),
+            checked_address(url).rstrip("/"),
             token,
             scheme=scheme,
             headers={"Accept": accept, "User-Agent": "core-infra", **(headers or {})},
@@ -82,30 +82,30 @@ class Web:
         self._begin()
 
     def rehearsing(self, steps: list[str]) -> Self:
-        """The same, but what would change something is put into *steps* instead of being sent."""
+        """A copy that appends requests which would change something to *steps*, and sends none."""
         twin = type(self).__new__(type(self))
         twin.__dict__ = {**self.__dict__, "_steps": steps}
         return twin
 
     def get(self, kind: TypeAdapter[T], path: str, **query: object) -> T:
-        """Ask for something.
+        """Get something.
 
         Args:
-            kind: what it must be.
-            path: relative to the API's address; each part is quoted by :func:`at`.
+            kind: the type of the answer.
+            path: relative to the API's address; each part is quoted by :func:`api_path`.
             query: the parameters.
 
         Raises:
-            ForgeUnavailableError: there is no answer, or none that can be used.
-            RateLimitedError: not now.
-            ForgeNotFoundError: it is not there.
-            ForgeRefusedError: it is not given to us.
-            ForgeAnswerError: it is not of this kind.
+            ForgeUnavailableError: there is no usable answer.
+            RateLimitedError: a limit is used up.
+            ForgeNotFoundError: it does not exist.
+            ForgeRefusedError: the forge refuses the request.
+            ForgeAnswerError: the answer is of another type.
         """
         return self._parsed(kind, self._get(self._connection.address(path, query)).content, path)
 
     def pages(self, kind: TypeAdapter[list[T]], path: str, **query: object) -> Iterator[T]:
-        """Ask for a list, page by page; raises as :meth:`get` does."""
+        """Get a list, page by page; raises as :meth:`get` does."""
         url = self._connection.address(path, query)
         for _ in range(_PAGES):
             answer = self._get(url)
@@ -113,10 +113,10 @@ class Web:
             if not answer.next:
                 return
             url = self._connection.same_origin(url.join(answer.next))
-        raise ForgeAnswerError(f"{path} has no end", why=f"it has more than {_PAGES} pages")
+        raise ForgeAnswerError(f"{path} does not end", why=f"it has more than {_PAGES} pages")
 
     def send(self, method: str, path: str, content: object) -> None:
-        """Change something, or in a rehearsal only tell; raises as :meth:`get` does."""
+        """Change something, or only list it in a rehearsal; raises as :meth:`get` does."""
         url = self._connection.address(path, {})
         if self.rehearses(f"{method} {url} {json.dumps(content)}"):
             return
@@ -124,19 +124,19 @@ class Web:
             self._connection.request(method, url, content)
 
     def order(self, kind: TypeAdapter[T], path: str, content: object) -> T:
-        """Change something by a POST whose answer matters; raises as :meth:`get` does."""
+        """Change something by a POST, and return the answer; raises as :meth:`get` does."""
         with self._one_by_one():
             return self.ask(kind, path, content)
 
     def rehearses(self, step: str) -> bool:
-        """Tell whether this is a rehearsal; if it is, take down the step."""
+        """Whether this is a rehearsal; if so, list the step."""
         if self._steps is None:
             return False
         self._steps.append(step)
         return True
 
     def ask(self, kind: TypeAdapter[T], path: str, content: object) -> T:
-        """Ask for something by a POST, which changes nothing; raises as :meth:`get` does."""
+        """Get something by a POST that changes nothing; raises as :meth:`get` does."""
         return self._parsed(
             kind,
             self._connection.request("POST", self._connection.address(path, {}), content).content,
@@ -144,7 +144,7 @@ class Web:
         )
 
     def limited(self, error: str) -> RateLimitedError:
-        """Be quiet for a minute; return the error to be raised."""
+        """Send nothing for a minute; return the error to be raised."""
         return self._connection.limited(error)
 
     def close(self) -> None:
@@ -179,9 +179,9 @@ class Web:
             except ForgeUnavailableError as error:
                 if not again or not error.facts.get("passing"):
                     raise
-                _LOG.info("%s; asked once more", error.what)
+                _LOG.info("%s; sent once more", error.what)
                 time.sleep(self._retry_pause)
-        raise AssertionError  # the last round returns or raises
+        raise AssertionError  # the last attempt returns or raises
 
     def _parsed(self, kind: TypeAdapter[T], content: bytes, path: str) -> T:
         try:
@@ -190,13 +190,13 @@ class Web:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise ForgeAnswerError(
-                f"{self.url}{path} answers what it must not",
+                f"the answer of {self.url}{path} is not as documented",
                 why=f"{where}: {first['msg']}" if where else first["msg"],
             ) from None
 
 
-def at(*parts: object) -> str:
-    """A path of parts, each quoted: no name leads anywhere else."""
+def api_path(*parts: object) -> str:
+    """A path of parts, each quoted, so that no name can change the path."""
     return "".join(f"/{_quoted(str(part))}" for part in parts)
 
 

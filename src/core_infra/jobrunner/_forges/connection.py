@@ -1,4 +1,4 @@
-"""One request to a forge: what it may be told, what it says, and when to leave it alone."""
+"""One HTTP request to a forge: where the token may go, errors, and rate limits."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._clock import Clock
     from core_infra.jobrunner._forges.endpoint import Token
 
-_LARGEST = 32 << 20
+_BODY_MAX = 32 << 20
 _REDIRECTS = 3
-_KEPT = 512
+_CACHE_SIZE = 512
 _NOT_MODIFIED = 304
 _MOVED = frozenset({301, 302, 307, 308})
 _PASSING = frozenset({500, 502, 503, 504})
@@ -43,7 +43,12 @@ _NOT_FOUND = frozenset({404, 410})
 
 
 class Answer(NamedTuple):
-    """What a forge answered: content, and the address of the next page or nothing."""
+    """An answer of a forge.
+
+    Attributes:
+        content: the body.
+        next: the address of the next page; empty without one.
+    """
 
     content: bytes
     next: str
@@ -52,16 +57,16 @@ class Answer(NamedTuple):
 class Connection:
     """Requests to one origin (scheme, host, port): the token goes nowhere else.
 
-    GET is asked again with the ETag of the last answer: an answer that has not changed costs
-    nothing of GitHub's limit. Once a limit is used up, nothing is sent until it begins anew.
+    A GET is sent with the ETag of the last answer: an unchanged answer does not count against
+    GitHub's limit. Once a limit is used up, nothing is sent until it is reset.
 
     Args:
-        url: of the API.
-        token: None for what needs none.
-        scheme: what stands before the token in the header.
-        headers: what goes with each request.
+        url: the address of the API.
+        token: the token; None to send none.
+        scheme: the scheme before the token in the header.
+        headers: the headers of each request.
         timeout: seconds that an answer may take, from the first byte sent to the last one read.
-        clock: what tells the time.
+        clock: the source of time.
     """
 
     def __init__(
@@ -84,20 +89,20 @@ class Connection:
         self._begin()
 
     def request(self, method: str, url: httpx2.URL, content: object) -> Answer:
-        """Send, follow what redirects within the origin, and judge what comes back.
+        """Send a request, follow redirects within the origin, and check the answer.
 
         Raises:
-            ForgeUnavailableError: there is no answer, or none that can be used.
-            RateLimitedError: not now.
-            ForgeNotFoundError: it is not there.
-            ForgeRefusedError: it is not given to us.
+            ForgeUnavailableError: there is no usable answer.
+            RateLimitedError: a limit is used up.
+            ForgeNotFoundError: it does not exist.
+            ForgeRefusedError: the forge refuses the request.
         """
         for _ in range(_REDIRECTS + 1):
             response, body = self._exchange(method, url, content)
             if response.status_code not in _MOVED:
-                return self._judged(method, url, response, body)
+                return self._checked(method, url, response, body)
             url = self.same_origin(url.join(response.headers.get("location", "")))
-        raise ForgeUnavailableError(f"{method} {url} has no end", why="it redirects in a circle")
+        raise ForgeUnavailableError(f"{method} {url} does not end", why="it redirects in a circle")
 
     def address(self, path: str, query: Mapping[str, object]) -> httpx2.URL:
         """The address of a path, with parameters."""
@@ -105,19 +110,19 @@ class Connection:
         return url.copy_merge_params({name: str(value) for name, value in query.items()})
 
     def limited(self, error: str) -> RateLimitedError:
-        """Be quiet for a minute; return the error to be raised."""
+        """Send nothing for a minute; return the error to be raised."""
         self._not_before = rate_limits.reset({}, now=self._clock.now())
         return self._too_soon(error)
 
     def same_origin(self, url: httpx2.URL) -> httpx2.URL:
-        """The address, if it is of the same origin; ForgeUnavailableError if it is not."""
+        """The address, if it is of the same origin; else raise ForgeUnavailableError."""
         ours = (self.url.scheme, self.url.host, self.url.port)
         if (url.scheme, url.host, url.port) != ours or url.userinfo:
             user = "***@" if url.userinfo else ""
             raise ForgeUnavailableError(
-                f"{self.url} sends us to {url.scheme}://{user}{url.netloc.decode()}",
-                why="that is another place, which must not see the token",
-                todo="Give the address of the API that it has now.",
+                f"{self.url} redirects to {url.scheme}://{user}{url.netloc.decode()}",
+                why="that is another origin, which must not receive the token",
+                todo="Give the present address of the API.",
             )
         return url
 
@@ -153,8 +158,8 @@ class Connection:
             with self._client.stream(method, url, headers=headers, json=content) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
-                    if len(body) > _LARGEST:
-                        raise ForgeAnswerError(f"{method} {url} answers more than can be")
+                    if len(body) > _BODY_MAX:
+                        raise ForgeAnswerError(f"the answer to {method} {url} is too large")
                     if time.monotonic() > deadline:
                         raise httpx2.ReadTimeout(f"not at its end after {self._timeout:g} s")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -162,10 +167,10 @@ class Connection:
                 f"{method} {url} has no answer",
                 why=f"{type(error).__name__}: {self._redacted(str(error))}",
                 passing=True,
-            ) from None  # the error has the request with it, and so the token
+            ) from None  # the error has the request, and so the token
         return response, bytes(body)
 
-    def _judged(
+    def _checked(
         self, method: str, url: httpx2.URL, response: httpx2.Response, body: bytes
     ) -> Answer:
         status = response.status_code
@@ -184,7 +189,7 @@ class Connection:
             answer = Answer(body, response.links.get("next", {}).get("url", ""))
             if method == "GET" and (etag := response.headers.get("etag")):
                 self._known[key] = (etag, answer)
-                while len(self._known) > _KEPT:
+                while len(self._known) > _CACHE_SIZE:
                     self._known.popitem(last=False)
             return answer
         what = f"{method} {url} failed with status {status}"
@@ -197,11 +202,11 @@ class Connection:
     def _too_soon(self, why: str) -> RateLimitedError:
         until = self._not_before
         return RateLimitedError(
-            f"{self.url} wants to be left alone until {until}", why=why, retry_at=until
+            f"{self.url} accepts no request until {until}", why=why, retry_at=until
         )
 
     def _redacted(self, text: str) -> str:
-        # Some servers, and some proxies, say in an error what they were sent.
+        # Some servers and proxies repeat in an error what they were sent.
         return text.replace(self._token.read(), "***") if self._token else text
 
 

@@ -1,4 +1,4 @@
-"""A secret that nothing prints."""
+"""The address of a forge and the token for it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from core_infra.errors import InvalidError, NotFoundError
 
 
 class Token:
-    """Where a token is kept: it is read when it is used, so that it can be renewed.
+    """Where to find a token. It is read each time that it is used, so that it can be renewed.
 
-    Give one of the two. It is not in the object: neither a repr, a log nor a pickle has it.
+    Give *env* or *file*. The token itself is not in the object, its repr, a log or a pickle.
 
     Args:
-        env: an environment variable.
-        file: a file with nothing else in it.
+        env: the name of an environment variable.
+        file: the path of a file that has only the token.
     """
 
     def __init__(self, *, env: str = "", file: str | os.PathLike[str] = "") -> None:
@@ -27,10 +27,10 @@ class Token:
         return f"Token(file={self._file!r})" if self._file else f"Token(env={self._env!r})"
 
     def read(self) -> str:
-        """The token.
+        """Read the token.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no token.
         """
         if not self._file:
             value = os.environ.get(self._env, "")
@@ -44,26 +44,26 @@ class Token:
         return value
 
     def _missing(self, why: str) -> NotFoundError:
-        return NotFoundError("there is no token for the forge", why=why, todo="Put one there.")
+        return NotFoundError("there is no token for the forge", why=why, todo="Put a token there.")
 
 
-def checked(url: str) -> str:
-    """The address itself, if a client can use it.
+def checked_address(url: str) -> str:
+    """Check the address of a forge, and return it.
 
     Raises:
         InvalidError: it is not of the form ``https://HOST``, or has credentials in it, which
-            would get into logs; the error does not repeat them.
+            would appear in logs; the error does not repeat them.
     """
     if "@" in url:
         raise InvalidError(
             "the address of the forge has credentials in it",
-            why="they would be in logs and errors",
+            why="they would appear in logs and errors",
             todo="Put the token into token_env or token_file.",
         )
     try:
         parts = urllib.parse.urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # as of a port that is no number
+    except ValueError:  # such as a port that is not a number
         usable = False
     if not usable:
         raise InvalidError(

@@ -1,4 +1,4 @@
-"""What goes wrong with a forge."""
+"""Errors of forges."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, Unava
 
 
 class ForgeUnavailableError(UnavailableError):
-    """It does not answer, is broken, or wants to be asked elsewhere."""
+    """A forge does not answer, is broken, or redirects to another origin."""
 
 
 class RateLimitedError(UnavailableError):
-    """It has been asked too often.
+    """A forge has received too many requests.
 
     Attributes:
-        retry_at: when it may be asked again.
+        retry_at: the earliest time of the next request.
     """
 
 
 class ForgeRefusedError(CoreInfraError):
-    """It does not do what it was asked to.
+    """A forge refuses a request.
 
     Attributes:
-        status: its HTTP status.
+        status: the HTTP status.
     """
 
 
 class ForgeNotFoundError(NotFoundError):
-    """It does not know this, or does not show it with this token."""
+    """A forge does not have something, or does not show it with this token."""
 
 
 class ForgeAnswerError(InvalidError):
-    """Its answer is not what its description promises: cut off, too large, of another type."""
+    """An answer is not as documented: cut off, too large, or of another type."""

@@ -1,4 +1,4 @@
-"""The port: what sources and handlers need of a forge."""
+"""The interface of a forge: what sources and handlers need."""
 
 from __future__ import annotations
 
@@ -12,21 +12,39 @@ if TYPE_CHECKING:
 
 
 class Repo(NamedTuple):
-    """A repository."""
+    """A repository.
+
+    Attributes:
+        owner: the user or organisation.
+        name: the name of the repository.
+    """
 
     owner: str
     name: str
 
 
 class Epic(NamedTuple):
-    """An issue with a checklist."""
+    """An issue with a checklist.
+
+    Attributes:
+        number: the number of the issue.
+        body: its text.
+    """
 
     number: int
     body: str
 
 
 class Child(NamedTuple):
-    """An issue that an epic names."""
+    """An issue that the checklist of an epic names.
+
+    Attributes:
+        number: the number of the issue.
+        title: its title.
+        body: its text.
+        is_open: whether it is open.
+        assignee: the user that it is assigned to; empty without one.
+    """
 
     number: int
     title: str
@@ -36,7 +54,17 @@ class Child(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """A pull request, as a list of them tells it."""
+    """A pull request, with what a list of pull requests has.
+
+    Attributes:
+        number: the number of the pull request.
+        title: its title.
+        body: its text.
+        state: OPEN, MERGED or CLOSED.
+        is_draft: whether it is a draft.
+        sha: its head.
+        mergeable: MERGEABLE, CONFLICTING or UNKNOWN.
+    """
 
     number: int
     title: str
@@ -48,7 +76,7 @@ class Pull(NamedTuple):
 
 
 class Details(NamedTuple):
-    """What must be asked for each pull request."""
+    """What needs a request for each pull request; the fields are those of a signal."""
 
     mergeable: Mergeable
     check_status: CheckStatus
@@ -59,11 +87,11 @@ class Details(NamedTuple):
 
 
 class Forge(Protocol):
-    """GitHub, Forgejo and their like. All methods raise the errors of ``forges.errors``."""
+    """The interface of GitHub, Forgejo and other forges. All methods raise ``Forge…Error``."""
 
     @property
     def host(self) -> str:
-        """What signals call it."""
+        """The host, as signals have it."""
         ...
 
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
@@ -83,7 +111,7 @@ class Forge(Protocol):
         ...
 
     def details(self, repo: Repo, pulls: Iterable[Pull]) -> dict[int, Details]:
-        """What must be asked for each pull request."""
+        """What needs a request for each pull request; the fields are those of a signal."""
         ...
 
     def epic(self, repo: Repo, number: int) -> tuple[Epic, bool]:
@@ -91,7 +119,7 @@ class Forge(Protocol):
         ...
 
     def comments(self, repo: Repo, number: int, since: datetime) -> Iterable[str]:
-        """What was commented on an issue or pull request since a moment."""
+        """The comments on an issue or pull request since a time."""
         ...
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
@@ -107,15 +135,15 @@ class Forge(Protocol):
         ...
 
     def merge_when_ready(self, repo: Repo, number: int, sha: str) -> None:
-        """Squash a pull request as soon as all is in order, unless its head is another by then."""
+        """Squash and merge a pull request once its checks pass, unless its head changes."""
         ...
 
     def is_merging(self, repo: Repo, number: int) -> bool:
-        """Tell whether a pull request is merged, or will be as soon as all is in order."""
+        """Whether a pull request is merged, or will be once its checks pass."""
         ...
 
     def publish(self, repo: Repo, number: int) -> None:
-        """Make a draft ready for review; nothing if it is."""
+        """Mark a draft as ready for review; does nothing if it is not a draft."""
         ...
 
     def settle_reviews(self, repo: Repo, number: int) -> None:
@@ -123,5 +151,5 @@ class Forge(Protocol):
         ...
 
     def rehearsing(self, steps: list[str]) -> Self:
-        """The same, but what would change something is put into *steps* instead of being sent."""
+        """A copy that appends requests which would change something to *steps*, and sends none."""
         ...

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Self
 
-from core_infra.jobrunner._forges import forgejo_rest as models
-from core_infra.jobrunner._forges.api_client import Web, at
+from core_infra.jobrunner._forges import forgejo_rest as rest
+from core_infra.jobrunner._forges.api_client import ApiClient, api_path
 from core_infra.jobrunner._forges.errors import ForgeNotFoundError
 from core_infra.jobrunner._forges.forge import Child, Details, Epic, Pull, Repo
 
@@ -24,9 +24,9 @@ _CHECKS: dict[str, CheckStatus] = {
     "failure": "FAILURE",
     "error": "FAILURE",
 }
-"""All else, and no check at all, is one that is still to come."""
+"""Everything else is PENDING, and so is a head without checks."""
 _DRAFT = re.compile(r"^\s*(\[WIP\]|WIP:|\[draft\]|draft:)\s*", re.IGNORECASE)
-"""What marks a draft in a title, by default."""
+"""The default marks of a draft in a title."""
 _PAGE = 50
 
 
@@ -34,12 +34,12 @@ class Forgejo:
     """A Forgejo or Gitea server.
 
     Args:
-        url: of the server.
-        token: one that may write issues and repositories.
+        url: the address of the server.
+        token: a token that may write issues and repositories.
         timeout: seconds that an answer may take.
         pause: seconds between two requests that change something.
-        retry_pause: seconds before a question is asked again that had no answer.
-        clock: what tells the time.
+        retry_pause: seconds before a GET without an answer is repeated.
+        clock: the source of time.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Forgejo:
         retry_pause: float = 0.5,
         clock: Clock | None = None,
     ) -> None:
-        self._web = Web(
+        self._api = ApiClient(
             f"{url.rstrip('/')}/api/v1",
             token,
             timeout=timeout,
@@ -63,13 +63,13 @@ class Forgejo:
 
     @property
     def host(self) -> str:
-        """What signals call it."""
-        return self._web.url.host
+        """The host, as signals have it."""
+        return self._api.url.host
 
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
         """The open issues with a label."""
-        found = self._web.pages(
-            models.ISSUES,
+        found = self._api.pages(
+            rest.ISSUES,
             _at(repo, "issues"),
             labels=label,
             state="open",
@@ -80,13 +80,13 @@ class Forgejo:
 
     def pulls(self, repo: Repo) -> Sequence[Pull]:
         """The open pull requests."""
-        found = self._web.pages(models.PULLS, _at(repo, "pulls"), state="open", limit=_PAGE)
+        found = self._api.pages(rest.PULLS, _at(repo, "pulls"), state="open", limit=_PAGE)
         return [_pull(one) for one in found]
 
     def closed_pulls(self, repo: Repo) -> Sequence[Pull]:
         """The fifty pull requests that were closed or merged last."""
         path = _at(repo, "pulls")
-        found = self._web.get(models.PULLS, path, state="closed", sort="recentupdate", limit=_PAGE)
+        found = self._api.get(rest.PULLS, path, state="closed", sort="recentupdate", limit=_PAGE)
         return [_pull(one) for one in found]
 
     def children(self, repo: Repo, numbers: Iterable[int]) -> dict[int, Child]:
@@ -94,7 +94,7 @@ class Forgejo:
         found = {}
         for number in dict.fromkeys(numbers):
             try:
-                issue = self._web.get(models.ISSUE, _at(repo, "issues", number))
+                issue = self._api.get(rest.ISSUE, _at(repo, "issues", number))
             except ForgeNotFoundError:
                 continue
             if issue.pull_request is None:
@@ -110,64 +110,64 @@ class Forgejo:
 
     def epic(self, repo: Repo, number: int) -> tuple[Epic, bool]:
         """An issue as it is now."""
-        found = self._web.get(models.ISSUE, _at(repo, "issues", number))
+        found = self._api.get(rest.ISSUE, _at(repo, "issues", number))
         return Epic(number, found.body or ""), found.state == "open"
 
     def comments(self, repo: Repo, number: int, since: datetime) -> Iterator[str]:
-        """What was commented since a moment."""
+        """The comments since a time."""
         path = _at(repo, "issues", number, "comments")
         moment = since.strftime("%Y-%m-%dT%H:%M:%SZ")
-        for one in self._web.get(models.COMMENTS, path, since=moment):
+        for one in self._api.get(rest.COMMENTS, path, since=moment):
             yield one.body
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
         """Comment on an issue or pull request."""
-        self._web.send("POST", _at(repo, "issues", number, "comments"), {"body": text})
+        self._api.send("POST", _at(repo, "issues", number, "comments"), {"body": text})
 
     def edit_body(self, repo: Repo, number: int, body: str) -> None:
         """Replace an issue's text."""
-        self._web.send("PATCH", _at(repo, "issues", number), {"body": body})
+        self._api.send("PATCH", _at(repo, "issues", number), {"body": body})
 
     def close_issue(self, repo: Repo, number: int) -> None:
         """Close an issue."""
-        self._web.send("PATCH", _at(repo, "issues", number), {"state": "closed"})
+        self._api.send("PATCH", _at(repo, "issues", number), {"state": "closed"})
 
     def merge_when_ready(self, repo: Repo, number: int, sha: str) -> None:
         """Squash as soon as the checks have succeeded."""
         change = {"Do": "squash", "head_commit_id": sha, "merge_when_checks_succeed": True}
-        self._web.send("POST", _at(repo, "pulls", number, "merge"), change)
+        self._api.send("POST", _at(repo, "pulls", number, "merge"), change)
 
     def is_merging(self, repo: Repo, number: int) -> bool:
-        """Tell whether it is merged; that a merge is scheduled, the API does not tell."""
-        return self._web.get(models.PULL, _at(repo, "pulls", number)).merged
+        """Whether it is merged; the API does not report scheduled merges."""
+        return self._api.get(rest.PULL, _at(repo, "pulls", number)).merged
 
     def publish(self, repo: Repo, number: int) -> None:
-        """Take the mark of a draft off the title."""
-        pull = self._web.get(models.PULL, _at(repo, "pulls", number))
+        """Remove the mark of a draft from the title."""
+        pull = self._api.get(rest.PULL, _at(repo, "pulls", number))
         title = _DRAFT.sub("", pull.title)
         if pull.draft and title and title != pull.title:
-            self._web.send("PATCH", _at(repo, "pulls", number), {"title": title})
+            self._api.send("PATCH", _at(repo, "pulls", number), {"title": title})
 
     def settle_reviews(self, repo: Repo, number: int) -> None:
         """Dismiss the reviews that request changes."""
         for review in self._reviews(repo, number):
             if review.state == "REQUEST_CHANGES" and not review.dismissed:
                 path = _at(repo, "pulls", number, "reviews", review.id, "dismissals")
-                self._web.send("POST", path, {"message": "Answered by a later commit."})
+                self._api.send("POST", path, {"message": "Answered by a later commit."})
 
     def close(self) -> None:
         """Close its connections."""
-        self._web.close()
+        self._api.close()
 
     def rehearsing(self, steps: list[str]) -> Self:
-        """The same, but what would change something is put into *steps* instead of being sent."""
+        """A copy that appends requests which would change something to *steps*, and sends none."""
         twin = type(self).__new__(type(self))
-        twin.__dict__ = {**self.__dict__, "_web": self._web.rehearsing(steps)}
+        twin.__dict__ = {**self.__dict__, "_api": self._api.rehearsing(steps)}
         return twin
 
     def _details(self, repo: Repo, pull: Pull) -> Details:
-        status = self._web.get(models.STATUS, _at(repo, "commits", pull.sha, "status"))
-        commit = self._web.get(models.COMMIT, _at(repo, "git", "commits", pull.sha))
+        status = self._api.get(rest.STATUS, _at(repo, "commits", pull.sha, "status"))
+        commit = self._api.get(rest.COMMIT, _at(repo, "git", "commits", pull.sha))
         reviews = list(self._reviews(repo, pull.number))
         wanting = [review for review in reviews if review.state == "REQUEST_CHANGES"]
         return Details(
@@ -179,15 +179,15 @@ class Forgejo:
             last_review_at=max(filter(None, (one.submitted_at for one in reviews)), default=None),
         )
 
-    def _reviews(self, repo: Repo, number: int) -> Iterator[models.Review]:
-        return self._web.pages(models.REVIEWS, _at(repo, "pulls", number, "reviews"), limit=_PAGE)
+    def _reviews(self, repo: Repo, number: int) -> Iterator[rest.Review]:
+        return self._api.pages(rest.REVIEWS, _at(repo, "pulls", number, "reviews"), limit=_PAGE)
 
 
 def _at(repo: Repo, *parts: object) -> str:
-    return at("repos", *repo, *parts)
+    return api_path("repos", *repo, *parts)
 
 
-def _pull(one: models.Pull) -> Pull:
+def _pull(one: rest.Pull) -> Pull:
     state: PrState = "OPEN"
     if one.state != "open":
         state = "MERGED" if one.merged else "CLOSED"

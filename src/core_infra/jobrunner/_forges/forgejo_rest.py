@@ -1,4 +1,4 @@
-"""What Forgejo answers, as far as it is looked at."""
+"""The parts of Forgejo's REST answers that are used."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 
 class Model(BaseModel):
-    """What is common to them."""
+    """Base of the answers."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
 
 class User(Model):
-    """Who an issue is assigned to."""
+    """The user that an issue is assigned to."""
 
     login: str
 
@@ -50,7 +50,7 @@ class Pull(Model):
 
 
 class Status(Model):
-    """What all checks come to."""
+    """The combined state of all checks."""
 
     state: str
 
@@ -65,13 +65,13 @@ class Review(Model):
 
 
 class Committer(Model):
-    """When it was committed."""
+    """The time of a commit."""
 
     date: datetime
 
 
 class CommitBody(Model):
-    """A commit's own data."""
+    """The data of a commit."""
 
     committer: Committer
 

@@ -1,4 +1,4 @@
-"""The questions and orders for GitHub's GraphQL API, and what it answers."""
+"""GraphQL queries and mutations for GitHub, and the parts of their answers that are used."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def several(field: str, fields: str, numbers: Iterable[int]) -> str:
 
 
 class Model(BaseModel):
-    """What is common to all answers."""
+    """Base of the answers."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
@@ -66,13 +66,13 @@ class Nodes(Model, Generic[N]):
 
 
 class User(Model):
-    """Who an issue is assigned to."""
+    """The user that an issue is assigned to."""
 
     login: str
 
 
 class Issue(Model):
-    """What :data:`ISSUE` asks for."""
+    """The answer to :data:`ISSUE`."""
 
     number: int
     title: str
@@ -82,20 +82,20 @@ class Issue(Model):
 
 
 class Rollup(Model):
-    """What all checks come to."""
+    """The combined state of all checks."""
 
     state: str
 
 
 class Commit(Model):
-    """The head."""
+    """The head of a pull request."""
 
     committed_date: datetime
     status_check_rollup: Rollup | None
 
 
 class PullCommit(Model):
-    """A commit in its place."""
+    """A commit of a pull request."""
 
     commit: Commit
 
@@ -114,13 +114,13 @@ class ThreadCount(Nodes[Thread]):
 
 
 class Review(Model):
-    """When somebody looked at it."""
+    """The time of a review."""
 
     submitted_at: datetime | None
 
 
 class Pull(Model):
-    """What :data:`PULL` asks for."""
+    """The answer to :data:`PULL`."""
 
     number: int
     mergeable: Literal["MERGEABLE", "CONFLICTING", "UNKNOWN"]
@@ -130,13 +130,13 @@ class Pull(Model):
 
 
 class AutoMerge(Model):
-    """That auto-merge is enabled."""
+    """When auto-merge was enabled."""
 
     enabled_at: datetime | None
 
 
 class Merging(Model):
-    """What :data:`MERGING` asks for."""
+    """The answer to :data:`MERGING`."""
 
     id: str
     is_draft: bool
@@ -146,7 +146,7 @@ class Merging(Model):
 
 
 class Page(Model):
-    """Whether there is more."""
+    """Whether there are more pages."""
 
     has_next_page: bool
     end_cursor: str | None
@@ -159,7 +159,7 @@ class ThreadPage(Nodes[Thread]):
 
 
 class Threads(Model):
-    """What :data:`THREADS` asks for."""
+    """The answer to :data:`THREADS`."""
 
     review_threads: ThreadPage
 
@@ -168,7 +168,7 @@ def parsed(kind: type[T], found: object) -> T:
     """Read an answer.
 
     Raises:
-        ForgeAnswerError: it is not of this kind.
+        ForgeAnswerError: it is not valid.
     """
     try:
         return kind.model_validate(found)
@@ -176,5 +176,5 @@ def parsed(kind: type[T], found: object) -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ForgeAnswerError(
-            f"GitHub answers what is no {kind.__name__}", why=f"{where}: {first['msg']}"
+            f"GitHub's answer is not a valid {kind.__name__}", why=f"{where}: {first['msg']}"
         ) from None

@@ -1,4 +1,4 @@
-"""What GitHub's REST API answers, as far as it is looked at."""
+"""The parts of GitHub's REST answers that are used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class Model(BaseModel):
-    """What is common to them."""
+    """Base of the answers."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -48,7 +48,7 @@ class Comment(Model):
 
 
 class Problem(Model):
-    """What GraphQL complains of."""
+    """An error of GraphQL."""
 
     type: str = ""
     message: str

@@ -1,4 +1,4 @@
-"""When a forge may be asked again."""
+"""When a forge may be sent another request."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LOG = logging.getLogger(__name__)
-_LONGEST = timedelta(days=1)
-"""GitHub's limits begin anew each hour; what says more than this is a mistake."""
-_UNTOLD = timedelta(seconds=60)
-"""What GitHub asks for after a secondary limit that does not say how long."""
-_ABSURD = 10.0 * 365 * 86400
-"""More seconds than this, and there may be no such date."""
+_DELAY_MAX = timedelta(days=1)
+"""GitHub resets its limits every hour; a longer time than this is a mistake."""
+_DEFAULT = timedelta(seconds=60)
+"""The delay that GitHub asks for after a secondary limit without a time."""
+_SECONDS_MAX = 10.0 * 365 * 86400
+"""With more seconds than this, the date may not exist."""
 _FAILED = 400
 _TOO_MANY = 429
 _FORBIDDEN = 403
@@ -26,9 +26,9 @@ _FORBIDDEN = 403
 def retry_at(
     status: int, headers: Mapping[str, str], text: str, *, now: datetime
 ) -> datetime | None:
-    """Tell from an answer when to ask again; None if it is about no limit.
+    """When an answer allows the next request; None if it is not about a limit.
 
-    Any failure may say so by a Retry-After: a forge that is maintained (503) does, too.
+    Any failure may have a Retry-After, such as a 503 during maintenance.
     See https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api.
     """
     if status < _FAILED:
@@ -39,23 +39,23 @@ def retry_at(
     if moment is None and headers.get("x-ratelimit-remaining") == "0":
         moment = reset(headers, now=now)
     if moment is None and (status == _TOO_MANY or "rate limit" in text.lower()):
-        moment = now + _UNTOLD
+        moment = now + _DEFAULT
     return moment and _bounded(moment, now)
 
 
 def reset(headers: Mapping[str, str], *, now: datetime) -> datetime:
-    """When a primary limit that is used up begins anew."""
+    """When a primary limit that is used up is reset."""
     try:
         moment = datetime.fromtimestamp(float(headers.get("x-ratelimit-reset", "")), UTC)
     except (ValueError, OverflowError, OSError):
-        return now + _UNTOLD
+        return now + _DEFAULT
     return _bounded(moment, now)
 
 
 def _after(text: str, now: datetime) -> datetime | None:
     try:
         seconds = float(text)
-        return None if math.isnan(seconds) else now + timedelta(seconds=min(seconds, _ABSURD))
+        return None if math.isnan(seconds) else now + timedelta(seconds=min(seconds, _SECONDS_MAX))
     except (ValueError, OverflowError):
         pass
     try:
@@ -66,6 +66,6 @@ def _after(text: str, now: datetime) -> datetime | None:
 
 
 def _bounded(moment: datetime, now: datetime) -> datetime:
-    if moment > now + _LONGEST:
-        _LOG.warning("a forge wants to be left alone until %s; it is asked in a day", moment)
-    return max(now, min(moment, now + _LONGEST))
+    if moment > now + _DELAY_MAX:
+        _LOG.warning("a forge asks for no request until %s; the next one is sent in a day", moment)
+    return max(now, min(moment, now + _DELAY_MAX))

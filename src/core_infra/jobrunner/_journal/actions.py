@@ -1,4 +1,4 @@
-"""The lines of a journal, put together to actions."""
+"""The lines of a journal, grouped by action."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(slots=True)
 class Action:
-    """One action: what all its lines say together.
+    """One action: what all of its lines say together.
 
     Attributes:
-        begun: its first line.
+        first: its first line.
         last: its last line.
-        attempts: how often it was begun.
+        attempts: how often it was started.
     """
 
-    begun: Entry
+    first: Entry
     last: Entry
     attempts: int = 1
 
@@ -38,12 +38,12 @@ class Action:
     @property
     def item(self) -> str:
         """``owner/name#number`` of the pull request, the child or the epic."""
-        return f"{self.begun.owner}/{self.begun.name}#{self.number}"
+        return f"{self.first.owner}/{self.first.name}#{self.number}"
 
     @property
     def number(self) -> int:
         """The number of the pull request, the child or the epic."""
-        return self.begun.pr or self.begun.child or self.begun.epic
+        return self.first.pr or self.first.child or self.first.epic
 
     @property
     def ended(self) -> datetime:
@@ -51,8 +51,8 @@ class Action:
         return self.last.ts
 
 
-def actions(entries: Iterable[Entry]) -> list[Action]:
-    """Put lines together; in the order in which the actions were last heard of."""
+def group_actions(entries: Iterable[Entry]) -> list[Action]:
+    """Group lines by action; in the order of each action's last line."""
     by_id: dict[str, Action] = {}
     alone: list[Action] = []
     for entry in entries:

@@ -1,4 +1,4 @@
-"""The files of a journal, one for each repository and day, and what pruning keeps of them."""
+"""The files of a journal, one for each repository and day, and what pruning leaves of them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner._journal.entry import Entry, Phase
-from core_infra.jobrunner._journal.hash_chain import genesis, seal
+from core_infra.jobrunner._journal.hash_chain import chained_line, first_digest
 from core_infra.jobrunner._journal.paths import SUFFIX
 from core_infra.medium._errors import InvalidPathError, PathNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from core_infra.jobrunner._journal.log_file import Place
+    from core_infra.jobrunner._journal.log_file import JournalDirectory
 
 _LOG = logging.getLogger(__name__)
 STATES = ".states"
-"""How the name ends of what pruning keeps of a day."""
+"""The end of the name of the file that pruning leaves of a day."""
 
 
 def day(path: str) -> dt.date:
-    """The UTC date whose entries a file has; the last of all dates if its name tells none."""
+    """The UTC date of the entries of a file; the last possible date if its name has none."""
     try:
         return dt.date.fromisoformat(_stem(path.rpartition("/")[2]))
     except ValueError:
@@ -33,20 +33,20 @@ def day(path: str) -> dt.date:
 
 
 def unpruned(path: str) -> str:
-    """The file that a file with states was made from."""
+    """The path of the file that a file of states was made from."""
     return f"{path.removesuffix(STATES)}{SUFFIX}"
 
 
-def records(place: Place) -> Iterator[str]:
-    """The paths of all files: by repository and day, what was kept of a day before its file."""
-    for owner in _directories(place, "."):
-        for repo in _directories(place, owner):
-            yield from _records(place, f"{owner}/{repo}")
+def records(base: JournalDirectory) -> Iterator[str]:
+    """The paths of all files, by repository and day; the states of a day before its file."""
+    for owner in _directories(base, "."):
+        for repo in _directories(base, owner):
+            yield from _records(base, f"{owner}/{repo}")
 
 
-def read(place: Place, path: str, *, start: int = 0) -> Iterator[tuple[Entry, int]]:
+def read(base: JournalDirectory, path: str, *, start: int = 0) -> Iterator[tuple[Entry, int]]:
     """Read the entries of one file; see :meth:`Journal.read`."""
-    with place.open(path) as file:
+    with base.open(path) as file:
         file.seek(start)
         for line in file:
             if not line.endswith(b"\n") or b"\0" in line:
@@ -56,38 +56,38 @@ def read(place: Place, path: str, *, start: int = 0) -> Iterator[tuple[Entry, in
                 yield Entry.decode(line), start
 
 
-def prune(place: Place, before: dt.date) -> list[str]:
+def prune(base: JournalDirectory, before: dt.date) -> list[str]:
     """Delete the files of days before a date; see :meth:`Journal.prune`."""
     gone = []
-    for path in list(records(place)):
-        if path.endswith(SUFFIX) and day(path) < before and not _unfinished(place, path):
-            _keep_states(place, path)
-            place.delete(path)
+    for path in list(records(base)):
+        if path.endswith(SUFFIX) and day(path) < before and not _unfinished(base, path):
+            _keep_states(base, path)
+            base.delete(path)
             gone.append(path)
     return gone
 
 
-def _keep_states(place: Place, path: str) -> None:
-    # Line by line and day by day, so that an index that is made anew reads the same story. Killed
-    # before the file is deleted, both are read, one after the other, and tell it twice.
+def _keep_states(base: JournalDirectory, path: str) -> None:
+    # Line by line and day by day, so that a rebuilt index reads the same history. After a kill before
+    # the file is deleted, both are read, one after the other: the history twice.
     kept = f"{path.removesuffix(SUFFIX)}{STATES}"
-    lines, head = [], genesis(kept)
+    lines, head = [], first_digest(kept)
     for one in (kept, path):
-        with contextlib.suppress(PathNotFoundError):  # nothing was kept of it yet
-            for entry, _ in read(place, one):
+        with contextlib.suppress(PathNotFoundError):  # not pruned before
+            for entry, _ in read(base, one):
                 if entry.id:
                     bare = dataclasses.replace(entry, signals={}, signal=None, error="")
-                    line, head = seal(head, bare.encode())
+                    line, head = chained_line(head, bare.encode())
                     lines.append(line)
     if lines:
-        place.write_bytes(kept, b"".join(lines))
+        base.write_bytes(kept, b"".join(lines))
 
 
-def _unfinished(place: Place, path: str) -> bool:
+def _unfinished(base: JournalDirectory, path: str) -> bool:
     pending: set[str] = set()
-    found = list(_records(place, path.rpartition("/")[0]))
+    found = list(_records(base, path.rpartition("/")[0]))
     for where in found[found.index(path) :]:
-        for entry, _ in read(place, where):
+        for entry, _ in read(base, where):
             if entry.phase is not Phase.INTENT:
                 pending.discard(entry.id)
             elif where == path:
@@ -97,26 +97,26 @@ def _unfinished(place: Place, path: str) -> bool:
     return True
 
 
-def _records(place: Place, directory: str) -> Iterator[str]:
-    names = [name for name in place.list(directory) if name.endswith((SUFFIX, STATES))]
+def _records(base: JournalDirectory, directory: str) -> Iterator[str]:
+    names = [name for name in base.list(directory) if name.endswith((SUFFIX, STATES))]
     for name in sorted(names, key=lambda name: (_stem(name), name.endswith(SUFFIX))):
-        if _is(place.is_file, f"{directory}/{name}"):
+        if _is(base.is_file, f"{directory}/{name}"):
             yield f"{directory}/{name}"
 
 
-def _directories(place: Place, path: str) -> Iterator[str]:
-    for name in place.list(path):
-        # What begins with a dot on the first floor is the journal's own.
+def _directories(base: JournalDirectory, path: str) -> Iterator[str]:
+    for name in base.list(path):
+        # Names with a dot at the top level are the journal's own files.
         where = name if path == "." else f"{path}/{name}"
-        if not (path == "." and name.startswith(".")) and _is(place.is_dir, where):
+        if not (path == "." and name.startswith(".")) and _is(base.is_dir, where):
             yield name
 
 
 def _is(kind: Callable[[str], bool], path: str) -> bool:
     try:
         return kind(path)
-    except InvalidPathError as error:  # somebody's link: the journal has no part in it
-        _LOG.warning("%s is passed over: %s", path, error.why)
+    except InvalidPathError as error:  # a link that is not the journal's
+        _LOG.warning("%s is skipped: %s", path, error.why)
         return False
 
 

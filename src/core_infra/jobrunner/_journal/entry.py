@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner._journal.paths import log_path
-from core_infra.jobrunner._signal import canonical, stamp
+from core_infra.jobrunner._signal import canonical_json, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
 
 
 class Phase(enum.StrEnum):
-    """What a line says of an action."""
+    """What a line of the journal says about an action."""
 
     INTENT = "intent"
-    """It is about to begin."""
+    """It is about to start."""
     RESULT = "result"
-    """It has ended, one way or the other."""
+    """It has ended, with success or without."""
     UNKNOWN = "unknown"
-    """It was begun, and nobody can tell whether it was done."""
+    """It was started, and it is unknown whether it was done."""
     INTERRUPTED = "interrupted"
-    """It was begun, never ended, and was looked up: it was not done."""
+    """It was started, never ended, and a look-up showed that it was not done."""
     WITHDRAWN = "withdrawn"
-    """It was not begun after all."""
+    """It was not started after all."""
 
 
-# Not frozen: to make one would take twice as long.
+# Not frozen: that would double the time to make one.
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Entry:
     """One line of a journal.
 
     Attributes:
         phase: what it says.
-        ts: when it was written, UTC.
+        ts: the time, UTC.
         action: the name of the handler.
         owner: of the repository.
         name: of the repository.
-        forge: the host that it is on.
+        forge: the host of the repository.
         epic: the number of the epic.
         child: the number of the child.
         pr: the number of the pull request.
         cycle: the poller's cycle.
         signals: the part of the signal that every line has.
-        signal: all of the signal; intents only.
-        id: the same for all lines of one action; empty if it had no intent.
-        attempt: 1 for the first time that an action is tried.
-        success: None for intents and what was withdrawn.
+        signal: the whole signal; intents only.
+        id: the id of the action, in all of its lines; empty if it had no intent.
+        attempt: 1 for the first attempt.
+        success: None for intents and withdrawn actions.
         error: what went wrong.
-        duration_ms: how long the action took.
+        duration_ms: how long the action took, in milliseconds.
     """
 
     phase: Phase
@@ -102,7 +102,7 @@ class Entry:
 
     @classmethod
     def of_result(cls, signal: PipelineSignal, result: ActionResult, /, **fields: Any) -> Entry:
-        """Make the entry for what came of an action; *fields* are the rest."""
+        """Make the entry for the result of an action; *fields* are the rest."""
         return cls.of(
             signal,
             fields.pop("phase", Phase.RESULT),
@@ -116,7 +116,7 @@ class Entry:
         )
 
     def path(self) -> str:
-        """The file that the entry belongs in.
+        """The path of the file that the entry belongs in.
 
         Raises:
             InvalidError: the owner or the repository has no name, or ``ts`` no time zone.
@@ -127,11 +127,11 @@ class Entry:
 
     def encode(self) -> bytes:
         """The entry as a JSON object without its closing brace."""
-        # By hand: half of what an append costs is this, and a general encoder takes twice as long.
+        # By hand: this is half of the cost of an append, and a general encoder takes twice as long.
         text = (
             f'{{"ts":"{stamp(self.ts)}","epic":{self.epic:d},"child":{self.child:d},"pr":{self.pr:d}'
             f',"repo":{_quote(f"{self.owner}/{self.name}")},"action":{_quote(self.action)}'
-            f',"signals":{canonical(self.signals).decode()}'
+            f',"signals":{canonical_json(self.signals).decode()}'
         )
         if self.success is not None:
             error = f',"error":{_quote(self.error)}' if self.error else ""
@@ -147,9 +147,9 @@ class Entry:
         return text.encode()
 
     def signal_text(self) -> str:
-        """The signal as JSON; made once, as the journal and the index both need it."""
+        """The signal as JSON, encoded once for the journal and the index."""
         if not self._signal_text:
-            self._signal_text = canonical(self.signal or {}).decode()
+            self._signal_text = canonical_json(self.signal or {}).decode()
         return self._signal_text
 
     @classmethod
@@ -157,13 +157,13 @@ class Entry:
         """Read a line.
 
         Raises:
-            InvalidError: it is no entry.
+            InvalidError: it is not an entry.
         """
         try:
             found = json.loads(line)
             owner, _, name = _one(found, "repo", str).partition("/")
             result = found.get("result") or {}
-            # Whatever is in the line: what reads entries relies on their types.
+            # All types are checked: readers of entries rely on them.
             return cls(
                 phase=Phase(found["phase"]),
                 ts=_moment(found["ts"]),
@@ -175,7 +175,7 @@ class Entry:
                 duration_ms=_one(result, "duration_ms", int) if result else 0,
                 **{key: _one(found, key, kind) for key, kind in _COPIED if key in found},
             )
-        except _GARBAGE as error:
+        except _DECODE_ERRORS as error:
             raise InvalidError(
                 f"cannot read the line {line[:200]!r}", why=f"{type(error).__name__}: {error}"
             ) from error
@@ -189,7 +189,7 @@ def _one(found: dict[str, Any], key: str, kind: type) -> Any:
     elif right and kind is dict:
         right = not any(isinstance(one, dict | list) for one in value.values())
     if not right:
-        raise TypeError(f"{key} is not what it must be")
+        raise TypeError(f"{key} must be a different type or smaller")
     return value
 
 
@@ -205,8 +205,8 @@ _COPIED = (
     *(("signals", dict), ("signal", dict), ("id", str), ("forge", str)),
 )
 _LARGEST = 1 << 62
-"""More than the index could hold."""
-_GARBAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading something else than an entry raises."""
-# ASCII only: whatever a name is made of, even half a surrogate pair, the line is valid UTF-8.
+"""Larger numbers do not fit into the index."""
+_DECODE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What decoding something other than an entry raises."""
+# ASCII only: the line is valid UTF-8 even if a name has half a surrogate pair.
 _quote = json.encoder.encode_basestring_ascii

@@ -1,4 +1,4 @@
-"""Group commit: many threads write, one of them brings all of it to the disk."""
+"""Group commit: many threads write, and one of them brings all of it to the disk."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ R = TypeVar("R")
 
 
 class GroupCommit(Generic[T, R]):
-    """Collects what threads write while the disk is busy, and writes it in one go.
+    """Collects what threads write while the disk is busy, and writes it together.
 
-    No thread of its own: who comes first writes for all who join him until it is his turn. A
-    single writer pays for nothing but his own write.
+    It has no thread of its own: the first thread of a batch writes for all that join the batch
+    before its turn. A single writer has no cost besides its own write.
 
     Args:
-        commit: writes the items; returns what each writer is to be told.
+        commit: writes the items; its result is returned to each writer.
     """
 
     def __init__(self, commit: Callable[[Sequence[T]], R]) -> None:
@@ -31,16 +31,16 @@ class GroupCommit(Generic[T, R]):
         self._batch: _Batch[T, R] | None = None
 
     def write(self, items: Sequence[T]) -> R:
-        """Have items written, together with those of others.
+        """Write items, together with those of other threads.
 
         Returns:
-            What the commit that had them returned.
+            The result of the commit that wrote them.
 
         Raises:
             Exception: what that commit raised.
-            UnavailableError: the thread that was to write was interrupted, as by Ctrl-C.
+            UnavailableError: the thread that had to write was interrupted, as by Ctrl-C.
         """
-        if self._batch is None and self._turn.acquire(blocking=False):  # there is nobody to join
+        if self._batch is None and self._turn.acquire(blocking=False):  # no batch to join
             try:
                 return self._commit(items)
             finally:
@@ -54,7 +54,7 @@ class GroupCommit(Generic[T, R]):
         if first:
             self._lead(batch)
         else:
-            with batch.done:  # each who passes lets the next one pass
+            with batch.done:  # each waiter lets the next one pass
                 pass
         if batch.error is not None:
             if first or isinstance(batch.error, Exception):
@@ -67,7 +67,7 @@ class GroupCommit(Generic[T, R]):
             with self._turn:
                 self._close(batch)
                 batch.result = self._commit(batch.items)
-        except BaseException as error:  # noqa: BLE001 - raised by everyone who waits
+        except BaseException as error:  # noqa: BLE001 - each waiter raises it
             self._close(batch)
             batch.error = error
         finally:
@@ -82,7 +82,7 @@ class GroupCommit(Generic[T, R]):
 class _Batch(Generic[T, R]):
     def __init__(self) -> None:
         self.items: list[T] = []
-        # A locked lock costs each waiter a third of what an Event does.
+        # A locked lock costs each waiter a third of an Event.
         self.done = threading.Lock()
         self.done.acquire()
         self.result: R | None = None

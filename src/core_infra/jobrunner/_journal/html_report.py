@@ -1,4 +1,4 @@
-"""A page that shows a journal: one file that needs nothing else, not even a network."""
+"""An HTML page that shows a journal: one file without external resources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from core_infra.jobrunner._journal.actions import Action, actions
+from core_infra.jobrunner._journal.actions import Action, group_actions
 from core_infra.jobrunner._signal import stamp
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ _OUTCOMES = ("done", "failed", "unknown", "open", "interrupted", "withdrawn")
 _DAYS = 60
 
 
-def page(
+def html_report(
     entries: Iterable[Entry], checks: Sequence[FileCheck], *, now: datetime, limit: int = 2000
 ) -> str:
-    """Make the page.
+    """Make an HTML page that shows a journal: one file without external resources.
 
     Args:
-        entries: of the journal.
-        checks: what :meth:`Journal.verify` says of it.
-        now: the present moment.
-        limit: how many actions it shows at most, the youngest; the numbers are of all.
+        entries: the entries of the journal.
+        checks: the result of :meth:`Journal.verify`.
+        now: the current time.
+        limit: how many actions are listed at most, the latest; the numbers count all.
     """
-    found = actions(entries)
+    found = group_actions(entries)
     shown = found[: -limit - 1 : -1]
-    rest = f"The youngest {len(shown)} of {len(found)}." if len(shown) < len(found) else ""
+    rest = f"The latest {len(shown)} of {len(found)}." if len(shown) < len(found) else ""
     return _template().substitute(
         now=html.escape(stamp(now)[:16].replace("T", " ")),
         numbers=_numbers(found),
@@ -51,7 +51,11 @@ def page(
 
 
 def _template() -> string.Template:
-    text = resources.files("core_infra.jobrunner").joinpath("report.html").read_text("utf-8")
+    text = (
+        resources.files("core_infra.jobrunner._journal")
+        .joinpath("html_report.html")
+        .read_text("utf-8")
+    )
     return string.Template(text)
 
 
@@ -77,7 +81,7 @@ def _chain(checks: Sequence[FileCheck]) -> str:
 
 
 def _days(found: Sequence[Action]) -> str:
-    """A bar for each day on which something was done, the youngest at the right."""
+    """A bar for each day with actions, the latest at the right."""
     by_day: dict[str, Counter[str]] = {}
     for action in found:
         by_day.setdefault(stamp(action.ended)[:10], Counter())[action.outcome] += 1
@@ -90,8 +94,8 @@ def _days(found: Sequence[Action]) -> str:
             for name in reversed(_OUTCOMES)
             if counts[name]
         )
-        told = ", ".join(f"{counts[name]} {name}" for name in _OUTCOMES if counts[name])
-        bars.append(f'<div title="{day}: {told}">{parts}</div>')
+        summary = ", ".join(f"{counts[name]} {name}" for name in _OUTCOMES if counts[name])
+        bars.append(f'<div title="{day}: {summary}">{parts}</div>')
     ends = f"<span>{days[0][0]}</span><span>{days[-1][0]}</span>" if days else ""
     days_ = f'<div class="days">{"".join(bars)}</div><div class="ends">{ends}</div>'
     return f'<div class="chart" style="max-width:{len(bars) * 2.2:.1f}rem">{days_}</div>'
@@ -100,7 +104,7 @@ def _days(found: Sequence[Action]) -> str:
 def _handlers(found: Sequence[Action]) -> Iterable[str]:
     by_name: dict[str, list[Action]] = {}
     for action in found:
-        by_name.setdefault(action.begun.action, []).append(action)
+        by_name.setdefault(action.first.action, []).append(action)
     for name, mine in sorted(by_name.items()):
         counts = Counter(action.outcome for action in mine)
         times = [action.last.duration_ms for action in mine if action.last.success is not None]
@@ -113,7 +117,7 @@ def _handlers(found: Sequence[Action]) -> Iterable[str]:
 
 
 def _row(action: Action) -> str:
-    begun, last = action.begun, action.last
+    first, last = action.first, action.last
     when = stamp(action.ended)
     tries = f" ({action.attempts} attempts)" if action.attempts > 1 else ""
     duration = "" if last.success is None else _duration(last.duration_ms)
@@ -121,7 +125,7 @@ def _row(action: Action) -> str:
     return (
         f'<tr class="{action.outcome}" data-outcome="{action.outcome}">'
         f'<td><time datetime="{when}">{when[:19].replace("T", " ")}</time></td>'
-        f"<td>{html.escape(begun.action)}</td><td>{_item(action)}</td>"
+        f"<td>{html.escape(first.action)}</td><td>{_item(action)}</td>"
         f"<td><span class=tag>{action.outcome}</span>{tries}{error}</td>"
         f"<td class=number>{duration}</td><td class=number>{last.cycle}</td></tr>\n"
     )
@@ -129,9 +133,9 @@ def _row(action: Action) -> str:
 
 def _item(action: Action) -> str:
     text = html.escape(action.item)
-    begun = action.begun
-    # A link only where it is sure to lead to the forge: names are written by strangers.
-    names = (begun.forge, begun.owner, begun.name)
+    first = action.first
+    # A link only if it surely leads to the forge: the names cannot be trusted.
+    names = (first.forge, first.owner, first.name)
     if not all(_HOST.fullmatch(name.replace("_", "-")) for name in names):
         return text
     return f'<a href="https://{"/".join(names)}/issues/{action.number}" rel=noreferrer>{text}</a>'

@@ -1,8 +1,8 @@
-"""Which actions were begun, done and left: looked up quickly, made from the journal.
+"""The index: the state of every action, looked up quickly; made from the journal.
 
-The journal is the truth; this is a table of contents in SQLite. It may lag behind and catches up
-when it is opened; lost or damaged, it is made anew. It never runs ahead: what is put into it is on
-the disk already.
+The journal is the source of truth; this is a table of contents in SQLite. It may lag behind and
+catches up when it is opened; if it is lost or damaged, it is rebuilt. It never runs ahead: what is
+put into it is already in the journal, on the disk.
 """
 
 from __future__ import annotations
@@ -52,33 +52,80 @@ set status = 0, attempt = excluded.attempt, last = excluded.last, signal = exclu
 _SELECT = "select id, status, action, attempt, first, last, signal from actions"
 _WITHDRAWN = "delete from actions where id = ?"
 _END = "update actions set status = ?, last = ?, signal = null where id = ?"
+_PRIMARY = 0xFF
+"""The part of an error code of SQLite that is its kind."""
+_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_PERMISSION = "Let this user write to it and to its directory, or name another journal."
+_TODO = {
+    sqlite3.SQLITE_READONLY: _PERMISSION,
+    sqlite3.SQLITE_CANTOPEN: _PERMISSION,
+    sqlite3.SQLITE_PERM: _PERMISSION,
+    sqlite3.SQLITE_FULL: "Make room on its disk.",
+    sqlite3.SQLITE_IOERR: "See whether its disk is full or failing.",
+    sqlite3.SQLITE_BUSY: "See which other process holds it.",
+}
+
+
+class ActionStatus(enum.IntEnum):
+    """How far an action has come."""
+
+    PENDING = 0
+    """Started; no result is recorded."""
+    DONE = 1
+    FAILED = 2
+    UNKNOWN = 3
+    """Started, and it is unknown whether it was done."""
+    INTERRUPTED = 4
+    """Started, interrupted, and not done."""
+
+
+class ActionState(NamedTuple):
+    """What the index knows of an action.
+
+    Attributes:
+        id: the id of the action.
+        status: how far it has come.
+        action: the name of the handler.
+        attempt: how often it was tried.
+        first: when it was first tried.
+        last: when it was last recorded.
+        signal: the signal; only while the action is pending.
+    """
+
+    id: str
+    status: ActionStatus
+    action: str
+    attempt: int
+    first: datetime
+    last: datetime
+    signal: Mapping[str, object] | None
 
 
 class Index:
     """The state of every action of a journal, by its id.
 
-    It stays in the journal's directory, as ``.index.sqlite3``.
+    It is the file ``.index.sqlite3`` in the journal's directory.
 
     Args:
-        journal: what it is made from.
+        journal: the journal.
 
     Raises:
-        StorageError: it cannot be read or written: the disk is full or failing, or it may not be
-            written to. Everything that it is asked raises this.
+        StorageError: it cannot be read or written: the disk is full or failing, or permission is
+            missing. All methods raise this.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._path = Path(journal.base_dir, _NAME)
         self._lock = threading.RLock()
-        with telling(self._path):
+        with _sqlite_errors(self._path):
             try:
                 self._db = self._open()
                 self._catch_up()
             except sqlite3.DatabaseError as error:
-                if not is_damage(error):
+                if not _is_damage(error):
                     raise
-                _LOG.warning("%s is damaged (%s) and is made anew", self._path, error)
+                _LOG.warning("%s is damaged (%s) and is rebuilt", self._path, error)
                 self._rebuild()
 
     def __enter__(self) -> Self:
@@ -89,12 +136,12 @@ class Index:
 
     def catch_up(self) -> None:
         """Read what was appended to the journal since."""
-        with telling(self._path):
+        with _sqlite_errors(self._path):
             self._catch_up()
 
     def rebuild(self) -> None:
-        """Make it anew from the files that the journal has."""
-        with telling(self._path):
+        """Make it again from the files of the journal."""
+        with _sqlite_errors(self._path):
             self._rebuild()
 
     def _catch_up(self) -> None:
@@ -102,10 +149,10 @@ class Index:
             known = {path: (size, head) for path, size, head in db.execute("select * from files")}
             for path in self._journal.records():
                 if path.endswith(STATES) and {path, unpruned(path)} & known.keys():
-                    continue  # it is known already, and what came later must stay
+                    continue  # already read; what came later must stay
                 with contextlib.suppress(PathNotFoundError):  # pruned at this moment
                     size, head = known.get(path, (0, ""))
-                    # What was read and then lost with the power may have been written over.
+                    # What was read, and then lost with the power, may have been overwritten.
                     self._read(db, path, size if self._journal.head(path, size) == head else 0)
 
     def _rebuild(self) -> None:
@@ -120,16 +167,16 @@ class Index:
             self._catch_up()
 
     def apply(self, entries: Iterable[Entry], spans: Mapping[str, Span]) -> None:
-        """Take over entries that were written just now.
+        """Add entries that were just written to the journal.
 
         Args:
-            entries: what was written.
-            spans: what :meth:`Journal.write` returned for them.
+            entries: the entries.
+            spans: the result of :meth:`Journal.write` for them.
         """
-        with telling(self._path), self._transaction() as db:
+        with _sqlite_errors(self._path), self._transaction() as db:
             _apply(db, entries)
             for path, span in spans.items():
-                # Only what follows without a gap: a gap is what another process wrote.
+                # Only if there is no gap: another process has written what is in a gap.
                 if span.start == 0:
                     db.execute("insert or ignore into files values (?, 0, '')", (path,))
                 db.execute(
@@ -137,16 +184,16 @@ class Index:
                     (span.end, span.head, path, span.start),
                 )
 
-    def states(self, ids: Iterable[str]) -> dict[str, State]:
-        """Look actions up; those that were never begun are missing in the answer."""
+    def states(self, ids: Iterable[str]) -> dict[str, ActionState]:
+        """Look up actions; those that were never started are missing in the result."""
         wanted = json.dumps(list(ids))
         return {
             state.id: state
             for state in self._select("id in (select value from json_each(?))", wanted)
         }
 
-    def pending(self) -> list[State]:
-        """The actions that were begun and have no result, oldest first."""
+    def pending(self) -> list[ActionState]:
+        """The actions that were started and have no result, oldest first."""
         return self._select("status = 0 order by first")
 
     def close(self) -> None:
@@ -157,8 +204,7 @@ class Index:
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
         try:
-            # In this mode a loss of power leaves an older state, which catches up, never a
-            # mixture.
+            # In this mode a loss of power leaves an older state, which catches up, never a mixed one.
             db.execute("pragma journal_mode = wal")
             db.execute("pragma synchronous = normal")
             _prepare(db)
@@ -175,7 +221,7 @@ class Index:
                 yield self._db
                 self._db.execute("commit")
             except BaseException:
-                if self._db.in_transaction:  # of some failures SQLite rolls it back itself
+                if self._db.in_transaction:  # after some errors SQLite rolls back itself
                     self._db.execute("rollback")
                 raise
 
@@ -188,13 +234,13 @@ class Index:
         head = self._journal.head(path, end)
         db.execute("insert or replace into files values (?, ?, ?)", (path, end, head))
 
-    def _select(self, condition: str, *arguments: object) -> list[State]:
-        with telling(self._path), self._lock:
+    def _select(self, condition: str, *arguments: object) -> list[ActionState]:
+        with _sqlite_errors(self._path), self._lock:
             rows = self._db.execute(f"{_SELECT} where {condition}", arguments).fetchall()
         return [
-            State(
+            ActionState(
                 id_,
-                Status(status),
+                ActionStatus(status),
                 action,
                 attempt,
                 datetime.fromtimestamp(first, UTC),
@@ -220,7 +266,7 @@ def _apply(db: sqlite3.Connection, entries: Iterable[Entry]) -> None:
 
 
 def _row(entry: Entry) -> tuple[str, tuple[object, ...]]:
-    """The statement that an entry is, and its parameters."""
+    """The statement for an entry, and its parameters."""
     ts = entry.ts.timestamp()
     if entry.phase is Phase.INTENT:
         return _INTENT, (entry.id, entry.action, entry.attempt, ts, ts, entry.signal_text())
@@ -229,32 +275,18 @@ def _row(entry: Entry) -> tuple[str, tuple[object, ...]]:
     return _END, (_status(entry), ts, entry.id)
 
 
-def _status(entry: Entry) -> Status:
+def _status(entry: Entry) -> ActionStatus:
     match entry.phase:
         case Phase.UNKNOWN:
-            return Status.UNKNOWN
-        case Phase.INTERRUPTED | Phase.WITHDRAWN:  # the second attempt was not begun
-            return Status.INTERRUPTED
+            return ActionStatus.UNKNOWN
+        case Phase.INTERRUPTED | Phase.WITHDRAWN:  # the second attempt was not started
+            return ActionStatus.INTERRUPTED
         case _:
-            return Status.DONE if entry.success else Status.FAILED
-
-
-_PRIMARY = 0xFF
-"""The part of an error code of SQLite that tells its kind."""
-_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_MAY_NOT = "Let this user write to it and to its directory, or name another journal."
-_TODO = {
-    sqlite3.SQLITE_READONLY: _MAY_NOT,
-    sqlite3.SQLITE_CANTOPEN: _MAY_NOT,
-    sqlite3.SQLITE_PERM: _MAY_NOT,
-    sqlite3.SQLITE_FULL: "Make room on its disk.",
-    sqlite3.SQLITE_IOERR: "See whether its disk is full or failing.",
-    sqlite3.SQLITE_BUSY: "See which other process holds it.",
-}
+            return ActionStatus.DONE if entry.success else ActionStatus.FAILED
 
 
 @contextlib.contextmanager
-def telling(path: Path) -> Iterator[None]:
+def _sqlite_errors(path: Path) -> Iterator[None]:
     """Turn an error of SQLite into a StorageError that says what to do.
 
     Args:
@@ -267,47 +299,12 @@ def telling(path: Path) -> Iterator[None]:
         raise StorageError(
             f"cannot use the index {str(path)!r}",
             why=str(error),
-            todo=_TODO.get(code, "Start again: if it is damaged, it is made anew."),
+            todo=_TODO.get(code, "Start again: if it is damaged, it is rebuilt."),
             path=str(path),
         ) from error
 
 
-def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether it helps to make it anew; a full disk and a missing permission would stay."""
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether a rebuild helps; it does not for a full disk or a missing permission."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     return code & _PRIMARY in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ
-
-
-class Status(enum.IntEnum):
-    """How far an action has come."""
-
-    PENDING = 0
-    """Begun; no result is recorded."""
-    DONE = 1
-    FAILED = 2
-    UNKNOWN = 3
-    """Begun, and nobody can tell whether it was done."""
-    INTERRUPTED = 4
-    """Begun, interrupted, and not done."""
-
-
-class State(NamedTuple):
-    """What is known of an action.
-
-    Attributes:
-        id: of the action.
-        status: how far it has come.
-        action: the name of the handler.
-        attempt: how often it was tried.
-        first: when it was first tried.
-        last: when something was last recorded of it.
-        signal: what it was taken on; only while it is pending.
-    """
-
-    id: str
-    status: Status
-    action: str
-    attempt: int
-    first: datetime
-    last: datetime
-    signal: Mapping[str, object] | None

@@ -1,4 +1,4 @@
-"""What was intended, done and left: an append-only record that survives anything."""
+"""The journal: an append-only, durable record of intents and results."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from core_infra.errors import InvalidError
 from core_infra.jobrunner._journal import day_files
 from core_infra.jobrunner._journal.entry import Entry
 from core_infra.jobrunner._journal.group_commit import GroupCommit
-from core_infra.jobrunner._journal.hash_chain import DIGEST, DIGEST_FROM_END, follow, genesis
-from core_infra.jobrunner._journal.log_file import Log, Place, Span
+from core_infra.jobrunner._journal.hash_chain import (
+    DIGEST,
+    DIGEST_FROM_END,
+    check_chain,
+    first_digest,
+)
+from core_infra.jobrunner._journal.log_file import JournalDirectory, LogFile, Span
 from core_infra.jobrunner._journal.paths import SUFFIX
 from core_infra.medium._errors import path_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from core_infra.jobrunner._journal.hash_chain import Break
+    from core_infra.jobrunner._journal.hash_chain import ChainBreak
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal
 
     Item = tuple[str, bytes]
@@ -36,41 +41,41 @@ class FileCheck(NamedTuple):
 
     Attributes:
         path: the file, relative to the journal's directory.
-        entries: how many whole lines it has.
-        head: the digest of its last line: whoever keeps a copy elsewhere can later show that no
-            line up to this one was changed.
-        breaks: where the chain does not hold.
+        entries: the number of whole lines.
+        head: the digest of the last line. Keep a copy of it elsewhere to be able to prove later that
+            no line up to this one was changed.
+        breaks: the lines at which the chain does not hold.
     """
 
     path: str
     entries: int
     head: str
-    breaks: Sequence[Break]
+    breaks: Sequence[ChainBreak]
 
     @property
     def tampered(self) -> bool:
-        """Whether somebody changed it; an interrupted write is no tampering."""
+        """Whether it was changed; an interrupted write does not count."""
         return any(not found.torn for found in self.breaks)
 
 
 class Journal:
     """A directory of files ``owner/repo/YYYY-MM-DD.jsonl``, by UTC date: one JSON object per line.
 
-    What an append returns for is on the disk. Threads that append at once share one trip to the
-    disk; processes may append to one journal. A line that a crash has torn is taken out by the
-    next append to its file and kept beside it (``….jsonl.torn-…``). The lines of a file are
-    chained by digests, see :mod:`~core_infra.jobrunner._journal.hash_chain`.
+    When an append returns, its entries are on the disk. Threads that append at the same time share
+    one write; several processes may append to one journal. The next append to a file removes a line
+    that a crash has torn, and keeps it in a file beside it (``….jsonl.torn-…``). The lines of a file
+    are chained by digests: each line has the SHA-256 of the line before it and of itself.
 
-    The directory must be on a file system that has locks (flock): any local one. It is not on a
+    The directory must be on a file system with locks (flock): any local one. It cannot be on a
     Medium, because processes share it by those locks and by fdatasync.
 
     Args:
-        base_dir: the directory; made if it is missing.
+        base_dir: the directory; created if missing.
     """
 
     def __init__(self, base_dir: str | os.PathLike[str]) -> None:
         self.base_dir = os.fspath(base_dir)
-        self._place = Place(base_dir)
+        self._directory = JournalDirectory(base_dir)
         self._begin()
         _ALL.add(self)
 
@@ -81,23 +86,23 @@ class Journal:
         self.close()
 
     def append(self, signal: PipelineSignal, result: ActionResult) -> None:
-        """Record what came of an action; on the disk when this returns.
+        """Record the result of an action; it is on the disk when this returns.
 
         Raises:
-            InvalidError: the owner or the repository has no name, or the time no zone.
+            InvalidError: the owner or the repository has no name, or the time has no time zone.
             StorageError: the disk is full or failing.
         """
         self.write([Entry.of_result(signal, result)])
 
     def write(self, entries: Iterable[Entry]) -> dict[str, Span]:
-        """Record several entries in one trip to the disk for each of their files.
+        """Record several entries with one write for each of their files.
 
         Returns:
-            For each file, what was added to it; that may be more, from other threads.
+            For each file, what was added to it; it may include entries of other threads.
 
         Raises:
             InvalidError: as :meth:`append` does; nothing is written then.
-            StorageError: the disk is full or failing: entries of the file that it names are not
+            StorageError: the disk is full or failing: entries of the file in the error are not
                 recorded, others may be.
         """
         items = [(entry.path(), entry.encode()) for entry in entries]
@@ -115,24 +120,24 @@ class Journal:
         return [path for path in self.records() if path.endswith(SUFFIX)]
 
     def records(self) -> list[str]:
-        """The same, and before each of a day what pruning has kept of that day."""
-        return list(day_files.records(self._place))
+        """The paths of the files and, before each, of what pruning has left of its day."""
+        return list(day_files.records(self._directory))
 
     def read(self, path: str, *, start: int = 0) -> Iterator[tuple[Entry, int]]:
-        """Read the entries of one file; lines that are none are passed over.
+        """Read the entries of one file; lines that are not entries are skipped.
 
         Args:
             path: one of :meth:`records`.
-            start: where to begin, in bytes.
+            start: where to start, in bytes.
 
         Yields:
             Each entry, and where it ends, in bytes.
         """
-        return day_files.read(self._place, path, start=start)
+        return day_files.read(self._directory, path, start=start)
 
     def head(self, path: str, end: int) -> str:
-        """The digest stated by the line that ends at a byte; nonsense if none ends there."""
-        with self._place.open(path) as file:
+        """The digest in the line that ends at an offset; arbitrary text if no line ends there."""
+        with self._directory.open(path) as file:
             file.seek(max(end - DIGEST_FROM_END, 0))
             return file.read(DIGEST).decode("ascii", "replace")
 
@@ -140,7 +145,7 @@ class Journal:
         """Read all entries, file by file.
 
         Args:
-            since: leave out the files of days before this one.
+            since: skip the files of days before this one.
         """
         for path in self.files():
             if day_files.day(path) >= since:
@@ -152,17 +157,17 @@ class Journal:
         return [self._check(path) for path in self.records()]
 
     def prune(self, before: dt.date) -> list[str]:
-        """Delete the files of days before a date; which actions were taken stays known.
+        """Delete the files of days before a date; the states of actions stay known.
 
-        A file that has an intent whose end is nowhere recorded is kept. So are torn lines that
-        were set aside: they are for a person to look at. Of all else, what an :class:`Index` needs
-        stays in ``YYYY-MM-DD.states``: no action is taken again because its file is gone.
+        A file is kept if it has an intent without an end. Torn lines that were set aside are kept,
+        too, for a person to look at. What an :class:`Index` needs stays in
+        ``YYYY-MM-DD.states``, so that no action is repeated because its file was deleted.
 
         Returns:
-            The paths of the files that are gone.
+            The paths of the deleted files.
 
         Raises:
-            InvalidError: the date is in the future: somebody may be writing today's files.
+            InvalidError: the date is in the future: today's files may be in use.
         """
         if before > dt.datetime.now(dt.UTC).date():
             raise InvalidError(
@@ -170,21 +175,21 @@ class Journal:
                 why="that is in the future",
                 todo="Give today's date (UTC) or an earlier one.",
             )
-        return day_files.prune(self._place, before)
+        return day_files.prune(self._directory, before)
 
     def close(self) -> None:
-        """Close its files; it can be used again."""
+        """Close its files; it can still be used."""
         with self._files_lock:
             while self._logs:
                 self._logs.popitem()[1].close()
 
     def _begin(self) -> None:
-        self._logs: OrderedDict[str, Log] = OrderedDict()
+        self._logs: OrderedDict[str, LogFile] = OrderedDict()
         self._files_lock = threading.Lock()
         self._commits: GroupCommit[Item, Spans] = GroupCommit(self._commit)
 
     def _after_fork(self) -> None:
-        # The child shares the parent's locks on open files, which would keep nobody out.
+        # The child shares the parent's locks on open files: they would not exclude each other.
         logs = self._logs
         self._begin()
         for log in logs.values():
@@ -200,7 +205,7 @@ class Journal:
                 try:
                     spans[path] = self._append(path, bodies)
                 except OSError as error:
-                    self._drop(path)  # what it knows of the file may be wrong now
+                    self._drop(path)  # what it knows about the file may be wrong now
                     spans[path] = error.errno or 0
         return spans
 
@@ -208,7 +213,7 @@ class Journal:
         while True:
             log = self._logs.get(path)
             if log is None:
-                log = self._logs[path] = Log(self._place, path)
+                log = self._logs[path] = LogFile(self._directory, path)
                 while len(self._logs) > _OPEN_FILES:
                     self._logs.popitem(last=False)[1].close()
             self._logs.move_to_end(path)
@@ -222,10 +227,10 @@ class Journal:
             log.close()
 
     def _check(self, path: str) -> FileCheck:
-        with self._place.open(path) as file:
+        with self._directory.open(path) as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_SH)  # no write is under way
             data = file.read()
-        seen = follow(data, genesis(path))
+        seen = check_chain(data, first_digest(path))
         return FileCheck(path, seen.lines, seen.head.decode("ascii", "replace"), seen.breaks)
 
 

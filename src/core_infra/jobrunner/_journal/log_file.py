@@ -1,6 +1,7 @@
-"""One file of a journal: whole lines at its end, durable, whoever else writes to it."""
+"""One file of a journal: appends whole, durable lines, also if other processes append to it.
 
-# The order of the system calls is the point.
+The order of the system calls matters.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra.jobrunner._journal.hash_chain import follow, genesis, seal
+from core_infra.jobrunner._journal.hash_chain import chained_line, check_chain, first_digest
 from core_infra.medium._replacement import sync_dir
 from core_infra.medium._sandbox import SandboxMedium
 
@@ -36,14 +37,14 @@ class Span(NamedTuple):
     head: str
 
 
-class Place(SandboxMedium):
-    """The directory of a journal: nothing that is opened by it is outside."""
+class JournalDirectory(SandboxMedium):
+    """The directory of a journal; never opens a file outside of it."""
 
     def open_log(self, path: str) -> int:
-        """Open a file to be read and appended to; made, with its directories, if it is missing.
+        """Open a file for reading and appending; create it and its directories if missing.
 
         Returns:
-            A descriptor. The file's name is on the disk.
+            A file descriptor. The file's name is on the disk.
         """
         where = self._where(path)
         with self._mapping_errors("append to", path, where):
@@ -51,37 +52,37 @@ class Place(SandboxMedium):
             try:
                 flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 fd = os.open(name, flags, 0o666, dir_fd=directory)
-                # Also when it was there: who made it may have been killed before this.
+                # Also if it existed: the process that created it may have been killed before this.
                 sync_dir(directory)
             finally:
                 os.close(directory)
             return fd
 
 
-class Log:
-    """A file that is open to be appended to.
+class LogFile:
+    """A file that is open for appending.
 
     Args:
-        place: the journal's directory.
+        directory: the journal's directory.
         path: the file in it.
     """
 
-    def __init__(self, place: Place, path: str) -> None:
-        self._place = place
+    def __init__(self, directory: JournalDirectory, path: str) -> None:
+        self._directory = directory
         self._path = path
-        self._fd = place.open_log(path)
-        self._head = genesis(path)
+        self._fd = directory.open_log(path)
+        self._head = first_digest(path)
         self._lines = 0
         self._end = 0
-        """Where the last whole line ends that this process has followed the chain to."""
+        """The end of the last line that this process has checked."""
 
     def append(self, bodies: Iterable[bytes]) -> Span | None:
-        """Write records, chained to what is there, and bring them to the disk.
+        """Append records, chained to the lines that are there, and bring them to the disk.
 
-        All or none of them: if it fails, the file is as before, as far as the system still allows.
+        All or none of them: if it fails, the file is as before, if the system still allows it.
 
         Returns:
-            What was added; None if the file was deleted meanwhile.
+            What was added; None if the file was deleted in the meantime.
 
         Raises:
             OSError: the disk is full or failing.
@@ -92,14 +93,14 @@ class Log:
             if not info.st_nlink:
                 return None
             if info.st_size < self._end:
-                _LOG.error("%s: somebody cut off its end", self._path)
-                self._head, self._lines, self._end = genesis(self._path), 0, 0
+                _LOG.error("%s: its end was cut off", self._path)
+                self._head, self._lines, self._end = first_digest(self._path), 0, 0
             if info.st_size != self._end:
                 self._catch_up(info.st_size)
             start, head = self._end, self._head
             lines = []
             for body in bodies:
-                line, head = seal(head, body)
+                line, head = chained_line(head, body)
                 lines.append(line)
             self._write(b"".join(lines), start)
             self._head, self._lines = head, self._lines + len(lines)
@@ -118,19 +119,19 @@ class Log:
                 left = left[os.write(self._fd, left) :]
             os.fdatasync(self._fd)
         except BaseException:
-            # Once fdatasync has failed, nobody knows what of this is on the disk, and asking again
-            # would not tell: the kernel forgets the failure. So it must not stay.
+            # After a failed fdatasync, it is unknown what is on the disk, and a second one would not
+            # report the failure again. So the data must not stay in the file.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, start)
             raise
         self._end = start + len(data)
 
     def _catch_up(self, size: int) -> None:
-        """Follow what others wrote since; take away what an interrupted write has left."""
+        """Check what other processes appended; remove what an interrupted write has left."""
         data = os.pread(self._fd, size - self._end, self._end)
         if len(data) != size - self._end:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        seen = follow(data, self._head, lines=self._lines, offset=self._end)
+        seen = check_chain(data, self._head, lines=self._lines, offset=self._end)
         for found in seen.breaks:
             if not found.torn:
                 _LOG.error("%s: line %d was changed, or lines before it", self._path, found.line)
@@ -139,9 +140,9 @@ class Log:
         self._head, self._lines, self._end = seen.head, seen.lines, seen.end
 
     def _set_aside(self, torn: bytes, offset: int) -> None:
-        # Named by what it is: doing it twice, because of a crash in between, makes one file.
+        # Named by its content: repeated after a crash in between, it makes only one file.
         aside = f"{self._path}.torn-{offset}-{hashlib.sha256(torn).hexdigest()[:8]}"
-        self._place.write_bytes(aside, torn)
+        self._directory.write_bytes(aside, torn)
         os.ftruncate(self._fd, offset)
         os.fsync(self._fd)
         _LOG.warning(

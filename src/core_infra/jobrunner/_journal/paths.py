@@ -1,4 +1,4 @@
-"""Where in a journal the records of a repository are."""
+"""The paths of a journal's files, made from the names of repositories."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ _KEPT = 80
 def log_path(owner: str, repo: str, day: date) -> str:
     """The path of the file for one repository and day, relative to the journal's directory.
 
-    Whatever the names are, the path has exactly three parts and stays beneath the directory: what
-    is not a letter of ASCII, a digit or one of ``._-`` becomes ``%XX``, names that mean something
-    to the file system lose their dot the same way, and long ones end in a digest. Different names
-    give different paths.
+    For any names, the path has exactly three parts and stays below the directory: bytes other than
+    ASCII letters, digits and ``._-`` become ``%XX``, as does the dot of names with a meaning to the
+    file system; long names end in a digest. Different names give different paths.
 
     Raises:
         InvalidError: a name is empty.
@@ -37,22 +36,22 @@ def log_path(owner: str, repo: str, day: date) -> str:
 
 
 def safe_name(name: str, what: str, *, hidden: bool = True) -> str:
-    """One name that a file or directory can have, different for each *name*.
+    """Turn any name into a usable name of a file or directory, different for each *name*.
 
     Args:
-        name: anything.
+        name: any text.
         what: what it names, for the error.
-        hidden: whether it may begin with a dot.
+        hidden: whether the result may begin with a dot.
 
     Raises:
         InvalidError: it is empty.
     """
     if not name:
         raise InvalidError(f"the name of the {what} is empty", todo=f"Name the {what}.")
-    # Surrogates come from file names that are not UTF-8; they too must have a place.
+    # Surrogates come from file names that are not UTF-8.
     raw = name.encode("utf-8", "surrogatepass")
     text = _STRANGE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
-    # ".github" is a common repository; the journal's own files are beside the owners.
+    # ".github" is a common repository; the journal's own files begin with a dot, beside the owners.
     if text.startswith(".") and (not hidden or text in {".", ".."} or text.startswith(RESERVED)):
         text = "%2E" + text[1:]
     if len(text) > _LONG:

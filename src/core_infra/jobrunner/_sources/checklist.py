@@ -1,4 +1,4 @@
-"""The checklist of an epic, and what pull requests say of issues."""
+"""The checklist of an epic, and references to issues in the texts of pull requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Bounded, and without anything that could be tried in many ways: texts are written by strangers.
+# Bounded and without backtracking: the texts cannot be trusted.
 _BOX = re.compile(r"^[ \t]{0,20}[-*+] \[([ xX])\] +#(\d{1,10})\b")
 _FENCE = re.compile(r"^ {0,3}(```|~~~)")
 _REFERENCE = re.compile(r"(?<![\w/&#])#(\d{1,10})\b")
@@ -24,7 +24,7 @@ class Box(NamedTuple):
     Attributes:
         line: its number in the text, from 0.
         child: the issue that it names.
-        ticked: whether it is.
+        ticked: whether it is ticked.
     """
 
     line: int
@@ -33,7 +33,7 @@ class Box(NamedTuple):
 
 
 def boxes(body: str) -> Iterator[Box]:
-    """The checklist of a text; what is in a fenced block is no part of it."""
+    """The boxes of a text; fenced blocks are skipped."""
     fence = ""
     for number, line in enumerate(body.split("\n")):
         if found := _FENCE.match(line):
@@ -46,7 +46,7 @@ def boxes(body: str) -> Iterator[Box]:
 
 
 def tick(body: str, child: int) -> str:
-    """The text with the box of a child ticked; nothing else in it changes, line ends included."""
+    """The text with the box of a child ticked; nothing else changes, not even line ends."""
     lines = body.split("\n")
     for box in boxes(body):
         if box.child == child and not box.ticked:
@@ -55,10 +55,10 @@ def tick(body: str, child: int) -> str:
 
 
 def references(body: str) -> tuple[set[int], set[int]]:
-    """The issues of the same repository that a pull request's text names.
+    """The issues of the same repository that the text of a pull request names.
 
     Returns:
-        All of them, and those that it says it closes.
+        All of them, and those that it closes.
     """
     closing = {int(number) for number in _CLOSING.findall(body)}
     return {int(number) for number in _REFERENCE.findall(body)} | closing, closing

@@ -1,4 +1,4 @@
-"""Signals from files that somebody drops into a folder: no account, no network."""
+"""Signals from JSON files in a directory: no account, no network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner._handler_calls import told
+from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._journal.paths import safe_name
 from core_infra.jobrunner._signal import PipelineSignal, stamp
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _RESULTS = "results"
-_LARGEST = 1 << 20
-"""How many bytes a file may have: it is a signal, or a few hundred."""
+_SIZE_MAX = 1 << 20
+"""The size of a file in bytes: enough for a few hundred signals."""
 
 
 class DirectorySource:
     """Each ``*.json`` file of a directory is a signal, or a list of them.
 
-    A file says how things are now: it stays, and is written again when they change. It should be
-    put there by a rename, so that nobody reads half of it. What came of an action is written to
+    A file has the current state: it stays, and is replaced when the state changes. Replace it by a
+    rename, so that it is never read half-written. The results of actions are written to
     ``results/`` beside the files.
 
     Args:
-        medium: where the directory is.
-        path: of the directory.
-        name: of the source.
+        medium: the file system of the directory.
+        path: the directory.
+        name: the name of the source.
     """
 
     def __init__(self, medium: Medium, path: str, *, name: str = "directory") -> None:
@@ -43,10 +43,10 @@ class DirectorySource:
         self.name = name
 
     def poll(self) -> Iterator[PipelineSignal]:
-        """Read all files; one that cannot be, or has more than 1 MiB, is logged and left out.
+        """Read all files; log and skip those that cannot be read or are larger than 1 MiB.
 
         Raises:
-            PathNotFoundError: the directory is not there.
+            PathNotFoundError: the directory does not exist.
         """
         for name in self._medium.list(self._path):
             path = posixpath.join(self._path, name)
@@ -54,32 +54,32 @@ class DirectorySource:
                 if name.endswith(".json") and self._medium.is_file(path):
                     yield from self._read(path)
             except CoreInfraError as error:
-                _LOG.error("source %s: %s", self.name, told(error))
+                _LOG.error("source %s: %s", self.name, describe_error(error))
 
     def report(self, result: ActionResult) -> None:
-        """Write what came of an action; a later action on the same item replaces it."""
+        """Write the result of an action; a later action on the same item replaces it."""
         item = f"{result.repo_owner}/{result.repo_name}/{result.epic}/{result.child}/{result.pr}"
         name = safe_name(f"{item}/{result.action}", "item")
-        told_ = {**vars(result), "ts": stamp(result.ts)}
+        fields = {**vars(result), "ts": stamp(result.ts)}
         path = posixpath.join(self._path, _RESULTS, f"{name}.json")
-        self._medium.write_text(path, json.dumps(told_, indent=2) + "\n")
+        self._medium.write_text(path, json.dumps(fields, indent=2) + "\n")
 
     def _read(self, path: str) -> list[PipelineSignal]:
         data = b""
-        if (size := self._medium.stat(path).size) <= _LARGEST:
-            with self._medium.open(path) as file:  # what grows meanwhile is cut off
-                data = file.read(_LARGEST + 1)
-        if max(size, len(data)) > _LARGEST:
+        if (size := self._medium.stat(path).size) <= _SIZE_MAX:
+            with self._medium.open(path) as file:  # not more, if it grows meanwhile
+                data = file.read(_SIZE_MAX + 1)
+        if max(size, len(data)) > _SIZE_MAX:
             raise InvalidError(
                 f"cannot read {path!r}",
-                why=f"it has more than {_LARGEST >> 20} MiB",
+                why=f"it has more than {_SIZE_MAX >> 20} MiB",
                 todo="Write its signals to several files.",
             )
         try:
             found = json.loads(data.decode())
         except (ValueError, RecursionError) as error:
             raise InvalidError(f"cannot read {path!r} as JSON", why=str(error)) from error
-        # All of a file or nothing of it: half of a list may be misleading.
+        # All of a file or nothing: half of a list may be misleading.
         signals = found if isinstance(found, list) else [found]
         return [
             PipelineSignal.from_dict(fields, where=f"signal {number} of {path!r}")

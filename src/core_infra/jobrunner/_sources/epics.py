@@ -21,17 +21,17 @@ class EpicSource:
     """The children of a repository's epics, and their pull requests.
 
     An epic is an open issue with a label. Its checklist (``- [ ] #42``) names its children. The
-    pull request of a child is the open one whose text references it, best with a word such as
-    "closes"; without an open one, the merged one that was changed last. Each child that is not
-    ticked off makes a signal. An epic whose boxes are all ticked makes one, without a child.
+    pull request of a child is the open one whose text references it, preferably with a word such
+    as "closes"; without an open one, the merged one that changed last. There is one signal for each
+    child that is not ticked, and one without a child for each epic whose boxes are all ticked.
 
     Args:
-        forge: where the repository is.
-        owner: of the repository.
+        forge: the forge of the repository.
+        owner: the owner of the repository.
         repo: its name.
-        label: what marks an epic.
-        reports: whether the results of actions are told in comments on the epic.
-        name: of the source; by default ``HOST:OWNER/REPO``.
+        label: the label of epics.
+        reports: whether results of actions are posted as comments on the epic.
+        name: the name of the source; by default ``HOST:OWNER/REPO``.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class EpicSource:
             yield from self._of_children(todo)
 
     def report(self, result: ActionResult) -> None:
-        """Comment on the epic what was done, unless that speaks for itself."""
+        """Post the result of an action as a comment on the epic."""
         if self._reports and result.epic:
-            self._forge.comment(self._repo, result.epic, _told(result))
+            self._forge.comment(self._repo, result.epic, _comment(result))
 
     def _of_children(self, todo: list[tuple[Epic, int]]) -> Iterator[PipelineSignal]:
         numbers = dict.fromkeys(child for _, child in todo)
-        pulls = _of_each(numbers, self._forge.pulls(self._repo))
+        pulls = _pull_of_each(numbers, self._forge.pulls(self._repo))
         if missing := numbers.keys() - pulls.keys():
             merged = [
                 pull for pull in self._forge.closed_pulls(self._repo) if pull.state == "MERGED"
             ]
-            pulls |= _of_each(missing, merged)
+            pulls |= _pull_of_each(missing, merged)
         children = self._forge.children(self._repo, numbers)
         open_ = {pull.number: pull for pull in pulls.values() if pull.state == "OPEN"}
         details = self._forge.details(self._repo, open_.values())
@@ -116,7 +116,7 @@ class EpicSource:
         )
 
 
-def _of_each(numbers: Iterable[int], pulls: Iterable[Pull]) -> dict[int, Pull]:
+def _pull_of_each(numbers: Iterable[int], pulls: Iterable[Pull]) -> dict[int, Pull]:
     """The pull request of each child: the first that closes it, else the first that names it."""
     closing: dict[int, Pull] = {}
     naming: dict[int, Pull] = {}
@@ -130,7 +130,7 @@ def _of_each(numbers: Iterable[int], pulls: Iterable[Pull]) -> dict[int, Pull]:
     return {number: every[number] for number in numbers if number in every}
 
 
-def _told(result: ActionResult) -> str:
+def _comment(result: ActionResult) -> str:
     item = f"#{result.pr or result.child}" if result.pr or result.child else "this epic"
     if result.success:
         return f"`{result.action}` was done for {item}."

@@ -1,4 +1,4 @@
-"""Signals that are there already: for tests, and to try handlers on what has been."""
+"""Signals that are given in advance: for tests, and to try handlers on past signals."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 class RecordedSource:
-    """A source that gives what it was given.
+    """A source with fixed signals.
 
     Args:
-        signals: what each poll gives, until it is changed.
-        name: of the source.
+        signals: what each poll returns, until it is changed.
+        name: the name of the source.
 
     Attributes:
-        signals: the same, to be changed.
-        reports: what it was told, in order.
-        error: raised by the next polls, if it is not None.
+        signals: the same; assign to change it.
+        reports: the results that were reported, in order.
+        error: if not None, polls raise it.
     """
 
     def __init__(self, signals: Iterable[PipelineSignal] = (), *, name: str = "recorded") -> None:
@@ -30,11 +30,11 @@ class RecordedSource:
         self.error: Exception | None = None
 
     def poll(self) -> Sequence[PipelineSignal]:
-        """Give the signals, or raise the error."""
+        """Return the signals, or raise the error."""
         if self.error is not None:
             raise self.error
         return list(self.signals)
 
     def report(self, result: ActionResult) -> None:
-        """Remember what was reported."""
+        """Append a result to ``reports``."""
         self.reports.append(result)
