@@ -22,12 +22,16 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from core_infra.jobrunner._config import PollerConfig
-from core_infra.jobrunner._interfaces import Job
-from core_infra.jobrunner._journal import Entry, Journal
-from core_infra.jobrunner._poller import Poller
-from core_infra.jobrunner._signal import ActionResult, PipelineSignal
-from core_infra.jobrunner._sources import RecordedSource
+from core_infra.jobrunner import (
+    ActionResult,
+    Entry,
+    Job,
+    Journal,
+    PipelineSignal,
+    Poller,
+    PollerConfig,
+    RecordedSource,
+)
 
 SIGNALS = 10_000
 SINGLE = 200

@@ -23,7 +23,7 @@ def core_journal(tmp_path: Path) -> Iterator[Journal]:
 
     Example::
 
-        from core_infra.jobrunner._journal import Journal
+        from core_infra.jobrunner import Journal
 
         def test_it_is_recorded(core_journal: Journal) -> None:
             run_my_bot(core_journal)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from core_infra.jobrunner._interfaces import Job
-    from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+    from core_infra.jobrunner import ActionResult, Job, PipelineSignal
 
 
 class Actor:

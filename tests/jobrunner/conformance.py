@@ -24,11 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CoreInfraError
-from core_infra.jobrunner._forges.endpoint import Token
-from core_infra.jobrunner._forges.errors import ForgeNotFoundError, ForgeRefusedError
-from core_infra.jobrunner._forges.forge import Pull, Repo
-from core_infra.jobrunner._forges.forgejo import Forgejo
-from core_infra.jobrunner._forges.github import GitHub
+from core_infra.jobrunner import (
+    Forgejo,
+    ForgeNotFoundError,
+    ForgeRefusedError,
+    GitHub,
+    Pull,
+    Repo,
+    Token,
+)
 from jobrunner import api_subset
 
 if TYPE_CHECKING:

@@ -4,11 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.jobrunner._clock import FakeClock
-from core_infra.jobrunner._config import PollerConfig
-from core_infra.jobrunner._journal import Journal
-from core_infra.jobrunner._poller import Poller
-from core_infra.jobrunner._sources import RecordedSource
+from core_infra.jobrunner import FakeClock, Journal, Poller, PollerConfig, RecordedSource
 from jobrunner.samples import signal
 
 if TYPE_CHECKING:

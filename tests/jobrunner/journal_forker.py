@@ -7,8 +7,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from core_infra.jobrunner._journal import Journal
-from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+from core_infra.jobrunner import ActionResult, Journal, PipelineSignal
 
 signal = PipelineSignal(repo_owner="acme", repo_name="widgets")
 result = ActionResult.of(signal, "test", ts=datetime(2026, 3, 4, tzinfo=UTC))

@@ -6,8 +6,7 @@ argv: directory, a number of its own, how many.
 import sys
 from datetime import UTC, datetime
 
-from core_infra.jobrunner._journal import Entry, Journal, Phase
-from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+from core_infra.jobrunner import ActionResult, Entry, Journal, Phase, PipelineSignal
 
 directory, me, count = sys.argv[1:]
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

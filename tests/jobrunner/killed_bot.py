@@ -22,15 +22,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_infra.framework._bus import Bus
-from core_infra.jobrunner._config import PollerConfig
-from core_infra.jobrunner._events import ActionJobEnded
-from core_infra.jobrunner._journal import Index, Journal, Phase
-from core_infra.jobrunner._poller import Poller
-from core_infra.jobrunner._signal import ActionResult, PipelineSignal
-from core_infra.jobrunner._sources import RecordedSource
+from core_infra.jobrunner import (
+    ActionJobEnded,
+    ActionResult,
+    Index,
+    Journal,
+    Phase,
+    PipelineSignal,
+    Poller,
+    PollerConfig,
+    RecordedSource,
+)
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._interfaces import Job
+    from core_infra.jobrunner import Job
 
 BASE = Path(sys.argv[1])
 WORLD, TOLD, SYNCED = BASE / "world", BASE / "told", BASE / "synced"

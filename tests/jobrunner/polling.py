@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from core_infra.jobrunner._poller import Poller
+from core_infra.jobrunner import Poller
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._journal import Entry, Journal, Phase
+    from core_infra.jobrunner import Entry, Journal, Phase
 
 Make = Callable[..., Poller]
 """Makes a poller of handlers; see the fixture ``make``."""

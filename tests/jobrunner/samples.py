@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from core_infra.jobrunner._journal import Entry, Phase
-from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+from core_infra.jobrunner import ActionResult, Entry, Phase, PipelineSignal
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, 500000, tzinfo=UTC)
 FILE = "acme/widgets/2026-03-04.jsonl"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from core_infra.jobrunner._clock import FakeClock
-from core_infra.jobrunner._journal import Journal, Phase
+from core_infra.jobrunner import FakeClock, Journal, Phase
 from jobrunner.actors import Actor, Teller
 from jobrunner.polling import last, phases
 from jobrunner.samples import intent
@@ -14,8 +13,7 @@ from jobrunner.samples import intent
 if TYPE_CHECKING:
     import pytest
 
-    from core_infra.jobrunner._poller import Poller
-    from core_infra.jobrunner._sources import RecordedSource
+    from core_infra.jobrunner import Poller, RecordedSource
     from jobrunner.polling import Make
 
 
@@ -86,7 +84,7 @@ def test_a_handler_that_cannot_tell_never_acts_twice(make: Make, journal: Journa
     poller.run_once()
     assert actor.done == []
     assert phases(journal) == [Phase.INTENT, Phase.UNKNOWN]
-    assert "cannot tell whether it was done" in last(journal).error
+    assert "cannot check whether it was done" in last(journal).error
 
 
 def test_a_failed_action_is_tried_again_later_and_less_often(

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.jobrunner._journal import Journal, Phase
-from core_infra.jobrunner._sources import RecordedSource
+from core_infra.jobrunner import Journal, Phase, RecordedSource
 from jobrunner.actors import Actor, Elsewhere, Gate, Teller
 from jobrunner.polling import last, phases
 from jobrunner.samples import signal

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import InvalidError
-from core_infra.jobrunner._journal import Phase
+from core_infra.jobrunner import Phase
 from jobrunner.actors import Actor, Planner, Teller
 from jobrunner.samples import signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._journal import Journal
+    from core_infra.jobrunner import Journal
     from pytest_core_infra._stepper import Stepper
 
 

@@ -7,30 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.jobrunner._clock import FakeClock
-from core_infra.jobrunner._config import PollerConfig
-from core_infra.jobrunner._forges.endpoint import Token
-from core_infra.jobrunner._forges.forge import Repo
-from core_infra.jobrunner._forges.forgejo import Forgejo
-from core_infra.jobrunner._forges.github import GitHub
-from core_infra.jobrunner._handlers import (
+from core_infra.jobrunner import (
     Completion,
     DismissReviews,
     EnableAutoMerge,
+    EpicSource,
+    FakeClock,
+    Forgejo,
+    GitHub,
+    Poller,
+    PollerConfig,
     PublishDraft,
+    Repo,
     ResolveThreads,
     SendFixCommand,
     TickParent,
+    Token,
 )
-from core_infra.jobrunner._poller import Poller
-from core_infra.jobrunner._sources import EpicSource
 from jobrunner.forge_server import NOW, ForgejoServer, ForgeServer, GitHubServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core_infra.jobrunner._journal import Journal
-    from core_infra.jobrunner._signal import PipelineSignal
+    from core_infra.jobrunner import Journal, PipelineSignal
 
 SECRET = "s3cret-token"  # noqa: S105 - nobody's
 EPIC = "Plan\n\n- [ ] #42 one\n- [x] #43 two\r\n* [ ] #44 three\n```\n- [ ] #99 an example\n```\n"

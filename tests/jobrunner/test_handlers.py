@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner._handlers import CheckedCommandHandler, CommandHandler, Dispatch
-from core_infra.jobrunner._interfaces import Job
+from core_infra.jobrunner import CheckedCommandHandler, CommandHandler, Dispatch, Job
 from core_infra.medium import MemoryMedium
 from core_infra.process._service import Service
 from jobrunner.samples import NOON, signal
@@ -18,7 +17,7 @@ from jobrunner.samples import NOON, signal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.jobrunner._signal import PipelineSignal
+    from core_infra.jobrunner import PipelineSignal
     from pytest_core_infra._stepper import Stepper
 
 ECHO = """import os, sys, json

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from core_infra._cli.main import main
-from core_infra.jobrunner._config_file import load
-from core_infra.jobrunner._journal import Journal
+from core_infra.jobrunner import Journal
+from core_infra.jobrunner._config_file import load_jobs_config
 from jobrunner.samples import intent, signal
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_what_yaml_takes_for_numbers_and_flags(
     here: Path, text: str, field: str, value: object
 ) -> None:
     (here / "jobs.yaml").write_text(text)
-    assert getattr(load(str(here / "jobs.yaml")), field) == value
+    assert getattr(load_jobs_config(str(here / "jobs.yaml")), field) == value
 
 
 @pytest.mark.parametrize("text", [FORGES, f"{FORGES}bad: [", f"{FORGES}bad: 1"])

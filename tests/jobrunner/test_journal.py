@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner._journal import Entry, Index, Journal, Phase, Status
-from core_infra.jobrunner._journal.html_report import page
+from core_infra.jobrunner import ActionStatus, Entry, Index, Journal, Phase, html_report
 from core_infra.jobrunner._journal.paths import log_path
 from core_infra.medium._errors import StorageError
 from jobrunner.samples import FILE, NOON, end, intent, result, signal
@@ -241,7 +240,7 @@ def test_a_cut_off_end_does_not_stop_the_writer(
     journal.write([end(3)])
     assert [entry.id for entry in journal.entries()] == ["id-1", "id-3"]
     assert not journal.verify()[0].breaks
-    assert "somebody cut off its end" in caplog.text
+    assert "its end was cut off" in caplog.text
 
 
 def test_a_deleted_file_is_begun_anew(base: Path, journal: Journal) -> None:
@@ -358,7 +357,7 @@ def test_a_line_that_is_no_entry_is_passed_over(
     journal.write([intent(2)])
     assert [entry.id for entry in journal.entries()] == ["id-1", "id-1", "id-2"]
     assert journal.verify()[0].tampered
-    page(journal.entries(), journal.verify(), now=NOON)
+    html_report(journal.entries(), journal.verify(), now=NOON)
     with Index(journal) as index:
         index.rebuild()
         assert [state.id for state in index.pending()] == ["id-2"]
@@ -382,7 +381,7 @@ def test_what_was_done_stays_known_after_pruning(base: Path, journal: Journal) -
         assert len(journal.prune(dt.date(2026, 3, 7))) == 1
         index.catch_up()
         before = index.states(before)
-        assert {state.status for state in before.values()} == {Status.DONE}
+        assert {state.status for state in before.values()} == {ActionStatus.DONE}
         assert {state.attempt for state in before.values()} == {1, 2}
     (base / ".index.sqlite3").unlink()
     with Index(journal) as index:
@@ -401,7 +400,7 @@ def test_a_day_that_is_written_to_after_pruning_goes_on_with_its_story(journal: 
         with Index(journal) as index:
             index.rebuild()
             found = index.states(["id-1", "id-2"])
-        assert {state.status for state in found.values()} == {Status.DONE}
+        assert {state.status for state in found.values()} == {ActionStatus.DONE}
         assert [found[name].attempt for name in ("id-1", "id-2")] == [2, 1]
         journal.prune(dt.date(2026, 3, 7))
     assert journal.files() == []
@@ -437,6 +436,6 @@ def test_a_link_that_leads_out_is_told_and_passed_over(
     assert len(journal.verify()) == 1
     with Index(journal) as index:
         index.rebuild()
-        assert index.states(["id-1"])["id-1"].status is Status.DONE
+        assert index.states(["id-1"])["id-1"].status is ActionStatus.DONE
     for name in ("zz/etc", "zy", "acme/widgets/2026-03-05.jsonl", "acme/circle"):
-        assert f"{name} is passed over: " in caplog.text
+        assert f"{name} is skipped: " in caplog.text

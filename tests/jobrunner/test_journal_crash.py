@@ -13,9 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core_infra.jobrunner._journal import Index, Journal, Phase, Status
-from core_infra.jobrunner._journal.hash_chain import follow, genesis
-from core_infra.jobrunner._sources import RecordedSource
+from core_infra.jobrunner import ActionStatus, Index, Journal, Phase, RecordedSource
+from core_infra.jobrunner._journal.hash_chain import check_chain, first_digest
 from core_infra.medium._errors import StorageError
 from jobrunner.actors import Teller
 from jobrunner.samples import FILE, end, intent, result, signal
@@ -97,7 +96,7 @@ def test_any_history_of_writes_and_crashes(
                 journal.write([end(int(name)) for name in batch])
                 acknowledged += batch
             old = (base / FILE).read_bytes() if (base / FILE).exists() else b""
-            old = old[: follow(old, genesis(FILE)).end]  # the next write takes the rest away
+            old = old[: check_chain(old, first_digest(FILE)).end]  # the next write removes the rest
             if not data.draw(st.booleans(), label="crash"):
                 continue
             journal.write([end(number), end(number + 1)])
@@ -159,11 +158,11 @@ def test_the_index_tells_how_far_each_action_has_come(journal: Journal) -> None:
         index.apply(entries, journal.write(entries))
         live = index.states(f"id-{n}" for n in range(9))
         assert {name: state.status for name, state in live.items()} == {
-            "id-1": Status.PENDING,
-            "id-2": Status.DONE,
-            "id-3": Status.FAILED,
-            "id-4": Status.UNKNOWN,
-            "id-6": Status.INTERRUPTED,
+            "id-1": ActionStatus.PENDING,
+            "id-2": ActionStatus.DONE,
+            "id-3": ActionStatus.FAILED,
+            "id-4": ActionStatus.UNKNOWN,
+            "id-6": ActionStatus.INTERRUPTED,
         }
         index.rebuild()
         assert index.states(f"id-{n}" for n in range(9)) == live
@@ -177,7 +176,10 @@ def test_the_index_takes_over_what_others_wrote(base: Path, journal: Journal) ->
         other.write([end(1)])
         index.catch_up()
         states = index.states(["id-1", "id-2"])
-        assert [state.status for state in states.values()] == [Status.DONE, Status.PENDING]
+        assert [state.status for state in states.values()] == [
+            ActionStatus.DONE,
+            ActionStatus.PENDING,
+        ]
 
 
 def test_a_damaged_index_is_made_anew(base: Path, journal: Journal) -> None:
@@ -189,7 +191,7 @@ def test_a_damaged_index_is_made_anew(base: Path, journal: Journal) -> None:
         for extra in base.glob(".index.sqlite3-*"):
             extra.unlink()
         with Index(journal) as index:
-            assert index.states(["id-1"])["id-1"].status is Status.DONE
+            assert index.states(["id-1"])["id-1"].status is ActionStatus.DONE
             assert [state.id for state in index.pending()] == ["id-2"]
 
 
@@ -204,7 +206,7 @@ def test_an_index_that_has_seen_lost_lines_reads_again(base: Path) -> None:
     with Journal(base) as journal:
         journal.write([intent(3), end(3)])  # exactly as long
         with Index(journal) as index:
-            assert index.states(["id-3"])["id-3"].status is Status.DONE
+            assert index.states(["id-3"])["id-3"].status is ActionStatus.DONE
 
 
 def test_what_only_a_person_can_mend_is_told_and_nothing_is_made_anew(
@@ -215,7 +217,7 @@ def test_what_only_a_person_can_mend_is_told_and_nothing_is_made_anew(
     with pytest.raises(StorageError, match="unable to open database file") as caught:
         Index(journal)
     assert "Let this user write to it" in caught.value.todo
-    assert "made anew" not in caplog.text
+    assert "rebuilt" not in caplog.text
     (base / ".index.sqlite3").rmdir()
     with Index(journal) as index:
         for _ in range(2):

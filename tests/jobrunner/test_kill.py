@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core_infra.jobrunner._leadership import Leadership, NotLeaderError
+from core_infra.jobrunner import NotLeaderError
+from core_infra.jobrunner._leadership import Leadership
 
 BOT = Path(__file__).with_name("killed_bot.py")
 
@@ -34,12 +35,12 @@ def test_what_a_killed_poller_has_forked_does_not_go_on_leading(base: Path) -> N
     """As the workers of its executor: they outlive it, with all files that it had open."""
     program = """if True:
         import os, sys
-        from core_infra.jobrunner._journal import Journal
+        from core_infra.jobrunner import Journal
         from core_infra.jobrunner._leadership import Leadership
 
         Journal(sys.argv[1])
         leadership = Leadership(sys.argv[1])
-        leadership.take()
+        leadership.acquire()
         if not os.fork():
             print("forked", flush=True)  # and it has let go of what it must not hold
         sys.stdin.read()
@@ -52,8 +53,8 @@ def test_what_a_killed_poller_has_forked_does_not_go_on_leading(base: Path) -> N
         assert poller.stdout.readline() == b"forked\n"
         leadership = Leadership(str(base))
         with pytest.raises(NotLeaderError):
-            leadership.take()
+            leadership.acquire()
         poller.kill()
         poller.wait(30)
-        assert leadership.take()
+        assert leadership.acquire()
         leadership.release()

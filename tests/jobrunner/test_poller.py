@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import AlreadyExistsError, CoreInfraError, InvalidError
-from core_infra.jobrunner._journal import Journal, Phase
-from core_infra.jobrunner._sources import RecordedSource
+from core_infra.jobrunner import Journal, Phase, RecordedSource
 from core_infra.medium._errors import StorageError
 from jobrunner.actors import Actor, Planner
 from jobrunner.polling import last, phases
@@ -21,9 +20,7 @@ from jobrunner.samples import signal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.jobrunner._clock import FakeClock
-    from core_infra.jobrunner._interfaces import Job
-    from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+    from core_infra.jobrunner import ActionResult, FakeClock, Job, PipelineSignal
     from jobrunner.polling import Make
 
 
@@ -158,7 +155,7 @@ def test_a_handler_that_cannot_say_what_it_touches_stops_no_other(
     make(first, second, sources=[RecordedSource(signals)]).run_once()
     assert first.commits == []
     assert [job.signal.pr_number for job in second.done] == [6]
-    assert "handler a cannot tell what acme/widgets#5 touches" in caplog.text
+    assert "handler a cannot say what acme/widgets#5 touches" in caplog.text
 
 
 def test_the_first_handler_that_matches_wins_and_one_that_raises_is_passed_over(
@@ -253,7 +250,7 @@ def test_an_item_that_no_file_can_be_for_is_told_and_the_others_are_acted_on(
     report = make(actor, sources=[RecordedSource([nameless, signal()])]).run_once()
     assert [job.signal.repo_full_name for job in actor.done] == ["acme/widgets"]
     assert len(report.results) == 1
-    told = f"source recorded: signal 1 is passed over: {nameless.item} names no repository"
+    told = f"source recorded: signal 1 is skipped: {nameless.item} names no repository"
     assert told in caplog.text
 
 

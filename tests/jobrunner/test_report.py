@@ -6,13 +6,11 @@ import datetime as dt
 import html.parser
 from typing import TYPE_CHECKING, Any
 
-from core_infra.jobrunner._journal import Entry, Phase
-from core_infra.jobrunner._journal.actions import actions
-from core_infra.jobrunner._journal.html_report import page
+from core_infra.jobrunner import Entry, Phase, group_actions, html_report
 from jobrunner.samples import NOON, end, intent, result, signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._journal import Journal
+    from core_infra.jobrunner import Journal
 
 
 class Page(html.parser.HTMLParser):
@@ -34,14 +32,14 @@ class Page(html.parser.HTMLParser):
 
 
 def shown(journal: Journal, **options: Any) -> Page:
-    return Page(page(journal.entries(), journal.verify(), now=NOON, **options))
+    return Page(html_report(journal.entries(), journal.verify(), now=NOON, **options))
 
 
 def test_lines_of_one_action_are_put_together(journal: Journal) -> None:
     journal.write([intent(1), end(1, success=False, error="no"), intent(2)])
     journal.write([intent(1, attempt=2), end(1, attempt=2), end(3, phase=Phase.UNKNOWN)])
     journal.append(signal(), result())
-    found = {action.begun.id: action for action in actions(journal.entries())}
+    found = {action.first.id: action for action in group_actions(journal.entries())}
     assert {name: action.outcome for name, action in found.items()} == {
         "id-1": "done",
         "id-2": "open",
@@ -71,7 +69,7 @@ def test_an_empty_journal_has_a_page_too(journal: Journal) -> None:
 def test_only_the_youngest_are_listed_and_all_are_counted(journal: Journal) -> None:
     journal.write([end(number, cycle=1000 + number) for number in range(30)])
     found = shown(journal, limit=10)
-    assert "The youngest 10 of 30." in found.text
+    assert "The latest 10 of 30." in found.text
     assert "1029" in found.text
     assert "1019" not in found.text
 

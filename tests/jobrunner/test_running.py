@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import WrongStateError
-from core_infra.jobrunner._clock import FakeClock
-from core_infra.jobrunner._config import PollerConfig
-from core_infra.jobrunner._journal import Journal, Phase
-from core_infra.jobrunner._leadership import NotLeaderError
-from core_infra.jobrunner._poller import Poller
-from core_infra.jobrunner._sources import RecordedSource
+from core_infra.jobrunner import (
+    FakeClock,
+    Journal,
+    NotLeaderError,
+    Phase,
+    Poller,
+    PollerConfig,
+    RecordedSource,
+)
 from jobrunner.actors import Actor, Gate, Teller
 from jobrunner.polling import last, phases
 from jobrunner.samples import signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._interfaces import Job
-    from core_infra.jobrunner._signal import PipelineSignal
+    from core_infra.jobrunner import Job, PipelineSignal
     from jobrunner.polling import Make
 
 
@@ -199,7 +201,7 @@ def test_a_closed_poller_says_so_and_keeps_nobody_out(make: Make) -> None:
     poller, other = make(Actor()), make(Actor())
     poller.close()
     for again in (poller.run_once, poller.run):
-        with pytest.raises(WrongStateError, match="cannot go through another cycle: it was closed"):
+        with pytest.raises(WrongStateError, match="cannot run another cycle: it was closed"):
             again()
     poller.close()
     assert len(other.run_once().results) == 1

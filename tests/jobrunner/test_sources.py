@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError
-from core_infra.jobrunner._signal import PipelineSignal
-from core_infra.jobrunner._sources import DirectorySource
+from core_infra.jobrunner import DirectorySource, PipelineSignal
 from core_infra.jobrunner._sources.checklist import boxes, references, tick
 from core_infra.medium import LocalMedium, MemoryMedium
 from core_infra.medium._errors import PathNotFoundError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.jobrunner._threads import DaemonThreads, NotBegunError
+from core_infra.jobrunner._threads import DaemonThreads, NotStartedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,6 +120,6 @@ def test_who_is_interrupted_while_he_asks_is_told_that_it_is_not_begun(
         patch.setattr(threads, "_lock", Waited())  # where a Ctrl-C finds him most likely
         with pytest.raises(KeyboardInterrupt):
             threads.begin(int, "1")
-    assert isinstance(threads.answers.get_nowait(), NotBegunError)
+    assert isinstance(threads.answers.get_nowait(), NotStartedError)
     threads.begin(int, "2")
     assert threads.answers.get(timeout=30) == 2

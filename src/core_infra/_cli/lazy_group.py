@@ -1,6 +1,6 @@
 """Groups whose commands are imported when they are called.
 
-So ``--help`` and the completion of a shell stay fast however many rooms the library has.
+So ``--help`` and shell completion stay fast, whatever the commands import.
 """
 
 from __future__ import annotations
@@ -15,18 +15,24 @@ if TYPE_CHECKING:
 
 
 class Command(NamedTuple):
-    """Where a command is, and what ``--help`` says of it before it is imported."""
+    """A command that is not imported yet.
 
-    module: str
+    Attributes:
+        target: its module in the package of the group, and its name there: ``module:name``; without
+            a name, ``command``.
+        help: its line in the help of the group.
+    """
+
+    target: str
     help: str
 
 
 class LazyGroup(click.Group):
-    """A group of commands, each the attribute ``command`` of a module of its own.
+    """A group of commands that are imported when they are called.
 
     Args:
         members: the commands by their names.
-        package: where their modules are.
+        package: the package of their modules.
     """
 
     def __init__(
@@ -37,7 +43,7 @@ class LazyGroup(click.Group):
         self._package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, sorted."""
+        """The names of the commands, sorted."""
         del ctx
         return sorted(self._members)
 
@@ -46,8 +52,9 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in self._members:
             return None
-        module = importlib.import_module(f"{self._package}.{self._members[cmd_name].module}")
-        command: click.Command = module.command
+        module, _, name = self._members[cmd_name].target.partition(":")
+        found = importlib.import_module(f"{self._package}.{module}")
+        command: click.Command = getattr(found, name or "command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

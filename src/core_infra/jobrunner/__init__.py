@@ -1,1 +1,214 @@
-"""Signals in, actions out, and a record of what was done that survives anything."""
+"""Signals in, actions out, and a record of what was done that survives a crash.
+
+A :class:`Poller` polls its sources for :class:`PipelineSignal`, lets the first handler that matches
+a signal act on it, and records each action in a :class:`Journal`::
+
+    from core_infra.jobrunner import Journal, Poller, PollerConfig
+
+    with (
+        Journal(".core/journal") as journal,
+        Poller(PollerConfig([source], [handler], journal)) as poller,
+    ):
+        poller.run()
+
+``GitHub`` and ``Forgejo`` need ``core-infra[jobs]``, ``Metrics`` needs ``core-infra[metrics]``.
+"""
+
+from typing import TYPE_CHECKING
+
+from core_infra import _lazy
+
+if TYPE_CHECKING:
+    from core_infra.jobrunner._clock import Clock, FakeClock, SystemClock
+    from core_infra.jobrunner._config import CycleReport, PollerConfig, Rehearsal
+    from core_infra.jobrunner._config_file import JobsConfig, load_jobs_config
+    from core_infra.jobrunner._events import (
+        ActionCycleEnded,
+        ActionJobEnded,
+        ActionJobStarted,
+        ActionSourcePolled,
+    )
+    from core_infra.jobrunner._forges.endpoint import Token
+    from core_infra.jobrunner._forges.errors import (
+        ForgeAnswerError,
+        ForgeNotFoundError,
+        ForgeRefusedError,
+        ForgeUnavailableError,
+        RateLimitedError,
+    )
+    from core_infra.jobrunner._forges.forge import Child, Details, Epic, Forge, Pull, Repo
+    from core_infra.jobrunner._forges.forgejo import Forgejo
+    from core_infra.jobrunner._forges.github import GitHub
+    from core_infra.jobrunner._from_config import make_parts
+    from core_infra.jobrunner._handlers.command import CheckedCommandHandler, CommandHandler
+    from core_infra.jobrunner._handlers.dispatch import Dispatch
+    from core_infra.jobrunner._handlers.forge import (
+        CommentHandler,
+        Completion,
+        DismissReviews,
+        EnableAutoMerge,
+        ForgeHandler,
+        PublishDraft,
+        ResolveThreads,
+        SendFixCommand,
+        TickParent,
+    )
+    from core_infra.jobrunner._interfaces import (
+        Job,
+        JobHandler,
+        JobSource,
+        Reconciling,
+        Rehearsing,
+        Touching,
+    )
+    from core_infra.jobrunner._journal.actions import Action, group_actions
+    from core_infra.jobrunner._journal.entry import Entry, Phase
+    from core_infra.jobrunner._journal.hash_chain import ChainBreak
+    from core_infra.jobrunner._journal.html_report import html_report
+    from core_infra.jobrunner._journal.index import ActionState, ActionStatus, Index
+    from core_infra.jobrunner._journal.journal import FileCheck, Journal
+    from core_infra.jobrunner._journal.log_file import Span
+    from core_infra.jobrunner._leadership import NotLeaderError
+    from core_infra.jobrunner._logging import JsonFormatter
+    from core_infra.jobrunner._metrics import Metrics
+    from core_infra.jobrunner._poller import Poller
+    from core_infra.jobrunner._replay import Decision, replay
+    from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+    from core_infra.jobrunner._sources.directory import DirectorySource
+    from core_infra.jobrunner._sources.epics import EpicSource
+    from core_infra.jobrunner._sources.recorded import RecordedSource
+else:
+    __getattr__ = _lazy.exports(
+        __name__,
+        {
+            "._clock": ("Clock", "FakeClock", "SystemClock"),
+            "._config": ("CycleReport", "PollerConfig", "Rehearsal"),
+            "._config_file": ("JobsConfig", "load_jobs_config"),
+            "._events": (
+                "ActionCycleEnded",
+                "ActionJobEnded",
+                "ActionJobStarted",
+                "ActionSourcePolled",
+            ),
+            "._forges.endpoint": ("Token",),
+            "._forges.errors": (
+                "ForgeAnswerError",
+                "ForgeNotFoundError",
+                "ForgeRefusedError",
+                "ForgeUnavailableError",
+                "RateLimitedError",
+            ),
+            "._forges.forge": ("Child", "Details", "Epic", "Forge", "Pull", "Repo"),
+            "._forges.forgejo": ("Forgejo",),
+            "._forges.github": ("GitHub",),
+            "._from_config": ("make_parts",),
+            "._handlers.command": ("CheckedCommandHandler", "CommandHandler"),
+            "._handlers.dispatch": ("Dispatch",),
+            "._handlers.forge": (
+                "CommentHandler",
+                "Completion",
+                "DismissReviews",
+                "EnableAutoMerge",
+                "ForgeHandler",
+                "PublishDraft",
+                "ResolveThreads",
+                "SendFixCommand",
+                "TickParent",
+            ),
+            "._interfaces": (
+                "Job",
+                "JobHandler",
+                "JobSource",
+                "Reconciling",
+                "Rehearsing",
+                "Touching",
+            ),
+            "._journal.actions": ("Action", "group_actions"),
+            "._journal.entry": ("Entry", "Phase"),
+            "._journal.hash_chain": ("ChainBreak",),
+            "._journal.html_report": ("html_report",),
+            "._journal.index": ("ActionState", "ActionStatus", "Index"),
+            "._journal.journal": ("FileCheck", "Journal"),
+            "._journal.log_file": ("Span",),
+            "._leadership": ("NotLeaderError",),
+            "._logging": ("JsonFormatter",),
+            "._metrics": ("Metrics",),
+            "._poller": ("Poller",),
+            "._replay": ("Decision", "replay"),
+            "._signal": ("ActionResult", "PipelineSignal"),
+            "._sources.directory": ("DirectorySource",),
+            "._sources.epics": ("EpicSource",),
+            "._sources.recorded": ("RecordedSource",),
+        },
+    )
+
+__all__ = [
+    "Action",
+    "ActionCycleEnded",
+    "ActionJobEnded",
+    "ActionJobStarted",
+    "ActionResult",
+    "ActionSourcePolled",
+    "ActionState",
+    "ActionStatus",
+    "ChainBreak",
+    "CheckedCommandHandler",
+    "Child",
+    "Clock",
+    "CommandHandler",
+    "CommentHandler",
+    "Completion",
+    "CycleReport",
+    "Decision",
+    "Details",
+    "DirectorySource",
+    "DismissReviews",
+    "Dispatch",
+    "EnableAutoMerge",
+    "Entry",
+    "Epic",
+    "EpicSource",
+    "FakeClock",
+    "FileCheck",
+    "Forge",
+    "ForgeAnswerError",
+    "ForgeHandler",
+    "ForgeNotFoundError",
+    "ForgeRefusedError",
+    "ForgeUnavailableError",
+    "Forgejo",
+    "GitHub",
+    "Index",
+    "Job",
+    "JobHandler",
+    "JobSource",
+    "JobsConfig",
+    "Journal",
+    "JsonFormatter",
+    "Metrics",
+    "NotLeaderError",
+    "Phase",
+    "PipelineSignal",
+    "Poller",
+    "PollerConfig",
+    "PublishDraft",
+    "Pull",
+    "RateLimitedError",
+    "Reconciling",
+    "RecordedSource",
+    "Rehearsal",
+    "Rehearsing",
+    "Repo",
+    "ResolveThreads",
+    "SendFixCommand",
+    "Span",
+    "SystemClock",
+    "TickParent",
+    "Token",
+    "Touching",
+    "group_actions",
+    "html_report",
+    "load_jobs_config",
+    "make_parts",
+    "replay",
+]

@@ -81,18 +81,22 @@ class ActionPool:
         size: how many run at once.
         timeout: how long each may take, in seconds.
         inbox: functions for the poller's thread to call.
+        keep_alive: an object that is not garbage-collected while a call runs.
 
     Attributes:
         ended: calls that have ended, each with its outcome or what it raised, for the owner to take
             out. A call that was abandoned appears here, too, once it has ended.
     """
 
-    def __init__(self, submit: Submit, *, size: int, timeout: float, inbox: Inbox) -> None:
+    def __init__(
+        self, submit: Submit, *, size: int, timeout: float, inbox: Inbox, keep_alive: object = None
+    ) -> None:
         self.ended: deque[tuple[HandlerCall, Outcome | BaseException]] = deque()
         self._submit = submit
         self._size = size
         self._timeout = timeout
         self._inbox = inbox
+        self._keep_alive = keep_alive
         self._waiting: deque[HandlerCall] = deque()
         self._queued: dict[Item, deque[HandlerCall]] = {}
         """Calls that wait for an item, in their order; each waits for one item at a time."""

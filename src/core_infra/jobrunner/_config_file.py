@@ -1,31 +1,26 @@
-"""The file that says which sources and handlers ``core-infra jobs`` has."""
+"""The configuration file of ``core-infra jobs``: its sources, handlers and limits."""
 
 from __future__ import annotations
 
-import functools
 import re
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar
-
-import click
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from core_infra._yaml.field import Field
 from core_infra._yaml.reading import each, one_of, read_yaml
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.jobrunner._forges.endpoint import checked
-from core_infra.jobrunner._handler_calls import told
-from core_infra.jobrunner._signal import PipelineSignal, impossible
+from core_infra.jobrunner._forges.endpoint import checked_address
+from core_infra.jobrunner._logging import describe_error
+from core_infra.jobrunner._signal import PipelineSignal, why_impossible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
-DEFAULT = ".core/jobs.yaml"
 _REPO = re.compile(r"[^/\s]+/[^/\s]+")
 _FLAGS = {
     **dict.fromkeys(("true", "yes", "on", "1", "t", "y"), True),
@@ -53,11 +48,7 @@ class DirectoryConfig:
 
 @dataclass(frozen=True)
 class ForgeConfig:
-    """Repositories of a forge.
-
-    Attributes:
-        type: ``github`` or ``forgejo``.
-    """
+    """Repositories of a forge; the fields are those of the file."""
 
     type: str
     repos: Sequence[str]
@@ -104,38 +95,8 @@ class JobsConfig:
     handlers: Sequence[DispatchConfig | CommandConfig] = ()
 
 
-class Choice(NamedTuple):
-    """The file and the journal that the command line names.
-
-    Attributes:
-        path: the file.
-        journal: a journal's directory, instead of the one of the file.
-    """
-
-    path: str
-    journal: str | None
-
-    def load(self) -> JobsConfig:
-        """Read the file; raises as :func:`load` does."""
-        if self.journal is None:
-            return load(self.path)
-        if not Path(self.path).exists():
-            return JobsConfig(journal=self.journal)  # enough to look at a journal
-        return replace(load(self.path), journal=self.journal)
-
-
-def pass_config(call: Callable[Concatenate[JobsConfig, P], None]) -> Callable[P, None]:
-    """Give a command the file. It is read when the command runs: its help needs none."""
-
-    @click.pass_obj
-    def with_config(choice: Choice, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        call(choice.load(), *args, **kwargs)
-
-    return functools.update_wrapper(with_config, call)
-
-
-def load(path: str) -> JobsConfig:
-    """Read the file.
+def load_jobs_config(path: str) -> JobsConfig:
+    """Read a configuration file.
 
     Raises:
         NotFoundError: it does not exist.
@@ -235,7 +196,7 @@ def _wanted(field: Field) -> Wanted:
         value = one.value()
         if value is None or isinstance(value, float):
             one.reject("a string, a whole number, true or false")
-        problem = impossible(field.key, value)
+        problem = why_impossible(field.key, value)
         if problem:
             one.reject(problem.removeprefix("Input should be "))
         return value
@@ -248,7 +209,7 @@ def _wanted(field: Field) -> Wanted:
 
 
 def _some(read: Callable[[Field], T]) -> Callable[[Field], tuple[T, ...]]:
-    """Reads a list that has at least one value. Errors do not show what is no list."""
+    """Reads a list that has at least one value. Errors do not show a value that is not a list."""
 
     def read_all(field: Field) -> tuple[T, ...]:
         private = field.private()
@@ -273,9 +234,9 @@ def _repo(field: Field) -> str:
 def _url(field: Field) -> str:
     url = field.private().string("an address such as https://git.example.org")
     try:
-        return checked(url)
+        return checked_address(url)
     except InvalidError as error:
-        field.fail(told(error))
+        field.fail(describe_error(error))
 
 
 def _flag(field: Field) -> bool:

@@ -88,8 +88,6 @@ class CycleRunner:
         self._limits = Limits(config.poll_interval, config.attempts, config.job_timeout)
         self._inbox: Inbox = queue.SimpleQueue()
         self._threads = DaemonThreads("core-infra-job")
-        # Held by the runner and not by the poller: an action that still runs refers to the runner,
-        # and so keeps the lock even if the poller is garbage-collected.
         self._leadership = Leadership(config.journal.base_dir)
         self._index = Index(config.journal)
         self._caught_up = False
@@ -100,6 +98,7 @@ class CycleRunner:
             size=config.workers,
             timeout=config.job_timeout,
             inbox=self._inbox,
+            keep_alive=self._leadership,  # its lock is held as long as an action runs
         )
         self._polling = SourcePolling(
             timeout=config.poll_timeout,

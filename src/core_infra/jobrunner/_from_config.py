@@ -1,4 +1,4 @@
-"""The sources and handlers that the file of ``core-infra jobs`` names."""
+"""Makes the sources and handlers that a configuration file names."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._interfaces import JobHandler, JobSource
 
 
-def parts(config: JobsConfig) -> tuple[list[JobSource], list[JobHandler]]:
-    """Make the sources and handlers that the file names.
+def make_parts(config: JobsConfig) -> tuple[list[JobSource], list[JobHandler]]:
+    """Make the sources and handlers that a configuration file names.
 
-    Handlers are asked in the order of the file: first those under ``handlers``, then those of
-    each forge.
+    Handlers are in the order of the file: first those under ``handlers``, then those of each forge.
 
     Raises:
         CoreInfraError: one of them cannot be made.
@@ -57,7 +56,7 @@ def _handler(config: DispatchConfig | CommandConfig) -> JobHandler:
 
 
 def _forge(config: ForgeConfig) -> Forge:
-    # Imported for those who have a forge: it needs the extra "jobs".
+    # Imported only if the file has a forge: the clients need the extra "jobs".
     from core_infra.jobrunner._forges import endpoint, forgejo, github  # noqa: PLC0415 - an extra
 
     secret: Token | None = None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from core_infra.errors import AlreadyExistsError, CoreInfraError, WrongStateError
 from core_infra.jobrunner._cycle import Cycle, CycleRunner
 from core_infra.jobrunner._events import ActionCycleEnded
-from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._leadership import NotLeaderError
+from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._validation import check_handler_names, checked_name
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError
-from core_infra.jobrunner._signal import PipelineSignal, impossible
+from core_infra.jobrunner._signal import PipelineSignal, why_impossible
 from core_infra.process._options import RunOptions
 from core_infra.process._service import Service
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 class CommandHandler:
     """Runs a program, with the signal as JSON on its standard input.
 
-    Nothing of the signal gets near a shell or the command line: titles and texts are written by
-    strangers. In the program's environment are ``CORE_INFRA_JOB_ID`` (the same each time that this
-    action is tried), ``CORE_INFRA_JOB_ACTION``, ``CORE_INFRA_JOB_ATTEMPT`` and
-    ``CORE_INFRA_JOB_CYCLE``. Exit code 0 means that it was done.
+    No part of the signal is passed to a shell or the command line: titles and texts cannot be
+    trusted. The program's environment has ``CORE_INFRA_JOB_ID`` (the same for each attempt of this
+    action), ``CORE_INFRA_JOB_ACTION``, ``CORE_INFRA_JOB_ATTEMPT`` and ``CORE_INFRA_JOB_CYCLE``.
+    Exit code 0 means that the action was done.
 
-    An action that was interrupted, or has failed, is not tried a second time: nobody knows how far
-    the program came. :class:`CheckedCommandHandler` asks.
+    An action that was interrupted or has failed is not tried again, because it is unknown how far
+    the program got. A :class:`CheckedCommandHandler` finds out.
 
     Args:
-        name: of the action.
+        name: the name of the action.
         command: the program and its arguments.
         when: the fields of a signal that it matches, each with its value or a list of values.
-        timeout: seconds that it may take, if that is less than the poller's ``job_timeout``.
-        service: what runs it; None is one of its own.
+        timeout: seconds that the program may take, if less than the poller's ``job_timeout``.
+        service: runs the program; None for a service of its own.
 
     Raises:
         InvalidError: the command is empty, a signal has no such field, or the field never has
@@ -58,15 +58,15 @@ class CommandHandler:
                 why="signals have no such field",
             )
         for field, wanted in when.items():
-            _check(name, field, _several(wanted))
+            _check_values(name, field, _as_collection(wanted))
         self.name = name
         self._command = list(command)
-        self._when = {field: _several(wanted) for field, wanted in when.items()}
+        self._when = {field: _as_collection(wanted) for field, wanted in when.items()}
         self._timeout = timeout
         self._service = service
 
     def match(self, signal: PipelineSignal) -> bool:
-        """Tell whether all fields have one of their values."""
+        """Whether all fields have one of their values."""
         return all(getattr(signal, field) in wanted for field, wanted in self._when.items())
 
     def execute(self, signal: PipelineSignal, job: Job) -> ActionResult:
@@ -78,12 +78,12 @@ class CommandHandler:
         return job.done()
 
     def rehearse(self, signal: PipelineSignal, job: Job) -> Sequence[str]:
-        """Tell the command."""
+        """List the command."""
         del job
         return [f"run {shlex.join(self._command)} for {signal.item}"]
 
     def _run(self, command: Sequence[str], signal: PipelineSignal, job: Job) -> None:
-        # It is to be ended by what can end it, before the poller gives it up.
+        # Earlier than the poller's limit: the service can end the program, the poller cannot.
         limits = [limit for limit in (self._timeout, job.timeout * 0.9) if limit is not None]
         options = RunOptions(
             command[0],
@@ -105,13 +105,13 @@ class CommandHandler:
 
 
 class CheckedCommandHandler(CommandHandler):
-    """Runs a program, and another one that finds out later whether it was done.
+    """Runs a program, and later another one that finds out whether the action was done.
 
     Args:
-        name: of the action.
+        name: the name of the action.
         command: the program and its arguments.
         check: a program that gets the same signal and environment. Exit code 0 means that the
-            action was done, 1 that it was not; any other, that this cannot be found out now.
+            action was done, 1 that it was not, any other that this cannot be found out now.
         when: as for :class:`CommandHandler`.
         timeout: as for :class:`CommandHandler`.
         service: as for :class:`CommandHandler`.
@@ -131,10 +131,10 @@ class CheckedCommandHandler(CommandHandler):
         self._check = list(check)
 
     def happened(self, signal: PipelineSignal, job: Job) -> bool:
-        """Run the program that finds out.
+        """Run the program that finds out whether the action was done.
 
         Raises:
-            CoreInfraError: it could not.
+            CoreInfraError: it could not find out.
         """
         try:
             self._run(self._check, signal, job)
@@ -145,10 +145,10 @@ class CheckedCommandHandler(CommandHandler):
         return True
 
 
-def _check(name: str, field: str, wanted: Collection[object]) -> None:
+def _check_values(name: str, field: str, wanted: Collection[object]) -> None:
     problem = "" if wanted else "The list is empty"
     for value in wanted:
-        problem = problem or impossible(field, value)
+        problem = problem or why_impossible(field, value)
     if problem:
         found = repr(next(iter(wanted))) if len(wanted) == 1 else repr(list(wanted))
         raise InvalidError(
@@ -158,5 +158,5 @@ def _check(name: str, field: str, wanted: Collection[object]) -> None:
         )
 
 
-def _several(wanted: object) -> Collection[object]:
+def _as_collection(wanted: object) -> Collection[object]:
     return wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)

@@ -1,4 +1,4 @@
-"""Hands the coding of a child to whom it is assigned to."""
+"""Passes children that need coding to their assignees."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal
     from core_infra.medium._medium import Medium
 
-_STATIONS = ("", "active", "done")
+_FOLDERS = ("", "active", "done")
 
 
 class Dispatch:
     """Puts a ticket into the queue of the assignee: ``queue/ASSIGNEE/OWNER%2FREPO%2FCHILD.json``.
 
-    A child that has a ticket in the queue gets no second one. Who works on a ticket moves it to
-    the folder ``active`` beside it, and afterwards to ``done``: there it is still found. A ticket
-    that is deleted is forgotten, and could be written again after a crash.
+    A child has at most one ticket. To work on a ticket, move it to the folder ``active`` beside it,
+    and afterwards to ``done``; it is still found there. After a crash, a ticket that was deleted
+    may be written again.
 
     Args:
-        medium: where the queues are.
-        path: the directory that has a queue for each assignee.
-        name: of the action.
+        medium: the file system of the queues.
+        path: the directory with a queue for each assignee.
+        name: the name of the action.
     """
 
     def __init__(self, medium: Medium, path: str, *, name: str = "dispatch") -> None:
@@ -38,16 +38,16 @@ class Dispatch:
         self.name = name
 
     def match(self, signal: PipelineSignal) -> bool:
-        """Tell whether the child needs somebody to begin."""
+        """Whether the child needs coding and has an assignee."""
         return signal.needs_coding and bool(signal.assignee)
 
     def happened(self, signal: PipelineSignal, job: Job) -> bool:
-        """Tell whether the child has a ticket, wherever it has come to."""
+        """Whether the child has a ticket, in any folder."""
         del job
-        return any(self._medium.exists(self._ticket(signal, station)) for station in _STATIONS)
+        return any(self._medium.exists(self._ticket(signal, folder)) for folder in _FOLDERS)
 
     def execute(self, signal: PipelineSignal, job: Job) -> ActionResult:
-        """Write the ticket, unless there is one."""
+        """Write the ticket, unless it exists."""
         if not self.happened(signal, job):
             ticket = {
                 "id": job.id,
@@ -66,13 +66,13 @@ class Dispatch:
         return job.done()
 
     def rehearse(self, signal: PipelineSignal, job: Job) -> Sequence[str]:
-        """Tell the file."""
+        """List the file."""
         there = self.happened(signal, job)
         return [] if there else [f"write the ticket {self._ticket(signal)}"]
 
-    def _ticket(self, signal: PipelineSignal, station: str = "") -> str:
+    def _ticket(self, signal: PipelineSignal, folder: str = "") -> str:
         item = f"{signal.repo_owner}/{signal.repo_name}/{signal.child_number}"
         if signal.forge:
             item = f"{signal.forge}/{item}"
         queue = posixpath.join(self._path, safe_name(signal.assignee, "assignee", hidden=False))
-        return posixpath.join(queue, station, f"{safe_name(item, 'item')}.json")
+        return posixpath.join(queue, folder, f"{safe_name(item, 'item')}.json")

@@ -1,4 +1,4 @@
-"""What is done on a forge."""
+"""Handlers that act on a forge."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class ForgeHandler:
-    """What is common to them: each acts on the signals of its own forge only.
+    """Base of the handlers that act on a forge, each on the signals of that forge only.
 
-    A subclass says what it wants (:meth:`wants`) and how it acts (:meth:`act`), in a way that does
-    no harm when it is done a second time after a crash.
+    A subclass defines which signals it acts on (:meth:`wants`) and how (:meth:`act`). It must do no
+    harm if an action is repeated after a crash.
 
     Args:
-        forge: where it acts.
-        name: of the action; by default the class's.
+        forge: the forge.
+        name: the name of the action; by default the class's ``NAME``.
     """
 
     NAME = ""
@@ -34,43 +34,45 @@ class ForgeHandler:
         self.name = name or self.NAME
 
     def wants(self, signal: PipelineSignal) -> bool:
-        """Tell whether to act on a signal of this forge."""
+        """Whether to act on a signal of this forge."""
         raise NotImplementedError
 
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Act."""
+        """Perform the action."""
         raise NotImplementedError
 
     def match(self, signal: PipelineSignal) -> bool:
-        """Tell whether to act on a signal."""
+        """Whether to act on a signal."""
         return signal.forge == self._forge.host and self.wants(signal)
 
     def happened(self, signal: PipelineSignal, job: Job) -> bool:
-        """Say that doing it once more does no harm."""
+        """Return False: repeating the action does no harm."""
         del signal, job
         return False
 
     def execute(self, signal: PipelineSignal, job: Job) -> ActionResult:
-        """Act."""
+        """Perform the action."""
         self.act(self._forge, _repo(signal), signal, job)
         return job.done()
 
     def rehearse(self, signal: PipelineSignal, job: Job) -> Sequence[str]:
-        """Tell each request that would change something."""
+        """List each request that would change something."""
         steps: list[str] = []
         self.act(self._forge.rehearsing(steps), _repo(signal), signal, job)
         return steps
 
 
 class EnableAutoMerge(ForgeHandler):
-    """Squashes a pull request as soon as all is in order: it is open, no draft, has no conflict,
-    green checks and no open conversation.
-    """  # noqa: D205 - one sentence
+    """Squashes and merges a pull request that is ready.
+
+    Ready is one that is open, not a draft, and has no conflict, no failing check and no open
+    conversation.
+    """
 
     NAME = "enable_auto_merge"
 
     def wants(self, signal: PipelineSignal) -> bool:
-        """Tell whether all is in order; once for each commit."""
+        """Whether the pull request is ready; once for each commit."""
         return (
             _is_open(signal)
             and not signal.is_draft
@@ -80,40 +82,41 @@ class EnableAutoMerge(ForgeHandler):
         )
 
     def happened(self, signal: PipelineSignal, job: Job) -> bool:
-        """Tell whether it is merged, or will be."""
+        """Whether it is merged, or will be."""
         del job
         return self._forge.is_merging(_repo(signal), signal.pr_number)
 
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Have it merged, unless somebody has pushed since."""
+        """Merge it when its checks have passed, unless its head has changed."""
         del job
         forge.merge_when_ready(repo, signal.pr_number, signal.last_commit_sha)
 
 
 class PublishDraft(ForgeHandler):
-    """Makes a draft ready for review, once its checks are green."""
+    """Marks a draft as ready for review once its checks have passed."""
 
     NAME = "publish_draft"
 
     def wants(self, signal: PipelineSignal) -> bool:
-        """Tell whether it is a draft with green checks; once for each commit."""
+        """Whether it is a draft whose checks have passed; once for each commit."""
         return _is_open(signal) and signal.is_draft and signal.check_status == "SUCCESS"
 
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Publish it, if it still is a draft."""
+        """Mark it as ready, if it still is a draft."""
         del job
         forge.publish(repo, signal.pr_number)
 
 
 class SettleReviews(ForgeHandler):
-    """Resolves open conversations (on Forgejo: dismisses requests for changes) that were answered
-    by a commit.
-    """  # noqa: D205 - one sentence
+    """Resolves open conversations that a later commit has answered.
+
+    On Forgejo, it dismisses requests for changes.
+    """
 
     NAME = "resolve_threads"
 
     def wants(self, signal: PipelineSignal) -> bool:
-        """Tell whether the last commit is younger than the last review; once for each commit."""
+        """Whether the last commit is later than the last review; once for each commit."""
         return (
             _is_open(signal)
             and signal.has_unresolved_threads
@@ -123,43 +126,43 @@ class SettleReviews(ForgeHandler):
         )
 
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Settle those that are open."""
+        """Resolve or dismiss those that are open."""
         del job
         forge.settle_reviews(repo, signal.pr_number)
 
 
 class ResolveThreads(SettleReviews):
-    """Resolves the open conversations of a pull request that were answered by a commit."""
+    """Resolves open conversations of a pull request that a later commit has answered."""
 
 
 class DismissReviews(SettleReviews):
-    """Dismisses requests for changes that were answered by a commit."""
+    """Dismisses requests for changes that a later commit has answered."""
 
     NAME = "dismiss_reviews"
 
 
 class CommentHandler(ForgeHandler):
-    """Posts one comment, which it finds again by a marker that readers do not see."""
+    """Base of handlers that post one comment, and find it again by an invisible marker."""
 
     def say(self, forge: Forge, repo: Repo, number: int, text: str, job: Job) -> None:
-        """Comment, unless an earlier attempt has."""
+        """Post a comment, unless an earlier attempt has posted it."""
         if job.attempt == 1 or not self._said(repo, number, job):
             forge.comment(repo, number, f"{text}\n\n{job.marker}")
 
     def _said(self, repo: Repo, number: int, job: Job) -> bool:
-        # A little earlier: the forge's clock may be behind ours.
+        # Ten minutes earlier: the forge's clock may be behind ours.
         since = job.first_tried - timedelta(minutes=10)
         return any(job.marker in text for text in self._forge.comments(repo, number, since))
 
 
 class SendFixCommand(CommentHandler):
-    """Asks in a comment on the pull request for what keeps it from being merged to be fixed.
+    """Asks in a comment on a pull request to fix what prevents its merge.
 
     Args:
-        forge: where it acts.
-        conflict: what it says about a conflict.
-        reviews: what it says about open conversations together with failing checks.
-        name: of the action.
+        forge: the forge.
+        conflict: the comment about a conflict.
+        reviews: the comment about open conversations together with failing checks.
+        name: the name of the action.
     """
 
     NAME = "send_fix_command"
@@ -177,14 +180,14 @@ class SendFixCommand(CommentHandler):
         self._reviews = reviews
 
     def wants(self, signal: PipelineSignal) -> bool:
-        """Tell whether there is something to fix; once for each commit."""
+        """Whether there is something to fix; once for each commit."""
         return _is_open(signal) and (
             signal.mergeable == "CONFLICTING"
             or (signal.has_unresolved_threads and signal.check_status == "FAILURE")
         )
 
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Comment on the pull request."""
+        """Post the comment on the pull request."""
         text = self._conflict if signal.mergeable == "CONFLICTING" else self._reviews
         self.say(forge, repo, signal.pr_number, text, job)
 
@@ -195,15 +198,15 @@ class TickParent(ForgeHandler):
     NAME = "tick_parent"
 
     def wants(self, signal: PipelineSignal) -> bool:
-        """Tell whether the pull request is merged; signals are about boxes that are not ticked."""
+        """Whether the pull request is merged; signals are only about boxes that are not ticked."""
         return signal.pr_state == "MERGED" and signal.epic_number > 0 and signal.child_number > 0
 
     def touches(self, signal: PipelineSignal) -> Sequence[int]:
-        """The epic: two boxes that are ticked at once would be one."""
+        """The epic: of two boxes that are ticked at the same time, one would be lost."""
         return [signal.epic_number]
 
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Tick the box in the text as it is now, and close the child."""
+        """Tick the box in the current text, and close the child."""
         del job
         epic, _ = forge.epic(repo, signal.epic_number)
         body = tick(epic.body, signal.child_number)
@@ -215,12 +218,12 @@ class TickParent(ForgeHandler):
 
 
 class Completion(CommentHandler):
-    """Closes an epic whose boxes are all ticked, and says so.
+    """Closes an epic whose boxes are all ticked, with a comment.
 
     Args:
-        forge: where it acts.
-        text: what it says.
-        name: of the action.
+        forge: the forge.
+        text: the comment.
+        name: the name of the action.
     """
 
     NAME = "completion"
@@ -232,11 +235,11 @@ class Completion(CommentHandler):
         self._text = text
 
     def wants(self, signal: PipelineSignal) -> bool:
-        """Tell whether the signal is about an epic that is done."""
+        """Whether the signal is about an epic whose boxes are all ticked."""
         return signal.epic_number > 0 and signal.child_number == 0 and signal.pr_number == 0
 
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Comment and close, unless somebody has added a box since."""
+        """Post the comment and close the epic, unless a box was added."""
         epic, is_open = forge.epic(repo, signal.epic_number)
         if is_open and all(box.ticked for box in boxes(epic.body)):
             self.say(forge, repo, signal.epic_number, self._text, job)
@@ -244,7 +247,7 @@ class Completion(CommentHandler):
 
 
 def _is_open(signal: PipelineSignal) -> bool:
-    # Which commit it is, is part of the state: after the next one, it may be acted on again.
+    # The commit is part of the state: after the next one, the handler may act again.
     return signal.pr_state == "OPEN" and bool(signal.last_commit_sha)
 
 

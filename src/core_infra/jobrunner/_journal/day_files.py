@@ -68,8 +68,8 @@ def prune(base: JournalDirectory, before: dt.date) -> list[str]:
 
 
 def _keep_states(base: JournalDirectory, path: str) -> None:
-    # Line by line and day by day, so that a rebuilt index reads the same history. After a kill before
-    # the file is deleted, both are read, one after the other: the history twice.
+    # Line by line and day by day, so that a rebuilt index reads the same history. After a kill
+    # before the file is deleted, both are read, one after the other: the same history twice.
     kept = f"{path.removesuffix(SUFFIX)}{STATES}"
     lines, head = [], first_digest(kept)
     for one in (kept, path):

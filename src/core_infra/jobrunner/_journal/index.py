@@ -204,7 +204,7 @@ class Index:
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
         try:
-            # In this mode a loss of power leaves an older state, which catches up, never a mixed one.
+            # In this mode a loss of power leaves an older state, which catches up, never a mixture.
             db.execute("pragma journal_mode = wal")
             db.execute("pragma synchronous = normal")
             _prepare(db)

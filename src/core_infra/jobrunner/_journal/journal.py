@@ -42,8 +42,8 @@ class FileCheck(NamedTuple):
     Attributes:
         path: the file, relative to the journal's directory.
         entries: the number of whole lines.
-        head: the digest of the last line. Keep a copy of it elsewhere to be able to prove later that
-            no line up to this one was changed.
+        head: the digest of the last line. With a copy of it elsewhere, you can prove later that no
+            line up to this one was changed.
         breaks: the lines at which the chain does not hold.
     """
 
@@ -63,8 +63,8 @@ class Journal:
 
     When an append returns, its entries are on the disk. Threads that append at the same time share
     one write; several processes may append to one journal. The next append to a file removes a line
-    that a crash has torn, and keeps it in a file beside it (``….jsonl.torn-…``). The lines of a file
-    are chained by digests: each line has the SHA-256 of the line before it and of itself.
+    that a crash has torn, and keeps it in a file beside it (``….jsonl.torn-…``). The lines of a
+    file are chained by digests: each line has the SHA-256 of the line before it and of itself.
 
     The directory must be on a file system with locks (flock): any local one. It cannot be on a
     Medium, because processes share it by those locks and by fdatasync.

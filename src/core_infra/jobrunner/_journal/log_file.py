@@ -119,8 +119,8 @@ class LogFile:
                 left = left[os.write(self._fd, left) :]
             os.fdatasync(self._fd)
         except BaseException:
-            # After a failed fdatasync, it is unknown what is on the disk, and a second one would not
-            # report the failure again. So the data must not stay in the file.
+            # After a failed fdatasync, it is unknown what is on the disk, and a second one would
+            # not report the failure again. So the data must not stay in the file.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, start)
             raise

@@ -8,8 +8,8 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._journal.paths import safe_name
+from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._signal import PipelineSignal, stamp
 
 if TYPE_CHECKING:

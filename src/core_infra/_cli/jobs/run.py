@@ -1,4 +1,4 @@
-"""``core-infra jobs``: run handlers on signals, and look at what was done."""
+"""``core-infra jobs run``, ``once`` and ``dry-run``: run handlers on signals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core_infra._cli import jobs_journal
+from core_infra._cli.jobs.group import pass_config
 from core_infra.errors import InvalidError
 from core_infra.framework._bus import Bus
 from core_infra.jobrunner._config import PollerConfig
-from core_infra.jobrunner._config_file import DEFAULT, Choice, pass_config
-from core_infra.jobrunner._from_config import parts
-from core_infra.jobrunner._journal import Journal
-from core_infra.jobrunner._logging import JsonFormatter
+from core_infra.jobrunner._from_config import make_parts
+from core_infra.jobrunner._journal.journal import Journal
 from core_infra.jobrunner._poller import Poller
 
 if TYPE_CHECKING:
@@ -34,24 +32,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-@click.group("jobs")
-@click.option(
-    "--config", "path", default=DEFAULT, show_default=True, help="The configuration file."
-)
-@click.option("--journal", help="The journal's directory; default: from the file.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
-@click.option("-v", "--verbose", is_flag=True, help="Log more than errors.")
-@click.pass_context
-def command(
-    ctx: click.Context, path: str, journal: str | None, log_format: str, *, verbose: bool
-) -> None:
-    """Run a bot's handlers on signals of issues and pull requests, and show its journal."""
-    ctx.obj = Choice(path, journal)
-    chatty = verbose or ctx.invoked_subcommand == "run"
-    _log(log_format, logging.INFO if chatty else logging.WARNING)
-
-
-@command.command()
+@click.command()
 @click.option(
     "--metrics-port", type=int, help="Serve Prometheus metrics at this port of localhost."
 )
@@ -64,8 +45,8 @@ def run(config: JobsConfig, metrics_port: int | None) -> None:
 
         _LOG.info("metrics at %s", Metrics(bus).serve(metrics_port))
     with _poller(config, dry_run=config.dry_run, bus=bus) as poller:
-        # A handler of signals may run anywhere in the main thread, also while that holds a lock
-        # that stopping needs: so it only leaves a note, and this thread does nothing else.
+        # A signal handler may run while the main thread holds a lock that stop() needs. So the
+        # handler only leaves a note, and the main thread only waits for notes.
         notes: queue.SimpleQueue[str] = queue.SimpleQueue()
         for number in (signals.SIGTERM, signals.SIGINT):
             signals.signal(number, lambda *_: notes.put("stop"))
@@ -83,7 +64,7 @@ def run(config: JobsConfig, metrics_port: int | None) -> None:
         thread.join()
 
 
-@command.command()
+@click.command()
 @pass_config
 def once(config: JobsConfig) -> None:
     """Run one cycle. The exit code is 1 if a source or an action failed."""
@@ -91,7 +72,7 @@ def once(config: JobsConfig) -> None:
         _show(poller.run_once())
 
 
-@command.command("dry-run")
+@click.command("dry-run")
 @pass_config
 def dry_run(config: JobsConfig) -> None:
     """Print what the next cycle would do."""
@@ -99,13 +80,9 @@ def dry_run(config: JobsConfig) -> None:
         _show(poller.run_once())
 
 
-for _one in jobs_journal.COMMANDS:
-    command.add_command(_one)
-
-
 @contextlib.contextmanager
 def _poller(config: JobsConfig, *, dry_run: bool, bus: Bus | None = None) -> Iterator[Poller]:
-    sources, handlers = parts(config)
+    sources, handlers = make_parts(config)
     if not sources or not handlers:
         missing = "handlers" if sources else "sources" if handlers else "sources and no handlers"
         raise InvalidError(
@@ -134,23 +111,12 @@ def _poller(config: JobsConfig, *, dry_run: bool, bus: Bus | None = None) -> Ite
         yield poller
 
 
-def _log(style: str, level: int) -> None:
-    handler = logging.StreamHandler()
-    if style == "json":
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("core_infra")
-    logger.handlers = [handler]
-    logger.setLevel(level)
-
-
 def _show(done: CycleReport) -> None:
     table = Table("handler", "item", "outcome", box=None)
     for job, steps, error in done.rehearsals:
         for step in steps or [error or "nothing"]:
             table.add_row(*map(Text, (job.action, job.signal.item, f"would: {step}")))
-    failed = bool(done.failures)  # which the log has told
+    failed = bool(done.failures)  # they are in the log
     for result in done.results:
         failed |= not result.success
         outcome = Text("done", "green") if result.success else Text(result.error, "red")

@@ -1,4 +1,4 @@
-"""``core-infra jobs``: look at what was done."""
+"""``core-infra jobs journal``, ``replay``, ``verify``, ``report`` and ``prune``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core_infra.jobrunner._config_file import pass_config
-from core_infra.jobrunner._from_config import parts
-from core_infra.jobrunner._journal import Index, Journal
-from core_infra.jobrunner._journal.actions import actions
-from core_infra.jobrunner._journal.html_report import page
+from core_infra._cli.jobs.group import pass_config
+from core_infra.jobrunner._from_config import make_parts
+from core_infra.jobrunner._journal.actions import group_actions
+from core_infra.jobrunner._journal.html_report import html_report
+from core_infra.jobrunner._journal.index import Index
+from core_infra.jobrunner._journal.journal import Journal
 from core_infra.jobrunner._replay import replay
 from core_infra.medium._local import LocalMedium
 
@@ -40,7 +41,7 @@ def show_journal(
 ) -> None:
     """List actions, the latest last."""
     with Journal(config.journal) as journal:
-        found = actions(journal.entries(since=_day(since)))
+        found = group_actions(journal.entries(since=_day(since)))
     if failed:
         found = [action for action in found if action.outcome != "done"]
     table = Table("when", "handler", "item", "outcome", "took", "error", box=None)
@@ -55,7 +56,7 @@ def show_journal(
 @pass_config
 def show_replay(config: JobsConfig, since: dt.datetime | None, *, every: bool) -> None:
     """Show where the configured handlers would now decide differently."""
-    _, handlers = parts(config)
+    _, handlers = make_parts(config)
     table = Table("when", "item", "then", "now", box=None)
     different = total = 0
     with Journal(config.journal) as journal:
@@ -99,7 +100,7 @@ def verify(config: JobsConfig, *, reindex: bool) -> None:
 def report(config: JobsConfig, since: dt.datetime | None, output: str) -> None:
     """Write an HTML page of all actions."""
     with Journal(config.journal) as journal:
-        text = page(
+        text = html_report(
             journal.entries(since=_day(since)), journal.verify(), now=dt.datetime.now(dt.UTC)
         )
     LocalMedium().write_text(output, text)
@@ -116,12 +117,9 @@ def prune(config: JobsConfig, before: dt.datetime) -> None:
     """
     with Journal(config.journal) as journal:
         with Index(journal):
-            pass  # it has read all of what is deleted
+            pass  # it must have read all that is deleted
         for path in journal.prune(before.date()):
             click.echo(path)
-
-
-COMMANDS = (show_journal, show_replay, verify, report, prune)
 
 
 def _cells(action: Action) -> list[Text]:
@@ -129,7 +127,7 @@ def _cells(action: Action) -> list[Text]:
     took = "" if last.success is None else f"{last.duration_ms} ms"
     return [
         Text(f"{action.ended:%Y-%m-%d %H:%M:%S}"),
-        Text(action.begun.action),
+        Text(action.first.action),
         Text(action.item),
         Text(action.outcome, _COLOURS.get(action.outcome, "")),
         Text(took),

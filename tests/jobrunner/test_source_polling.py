@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner._clock import FakeClock
-from core_infra.jobrunner._signal import PipelineSignal
-from core_infra.jobrunner._sources import RecordedSource
+from core_infra.jobrunner import FakeClock, PipelineSignal, RecordedSource
 from jobrunner.actors import Actor, Gate
 from jobrunner.polling import phases
 from jobrunner.samples import NOON, signal
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._journal import Journal
+    from core_infra.jobrunner import Journal
     from jobrunner.polling import Make
 
 
@@ -82,7 +80,7 @@ def test_a_moment_without_a_time_zone_is_none_to_wait_for(
 @pytest.mark.parametrize(
     ("odd", "told"),
     [
-        (None, "it is no PipelineSignal, but of the type NoneType"),
+        (None, "it must be a PipelineSignal, but is of the type NoneType"),
         (signal(pr_number=None), "pr_number: Input should be a valid integer"),
         (signal(pr_number="7"), "pr_number: Input should be a valid integer"),
         (signal(pr_number=1.5), "pr_number: Input should be a valid integer"),
@@ -114,7 +112,7 @@ def test_a_signal_with_a_wrong_value_is_told_and_the_others_are_acted_on(
     poller.run_once()
     poller.run_once()
     assert sorted(job.signal.pr_number for job in actor.done) == [5, 6]
-    assert "source bad: signal 1 is passed over: " in caplog.text
+    assert "source bad: signal 1 is skipped: " in caplog.text
     assert told in caplog.text
     assert len(phases(journal)) == 4
 

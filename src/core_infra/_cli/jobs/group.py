@@ -1,0 +1,100 @@
+"""The group ``core-infra jobs``, and the configuration that its commands share."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
+
+import click
+
+from core_infra._cli.lazy_group import Command, LazyGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.jobrunner._config_file import JobsConfig
+
+P = ParamSpec("P")
+
+COMMANDS: dict[str, Command] = {
+    "dry-run": Command("run:dry_run", "Print what the next cycle would do."),
+    "journal": Command("journal:show_journal", "List actions, the latest last."),
+    "once": Command("run:once", "Run one cycle."),
+    "prune": Command("journal:prune", "Delete the journal's files of days before a date."),
+    "replay": Command("journal:show_replay", "Show where handlers would now decide differently."),
+    "report": Command("journal:report", "Write an HTML page of all actions."),
+    "run": Command("run:run", "Poll and act until stopped by SIGTERM or Ctrl-C."),
+    "verify": Command("journal:verify", "Check that no line of the journal was changed."),
+}
+
+
+class ConfigChoice(NamedTuple):
+    """The configuration file and the journal that the command line names.
+
+    Attributes:
+        path: the file.
+        journal: a journal's directory, instead of the one in the file.
+    """
+
+    path: str
+    journal: str | None
+
+    def load(self) -> JobsConfig:
+        """Read the file; raises as :func:`load_jobs_config` does."""
+        from core_infra.jobrunner._config_file import (  # noqa: PLC0415 - not for --help
+            JobsConfig,
+            load_jobs_config,
+        )
+
+        if self.journal is None:
+            return load_jobs_config(self.path)
+        if not Path(self.path).exists():
+            return JobsConfig(journal=self.journal)  # enough to look at a journal
+        return replace(load_jobs_config(self.path), journal=self.journal)
+
+
+def pass_config(call: Callable[Concatenate[JobsConfig, P], None]) -> Callable[P, None]:
+    """Pass the configuration to a command. It is read when the command runs: --help needs none."""
+
+    @click.pass_obj
+    def with_config(choice: ConfigChoice, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        call(choice.load(), *args, **kwargs)
+
+    return functools.update_wrapper(with_config, call)
+
+
+@click.command("jobs", cls=LazyGroup, members=COMMANDS, package="core_infra._cli.jobs")
+@click.option(
+    "--config",
+    "path",
+    default=".core/jobs.yaml",
+    show_default=True,
+    help="The configuration file.",
+)
+@click.option("--journal", help="The journal's directory; default: from the file.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option("-v", "--verbose", is_flag=True, help="Log more than errors.")
+@click.pass_context
+def command(
+    ctx: click.Context, path: str, journal: str | None, log_format: str, *, verbose: bool
+) -> None:
+    """Run a bot's handlers on signals of issues and pull requests, and show its journal."""
+    ctx.obj = ConfigChoice(path, journal)
+    is_verbose = verbose or ctx.invoked_subcommand == "run"
+    _log(log_format, logging.INFO if is_verbose else logging.WARNING)
+
+
+def _log(style: str, level: int) -> None:
+    from core_infra.jobrunner._logging import JsonFormatter  # noqa: PLC0415 - not for --help
+
+    handler = logging.StreamHandler()
+    if style == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("core_infra")
+    logger.handlers = [handler]
+    logger.setLevel(level)
