@@ -23,7 +23,7 @@ from typing import Any
 
 from core_infra.framework import Core
 from core_infra.process import ActionProcessOutput, RingBuffer, Service
-from core_infra.process._reaper.registry import keeper
+from core_infra.process._reaper.registry import reaper
 
 TRUE = "/bin/true"
 STARTS = 40
@@ -280,7 +280,7 @@ def what_is_left() -> dict[str, float]:
         repeat(10_000, service.run, TRUE)
         now_descriptors, now_resident = state()
         zombies = 0
-        for pid in (os.getpid(), keeper().pid):
+        for pid in (os.getpid(), reaper().pid):
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             zombies += sum(is_zombie(int(child)) for child in children)
     return {

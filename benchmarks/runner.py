@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.medium import MemoryMedium
-from core_infra.process._runner import Durations, Runner, RunSpec
+from core_infra.process import Durations, Runner, RunSpec
 from core_infra.process._runner.graph import Graph
 from core_infra.process._service import Service
 

@@ -1,4 +1,4 @@
-/* keeper REQUESTS PARENT: a socket, and a pidfd of the process that we work for. */
+/* reaper REQUESTS PARENT: a socket, and a pidfd of the parent. */
 #include "reaper.h"
 
 #include <errno.h>
@@ -17,13 +17,14 @@
 #include <unistd.h>
 
 #define MAX_FDS 253          /* the kernel's limit for one message (SCM_MAX_FD) */
-#define SHORTLY_MS 2 /* until the next round of a kill; until a start is told that is not urgent */
-#define SHORT_ROUNDS 50 /* so many rounds of a kill come shortly; then each pause is twice as long */
-#define LONGEST_MS 1000
+#define SHORT_MS 2 /* until the next round of a kill; until a start must be reported */
+#define SHORT_PAUSES 50 /* rounds of a kill with short pauses; then each pause is twice as long */
+#define MAX_PAUSE_MS 1000
 #define GIVE_UP_MS 10000 /* without progress, at our end */
 
-struct doomed {
-    struct doomed *next;
+/* A request to kill a selection; repeated until nothing of it is left. */
+struct kill {
+    struct kill *next;
     uint64_t mask, value;
     int channel, rounds;
     unsigned pause; /* ms */
@@ -31,8 +32,8 @@ struct doomed {
 };
 
 static int requests;
-static struct doomed *doomed;
-static uint64_t next_kill; /* ns: not before */
+static struct kill *kills;
+static uint64_t next_kill; /* ns: no kill runs before */
 
 static uint64_t now(void) {
     struct timespec t;
@@ -44,7 +45,7 @@ static uint64_t microseconds(struct timeval t) {
     return t.tv_sec * 1000000ull + t.tv_usec;
 }
 
-/* Whether somebody wants to know; all signals are blocked, also that of a broken pipe. */
+/* Whether the requester still reads. All signals are blocked, SIGPIPE among them. */
 static bool answer(int channel, const void *data, size_t size) {
     for (ssize_t n; size; data = (const char *)data + n, size -= n)
         if ((n = write(channel, data, size)) <= 0)
@@ -52,15 +53,15 @@ static bool answer(int channel, const void *data, size_t size) {
     return true;
 }
 
-/* The last word. It never blocks, for there is room in the pipe. */
-static void tell(int channel, const void *data, size_t size) {
+/* The last answer. It never blocks: the pipe has room for it. */
+static void answer_last(int channel, const void *data, size_t size) {
     answer(channel, data, size);
     close(channel);
 }
 
-/* Who waited long for a doomed process looks soon: perhaps it was this one. */
-static void hasten(uint64_t tag) {
-    for (struct doomed *d = doomed; d; d = d->next)
+/* Retry kills soon that have long pauses: perhaps the process that has ended was their last. */
+static void expedite(uint64_t tag) {
+    for (struct kill *d = kills; d; d = d->next)
         if (!tag || (tag & d->mask) == d->value)
             d->due = 0;
 }
@@ -71,64 +72,64 @@ static void reap(void) {
     pid_t pid;
     while ((pid = wait4(-1, &status, WNOHANG, &use)) > 0) {
         struct program *p = table_program(pid);
-        hasten(p ? p->tag : 0);
+        expedite(p ? p->tag : 0);
         if (!p)
-            continue; /* somebody's orphan */
+            continue; /* an orphan */
         struct {
             struct reply start;
             struct end end;
-        } news = {{.value = pid}, {status, now(), microseconds(use.ru_utime),
+        } report = {{.value = pid}, {status, now(), microseconds(use.ru_utime),
                                    microseconds(use.ru_stime), use.ru_maxrss}};
-        if (p->due)
-            tell(p->channel, &news, sizeof news);
+        if (p->report_due)
+            answer_last(p->channel, &report, sizeof report);
         else
-            tell(p->channel, &news.end, sizeof news.end);
+            answer_last(p->channel, &report.end, sizeof report.end);
         table_remove(p);
     }
 }
 
-/* Of the programs that run by now. */
-static void tell_starts(void) {
+/* Report starts that are due. */
+static void report_starts(void) {
     struct program *p;
-    while ((p = table_untold()) && p->due <= now()) {
+    while ((p = table_unreported()) && p->report_due <= now()) {
         answer(p->channel, &(struct reply){.value = p->pid}, sizeof(struct reply));
-        table_told(p);
+        table_mark_reported(p);
     }
 }
 
-/* Ever more rarely: who has become another user, or waits for a device, may stay for long. */
-static unsigned longer(unsigned pause, int rounds) {
-    return rounds < SHORT_ROUNDS ? SHORTLY_MS : 2 * pause < LONGEST_MS ? 2 * pause : LONGEST_MS;
+/* Pauses grow: a process of another user, or one that waits for a device, may stay for long. */
+static unsigned next_pause(unsigned pause, int rounds) {
+    return rounds < SHORT_PAUSES ? SHORT_MS : 2 * pause < MAX_PAUSE_MS ? 2 * pause : MAX_PAUSE_MS;
 }
 
-/* Not at each death: of a thousand dying at once, that would look at all each time. */
-static void kill_doomed(void) {
-    if (!doomed || now() < next_kill)
+/* Not at each end of a process: if a thousand end at once, each round would look at all of them. */
+static void run_kills(void) {
+    if (!kills || now() < next_kill)
         return;
     bool looked = false;
-    for (struct doomed **at = &doomed; *at;) {
-        struct doomed *d = *at;
+    for (struct kill **at = &kills; *at;) {
+        struct kill *d = *at;
         if (now() >= d->due) {
             looked = true;
             if (tree_kill(d->mask, d->value) == 0) {
-                tell(d->channel, "", 1);
+                answer_last(d->channel, "", 1);
                 *at = d->next;
                 free(d);
                 continue;
             }
-            d->pause = longer(d->pause, d->rounds++);
+            d->pause = next_pause(d->pause, d->rounds++);
             d->due = now() + d->pause * 1000000ull;
         }
         at = &d->next;
     }
     if (looked)
-        next_kill = now() + SHORTLY_MS * 1000000ull;
+        next_kill = now() + SHORT_MS * 1000000ull;
 }
 
-/* All but the detached, and then nothing is left to do. What does not end by then will not be ended
- * by us: it runs as another user, or the kernel ends it once its device answers. */
+/* Kill all but the detached, and exit. What still runs then cannot be killed by us: it runs as another
+ * user, or the kernel ends it once its device answers. */
 static void end(void) {
-    unsigned pause = SHORTLY_MS;
+    unsigned pause = SHORT_MS;
     int rounds = 0, least = INT_MAX;
     uint64_t progress = now();
     for (int left; reap(), (left = tree_kill(TAG_DETACHED, 0)) > 0; rounds++) {
@@ -138,17 +139,17 @@ static void end(void) {
         }
         if (now() - progress > GIVE_UP_MS * 1000000ull)
             break;
-        poll(NULL, 0, pause = longer(pause, rounds));
+        poll(NULL, 0, pause = next_pause(pause, rounds));
     }
     exit(0);
 }
 
-/* ms until there is something to do that nobody wakes us for; -1: nothing. */
+/* ms until the next timer; -1: there is none. */
 static int timeout(void) {
-    if (table_untold())
-        return SHORTLY_MS;
+    if (table_unreported())
+        return SHORT_MS;
     uint64_t first = UINT64_MAX;
-    for (struct doomed *d = doomed; d; d = d->next)
+    for (struct kill *d = kills; d; d = d->next)
         if (d->due < first)
             first = d->due;
     if (first == UINT64_MAX)
@@ -199,7 +200,7 @@ static struct reply start(const struct request *r, char *body, const int *fds, i
     pid_t pid = spawn(&s);
     if (pid > 0) {
         tree_started(r->tag);
-        uint64_t due = r->flags & SPAWN_UNHURRIED ? now() + SHORTLY_MS * 1000000 : 0;
+        uint64_t due = r->flags & SPAWN_COALESCE ? now() + SHORT_MS * 1000000 : 0;
         table_add((struct program){pid, channel, r->tag, due});
     }
     free(s.argv);
@@ -208,20 +209,20 @@ static struct reply start(const struct request *r, char *body, const int *fds, i
 }
 
 static struct reply send_signal(const struct request *r) {
-    pid_t pid = table_pid(r->tag); /* not reaped, so the number is still its own */
+    pid_t pid = table_pid(r->tag); /* not reaped, so the pid is not reused */
     bool group = r->flags & SIGNAL_GROUP;
     if (!pid || kill(group ? -pid : pid, r->number) != 0)
         return (struct reply){.error = pid ? errno : ESRCH};
     return (struct reply){0};
 }
 
-static struct reply doom(const struct request *r, int channel) {
-    struct doomed *d = malloc(sizeof *d);
+static struct reply add_kill(const struct request *r, int channel) {
+    struct kill *d = malloc(sizeof *d);
     if (!d)
         abort();
-    *d = (struct doomed){.next = doomed, .mask = r->mask, .value = r->tag, .channel = channel};
-    tree_doomed(r->mask, r->tag);
-    doomed = d;
+    *d = (struct kill){.next = kills, .mask = r->mask, .value = r->tag, .channel = channel};
+    tree_killing(r->mask, r->tag);
+    kills = d;
     return (struct reply){0};
 }
 
@@ -234,7 +235,7 @@ static void list(const struct request *r, int channel) {
     free(pids);
 }
 
-/* Whether the channel is kept, for there is more to say. */
+/* Whether the channel stays open, for a later answer. */
 static bool handle(const struct request *r, char *body, const int *fds, int channel) {
     if (r->op == OP_LIST) {
         list(r, channel);
@@ -242,8 +243,8 @@ static bool handle(const struct request *r, char *body, const int *fds, int chan
     }
     struct reply reply = r->op == OP_SPAWN    ? start(r, body, fds, channel)
                          : r->op == OP_SIGNAL ? send_signal(r)
-                                              : doom(r, channel);
-    if (reply.error || !(r->op == OP_SPAWN && r->flags & SPAWN_UNHURRIED))
+                                              : add_kill(r, channel);
+    if (reply.error || !(r->op == OP_SPAWN && r->flags & SPAWN_COALESCE))
         answer(channel, &reply, sizeof reply);
     next_kill = 0;
     return r->op != OP_SIGNAL && !reply.error;
@@ -255,7 +256,7 @@ static void handle_request(void) {
     int fds[MAX_FDS];
     int count = receive(&r, packet, fds), first = 1 + !!(r.flags & IN_FILE);
     bool kept = false;
-    if (count == first + (int)r.targets) { /* else the kernel could not give us all */
+    if (count == first + (int)r.targets) { /* else the kernel could not pass all descriptors */
         char *body = first == 1 ? packet : malloc(r.size + 1);
         if (!body)
             abort();
@@ -282,18 +283,18 @@ int main(int argc, char **argv) {
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
-    /* What nohup or a shell's & has ignored would be ignored by all programs; and if SIGCHLD were,
-     * none could be waited for. */
+    /* All programs would inherit the signals that nohup or a shell's & ignores; and if SIGCHLD were
+     * ignored, none could be waited for. */
     for (int i = 1; i < NSIG; i++)
         signal(i, SIG_DFL);
     sigemptyset(&all);
     sigaddset(&all, SIGCHLD);
     int children = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    prctl(PR_SET_NAME, "core-keeper");
-    if (chdir("/") != 0) /* no directory is held */
+    prctl(PR_SET_NAME, "core-reaper");
+    if (chdir("/") != 0) /* do not keep a file system busy */
         return 1;
-    struct rlimit files; /* each member of a tree takes one; programs get the parent's limit */
+    struct rlimit files; /* each member of a tree needs a descriptor; programs get the parent's limit */
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
@@ -305,13 +306,13 @@ int main(int argc, char **argv) {
         if (fds[2].revents)
             end();
         if (fds[1].revents) {
-            struct signalfd_siginfo info; /* however many have ended, there is only one */
+            struct signalfd_siginfo info; /* one signal, however many have ended */
             if (read(children, &info, sizeof info) > 0)
                 reap();
         }
         if (fds[0].revents)
             handle_request();
-        tell_starts();
-        kill_doomed();
+        report_starts();
+        run_kills();
     }
 }

@@ -1,6 +1,6 @@
-/* Starting a program. The child borrows our memory until it execs (as vfork does), so that nothing
- * is copied, and tells us in that memory what it could not do. We are small, so a start costs the
- * same however large the process is that asks for it. */
+/* Starting a program. The child shares our memory until it execs, as with vfork, so nothing is copied,
+ * and reports errors in that memory. The reaper is small, so a start costs the same however large the
+ * requesting process is. */
 #include "exec_in_path.h"
 #include "reaper.h"
 
@@ -21,13 +21,13 @@
 #define MAX_FDS 256
 
 static pid_t us, parent, newest;
-static bool came_round; /* the numbers of processes */
+static bool pids_wrapped; /* since our start */
 static int parent_status = -1;
 static mode_t parent_umask = 022;
-static struct rlimit own[RLIM_NLIMITS], limits[RLIM_NLIMITS]; /* the latter of the parent */
+static struct rlimit own[RLIM_NLIMITS], limits[RLIM_NLIMITS]; /* ours, and the parent's */
 
-/* Whether /proc has our numbers. In a PID namespace that mounts none of its own, it has those of
- * another one, which mean other processes. */
+/* Whether /proc shows our PID namespace. In a namespace without a mount of its own it shows another
+ * one, with other processes under the same numbers. */
 bool proc_is_ours(void) {
     static int known = -1;
     if (known < 0) {
@@ -48,9 +48,9 @@ void spawn_prepare(pid_t pid) {
         getrlimit(i, &own[i]);
 }
 
-/* The program is to get what it would have got if the parent had started it itself: we look each
- * time, for the parent may have changed them since we were started. */
-static void look_at_parent(void) {
+/* The program gets the limits and the umask that it would get from the parent itself. They are read
+ * at each start: the parent may have changed them. */
+static void read_parent(void) {
     for (int i = 0; i < RLIM_NLIMITS; i++)
         if (prlimit(parent, i, NULL, &limits[i]) != 0)
             limits[i] = own[i];
@@ -62,14 +62,14 @@ static void look_at_parent(void) {
         parent_umask = strtoul(at + 7, NULL, 8);
 }
 
-/* Those of the parent, and the tag. It is inherited by all that the program will ever start, and
- * survives exec, an empty environment and a session of its own. */
+/* Set the parent's limits, and the tag. All that the program ever starts inherits the tag; it survives
+ * exec, an empty environment and a new session. */
 static void set_limits(uint64_t tag) {
     static const int marks[] = MARKS;
     unsigned mark = 0;
     while (mark < sizeof marks / sizeof *marks && limits[marks[mark]].rlim_max < tag)
         mark++;
-    /* If none has room: whoever may (CAP_SYS_RESOURCE) raises the first. */
+    /* If no hard limit is high enough, raise the first; that needs CAP_SYS_RESOURCE. */
     int raised = mark == sizeof marks / sizeof *marks ? marks[0] : -1;
     for (int i = 0; i < RLIM_NLIMITS; i++) {
         struct rlimit limit = limits[i];
@@ -82,7 +82,7 @@ static void set_limits(uint64_t tag) {
     }
 }
 
-/* The descriptors may overlap with the numbers that they are to get: first out of the way. */
+/* Source and target numbers may overlap: move the sources out of the way first. */
 static bool give(const struct spawn *s) {
     int fds[MAX_FDS], above = 3;
     for (int i = 0; i < s->count; i++)
@@ -99,7 +99,7 @@ static bool give(const struct spawn *s) {
     return true;
 }
 
-/* By the path that the program will have. */
+/* Look it up on the PATH that the program will have. */
 static void run(const struct spawn *s) {
     const char *path = "/usr/local/bin:/usr/bin:/bin";
     for (char **e = s->envp; *e; e++)
@@ -111,7 +111,7 @@ static void run(const struct spawn *s) {
 static int child(void *argument) {
     struct spawn *s = argument;
     setsid();
-    /* If even the keeper is killed, nobody else would end the program. */
+    /* If the reaper itself is killed, only the kernel can end the program. */
     if (!s->detached && (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != us))
         _exit(127);
     if (give(s)) {
@@ -136,7 +136,7 @@ static int child(void *argument) {
 static char stack[64 * 1024] __attribute__((aligned(16)));
 
 static void note(pid_t pid) {
-    came_round |= pid < newest;
+    pids_wrapped |= pid < newest;
     newest = pid;
 }
 
@@ -151,13 +151,13 @@ pid_t spawn_last(void) {
         return 0;
     waitpid(pid, NULL, 0);
     note(pid);
-    return came_round ? 0 : pid;
+    return pids_wrapped ? 0 : pid;
 }
 
 pid_t spawn(struct spawn *s) {
     s->stage = STAGE_START;
     s->error = 0;
-    look_at_parent();
+    read_parent();
     pid_t pid = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, s);
     if (pid < 0)
         s->error = errno;

@@ -1,4 +1,4 @@
-/* Both ways between pids and tags, in constant time: a thousand programs may run at once. */
+/* Finds programs by pid and by tag in constant time: a thousand may run at once. */
 #include "reaper.h"
 
 #include <stdlib.h>
@@ -6,23 +6,23 @@
 #define BUCKETS 4096
 
 struct entry {
-    struct program program; /* first: who has it, has the entry */
-    struct entry *next_pid, *next_tag, *next_untold;
+    struct program program; /* first: a pointer to it is a pointer to the entry */
+    struct entry *next_pid, *next_tag, *next_unreported;
 };
 
 static struct entry *by_pid[BUCKETS], *by_tag[BUCKETS];
-static struct entry *untold; /* in the order of their starts: those of the last moment, so few */
+static struct entry *unreported; /* in the order of starts; those of the last moment, so few */
 
 void table_add(struct program p) {
     struct entry *e = malloc(sizeof *e);
     if (!e)
-        abort(); /* better all programs end than that one is lost */
+        abort(); /* all programs end: better than to lose track of one */
     *e = (struct entry){p, by_pid[p.pid % BUCKETS], by_tag[p.tag % BUCKETS], NULL};
     by_pid[p.pid % BUCKETS] = by_tag[p.tag % BUCKETS] = e;
-    if (p.due) {
-        struct entry **at = &untold;
+    if (p.report_due) {
+        struct entry **at = &unreported;
         while (*at)
-            at = &(*at)->next_untold;
+            at = &(*at)->next_unreported;
         *at = e;
     }
 }
@@ -36,7 +36,7 @@ struct program *table_program(pid_t pid) {
 
 void table_remove(struct program *p) {
     struct entry *e = (struct entry *)p, **at;
-    table_told(p);
+    table_mark_reported(p);
     for (at = &by_pid[p->pid % BUCKETS]; *at != e; at = &(*at)->next_pid)
         ;
     *at = e->next_pid;
@@ -72,16 +72,16 @@ struct program *table_next(const struct program *p) {
     return e->next_pid ? &e->next_pid->program : first_from(p->pid % BUCKETS + 1);
 }
 
-struct program *table_untold(void) {
-    return untold ? &untold->program : NULL;
+struct program *table_unreported(void) {
+    return unreported ? &unreported->program : NULL;
 }
 
-void table_told(struct program *p) {
-    if (!p->due)
+void table_mark_reported(struct program *p) {
+    if (!p->report_due)
         return;
-    p->due = 0;
-    struct entry **at = &untold;
+    p->report_due = 0;
+    struct entry **at = &unreported;
     while (*at != (struct entry *)p)
-        at = &(*at)->next_untold;
-    *at = (*at)->next_untold;
+        at = &(*at)->next_unreported;
+    *at = (*at)->next_unreported;
 }

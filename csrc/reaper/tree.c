@@ -1,9 +1,9 @@
-/* Finding and ending all that a program has started.
+/* Finds and kills all that a program has started.
  *
- * Its descendants are found from parent to child. Those whose parents have ended are children of
- * ours, since we are the subreaper (prctl(2)), and their tag tells whose they are. Where the kernel
- * does not show children (no /proc of ours, or one without CONFIG_PROC_CHILDREN), every pid that there can
- * be is asked for its tag. */
+ * Descendants are found from parent to child. Those whose parents have ended are children of the
+ * reaper, as it is the subreaper (prctl(2)); their tag says to which program they belong. Where the
+ * kernel does not list children (no /proc of our PID namespace, or no CONFIG_PROC_CHILDREN), the tag of
+ * every possible pid is read. */
 #include "reaper.h"
 
 #include <ctype.h>
@@ -24,7 +24,7 @@
 
 struct member {
     pid_t pid;
-    int fd; /* a pidfd: a number that is used anew cannot be meant */
+    int fd; /* a pidfd: a reused pid cannot be hit */
 };
 
 static uint64_t ours;
@@ -70,7 +70,7 @@ static pid_t parent_of(pid_t pid) {
     return at && strlen(at) > 4 ? atoi(at + 4) : 0;
 }
 
-/* The tag that it carries, or 0 if that is none of ours. */
+/* The tag that it carries; 0 if it carries none of this reaper's. */
 static uint64_t mark_of(pid_t pid) {
     static const int marks[] = MARKS;
     struct rlimit limit;
@@ -83,7 +83,8 @@ static uint64_t mark_of(pid_t pid) {
     return 0;
 }
 
-/* Whom we could not kill when we knew whose they were: another user's, whose mark is not shown. */
+/* Processes of other users, which we can neither kill nor read the tag of: remembered while their
+ * program was known. */
 static struct claim {
     pid_t pid;
     int fd;
@@ -115,7 +116,7 @@ static void claim(struct member m, uint64_t tag) {
         claims[claim_count++] = (struct claim){m.pid, fd, tag};
 }
 
-/* Whose a child of ours is: its tag, or 0 if that is not to be known. */
+/* The tag of the program that a child of ours belongs to, or 0 if that is unknown. */
 static uint64_t owner(pid_t pid) {
     uint64_t tag = table_tag(pid);
     if (tag || (tag = mark_of(pid)) || (tag = claimed(pid)))
@@ -137,13 +138,13 @@ void tree_started(uint64_t tag) {
     set_open(tag, true);
 }
 
-void tree_doomed(uint64_t mask, uint64_t value) {
+void tree_killing(uint64_t mask, uint64_t value) {
     if (!(mask & TAG_NUMBER_MASK))
         set_open(value, false);
 }
 
-/* Whether orphans that have lost their tag are selected, as with su, where PAM sets all limits: at
- * our end, and with a whole group if there is no other whose they could be. */
+/* Whether a selection includes orphans without a tag (PAM sets all limits, as with su): yes at our
+ * end, and for a whole group if no other group could own them. */
 static bool has_unmarked(uint64_t mask, uint64_t value) {
     if (value && mask & TAG_NUMBER_MASK)
         return false;
@@ -166,12 +167,12 @@ static bool has_mark(pid_t pid, pid_t unused) {
     return mark_of(pid) != 0;
 }
 
-/* A child of ours keeps its number until we reap it. */
+/* A child of ours keeps its pid until it is reaped. */
 static bool is_ours(pid_t pid, pid_t us) {
     return pid && us;
 }
 
-/* Whether it is a new one; if *still* holds once its number cannot be used anew. */
+/* Add a process if *still* holds once a pidfd pins it; whether it is a new member. */
 static bool add(pid_t pid, pid_t parent, bool stop, bool (*still)(pid_t, pid_t)) {
     if (is_member(pid))
         return false;
@@ -193,7 +194,7 @@ static bool add(pid_t pid, pid_t parent, bool stop, bool (*still)(pid_t, pid_t))
     return true;
 }
 
-/* The children of one thread; -1 if the kernel does not tell them (CONFIG_PROC_CHILDREN). */
+/* Append the children of one thread; -1 if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 static int children_of_thread(pid_t pid, pid_t thread, pid_t **found, int n) {
     char path[80];
     snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, thread);
@@ -211,7 +212,7 @@ static int children_of_thread(pid_t pid, pid_t thread, pid_t **found, int n) {
     return n;
 }
 
-/* How many it has; -1 if the kernel does not tell, or it is gone. */
+/* How many children it has; -1 if the kernel does not list them, or it has ended. */
 static int children(pid_t pid, pid_t **found) {
     *found = NULL;
     int n = 0;
@@ -220,19 +221,19 @@ static int children(pid_t pid, pid_t **found) {
     DIR *threads = proc_is_ours() ? opendir(path) : NULL;
     if (!threads)
         return -1;
-    bool told = false;
+    bool listed = false;
     for (struct dirent *d; (d = readdir(threads));) {
         int more = isdigit((unsigned char)*d->d_name)
                        ? children_of_thread(pid, atoi(d->d_name), found, n)
                        : -1;
-        told |= more >= 0;
+        listed |= more >= 0;
         n = more < 0 ? n : more;
     }
     closedir(threads);
-    return told ? n : -1;
+    return listed ? n : -1;
 }
 
-/* What we have started is known without asking anybody. */
+/* Programs that the reaper has started itself. */
 static bool collect_programs(uint64_t mask, uint64_t value, bool stop) {
     bool fresh = false;
     pid_t us = getpid();
@@ -246,8 +247,9 @@ static bool collect_programs(uint64_t mask, uint64_t value, bool stop) {
     return fresh;
 }
 
-/* Numbers are given upwards: what we have started, and all that came of it, is between us and who
- * is started now, unless they have come round. To ask all that there can be takes seconds. */
+/* Pids are assigned in ascending order: all that was started since our own start is between our pid
+ * and that of a process started now, unless pids have wrapped around. Reading the tags of all
+ * possible pids takes seconds. */
 static bool collect_marked(uint64_t mask, uint64_t value, bool stop) {
     bool fresh = false;
     pid_t last = spawn_last();
@@ -259,7 +261,7 @@ static bool collect_marked(uint64_t mask, uint64_t value, bool stop) {
     return fresh;
 }
 
-/* Put into members who is selected, and all their descendants; whether there are new ones. */
+/* Add the selected programs and all their descendants to members; whether there are new ones. */
 static bool collect(uint64_t mask, uint64_t value, bool stop) {
     bool fresh = collect_programs(mask, value, stop);
     pid_t *found, us = getpid();
@@ -286,9 +288,9 @@ static void forget(void) {
         close(members[--count].fd);
 }
 
-/* Whoever is stopped forks no more: the kernel lets no fork pass while a signal is pending. So
- * when a round finds nobody new, these are all, and they can be ended together. Who has become
- * another user hears nothing of it. */
+/* A stopped process cannot fork: the kernel restarts fork() while a signal is pending. So when a round
+ * finds no new process, these are all, and they are killed together. Processes that run as another user
+ * cannot be signalled. */
 int tree_kill(uint64_t mask, uint64_t value) {
     for (int round = 0; round < MAX_ROUNDS && collect(mask, value, true); round++)
         ;

@@ -21,7 +21,7 @@ _MODULES = {
     "core_medium_fs": "core_infra.medium._fake",
     "core_poller": "pytest_core_infra._stepper",
     "core_process": "core_infra.process._service",
-    "core_runner": "core_infra.process._runner",
+    "core_runner": "core_infra.process._runner.runner",
 }
 """By the fixtures that load them when they are used."""
 

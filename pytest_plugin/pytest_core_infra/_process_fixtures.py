@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from _pytest.nodes import Node
 
+    from core_infra.process import Runner
     from core_infra.process._process import Process
-    from core_infra.process._runner import Runner
     from core_infra.process._service import Service
     from pytest_core_infra._scoped_processes import ProcessesOfScope, ScopedProcesses
 
@@ -223,7 +223,7 @@ def core_runner(core_process: Service) -> Runner:
 
     Example::
 
-        from core_infra.process._runner import Runner, RunSpec
+        from core_infra.process import Runner, RunSpec
 
         def test_build(core_runner: Runner) -> None:
             result = core_runner.run_all([
@@ -232,6 +232,6 @@ def core_runner(core_process: Service) -> Runner:
             ])
             assert result.success
     """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
-    from core_infra.process._runner import Runner  # noqa: PLC0415 - who uses it pays for it
+    from core_infra.process import Runner  # noqa: PLC0415 - who uses it pays for it
 
     return Runner(core_process)

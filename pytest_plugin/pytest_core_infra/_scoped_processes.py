@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from core_infra.process._leftovers import Leftover
     from core_infra.process._options import RunOptions
-    from core_infra.process._probes import Probe
-    from core_infra.process._process import Process
+    from core_infra.process._process import Probe, Process
     from core_infra.process._shared_process import SharedProcess, Start
 
 

@@ -19,7 +19,7 @@ PATCHES = """
     import pytest
     import time_machine
     from core_infra.process import LogPattern, RunOptions
-    from core_infra.process._runner import RunSpec
+    from core_infra.process import RunSpec
     from pyfakefs.fake_filesystem_unittest import Patcher
 
     def boom(*args, **kwargs):

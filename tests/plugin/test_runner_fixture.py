@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pytest
 
 TESTS = """
-    from core_infra.process._runner import RunSpec
+    from core_infra.process import RunSpec
 
     def test_in_order(core_runner):
         result = core_runner.run_all([

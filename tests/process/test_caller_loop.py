@@ -15,7 +15,7 @@ from core_infra._eventloop.caller_loop import CallerLoop
 from core_infra._eventloop.latch import Latch
 from core_infra._eventloop.supervisor import supervisor
 from core_infra.process import RunFailedError, RunOptions
-from core_infra.process._reaper.registry import keeper
+from core_infra.process._reaper.registry import reaper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +57,9 @@ def test_an_environment_may_be_larger_than_a_packet(service: Service) -> None:
     assert service.run_with_options(options) == "500000\n"
 
 
-def test_a_killed_keeper_is_told_to_who_runs(service: Service) -> None:
+def test_a_killed_reaper_is_told_to_who_runs(service: Service) -> None:
     service.run("true")
-    script = f"import os, signal; os.kill({keeper().pid}, signal.SIGKILL); signal.pause()"
+    script = f"import os, signal; os.kill({reaper().pid}, signal.SIGKILL); signal.pause()"
     with pytest.raises(RunFailedError) as caught:
         service.run(sys.executable, "-c", script)
     assert caught.value.exit_code == -signal.SIGKILL

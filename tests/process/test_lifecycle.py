@@ -8,7 +8,7 @@ from process_programs import output_of
 PROGRAM = """
 import random, signal
 from core_infra.process import Service
-from core_infra.process._reaper.registry import keeper
+from core_infra.process._reaper.registry import reaper
 
 INTERRUPTED
 
@@ -17,7 +17,7 @@ def interrupt(*_):
 
 with Service() as service:
     service.run("true")
-    same, rng, interrupted = keeper().pid, random.Random(), 0
+    same, rng, interrupted = reaper().pid, random.Random(), 0
     signal.signal(signal.SIGALRM, HANDLER)
     for _ in range(300):
         try:
@@ -27,7 +27,7 @@ with Service() as service:
         except Interrupted:
             interrupted += 1
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    print(interrupted > 0, service.run("echo", "right"), keeper().pid == same)
+    print(interrupted > 0, service.run("echo", "right"), reaper().pid == same)
     print([process.status for process in service.running()], service.leftovers())
 """
 
@@ -190,7 +190,7 @@ for number in itertools.count(1):
         sys.settrace(None)
     for process in service.list():
         if process.is_running():  # who was interrupted did not wait
-            process.finish_stopping()
+            process.await_stopped()
     if service.running() or service.leftovers():
         others.append((number, service.running(), service.leftovers()))
     service.shutdown()

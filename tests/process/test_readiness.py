@@ -86,7 +86,7 @@ def raise_oops() -> object:
         (TcpPort(1), "Connection refused"),
         (UnixSocket("/no/such"), "No such file"),
         (HttpStatus("http://127.0.0.1:1/"), "Connection refused"),
-        (FileExists("/no/such"), "it is not there"),
+        (FileExists("/no/such"), "it does not exist"),
         (CommandSucceeds(["sh", "-c", "echo not yet >&2; exit 4"]), "exit code 4: not yet"),
         (CommandSucceeds(["no-such-program"]), "no-such-program"),
         (CommandSucceeds(["sleep", "60"]), "it still ran"),

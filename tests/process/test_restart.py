@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError
 from core_infra.process import LogPattern, RestartPolicy, RunOptions, Service, Status
-from core_infra.process._reaper.registry import keeper
+from core_infra.process._reaper.registry import reaper
 
 
 def flaky(count: int) -> list[str]:
@@ -94,14 +94,14 @@ def test_only_known_policies() -> None:
     assert RestartPolicy("on_failure").pause(0, 0) is None
 
 
-def test_it_goes_on_although_the_keeper_is_killed(service: Service) -> None:
+def test_it_goes_on_although_the_reaper_is_killed(service: Service) -> None:
     policy = RestartPolicy("always", backoff=0, max_restarts=1000)
     options = RunOptions("sh", ["-c", "echo up; exec sleep 60"], restart=policy)
     process = service.start_with_options(options)
     for killed in range(40):
         while process.status is not Status.RUNNING or process.info().restarts < killed:
             assert not process.over.wait(0.001)
-        os.kill(keeper().pid, signal.SIGKILL)
+        os.kill(reaper().pid, signal.SIGKILL)
         while process.info().restarts <= killed:
             assert not process.over.wait(0.001)
     process.kill()

@@ -10,6 +10,7 @@ from process_programs import PYTHON
 from support import is_running
 
 from core_infra.process import LogPattern, RunOptions, RunTimeoutError, Service
+from core_infra.process._managed_process import ManagedProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +85,8 @@ def test_the_time_of_a_group_is_bounded(service: Service) -> None:
 def test_kill_does_not_wait_for_a_group_that_is_given_time(service: Service) -> None:
     process = service.start("sh", "-c", "(trap '' TERM; echo up; sleep 600; sleep 600) & wait")
     process.wait_ready(LogPattern("up"))
-    process.begin_to_stop(600)
+    assert isinstance(process, ManagedProcess)
+    process.start_stopping(600)
     process.kill()
     assert process.leftovers() == []
 

@@ -19,15 +19,15 @@ from core_infra.build._plan import Packing
 from core_infra.build._preflight import make_plan
 from core_infra.build._project import ProjectType
 from core_infra.process._runner.events import RunFinished, SpecFinished
-from core_infra.process._runner.live_display import Board
-from core_infra.process._runner.text_display import Plain
+from core_infra.process._runner.live_display import LiveDisplay
+from core_infra.process._runner.text_display import LogDisplay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from core_infra.build._pipeline import Package
     from core_infra.build._plan import Goal, Plan
-    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunResult
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -103,23 +103,23 @@ def run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[Event], None]]:
+def _progress() -> Iterator[Callable[[RunEvent], None]]:
     # On stderr: what is made is what stdout tells.
     console = Console(stderr=True)
     if console.is_terminal:
-        with Board(console) as board:
+        with LiveDisplay(console) as board:
             yield lambda event: board(_brief(event))
     else:
-        plain = Plain(sys.stderr)
+        plain = LogDisplay(sys.stderr)
         yield lambda event: None if _is_failure(event) else plain(_brief(event))
 
 
-def _is_failure(event: Event) -> bool:
+def _is_failure(event: RunEvent) -> bool:
     """Whether this is the list of what failed: the error that follows tells it better."""
     return isinstance(event, RunFinished) and not event.result.success
 
 
-def _brief(event: Event) -> Event:
+def _brief(event: RunEvent) -> RunEvent:
     """Leave out what programs said: the error that follows tells it."""
     if isinstance(event, SpecFinished):
         return SpecFinished(_silent(event.result))

@@ -22,11 +22,11 @@ from core_infra.process._runner.cancellation import Cancellation
 from core_infra.process._runner.durations import Durations
 from core_infra.process._runner.freshness import Freshness
 from core_infra.process._runner.graph import Graph
-from core_infra.process._runner.live_display import Board
+from core_infra.process._runner.live_display import LiveDisplay
 from core_infra.process._runner.results import RunInterruptedError
 from core_infra.process._runner.runner import Runner
 from core_infra.process._runner.taskfile import load_tasks, with_args
-from core_infra.process._runner.text_display import Live, Plain
+from core_infra.process._runner.text_display import LineDisplay, LogDisplay
 from core_infra.process._runner.variables import NAME
 from core_infra.process._service import Service
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from core_infra.medium._medium import Medium
-    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunAllResult
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._runner.taskfile import TaskFile
@@ -260,14 +260,14 @@ def _ignore(medium: Medium, cache: str) -> None:
 
 def _listener(
     output: str, *, verbose: bool
-) -> contextlib.AbstractContextManager[Callable[[Event], None]]:
+) -> contextlib.AbstractContextManager[Callable[[RunEvent], None]]:
     console = Console()
     if output == "live":
         colours = console.is_terminal and not console.no_color
-        return contextlib.nullcontext(Live(sys.stdout, colours=colours))
+        return contextlib.nullcontext(LineDisplay(sys.stdout, colours=colours))
     if console.is_terminal:
-        return Board(console, verbose=verbose)
-    return contextlib.nullcontext(Plain(sys.stdout))
+        return LiveDisplay(console, verbose=verbose)
+    return contextlib.nullcontext(LogDisplay(sys.stdout))
 
 
 def _end(file: str, result: RunAllResult) -> None:

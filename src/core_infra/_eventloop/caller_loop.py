@@ -1,4 +1,4 @@
-"""The loop of a thread that waits for what it has started."""
+"""An event loop that a thread runs while it waits for its own programs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class CallerLoop(Loop):
-    """For one block: who waits anyway, attends to its programs itself.
+    """A loop for one ``with`` block: a thread that waits anyway serves its programs itself.
 
-    The supervisor would have to wake it for each news, which on two threads of Python takes as long
-    as a third of a short program. When the block ends, however it ends, the supervisor takes over
-    whatever is left, and all that is asked of this loop later.
+    The supervisor would have to wake the thread for each event; switching between two threads of
+    Python takes as long as a third of a short program. When the block ends, for whatever reason,
+    the supervisor takes over everything that is left, and all later calls of this loop.
 
-    What its callbacks raise, the block raises: so does the exception of a signal, wherever it hits.
-    But a signal's handler that goes on to use the service would find it in the middle of a step:
-    see :func:`handlers_only_raise`.
+    Exceptions of callbacks leave the block, as does the exception of a signal handler, wherever it
+    arrives. A handler that does not raise but goes on to use the service would find it in the
+    middle of a step: see :func:`handlers_only_raise`.
     """
 
     def __init__(self) -> None:
-        # Of few descriptors, poll is quicker than an epoll, which has to be told of each.
+        # For few descriptors poll is faster than epoll, which needs a call for each of them.
         self._poll_object = select.poll()
         super().__init__(self._poll_object, _spare_wake())
         self._lock = threading.RLock()
@@ -50,7 +50,7 @@ class CallerLoop(Loop):
         supervisor().post(job)
 
     def wake(self) -> None:
-        """End the turn that waits, if there is one; from any thread."""
+        """End the current wait of the loop, if there is one; on any thread."""
         with self._lock:
             if self._open:
                 super().wake()
@@ -60,12 +60,12 @@ class CallerLoop(Loop):
         with self._lock:
             if self._open:
                 super().watch(fd, events, on_ready)
-                super().wake()  # poll does not know it yet
+                super().wake()  # the current poll does not have it yet
                 return
         supervisor().watch(fd, events, on_ready)
 
     def unwatch(self, fd: int) -> None:
-        """Forget *fd*, before the descriptor is closed; nothing if it is not watched."""
+        """Stop watching *fd*, before it is closed; does nothing if it is not watched."""
         with self._lock:
             if self._open:
                 super().unwatch(fd)
@@ -92,26 +92,26 @@ class CallerLoop(Loop):
 
 
 def handlers_only_raise() -> bool:
-    """Whether handlers of signals, which Python calls on the main thread, do nothing but raise.
+    """Whether all signal handlers, which Python calls on the main thread, do nothing but raise.
 
-    That of Ctrl-C raises KeyboardInterrupt, unless somebody has put another in its place.
+    The default handler of Ctrl-C raises KeyboardInterrupt; any other may do anything.
     """
     if threading.current_thread() is not threading.main_thread():
         return True
     try:
         return _HARMLESS.issuperset(map(getsignal, _SIGNALS))
-    except TypeError:  # one that cannot be hashed
+    except TypeError:  # an unhashable handler
         return False
 
 
-# Asked by getsignal of _signal: that of signal makes enums, which takes 20 times as long.
+# From _signal: signal.getsignal makes enums, which takes 20 times as long.
 _SIGNALS = tuple(signal.valid_signals())
 _HARMLESS = frozenset({signal.SIG_DFL, signal.SIG_IGN, None, signal.default_int_handler})
 
-# Of loops that are over, for the next ones: as many as there were at once.
+# Wake descriptors of finished loops, for the next ones: as many as there were loops at once.
 _spare: list[int] = []
 
-os.register_at_fork(after_in_child=_spare.clear)  # the parent's events are not ours
+os.register_at_fork(after_in_child=_spare.clear)  # they are shared with the parent
 
 
 def _spare_wake() -> int:

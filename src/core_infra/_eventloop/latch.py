@@ -1,4 +1,4 @@
-"""An event that no signal can break."""
+"""An event that a signal handler's exception cannot break."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import threading
 
 
 class Latch:
-    """Set once; like :class:`threading.Event`, for waits that the exception of a signal may end.
+    """A one-way flag to wait for; like :class:`threading.Event`, but safe against signals.
 
-    An Event takes its lock by code in Python. An exception (KeyboardInterrupt) may hit between its
-    being taken and the block that gives it back, and whoever sets the event then waits for ever.
-    Here each step is one call into C, and what an exception leaves behind does no harm.
+    An Event takes its lock in Python code. An exception of a signal handler (KeyboardInterrupt) may
+    arrive between the acquisition and the block that releases it; then whoever sets the event waits
+    forever. Here each step is one call into C, and what an exception leaves behind is harmless.
     """
 
     __slots__ = ("_is_set", "_waiting")
@@ -25,24 +25,27 @@ class Latch:
         return self._is_set
 
     def set(self) -> None:
-        """Let go all who wait, and all who will."""
+        """Set it, and wake all threads that wait."""
         self._is_set = True
-        while self._waiting:  # who comes to it later sees that it is set
+        while self._waiting:  # a thread that starts to wait later sees that it is set
             with contextlib.suppress(IndexError):  # another thread sets it too
                 self._waiting.pop().release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set; whether it is.
+        """Wait until it is set.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: seconds; None waits forever.
+
+        Returns:
+            Whether it is set.
         """
         if self._is_set:
             return True
         mine = threading.Lock()
         mine.acquire()
         self._waiting.append(mine)
-        if not self._is_set:  # else it may have been set before we were known
+        if not self._is_set:  # else it may have been set before it knew of our lock
             mine.acquire(timeout=-1 if timeout is None else _possible(timeout))
         with contextlib.suppress(ValueError):
             self._waiting.remove(mine)

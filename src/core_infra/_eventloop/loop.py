@@ -1,4 +1,4 @@
-"""Waits for many descriptors at once, and calls who is concerned."""
+"""An event loop: waits for many descriptors at once and calls a callback for each that is ready."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
-_LONGEST = 3600.0
-"""Seconds that one turn waits at most: the system knows no time beyond some weeks."""
+_MAX_WAIT = 3600.0
+"""Seconds that one turn waits at most: the system calls take no timeout beyond some weeks."""
 _FAILED = select.EPOLLERR | select.EPOLLHUP  # the kernel reports these unasked
 
 _log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Descriptors that one thread waits for: its maker's, unless a subclass says otherwise.
+    """An event loop that runs on one thread: the creator's, unless a subclass says otherwise.
 
-    What is called on that thread must not block: it would hold up all that the loop attends to.
-    Any thread may watch, unwatch, post and wake.
+    Callbacks must not block: that would delay everything else that the loop serves. ``watch``,
+    ``unwatch``, ``post`` and ``wake`` may be called on any thread.
 
     Args:
-        poller: knows no descriptor yet.
-        wake: an event's descriptor, from :func:`new_wake`.
+        poller: has no descriptor registered yet.
+        wake: the descriptor of an event, from :func:`new_wake`.
     """
 
     def __init__(self, poller: select.epoll | select.poll, wake: int) -> None:
@@ -53,33 +53,34 @@ class Loop:
         self.wake()
 
     def wake(self) -> None:
-        """End the turn that waits, if there is one; from any thread."""
+        """End the current wait of the loop, if there is one; on any thread."""
         if threading.get_ident() != self._thread:
             os.eventfd_write(self._wake, 1)
 
     def watch(self, fd: int, events: int, on_ready: Callable[[int], None]) -> None:
         """Call *on_ready(events)* on the loop's thread whenever *fd* is ready.
 
-        Watching a descriptor again replaces its events. What is called must bear a false alarm: if
-        another callback of the same turn has closed a descriptor and somebody got its number
-        again, the new one hears of the old one's event.
+        Watching a descriptor again replaces its events. Callbacks must tolerate spurious calls: if
+        another callback of the same turn closes a descriptor and its number is reused, the new
+        callback receives the event of the old descriptor.
 
         Args:
-            fd: a descriptor that does not block.
-            events: READ, WRITE or both; 0 for an error or a hang-up only. These are always
-                reported, as what was asked for.
-            on_ready: is given READ, WRITE or both.
+            fd: a non-blocking descriptor.
+            events: READ, WRITE or both; 0 for an error or a hang-up only. These two are always
+                reported, as the events that were asked for.
+            on_ready: receives READ, WRITE or both.
         """
         is_known = fd in self._watched
         self._watched[fd] = (on_ready, events)
         if is_known:
-            with contextlib.suppress(FileNotFoundError):  # who watched it was interrupted just here
+            # Not registered: an earlier watch() was interrupted by a signal just before that.
+            with contextlib.suppress(FileNotFoundError):
                 self._poller.modify(fd, events)
                 return
         self._poller.register(fd, events)
 
     def unwatch(self, fd: int) -> None:
-        """Forget *fd*, before the descriptor is closed; nothing if it is not watched."""
+        """Stop watching *fd*, before it is closed; does nothing if it is not watched."""
         if self._watched.pop(fd, None) is not None:
             try:  # noqa: SIM105 - suppress() would take longer than all the rest
                 self._poller.unregister(fd)
@@ -87,11 +88,14 @@ class Loop:
                 pass  # as above
 
     def wait(self, event: Latch, timeout: float | None = None) -> bool:
-        """Wait for *event*; on the loop's own thread, by running the loop meanwhile.
+        """Wait for *event*; on the loop's own thread, run the loop meanwhile.
 
         Args:
-            event: set by what the loop calls.
-            timeout: seconds; None waits for ever.
+            event: set by a callback of the loop.
+            timeout: seconds; None waits forever.
+
+        Returns:
+            Whether the event is set.
         """
         if not self.is_current():
             return event.wait(timeout)
@@ -100,25 +104,29 @@ class Loop:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            self.turn(left)
+            self.run_once(left)
         return True
 
-    def turn(self, timeout: float | None = None) -> None:
-        """Wait until something is ready, and call all whom that concerns; on the loop's thread."""
+    def run_once(self, timeout: float | None = None) -> None:
+        """Wait until something is ready, and run all callbacks that are due; on the loop's thread.
+
+        Args:
+            timeout: seconds; None waits forever.
+        """
         if self._jobs:
             timeout = 0
         elif timeout is not None:
-            timeout = min(timeout, _LONGEST)
+            timeout = min(timeout, _MAX_WAIT)
         for fd, events in self._poll(timeout):
-            callback, asked_for = self._watched.get(fd, (None, 0))
+            callback, requested = self._watched.get(fd, (None, 0))
             if callback is not None:
-                self._call(fd, callback, asked_for if events & _FAILED else events)
+                self._call(fd, callback, requested if events & _FAILED else events)
             elif fd == self._wake:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)
             # else an earlier callback of this turn has unwatched it
         while self._jobs:
-            guarded(self._jobs.popleft())
+            run_logged(self._jobs.popleft())
 
     def _poll(self, timeout: float | None) -> list[tuple[int, int]]:
         raise NotImplementedError
@@ -128,18 +136,18 @@ class Loop:
             callback(events)
         except Exception:  # noqa: BLE001 - logged with its traceback
             # One broken callback must not take down the thread that serves all others.
-            _log.exception("callback for descriptor %d failed", fd)
+            _log.exception("the callback for descriptor %d failed", fd)
             self.unwatch(fd)
 
 
 def new_wake() -> int:
-    """What :meth:`Loop.wake` writes to."""
+    """Create the descriptor that :meth:`Loop.wake` writes to."""
     return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
-def guarded(job: Callable[[], None]) -> None:
-    """Run a job that nobody waits for; what it raises is logged."""
+def run_logged(job: Callable[[], None]) -> None:
+    """Run a job that nobody waits for; an exception is logged."""
     try:
         job()
     except Exception:  # noqa: BLE001 - logged with its traceback
-        _log.exception("a job failed")
+        _log.exception("a job of the event loop failed")

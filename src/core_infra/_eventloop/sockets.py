@@ -1,4 +1,4 @@
-"""A connected socket that the supervisor serves: reading and writing never block a caller."""
+"""Connected sockets that the supervisor serves, and addresses of UNIX sockets."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-
 _CHUNK = 256 * 1024
+_MAX_ADDRESS = 107
+"""Bytes of a UNIX socket's path that the kernel accepts."""
 
 
-class Link:
-    """One end of a stream socket.
+class SocketLink:
+    """One end of a stream socket: reading and writing never block a caller.
 
     Args:
         sock: connected; the link owns it from now on.
         on_data: called on the supervisor's thread with each piece that arrives.
-        on_close: called there once, when the peer has gone or the link was closed.
+        on_close: called there once, when the peer has closed or the link was closed.
     """
 
     def __init__(
@@ -43,10 +44,10 @@ class Link:
         supervisor().call(lambda: self._watch(READ))
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
-        """Send or queue *data*; False if the link is closed. Never blocks, keeps the order.
+        """Send or queue *data*, in order; never blocks. Returns False if the link is closed.
 
-        The queue has no bound of its own: the protocols above grant what may be under way.
-        Descriptors *fds* go with the data at once (the socket must be a UNIX one).
+        The queue is unbounded: the protocols on top limit how much can be under way.
+        Descriptors *fds* are sent with the data at once (the socket must be a UNIX one).
 
         Raises:
             BlockingIOError: there are descriptors to send, and the peer does not read now.
@@ -65,7 +66,7 @@ class Link:
                 except BlockingIOError:
                     sent = 0
                 except OSError:
-                    return False  # the reading side sees the same and closes
+                    return False  # the reading side gets the same error and closes
             if sent < len(data):
                 if not self._pending:
                     supervisor().post(self._want_write)
@@ -73,7 +74,7 @@ class Link:
         return True
 
     def drain(self) -> None:
-        """Receive all that the peer sent before it went; call on the supervisor's thread."""
+        """Receive all that the peer sent before it closed; on the supervisor's thread."""
         while self._open and self._receive():
             pass
 
@@ -132,14 +133,10 @@ class Link:
         self._on_close()
 
 
-_LENGTH = 107
-"""Bytes of a path that the kernel allows."""
-
-
 @contextlib.contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """A name of a UNIX socket that is short enough for the kernel, however long its directory's."""
-    if len(os.fsencode(path)) <= _LENGTH:
+    """An address of a UNIX socket that is short enough for the kernel, however long *path* is."""
+    if len(os.fsencode(path)) <= _MAX_ADDRESS:
         yield os.fspath(path)
         return
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)

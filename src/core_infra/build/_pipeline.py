@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from core_infra.build._plan import Plan
-    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.events import RunEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Package:
 
 
 def carry_out(
-    plan: Plan, *, twice: bool = False, listener: Callable[[Event], object] | None = None
+    plan: Plan, *, twice: bool = False, listener: Callable[[RunEvent], object] | None = None
 ) -> Package:
     """Do what is planned, as far as the plan's goal.
 

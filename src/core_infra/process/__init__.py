@@ -1,5 +1,15 @@
-"""Child processes: started, watched, and gone when they should be."""
+"""Child processes: started, watched, and gone when they should be.
 
+:class:`Service` starts and runs programs; :class:`Runner` runs specs by their dependencies. The
+functions :func:`run`, :func:`start`, … use one default service.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_infra import _lazy
+from core_infra.process._captured_run import CommandResult
 from core_infra.process._child import Child, spawn
 from core_infra.process._default_service import (
     clear,
@@ -35,40 +45,99 @@ from core_infra.process._events import (
     Stream,
 )
 from core_infra.process._leftovers import Leftover
+from core_infra.process._log_pattern import LogPattern
 from core_infra.process._options import RunOptions
-from core_infra.process._output import Piece, RingBuffer
+from core_infra.process._output import Piece, RingBuffer, StreamParts
 from core_infra.process._probes import (
     Check,
     CommandSucceeds,
     FileExists,
     HttpStatus,
-    LogPattern,
-    Probe,
     TcpPort,
     UnixSocket,
 )
-from core_infra.process._process import Process
+from core_infra.process._process import Probe, Process
 from core_infra.process._restart import RestartPolicy
 from core_infra.process._service import Service, ServiceOptions, new_service
 from core_infra.process._shared_process import SharedProcess, Start
 from core_infra.process._status import ProcessInfo, Status, Usage
+from core_infra.process._terminal import Terminal
+
+if TYPE_CHECKING:
+    from core_infra.process._runner.cancellation import Cancellation
+    from core_infra.process._runner.durations import Durations
+    from core_infra.process._runner.events import (
+        RunEvent,
+        RunFinished,
+        RunStarted,
+        SpecFinished,
+        SpecStarted,
+        SpecWrote,
+    )
+    from core_infra.process._runner.freshness import Freshness
+    from core_infra.process._runner.graph import InvalidGraphError
+    from core_infra.process._runner.live_display import LiveDisplay
+    from core_infra.process._runner.results import (
+        RunAllResult,
+        RunAllTimeoutError,
+        RunInterruptedError,
+        RunResult,
+    )
+    from core_infra.process._runner.runner import Runner
+    from core_infra.process._runner.schedule import PlannedSpec, RunPlan
+    from core_infra.process._runner.spec import RunSpec
+    from core_infra.process._runner.taskfile import TaskFile, TaskFileError, load_tasks
+    from core_infra.process._runner.text_display import LineDisplay, LogDisplay
+else:
+    # The runner is imported when one of its names is first used.
+    __getattr__ = _lazy.exports(
+        __name__,
+        {
+            "._runner.cancellation": ("Cancellation",),
+            "._runner.durations": ("Durations",),
+            "._runner.events": (
+                *("RunEvent", "RunFinished", "RunStarted"),
+                *("SpecFinished", "SpecStarted", "SpecWrote"),
+            ),
+            "._runner.freshness": ("Freshness",),
+            "._runner.graph": ("InvalidGraphError",),
+            "._runner.live_display": ("LiveDisplay",),
+            "._runner.results": (
+                *("RunAllResult", "RunAllTimeoutError", "RunInterruptedError", "RunResult"),
+            ),
+            "._runner.runner": ("Runner",),
+            "._runner.schedule": ("PlannedSpec", "RunPlan"),
+            "._runner.spec": ("RunSpec",),
+            "._runner.taskfile": ("TaskFile", "TaskFileError", "load_tasks"),
+            "._runner.text_display": ("LineDisplay", "LogDisplay"),
+        },
+    )
 
 __all__ = [
     "ActionProcessExited",
     "ActionProcessKilled",
     "ActionProcessOutput",
     "ActionProcessStarted",
+    "Cancellation",
     "CannotKillError",
     "CannotStartError",
     "Check",
     "Child",
+    "CommandResult",
     "CommandSucceeds",
+    "Durations",
     "FileExists",
+    "Freshness",
     "HttpStatus",
+    "InvalidGraphError",
     "Leftover",
+    "LineDisplay",
+    "LiveDisplay",
+    "LogDisplay",
     "LogPattern",
     "NotReadyError",
     "Piece",
+    "PlannedSpec",
     "Probe",
     "Process",
     "ProcessInfo",
@@ -76,17 +145,34 @@ __all__ = [
     "ProgramNotFoundError",
     "RestartPolicy",
     "RingBuffer",
+    "RunAllResult",
+    "RunAllTimeoutError",
+    "RunEvent",
     "RunFailedError",
+    "RunFinished",
+    "RunInterruptedError",
     "RunOptions",
+    "RunPlan",
+    "RunResult",
+    "RunSpec",
+    "RunStarted",
     "RunTimeoutError",
+    "Runner",
     "Service",
     "ServiceNotInitializedError",
     "ServiceOptions",
     "SharedProcess",
+    "SpecFinished",
+    "SpecStarted",
+    "SpecWrote",
     "Start",
     "Status",
     "Stream",
+    "StreamParts",
+    "TaskFile",
+    "TaskFileError",
     "TcpPort",
+    "Terminal",
     "UnixSocket",
     "Usage",
     "clear",
@@ -95,6 +181,7 @@ __all__ = [
     "init",
     "kill",
     "list",
+    "load_tasks",
     "new_service",
     "output",
     "remove",

@@ -1,4 +1,4 @@
-"""Start a program so that it can be waited for, signalled, and never outlives this process."""
+"""Direct children: programs that never outlive this process, such as hypervisors."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-# If the parent died before the parent-death signal was armed, nobody would ever send it: so look,
-# once armed, whether the parent is still the one that started us.
+# If the parent died before the parent-death signal was armed, it would never be sent: so check
+# afterwards that the parent is still the one that started the program.
 _GUARD = '[ "$PPID" = "$1" ] || exit 125; shift; exec "$@"'
 
 
 class Child:
-    """A program that was started by :func:`spawn`, or a child that another one left to us.
+    """A direct child: started by :func:`spawn`, or a fork of such a program that is our child, too.
 
     Args:
         argv: the command.
         pid: its process id; it leads its own process group.
-        reap: takes its exit code from the kernel once it has ended; None waits for *pid*.
+        reap: returns its exit code once it has ended; None waits for *pid*.
 
     Attributes:
-        argv: the command as asked for.
+        argv: the command as it was given.
         pid: its process id; also the id of its own process group and session.
         started_at: when it was started, on ``time.monotonic``.
         exit_code: its exit code once it has ended, minus the signal's number if a signal ended
@@ -69,7 +69,7 @@ class Child:
     def on_exit(self, callback: Callable[[int], None]) -> None:
         """Call *callback(exit_code)* on the supervisor's thread when the program has ended.
 
-        If it has ended already, the call is made at once, on the caller's thread.
+        If it has ended already, it is called at once, on the caller's thread.
         """
         with self._lock:
             if self.exit_code is None:
@@ -78,7 +78,11 @@ class Child:
         callback(self.exit_code)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until the program ends; its exit code, or TimeoutExpiredError after *timeout* s."""
+        """Wait until the program ends; returns its exit code.
+
+        Raises:
+            TimeoutExpiredError: it still runs after *timeout* seconds.
+        """
         if not self._ended.wait(timeout):
             raise TimeoutExpiredError(
                 f"process {self.pid} ({self.argv[0]}) still runs after {timeout} s",
@@ -88,22 +92,22 @@ class Child:
         return self.exit_code
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to the program and what it started; nothing if it has ended."""
+        """Send a signal to the program's process group; does nothing if the program has ended."""
         with self._lock:
-            # Not yet reaped, so neither the pid nor the group's id can belong to a stranger.
+            # Not yet reaped, so neither the pid nor the group's id can be reused.
             if self.exit_code is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """End the program and what it started, now, and wait until it has ended."""
+        """Kill the program's process group, and wait until the program has ended."""
         self.signal_group(signal.SIGKILL)
         self._ended.wait()
 
     def stop(self, *, ask: Callable[[], object] | None = None, grace: float = 5.0) -> str:
-        """Climb the stop ladder until the program has ended; says which rung it took.
+        """Stop the program by ever stronger means; returns the one that it took.
 
-        First *ask* (a polite way that the program understands), then SIGTERM, each with *grace*
+        First *ask* (a request that the program understands), then SIGTERM, each with *grace*
         seconds, then SIGKILL to the whole group.
 
         Returns:
@@ -111,12 +115,12 @@ class Child:
         """
         if not self.is_running():
             return "gone"
-        rungs: list[tuple[str, Callable[[], object]]] = [
+        steps: list[tuple[str, Callable[[], object]]] = [
             ("terminated", lambda: self.signal_group(signal.SIGTERM)),
         ]
         if ask is not None:
-            rungs.insert(0, ("asked", ask))
-        for outcome, step in rungs:
+            steps.insert(0, ("asked", ask))
+        for outcome, step in steps:
             step()
             if self._ended.wait(grace):
                 return outcome
@@ -148,15 +152,15 @@ def spawn(
         argv: the program (found on PATH) and its arguments.
         cwd: its working directory.
         env: its whole environment; None inherits ours.
-        output: where its stdout and stderr go; None discards both.
-        pass_fds: descriptors that it inherits under their numbers.
+        output: the file for its stdout and stderr; None discards both.
+        pass_fds: descriptors that it inherits, with the same numbers.
         die_with_parent: the kernel kills it when this process ends, however it ends. ``setpriv``
             arms that; a ``preexec_fn`` would make every start slower as this process grows.
-        without_file_signals: SIGPIPE and SIGXFSZ do not end it, as they do not end Python: a file
-            that reaches ``ulimit -f`` is an error that it can tell.
+        without_file_signals: SIGPIPE and SIGXFSZ do not end it, as they do not end Python: it can
+            report a file that reaches ``ulimit -f`` as an error.
 
     Raises:
-        ProgramNotFoundError: the program is not there.
+        ProgramNotFoundError: the program does not exist.
     """
     if shutil.which(argv[0]) is None:
         raise ProgramNotFoundError(

@@ -1,4 +1,4 @@
-"""One service for the whole program, for those who need no other."""
+"""The default service: one for the whole program, for those that need no other."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _lock = threading.Lock()
 
 
 def init(core: Core) -> Service:
-    """Make the default service, with *core* to hear of its processes.
+    """Create the default service, which publishes its events on the bus of *core*.
 
-    Who inits, also shuts it down.
+    The caller must also shut it down.
 
     Raises:
         AlreadyExistsError: there is one already.
@@ -41,10 +41,10 @@ def init(core: Core) -> Service:
 
 
 def set_default(service: Service) -> None:
-    """Put *service* in the place of the default one, which is not shut down by this.
+    """Replace the default service by *service*, without shutting down the old one.
 
     Raises:
-        InvalidError: it is no Service.
+        InvalidError: it is not a Service.
     """
     global _default  # noqa: PLW0603 - one per program is the point
     if not isinstance(service, Service):

@@ -1,4 +1,4 @@
-"""The environment that programs get."""
+"""The environment that programs get, encoded for the reaper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Environment(NamedTuple):
-    r"""Variables as a program gets them.
+    r"""Encoded environment variables.
 
     Attributes:
         number: how many.
@@ -22,9 +22,9 @@ class Environment(NamedTuple):
     block: bytes
 
 
-def given(variables: Mapping[str, str | None]) -> Environment:
-    """These variables and no others; those that are None are left out."""
-    return _environment(
+def exactly(variables: Mapping[str, str | None]) -> Environment:
+    """An environment of *variables* only; those that are None are left out."""
+    return _encode(
         (os.fsencode(name), os.fsencode(value))
         for name, value in variables.items()
         if value is not None
@@ -32,29 +32,29 @@ def given(variables: Mapping[str, str | None]) -> Environment:
 
 
 def inherited(changes: Mapping[str, str | None]) -> Environment:
-    """Our environment as it is now, with *changes*; those that are None are taken away."""
-    return given({**os.environ, **changes}) if changes else _unchanged()
+    """Our environment as it is now, with *changes*; those that are None are removed."""
+    return exactly({**os.environ, **changes}) if changes else _unchanged()
 
 
 _last: tuple[dict[bytes, bytes], Environment] = ({}, Environment(0, b""))
 
 
 def _unchanged() -> Environment:
-    """Our environment, encoded anew only when it has changed.
+    """Our environment, encoded again only if it has changed.
 
-    To decode and encode each variable costs a tenth of what it takes to start a program. os.environ
-    keeps what it was made of, and comparing that is quick; where it does not, all is done anew.
+    Decoding and encoding each variable takes a tenth of the time of starting a program. os.environ
+    keeps the encoded variables, and comparing these is quick; without them, all is encoded again.
     """
-    global _last  # noqa: PLW0603 - remembered from call to call
+    global _last  # noqa: PLW0603 - a cache between calls
     data = getattr(os.environ, "_data", None)
     known, found = _last
     if data is None or data != known:
         known = dict(os.environb)
-        found = _environment(known.items())
+        found = _encode(known.items())
         _last = (known, found)
     return found
 
 
-def _environment(variables: Iterable[tuple[bytes, bytes]]) -> Environment:
+def _encode(variables: Iterable[tuple[bytes, bytes]]) -> Environment:
     strings = [b"%b=%b\0" % variable for variable in variables]
     return Environment(len(strings), b"".join(strings))

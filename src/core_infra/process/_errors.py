@@ -1,9 +1,8 @@
-"""What goes wrong with processes."""
+"""The errors of processes."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,15 +14,12 @@ from core_infra.errors import (
     UnavailableError,
     WrongStateError,
 )
-from core_infra.process._start_failure import culprit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.process._options import RunOptions
-
 KILL_TIMEOUT = 10.0
-"""Seconds after which a killed program counts as one that cannot be killed."""
+"""Seconds after which a process that was killed and still runs is an error."""
 
 
 class ProcessNotFoundError(NotFoundError):
@@ -31,14 +27,14 @@ class ProcessNotFoundError(NotFoundError):
 
 
 class ProgramNotFoundError(NotFoundError, FileNotFoundError):
-    """The program to start, or the directory to start it in, is not there."""
+    """The program to start, or the directory to start it in, does not exist."""
 
 
 class CannotStartError(UnavailableError):
-    """The program is there, but the system does not start it.
+    """The program exists, but the system does not start it.
 
     Attributes:
-        errno: what the system answered.
+        errno: the error number of the system.
     """
 
 
@@ -67,7 +63,7 @@ class RunTimeoutError(TimeoutExpiredError):
 
 
 class CannotKillError(TimeoutExpiredError):
-    """Processes still run after they were killed, and are given up.
+    """Processes still run although they were killed; they are left running.
 
     Attributes:
         timeout: the seconds that were waited.
@@ -76,12 +72,13 @@ class CannotKillError(TimeoutExpiredError):
 
     @classmethod
     def of(cls, pids: Sequence[int]) -> Self:
-        """Say why it may be."""
+        """Make the error for *pids*, with the likely reason."""
         others = [pid for pid in pids if not _may_signal(pid)]
         why = "the kernel has not ended them; such processes wait for a device"
         todo = ""
         if others:
-            why = f"{', '.join(map(_named, others))} may not be signalled: another user's (sudo?)"
+            names = ", ".join(map(_describe, others))
+            why = f"{names} may not be signalled: another user's (sudo?)"
             todo = "End them as that user, or let them end by themselves: close what they read."
         return cls(
             f"cannot kill the processes {[*pids]}",
@@ -93,7 +90,7 @@ class CannotKillError(TimeoutExpiredError):
 
 
 class NotReadyError(TimeoutExpiredError):
-    """A program did not become ready; says what was waited for and what is there instead.
+    """A program did not become ready; the message has what was missing and what was found instead.
 
     Attributes:
         timeout: the seconds that were allowed.
@@ -102,7 +99,7 @@ class NotReadyError(TimeoutExpiredError):
 
 
 class ServiceNotInitializedError(WrongStateError):
-    """The default service is used before ``init`` or ``set_default``."""
+    """The default service was used before ``init`` or ``set_default``."""
 
 
 def _may_signal(pid: int) -> bool:
@@ -115,27 +112,7 @@ def _may_signal(pid: int) -> bool:
     return True
 
 
-def _named(pid: int) -> str:
+def _describe(pid: int) -> str:
     with contextlib.suppress(OSError):
         return f"{pid} ({Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()})"
     return str(pid)
-
-
-def start_error(
-    options: RunOptions, cause: OSError, *, in_directory: bool
-) -> ProgramNotFoundError | CannotStartError:
-    """What to raise when the system refuses to start a program."""
-    what = f"cannot start {options.argv()[0]!r}"
-    why = cause.strerror or str(cause)
-    found = ""
-    if in_directory:
-        why += f": its directory {os.fspath(options.dir or '.')!r}"
-    elif cause.filename is not None and options.log is not None:
-        why = f"its log {os.fspath(options.log)!r} cannot be written: {why}"
-        return CannotStartError(what, why=why, errno=cause.errno)
-    elif found := culprit(options, cause.errno or 0):
-        why += f": {found}"
-    if cause.errno in (errno.ENOENT, errno.ENOTDIR):
-        todo = "" if in_directory or found else "Is it installed, and on the PATH that it is given?"
-        return ProgramNotFoundError(what, why=why, todo=todo, errno=cause.errno)
-    return CannotStartError(what, why=why, errno=cause.errno)

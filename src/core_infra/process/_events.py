@@ -1,4 +1,4 @@
-"""What the service tells the bus; each process's events come in the order of these classes."""
+"""The events of processes on the bus; those of one process come in the order of these classes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 
 class Stream(enum.StrEnum):
-    """Where a line came from."""
+    """An output stream of a program."""
 
     STDOUT = "stdout"
-    """Standard output; also of a process with merged streams or on a pty."""
+    """Standard output; also all output of a process with merged streams or on a pty."""
     STDERR = "stderr"
 
 
 class ActionProcessStarted(NamedTuple):
-    """A process runs; again for each restart."""
+    """A process runs; sent again for each restart."""
 
     id: str
     command: str
@@ -29,10 +29,10 @@ class ActionProcessOutput(NamedTuple):
 
     Attributes:
         id: the process.
-        line: the line without its end (``\n`` or ``\r\n``); bytes that are no UTF-8 are shown as
+        line: the line without its end (``\n`` or ``\r\n``); bytes that are not UTF-8 become
             U+FFFD.
-        stream: where it came from.
-        partial: the line goes on in the next event: it is longer than what is kept of one.
+        stream: the stream that it was written to.
+        partial: the line continues in the next event: it is longer than the limit of 4 MiB.
     """
 
     id: str
@@ -42,7 +42,7 @@ class ActionProcessOutput(NamedTuple):
 
 
 class ActionProcessKilled(NamedTuple):
-    """A process ended by a signal, or because it was told to; the Exited event follows.
+    """A process ended by a signal, or because it was stopped; the Exited event follows.
 
     Attributes:
         id: the process.
@@ -54,7 +54,7 @@ class ActionProcessKilled(NamedTuple):
 
 
 class ActionProcessExited(NamedTuple):
-    """A process is over: all its output has been told. The only event if it never started.
+    """A process is over: all its output has been published. The only event if it never started.
 
     Attributes:
         id: the process.

@@ -1,4 +1,4 @@
-"""One execution of a program: what we ask of the keeper about it, and what it tells."""
+"""One execution of a program: the requests to the reaper about it, and the reaper's reports."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from core_infra._eventloop.loop import READ
 from core_infra._unpatched import os, select, signal, time
-from core_infra.process._reaper.protocol import End, ProgramNews
-from core_infra.process._reaper.registry import keeper
+from core_infra.process._reaper.protocol import End, ProgramReport
+from core_infra.process._reaper.registry import reaper
 from core_infra.process._status import Usage
 from core_infra.process._stdio import Stdio
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from core_infra._eventloop.loop import Loop
     from core_infra.process._events import Stream
     from core_infra.process._options import Input, RunOptions
-    from core_infra.process._reaper.client import Keeper
+    from core_infra.process._reaper.client import Reaper
 
 
 class Execution:
-    """A program that the keeper starts, once, with all that it starts itself.
+    """A program that the reaper starts once, with all that it starts itself.
 
     Args:
-        options: what it is run with.
-        stdin: what it reads; from :meth:`RunOptions.input`.
-        group: the keeper's group that it belongs to.
-        loop: moves its input and output.
-        wrote: is given its output, on the loop's thread; None discards it.
+        options: the program, and how to run it.
+        stdin: its input; from :meth:`RunOptions.input`.
+        group: the reaper's group that it belongs to.
+        loop: transfers its input and output.
+        on_output: receives its output on the loop's thread; None discards it.
 
     Attributes:
-        stdio: what it reads and writes.
-        channel: can be read when there is something to :meth:`hear`, after :meth:`ask`; -1 if there
-            will be nothing.
+        stdio: its input and output.
+        channel: readable when there is something for :meth:`read_report`, after
+            :meth:`request_start`; -1 if nothing will come.
         began: when, on ``time.monotonic``.
         began_at: the same on ``time.time``.
-        end: how it ended, once that is known to its life; None before that.
+        end: how it ended, once its lifecycle has processed that; None before.
     """
 
     def __init__(
@@ -48,79 +48,79 @@ class Execution:
         stdin: Input,
         group: int,
         loop: Loop,
-        wrote: Callable[[Stream, bytes], None] | None,
+        on_output: Callable[[Stream, bytes], None] | None,
     ) -> None:
         self._options = options
         self._loop = loop
-        self._keeper = keeper()
-        # Known before it is used: who is interrupted meanwhile must be able to end it.
-        self._tag = self._keeper.new_tag(group, detached=options.detach)
-        self._news = ProgramNews()
+        self._reaper = reaper()
+        # Chosen before it is used: if we are interrupted, the program can still be killed by it.
+        self._tag = self._reaper.new_tag(group, detached=options.detach)
+        self._report = ProgramReport()
         self._lost = False
         self._killed: Latch | None = None
-        self._companions: Companions | None = None
+        self._group_members: GroupMembers | None = None
         self.channel = -1
         self.began, self.began_at = time.monotonic(), time.time()
         self.end: End | None = None
-        self.stdio = Stdio(loop, options, stdin, wrote)
+        self.stdio = Stdio(loop, options, stdin, on_output)
 
-    def ask(self, *, hurry: bool) -> None:
-        """Have it started.
+    def request_start(self, *, report_at_once: bool) -> None:
+        """Request the start.
 
         Args:
-            hurry: we are told as soon as it is; else, together with its end if that is soon.
+            report_at_once: report the start at once; else it may be reported with an early end.
         """
         options = self._options
-        self.channel = self._keeper.spawn(
+        self.channel = self._reaper.spawn(
             self._tag,
             options.argv(),
             cwd=options.directory(),
             env=options.environment(),
-            fds=self.stdio.theirs | {fd: fd for fd in options.pass_fds},
+            fds=self.stdio.child_fds | {fd: fd for fd in options.pass_fds},
             terminal=options.pty,
-            hurry=hurry,
+            report_start_at_once=report_at_once,
         )
-        # It starts on another processor: what can be done meanwhile takes no time.
-        self.stdio.given()
+        # The program starts on another processor: work that is done meanwhile costs no time.
+        self.stdio.hand_over()
 
-    def hear(self) -> None:
-        """Take what the keeper says, if it says anything."""
+    def read_report(self) -> None:
+        """Read what the reaper has reported, if anything."""
         try:
-            self._news.read(self.channel)
+            self._report.read(self.channel)
         except ConnectionError:
-            self._keeper.lose()
+            self._reaper.mark_lost()
             self._lost = True
 
-    def started(self) -> int | None:
-        """Its pid; None: nothing was heard of that.
+    def started_pid(self) -> int | None:
+        """Its pid; None if its start has not been reported.
 
         Raises:
             StartRefusedError: the system does not start it.
-            UnavailableError: the keeper was killed.
+            UnavailableError: the reaper was killed.
         """
-        reply = self._news.start()
+        reply = self._report.start()
         if reply is not None:
-            return self._keeper.started(reply)
+            return self._reaper.started_pid(reply)
         if self._lost:
-            raise self._keeper.gone()
+            raise self._reaper.lost_error()
         return None
 
-    def ended(self) -> End | None:
-        """How it ended, or how the keeper did; None: nothing was heard of that."""
+    def reported_end(self) -> End | None:
+        """How it ended, perhaps with the reaper; None if its end has not been reported."""
         if self._lost:
             return End(-signal.SIGKILL, time.monotonic(), 0.0, 0.0, 0)
-        return self._news.end()
+        return self._report.end()
 
     def close_channel(self) -> None:
-        """Listen no more; twice is no error."""
+        """Receive no more reports; may be called twice."""
         self._loop.unwatch(self.channel)
         channel, self.channel = self.channel, -1
         if channel >= 0:
             os.close(channel)
 
     def close(self) -> None:
-        """Close all: it was not started, or what it left behind is not listened to any more."""
-        self.forget_companions()
+        """Close everything: it was not started, or its remaining output is not read any more."""
+        self.forget_group_members()
         self.stdio.close()
         self.close_channel()
 
@@ -130,61 +130,63 @@ class Execution:
         Returns:
             An errno; 0 if it was sent. ESRCH: the program has ended.
         """
-        return self._keeper.signal(self._tag, number, group=group)
+        return self._reaper.signal(self._tag, number, group=group)
 
-    def companions(self) -> Companions:
-        """What it started in its process group, once it has been started itself."""
-        if self._companions is None:
-            reply = self._news.start()
+    def group_members(self) -> GroupMembers:
+        """The other members of its process group, once it has been started itself."""
+        if self._group_members is None:
+            reply = self._report.start()
             pid = reply.value if reply is not None else 0
-            # No reference to us: a circle would keep the keeper's socket until it is collected.
-            find = partial(_members, self._keeper, self._tag)
-            self._companions = Companions(self._loop, pid, find)
-        return self._companions
+            # Without a reference to self: a cycle would keep descriptors until it is collected.
+            find = partial(_members, self._reaper, self._tag)
+            self._group_members = GroupMembers(self._loop, pid, find)
+        return self._group_members
 
-    def forget_companions(self) -> None:
-        """Watch them no more."""
-        companions, self._companions = self._companions, None
-        if companions is not None:
-            companions.close()
+    def forget_group_members(self) -> None:
+        """Stop watching them."""
+        members, self._group_members = self._group_members, None
+        if members is not None:
+            members.close()
 
     def kill(self, then: Callable[[], None] = lambda: None) -> None:
-        """Begin to end it and all that it started; *then* is called when nothing is left of it."""
+        """Start to kill it and all that it started; *then* is called when nothing of it is left."""
         if self._killed is None or self._killed.is_set():
-            self._killed = self._keeper.kill(self._keeper.tree(self._tag), then)
+            self._killed = self._reaper.kill(self._reaper.tree(self._tag), then)
 
     def await_gone(self) -> None:
-        """Wait until nothing is left of it, if it was killed.
+        """Wait until nothing of it is left, if it was killed.
 
         Raises:
             CannotKillError: something still runs.
         """
         if self._killed is not None:
-            self._keeper.kill_and_wait(self._keeper.tree(self._tag), self._killed)
+            self._reaper.kill_and_wait(self._reaper.tree(self._tag), self._killed)
 
     def members(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""
-        return _members(self._keeper, self._tag)
+        return _members(self._reaper, self._tag)
 
     def usage(self) -> Usage | None:
-        """What it has used; None while it runs."""
+        """The resources that it used; None while it runs."""
         end = self.end
         if end is None:
             return None
         return Usage(max(0.0, end.at - self.began), end.user, end.system, end.peak_memory)
 
 
-def _members(keeper: Keeper, tag: int) -> list[int]:
-    return [] if keeper.lost else keeper.members(keeper.tree(tag))
+def _members(reaper: Reaper, tag: int) -> list[int]:
+    return [] if reaper.lost else reaper.members(reaper.tree(tag))
 
 
-class Companions:
-    """The other members of a program's process group, such as what a shell has started.
+class GroupMembers:
+    """The other members of a program's process group, such as programs that a shell has started.
+
+    All methods are called on the loop's thread.
 
     Args:
-        loop: hears of their ends; all methods are called on its thread.
+        loop: watches for their ends.
         group: the group's number: the program's pid.
-        find: the pids of all that the program has started.
+        find: returns the pids of all that the program has started.
     """
 
     def __init__(self, loop: Loop, group: int, find: Callable[[], Sequence[int]]) -> None:
@@ -194,28 +196,28 @@ class Companions:
         self._pidfds: set[int] = set()
 
     def watch(self, then: Callable[[], None]) -> bool:
-        """Whether there are any; then *then* is called once all that there are now have ended."""
+        """Whether there are any; if so, call *then* once all current members have ended."""
         if not self._pidfds:
             self._pidfds = set(self._open())
             for fd in self._pidfds:
-                self._loop.watch(fd, READ, partial(self._ended, fd, then))
+                self._loop.watch(fd, READ, partial(self._on_end, fd, then))
         return bool(self._pidfds)
 
     def signal(self, number: int) -> None:
-        """Send all of them a signal, where the program itself has ended."""
+        """Send all of them a signal, when the program itself has ended."""
         for fd in self._open():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(fd, number)
             os.close(fd)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         while self._pidfds:
             self._close(self._pidfds.pop())
 
-    def _ended(self, fd: int, then: Callable[[], None], _events: int) -> None:
+    def _on_end(self, fd: int, then: Callable[[], None], _events: int) -> None:
         if fd not in self._pidfds:
-            return  # a false alarm
+            return  # a spurious event
         self._pidfds.discard(fd)
         self._close(fd)
         if not self._pidfds:
@@ -226,7 +228,7 @@ class Companions:
         os.close(fd)
 
     def _open(self) -> list[int]:
-        """A pidfd for each, so that a number that is used anew cannot be meant."""
+        """A pidfd for each, so that a reused pid cannot be hit."""
         fds = []
         for pid in self._find():
             with contextlib.suppress(ProcessLookupError):
@@ -238,7 +240,7 @@ class Companions:
 
 
 def _has_ended(pidfd: int) -> bool:
-    """Also of a zombie, which nobody may ever wait for."""
+    """Also true of a zombie, which may never be waited for."""
     poll = select.poll()
     poll.register(pidfd, READ)
     return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""What a service's programs have left behind."""
+"""Leftovers: what still runs of a service's programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core_infra.process._process import Process
 
 SETTLE = 0.5
-"""Seconds that what a program left behind has to end by itself, once the program has."""
+"""Seconds that the programs left behind have to end by themselves, once all processes are over."""
 
 _LINES = 20
 _INTERVAL = 0.02
@@ -27,7 +27,7 @@ class Leftover(NamedTuple):
     """Something that still runs.
 
     Attributes:
-        pid: its process id; of what is to be started again, the last one that it had.
+        pid: its process id; the last one, if it is about to be restarted.
         command: its command line.
         process: the process of the service that it is, or that started it; None if that was
             removed.
@@ -38,7 +38,7 @@ class Leftover(NamedTuple):
     process: Process | None
 
     def describe(self) -> str:
-        """A few lines: what it is, whose, and what was written last."""
+        """A few lines: its command, the process that started it, and the last output of that."""
         head = f"{self.command} (pid {self.pid})"
         if self.process is None:
             return head
@@ -51,11 +51,11 @@ class Leftover(NamedTuple):
 def find_leftovers(
     members: Callable[[], Sequence[int]], processes: Sequence[Process]
 ) -> Sequence[Leftover]:
-    """What runs, of *members*; what programs that are over have started may take a moment to end.
+    """Return what runs of *members*, after a moment to end by itself if all processes are over.
 
     Args:
-        members: gives the pids.
-        processes: whose they may be.
+        members: returns the pids.
+        processes: those that may have started them.
     """
     deadline = time.monotonic() + SETTLE
     while (

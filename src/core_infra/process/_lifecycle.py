@@ -1,23 +1,21 @@
-"""A process from its start to its end: the state machine behind :class:`Process`."""
+"""The lifecycle of a process: the state machine behind :class:`Process`."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import sys
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra._eventloop.latch import Latch
 from core_infra._eventloop.loop import READ
-from core_infra._eventloop.supervisor import PASSING, Jobs, supervisor
-from core_infra._unpatched import os
-from core_infra.errors import CoreInfraError, UnavailableError, WrongStateError
-from core_infra.process._errors import KILL_TIMEOUT, CannotKillError, start_error
+from core_infra._eventloop.supervisor import TRANSIENT_ERRORS, Deferred
+from core_infra.errors import CoreInfraError, UnavailableError
+from core_infra.process._errors import KILL_TIMEOUT, CannotKillError
 from core_infra.process._execution import Execution
-from core_infra.process._options import check_signal
 from core_infra.process._reaper.client import StartRefusedError
+from core_infra.process._restart import RestartCounter
+from core_infra.process._start_failure import start_error
 from core_infra.process._status import ENDED, Status, move
-from core_infra.process._stop_escalation import Ladder
+from core_infra.process._stop_escalation import StopEscalation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,36 +24,43 @@ if TYPE_CHECKING:
     from core_infra.process._events import Stream
     from core_infra.process._options import Input, RunOptions
     from core_infra.process._reaper.protocol import End
-    from core_infra.process._status import Usage
 
 
-class Watcher(Protocol):
-    """Who is told how a life goes, on the loop's thread."""
+class Observer(Protocol):
+    """Called by a lifecycle, on the loop's thread."""
 
     def on_start(self, pid: int) -> None:
-        """It runs."""
+        """The program runs."""
 
     def on_output(self, stream: Stream, data: bytes) -> None:
-        """It has written."""
+        """The program has written."""
 
     def on_end(self, error: Exception | None) -> None:
-        """It is over; *error* says why it could not be started."""
+        """The process is over; *error* is why it could not be started."""
 
 
-class Life:
-    """Starts a program, perhaps again and again, and ends it.
+class Lifecycle:
+    """Starts a program, restarts it if so asked, and stops it.
 
-    All happens on the loop's thread, without a lock: a signal's handler that waits for us can have
-    interrupted nobody who holds one.
+    Everything happens on the loop's thread, without a lock: a signal handler that waits for this
+    process cannot have interrupted the owner of one.
 
     Args:
-        options: what it is run with.
-        stdin: what it reads; from :meth:`RunOptions.input`.
-        group: the keeper's group that it belongs to.
-        watcher: is told of everything.
-        loop: attends to it.
-        linger: seconds after its end that its output is waited for, as long as something that it
-            left behind has its pipes.
+        options: the program, and how to run it.
+        stdin: its input; from :meth:`RunOptions.input`.
+        group: the reaper's group that it belongs to.
+        observer: called at each event.
+        loop: serves it.
+        linger: seconds after its end for which its output is still read, as long as something
+            that it left behind has its pipes.
+
+    Attributes:
+        start_known: set once it runs, or will not.
+        over: set when it is over.
+        run: its last execution.
+        error: why it could not be started.
+        last_signal: the signal that ended it, or else the last one sent; 0 if there was none.
+        timed_out: it was stopped because of its timeout.
     """
 
     def __init__(
@@ -63,7 +68,7 @@ class Life:
         options: RunOptions,
         stdin: Input,
         group: int,
-        watcher: Watcher,
+        observer: Observer,
         loop: Loop,
         *,
         linger: float = 0,
@@ -71,41 +76,42 @@ class Life:
         self.options = options
         self.loop = loop
         self.status = Status.PENDING
-        self.begun = Latch()
+        self.start_known = Latch()
         self.over = Latch()
         self.run: Execution | None = None
         self.error: Exception | None = None
         self.pid: int | None = None
         self.restarts = 0
-        self.signal = 0
+        self.last_signal = 0
         self.timed_out = False
+        self.deferred = Deferred(loop)
         self._stdin = stdin
         self._group = group
-        self._watcher = watcher
+        self._observer = observer
         self._linger = linger
-        self._lingers = False  # it has ended, and its output is waited for
-        self._lingered = False
-        self._ladder = Ladder()
+        self._lingers = False  # it has ended, and its output is still read
+        self._linger_over = False
+        self._escalation = StopEscalation()
         self._starting = False
-        self._heard: Latch | None = None  # that of the last stop: set once it has begun
-        self._told = False
-        self._streak = 0  # restarts since it was last healthy
-        self.jobs = Jobs(loop)
-        self._pid = os.getpid()
+        self._stop_begun: Latch | None = None  # of the last stop: set once the loop has begun it
+        self._end_reported = False
+        self._restart_counter = RestartCounter(options.restart)
 
-    def begin(self, *, hurry: bool) -> None:
-        """Have it started; what comes of that, is told.
+    # Starting
+
+    def start(self, *, report_at_once: bool) -> None:
+        """Start the program; the observer and ``start_known`` have the outcome.
 
         Args:
-            hurry: we are told of its start at once; else, with its end if that is soon.
+            report_at_once: report its start at once; else it may be reported with an early end.
         """
         if self.loop.is_current():
-            self._start(hurry=hurry)
-        else:  # there, no signal can come in between
-            self.loop.post(lambda: self._start_quietly(hurry=hurry))
+            self._start(report_at_once=report_at_once)
+        else:  # on the loop's thread no signal can interrupt it
+            self.loop.post(lambda: self._start_quietly(report_at_once=report_at_once))
 
     def give_up(self, error: BaseException) -> None:
-        """Whoever began it was interrupted, wherever that was; nothing if all is told."""
+        """End it because its starter was interrupted, wherever that was; nothing if it is over."""
         if self.loop.is_current():
             self._give_up(error)
         else:
@@ -113,7 +119,7 @@ class Life:
 
     def _give_up(self, error: BaseException) -> None:
         run = self.run
-        if self._told:
+        if self._end_reported:
             return
         if run is not None:  # it may have been started
             run.kill()
@@ -124,166 +130,136 @@ class Life:
         elif self.status in ENDED:
             self._finish(self.status, self.error)
         elif run is not None and run.channel >= 0:
-            self.loop.watch(run.channel, READ, lambda _: self._hear(run))
+            self.loop.watch(run.channel, READ, lambda _: self._on_report(run))
 
-    def _start_quietly(self, *, hurry: bool) -> None:
-        with contextlib.suppress(Exception):  # it is told
-            self._start(hurry=hurry)
+    def _start_quietly(self, *, report_at_once: bool) -> None:
+        with contextlib.suppress(Exception):  # the observer gets it
+            self._start(report_at_once=report_at_once)
 
-    def _start(self, *, hurry: bool) -> None:
-        if self._told:
+    def _start(self, *, report_at_once: bool) -> None:
+        if self._end_reported:
             return  # it was given up before, or stopped
         self._starting = True
         try:
             try:
-                run = self._ask(hurry=hurry)
-            except UnavailableError:  # the keeper was killed before it heard of this
-                run = self._ask(hurry=hurry)
-            self.loop.watch(run.channel, READ, lambda _: self._hear(run))
+                run = self._request_start(report_at_once=report_at_once)
+            except UnavailableError:  # the reaper was killed before it received the request
+                run = self._request_start(report_at_once=report_at_once)
+            self.loop.watch(run.channel, READ, lambda _: self._on_report(run))
         except OSError as cause:
-            if cause.errno is None:  # a signal's handler raises it: the system says what it means
+            if cause.errno is None:  # raised by a signal handler: the system's errors have a number
                 self._give_up(cause)
                 raise
-            self._refuse(cause)
-        except CoreInfraError as error:  # there is no keeper
-            self._fail(error, passing=True)
+            self._start_refused(cause)
+        except CoreInfraError as error:  # there is no reaper
+            self._start_failed(error, transient=True)
         except BaseException as error:
             self._give_up(error)
             raise
 
-    def _ask(self, *, hurry: bool) -> Execution:
+    def _request_start(self, *, report_at_once: bool) -> Execution:
         options = self.options
         is_captured = options.log is None and not options.detach
-        wrote = self._watcher.on_output if is_captured else None
-        self.run = run = Execution(options, self._stdin, self._group, self.loop, wrote)
+        on_output = self._observer.on_output if is_captured else None
+        self.run = run = Execution(options, self._stdin, self._group, self.loop, on_output)
         try:
-            run.ask(hurry=hurry)
+            run.request_start(report_at_once=report_at_once)
         except BaseException:
             run.close()
             raise
         return run
 
-    def _refuse(self, cause: OSError) -> None:
+    def _start_refused(self, cause: OSError) -> None:
         in_directory = isinstance(cause, StartRefusedError) and cause.in_directory
         error = start_error(self.options, cause, in_directory=in_directory)
-        self._fail(error, passing=cause.errno in PASSING)
+        self._start_failed(error, transient=cause.errno in TRANSIENT_ERRORS)
 
-    def _fail(self, error: CoreInfraError, *, passing: bool) -> None:
-        """It was not started; if that may pass, and it is one to be restarted, not yet."""
+    def _start_failed(self, error: CoreInfraError, *, transient: bool) -> None:
+        """Finish with *error*; a restart that fails for a transient reason is tried again later."""
         if self.run is not None:
             self.run.close()
-        if passing and self.restarts and not self._ladder.begun:
-            policy = self.options.restart
-            pause = policy.pause(1, self._streak) if policy is not None else None
+        if transient and self.restarts and not self._escalation.started:
+            pause = self._restart_counter.next_pause(exit_code=1)
             if pause is not None:
-                self._streak += 1
                 self._starting = False
-                self.jobs.later(pause, self._again)
+                self.deferred.later(pause, self._start_again)
                 return
         self._finish(Status.FAILED, error)
 
-    def _hear(self, run: Execution) -> None:
-        """There is news of a run: it was started, or has ended, or both."""
-        run.hear()
-        if self._told:  # whoever began it was interrupted, and it has been killed
+    def _on_report(self, run: Execution) -> None:
+        """Process the reaper's report of a run: its start, its end, or both."""
+        run.read_report()
+        if self._end_reported:  # its starter was interrupted, and it has been killed
             run.close()
             return
-        attended = self.status is not Status.PENDING
-        if not attended:
+        was_running = self.status is not Status.PENDING
+        if not was_running:
             try:
-                pid = run.started()
+                pid = run.started_pid()
             except OSError as cause:
-                self._refuse(cause)
+                self._start_refused(cause)
                 return
-            except CoreInfraError as error:  # the keeper was killed
-                self._fail(error, passing=True)
+            except CoreInfraError as error:  # the reaper was killed
+                self._start_failed(error, transient=True)
                 return
             if pid is None:
                 return
-            self._attend(run, pid)
-        end = run.ended()
+            self._on_running(run, pid)
+        end = run.reported_end()
         if end is not None:
             run.end = end
             self.conclude(run, end)
-        if not attended:
-            run.stdio.begin()
+        if not was_running:
+            run.stdio.start_reading()
 
-    def _attend(self, run: Execution, pid: int) -> None:
-        """It runs."""
+    def _on_running(self, run: Execution, pid: int) -> None:
         self.pid = pid
-        self._lingered = False
-        self.status = move(self.status, Status.RUNNING)  # before anybody hears of it
+        self._linger_over = False
+        self.status = move(self.status, Status.RUNNING)  # before the observer is called
         self._starting = False
-        self._watcher.on_start(pid)
-        self.begun.set()
+        self._observer.on_start(pid)
+        self.start_known.set()
         if self.options.timeout is not None:
-            self.jobs.later(self.options.timeout, self._expire)
-        if self._ladder.begun:  # since before we knew that it runs
-            self._ladder.climb(self, run)
+            self.deferred.later(self.options.timeout, self._on_timeout)
+        if self._escalation.started:  # since before the start was known
+            self._escalation.terminate(self, run)
 
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the program; raises as :meth:`Process.signal` does."""
-        check_signal(number)
-        run = self.require_running("signal")
-        error = run.signal(number)
-        if error == errno.EPERM:
-            raise UnavailableError(
-                f"cannot send {self.options.argv()[0]!r} the signal {number}",
-                why="it runs as another user, as with sudo",
-                errno=error,
-            )
-        self.signal = number
+    def _start_again(self) -> None:
+        if self._escalation.started or self.status in ENDED:
+            return
+        if self.run is not None:
+            self.run.close()
+        self.restarts += 1
+        self._start(report_at_once=False)
 
-    def require_running(self, call: str) -> Execution:
-        """Its run; WrongStateError if it does not run."""
-        self.require_ours(call)
-        if self.status is not Status.RUNNING or self.run is None:
-            raise WrongStateError(
-                f"cannot {call} {self.options.argv()[0]!r}",
-                why=f"it is {self.status}",
-                needed=str(Status.RUNNING),
-                found=str(self.status),
-            )
-        return self.run
-
-    def require_ours(self, call: str) -> None:
-        """Raise WrongStateError in a process that was forked from the one that began it."""
-        if os.getpid() != self._pid:
-            raise WrongStateError(
-                f"cannot {call} {self.options.argv()[0]!r}",
-                why="this process was forked from the one that started it",
-                todo="Let that one do it; a service of your own starts programs of your own.",
-                needed=f"process {self._pid}",
-                found=f"process {os.getpid()}",
-            )
+    # Stopping
 
     def stop(self, grace: float) -> None:
-        """Begin to end it and all that it started; does not wait."""
-        self.require_ours("stop")
+        """Start to end it and all that it started; does not wait."""
         if self.loop.is_current():
             self._stop(grace)
             return
-        self._heard = heard = Latch()
+        self._stop_begun = begun = Latch()
 
         def stop() -> None:
             try:
                 self._stop(grace)
             finally:
-                heard.set()
+                begun.set()
 
-        self.jobs.soon(stop)
+        self.deferred.soon(stop)
 
     def _stop(self, grace: float) -> None:
-        self._ladder.begin(grace)
+        self._escalation.start(grace)
         run = self.run
         if self.status is not Status.PENDING:
             if run is None:
                 return  # it was given up before it was started
-            self._ladder.climb(self, run, grace)
-            if run.end is not None and not self._told:
+            self._escalation.terminate(self, run, grace)
+            if run.end is not None and not self._end_reported:
                 self.conclude(run, run.end)
         elif not self._starting:  # not yet, or it pauses between two runs
-            self.jobs.cancel()
+            self.deferred.cancel()
             self._finish(Status.KILLED)
 
     def await_gone(self) -> None:
@@ -292,137 +268,112 @@ class Life:
         Raises:
             CannotKillError: something still runs.
         """
-        if self._heard is not None:
-            self.loop.wait(self._heard)
+        if self._stop_begun is not None:
+            self.loop.wait(self._stop_begun)
         self.loop.wait(self.over)
         if isinstance(self.error, CannotKillError):
             raise self.error
-        if (asked := self._ladder.asked()) is not None:
-            self.loop.wait(asked)
+        if (grace_over := self._escalation.grace_over()) is not None:
+            self.loop.wait(grace_over)
         if self.run is not None:
             self.run.await_gone()
 
-    def clear(self, then: Callable[[CannotKillError | None], None]) -> None:
-        """End what it has left behind, now that it is over; does not wait.
+    def kill_leftovers(self, then: Callable[[CannotKillError | None], None]) -> None:
+        """Kill what it has left behind, now that it is over; does not wait.
 
         Args:
-            then: called once on the loop's thread, when nothing is left, or with the reason why
-                something still is after 10 seconds.
+            then: called once on the loop's thread: with None when nothing is left, or with the
+                reason why something still is after 10 seconds.
         """
         run, waiting = self.run, [then]
         if run is None:
             then(None)
             return
 
-        def tell(error: CannotKillError | None) -> None:
-            self.jobs.cancel()
-            for hear in waiting:
-                hear(error)
+        def finish(error: CannotKillError | None) -> None:
+            self.deferred.cancel()
+            for callback in waiting:
+                callback(error)
             waiting.clear()
 
-        def despair() -> None:
-            tell(CannotKillError.of(run.members()))
+        def on_kill_timeout() -> None:
+            finish(CannotKillError.of(run.members()))
 
-        run.kill(then=lambda: self.loop.post(lambda: tell(None)))
-        self.jobs.later(KILL_TIMEOUT, despair)
-
-    def catch_up(self) -> None:
-        """Wait until all that it has written so far has been taken, where that is not our task.
-
-        Who has heard from it another way, by a socket or a file, finds what it wrote before.
-        """
-        run, ours = self.run, os.getpid() == self._pid and not sys.is_finalizing()
-        if run is not None and run.stdio.is_read() and ours and self.loop is supervisor():
-            supervisor().call(run.stdio.catch_up)
-
-    def usage(self) -> Usage | None:
-        """What its last run has used; None while it runs."""
-        return self.run.usage() if self.run is not None else None
+        run.kill(then=lambda: self.loop.post(lambda: finish(None)))
+        self.deferred.later(KILL_TIMEOUT, on_kill_timeout)
 
     def leftovers(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""
         return self.run.members() if self.run is not None else []
 
-    def despair(self, run: Execution) -> None:
-        """It does not end: whoever waits for it must hear that, rather than wait for ever."""
-        if not self._told:
+    def report_unkillable(self, run: Execution) -> None:
+        """Finish with an error, rather than let those that wait for it wait forever."""
+        if not self._end_reported:
             self._finish(Status.KILLED, CannotKillError.of(run.members()))
 
-    def _expire(self) -> None:
+    def _on_timeout(self) -> None:
         if self._lingers:
             self._stop_lingering()
             return
         self.timed_out = True
         self._stop(self.options.grace_period)
 
-    def _stop_lingering(self) -> None:
-        self._lingered = True
-        run = self.run
-        if run is not None and run.end is not None:
-            self.conclude(run, run.end)
+    # Its end
 
     def conclude(self, run: Execution, end: End) -> None:
-        """It has ended; if we are interrupted in the middle, :meth:`stop` does it all again."""
+        """Process the end of a run; if that is interrupted, :meth:`stop` repeats all of it."""
         run.close_channel()
-        if self._told or self.status is Status.PENDING:
-            return  # begin() was interrupted, and says so
-        run.stdio.ended()
+        if self._end_reported or self.status is Status.PENDING:
+            return  # the start was interrupted, and give_up() finishes it
+        run.stdio.drain()
         if self._waits_for_others(run, end):
             return
-        self.jobs.cancel()
-        run.forget_companions()
+        self.deferred.cancel()
+        run.forget_group_members()
         run.stdio.on_closed = None
         if end.exit_code < 0:
-            self.signal = -end.exit_code
-        if self._ladder.begun:
+            self.last_signal = -end.exit_code
+        if self._escalation.started:
             run.kill()
-            self._ladder.end()
+            self._escalation.finish()
             self._finish(Status.KILLED)
         elif not self._restart(run, end):
             self._finish(Status.KILLED if end.exit_code < 0 else Status.EXITED)
 
     def _waits_for_others(self, run: Execution, end: End) -> bool:
-        """Whether it has ended, but what it started is still given time."""
+        """Whether what it started still has time, to end or to write."""
 
-        def again() -> None:
+        def conclude() -> None:
             self.conclude(run, end)
 
-        if self._ladder.begun:
-            return self._ladder.waits(run, again)
-        self._lingers = self._linger > 0 and not self._lingered and run.stdio.is_read()
+        if self._escalation.started:
+            return self._escalation.waits_for_group(run, conclude)
+        self._lingers = self._linger > 0 and not self._linger_over and run.stdio.is_read()
         if self._lingers:
-            run.stdio.on_closed = again
-            self.jobs.later(self._linger, self._stop_lingering)
+            run.stdio.on_closed = conclude
+            self.deferred.later(self._linger, self._stop_lingering)
         return self._lingers
 
+    def _stop_lingering(self) -> None:
+        self._linger_over = True
+        run = self.run
+        if run is not None and run.end is not None:
+            self.conclude(run, run.end)
+
     def _restart(self, run: Execution, end: End) -> bool:
-        policy = self.options.restart
-        if policy is None:
-            return False
-        if end.at - run.began >= policy.reset_after:
-            self._streak = 0
-        pause = policy.pause(end.exit_code, self._streak)
+        pause = self._restart_counter.next_pause(end.exit_code, end.at - run.began)
         if pause is None:
             return False
-        self._streak += 1
         self.status = move(self.status, Status.PENDING)
-        # What the old one left behind may still hold its port.
-        run.kill(then=lambda: self.jobs.later(pause, self._again))
+        # What the old run left behind may still hold its port.
+        run.kill(then=lambda: self.deferred.later(pause, self._start_again))
         return True
-
-    def _again(self) -> None:
-        if self._ladder.begun or self.status in ENDED:
-            return
-        if self.run is not None:
-            self.run.close()
-        self.restarts += 1
-        self._start(hurry=False)
 
     def _finish(self, status: Status, error: Exception | None = None) -> None:
         self.error = error
         if self.status not in ENDED:
             self.status = move(self.status, status)
         self.over.set()
-        self.begun.set()
-        self._watcher.on_end(error)
-        self._told = True
+        self.start_known.set()
+        self._observer.on_end(error)
+        self._end_reported = True

@@ -1,4 +1,4 @@
-"""Who has a socket that somebody waits for connections on."""
+"""Listening sockets, and the processes that have them, from /proc."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _CREDENTIALS = struct.Struct("iII")  # a pid, a user, a group
 
 _ALL_4, _ALL_6 = ipaddress.ip_address(0), ipaddress.ip_address("::")
 _EVERYWHERE = {4: (_ALL_4, _ALL_6), 6: (_ALL_6,)}
-"""By the version of an address: who may take connections to it besides its own listener."""
+"""By the version of an address: other addresses whose listeners may accept a connection to it."""
 
 
 class Listener(NamedTuple):
-    """A socket that waits for TCP connections.
+    """A socket that listens for TCP connections.
 
     Attributes:
         address: of the interface; unspecified for all.
         port: its port.
-        user: the id of who made it.
+        user: the id of the user who created it.
         inode: its number, as in ``/proc/PID/fd``.
     """
 
@@ -46,7 +46,7 @@ class Listener(NamedTuple):
 
 
 def proc_is_ours() -> bool:
-    """Whether there is a /proc with our numbers, not that of another PID namespace."""
+    """Whether there is a /proc of our PID namespace, not of another one."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:
@@ -54,7 +54,7 @@ def proc_is_ours() -> bool:
 
 
 def listeners() -> Iterator[Listener]:
-    """All of this network namespace; none without /proc."""
+    """All TCP listeners of this network namespace; none without /proc."""
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path("/proc/net", name).read_text().splitlines()[1:]:
@@ -65,7 +65,7 @@ def listeners() -> Iterator[Listener]:
 
 
 def sockets_of(pids: Collection[int]) -> tuple[set[int], set[int]]:
-    """The inodes of the sockets that processes have; and the users of those that hide theirs."""
+    """The inodes of the sockets of processes, and the users of processes that may not be read."""
     inodes, hidden = set(), set()
     for pid in pids:
         try:
@@ -82,10 +82,10 @@ def sockets_of(pids: Collection[int]) -> tuple[set[int], set[int]]:
 
 
 def accepting(connection: socket.socket) -> list[Listener]:
-    """Who may have accepted a connection; none if that is not to be known.
+    """The listeners that may have accepted a connection; none if that cannot be found out.
 
-    It is not for a server on another host or in another network namespace, for a port that the
-    kernel forwards, and without a /proc of ours.
+    It cannot for a server on another host or in another network namespace, for a port that the
+    kernel forwards, and without a /proc of our PID namespace.
     """
     here, there = connection.getsockname(), connection.getpeername()
     address, port = _plain(there[0]), there[1]
@@ -94,15 +94,15 @@ def accepting(connection: socket.socket) -> list[Listener]:
     if not proc_is_ours():
         return []
     found = [one for one in listeners() if one.port == port]
-    # The kernel's order: a socket of :: takes IPv4 as well, but only what none of 0.0.0.0 takes.
+    # The kernel's order: a listener on :: accepts IPv4 as well, if there is none on 0.0.0.0.
     for choice in (address, *_EVERYWHERE[address.version]):
         if chosen := [one for one in found if one.address == choice]:
             return chosen
     return []
 
 
-def stranger(connection: socket.socket, pids: Collection[int]) -> str | None:
-    """Who has accepted a connection, if that is surely none of these processes.
+def foreign_listener(connection: socket.socket, pids: Collection[int]) -> str | None:
+    """Describe the program that accepted a connection, if it is certainly not one of *pids*.
 
     Args:
         connection: a TCP connection that was accepted.
@@ -118,7 +118,7 @@ def stranger(connection: socket.socket, pids: Collection[int]) -> str | None:
 
 
 def _users(pid: int) -> set[int]:
-    """The ids of the user that a process runs as: real, effective, saved, for files."""
+    """The user ids of a process: real, effective, saved, for files."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
             if line.startswith("Uid:"):
@@ -126,7 +126,7 @@ def _users(pid: int) -> set[int]:
     return set()
 
 
-@functools.lru_cache(maxsize=32)  # it is asked at each look, and goes through all processes
+@functools.lru_cache(maxsize=32)  # called at each check, and it reads all processes
 def _owner(inode: int) -> str:
     for name in os.listdir("/proc"):
         if name.isdigit() and inode in sockets_of([int(name)])[0]:
@@ -141,8 +141,10 @@ def _process(pid: int) -> str:
     return ""
 
 
-def unix_stranger(connection: socket.socket, path: str, pids: Collection[int]) -> str | None:
-    """Who has accepted a connection on a UNIX socket, if that is surely none of these processes."""
+def foreign_unix_listener(
+    connection: socket.socket, path: str, pids: Collection[int]
+) -> str | None:
+    """As :func:`foreign_listener`, of a connection on the UNIX socket *path*."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, _, _ = _CREDENTIALS.unpack(credentials)
     inodes, hidden = sockets_of(pids)
@@ -152,7 +154,7 @@ def unix_stranger(connection: socket.socket, path: str, pids: Collection[int]) -
 
 
 def _listen_on(path: str, inodes: Collection[int]) -> bool:
-    """Whether one of these sockets listens under this name, as it was made by somebody else."""
+    """Whether one of these sockets, created by another process, listens on this name."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]:
             _, _, _, flags, _, _, inode, *name = line.split(maxsplit=7)
@@ -163,7 +165,7 @@ def _listen_on(path: str, inodes: Collection[int]) -> bool:
 
 
 def _address(text: str) -> Address:
-    """An address as /proc/net shows it: words of 32 bits in the host's byte order."""
+    """Parse an address of /proc/net: words of 32 bits in the host's byte order."""
     words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
     return _mapped(ipaddress.ip_address(struct.pack(f"={len(words)}I", *words)))
 
@@ -173,5 +175,5 @@ def _plain(host: str) -> Address:
 
 
 def _mapped(address: Address) -> Address:
-    """An IPv4 address that is written as one of IPv6 is the IPv4 address."""
+    """The IPv4 address of one that is mapped to IPv6; others unchanged."""
     return getattr(address, "ipv4_mapped", None) or address

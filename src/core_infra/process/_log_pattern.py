@@ -1,11 +1,11 @@
-"""Waiting for a line of a program's output."""
+"""The probe for a line of a program's output."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from core_infra.errors import InvalidError
 from core_infra.process._output import LineSplitter
@@ -21,25 +21,26 @@ _PIECE = 32 << 10
 
 @dataclasses.dataclass
 class LogPattern:
-    r"""A line of its output, on either stream, has a match of this regular expression.
+    r"""A line of its output, on either stream, matches a regular expression.
 
-    Each line is looked at by itself, once it has ended (``\n`` or ``\r\n``), or the program has.
+    Each line is searched by itself, once it has ended (``\n`` or ``\r\n``), or the program has.
     After a restart only the output since then counts.
 
     Attributes:
         pattern: searched for in each line; a string, or compiled.
-        after: the offset to begin at: the ``end`` of an earlier :meth:`Process.read`.
-        unended: also look at a line that has not ended yet, such as a prompt. What matches may be
-            half of what will be there.
-        match: what was found.
+        after: the offset to start at: the ``end`` of an earlier :meth:`Process.read`.
+        unended: also search a line that has not ended yet, such as a prompt. The match may then be
+            a part of what it will be.
+        match: the match; None before.
 
     Raises:
-        InvalidError: the pattern is no regular expression, or one of several lines.
+        InvalidError: the pattern is not a regular expression, or one of several lines.
     """
 
     pattern: str | re.Pattern[str]
     after: int = dataclasses.field(default=0, repr=False, kw_only=True)
     unended: bool = dataclasses.field(default=False, repr=False, kw_only=True)
+    waits: ClassVar[bool] = True
     match: re.Match[str] | None = dataclasses.field(default=None, init=False, repr=False)
     _lines: _Lines | None = dataclasses.field(default=None, init=False, repr=False)
 
@@ -47,20 +48,20 @@ class LogPattern:
         text = getattr(self.pattern, "pattern", self.pattern)
         what = f"cannot look for {text!r} in the output"
         if not isinstance(text, str):
-            raise InvalidError(what, why="that is no string", todo="Lines are text, not bytes.")
+            raise InvalidError(what, why="it must be a string", todo="Lines are text, not bytes.")
         after: object = self.after
         if not (isinstance(after, int) and after >= 0):
-            raise InvalidError(what, why=f"after is {after!r}, which is no offset")
+            raise InvalidError(what, why=f"after is {after!r}, which is not an offset")
         try:
             self._found = re.compile(self.pattern).search
         except re.error as error:
-            raise InvalidError(what, why=f"it is no regular expression: {error}") from None
+            raise InvalidError(what, why=f"it is not a regular expression: {error}") from None
         if "\n" in text.rstrip("\n") and not re.compile(self.pattern).flags & re.VERBOSE:
             todo = "Give one pattern for each line."
-            raise InvalidError(what, why="each line is looked at by itself", todo=todo)
+            raise InvalidError(what, why="each line is searched by itself", todo=todo)
 
     def check(self, process: Process, patience: float) -> str | None:
-        """Look at what it has written since; waits for more.
+        """Search what it has written since the last check; waits for more.
 
         Raises:
             InvalidError: its output is not kept.
@@ -87,15 +88,15 @@ class _Lines:
         self._splitters: dict[Stream, LineSplitter] = {}
 
     def are_of(self, process: Process) -> bool:
-        """Whether they are of its present run."""
+        """Whether they are those of its current run."""
         return self._process() is process and self._restarts == process.restarts
 
     def read(self, patience: float, *, unended: bool) -> Iterator[str]:
-        """Those that have come since, with their ends; waits for some."""
+        """Lines that have come since, with their ends; waits for output."""
         process = self._process()
         assert process is not None  # noqa: S101 - the caller has it
         is_over = process.over.is_set()
-        data, lost, self._offset = process.parts(self._offset, patience)
+        data, lost, self._offset = process.read_by_stream(self._offset, patience)
         self._lost += lost
         for stream, part in data:
             splitter = self._splitters.setdefault(stream, LineSplitter())
@@ -108,13 +109,13 @@ class _Lines:
                 yield splitter.peek()
 
     def describe(self) -> str:
-        """That there was none, and where one may be."""
+        """The reason for an error: no line matched, and where one might be."""
         text = f"no line matches in {self._offset - self._begin} bytes of output"
         if self._lost:
-            text += f"; {self._lost} of them are not kept any more (buffer_size)"
+            text += f"; {self._lost} of them are no longer kept (buffer_size)"
         for splitter in self._splitters.values():
             if line := splitter.peek():
-                text += f"; the line {line[-100:]!r} has not ended yet (unended=True looks at it)"
+                text += f"; the line {line[-100:]!r} has not ended yet (unended=True searches it)"
         return text
 
 
@@ -124,12 +125,12 @@ def _refuse_unkept(process: Process) -> None:
     if options.log is not None:
         why = "it goes to a log file"
     elif options.detach:
-        why = "a detached program writes past us"
+        why = "the output of a detached program is not captured"
     elif options.disable_capture:
         why = "disable_capture"
     if why:
         raise InvalidError(
             f"there is no output of {process} to look for a pattern in",
             why=why,
-            todo="Have it kept, or wait for something else: a port, a file.",
+            todo="Keep it, or wait for something else: a port, a file.",
         )

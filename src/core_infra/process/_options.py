@@ -1,4 +1,4 @@
-"""How a program is to be run."""
+"""The options of a program: what to run and how, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import IO, Any, TypeAlias
 
 from core_infra._unpatched import os, signal
 from core_infra.errors import InvalidError
-from core_infra.process._environment import Environment, given, inherited
+from core_infra.process._environment import Environment, exactly, inherited
 from core_infra.process._restart import RestartPolicy
 
 Input: TypeAlias = str | bytes | int | None
-"""What a program reads: text or bytes and then the end, a descriptor, or what we send it."""
+"""A program's standard input: text or bytes and then the end, a descriptor, or a pipe of ours."""
 USUAL_SIZE = (24, 80)
 """Rows and columns of a terminal."""
 
@@ -25,29 +25,28 @@ class RunOptions:
     Attributes:
         command: the program: a path, or a name that is looked up on the PATH that it will have.
         args: its arguments.
-        dir: its working directory; None is ours.
-        env: added to the environment that it inherits; None in the place of a value takes the
-            variable away.
-        clean_env: it inherits nothing: *env* is its whole environment.
-        stdin: what it reads: text or bytes, then the end; or an open file or descriptor. None is
-            a pipe for :meth:`Process.send_input`; ``Service.run`` gives nothing to read instead.
-        merge: stdout and stderr share one pipe: their true order, without telling them apart.
-        disable_capture: keep no output; its lines still go to the bus.
-        log: both its outputs are appended to this file instead, past us and the bus.
+        dir: its working directory; None is that of this process.
+        env: variables that are added to the inherited environment; the value None removes one.
+        clean_env: nothing is inherited: *env* is its whole environment.
+        stdin: its standard input: text or bytes, then the end; or an open file or descriptor. None
+            is a pipe for :meth:`Process.send_input`, and an empty input for ``Service.run``.
+        merge: stdout and stderr share one pipe: in their true order, but not distinguishable.
+        disable_capture: keep no output; its lines are still published on the bus.
+        log: both its outputs are appended to this file instead; they are not captured or published.
         buffer_size: how many of the last bytes of output are kept; None is the service's choice.
-        pty: it runs on a terminal of its own; :attr:`Process.terminal` types and reads on it.
+        pty: it runs on a terminal of its own, see :attr:`Process.terminal`.
         pty_size: rows and columns of that terminal.
-        timeout: seconds after which it is stopped as by :meth:`Process.stop`.
-        stop_signal: asks it to end, and its process group.
-        grace_period: seconds between asking it to end and ending it (SIGKILL); fewer if it, and
-            what it started in its process group, ends before.
-        linger: seconds after its end for which its output is still waited for, as long as
-            something that it started has the other ends of its pipes. None is 1 for
+        timeout: seconds after which it is stopped, as by :meth:`Process.stop`.
+        stop_signal: the signal that stops it, sent to its process group.
+        grace_period: seconds between that signal and SIGKILL; fewer if it, and what it started in
+            its process group, ends before.
+        linger: seconds after its end for which its output is still read, as long as something
+            that it started has the other ends of its pipes. None is 1 for
             ``Service.run``, which returns all that is written until then, and 0 for
             ``Service.start``.
         detach: it outlives this process. Its output is not captured: it goes to *log* or nowhere.
-        restart: when it is started again after it has ended; None is never.
-        pass_fds: descriptors that it inherits under their numbers.
+        restart: when it is started again after it has ended; None: never.
+        pass_fds: descriptors that it inherits, with the same numbers.
     """
 
     command: str | os.PathLike[str]
@@ -75,10 +74,10 @@ class RunOptions:
         return [os.fspath(part) for part in (self.command, *self.args)]
 
     def input(self) -> Input:
-        """What it reads; an open file by its descriptor.
+        """Its standard input; an open file as its descriptor.
 
         Raises:
-            InvalidError: that is not possible.
+            InvalidError: it is of another type.
         """
         stdin = self.stdin
         if stdin is None or isinstance(stdin, str | bytes | int):
@@ -88,12 +87,12 @@ class RunOptions:
         except (AttributeError, OSError, ValueError):  # io.UnsupportedOperation is the latter two
             raise InvalidError(
                 f"{os.fspath(self.command)!r} cannot read from {stdin!r}",
-                why="that is neither text, nor bytes, nor an open file of the system",
-                todo="Of what only Python knows, give the contents: stdin=file.read().",
+                why="it must be text, bytes, a descriptor, or an open file that has one",
+                todo="Of a file object without a descriptor, give the contents: stdin=file.read().",
             ) from None
 
     def directory(self) -> str:
-        """Its working directory, absolute: also when ours has been removed."""
+        """Its absolute working directory, also if that of this process has been removed."""
         if self.dir and os.path.isabs(self.dir):
             return os.fspath(self.dir)
         try:
@@ -104,11 +103,11 @@ class RunOptions:
 
     def environment(self) -> Environment:
         """The whole environment that the program gets."""
-        return given(self.env) if self.clean_env else inherited(self.env)
+        return exactly(self.env) if self.clean_env else inherited(self.env)
 
     def check(self) -> None:
-        """Raise InvalidError for what cannot be asked for; names all that is wrong."""
-        wrong = what_is_wrong(self)
+        """Raise InvalidError if a value is not possible; the error lists all that are wrong."""
+        wrong = _find_wrong(self)
         if wrong:
             raise InvalidError(f"cannot run {self.command!r} like this", why="; ".join(wrong))
 
@@ -116,12 +115,12 @@ class RunOptions:
 _SIGNALS = frozenset(signal.valid_signals())
 _MAX_SIZE = 0xFFFF
 _MAX_FDS = 248
-"""What the kernel takes in one message (253), without the program's streams and the wire's own."""
+"""The kernel's limit for one message (253), less the program's streams and the request's own."""
 
 
-def what_is_wrong(options: RunOptions) -> list[str]:
-    """A phrase for each; none if all is well."""
-    # A start looks at all of it: what is as by default takes no time.
+def _find_wrong(options: RunOptions) -> list[str]:
+    """A phrase for each wrong value."""
+    # Each start checks everything: what has its default must take no time.
     wrong = _wrong_words(options.command, options.args)
     if options.env:
         wrong += _wrong_variables(options.env)
@@ -130,25 +129,25 @@ def what_is_wrong(options: RunOptions) -> list[str]:
     if isinstance(options.stdin, str) and not _can_encode(options.stdin, "utf-8", "strict"):
         wrong.append("stdin has characters that UTF-8 has no bytes for: give bytes")
     if options.pass_fds:
-        wrong += [f"{fd!r} is no descriptor" for fd in options.pass_fds if not _is_fd(fd)]
+        wrong += [f"{fd!r} is not a descriptor" for fd in options.pass_fds if not _is_fd(fd)]
         if len(options.pass_fds) > _MAX_FDS:
             wrong.append(f"pass_fds has {len(options.pass_fds)} descriptors, more than {_MAX_FDS}")
     return wrong + _wrong_times(options) + _wrong_numbers(options) + _wrong_together(options)
 
 
 def is_signal(value: Any) -> bool:
-    """Whether it is a signal's number."""
+    """Whether *value* is a signal's number."""
     return isinstance(value, int) and value in _SIGNALS
 
 
 def check_signal(number: Any) -> None:
-    """Raise InvalidError unless it is a signal's number."""
+    """Raise InvalidError unless *number* is a signal's number."""
     if not is_signal(number):
         raise InvalidError(f"there is no signal {number!r}")
 
 
 def is_size(value: Any) -> bool:
-    """Whether it is a terminal's rows and columns."""
+    """Whether *value* is a possible number of rows and columns of a terminal."""
     return (
         isinstance(value, tuple | list)
         and len(value) == len(("rows", "columns"))
@@ -164,7 +163,7 @@ def _wrong_words(command: Any, args: Any) -> list[str]:
         return [*wrong, f"args is {args!r}: give a list"]
     words = (command, *args)
     others = [
-        f"{word!r} is no string"
+        f"{word!r} is not a string"
         for word in words
         if not isinstance(word, str) and not _is_path(word)
     ]
@@ -217,7 +216,7 @@ def _wrong_numbers(options: RunOptions) -> list[str]:
     if size is not None and not (isinstance(size, int) and size >= 1):
         wrong.append(f"buffer_size is {size!r}: give a whole number, at least 1")
     if options.stop_signal is not signal.SIGTERM and not is_signal(options.stop_signal):
-        wrong.append(f"stop_signal is {options.stop_signal!r}, which is no signal")
+        wrong.append(f"stop_signal is {options.stop_signal!r}, which is not a signal")
     if options.pty_size is not USUAL_SIZE and not is_size(options.pty_size):
         wrong.append(f"pty_size is {options.pty_size!r}: give rows and columns")
     return wrong
@@ -226,21 +225,21 @@ def _wrong_numbers(options: RunOptions) -> list[str]:
 def _wrong_together(options: RunOptions) -> list[str]:
     wrong = []
     if options.pty and options.stdin is not None:
-        wrong.append("a program on a pty reads from the pty: send_input it there, not stdin")
+        wrong.append("a program on a pty reads from the pty: use send_input(), not stdin")
     if options.pty and options.log is not None:
         wrong.append("the output of a pty cannot go to a log")
     if options.detach:
         if options.pty:
-            wrong.append("a pty does not outlive us, so nobody can be detached on it")
+            wrong.append("a pty does not outlive this process, so its program cannot be detached")
         if isinstance(options.stdin, str | bytes):
-            wrong.append("who feeds stdin may end before a detached program")
+            wrong.append("this process, which writes stdin, may end before a detached program")
         if options.restart is not None:
-            wrong.append("nobody restarts a detached program")
+            wrong.append("a detached program cannot be restarted")
     return wrong
 
 
 def _wrong_text(text: str) -> str:
-    """Why the system cannot be given a text; empty if it can."""
+    """Why the system does not accept a text; empty if it does."""
     if "\0" in text:
         return "a NUL character is"
     encoding = sys.getfilesystemencoding()
@@ -272,6 +271,6 @@ def _exceeds(value: Any, number: int) -> bool:
 
 
 def check_seconds(name: str, value: Any) -> None:
-    """Raise InvalidError unless *value*, which the caller knows by *name*, is a number, or None."""
+    """Raise InvalidError unless *value*, the argument *name* of a caller, is a number or None."""
     if value is not None and (not isinstance(value, int | float) or value != value):  # noqa: PLR0124 - NaN
-        raise InvalidError(f"{name} is {value!r}", why="that is no number of seconds")
+        raise InvalidError(f"{name} is {value!r}", why="it must be a number of seconds")

@@ -1,7 +1,7 @@
-"""How to see that a program is ready for use.
+"""Probes for the readiness of a program.
 
-A probe is asked again and again. It returns None when what it looks for is there, and otherwise
-says why it is not, for the error that ends a long wait.
+A probe is checked again and again. It returns None when its condition is met, and otherwise the
+reason why it is not, for the error at the end of a long wait.
 """
 
 from __future__ import annotations
@@ -12,65 +12,38 @@ import http.client
 import re
 import string
 import urllib.parse
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from core_infra._eventloop.sockets import short_path
 from core_infra._unpatched import Path, os, socket
 from core_infra.errors import InvalidError
 from core_infra.framework._handlers import is_async
-from core_infra.process._listeners import stranger, unix_stranger
-from core_infra.process._log_pattern import LogPattern
+from core_infra.process._listeners import foreign_listener, foreign_unix_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from core_infra.process._process import Process
-
-__all__ = [
-    "Check",
-    "CommandSucceeds",
-    "FileExists",
-    "HttpStatus",
-    "LogPattern",
-    "Probe",
-    "TcpPort",
-    "UnixSocket",
-]
+    from core_infra.process._process import Probe, Process
 
 _TIMEOUT = 10.0
 _MAX_PORT = 65535
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
-"""What no URL has."""
-
-
-class Probe(Protocol):
-    """What :meth:`Process.wait_ready` asks; its repr names it in errors.
-
-    It may have a ``timeout``: how many seconds one look may take. Otherwise that is 1.
-    """
-
-    def check(self, process: Process, patience: float) -> str | None:
-        """Look once; None if it is ready, else why it is not.
-
-        Args:
-            process: which one.
-            patience: seconds that this may take at most.
-        """
+"""Characters that no URL has."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TcpPort:
     """The program, or something that it started, accepts connections on a TCP port.
 
-    A port of this host that another program holds is not its port. It is taken for its own where
-    that cannot be compared: on another host, in another network namespace (a container's), for a
-    port that the kernel forwards, and without /proc.
+    A port of this host that another program listens on does not count. It does where that cannot be
+    found out: on another host, in another network namespace (a container's), for a port that the
+    kernel forwards, and without /proc.
 
     Attributes:
         port: the port.
-        host: where.
-        any_program: whoever accepts will do: a proxy that listens for the program, as Docker's.
-        timeout: seconds that one look may take.
+        host: its host name or address.
+        any_program: any program may accept, such as a proxy that listens for it (Docker's).
+        timeout: seconds that one check may take.
 
     Raises:
         InvalidError: there is no such port.
@@ -84,7 +57,9 @@ class TcpPort:
     def __post_init__(self) -> None:
         port: object = self.port
         if not (isinstance(port, int) and 0 < port <= _MAX_PORT):
-            raise InvalidError(f"there is no TCP port {self.port!r}", why=f"it is 1 to {_MAX_PORT}")
+            raise InvalidError(
+                f"there is no TCP port {self.port!r}", why=f"it must be 1 to {_MAX_PORT}"
+            )
         _check_name(self, self.host)
         _check_timeout(self, self.timeout)
 
@@ -92,7 +67,7 @@ class TcpPort:
         """Connect."""
         try:
             with socket.create_connection((self.host, self.port), timeout=patience) as connection:
-                return None if self.any_program else _stranger(connection, process)
+                return None if self.any_program else _foreign(connection, process)
         except (OSError, ValueError) as error:
             return _reason(error)
 
@@ -102,10 +77,10 @@ class UnixSocket:
     """The program, or something that it started, accepts connections on a UNIX stream socket.
 
     Attributes:
-        path: the socket; a relative path is one from the program's directory. An abstract name
+        path: the socket; a relative path is relative to the program's directory. An abstract name
             begins with a NUL character.
-        any_program: whoever accepts will do.
-        timeout: seconds that one look may take.
+        any_program: any program may accept.
+        timeout: seconds that one check may take.
 
     Raises:
         InvalidError: no socket can have such a name.
@@ -132,26 +107,26 @@ class UnixSocket:
                     address = stack.enter_context(short_path(Path(path)))
                 client.connect(address)
                 pids = () if self.any_program else process.leftovers()
-                return None if self.any_program else unix_stranger(client, path, pids)
+                return None if self.any_program else foreign_unix_listener(client, path, pids)
             except (OSError, ValueError) as error:
                 return _reason(error)
 
 
 @dataclasses.dataclass(frozen=True)
 class HttpStatus:
-    """A GET of this URL is answered with one of these status codes; redirects are answers.
+    """A GET of a URL returns one of some status codes; redirects are not followed.
 
-    A server of this host must be the program or something that it started, as for
-    :class:`TcpPort`, or else be within this process, as a server of a test's own.
+    A server on this host must be the program or something that it started, as for
+    :class:`TcpPort`, or this process itself, for a server that a test runs.
 
     Attributes:
         url: the URL.
         status: a status code, or several.
-        any_program: whoever answers will do.
-        timeout: seconds that one look may take.
+        any_program: any program may answer.
+        timeout: seconds that one check may take.
 
     Raises:
-        InvalidError: that is no URL of HTTP.
+        InvalidError: it is not an HTTP URL.
     """
 
     url: str
@@ -167,12 +142,14 @@ class HttpStatus:
         except (ValueError, TypeError, AttributeError):
             good = False
         if not good:
-            raise InvalidError(f"cannot ask {self.url!r}", why="it is no http:// or https:// URL")
+            raise InvalidError(
+                f"cannot ask {self.url!r}", why="it must be an http:// or https:// URL"
+            )
         _check_name(self, self.url)
         _check_timeout(self, self.timeout)
 
     def check(self, process: Process, patience: float) -> str | None:
-        """Ask, without any proxy."""
+        """Send the request, without any proxy."""
         parts = urllib.parse.urlsplit(self.url)
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -182,7 +159,7 @@ class HttpStatus:
         query = urllib.parse.quote(parts.query, safe=string.punctuation)
         try:
             connection.connect()
-            if not self.any_program and (why := _stranger(connection.sock, process, os.getpid())):
+            if not self.any_program and (why := _foreign(connection.sock, process, os.getpid())):
                 return why
             connection.request("GET", f"{path}?{query}" if query else path)
             found = connection.getresponse().status
@@ -196,10 +173,10 @@ class HttpStatus:
 
 @dataclasses.dataclass(frozen=True)
 class FileExists:
-    """A file, or anything else of that path, is there.
+    """A file, or anything else with this path, exists.
 
     Attributes:
-        path: the path; a relative one is one from the program's directory.
+        path: the path; a relative one is relative to the program's directory.
 
     Raises:
         InvalidError: no file can have such a name.
@@ -210,17 +187,17 @@ class FileExists:
     def __post_init__(self) -> None:
         _check_name(self, os.fspath(self.path))
 
-    def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - any will do
-        """Look."""
+    def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - of Probe
+        """Look for it."""
         path = _from_its_directory(process, os.fspath(self.path))
-        return None if os.path.exists(path) else "it is not there"
+        return None if os.path.exists(path) else "it does not exist"
 
 
 @dataclasses.dataclass(frozen=True)
 class CommandSucceeds:
     """A command ends with exit code 0, such as ``pg_isready``.
 
-    It has the program's environment and directory. What it leaves running is ended.
+    It gets the program's environment and directory. What it leaves running is killed.
 
     Attributes:
         command: the program and its arguments.
@@ -232,7 +209,7 @@ class CommandSucceeds:
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str | bytes) or not self.command:
-            raise InvalidError(f"{self.command!r} is no command", todo="Give a list of words.")
+            raise InvalidError(f"{self.command!r} is not a command", todo="Give a list of words.")
         _check_timeout(self, self.timeout)
 
     def check(self, process: Process, patience: float) -> str | None:
@@ -242,17 +219,17 @@ class CommandSucceeds:
             return str(ran.error)
         if ran.timed_out:
             return f"it still ran after {patience:.1f} s"
-        said = ran.output().strip().splitlines()
+        lines = ran.output.strip().splitlines()
         code = ran.exit_code
-        return None if code == 0 else f"exit code {code}: {' '.join(said[-1:])}"
+        return None if code == 0 else f"exit code {code}: {' '.join(lines[-1:])}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A function of yours returns something true; what it raises means not yet.
+    """A function of yours returns something true; an exception means not yet.
 
     Raises:
-        InvalidError: it is async: nobody would wait for it.
+        InvalidError: it cannot be called, or is async: its result would not be awaited.
     """
 
     function: Callable[[], object]
@@ -263,17 +240,17 @@ class Check:
         if is_async(self.function):
             raise InvalidError(f"cannot wait for {self.function!r}", why="it is async")
 
-    def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - not ours
+    def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - of Probe
         """Call it."""
         try:
             answer = self.function()
-        except Exception as error:  # noqa: BLE001 - told, if the time is over
+        except Exception as error:  # noqa: BLE001 - reported, if the time is over
             return f"{type(error).__name__}: {error}"
         return None if answer else f"it returned {answer!r}"
 
 
-def _stranger(connection: socket.socket, process: Process, *others: int) -> str | None:
-    why = stranger(connection, [*process.leftovers(), *others])
+def _foreign(connection: socket.socket, process: Process, *others: int) -> str | None:
+    why = foreign_listener(connection, [*process.leftovers(), *others])
     return f"{why} (any_program=True takes it)" if why else None
 
 
@@ -286,7 +263,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_name(probe: Probe, name: str) -> None:
-    """Raise InvalidError for what the system would cut off, or cannot be given."""
+    """Raise InvalidError for a name that the system would truncate, or cannot get."""
     try:
         os.fsencode(name)
     except UnicodeEncodeError:

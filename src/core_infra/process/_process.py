@@ -1,94 +1,72 @@
-"""A process that the service has started."""
+"""A process as its users see it, and the protocol of probes for its readiness."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
 from core_infra._eventloop.latch import Latch
 from core_infra._eventloop.supervisor import supervisor
 from core_infra._unpatched import Path, os, time
-from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
-from core_infra.process._lifecycle import Life
-from core_infra.process._options import RunOptions, check_seconds
-from core_infra.process._output import DEFAULT_SIZE, Output
-from core_infra.process._publisher import Silent
+from core_infra.errors import InvalidError, TimeoutExpiredError, UnavailableError, WrongStateError
+from core_infra.process._captured_run import run_captured
+from core_infra.process._options import RunOptions, check_seconds, check_signal
 from core_infra.process._readiness import wait_ready
 from core_infra.process._status import ProcessInfo, Status
-from core_infra.process._streams import Keyboard
+from core_infra.process._streams import TerminalInput
 from core_infra.process._terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from core_infra._eventloop.loop import Loop
-    from core_infra.process._errors import CannotKillError
+    from core_infra.process._captured_run import CommandResult
     from core_infra.process._events import Stream
-    from core_infra.process._options import Input
-    from core_infra.process._output import Parts, Piece
-    from core_infra.process._probes import Probe
+    from core_infra.process._execution import Execution
+    from core_infra.process._lifecycle import Lifecycle
+    from core_infra.process._output import Output, Piece, StreamParts
     from core_infra.process._status import Usage
 
 
-_LOOK = 0.05
-"""Seconds between two looks whether a program is over, while another is waited for."""
+class Probe(Protocol):
+    """A condition for :meth:`Process.wait_ready`; errors show its ``repr``.
 
+    It may have these attributes: ``timeout``, the seconds that one check may take (default: 1);
+    ``waits``, which is true if its check waits for a change by itself.
+    """
 
-class Listener(Protocol):
-    """Who hears what happens to processes, each process's events in their order."""
+    def check(self, process: Process, patience: float) -> str | None:
+        """Check once; returns None if the process is ready, and else the reason why it is not.
 
-    def started(self, process: Process, pid: int) -> None:
-        """It runs."""
-
-    def wrote(self, process: Process, stream: Stream, data: bytes) -> None:
-        """It has written; called on the loop's thread."""
-
-    def ended(self, process: Process, error: Exception | None) -> None:
-        """It is over; has to call ``process.finish()`` once everybody knows."""
-
-    def awaited(self, process: Process) -> Latch:
-        """What to wait for: ``process.done``, or less where that would never come."""
-
-    def close(self) -> None:
-        """There are no more processes."""
+        Args:
+            process: the process.
+            patience: seconds that this may take at most.
+        """
 
 
 class Process:
-    """A program in the service's care; made by :meth:`Service.start`.
+    """A program in the care of a service; started by :meth:`Service.start`.
 
     Attributes:
         id: ``proc-1``, ``proc-2``, ….
-        options: what it was started with.
-        done: set when it is over and all its output has been told.
+        options: the program, and how it was started.
+        done: set when it is over and all its output has been published.
     """
 
     def __init__(
-        self,
-        name: str,
-        options: RunOptions,
-        *,
-        stdin: Input,
-        buffer_size: int,
-        group: int,
-        listener: Listener,
-        loop: Loop,
-        on_done: Callable[[], None] | None = None,
-        on_output: Callable[[bytes], None] | None = None,
-        linger: float = 0,
+        self, name: str, options: RunOptions, life: Lifecycle, output: Output, group: int
     ) -> None:
         self.id = name
         self.options = options
         self.done = Latch()
-        self._listener = listener
-        self._on_done = on_done
-        self._on_output = on_output
-        self._output = Output(buffer_size)
+        self._life = life
+        self._output = output
         self._group = group
         self._run_start = 0
-        wait = linger if options.linger is None else options.linger
-        self._life = Life(options, stdin, group, self, loop, linger=wait)
+        self._owner = os.getpid()
 
     @property
     def pid(self) -> int | None:
@@ -97,7 +75,7 @@ class Process:
 
     @property
     def status(self) -> Status:
-        """Where in its life it is."""
+        """Its state."""
         return self._life.status
 
     @property
@@ -113,43 +91,49 @@ class Process:
 
     @property
     def usage(self) -> Usage | None:
-        """What its last run has used; None while it runs."""
-        return self._life.usage()
+        """The resources that its last run has used; None while it runs."""
+        run = self._life.run
+        return run.usage() if run is not None else None
 
     @property
     def over(self) -> Latch:
-        """Set when it is over, though not everybody may know that yet."""
+        """Set when it is over, perhaps before handlers of its events have run."""
         return self._life.over
 
     @property
     def timed_out(self) -> bool:
-        """Whether it was ended because its timeout was over."""
+        """Whether it was stopped because of its timeout."""
         return self._life.timed_out
 
     @property
     def last_signal(self) -> int:
         """The signal that ended it, or else the last one sent; 0 if there was none."""
-        return self._life.signal
+        return self._life.last_signal
+
+    @property
+    def restarts(self) -> int:
+        """How often it was restarted."""
+        return self._life.restarts
 
     def is_running(self) -> bool:
         """Whether it runs, or will again after a pause."""
         return not self._life.over.is_set()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until it is over; its exit code.
+        """Wait until it is over; returns its exit code.
 
-        What it started and left behind is not waited for. When this returns, its output is
-        complete and all handlers of its events have run.
+        Programs that it started and left behind are not waited for. When this returns, its output
+        is complete and all handlers of its events have run.
 
         Args:
-            timeout: seconds; None waits for ever. The process goes on after it.
+            timeout: seconds; None waits forever. The process keeps running after it.
 
         Raises:
             TimeoutExpiredError: it still runs.
         """
         if not self.done.is_set():
             check_seconds("timeout", timeout)
-            self._life.require_ours("wait for")
+            self._require_owner("wait for")
         if not self._wait(timeout):
             raise TimeoutExpiredError(
                 f"{self} still runs after {timeout:g} s", todo="kill() ends it.", timeout=timeout
@@ -169,10 +153,18 @@ class Process:
             UnavailableError: it runs as another user, as with sudo.
             WrongStateError: it does not run.
         """
-        self._life.send_signal(number)
+        check_signal(number)
+        error = self._require_running("signal").signal(number)
+        if error == errno.EPERM:
+            raise UnavailableError(
+                f"cannot send {self.options.argv()[0]!r} the signal {number}",
+                why="it runs as another user, as with sudo",
+                errno=error,
+            )
+        self._life.last_signal = number
 
     def kill(self) -> None:
-        """End it and all that it ever started, at once; returns when they are gone.
+        """Kill it and all that it ever started; returns when they are gone.
 
         Raises:
             CannotKillError: something still runs 10 seconds later, such as another user's process.
@@ -180,10 +172,10 @@ class Process:
         self.stop(0)
 
     def stop(self, grace: float | None = None) -> None:
-        """Ask it to end (``stop_signal`` to its group); then kill what is left.
+        """Send ``stop_signal`` to its process group; then kill what is left.
 
-        What is left is killed earlier, once it and all of its process group have ended. That group
-        is asked also if the program itself has ended before.
+        What is left is killed before the time is over if the program and all of its process group
+        have ended. The group gets the signal also if the program itself has ended before.
 
         Args:
             grace: seconds; None is the options' grace_period.
@@ -191,46 +183,29 @@ class Process:
         Raises:
             CannotKillError: something still runs 10 seconds later, such as another user's process.
         """
-        self.begin_to_stop(grace)
-        self.finish_stopping()
-
-    def begin_to_stop(self, grace: float | None = None) -> None:
-        """Do as :meth:`stop` does, without waiting."""
-        check_seconds("grace", grace)
-        self._life.stop(self.options.grace_period if grace is None else grace)
-
-    def finish_stopping(self) -> None:
-        """Wait until it and all that it started are gone, after :meth:`begin_to_stop`."""
-        self._life.await_gone()
-        self._wait(None)
-
-    def clear(self, then: Callable[[CannotKillError | None], None]) -> None:
-        """Kill what it has left behind, now that it is over, without waiting.
-
-        Args:
-            then: called on the loop's thread, with None when nothing is left.
-        """
-        self._life.clear(then)
+        self._start_stopping(grace)
+        self._await_stopped()
 
     def leftovers(self) -> list[int]:
         """The pids of all that it started and that still runs, itself included."""
         return self._life.leftovers()
 
     def wait_ready(self, *probes: Probe, timeout: float = 30.0, interval: float = 0.05) -> Self:
-        """Wait until all *probes* have succeeded, one after the other; see :mod:`probes`.
+        """Wait until all *probes* have succeeded, one after the other.
 
         Args:
             probes: ``LogPattern("listening on")``, ``TcpPort(8080)``, ….
             timeout: seconds for all of them together.
-            interval: seconds between two looks; output is noticed as it comes.
+            interval: seconds between two checks; output is checked as it arrives.
 
         Raises:
-            NotReadyError: the time is over, or the process; tells which probe failed and why, the
-                last lines, the ports that it listens on, and whether it still runs.
+            NotReadyError: the time is over, or the process. The message has the probe that failed
+                and why, the last lines, the ports that the process listens on, and its state.
         """
         check_seconds("timeout", timeout)
         check_seconds("interval", interval)
-        wait_ready(self, probes, timeout=timeout, interval=interval)
+        checks = [(probe, functools.partial(probe.check, self)) for probe in probes]
+        wait_ready(self, checks, timeout=timeout, interval=interval)
         return self
 
     @functools.cached_property
@@ -243,16 +218,16 @@ class Process:
                 needed="pty=True",
                 found="pty=False",
             )
-        return Terminal(self)
+        return Terminal(self, self._terminal_input)
 
     def send_input(self, text: str | bytes) -> None:
-        """Give it something to read; never blocks: what it does not read yet, is kept.
+        """Write to its standard input; never blocks: what it does not read yet is queued.
 
         Raises:
-            WrongStateError: it does not run, or does not read from us, or its input is closed.
+            WrongStateError: it does not run, or has an input of its own, or its input is closed.
         """
-        feeder = self._life.require_running("send_input").stdio.feeder
-        if feeder is None:
+        writer = self._require_running("send_input").stdio.writer
+        if writer is None:
             raise WrongStateError(
                 f"cannot send input to {self}",
                 why="it was started with an input of its own",
@@ -260,87 +235,74 @@ class Process:
                 found="stdin given",
             )
         if not isinstance(text, str | bytes):
-            raise InvalidError(f"cannot send {text!r}", why="that is neither text nor bytes")
+            raise InvalidError(f"cannot send {text!r}", why="it must be text or bytes")
         try:
             data = text.encode() if isinstance(text, str) else text
         except UnicodeEncodeError as error:
             raise InvalidError(
                 f"cannot send {text!r}", why=str(error), todo="Give bytes."
             ) from None
-        feeder.send(data)
-
-    def keyboard(self) -> Keyboard:
-        """What types on its terminal; WrongStateError if it has none, or does not run."""
-        feeder = self._life.require_running("type on the terminal of").stdio.feeder
-        assert isinstance(feeder, Keyboard)  # noqa: S101 - who has a Terminal, has one
-        return feeder
+        writer.send(data)
 
     def close_stdin(self) -> None:
-        """Let it read the end of its input; doing it twice is no error.
+        """End its standard input; may be called twice.
 
-        On a terminal this types the key for the end (Ctrl-D); there, only a program that reads
-        lines sees an end in it.
+        On a terminal this types the end-of-input key (Ctrl-D); only a program that reads lines
+        takes that as the end.
         """
-        self._life.require_ours("close stdin of")
+        self._require_owner("close stdin of")
         run = self._life.run
-        if run is not None and run.stdio.feeder is not None:
-            run.stdio.feeder.close()
+        if run is not None and run.stdio.writer is not None:
+            run.stdio.writer.close()
 
     def output(self, stream: Stream | None = None) -> str:
-        """What is kept of its output as text; what is no UTF-8 is shown as U+FFFD.
+        """The kept output as text; bytes that are not UTF-8 become U+FFFD.
 
         Args:
-            stream: of which; None is both in the order of arrival.
+            stream: of this stream only; None is both in the order of arrival.
         """
         return self.output_bytes(stream).decode(errors="replace")
 
     def output_bytes(self, stream: Stream | None = None) -> bytes:
-        """What is kept of its output, exactly: the last ``buffer_size`` bytes of both streams."""
-        self._life.catch_up()
+        """The kept output, exactly: of the last ``buffer_size`` bytes of both streams."""
+        self._catch_up()
         return self._output.read(stream)
 
     @property
     def written(self) -> int:
         """How many bytes it has written so far, on both streams: an offset for :meth:`read`."""
-        self._life.catch_up()
+        self._catch_up()
         return self._output.ring.end
 
+    @property
+    def run_start(self) -> int:
+        """The offset at which the output of its last run starts; 0 before the first restart."""
+        return self._run_start
+
     def read(self, offset: int = 0, timeout: float | None = 0) -> Piece:
-        """Output from an absolute offset on, and how much before it is lost.
+        """Output from an absolute offset on, and how many bytes before it are lost.
 
         Args:
             offset: 0, or the ``end`` of the piece that was read last.
             timeout: seconds to wait for output if there is none; None waits until there is, or
-                no more will come.
+                no more can come.
         """
-        check_seconds("timeout", timeout)
-        self._life.catch_up()
-        self._output.ring.wait(offset, timeout)
+        self._await_output(offset, timeout)
         return self._output.ring.read(offset)
 
-    def parts(self, offset: int, timeout: float | None) -> Parts:
-        """Output from an absolute offset on, by streams; waits as :meth:`read` does."""
-        self._life.catch_up()
-        self._output.ring.wait(offset, timeout)
+    def read_by_stream(self, offset: int = 0, timeout: float | None = 0) -> StreamParts:
+        """Output from an absolute offset on, split by streams; waits as :meth:`read` does."""
+        self._await_output(offset, timeout)
         return self._output.parts(offset)
 
-    @property
-    def run_start(self) -> int:
-        """The offset that the output of its last run, after the last restart, begins at."""
-        return self._run_start
+    def run_beside(self, command: Sequence[str], timeout: float) -> CommandResult:
+        """Run a command with its environment, in its directory, to the end.
 
-    @property
-    def restarts(self) -> int:
-        """How often it was started again."""
-        return self._life.restarts
-
-    def run_beside(self, command: Sequence[str], timeout: float) -> Process:
-        """Run a command with its environment, in its directory, to the end; nothing is left of it.
-
-        It is ended after *timeout* seconds, or if this process ends before it.
+        The command is killed, with all that it has started, after *timeout* seconds, and when this
+        process ends.
 
         Raises:
-            InvalidError: it is no command.
+            InvalidError: it cannot be run.
         """
         options = dataclasses.replace(
             RunOptions(command[0] if command else "", command[1:]),
@@ -351,29 +313,14 @@ class Process:
             grace_period=0,
         )
         options.check()
-        other = Process(
-            f"{self.id}-beside",
-            options,
-            stdin=b"",
-            buffer_size=DEFAULT_SIZE,
-            group=self._group,
-            listener=Silent(),
-            loop=supervisor(),
-        )
-        try:
-            other.begin(hurry=False)
-            while not other.over.wait(_LOOK) and self.is_running():
-                pass
-        finally:
-            other.kill()
-        return other
+        return run_captured(options, self._group, while_true=self.is_running)
 
     def info(self) -> ProcessInfo:
-        """What is known of it at this moment."""
+        """A snapshot of what is known of it."""
         life = self._life
         status, run = life.status, life.run
         end = run.end if run is not None and status is not Status.RUNNING else None
-        usage = life.usage() if end is not None else None
+        usage = run.usage() if run is not None and end is not None else None
         so_far = time.monotonic() - run.began if run is not None else 0.0
         command, *args = self.options.argv()
         return ProcessInfo(
@@ -393,64 +340,63 @@ class Process:
     def __repr__(self) -> str:
         return f"<Process {self.id} {os.fspath(self.options.command)!r}: {self.status}>"
 
-    # What the service and its life call.
+    def _start_stopping(self, grace: float | None) -> None:
+        check_seconds("grace", grace)
+        self._require_owner("stop")
+        self._life.stop(self.options.grace_period if grace is None else grace)
 
-    def begin(self, *, hurry: bool) -> None:
-        """Have it started; :meth:`wait` raises what comes of that.
-
-        Args:
-            hurry: we are told of its start at once; else, with its end if that is soon.
-        """
-        self._life.begin(hurry=hurry)
-
-    def await_begun(self) -> None:
-        """Wait until it runs; raises as :meth:`Service.start_with_options` does."""
-        self._life.loop.wait(self._life.begun)
-        if self.error is not None:
-            raise self.error
-
-    def give_up(self, error: BaseException) -> None:
-        """End it, as whoever began it was interrupted and has no hand on it; nothing if over."""
-        self._life.give_up(error)
-
-    def pause_output(self) -> None:
-        """Make it wait if it writes more; on the loop's thread."""
-        if self._life.run is not None:
-            self._life.run.stdio.pause()
-
-    def resume_output(self) -> None:
-        """Read on, soon."""
-        if self._life.run is not None:
-            self._life.loop.post(self._life.run.stdio.resume)
-
-    def on_start(self, pid: int) -> None:
-        """It runs."""
-        self._run_start = self._output.ring.end
-        self._listener.started(self, pid)
-
-    def on_output(self, stream: Stream, data: bytes) -> None:
-        """It, or something that it left behind, has written."""
-        if not self.options.disable_capture:
-            self._output.write(stream, data)
-        if not self._life.over.is_set():
-            self._listener.wrote(self, stream, data)
-            if self._on_output is not None:
-                self._on_output(data)
-
-    def on_end(self, error: Exception | None) -> None:
-        """It is over."""
-        self._output.ring.close()
-        self._listener.ended(self, error)
-
-    def finish(self) -> None:
-        """Everybody knows that it is over; who was interrupted may say so again."""
-        if self.done.is_set():
-            return
-        self.done.set()
-        self._life.loop.wake()  # it may be run until then
-        if self._on_done is not None:
-            self._on_done()
+    def _await_stopped(self) -> None:
+        self._life.await_gone()
+        self._wait(None)
 
     def _wait(self, timeout: float | None) -> bool:
-        """Wait until everybody knows; on the loop's own thread, that is what makes it go on."""
-        return self._life.loop.wait(self._listener.awaited(self), timeout)
+        """Wait until it is done; on the loop's own thread, run the loop meanwhile."""
+        return self._life.loop.wait(self._awaited(), timeout)
+
+    def _awaited(self) -> Latch:
+        return self.done
+
+    def _await_output(self, offset: int, timeout: float | None) -> None:
+        check_seconds("timeout", timeout)
+        self._catch_up()
+        self._output.ring.wait(offset, timeout)
+
+    def _catch_up(self) -> None:
+        """Read all that it has written so far, if another thread does the reading.
+
+        A caller that heard from the program in another way, by a socket or a file, then finds what
+        it wrote before that.
+        """
+        run, loop = self._life.run, self._life.loop
+        ours = os.getpid() == self._owner and not sys.is_finalizing()
+        if run is not None and run.stdio.is_read() and ours and loop is supervisor():
+            supervisor().call(run.stdio.catch_up)
+
+    def _terminal_input(self) -> TerminalInput:
+        writer = self._require_running("type on the terminal of").stdio.writer
+        assert isinstance(writer, TerminalInput)  # noqa: S101 - of every process with pty=True
+        return writer
+
+    def _require_running(self, call: str) -> Execution:
+        """Its run; raises WrongStateError if it does not run."""
+        self._require_owner(call)
+        run = self._life.run
+        if self.status is not Status.RUNNING or run is None:
+            raise WrongStateError(
+                f"cannot {call} {self.options.argv()[0]!r}",
+                why=f"it is {self.status}",
+                needed=str(Status.RUNNING),
+                found=str(self.status),
+            )
+        return run
+
+    def _require_owner(self, call: str) -> None:
+        """Raise WrongStateError in a child that was forked from the process that started it."""
+        if os.getpid() != self._owner:
+            raise WrongStateError(
+                f"cannot {call} {self.options.argv()[0]!r}",
+                why="this process was forked from the one that started it",
+                todo="Let that one do it; a service of your own starts programs of your own.",
+                needed=f"process {self._owner}",
+                found=f"process {os.getpid()}",
+            )

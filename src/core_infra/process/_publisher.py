@@ -1,4 +1,4 @@
-"""Tells the bus what happens to processes."""
+"""Publishers of process events: on the bus, or nowhere."""
 
 from __future__ import annotations
 
@@ -25,100 +25,123 @@ if TYPE_CHECKING:
 
     from core_infra._eventloop.latch import Latch
     from core_infra.framework._bus import Bus
-    from core_infra.process._process import Process
+    from core_infra.process._managed_process import ManagedProcess
 
+MAX_UNPUBLISHED = 8 << 20
+"""Bytes of output that may wait for slow handlers; above it, the programs that write them wait."""
 
-MAX_UNTOLD = 8 << 20
-"""Bytes of output that wait for slow handlers; with more, the programs that write them wait."""
-
-_PIECE = 32 << 10  # the lines of one stay in the processor's cache
+_PIECE = 32 << 10  # the lines of one piece stay in the processor's cache
 _log = logging.getLogger(__name__)
 
 
-class Teller:
-    """A thread that hands events to the bus.
+class NullPublisher:
+    """The publisher of a service without a core: publishes nothing."""
 
-    A thread of its own, so that handlers may do what they like: also start programs, and wait for
-    them. If they are slow, it is the writing programs that wait, as they would for a full pipe.
+    def started(self, process: ManagedProcess, pid: int) -> None:
+        """Nothing to do."""
+
+    def wrote(self, process: ManagedProcess, stream: Stream, data: bytes) -> None:
+        """Nothing to do."""
+
+    def ended(self, process: ManagedProcess, error: Exception | None) -> None:  # noqa: ARG002
+        """Mark it as done at once."""
+        process.mark_done()
+
+    def awaited(self, process: ManagedProcess) -> Latch:
+        """The latch ``done``."""
+        return process.done
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class BusPublisher:
+    """A thread that publishes events on the bus.
+
+    On a thread of its own, so that handlers may do anything: also start programs, and wait for
+    them. If they are slow, the writing programs wait, as they would for a full pipe.
 
     Args:
-        bus: where the events go.
+        bus: the bus.
     """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._splitters: dict[tuple[str, Stream], LineSplitter] = {}
-        self._untold = 0
-        self._paused: dict[str, Process] = {}
+        self._unpublished = 0
+        self._paused: dict[str, ManagedProcess] = {}
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="core-infra-events", daemon=True)
         self._thread.start()
 
-    def started(self, process: Process, pid: int) -> None:
-        """Tell that it runs."""
+    def started(self, process: ManagedProcess, pid: int) -> None:
+        """Publish that it runs."""
         command, *args = process.options.argv()
         place = os.fspath(process.options.dir or "")
         event = ActionProcessStarted(process.id, command, tuple(args), place, pid)
 
-        def tell() -> None:
-            self._flush(process.id)  # what the run before it said last
-            self._tell(iter((event,)))
+        def publish() -> None:
+            self._flush(process.id)  # the last line of the run before it
+            self._publish(iter((event,)))
 
-        self._jobs.put(tell)
+        self._jobs.put(publish)
 
-    def wrote(self, process: Process, stream: Stream, data: bytes) -> None:
-        """Tell each line."""
+    def wrote(self, process: ManagedProcess, stream: Stream, data: bytes) -> None:
+        """Publish each line."""
         with self._lock:
-            self._untold += len(data)
-            if self._untold > MAX_UNTOLD:
+            self._unpublished += len(data)
+            if self._unpublished > MAX_UNPUBLISHED:
                 self._paused[process.id] = process
                 process.pause_output()
-        self._jobs.put(lambda: self._tell_lines(process.id, stream, data))
+        self._jobs.put(lambda: self._publish_lines(process.id, stream, data))
 
-    def ended(self, process: Process, error: Exception | None) -> None:
-        """Tell the end, then let go who waits for it."""
+    def ended(self, process: ManagedProcess, error: Exception | None) -> None:
+        """Publish its end, then mark it as done."""
         usage, status = process.usage, process.status
 
-        def tell() -> None:
+        def publish() -> None:
             if process.done.is_set():
-                return  # whoever said so was interrupted, and has said it again
+                return  # ended() was interrupted, and called again
             self._flush(process.id)
             exited = ActionProcessExited(
                 process.id, process.exit_code, usage.wall if usage else 0.0, error
             )
             if status is Status.KILLED and process.pid is not None:
-                self._tell(iter((ActionProcessKilled(process.id, process.last_signal), exited)))
+                killed = ActionProcessKilled(process.id, process.last_signal)
+                self._publish(iter((killed, exited)))
             else:
-                self._tell(iter((exited,)))
-            process.finish()
+                self._publish(iter((exited,)))
+            process.mark_done()
 
-        self._jobs.put(tell)
+        self._jobs.put(publish)
 
-    def awaited(self, process: Process) -> Latch:
-        """That everybody knows; for a handler, which is being told, the mere end."""
+    def awaited(self, process: ManagedProcess) -> Latch:
+        """The latch ``done``; but ``over`` within a handler, which ``done`` would wait for."""
         on_this_thread = threading.current_thread() is self._thread
         return process.over if on_this_thread else process.done
 
     def close(self) -> None:
-        """End the thread once all is told."""
+        """End the thread once everything is published."""
         self._jobs.put(self._end)
 
-    def _tell_lines(self, name: str, stream: Stream, data: bytes) -> None:
+    def _publish_lines(self, name: str, stream: Stream, data: bytes) -> None:
         splitter = self._splitters.setdefault((name, stream), LineSplitter())
         for at in range(0, len(data), _PIECE):
             parts, piece = splitter.overflow(data[at : at + _PIECE])
-            self._tell(ActionProcessOutput(name, text, stream, goes_on) for text, goes_on in parts)
+            self._publish(
+                ActionProcessOutput(name, text, stream, partial) for text, partial in parts
+            )
             lines = splitter.feed(piece)
-            # What NamedTuple's own __new__ does, but without a call of Python's for each line.
+            # What NamedTuple's own __new__ does, but without a Python call for each line.
             fields = zip(repeat(name), lines, repeat(stream), repeat(False))  # noqa: FBT003 - partial
-            self._tell(map(tuple.__new__, repeat(ActionProcessOutput), fields))
-        self._told(len(data))
+            self._publish(map(tuple.__new__, repeat(ActionProcessOutput), fields))
+        self._count_published(len(data))
 
-    def _told(self, size: int) -> None:
+    def _count_published(self, size: int) -> None:
         with self._lock:
-            self._untold -= size
-            if not self._paused or self._untold > MAX_UNTOLD // 2:
+            self._unpublished -= size
+            if not self._paused or self._unpublished > MAX_UNPUBLISHED // 2:
                 return
             resumed, self._paused = self._paused, {}
         for process in resumed.values():
@@ -128,14 +151,14 @@ class Teller:
         for stream in Stream:
             splitter = self._splitters.pop((name, stream), None)
             if splitter is not None and (line := splitter.rest()) is not None:
-                self._tell(iter((ActionProcessOutput(name, line, stream),)))
+                self._publish(iter((ActionProcessOutput(name, line, stream),)))
 
-    def _tell(self, events: Iterator[object]) -> None:
+    def _publish(self, events: Iterator[object]) -> None:
         while True:
             try:
                 self._bus.actions(events)
             except WrongStateError:
-                return  # the bus is closed: there is nobody to tell
+                return  # the bus is closed
             except Exception:  # noqa: BLE001 - logged with its traceback
                 _log.exception("a handler of a process's event failed")  # go on with the next
             else:
@@ -153,25 +176,4 @@ class Teller:
 
 
 class _EndOfThread(BaseException):
-    """Ends the teller's thread; no handler's error can be taken for it."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def started(self, process: Process, pid: int) -> None:
-        """Nobody wants to know."""
-
-    def wrote(self, process: Process, stream: Stream, data: bytes) -> None:
-        """Nobody wants to know."""
-
-    def ended(self, process: Process, error: Exception | None) -> None:  # noqa: ARG002
-        """Nobody is to be told first."""
-        process.finish()
-
-    def awaited(self, process: Process) -> Latch:
-        """The end."""
-        return process.done
-
-    def close(self) -> None:
-        """There is nothing to close."""
+    """Ends the publisher's thread; no handler's error can be mistaken for it."""

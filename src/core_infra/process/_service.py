@@ -1,4 +1,4 @@
-"""Starts programs, keeps what they say, and ends them."""
+"""The service that starts programs, keeps their output, and ends them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from core_infra.process._errors import (
 )
 from core_infra.process._events import Stream
 from core_infra.process._leftovers import Leftover, find_leftovers
+from core_infra.process._managed_process import ManagedProcess
 from core_infra.process._options import RunOptions
 from core_infra.process._output import DEFAULT_SIZE
-from core_infra.process._process import Listener, Process
-from core_infra.process._publisher import Silent, Teller
+from core_infra.process._publisher import BusPublisher, NullPublisher
 from core_infra.process._reaper.registry import Group
 from core_infra.process._status import ENDED, Status
 
@@ -34,18 +34,20 @@ if TYPE_CHECKING:
     from core_infra._eventloop.loop import Loop
     from core_infra.framework._bus import Bus
     from core_infra.framework._core import Core
+    from core_infra.process._managed_process import Publisher
+    from core_infra.process._process import Process
 
-_ALL = sys.maxsize  # a ring takes memory only as it fills
-_LINGER = 1.0
+_UNLIMITED = sys.maxsize  # a ring buffer allocates memory only as it fills
+_RUN_LINGER = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ServiceOptions:
-    """What holds for all processes of a service.
+    """Options of all processes of a service.
 
     Attributes:
-        buffer_size: bytes of output that are kept of each, unless its own options say otherwise;
-            None is 1 MiB of what is started, and all of what is run.
+        buffer_size: bytes of output that are kept of each process, unless its own options say
+            otherwise; None: 1 MiB of those that are started, and all of those that are run.
     """
 
     buffer_size: int | None = None
@@ -55,59 +57,57 @@ class Service:
     """Starts programs, and ends all that it started when it is shut down or its block is left.
 
     Args:
-        core: whose bus hears of all that happens (see :mod:`core_infra.process._events`); None
-            tells nobody.
-        options: what holds for all processes.
+        core: its bus receives the events of all processes (``ActionProcessStarted``, …); None
+            publishes none.
+        options: of all processes.
 
     Raises:
-        UnavailableError: gevent or eventlet has patched what threads wait with.
+        UnavailableError: gevent or eventlet has patched threads or ``select``.
     """
 
     def __init__(self, core: Bus | None = None, options: ServiceOptions | None = None) -> None:
         require_real_threads()
         self.options = options or ServiceOptions()
-        self._listener: Listener = Silent() if core is None else Teller(core)
-        self._processes: dict[str, Process] = {}
+        self._publisher: Publisher = NullPublisher() if core is None else BusPublisher(core)
+        self._processes: dict[str, ManagedProcess] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._open = True
-        self._pid = os.getpid()
+        self._owner = os.getpid()
         self._group = Group()
 
     def start(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> Process:
         """Start a program and return at once; raises as :meth:`start_with_options` does."""
         return self.start_with_options(RunOptions(command, args))
 
-    def start_with_options(
-        self,
-        options: RunOptions,
-        *,
-        loop: Loop | None = None,
-        on_done: Callable[[], None] | None = None,
-        on_output: Callable[[bytes], None] | None = None,
-    ) -> Process:
+    def start_with_options(self, options: RunOptions) -> Process:
         """Start a program and return at once.
 
         Args:
-            options: which, and how.
-            loop: attends to it, also to its start: what the system refuses is its ``error`` then,
-                and is not raised. None is the supervisor's.
-            on_done: called when it is over and all its output has been told, on any thread.
-            on_output: called with each piece that it writes until it is over, on the loop's thread.
+            options: the program, and how to run it.
 
         Raises:
             InvalidError: the options are not possible.
-            ProgramNotFoundError: the program, or the directory, is not there.
+            ProgramNotFoundError: the program, or its directory, does not exist.
             CannotStartError: the system does not start it.
             WrongStateError: the service has been shut down.
         """
+        return self._start(options)
+
+    def _start(
+        self,
+        options: RunOptions,
+        loop: Loop | None = None,
+        on_done: Callable[[], None] | None = None,
+        on_output: Callable[[bytes], None] | None = None,
+    ) -> ManagedProcess:
         process = self._new(options, loop or supervisor(), on_done, on_output)
         try:
             self._add(process)
-            process.begin(hurry=loop is None)
+            process.start(report_at_once=loop is None)
             if loop is None:
-                process.await_begun()
-        except BaseException as error:  # KeyboardInterrupt: nobody has a hand on it
+                process.await_start()
+        except BaseException as error:  # KeyboardInterrupt: nobody gets the process
             self._give_up(process, error)
             raise
         return process
@@ -119,36 +119,36 @@ class Service:
         on_done: Callable[[], None] | None = None,
         on_output: Callable[[bytes], None] | None = None,
         *,
-        no_input: bytes | None = None,
-        kept: int = DEFAULT_SIZE,
+        default_input: bytes | None = None,
+        default_size: int = DEFAULT_SIZE,
         linger: float = 0,
-    ) -> Process:
+    ) -> ManagedProcess:
         options.check()
         stdin = options.input()
-        return Process(
+        return ManagedProcess(
             f"proc-{next(self._numbers)}",
             options,
-            stdin=no_input if stdin is None else stdin,
-            buffer_size=options.buffer_size or self.options.buffer_size or kept,
+            stdin=default_input if stdin is None else stdin,
+            buffer_size=options.buffer_size or self.options.buffer_size or default_size,
             group=self._group.use(),
-            listener=self._listener,
+            publisher=self._publisher,
             loop=loop,
             on_done=on_done,
             on_output=on_output,
             linger=linger,
         )
 
-    def _add(self, process: Process) -> None:
+    def _add(self, process: ManagedProcess) -> None:
         program = os.fspath(process.options.command)
-        if self._pid != os.getpid():
+        if self._owner != os.getpid():
             raise WrongStateError(
                 f"cannot start {program!r}",
                 why="this process was forked from the one that made the service",
                 todo="Make a service of your own after the fork.",
-                needed=f"process {self._pid}",
+                needed=f"process {self._owner}",
                 found=f"process {os.getpid()}",
             )
-        if sys.is_finalizing():  # threads do not go on: nobody would hear of its end
+        if sys.is_finalizing():  # threads have stopped: its end would not be processed
             raise WrongStateError(
                 f"cannot start {program!r}",
                 why="Python is ending",
@@ -173,25 +173,28 @@ class Service:
     def run_with_options(self, options: RunOptions) -> str:
         """Run a program to its end and return its output, stdout and stderr as they arrived.
 
-        All of it, unless ``buffer_size`` says how much of its end; here, or for the service. What
-        it leaves running may write on for ``linger`` seconds: what comes later is not returned.
+        All of it, unless ``buffer_size`` of its options or of the service limits it to the end.
+        Programs that it leaves running may write for ``linger`` seconds more; later output is not
+        returned.
 
         Raises:
-            CannotKillError: it was to be ended, and still runs 10 seconds later.
-            RunFailedError: its exit code is not 0; carries the code and the output.
-            RunTimeoutError: it did not end within ``options.timeout``, and was ended.
+            CannotKillError: it was killed, and still runs 10 seconds later.
+            RunFailedError: its exit code is not 0; the error has the code and the output.
+            RunTimeoutError: it did not end within ``options.timeout``, and was stopped.
             CoreInfraError: as :meth:`start_with_options` does.
         """
         with (
             CallerLoop() if handlers_only_raise() else contextlib.nullcontext(supervisor()) as loop
         ):
-            process = self._new(options, loop, no_input=b"", kept=_ALL, linger=_LINGER)
+            process = self._new(
+                options, loop, default_input=b"", default_size=_UNLIMITED, linger=_RUN_LINGER
+            )
             try:
                 self._add(process)
-                # Who is woken meanwhile is quicker at the end than who has slept all the time.
-                process.begin(hurry=True)
+                # A thread that is woken in between reacts faster to the end than one that sleeps.
+                process.start(report_at_once=True)
                 exit_code = process.wait()
-            except BaseException as error:  # KeyboardInterrupt: nobody else has a hand on it
+            except BaseException as error:  # KeyboardInterrupt: nobody gets the process
                 if process.status is Status.RUNNING:
                     with contextlib.suppress(CannotKillError):
                         process.stop()
@@ -204,7 +207,7 @@ class Service:
         return process.output()
 
     def get(self, name: str) -> Process:
-        """Find a process by its id.
+        """Return a process by its id.
 
         Raises:
             ProcessNotFoundError: there is none, or it was removed.
@@ -236,7 +239,7 @@ class Service:
         self.get(name).kill()
 
     def remove(self, name: str) -> None:
-        """Forget a process that is over.
+        """Remove a process that is over.
 
         Raises:
             ProcessNotFoundError: there is none with this id.
@@ -254,13 +257,13 @@ class Service:
         self._forget(process)
 
     def clear(self) -> None:
-        """Forget all processes that are over."""
+        """Remove all processes that are over."""
         for process in self.list():
             if process.status in ENDED:
                 self._forget(process)
 
     def output(self, name: str) -> str:
-        """What is kept of a process's output.
+        """The kept output of a process.
 
         Raises:
             ProcessNotFoundError: there is none with this id.
@@ -268,41 +271,41 @@ class Service:
         return self.get(name).output()
 
     def leftovers(self) -> Sequence[Leftover]:
-        """All that runs: processes, and what they started and left behind, but nothing detached."""
+        """All that runs: processes, and what they left behind, except what is detached."""
         return find_leftovers(self._group.members, self.list())
 
     def shutdown(self) -> None:
         """Stop all processes but the detached, all at once, each with its own grace period.
 
-        What they left behind is killed. Nothing is started any more.
+        What they left behind is killed. Nothing can be started after it.
 
         Raises:
             CannotKillError: something still runs 10 seconds after it was killed; all else is gone.
         """
         try:
-            if self._pid != os.getpid():
-                return  # a forked child: our parent's programs are not ours to end
+            if self._owner != os.getpid():
+                return  # a forked child: the programs belong to the parent
             with self._lock:
                 self._open = False
             processes = self._own_running()
             for process in processes:
-                process.begin_to_stop()
-            errors = [error for process in processes if (error := _finish_stopping(process))]
+                process.start_stopping()
+            errors = [error for process in processes if (error := _await_stopped(process))]
             if not errors:
                 self._group.kill()
-        except BaseException:  # KeyboardInterrupt: perhaps nobody comes back to end them
+        except BaseException:  # KeyboardInterrupt: perhaps shutdown() is not called again
             for process in self._own_running():
-                process.begin_to_stop(0)
-            self._group.begin_to_kill()
+                process.start_stopping(0)
+            self._group.start_killing()
             raise
-        self._listener.close()
+        self._publisher.close()
         if errors:
-            self._group.begin_to_kill()
+            self._group.start_killing()
             raise errors[0]
-        self._group.give_back()
+        self._group.release()
 
     def on_shutdown(self) -> None:
-        """What the core calls."""
+        """Shut down; called by the core."""
         self.shutdown()
 
     def __enter__(self) -> Self:
@@ -311,11 +314,13 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.shutdown()
 
-    def _own_running(self) -> Sequence[Process]:
-        return [process for process in self.running() if not process.options.detach]
+    def _own_running(self) -> Sequence[ManagedProcess]:
+        with self._lock:
+            processes = [*self._processes.values()]
+        return [one for one in processes if one.status not in ENDED and not one.options.detach]
 
-    def _give_up(self, process: Process, error: BaseException) -> None:
-        if process.id in self._processes:  # else it was refused
+    def _give_up(self, process: ManagedProcess, error: BaseException) -> None:
+        if process.id in self._processes:  # else _add() has raised
             process.give_up(error)
 
     def _forget(self, process: Process) -> None:
@@ -324,15 +329,39 @@ class Service:
 
 
 def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:
-    """Make a factory of services, for ``with_name("process", …)`` in a core."""
+    """Return a factory of services, for ``with_name("process", …)`` in a core."""
     if options is not None and options.buffer_size is not None and options.buffer_size < 1:
         raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
     return lambda core: Service(core, options)
 
 
-def _finish_stopping(process: Process) -> CannotKillError | None:
+def start_managed(
+    service: Service,
+    options: RunOptions,
+    *,
+    loop: Loop | None = None,
+    on_done: Callable[[], None] | None = None,
+    on_output: Callable[[bytes], None] | None = None,
+) -> ManagedProcess:
+    """Start a program for the runner.
+
+    Args:
+        service: starts it.
+        options: the program, and how to run it.
+        loop: serves it, and its start: an error of the start is then its ``error``, and is not
+            raised. None is the supervisor.
+        on_done: called when it is over and all its output has been published, on any thread.
+        on_output: called with each piece of output until it is over, on the loop's thread.
+
+    Raises:
+        CoreInfraError: as :meth:`Service.start_with_options` does.
+    """
+    return service._start(options, loop, on_done, on_output)  # noqa: SLF001 - not for users
+
+
+def _await_stopped(process: ManagedProcess) -> CannotKillError | None:
     try:
-        process.finish_stopping()
+        process.await_stopped()
     except CannotKillError as error:
         return error
     return None

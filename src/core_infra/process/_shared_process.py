@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from core_infra.process._probes import Probe
+    from core_infra.process._process import Probe
     from core_infra.process._service import Service
 
 SOCKET = "host.sock"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from core_infra._unpatched import Path, os, signal, socket
-from core_infra.process._probes import LogPattern
+from core_infra.process._log_pattern import LogPattern
 from core_infra.process._service import Service
 from core_infra.process._shared_process import BYE, LOG, OVER, SOCKET, START, Start, lock_path
 

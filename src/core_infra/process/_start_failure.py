@@ -1,4 +1,4 @@
-"""What really keeps a program from starting: the system's answer names only a kind."""
+"""Why a program could not be started: the system's errno names only a kind of reason."""
 
 from __future__ import annotations
 
@@ -10,37 +10,59 @@ import sys
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import Path, os
+from core_infra.process._errors import CannotStartError, ProgramNotFoundError
 
 if TYPE_CHECKING:
     from core_infra.process._options import RunOptions
 
-_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # the keeper's
-_BEGINNING = 4096
-_PAGES = 32  # for one argument: MAX_ARG_STRLEN
-_DEPTH = 4  # interpreters of interpreters, as the kernel has it
-_MACHINE = slice(18, 20)  # in a program's header
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # the reaper's
+_HEAD = 4096  # bytes of a file that are read
+_MAX_PAGES = 32  # of one argument: MAX_ARG_STRLEN
+_MAX_DEPTH = 4  # of interpreters of interpreters, as in the kernel
+_MACHINE = slice(18, 20)  # in an ELF header
 _EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
-# Linkers put the path of the dynamic loader just behind the headers.
+# Linkers put the path of the dynamic loader right after the headers.
 _LOADER = re.compile(rb"\0(/[^\0\n]{1,200}/ld[^\0\n/]*)\0")
 
 
-def culprit(options: RunOptions, error: int) -> str:
-    """What is missing or wrong, if it is something else than the program's name; or nothing.
+def start_error(
+    options: RunOptions, cause: OSError, *, in_directory: bool
+) -> ProgramNotFoundError | CannotStartError:
+    """Make the error to raise when the system refuses to start a program.
 
     Args:
-        options: what was to be started.
-        error: what the system answered.
+        options: the program.
+        cause: the system's error.
+        in_directory: it was about the working directory.
     """
+    what = f"cannot start {options.argv()[0]!r}"
+    why = cause.strerror or str(cause)
+    found = ""
+    if in_directory:
+        why += f": its directory {os.fspath(options.dir or '.')!r}"
+    elif cause.filename is not None and options.log is not None:
+        why = f"its log {os.fspath(options.log)!r} cannot be written: {why}"
+        return CannotStartError(what, why=why, errno=cause.errno)
+    elif found := _explain(options, cause.errno or 0):
+        why += f": {found}"
+    if cause.errno in (errno.ENOENT, errno.ENOTDIR):
+        todo = "" if in_directory or found else "Is it installed, and on the PATH that it is given?"
+        return ProgramNotFoundError(what, why=why, todo=todo, errno=cause.errno)
+    return CannotStartError(what, why=why, errno=cause.errno)
+
+
+def _explain(options: RunOptions, error: int) -> str:
+    """The actual reason, if it is not simply the program's name; else an empty string."""
     if error == errno.EBADF:
         closed = [fd for fd in options.pass_fds if not _is_open(fd)]
         return f"pass_fds has {closed}, not open here" if closed else ""
     if error == errno.E2BIG:
-        return _longest(options)
+        return _too_long(options)
     here = Path(options.directory())
     for path in _candidates(options, here):
         with contextlib.suppress(OSError):
-            if path.exists() and (why := _look(path, here, error, _DEPTH)):
+            if path.exists() and (why := _inspect(path, here, error, _MAX_DEPTH)):
                 return why
     return ""
 
@@ -53,9 +75,9 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def _longest(options: RunOptions) -> str:
-    """The argument or variable that no program can be given; nothing if it is their sum."""
-    limit = _PAGES * os.sysconf("SC_PAGESIZE")
+def _too_long(options: RunOptions) -> str:
+    """The argument or variable that is too long by itself; empty if only their sum is."""
+    limit = _MAX_PAGES * os.sysconf("SC_PAGESIZE")
     sizes = {f"argument {at}": word for at, word in enumerate(options.argv())}
     sizes |= {f"variable {name}": f"{name}={value or ''}" for name, value in options.env.items()}
     for name, text in sizes.items():
@@ -64,23 +86,23 @@ def _longest(options: RunOptions) -> str:
     return ""
 
 
-def _look(path: Path, here: Path, error: int, depth: int) -> str:
-    if error == errno.EACCES and (why := _forbidden(path)):
+def _inspect(path: Path, here: Path, error: int, depth: int) -> str:
+    if error == errno.EACCES and (why := _not_permitted(path)):
         return why
     with path.open("rb") as file:
-        beginning = file.read(_BEGINNING)
-    if beginning.startswith(b"#!"):
+        head = file.read(_HEAD)
+    if head.startswith(b"#!"):
         if not depth:
             return f"{path} is a script for a script for a script …, deeper than the system goes"
-        return _look_at_script(path, beginning, here, error, depth)
-    if beginning.startswith(b"\x7fELF"):
-        return _look_at_program(path, beginning, error)
+        return _inspect_script(path, head, here, error, depth)
+    if head.startswith(b"\x7fELF"):
+        return _inspect_elf(path, head, error)
     if error == errno.ENOEXEC:
         return f"{path} is neither a program nor a script that begins with #!"
     return ""
 
 
-def _forbidden(path: Path) -> str:
+def _not_permitted(path: Path) -> str:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return f"{path} is a directory"
@@ -91,8 +113,8 @@ def _forbidden(path: Path) -> str:
     return ""
 
 
-def _look_at_script(path: Path, beginning: bytes, here: Path, error: int, depth: int) -> str:
-    line = beginning[2:].partition(b"\n")[0]
+def _inspect_script(path: Path, head: bytes, here: Path, error: int, depth: int) -> str:
+    line = head[2:].partition(b"\n")[0]
     words = line.split(maxsplit=1)
     if not words:
         return f"{path} names no interpreter after #!"
@@ -102,16 +124,16 @@ def _look_at_script(path: Path, beginning: bytes, here: Path, error: int, depth:
     interpreter = here / name
     if not interpreter.exists():
         return f"the interpreter of {path} is not there: {name}"
-    return _look(interpreter, here, error, depth - 1)
+    return _inspect(interpreter, here, error, depth - 1)
 
 
-def _look_at_program(path: Path, beginning: bytes, error: int) -> str:
+def _inspect_elf(path: Path, head: bytes, error: int) -> str:
     if error == errno.ENOEXEC:
         with Path(sys.executable).open("rb") as file:
-            ours = file.read(_BEGINNING)
-        is_strange = ours[_MACHINE] != beginning[_MACHINE]
-        return f"{path} is {'built for another kind of processor' if is_strange else 'damaged'}"
-    found = _LOADER.search(beginning)
+            ours = file.read(_HEAD)
+        is_foreign = ours[_MACHINE] != head[_MACHINE]
+        return f"{path} is {'built for another kind of processor' if is_foreign else 'damaged'}"
+    found = _LOADER.search(head)
     if error == errno.ENOENT and found:
         loader = os.fsdecode(found[1])
         if not Path(loader).exists():

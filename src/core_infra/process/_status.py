@@ -1,4 +1,4 @@
-"""The states of a process, and the one function that moves it from state to state."""
+"""The states of a process, and what is known of it at one moment."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class Status(enum.StrEnum):
-    """Where in its life a process is."""
+    """The state of a process."""
 
     PENDING = "pending"
-    """It is to be started, for the first time or again."""
+    """It is about to be started, for the first time or again."""
     RUNNING = "running"
     EXITED = "exited"
-    """It ended by itself; the exit code says how."""
+    """It ended by itself, with an exit code."""
     FAILED = "failed"
     """It could not be started."""
     KILLED = "killed"
-    """A signal ended it, or it ended because it was told to."""
+    """A signal ended it, or it was stopped by us."""
 
 
 _NEXT: dict[Status, frozenset[Status]] = {
-    # Killed while pending: between two runs of one that is restarted.
+    # Killed while pending: between two runs of a process that is restarted.
     Status.PENDING: frozenset({Status.RUNNING, Status.FAILED, Status.KILLED}),
     Status.RUNNING: frozenset({Status.EXITED, Status.KILLED, Status.PENDING}),
     Status.EXITED: frozenset(),
@@ -37,14 +37,14 @@ _NEXT: dict[Status, frozenset[Status]] = {
 }
 
 ENDED = frozenset(status for status, following in _NEXT.items() if not following)
-"""The states that a process does not leave."""
+"""The final states."""
 
 
 def move(found: Status, to: Status) -> Status:
-    """The new state, if *found* can become that.
+    """Return the new state *to*, if it may follow *found*.
 
     Raises:
-        WrongStateError: it cannot.
+        WrongStateError: it may not.
     """
     if to in _NEXT[found]:
         return to
@@ -56,13 +56,13 @@ def move(found: Status, to: Status) -> Status:
 
 @dataclasses.dataclass(frozen=True)
 class Usage:
-    """What a program has used: itself, and those of its children that it waited for.
+    """The resources that a program has used: itself, and its children that it waited for.
 
     Attributes:
         wall: seconds from its start to its end.
         user: seconds of CPU in the program.
         system: seconds of CPU in the kernel for it.
-        peak_memory: bytes; the largest resident size that one of these processes had.
+        peak_memory: bytes; the largest resident size of one of these processes.
     """
 
     wall: float
@@ -73,7 +73,7 @@ class Usage:
 
 @dataclasses.dataclass(frozen=True)
 class ProcessInfo:
-    """A process as it was when asked.
+    """A snapshot of what is known of a process.
 
     Attributes:
         id: its name in the service: ``proc-1``, ``proc-2``, ….
@@ -81,12 +81,12 @@ class ProcessInfo:
         args: its arguments.
         dir: its working directory.
         started_at: when it was started; None before that.
-        status: where in its life it is.
+        status: its state.
         exit_code: minus the signal's number if a signal ended it; None while it runs.
-        duration: seconds since its start, or from there to its end.
+        duration: seconds since its start, or from its start to its end.
         pid: its process id; None before its start.
-        restarts: how often it was started again.
-        usage: what it used; None while it runs.
+        restarts: how often it was restarted.
+        usage: the resources that it used; None while it runs.
     """
 
     id: str

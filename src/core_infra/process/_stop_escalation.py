@@ -1,4 +1,4 @@
-"""The stop ladder: a program's group is asked to end, then all that it ever started is killed."""
+"""How a program is stopped: its process group gets a signal, then its whole tree is killed."""
 
 from __future__ import annotations
 
@@ -13,107 +13,107 @@ from core_infra.process._status import ENDED, Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from core_infra._eventloop.supervisor import Jobs
+    from core_infra._eventloop.supervisor import Deferred
     from core_infra.process._execution import Execution
     from core_infra.process._options import RunOptions
     from core_infra.process._reaper.protocol import End
 
 
-class Climber(Protocol):
-    """Whose program is ended.
+class Stoppable(Protocol):
+    """What an escalation needs of the lifecycle whose program it stops.
 
     Attributes:
-        options: what it is run with.
-        status: where in its life it is.
-        signal: the last that it was sent.
-        jobs: what is to be done for it later.
+        options: the program.
+        status: its state.
+        last_signal: the last signal that it was sent.
+        deferred: jobs of its loop.
     """
 
     options: RunOptions
     status: Status
-    signal: int
-    jobs: Jobs
+    last_signal: int
+    deferred: Deferred
 
     def conclude(self, run: Execution, end: End) -> None:
-        """The program has ended."""
+        """Process the end of the program."""
 
-    def despair(self, run: Execution) -> None:
-        """The program was killed, and has not ended."""
+    def report_unkillable(self, run: Execution) -> None:
+        """Report that the program was killed and has not ended."""
 
 
-class Ladder:
-    """How far one program is on it; all happens on the thread of its loop.
+class StopEscalation:
+    """The progress of stopping one program; all happens on the thread of its loop.
 
-    The climber is an argument each time: a reference to it would be a circle, and would keep its
-    descriptors until that is collected.
+    The lifecycle is an argument of each call: a reference would be a cycle, which would keep
+    descriptors open until it is collected.
 
     Attributes:
-        begun: it is to end.
+        started: the program is to end.
     """
 
     def __init__(self) -> None:
-        self.begun = False
+        self.started = False
         self._grace = math.inf
-        self._asked: Latch | None = None  # set once it is killed, or gone
+        self._grace_over: Latch | None = None  # set once the group is killed, or gone
 
-    def begin(self, grace: float) -> None:
-        """It has this time at most; :meth:`climb` asks it to end, once it runs."""
-        self.begun = True
+    def start(self, grace: float) -> None:
+        """Limit the time to end to *grace* seconds; :meth:`terminate` follows once it runs."""
+        self.started = True
         self._grace = min(self._grace, grace)
 
-    def climb(self, life: Climber, run: Execution, grace: float | None = None) -> None:
-        """Ask its group to end; once its time is over, kill the whole tree.
+    def terminate(self, life: Stoppable, run: Execution, grace: float | None = None) -> None:
+        """Send the stop signal to its group; kill the whole tree once the time is over.
 
-        The group has its time also if the program itself has ended, as a shell ends before what it
-        has started.
+        The group has this time also if the program itself has ended, as a shell ends before the
+        programs that it has started.
 
         Args:
-            life: whose program it is.
+            life: the lifecycle.
             run: the program.
-            grace: seconds that it has; None: what it was given by :meth:`begin`.
+            grace: seconds; None: those of :meth:`start`.
         """
         grace = self._grace if grace is None else grace
         if grace <= 0:
-            self.force(life, run)
+            self.kill(life, run)
             return
         number = life.options.stop_signal
         if run.end is None:
-            life.signal = number
+            life.last_signal = number
             run.signal(number, group=True)
-            run.signal(signal.SIGCONT, group=True)  # who is stopped, as by SIGTTIN, hears of it
+            run.signal(signal.SIGCONT, group=True)  # a stopped process (SIGTTIN) gets it only then
         else:
-            run.companions().signal(number)
-            run.companions().signal(signal.SIGCONT)
-            if life.status in ENDED and not run.companions().watch(lambda: self.force(life, run)):
-                self.force(life, run)
+            run.group_members().signal(number)
+            run.group_members().signal(signal.SIGCONT)
+            if life.status in ENDED and not run.group_members().watch(lambda: self.kill(life, run)):
+                self.kill(life, run)
                 return
-        if self._asked is None or self._asked.is_set():
-            self._asked = Latch()
-        life.jobs.later(grace, lambda: self.force(life, run))
+        if self._grace_over is None or self._grace_over.is_set():
+            self._grace_over = Latch()
+        life.deferred.later(grace, lambda: self.kill(life, run))
 
-    def force(self, life: Climber, run: Execution) -> None:
+    def kill(self, life: Stoppable, run: Execution) -> None:
         """Kill the whole tree now."""
-        life.jobs.cancel()
+        life.deferred.cancel()
         self._grace = 0
         run.kill()
-        self.end()
+        self.finish()
         if life.status is not Status.RUNNING:
-            run.forget_companions()
+            run.forget_group_members()
         elif run.end is not None:
             life.conclude(run, run.end)
         else:
-            life.signal = signal.SIGKILL
-            life.jobs.later(KILL_TIMEOUT, lambda: life.despair(run))
+            life.last_signal = signal.SIGKILL
+            life.deferred.later(KILL_TIMEOUT, lambda: life.report_unkillable(run))
 
-    def waits(self, run: Execution, then: Callable[[], None]) -> bool:
-        """Whether others of its group still have time; then *then* is called at their end."""
-        return self._grace > 0 and run.companions().watch(then)
+    def waits_for_group(self, run: Execution, then: Callable[[], None]) -> bool:
+        """Whether other members of its group still have time; if so, call *then* at their end."""
+        return self._grace > 0 and run.group_members().watch(then)
 
-    def end(self) -> None:
-        """Nobody has time any more."""
-        if self._asked is not None:
-            self._asked.set()
+    def finish(self) -> None:
+        """End the time of the group."""
+        if self._grace_over is not None:
+            self._grace_over.set()
 
-    def asked(self) -> Latch | None:
-        """What is set by :meth:`end`; None if nobody was asked."""
-        return self._asked
+    def grace_over(self) -> Latch | None:
+        """Set by :meth:`finish`; None if no signal was sent."""
+        return self._grace_over

@@ -1,4 +1,4 @@
-"""Our ends of a child's pipes: they never block anybody."""
+"""Our ends of a child's pipes and terminal: reading and writing never block."""
 
 from __future__ import annotations
 
@@ -19,38 +19,42 @@ if TYPE_CHECKING:
 
     from core_infra._eventloop.loop import Loop
 
+T = TypeVar("T")
 
-_PIPE = 1 << 16
-_NEARLY_FULL = _PIPE * 3 // 4  # what is written in odd sizes does not fill each page
-_BUSY_PIPE = 1 << 20
+_PIPE_SIZE = 1 << 16
+_NEARLY_FULL = _PIPE_SIZE * 3 // 4  # writes of odd sizes do not fill each page
+_BUSY_PIPE_SIZE = 1 << 20
 
-_ours: set[int] = set()
-"""Our ends of children's pipes."""
+_EOF_KEY = b"\x04"
+_LOCAL_MODES = 3  # index in the result of tcgetattr
+_CONTROL_CHARACTERS = 6  # index in the result of tcgetattr
+
+_our_ends: set[int] = set()
 
 
 def _close(fd: int) -> None:
-    _ours.discard(fd)  # first: a process that is forked just now must not close another's
+    _our_ends.discard(fd)  # first: a child that is forked meanwhile must not close a reused number
     os.close(fd)
 
 
-def _close_all() -> None:
-    """In a forked child: a program would not see its input's end as long as that one has a copy."""
-    while _ours:
+def _close_after_fork() -> None:
+    """In a forked child: a program would not see the end of its input while copies are open."""
+    while _our_ends:
         with contextlib.suppress(OSError):
-            os.close(_ours.pop())
+            os.close(_our_ends.pop())
 
 
-os.register_at_fork(after_in_child=_close_all)
+os.register_at_fork(after_in_child=_close_after_fork)
 
 
-class Reader:
-    """Hands on what arrives on a descriptor, on the loop's thread, from :meth:`resume` on.
+class OutputReader:
+    """Reads a descriptor on the loop's thread, from :meth:`resume` on.
 
     Args:
         loop: watches the descriptor.
-        fd: read from; the reader owns it.
-        on_data: is given each piece.
-        on_end: called once there will be no more.
+        fd: the descriptor; it is owned from now on.
+        on_data: called with each piece.
+        on_end: called once when there will be no more.
     """
 
     def __init__(
@@ -65,8 +69,8 @@ class Reader:
         self._fd = fd
         self._on_data = on_data
         self._on_end = on_end
-        _ours.add(fd)
-        self._size = _PIPE
+        _our_ends.add(fd)
+        self._size = _PIPE_SIZE
         self._open = True
         self._paused = True
 
@@ -76,26 +80,26 @@ class Reader:
         return self._open
 
     def pause(self) -> None:
-        """Read no more for now: a full pipe makes the writer wait. On the loop's thread."""
+        """Stop reading for now: a full pipe makes the program wait. On the loop's thread."""
         self._paused = True
         if self._open:
             self._loop.unwatch(self._fd)
 
     def resume(self) -> None:
-        """Read, or read again; on the loop's thread, or before anything was read."""
+        """Start to read, or go on; on the loop's thread, or before the first read."""
         self._paused = False
         if self._open:
             self._loop.watch(self._fd, READ, self._ready)
 
     def catch_up(self) -> None:
-        """Take what is there at this moment, unless it is to wait; on the loop's thread."""
+        """Read what has been written so far, unless paused; on the loop's thread."""
         if not self._paused:
             self.drain()
 
     def drain(self) -> None:
-        """Take what is there at this moment, and no more, for others may go on writing.
+        """Read what has been written so far, and no more, for other writers may go on.
 
-        A program that has ended has nothing under way: all that it wrote is there.
+        All that an ended program wrote is there at that moment.
         """
         if not self._open or not self._read(self._size):
             return
@@ -109,7 +113,7 @@ class Reader:
             self._read(self._size)  # the end, if nobody else has the other end
 
     def close(self) -> None:
-        """Read no more; on the loop's thread."""
+        """Stop reading; on the loop's thread."""
         if self._open:
             self._open = False
             self._loop.unwatch(self._fd)
@@ -117,11 +121,11 @@ class Reader:
             self._on_end()
 
     def _ready(self, _events: int) -> None:
-        if self._read(self._size) > _NEARLY_FULL and self._size == _PIPE:
-            # It has more to say than fits: fewer, larger reads. An unprivileged user may have so
-            # many large pipes only (pipe-user-pages-soft), so the quiet ones stay small.
+        if self._read(self._size) > _NEARLY_FULL and self._size == _PIPE_SIZE:
+            # The program writes more than fits: use fewer, larger reads. Large pipes are limited
+            # for an unprivileged user (pipe-user-pages-soft), so quiet ones stay small.
             with contextlib.suppress(OSError):
-                self._size = fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _BUSY_PIPE)
+                self._size = fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _BUSY_PIPE_SIZE)
 
     def _read(self, size: int) -> int:
         try:
@@ -131,7 +135,7 @@ class Reader:
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            data = b""  # nobody has the other end of a terminal any more
+            data = b""  # the other end of a terminal is closed
         if data:
             self._on_data(data)
         else:
@@ -139,28 +143,28 @@ class Reader:
         return len(data)
 
 
-class Feeder:
-    """Writes to a descriptor without making anybody wait: what does not fit is kept till it does.
+class InputWriter:
+    """Writes to a descriptor without blocking: what does not fit is queued.
 
     Args:
         loop: watches the descriptor.
-        fd: written to; the feeder owns it.
+        fd: the descriptor; it is owned from now on.
     """
 
     def __init__(self, loop: Loop, fd: int) -> None:
         os.set_blocking(fd, False)
         self._loop = loop
         self._fd = fd
-        _ours.add(fd)
+        _our_ends.add(fd)
         self._pending = bytearray()
         self._open = True
         self._ending = False
 
     def send(self, data: bytes) -> None:
-        """Write soon, as fast as the other side reads; from any thread.
+        """Write soon, as fast as the program reads; on any thread.
 
         Raises:
-            WrongStateError: it is closed, by us or by the other side.
+            WrongStateError: it is closed, by us or by the program.
         """
         if not self._open or self._ending:
             raise WrongStateError(
@@ -169,22 +173,22 @@ class Feeder:
                 needed="open",
                 found="closed",
             )
-        self._loop.post(lambda: self._take(data))
+        self._loop.post(lambda: self._write_or_queue(data))
 
     def close(self) -> None:
-        """Let the other side read the rest and then the end; from any thread."""
+        """Close it once everything queued is written; on any thread."""
         self._ending = True
-        self._loop.post(self._end)
+        self._loop.post(self._close_if_written)
 
     def abort(self) -> None:
-        """Close at once: nobody reads any more. On the loop's thread."""
+        """Close it at once: nobody reads any more. On the loop's thread."""
         if self._open:
             self._open = False
             self._pending.clear()
             self._loop.unwatch(self._fd)
             _close(self._fd)
 
-    def _take(self, data: bytes) -> None:
+    def _write_or_queue(self, data: bytes) -> None:
         if not self._open:
             return
         if not self._pending:
@@ -193,7 +197,7 @@ class Feeder:
             self._pending += data
             self._loop.watch(self._fd, WRITE, self._ready)
 
-    def _end(self) -> None:
+    def _close_if_written(self) -> None:
         if not self._pending:
             self.abort()
 
@@ -210,25 +214,18 @@ class Feeder:
         except BlockingIOError:
             return 0
         except OSError as error:
-            if error.errno is None:  # a signal's handler raises it
+            if error.errno is None:  # raised by a signal handler
                 raise
-            self.abort()  # it does not read any more
+            self.abort()  # the program does not read any more
             return 0
 
 
-T = TypeVar("T")
-
-_EOF = b"\x04"
-_LOCAL = 3  # in what tcgetattr returns: the local modes
-_KEYS = 6  # and the characters with a meaning
-
-
-class Keyboard(Feeder):
-    """Types on a terminal, from the outside; also has its size and its echo.
+class TerminalInput(InputWriter):
+    """Types on a program's terminal, from the outside; also has its size and its echo.
 
     Args:
         loop: watches the descriptor.
-        fd: the terminal's outer end; the keyboard owns it.
+        fd: the outer end of the terminal; it is owned from now on.
     """
 
     def __init__(self, loop: Loop, fd: int) -> None:
@@ -237,10 +234,10 @@ class Keyboard(Feeder):
         self._finished = False
 
     def send(self, data: bytes) -> None:
-        """Type soon, as fast as the other side reads; from any thread.
+        """Type soon, as fast as the program reads; on any thread.
 
         Raises:
-            WrongStateError: the terminal is gone, or its input was ended.
+            WrongStateError: the terminal is closed, or its input was ended.
         """
         if self._finished:
             raise WrongStateError(
@@ -248,22 +245,22 @@ class Keyboard(Feeder):
             )
         super().send(data)
         if data:
-            self._within_line = not data.endswith((b"\n", b"\r", _EOF))
+            self._within_line = not data.endswith((b"\n", b"\r", _EOF_KEY))
 
     def close(self) -> None:
-        """Type the end of the input, and nothing after it: a terminal has no other end of input.
+        """Type the end-of-input key, and accept nothing more: a terminal cannot be half-closed.
 
-        Its key ends the line that has begun, or else the input.
+        The key ends the current line if there is one, and else the input.
         """
         if self._finished:
             return
-        with contextlib.suppress(WrongStateError):  # the terminal is gone
+        with contextlib.suppress(WrongStateError):  # the terminal is closed
             self.send(self.key(termios.VEOF) * (2 if self._within_line else 1))
         self._finished = True
 
     def key(self, number: int) -> bytes:
-        """The character with a meaning, such as ``termios.VINTR``."""
-        key: bytes = self._on_terminal(termios.tcgetattr)[_KEYS][number]
+        """The control character of a function, such as ``termios.VINTR``."""
+        key: bytes = self._on_terminal(termios.tcgetattr)[_CONTROL_CHARACTERS][number]
         return key
 
     def size(self) -> tuple[int, int]:
@@ -276,14 +273,15 @@ class Keyboard(Feeder):
 
     def echoes(self) -> bool:
         """Whether what is typed is shown."""
-        return bool(self._on_terminal(termios.tcgetattr)[_LOCAL] & termios.ECHO)
+        return bool(self._on_terminal(termios.tcgetattr)[_LOCAL_MODES] & termios.ECHO)
 
     def set_echo(self, *, on: bool) -> None:
-        """Show what is typed, or show it no more."""
+        """Show what is typed, or stop showing it."""
 
         def change(fd: int) -> None:
             modes: list[Any] = termios.tcgetattr(fd)
-            modes[_LOCAL] = modes[_LOCAL] | termios.ECHO if on else modes[_LOCAL] & ~termios.ECHO
+            local = modes[_LOCAL_MODES]
+            modes[_LOCAL_MODES] = local | termios.ECHO if on else local & ~termios.ECHO
             termios.tcsetattr(fd, termios.TCSANOW, modes)
 
         self._on_terminal(change)
@@ -299,4 +297,4 @@ class Keyboard(Feeder):
                 )
             return job(self._fd)
 
-        return supervisor().call(do)  # there, nobody closes it meanwhile
+        return supervisor().call(do)  # on that thread nothing closes it meanwhile

@@ -1,10 +1,10 @@
-"""A pexpect object on a process that runs on a terminal of its own."""
+"""A pexpect object for a process that runs on a terminal of its own."""
 
 from __future__ import annotations
 
 import codecs
 import termios
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pexpect.exceptions import EOF, TIMEOUT
 from pexpect.spawnbase import SpawnBase
@@ -16,7 +16,9 @@ from core_infra.process._options import is_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from core_infra.process._process import Process
+    from core_infra._eventloop.latch import Latch
+    from core_infra.process._output import Piece
+    from core_infra.process._streams import TerminalInput
 
     _Spawn = SpawnBase[str]
 else:
@@ -27,30 +29,57 @@ _KEYS |= {"_": 31, "?": 127}
 _INTERVAL = 0.02
 
 
-def _of_process(look: Callable[[Process], object]) -> property:
-    """What pexpect sets when it looks after its child; here it is always up to date."""
+class OnTerminal(Protocol):
+    """What a terminal needs of its process."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def exit_code(self) -> int | None: ...
+    @property
+    def over(self) -> Latch: ...
+    def is_running(self) -> bool: ...
+    def wait(self) -> int: ...
+    def signal(self, number: int) -> None: ...
+    def stop(self, grace: float | None = None) -> None: ...
+    def send_input(self, text: str | bytes) -> None: ...
+    def read(self, offset: int, timeout: float | None) -> Piece: ...
+
+
+def _of_process(look: Callable[[OnTerminal], object]) -> property:
+    """An attribute that pexpect would set when it polls its child; here it is always current."""
     return property(lambda self: look(self._process), lambda _self, _value: None)
 
 
 class Terminal(_Spawn):
-    """The person before the terminal, with the methods of ``pexpect.spawn``.
+    """The user's side of a terminal, with the methods of ``pexpect.spawn``.
 
     ``expect``, ``send``, ``sendline``, ``sendcontrol``, ``setwinsize``, ``setecho``, …; also for
     pexpect's ``REPLWrapper``. There is no ``interact``, no ``fileno``, and no ``async_=True``: the
-    bytes are read elsewhere.
+    service reads the descriptor.
 
-    It reads from the program's first byte on, however late it is asked for. What it reads is also
-    in the process's output, and on the bus.
+    It reads from the program's first byte on, whenever it is created. What it reads is also in the
+    process's output, and on the bus.
 
     Args:
         process: started with ``pty=True``.
+        terminal_input: returns what types on the terminal; WrongStateError if it does not run.
         timeout: seconds that an ``expect`` without a timeout of its own waits.
     """
 
-    def __init__(self, process: Process, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        process: OnTerminal,
+        terminal_input: Callable[[], TerminalInput],
+        *,
+        timeout: float = 30.0,
+    ) -> None:
         super().__init__(timeout=timeout, maxread=1 << 16, encoding="utf-8", codec_errors="replace")
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._process = process
+        self._input = terminal_input
         self._offset = 0
         self._ahead = b""
         self.name = f"<terminal of {process.id}>"
@@ -62,7 +91,7 @@ class Terminal(_Spawn):
     signalstatus = _of_process(lambda process: _code(process, exited=False))
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
-        """What pexpect reads with; raises its TIMEOUT and EOF."""
+        """Read for pexpect; raises its TIMEOUT and EOF."""
         wait = self.timeout if timeout == -1 else timeout
         deadline = None if wait is None else time.monotonic() + wait
         while not self._ahead:
@@ -81,7 +110,7 @@ class Terminal(_Spawn):
         return text
 
     def send(self, text: str | bytes) -> int:
-        """Type *text*; the number of bytes sent."""
+        """Type *text*; returns the number of bytes sent."""
         data = text if isinstance(text, bytes) else self._encoded(text)
         shown = data.decode(errors="replace") if isinstance(text, bytes) else text
         self._log(shown, "send")  # type: ignore[attr-defined] # missing in the stubs
@@ -116,16 +145,16 @@ class Terminal(_Spawn):
         return self.send(chr(_KEYS[char]))
 
     def sendeof(self) -> int:
-        """Type Ctrl-D: the end of the input, at a line's beginning."""
-        return self.send(self._process.keyboard().key(termios.VEOF))
+        """Type Ctrl-D: the end of the input, at the beginning of a line."""
+        return self.send(self._input().key(termios.VEOF))
 
     def sendintr(self) -> int:
-        """Type Ctrl-C, or what the terminal has in its place."""
-        return self.send(self._process.keyboard().key(termios.VINTR))
+        """Type Ctrl-C, or the terminal's key for it."""
+        return self.send(self._input().key(termios.VINTR))
 
     def getwinsize(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self._process.keyboard().size()
+        return self._input().size()
 
     def setwinsize(self, rows: int, columns: int) -> None:
         """Change the terminal's size; the program gets SIGWINCH.
@@ -135,7 +164,7 @@ class Terminal(_Spawn):
         """
         if not is_size((rows, columns)):
             raise InvalidError(f"a terminal cannot have {rows!r} rows and {columns!r} columns")
-        self._process.keyboard().resize(rows, columns)
+        self._input().resize(rows, columns)
 
     @property
     def echo(self) -> bool:
@@ -144,14 +173,14 @@ class Terminal(_Spawn):
 
     def getecho(self) -> bool:
         """Whether what is typed is shown."""
-        return self._process.keyboard().echoes()
+        return self._input().echoes()
 
     def setecho(self, state: bool) -> None:  # noqa: FBT001 - pexpect's signature
-        """Show what is typed, or show it no more."""
-        self._process.keyboard().set_echo(on=state)
+        """Show what is typed, or stop showing it."""
+        self._input().set_echo(on=state)
 
     def waitnoecho(self, timeout: float | None = -1) -> bool:
-        """Wait until what is typed is not shown, as before a password; whether that came."""
+        """Wait until what is typed is not shown, as before a password; returns whether it is so."""
         wait = self.timeout if timeout == -1 else timeout
         deadline = None if wait is None else time.monotonic() + wait
         while self.getecho():
@@ -163,7 +192,7 @@ class Terminal(_Spawn):
         return True
 
     def isatty(self) -> bool:
-        """Whether it is a terminal: it is."""
+        """Always true."""
         return True
 
     def isalive(self) -> bool:
@@ -175,7 +204,7 @@ class Terminal(_Spawn):
         return self.flag_eof
 
     def fileno(self) -> int:
-        """Raise InvalidError: its bytes are read elsewhere."""
+        """Raise InvalidError: the service reads the descriptor."""
         raise InvalidError(
             f"{self.name} has no descriptor to read from",
             why="all that its program writes is read, and kept, by the service",
@@ -183,19 +212,19 @@ class Terminal(_Spawn):
         )
 
     def wait(self) -> int:
-        """Wait until the process is over; its exit code, as of :meth:`Process.wait`."""
+        """Wait until the process is over; returns its exit code, as :meth:`Process.wait`."""
         return self._process.wait()
 
     def kill(self, sig: int) -> None:
-        """Send the program a signal; nothing if it has ended."""
+        """Send the program a signal; does nothing if it has ended."""
         if self.isalive():
             self._process.signal(sig)
 
     def terminate(self, force: bool = False) -> bool:  # noqa: FBT001, FBT002 - pexpect's signature
-        """Hang up and end the process, with all that it started; whether it is gone: always.
+        """Hang up and stop the process, with all that it started; always returns True.
 
         Args:
-            force: without any time to end by itself.
+            force: kill it without SIGHUP and without time to end.
         """
         if self.isalive():
             if not force:
@@ -204,7 +233,7 @@ class Terminal(_Spawn):
         return True
 
     def close(self, force: bool = True) -> None:  # noqa: FBT001, FBT002 - pexpect's signature
-        """End the process, as :meth:`terminate` does."""
+        """Stop the process, as :meth:`terminate` does."""
         self.terminate(force)
         self.closed = True
 
@@ -215,7 +244,7 @@ class Terminal(_Spawn):
             raise InvalidError(f"cannot type {text!r}", why=str(error)) from None
 
 
-def _code(process: Process, *, exited: bool) -> int | None:
-    """Its exit code, or its signal: whichever it has."""
+def _code(process: OnTerminal, *, exited: bool) -> int | None:
+    """Its exit code or its signal, if it ended in that way."""
     code = process.exit_code
     return None if code is None or (code >= 0) is not exited else abs(code)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pexpect.exceptions import EOF, TIMEOUT
 from pexpect.spawnbase import SpawnBase
 
-from core_infra._eventloop.sockets import Link
+from core_infra._eventloop.sockets import SocketLink
 
 if TYPE_CHECKING:
     import socket
@@ -57,7 +57,7 @@ class Console:
         self._begun = self._end
         self._open = True
         self._changed = threading.Condition()
-        self._link = Link(sock, on_data=self._append, on_close=self._closed)
+        self._link = SocketLink(sock, on_data=self._append, on_close=self._closed)
 
     def send(self, data: bytes) -> None:
         """Type *data* on the line."""

@@ -20,7 +20,7 @@ from core_infra.errors import UnavailableError, WrongStateError
 from core_infra.process import LogPattern, RunOptions, Service
 from core_infra.process._reaper import registry
 from core_infra.process._reaper.client import GROUPS
-from core_infra.process._reaper.registry import keeper
+from core_infra.process._reaper.registry import reaper
 
 
 def test_a_daemon_without_session_parent_or_environment_is_found_and_killed(
@@ -63,7 +63,7 @@ def test_one_service_does_not_end_what_another_started(service: Service) -> None
 def _few_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all but the last twenty had been given already."""
     monkeypatch.setattr(registry, "_numbers", itertools.count(GROUPS - 20))
-    monkeypatch.setattr(registry, "_given_back", deque())
+    monkeypatch.setattr(registry, "_released", deque())
 
 
 @pytest.mark.usefixtures("_few_numbers")
@@ -177,15 +177,15 @@ def test_who_dies_takes_all_but_the_detached_along(how: signal.Signals | None) -
         os.kill(detached, signal.SIGKILL)
 
 
-def test_even_a_killed_keeper_leaves_nothing_and_is_replaced(service: Service) -> None:
+def test_even_a_killed_reaper_leaves_nothing_and_is_replaced(service: Service) -> None:
     process = service.start("sleep", "600")
     assert process.pid is not None
-    lost = keeper()
+    lost = reaper()
     os.kill(lost.pid, signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
     wait_gone(process.pid)
     assert service.run("echo", "again") == "again\n"
-    assert keeper() is not lost
+    assert reaper() is not lost
 
 
 def test_a_forked_child_leaves_its_parents_programs_alone(service: Service) -> None:
@@ -220,8 +220,8 @@ def test_nothing_of_many_short_programs_is_left(service: Service) -> None:
         service.start("true").wait()
     service.clear()
     assert descriptors() <= before
-    keeper_pid = keeper().pid
-    assert Path(f"/proc/{keeper_pid}/task/{keeper_pid}/children").read_text() == ""
+    reaper_pid = reaper().pid
+    assert Path(f"/proc/{reaper_pid}/task/{reaper_pid}/children").read_text() == ""
     assert list(service.list()) == []
 
 

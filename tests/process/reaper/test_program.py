@@ -13,7 +13,7 @@ import pytest
 from process_programs import DAEMON, PYTHON
 
 from core_infra.errors import UnavailableError
-from core_infra.process._reaper import program as keeper_program
+from core_infra.process._reaper import program as reaper_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def test_a_mark_has_another_place_where_a_hard_limit_takes_its_own(
 ) -> None:
     said = said_by([], limited(*limits) + ESCAPE)
     assert said == [
-        f"RLIMIT_LOCKS has a hard limit: processes carry their mark in {mark}",
+        f"RLIMIT_LOCKS has a hard limit: processes are marked in {mark} instead",
         "4 False",
     ]
 
@@ -96,13 +96,14 @@ with Service() as service:
 
 @as_root
 @pytest.mark.parametrize(
-    ("host", "why"), [(NO_PROC, "not there"), (["unshare", "-pf"], "another PID namespace's")]
+    ("host", "why"),
+    [(NO_PROC, "is missing"), (["unshare", "-pf"], "belongs to another PID namespace")],
 )
 def test_trees_end_without_a_proc_of_ours(host: list[str], why: str) -> None:
     if subprocess.run([*host, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("nothing can be unshared here")
     assert said_by(host, ESCAPE + READY) == [
-        f"/proc is {why}: what a program has started is found by its mark alone",
+        f"/proc {why}: what a program has started is found by its mark alone",
         "4 False",
         "ready",
     ]
@@ -115,7 +116,7 @@ from pathlib import Path
 from core_infra.process import *
 from core_infra.process import _lifecycle, _stop_escalation
 from core_infra.process._reaper import client
-from core_infra.process._reaper.registry import keeper as current
+from core_infra.process._reaper.registry import reaper as current
 
 _stop_escalation.KILL_TIMEOUT = _lifecycle.KILL_TIMEOUT = client.KILL_TIMEOUT = 3
 
@@ -176,14 +177,14 @@ def test_another_users_process_is_told_of(tmp_path: Path) -> None:
     ]
 
 
-def test_a_keeper_that_cannot_be_started_is_the_error(
+def test_a_reaper_that_cannot_be_started_is_the_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    program = tmp_path / "keeper"
+    program = tmp_path / "reaper"
     program.touch()
-    monkeypatch.setattr(keeper_program, "_binary", lambda: program)
-    with pytest.raises(UnavailableError, match=r"keeper.*Permission denied"):
-        keeper_program.start_keeper((0, 0))
+    monkeypatch.setattr(reaper_program, "_binary", lambda: program)
+    with pytest.raises(UnavailableError, match=r"reaper.*Permission denied"):
+        reaper_program.start_reaper((0, 0))
 
 
 PATCHED = """

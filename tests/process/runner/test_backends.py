@@ -15,7 +15,8 @@ import pytest
 from support import wait_gone
 
 from core_infra.errors import TimeoutExpiredError
-from core_infra.process._runner import RunInterruptedError, Runner, RunSpec, attempt
+from core_infra.process import RunInterruptedError, Runner, RunSpec
+from core_infra.process._runner import attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

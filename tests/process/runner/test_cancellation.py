@@ -13,13 +13,13 @@ import pytest
 from support import wait_gone
 
 from core_infra.errors import InvalidError, TimeoutExpiredError
-from core_infra.process._runner import (
+from core_infra.process import (
     Cancellation,
     InvalidGraphError,
+    RunAllTimeoutError,
     RunInterruptedError,
     Runner,
     RunSpec,
-    RunTimeoutError,
     SpecFinished,
     SpecStarted,
 )
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from core_infra.process._runner import RunAllResult
+    from core_infra.process import RunAllResult
     from core_infra.process._service import Service
 
 
@@ -52,9 +52,9 @@ def test_a_timeout_ends_the_run_politely_and_has_its_result(
         sh("long", f"trap 'echo bye; exit 0' TERM; sleep 60 & echo $! > {pids}; wait", "quick"),
         RunSpec("later", "true", after=["long"]),
     ]
-    with pytest.raises(RunTimeoutError, match="within 1 s") as caught:
+    with pytest.raises(RunAllTimeoutError, match="within 1 s") as caught:
         Runner(service, workers=2).run_all(specs, timeout=1)
-    error: RunTimeoutError = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    error: RunAllTimeoutError = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
     assert isinstance(error, TimeoutExpiredError)
     assert error.timeout == 1
     assert error.result.interrupted
@@ -111,7 +111,7 @@ def test_a_call_that_does_not_return_is_given_up(
     hangs = threading.Event()
     specs = [RunSpec("hangs", call=hangs.wait, grace=0)]
     try:
-        with pytest.raises(RunTimeoutError) as caught:
+        with pytest.raises(RunAllTimeoutError) as caught:
             method(Runner(service), specs, timeout=0.1)
         assert "given up" in caught.value.result["hangs"].reason
     finally:
@@ -159,7 +159,7 @@ def test_names_are_unique_with_those_of_what_cleans_up(service: Service) -> None
 def test_what_cleans_up_runs_after_a_timeout_and_a_cancellation(service: Service) -> None:
     ran: list[str] = []
     cleanup = [RunSpec("cleanup", call=lambda: ran.append("cleanup"))]
-    with pytest.raises(RunTimeoutError) as caught:
+    with pytest.raises(RunAllTimeoutError) as caught:
         Runner(service).run_all([RunSpec("a", "sleep", ["600"])], timeout=0.1, cleanup=cleanup)
     assert caught.value.result["cleanup"].passed
     cancel = Cancellation()

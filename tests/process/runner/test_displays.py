@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from core_infra.process._runner import (
+from core_infra.process import (
     RunAllResult,
     RunFinished,
     Runner,
@@ -24,11 +24,10 @@ from core_infra.process._runner import (
     RunStarted,
     SpecFinished,
     SpecStarted,
-    formatting,
-    reports,
 )
-from core_infra.process._runner.live_display import Board
-from core_infra.process._runner.text_display import Plain
+from core_infra.process._runner import formatting, reports
+from core_infra.process._runner.live_display import LiveDisplay
+from core_infra.process._runner.text_display import LogDisplay
 
 if TYPE_CHECKING:
     from core_infra.process._service import Service
@@ -54,7 +53,7 @@ def result(service: Service) -> RunAllResult:
 
 def test_plain_text_groups_output_and_tells_root_causes_first_and_last(service: Service) -> None:
     stream = io.StringIO()
-    Runner(service, workers=1, listener=Plain(stream)).run_all(SPECS)
+    Runner(service, workers=1, listener=LogDisplay(stream)).run_all(SPECS)
     told = stream.getvalue()
     head, flaky, test, totals = told.split("\n\n")
     assert "  | built\n" in head
@@ -72,7 +71,7 @@ def test_plain_text_groups_output_and_tells_root_causes_first_and_last(service: 
 def test_a_board_leaves_what_failed_and_nothing_of_itself(service: Service) -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)
-    with Board(console) as board:
+    with LiveDisplay(console) as board:
         Runner(service, workers=1, listener=board).run_all(SPECS)
     told = stream.getvalue()
     assert "passed   build" in told
@@ -84,7 +83,7 @@ def test_a_board_leaves_what_failed_and_nothing_of_itself(service: Service) -> N
 def test_a_board_shows_what_runs_and_for_how_long_yet() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     specs = tuple(RunSpec(name, "true") for name in ("a", "b", "c", "new"))
-    with Board(console) as board:
+    with LiveDisplay(console) as board:
         board(RunStarted(specs, 1, {"a": 2.0, "b": 70.0, "c": 30.0}))
         board(SpecStarted(specs[0], 1, None))
         board(SpecFinished(RunResult("a", specs[0], exit_code=0, duration=2.0)))
@@ -100,7 +99,7 @@ def test_a_board_shows_what_runs_and_for_how_long_yet() -> None:
 
 def test_a_board_that_is_left_by_an_error_gives_the_terminal_back() -> None:
     stream = io.StringIO()
-    board = Board(Console(file=stream, force_terminal=True))
+    board = LiveDisplay(Console(file=stream, force_terminal=True))
     with contextlib.suppress(OSError), board:
         board(RunStarted((), 1, {}))
         assert "\x1b[?25h" not in stream.getvalue()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core_infra.medium._faulty import FaultyMedium
 from core_infra.medium._memory import MemoryMedium
-from core_infra.process._runner import (
+from core_infra.process import (
     Durations,
     RunAllResult,
     Runner,
@@ -23,7 +23,7 @@ from core_infra.process._runner import (
 )
 
 if TYPE_CHECKING:
-    from core_infra.process._runner import Event
+    from core_infra.process import RunEvent
     from core_infra.process._service import Service
 
 
@@ -89,7 +89,7 @@ def test_the_next_run_starts_what_took_longest(service: Service) -> None:
     medium.write_text("d.json", json.dumps({"a": 1.0, "b": 9.0, "c": 3.0}))
     order: list[str] = []
 
-    def listen(event: Event) -> None:
+    def listen(event: RunEvent) -> None:
         if isinstance(event, SpecStarted):
             order.append(event.spec.name)
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra.medium._local import LocalMedium
-from core_infra.process._runner import Cancellation, Durations, Freshness, Runner, RunSpec
+from core_infra.process import Cancellation, Durations, Freshness, Runner, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from core_infra.process._runner import RunResult
+    from core_infra.process import RunResult
     from core_infra.process._service import Service
 
 

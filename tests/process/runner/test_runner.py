@@ -17,8 +17,7 @@ from support import wait_gone
 
 from core_infra.errors import CoreInfraError, InvalidError, TimeoutExpiredError
 from core_infra.framework import Core
-from core_infra.process._errors import RunFailedError
-from core_infra.process._runner import (
+from core_infra.process import (
     InvalidGraphError,
     RunAllResult,
     RunFinished,
@@ -29,11 +28,12 @@ from core_infra.process._runner import (
     SpecFinished,
     SpecStarted,
 )
+from core_infra.process._errors import RunFailedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.process._runner import Event
+    from core_infra.process import RunEvent
     from core_infra.process._service import Service
 
 
@@ -170,7 +170,7 @@ def test_a_worker_does_not_wait_for_others_of_its_wave(service: Service) -> None
 
 
 def test_a_retry_until_it_passes(service: Service, tmp_path: Path) -> None:
-    told: list[Event] = []
+    told: list[RunEvent] = []
     script = f"echo try >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) = 3"
     specs = [sh("flaky", script, retries=5), RunSpec("after", "true", after=["flaky"])]
     result = Runner(service, listener=told.append).run_all(specs)
@@ -190,7 +190,7 @@ def test_a_retry_until_it_passes(service: Service, tmp_path: Path) -> None:
 def test_an_end_is_told_before_what_it_lets_start(service: Service) -> None:
     told: list[str] = []
 
-    def listen(event: Event) -> None:
+    def listen(event: RunEvent) -> None:
         if isinstance(event, SpecStarted):
             told.append(f"start {event.spec.name}")
         elif isinstance(event, SpecFinished):
@@ -337,7 +337,7 @@ def test_what_a_listener_raises_ends_the_run_and_comes_out(service: Service) -> 
 
 def test_ctrl_c_ends_what_runs_and_reports(service: Service, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    told: list[Event] = []
+    told: list[RunEvent] = []
     specs = [
         RunSpec("quick", "true"),
         sh("long", f"sleep 60 & echo $! > {pids}; wait", retries=3),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from core_infra.build._artifact import Target
     from core_infra.build._config.settings import BuildConfig
     from core_infra.medium._medium import Medium
-    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.events import RunEvent
 
 _UNFIT = re.compile(r"[^\w.+@-]+")
 
@@ -203,7 +203,7 @@ class Builder(Protocol):
         config: Config,
         targets: Sequence[Target],
         *,
-        listener: Callable[[Event], object] | None = None,
+        listener: Callable[[RunEvent], object] | None = None,
     ) -> list[Artifact]:
         """Build, all or nothing: ``dist/{os}_{arch}/{name}`` for each target.
 

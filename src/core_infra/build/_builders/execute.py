@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from core_infra.build._artifact import Artifact
     from core_infra.build._builders.builder import Builder, Command, Config, Step
-    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunAllResult, RunResult
 
 _SHOWN_LINES = 30
@@ -37,7 +37,7 @@ def run_steps(
     config: Config,
     steps: Sequence[Step],
     *,
-    listener: Callable[[Event], object] | None = None,
+    listener: Callable[[RunEvent], object] | None = None,
 ) -> list[Artifact]:
     """Run steps, several at once; what they made, still in the workspace.
 
@@ -76,14 +76,14 @@ def label(command: Command) -> str:
     return " ".join([program.rpartition("/")[2], *words])
 
 
-def _discreet(listener: Callable[[Event], object]) -> Callable[[Event], None]:
+def _discreet(listener: Callable[[RunEvent], object]) -> Callable[[RunEvent], None]:
     """Take secrets out of what programs said before a listener hears it."""
 
     def clean(result: RunResult) -> RunResult:
         said = redact(result.output, result.spec.env)
         return result if said == result.output else replace(result, output_bytes=said.encode())
 
-    def hear(event: Event) -> None:
+    def hear(event: RunEvent) -> None:
         if isinstance(event, SpecFinished):
             event = SpecFinished(clean(event.result))
         elif isinstance(event, RunFinished):

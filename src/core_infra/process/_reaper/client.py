@@ -1,16 +1,16 @@
-"""Our side of the keeper, the small program that starts our children and ends them for sure.
+"""The client of the reaper, the small program that starts our children and reliably ends them.
 
-Why a program of its own, and not this process, is the children's parent and subreaper:
+Why a separate program, and not this process, is the children's parent and subreaper:
 
-- ``PR_SET_CHILD_SUBREAPER`` in a test's process changes what ``wait`` means for everybody in it:
-  orphans of other libraries' children would become ours, and we could not tell a zombie of theirs
-  from one of ours without stealing its exit code.
-- It outlives us by a moment, so it can end whole trees even if we are killed with SIGKILL. The
-  parent-death signal alone reaches children only, and is tied to the *thread* that forked.
-- It is small: a start costs the same whether we have 20 MiB or 20 GiB.
+- ``PR_SET_CHILD_SUBREAPER`` in a test's process would change what ``wait`` means for everybody in
+  it: orphans of other libraries' children would become ours, and we could not distinguish their
+  zombies from ours without taking their exit codes.
+- The reaper outlives this process by a moment, so it can end whole process trees even if this
+  process is killed by SIGKILL. The parent-death signal alone reaches children only, and is tied to
+  the *thread* that forked.
+- It is small: a start costs the same whether this process uses 20 MiB or 20 GiB.
 
-Its protocol is in ``csrc/reaper/reaper.h``; :mod:`core_infra.process._reaper.registry` has the one
-of this process.
+The protocol is described in ``csrc/reaper/reaper.h``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from core_infra._eventloop.supervisor import READ, supervisor
 from core_infra._unpatched import os, socket
 from core_infra.errors import UnavailableError
 from core_infra.process._errors import KILL_TIMEOUT, CannotKillError
-from core_infra.process._reaper.program import start_keeper
-from core_infra.process._reaper.protocol import Flag, Op, Reply, Wire, read_reply, receive
+from core_infra.process._reaper.program import start_reaper
+from core_infra.process._reaper.protocol import Flag, Op, Reply, RequestSocket, read_reply, receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _STAGE_DIRECTORY = 1
 
+# A tag, see csrc/reaper/reaper.h.
 _OURS = 0xFFFFFF << 40
 _DETACHED = 1 << 39
 _GROUP_SHIFT = 24
@@ -44,66 +45,66 @@ _NUMBERS = 1 << _GROUP_SHIFT
 
 
 class Selection(NamedTuple):
-    """Some of the keeper's programs, with all that they started: those with this value, masked."""
+    """Some of the reaper's programs, with all that they started: masked tag equals value."""
 
     value: int
     mask: int
 
 
 class StartRefusedError(OSError):
-    """What the system answered, and whether it was about the directory."""
+    """The error of the system for a start, and whether it was about the directory."""
 
     in_directory = False
 
 
-class Keeper:
-    """The program, and what it does for us; threads may share it."""
+class Reaper:
+    """A running reaper; threads may share it."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.pidfd_open(os.getpid())
         fds = (theirs.fileno(), parent)
         try:
-            self._popen = start_keeper(fds)
+            self._popen = start_reaper(fds)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
             os.close(parent)
-        # It ends when we do, and is not to be waited for: no warning at the interpreter's end.
+        # It ends when this process does and is never waited for: no warning at interpreter exit.
         self._popen.returncode = 0
         self._identity = os.getresuid() + os.getresgid()
         self._base = 1 << 62 | self._popen.pid << 40
         self._numbers = itertools.count(1)
         self.lost = False
-        self._wire = Wire(ours)
-        supervisor().watch(self._wire.fd, 0, lambda _: self.lose())
+        self._requests = RequestSocket(ours)
+        supervisor().watch(self._requests.fd, 0, lambda _: self.mark_lost())
 
     @property
     def pid(self) -> int:
-        """The keeper's own process id."""
+        """The reaper's own process id."""
         return self._popen.pid
 
     def is_usable(self) -> bool:
-        """Whether it runs, with the rights that we have now.
+        """Whether it runs, with the user and group that this process has now.
 
-        Who changes his own gets a new one: its programs must not keep rights that he gave up.
+        After a change of these a new one is needed: programs must not get rights that were dropped.
         """
         return not self.lost and self._identity == os.getresuid() + os.getresgid()
 
     def new_tag(self, group: int, *, detached: bool = False) -> int:
-        """The keeper's name for a program that is to be started.
+        """Choose a tag, the reaper's name for a program that is to be started.
 
         Args:
-            group: from :func:`~core_infra.process._reaper.registry.new_group`.
-            detached: it outlives us.
+            group: of :class:`~core_infra.process._reaper.registry.Group`.
+            detached: the program outlives this process.
         """
         while True:
             number = next(self._numbers)
             flag = _DETACHED if detached else 0
             tag = self._base | group << _GROUP_SHIFT | number % _NUMBERS | flag
-            # From the second round on, what had the number may still run.
+            # Once numbers are reused, the earlier program of the same number may still run.
             if number < _NUMBERS or not self.members(self.tree(tag)):
                 return tag
 
@@ -116,32 +117,33 @@ class Keeper:
         env: Environment,
         fds: Mapping[int, int],
         terminal: bool = False,
-        hurry: bool = True,
+        report_start_at_once: bool = True,
     ) -> int:
-        """Ask for a program in a session of its own.
+        """Request the start of a program in a session of its own.
 
         Args:
             tag: from :meth:`new_tag`.
             argv: the program (looked up on the PATH in *env*) and its arguments.
             cwd: an absolute path.
             env: its whole environment.
-            fds: from the numbers that it gets to our descriptors, which may be closed at once.
-                Without 0, there is nothing to read.
+            fds: maps the program's descriptors to ours, which may be closed at once. Without 0 it
+                has an empty standard input.
             terminal: its standard input becomes its controlling terminal.
-            hurry: we are told of its start at once; else, with its end if that is soon.
+            report_start_at_once: if False, the start may be reported together with an end that
+                comes soon after.
 
         Returns:
-            A pipe that the caller closes, with
-            :class:`~core_infra.process._reaper.protocol.ProgramNews`.
+            A pipe that the caller closes, for
+            :class:`~core_infra.process._reaper.protocol.ProgramReport`.
 
         Raises:
-            UnavailableError: the keeper was killed.
+            UnavailableError: the reaper was killed.
         """
         targets = array.array("i", fds).tobytes()
         strings = os.fsencode("\0".join((cwd, *argv, "")))
-        flags = (Flag.TERMINAL if terminal else 0) | (0 if hurry else Flag.UNHURRIED)
+        flags = (Flag.TERMINAL if terminal else 0) | (0 if report_start_at_once else Flag.COALESCE)
         try:
-            return self._wire.ask(
+            return self._requests.send(
                 Op.SPAWN,
                 tag,
                 flags=flags,
@@ -150,10 +152,10 @@ class Keeper:
                 fds=fds.values(),
             )
         except ConnectionError as error:
-            raise self.gone() from error
+            raise self.lost_error() from error
 
-    def started(self, reply: Reply) -> int:
-        """The pid of a program that was asked for; StartRefusedError if it was not started."""
+    def started_pid(self, reply: Reply) -> int:
+        """The pid in the reply to a start; raises StartRefusedError if it was not started."""
         if reply.error:
             refused = StartRefusedError(reply.error, os.strerror(reply.error))
             refused.in_directory = reply.stage == _STAGE_DIRECTORY
@@ -161,17 +163,17 @@ class Keeper:
         return reply.value
 
     def signal(self, tag: int, number: int, *, group: bool = False) -> int:
-        """Send a signal to a program or its process group; an errno, 0 if it was sent."""
+        """Send a signal to a program or its process group; returns an errno, 0 on success."""
         flags = Flag.GROUP if group else 0
         channel, (error, _, _) = self._ask(Op.SIGNAL, tag, flags=flags, number=number)
         os.close(channel)
         return error
 
     def kill(self, selection: Selection, then: Callable[[], None] = lambda: None) -> Latch:
-        """End the selected programs and all that they started.
+        """Kill the selected programs and all that they started; does not wait.
 
         Args:
-            selection: which.
+            selection: the programs.
             then: called on the supervisor's thread when none is left.
 
         Returns:
@@ -179,30 +181,30 @@ class Keeper:
         """
         gone = Latch()
 
-        def tell() -> None:
+        def finish() -> None:
             gone.set()
             then()
 
         try:
             channel, _ = self._ask(Op.KILL, selection.value, mask=selection.mask)
         except UnavailableError:  # the parent-death signal has ended them
-            supervisor().post(tell)
+            supervisor().post(finish)
             return gone
 
-        def hear(_events: int) -> None:
+        def on_answer(_events: int) -> None:
             supervisor().unwatch(channel)
             os.close(channel)
-            tell()
+            finish()
 
-        supervisor().watch(channel, READ, hear)
+        supervisor().watch(channel, READ, on_answer)
         return gone
 
     def kill_and_wait(self, selection: Selection, killed: Latch | None = None) -> None:
-        """Wait until the selected programs and all that they started are ended.
+        """Wait until the selected programs and all that they started have ended.
 
         Args:
-            selection: which.
-            killed: what :meth:`kill` has returned for them; None calls it.
+            selection: the programs.
+            killed: the result of :meth:`kill` for them; None calls it.
 
         Raises:
             CannotKillError: something could not be killed.
@@ -220,44 +222,44 @@ class Keeper:
         finally:
             os.close(channel)
 
-    def lose(self) -> None:
-        """It has ended, which nobody but a stranger does: so have its programs."""
+    def mark_lost(self) -> None:
+        """Note that it was killed, which only others do; its programs have ended with it."""
         if self.lost:
             return
         self.lost = True
-        supervisor().unwatch(self._wire.fd)
-        self._wire.end()
+        supervisor().unwatch(self._requests.fd)
+        self._requests.shut_down()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._popen.pid, 0)
 
-    def gone(self) -> UnavailableError:
-        """Somebody has killed it: say so."""
-        self.lose()
+    def lost_error(self) -> UnavailableError:
+        """The error for a reaper that was killed; marks it as lost."""
+        self.mark_lost()
         return UnavailableError(
-            "the keeper of our processes is gone",
-            why="somebody has killed it; the kernel ended its programs with it",
-            todo="Start them again: they get a new one.",
+            "the reaper of our processes is gone",
+            why="it was killed by somebody else; the kernel ended its programs with it",
+            todo="Start them again: that starts a new reaper.",
         )
 
     def disown(self) -> None:
-        """In a forked child: our parent's programs are not ours to speak of."""
+        """In a forked child: the programs belong to the parent."""
         self.lost = True
-        self._wire.disown()
+        self._requests.close_after_fork()
 
     def tree(self, tag: int) -> Selection:
-        """One program."""
+        """Select one program."""
         return Selection(tag, (1 << 64) - 1)
 
-    def all_of(self, group: int) -> Selection:
-        """All programs of a group but the detached."""
+    def group(self, group: int) -> Selection:
+        """Select all programs of a group but the detached."""
         mask = _OURS | _DETACHED | (GROUPS - 1) << _GROUP_SHIFT
         return Selection(self._base | group << _GROUP_SHIFT, mask)
 
     def _ask(self, op: Op, tag: int, **details: Any) -> tuple[int, Reply]:
         try:
-            channel = self._wire.ask(op, tag, **details)
+            channel = self._requests.send(op, tag, **details)
         except ConnectionError as error:
-            raise self.gone() from error
+            raise self.lost_error() from error
         try:
             return channel, self._reply(channel)
         except BaseException:
@@ -268,4 +270,4 @@ class Keeper:
         try:
             return read_reply(channel)
         except ConnectionError as error:
-            raise self.gone() from error
+            raise self.lost_error() from error

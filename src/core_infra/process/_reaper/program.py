@@ -1,4 +1,4 @@
-"""The keeper's program: where it is, how it is started, and what this host lacks for it."""
+"""The reaper's binary: where it is, how it is started, and what it lacks on this host."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from core_infra.errors import UnavailableError
 from core_infra.process._listeners import proc_is_ours
 
 _MARKS = {"RLIMIT_LOCKS": 10, "RLIMIT_RSS": 5, "RLIMIT_RTTIME": 15}
-"""Limits that can carry a tag, in the keeper's order; Python does not name all of them."""
+"""Limits that can carry a tag, in the reaper's order; Python does not name all of them."""
 
 _log = logging.getLogger(__name__)
 
 
-def start_keeper(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
-    """Start it; logs a warning if something keeps it from telling whose an orphan is.
+def start_reaper(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """Start it; logs a warning if this host limits how it recognises orphans.
 
     Args:
-        fds: its arguments, which it inherits.
+        fds: its arguments, descriptors that it inherits.
 
     Raises:
-        UnavailableError: it is not there, or the system does not start it.
+        UnavailableError: it is missing, or the system does not start it.
     """
     binary = _binary()
     try:
@@ -36,12 +36,12 @@ def start_keeper(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         )
     except OSError as error:  # else it would pass for an error of the user's program
         raise UnavailableError(
-            f"cannot start the keeper of processes, {binary}",
+            f"cannot start the reaper of processes, {binary}",
             why=error.strerror or str(error),
             todo="It must be executable, on a file system that is not mounted noexec.",
             errno=error.errno,
         ) from error
-    _say_what_is_missing()
+    _warn_of_limits()
     return popen
 
 
@@ -49,14 +49,14 @@ def _binary() -> Path:
     path = Path(core_infra.__file__).parent / "bin" / f"reaper-{platform.machine()}"
     if not path.is_file():
         raise UnavailableError(
-            f"there is no keeper of processes for {platform.machine()}: {path}",
+            f"there is no reaper of processes for {platform.machine()}: {path}",
             why="it is compiled for x86_64 and aarch64 when core-infra is built or installed",
             todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
         )
     return path
 
 
-def _say_what_is_missing() -> None:
+def _warn_of_limits() -> None:
     first, *_ = _MARKS
     free = [
         name
@@ -65,12 +65,12 @@ def _say_what_is_missing() -> None:
     ]
     if not free:
         _log.warning(
-            "%s have hard limits, so processes may carry no mark: a daemon that leaves its session"
+            "%s have hard limits, so processes may not be marked: a daemon that leaves its session"
             " is then ended with the last service or this process, and not before",
             ", ".join(_MARKS),
         )
     elif first not in free:
-        _log.warning("%s has a hard limit: processes carry their mark in %s", first, free[0])
+        _log.warning("%s has a hard limit: processes are marked in %s instead", first, free[0])
     if not proc_is_ours():
-        why = "is another PID namespace's" if os.path.exists("/proc/self") else "is not there"
+        why = "belongs to another PID namespace" if os.path.exists("/proc/self") else "is missing"
         _log.warning("/proc %s: what a program has started is found by its mark alone", why)

@@ -1,7 +1,7 @@
-"""How we and the keeper speak: each request is one packet, with a pipe for its answers.
+"""The reaper's protocol: each request is one packet and brings a pipe for its answers.
 
-So who asks waits for nobody else, and who is interrupted while he waits leaves nothing behind that
-another could take for his own. The other side is ``keeper/main.c``.
+So no request waits for another, and one whose sender was interrupted while it waited leaves nothing
+behind that another could mistake for its own answer. The other side is ``csrc/reaper/main.c``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _REQUEST = struct.Struct("=IIQQIiIIII")
 _REPLY = struct.Struct("=iiq")
 _END = struct.Struct("=QQQQQ")
 _MAX_PACKET = 64 * 1024
-_FOR_A_LOOP = os.O_CLOEXEC | os.O_NONBLOCK
+_NONBLOCKING = os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Op(enum.IntEnum):
-    """What is asked for."""
+    """The operations."""
 
     SPAWN = 1
     SIGNAL = 2
@@ -34,14 +34,16 @@ class Op(enum.IntEnum):
 
 
 class Flag(enum.IntEnum):
-    """How."""
+    """Options of a request."""
 
     TERMINAL = 1
+    """Of SPAWN: standard input becomes the controlling terminal."""
     GROUP = 1
+    """Of SIGNAL: send it to the process group."""
     IN_FILE = 2
-    """The body, more than a packet takes, is in a file."""
-    UNHURRIED = 4
-    """The start may be told a moment late: with the end, if that is soon."""
+    """The body is too large for a packet and comes in a file."""
+    COALESCE = 4
+    """Of SPAWN: the start may be reported a moment late, together with an end that comes soon."""
 
 
 class End(NamedTuple):
@@ -63,7 +65,7 @@ class End(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered at once.
+    """The immediate answer.
 
     Attributes:
         error: an errno, or 0.
@@ -76,15 +78,15 @@ class Reply(NamedTuple):
     value: int
 
 
-class Wire:
-    """Our end of the socket that takes requests; threads may share it.
+class RequestSocket:
+    """Our end of the socket for requests; threads may share it.
 
-    There is no lock: a packet goes out at one stroke, and whoever sends may be interrupted by a
-    signal's handler that waits for another who sends. So the socket stays open until nobody can be
-    sending any more: its number is nobody else's.
+    There is no lock: a packet is sent in one call, and a sender may be interrupted by a signal
+    handler that waits for another sender. So the socket stays open until nobody can be sending any
+    more, and its number is not reused before.
 
     Args:
-        requests: the socket; the wire owns it.
+        requests: the socket; it is owned from now on.
     """
 
     def __init__(self, requests: socket.socket) -> None:
@@ -94,7 +96,7 @@ class Wire:
     def __del__(self) -> None:
         self._requests.close()
 
-    def ask(
+    def send(
         self,
         op: Op,
         tag: int,
@@ -106,26 +108,26 @@ class Wire:
         body: bytes = b"",
         fds: Collection[int] = (),
     ) -> int:
-        """Ask; does not wait for the reply.
+        """Send a request; does not wait for the reply.
 
         Args:
-            op: what for.
+            op: the operation.
             tag: a program's tag, or a selection's value.
             mask: the selection's mask.
-            flags: how.
+            flags: of :class:`Flag`.
             number: the signal.
             counts: how many arguments and variables the body has.
-            body: what belongs to the request.
+            body: the data of the request.
             fds: descriptors for the program.
 
         Returns:
-            The pipe for the reply (see :func:`read_reply`) and for what more there is to say, which
-            the caller closes. That of SPAWN does not block (see :class:`ProgramNews`).
+            The pipe for the reply (see :func:`read_reply`) and for what follows it; the caller
+            closes it. That of SPAWN does not block (see :class:`ProgramReport`).
 
         Raises:
-            ConnectionError: there is no keeper any more.
+            ConnectionError: the reaper has ended.
         """
-        ours, theirs = os.pipe2(_FOR_A_LOOP if op is Op.SPAWN else os.O_CLOEXEC)
+        ours, theirs = os.pipe2(_NONBLOCKING if op is Op.SPAWN else os.O_CLOEXEC)
         try:
             in_file = Flag.IN_FILE if len(body) > _MAX_PACKET else 0
             header = _REQUEST.pack(
@@ -145,26 +147,26 @@ class Wire:
         return ours
 
     def _send(self, packet: bytes, fds: tuple[int, ...]) -> None:
-        given = array.array("i", fds)
-        self._requests.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+        attached = array.array("i", fds)
+        self._requests.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, attached)])
 
-    def end(self) -> None:
-        """Nothing is sent any more: it would raise."""
-        with contextlib.suppress(OSError):  # the other end is gone
+    def shut_down(self) -> None:
+        """Make all further requests raise."""
+        with contextlib.suppress(OSError):  # the other end is closed
             self._requests.shutdown(socket.SHUT_RDWR)
 
-    def disown(self) -> None:
+    def close_after_fork(self) -> None:
         """Close our copy in a forked child, which has one thread only."""
         self._requests.close()
 
 
 def read_reply(channel: int) -> Reply:
-    """Wait for what is answered at once; ConnectionError if there is no keeper any more."""
+    """Wait for the immediate answer; raises ConnectionError if the reaper has ended."""
     return Reply(*_REPLY.unpack(receive(channel, _REPLY.size)))
 
 
 def receive(channel: int, size: int) -> bytes:
-    """So many bytes; ConnectionError if there is no keeper any more."""
+    """Read *size* bytes; raises ConnectionError if the reaper has ended."""
     data = b""
     while len(data) < size:
         more = os.read(channel, size - len(data))
@@ -174,11 +176,11 @@ def receive(channel: int, size: int) -> bytes:
     return data
 
 
-class ProgramNews:
-    """What the keeper says of a program: that it was started or why not, then how it ended.
+class ProgramReport:
+    """What the reaper reports of one program: its start, or why it failed, then its end.
 
-    It is here as soon as it is read: if we are interrupted before it has reached anybody, it is
-    found here the next time.
+    What is read is kept here: if the reader is interrupted before it has passed it on, it finds it
+    here the next time.
     """
 
     def __init__(self) -> None:
@@ -186,25 +188,25 @@ class ProgramNews:
         self._end = bytearray(_END.size)
 
     def read(self, channel: int) -> None:
-        """Read what there is; nothing if that is nothing, or all was read.
+        """Read what there is, if anything.
 
         Args:
-            channel: from :meth:`Wire.ask`; it does not block.
+            channel: from :meth:`RequestSocket.send`; it does not block.
 
         Raises:
-            ConnectionError: the keeper was killed.
+            ConnectionError: the reaper was killed.
         """
-        rooms = [room for room in (self._start, self._end) if not any(room)]
+        missing = [part for part in (self._start, self._end) if not any(part)]
         with contextlib.suppress(BlockingIOError):
-            if rooms and not os.readv(channel, rooms):
+            if missing and not os.readv(channel, missing):
                 raise ConnectionResetError
 
     def start(self) -> Reply | None:
-        """That it was started, or why not; None if that is not known."""
+        """The reply to the start; None if it has not arrived."""
         return Reply(*_REPLY.unpack(self._start)) if any(self._start) else None
 
     def end(self) -> End | None:
-        """How it ended; None if that is not known."""
+        """How it ended; None if that has not arrived."""
         if not any(self._end):
             return None
         status, at, user, system, peak = _END.unpack(self._end)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra._unpatched import time
 from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
-from core_infra.process._service import Service
+from core_infra.process._service import Service, start_managed
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from core_infra.process._process import Process
+    from core_infra.process._managed_process import ManagedProcess
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._status import Usage
 
@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
     cached: bool = False
 
 
-_running: dict[str, dict[str, Process | None]] = {}
+_running: dict[str, dict[str, ManagedProcess | None]] = {}
 """The commands of this process's runs: by the key of the run, then by the spec's name.
 
 None is one that is just being started.
@@ -74,7 +74,7 @@ def call(spec: RunSpec) -> Outcome:
         return Outcome(time.monotonic() - start, error=error)
 
 
-def outcome(process: Process, *, stopped: bool) -> Outcome:
+def outcome(process: ManagedProcess, *, stopped: bool) -> Outcome:
     """What came of a command that is over; what was stopped, by a timeout or by us, is gone then.
 
     Args:
@@ -89,7 +89,7 @@ def outcome(process: Process, *, stopped: bool) -> Outcome:
         error = TimeoutExpiredError(what, timeout=timeout)
     try:
         if process.timed_out or stopped:
-            process.finish_stopping()
+            process.await_stopped()
     except TimeoutExpiredError as unkillable:
         error = unkillable
     written = process.read()
@@ -115,7 +115,7 @@ def end(key: str, grace: float | None = None) -> set[str]:
         running = dict(_running.get(key, {}))
     for process in running.values():
         if process is not None:
-            process.begin_to_stop(grace)
+            process.start_stopping(grace)
     return set(running)
 
 
@@ -129,12 +129,12 @@ def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
     with _lock:
         _running.setdefault(key, {})[spec.name] = None
     try:
-        process = service.start_with_options(spec.options())
+        process = start_managed(service, spec.options())
         with _lock:
             _running[key][spec.name] = process
             too_late = key in _over
         if too_late:
-            process.begin_to_stop()
+            process.start_stopping()
         process.wait()
         return outcome(process, stopped=key in _over)
     finally:

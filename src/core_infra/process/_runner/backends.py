@@ -19,12 +19,13 @@ from core_infra.process._errors import ProcessNotFoundError
 from core_infra.process._output import LineSplitter
 from core_infra.process._runner import attempt
 from core_infra.process._runner.attempt import Outcome
+from core_infra.process._service import start_managed
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from core_infra._eventloop.loop import Loop
-    from core_infra.process._process import Process
+    from core_infra.process._managed_process import ManagedProcess
     from core_infra.process._runner.freshness import Basis, Freshness
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._service import Service
@@ -82,8 +83,8 @@ class ServiceLauncher:
         self._wrote = wrote
         self._splitters: dict[str, LineSplitter] = {}
         self._numbers = itertools.count()
-        self._running: dict[int, tuple[RunSpec, Process]] = {}
-        self._failed: dict[str, Process] = {}
+        self._running: dict[int, tuple[RunSpec, ManagedProcess]] = {}
+        self._failed: dict[str, ManagedProcess] = {}
         self._cancelled = False
         self._called: dict[str, RunSpec] = {}
         self._calls: SimpleQueue[RunSpec | None] = SimpleQueue()
@@ -99,7 +100,8 @@ class ServiceLauncher:
         number = next(self._numbers)
         start = time.monotonic()
         try:
-            process = self._service.start_with_options(
+            process = start_managed(
+                self._service,
                 spec.options(),
                 loop=self._loop,
                 on_done=lambda: self._loop.post(lambda: self._over(number)),
@@ -128,13 +130,13 @@ class ServiceLauncher:
             else:
                 self._report(spec.name, Outcome(time.monotonic() - start, error=error))
 
-        process.clear(go_on)
+        process.kill_leftovers(go_on)
 
     def cancel(self, *, now: bool = False, await_calls: bool = True) -> None:
         """Stop all commands at once: asked politely first, then killed."""
         self._cancelled = True
         for _, process in self._running.values():
-            process.begin_to_stop(0 if now else None)
+            process.start_stopping(0 if now else None)
         if not await_calls:
             for spec in [*self._called.values()]:
                 supervisor().after(0 if now else spec.grace, partial(self._give_up, spec))

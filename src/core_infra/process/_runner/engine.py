@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from core_infra.process._runner.attempt import Outcome
     from core_infra.process._runner.backends import Launcher, Report
     from core_infra.process._runner.backends import Wrote as WroteLines
-    from core_infra.process._runner.events import Event, RunStarted
+    from core_infra.process._runner.events import RunEvent, RunStarted
     from core_infra.process._runner.graph import Graph
     from core_infra.process._runner.schedule import Schedule
     from core_infra.process._runner.spec import RunSpec
@@ -70,7 +70,7 @@ class Engine:
         self,
         phases: Sequence[tuple[Graph, Schedule]],
         launcher: Callable[[Report, Loop, WroteLines | None], Launcher],
-        listener: Callable[[Event], object],
+        listener: Callable[[RunEvent], object],
         announcement: RunStarted,
         timeout: float | None = None,
         *,
@@ -127,7 +127,7 @@ class Engine:
                     return Stop.TIMEOUT
             if self._news:
                 return self._news.popleft()
-            self._loop.turn(left)
+            self._loop.run_once(left)
 
     def run(self) -> RunAllResult:
         """Run all; the result, also if it was interrupted.
@@ -264,7 +264,7 @@ class Engine:
         results = tuple(self._results[name] for name in names)
         return RunAllResult(results, time.monotonic() - self._start, self._interrupted)
 
-    def _tell_if_possible(self, event: Event) -> None:
+    def _tell_if_possible(self, event: RunEvent) -> None:
         """What cleans up runs to its end, even if nobody can hear of it."""
         if self._failure is not None:
             return

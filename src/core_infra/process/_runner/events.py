@@ -68,4 +68,4 @@ class RunFinished(NamedTuple):
     result: RunAllResult
 
 
-Event = RunStarted | SpecStarted | SpecWrote | SpecFinished | RunFinished
+RunEvent = RunStarted | SpecStarted | SpecWrote | SpecFinished | RunFinished

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from core_infra.process._runner.results import RunAllResult, RunResult
-    from core_infra.process._runner.schedule import Plan
+    from core_infra.process._runner.schedule import RunPlan
     from core_infra.process._runner.spec import RunSpec
 
 _WIDTH = 120
@@ -80,7 +80,7 @@ def first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
-def plan(found: Plan) -> Iterator[str]:
+def plan(found: RunPlan) -> Iterator[str]:
     """A plan: a line for each step, in the order in which they would start."""
     width = max((len(step.spec.name) for step in found.steps), default=0)
     known = any(step.known for step in found.steps)

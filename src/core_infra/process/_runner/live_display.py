@@ -18,14 +18,14 @@ from core_infra.process._runner.events import RunFinished, RunStarted, SpecFinis
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunAllResult, RunResult
 
 _ROWS = 12
 """What is shown of the specs that run; a terminal is not higher for more of them."""
 
 
-class Board:
+class LiveDisplay:
     """A listener that keeps a board on a terminal.
 
     Use it as a context manager: if the run ends by an error, the terminal is left in order.
@@ -52,7 +52,7 @@ class Board:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         """Hear an event."""
         if isinstance(event, RunStarted):
             self._begin(event)

@@ -148,7 +148,7 @@ class RunAllResult:
         return {result.name: result for result in self.results}
 
 
-class RunTimeoutError(TimeoutExpiredError):
+class RunAllTimeoutError(TimeoutExpiredError):
     """A run did not end in time; what ran has been ended.
 
     Attributes:

@@ -17,7 +17,7 @@ from core_infra.process._runner.cancellation import Cancellation
 from core_infra.process._runner.engine import Engine, Stop
 from core_infra.process._runner.events import RunStarted
 from core_infra.process._runner.graph import Graph, check_apart
-from core_infra.process._runner.results import RunInterruptedError, RunTimeoutError
+from core_infra.process._runner.results import RunAllTimeoutError, RunInterruptedError
 from core_infra.process._runner.schedule import Schedule, make_plan
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from core_infra._eventloop.loop import Loop
     from core_infra.process._runner.backends import Launcher, Report, Wrote
     from core_infra.process._runner.durations import Durations
-    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.freshness import Freshness
     from core_infra.process._runner.results import RunAllResult
-    from core_infra.process._runner.schedule import Plan
+    from core_infra.process._runner.schedule import RunPlan
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._service import Service
 
@@ -69,7 +69,7 @@ class Runner:
         pools: Mapping[str, int] | None = None,
         keep_going: bool = True,
         durations: Durations | None = None,
-        listener: Callable[[Event], object] | None = None,
+        listener: Callable[[RunEvent], object] | None = None,
         live: bool = False,
         freshness: Freshness | None = None,
     ) -> None:
@@ -112,7 +112,7 @@ class Runner:
         Raises:
             InvalidError: the timeout is not above 0, or *cancel* is something else.
             InvalidGraphError: the specs cannot be run together; nothing has been started.
-            RunTimeoutError: the time was over; it has the result.
+            RunAllTimeoutError: the time was over; it has the result.
             RunInterruptedError: a KeyboardInterrupt has ended the run; it has the result.
         """
         graphs = [self._graph([*specs], None)]
@@ -164,7 +164,7 @@ class Runner:
         specs = [*specs]
         return self._run([self._graph(specs, [[]] * len(specs))], None, timeout, cancel)
 
-    def plan(self, specs: Sequence[RunSpec]) -> Plan:
+    def plan(self, specs: Sequence[RunSpec]) -> RunPlan:
         """What :meth:`run_all` would do, without doing it.
 
         Raises:
@@ -235,7 +235,7 @@ class Runner:
             with cancel.calls(lambda: engine.stop(Stop.CANCEL)):
                 result = _on_a_thread(engine, self._durations)
         if engine.timed_out:
-            raise RunTimeoutError(
+            raise RunAllTimeoutError(
                 f"the run did not end within {timeout:g} s and was ended",
                 timeout=timeout,
                 result=result,

@@ -127,7 +127,7 @@ class Schedule:
             heapq.heappush(self._ready, heapq.heappop(self._waiting[pool]))
 
 
-class Step(NamedTuple):
+class PlannedSpec(NamedTuple):
     """One spec of a plan.
 
     Attributes:
@@ -144,7 +144,7 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run would do.
 
     Attributes:
@@ -154,12 +154,12 @@ class Plan:
             or of a pool spread evenly.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedSpec, ...]
     duration: float
     bound: float
 
 
-def make_plan(graph: Graph, schedule: Schedule, durations: Mapping[str, float]) -> Plan:
+def make_plan(graph: Graph, schedule: Schedule, durations: Mapping[str, float]) -> RunPlan:
     """Play a schedule through.
 
     Args:
@@ -168,16 +168,16 @@ def make_plan(graph: Graph, schedule: Schedule, durations: Mapping[str, float]) 
         durations: the seconds that are known.
     """
     expected = graph.expected(durations)
-    steps: list[Step] = []
+    steps: list[PlannedSpec] = []
     now = 0.0
     ends: list[tuple[float, str]] = []
     while True:
         while (name := schedule.next()) is not None:
             spec = graph.specs[name]
-            steps.append(Step(spec, now, expected[name], name in durations))
+            steps.append(PlannedSpec(spec, now, expected[name], name in durations))
             heapq.heappush(ends, (now + expected[name], name))
         if not ends:
-            return Plan(tuple(steps), now, _bound(graph, schedule, expected))
+            return RunPlan(tuple(steps), now, _bound(graph, schedule, expected))
         now, name = heapq.heappop(ends)
         schedule.finish(name, passed=True)
 

@@ -8,11 +8,11 @@ from core_infra.process._runner import formatting
 from core_infra.process._runner.events import RunFinished, SpecFinished, SpecStarted, SpecWrote
 
 if TYPE_CHECKING:
-    from core_infra.process._runner.events import Event
+    from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunAllResult, RunResult
 
 
-class Plain:
+class LogDisplay:
     """A listener that writes each spec's output in one piece when it has ended, failures last.
 
     Args:
@@ -22,7 +22,7 @@ class Plain:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         """Hear an event."""
         if isinstance(event, SpecStarted) and event.previous is not None:
             self._write(
@@ -60,7 +60,7 @@ _COLOURS = ("36", "33", "35", "34", "96", "93", "95", "94")
 _RED, _GREEN = "31", "32"
 
 
-class Live:
+class LineDisplay:
     """A listener for a runner with ``live=True``.
 
     Args:
@@ -73,7 +73,7 @@ class Live:
         self._colours = colours
         self._wrote: dict[str, str] = {}  # the prefixes of those that have written, by name
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         """Hear an event."""
         if isinstance(event, SpecWrote):
             self._lines(event.spec.name, "\n".join(event.lines))

@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from core_infra._eventloop.sockets import Link
+from core_infra._eventloop.sockets import SocketLink
 from core_infra._eventloop.supervisor import supervisor
 from core_infra._unpatched import os, time
 from core_infra.errors import (
@@ -90,7 +90,7 @@ class AgentClient:
         self._lost = False
         self._stall: CoreInfraError | None = None
         self._patience = 0.0
-        self._link = Link(sock, on_data=self._receive, on_close=on_lost or self._closed)
+        self._link = SocketLink(sock, on_data=self._receive, on_close=on_lost or self._closed)
 
     def hello(self, timeout: float, hopeless: Callable[[], object] = lambda: False) -> HelloAck:
         """Begin the session: the agent resets, reseeds the guest's kernel, then gets the clock.

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
-from core_infra._eventloop.sockets import Link
+from core_infra._eventloop.sockets import SocketLink
 from core_infra.errors import CommandFailedError, TimeoutExpiredError, UnavailableError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Qmp:
         self._replies: dict[int, Future[Any]] = {}
         self._partial = b""
         self._closed = False
-        self._link = Link(sock, on_data=self._receive, on_close=self._fail_all)
+        self._link = SocketLink(sock, on_data=self._receive, on_close=self._fail_all)
         # Capabilities may be negotiated before the greeting is read: QEMU reads in order.
         self._negotiated = self._send("qmp_capabilities", {})
 
