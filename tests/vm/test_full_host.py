@@ -16,7 +16,7 @@ from core_infra.vm._disks import as_disks
 from core_infra.vm._free_space import HostFullError
 from core_infra.vm._run_directory import base_directory
 
-SCRIPT = Path(__file__).with_name("on_a_full_host.py")
+SCRIPT = Path(__file__).with_name("programs") / "on_a_full_host.py"
 ALONE = ("unshare", "--mount", "--map-root-user")
 
 

@@ -134,8 +134,11 @@ shell = f"echo $$ > {pid_file}; exec " + " ".join(OTHER)
 
 def start(command):
     process = service.start("sh", "-c", command)
-    while not Path(pid_file).exists() or "sleep" not in Path(
-        f"/proc/{Path(pid_file).read_text().strip() or 0}/comm").read_text():
+    pid = ""
+    while not pid.endswith("\\n"):
+        time.sleep(0.01)
+        pid = Path(pid_file).read_text() if Path(pid_file).exists() else ""
+    while "sleep" not in Path(f"/proc/{pid.strip()}/comm").read_text():
         time.sleep(0.01)
     return process
 

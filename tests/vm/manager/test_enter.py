@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from core_infra.vm._manager.manager import LinuxKitManager
     from core_infra.vm._manager.record import Container
 
-SLOW_COPY = Path(__file__).with_name("slow_copy.py")
+SLOW_COPY = Path(__file__).with_name("programs") / "slow_copy.py"
 
 
 @pytest.fixture(params=["shared", pytest.param("linuxkit_like", marks=pytest.mark.long)])

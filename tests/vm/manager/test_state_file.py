@@ -14,7 +14,7 @@ from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, U
 from core_infra.vm._manager.record import Container, Status, checked_name
 from core_infra.vm._manager.state_file import FILE, State
 
-HAMMER = Path(__file__).with_name("state_hammer.py")
+HAMMER = Path(__file__).with_name("programs") / "state_hammer.py"
 
 
 def one(number: int = 1, **fields: object) -> Container:
