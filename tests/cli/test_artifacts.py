@@ -97,7 +97,7 @@ def test_discover_lists_types_and_says_why(here: Path) -> None:
     assert "✓ go        go.mod is there" in said
     assert "  node      no package.json" in said
     assert [one["type"] for one in json.loads(run("discover", "--json"))] == ["go", "docker"]
-    assert "is no project" in run("discover", "dist", code=3)
+    assert "is not a project" in run("discover", "dist", code=3)
 
 
 def test_checksums_can_be_json(here: Path) -> None:

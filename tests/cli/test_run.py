@@ -272,7 +272,7 @@ def test_arguments_go_to_the_named_tasks(here: Path) -> None:
         assert f"  | {line}\n" in told
     result = run("--", "x")
     assert result.exit_code == 5
-    assert "none is named" in result.output
+    assert "no task is named" in result.output
 
 
 def test_variables_are_set_on_the_command_line(here: Path) -> None:

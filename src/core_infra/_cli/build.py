@@ -1,21 +1,230 @@
-"""``core-infra build``: a project's directory made into artifacts."""
+"""``core-infra build``, ``release`` and ``discover``: from a project's directory to artifacts."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import json
+import shlex
+import sys
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from rich.console import Console
 
-from core_infra._cli.building import run, with_build_options
-from core_infra.build._plan import Goal
+from core_infra._cli.exit_codes import INTERRUPTED
+from core_infra.build._archives.archive import Format, Profile
+from core_infra.build._artifact import Target
+from core_infra.build._pipeline import carry_out
+from core_infra.build._plan import Goal, Packing
+from core_infra.build._preflight import make_plan
+from core_infra.build._project import ProjectType, explain
+from core_infra.errors import NotFoundError
+from core_infra.medium._local import LocalMedium
+from core_infra.process._runner.events import RunFinished, SpecFinished
+from core_infra.process._runner.live_display import LiveDisplay
+from core_infra.process._runner.text_display import LogDisplay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from core_infra.build._pipeline import Package
+    from core_infra.build._plan import Plan
+    from core_infra.process._runner.events import RunEvent
+    from core_infra.process._runner.results import RunResult
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_OPTIONS = (
+    click.argument("project", default=".", type=click.Path(file_okay=False)),
+    click.option("-o", "--output", type=click.Path(file_okay=False), help="Default: PROJECT/dist."),
+    click.option("-t", "--target", "targets", multiple=True, help="os/arch; may be repeated."),
+    click.option(
+        "--type",
+        "kind",
+        type=click.Choice([one.value for one in ProjectType]),
+        help="Default: what is discovered.",
+    ),
+    click.option("--name", default="", help="The name of the artifacts."),
+    click.option("--version", default="", help="Default: from the project's git tags."),
+    click.option(
+        "--format", "form", type=click.Choice([one.value for one in Format]), default="gz"
+    ),
+    click.option("--profile", type=click.Choice([one.value for one in Profile]), default="default"),
+    click.option("-j", "--threads", type=click.IntRange(1), help="Does not change the output."),
+    click.option(
+        "--twice",
+        is_flag=True,
+        help="Rebuild in a different environment; fail unless the output is bit-identical.",
+    ),
+    click.option("--plan", "only_plan", is_flag=True, help="Print the plan and exit."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+)
+
+
+def _with_build_options(function: F) -> F:
+    """Add the arguments that say what to build to a command."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
 
 
 @click.command()
-@with_build_options
+@_with_build_options
 @click.option("--archive", is_flag=True, help="Archive too, with checksums and a manifest.")
-def command(*, archive: bool, **chosen: Any) -> None:
+def build(*, archive: bool, **chosen: Any) -> None:
     """Build PROJECT: dist/linux_amd64/app and so on.
 
     Either all of it is there afterwards, or nothing has changed.
     """
-    run(Goal.PACKAGE if archive else Goal.BUILD, chosen, dry=chosen["only_plan"])
+    _run(Goal.PACKAGE if archive else Goal.BUILD, chosen, dry=chosen["only_plan"])
+
+
+@click.command()
+@_with_build_options
+@click.option(
+    "--dry-run/--no-dry-run", default=True, help="A dry run (default) only plans and checks."
+)
+def release(*, dry_run: bool, **chosen: Any) -> None:
+    """Build, sign, archive and describe PROJECT; a dry run by default.
+
+    The release is then in dist: archives, CHECKSUMS.txt and its signature, a manifest, a bill of
+    materials and a statement of provenance. core-infra verify checks it. Nothing is published.
+    """
+    dry = dry_run or chosen["only_plan"]
+    _run(Goal.RELEASE, chosen, dry=dry)
+    if dry_run and not chosen["as_json"]:
+        click.echo("Nothing was built: this was a dry run. Do it with --no-dry-run.")
+
+
+@click.command()
+@click.argument("directory", default=".", type=click.Path(exists=True, file_okay=False))
+@click.option("--explain", "explained", is_flag=True, help="Show which file decides for each type.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def discover(directory: str, *, explained: bool, as_json: bool) -> None:
+    """Print the project types of DIRECTORY, the most specific first."""
+    findings = explain(LocalMedium(), directory)
+    shown = findings if explained else [finding for finding in findings if finding.found]
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in shown], indent=2))
+    elif explained:
+        for finding in findings:
+            click.echo(f"{'✓' if finding.found else ' '} {finding.type:<9} {finding.why}")
+    else:
+        for finding in shown:
+            click.echo(finding.type)
+    if not any(finding.found for finding in findings):
+        raise NotFoundError(
+            f"{directory!r} is not a project",
+            why="no file in it is typical of a project",
+            todo="core-infra discover --explain shows what was looked for.",
+        )
+
+
+def _run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
+    """Plan a build, and run it unless *dry*.
+
+    Args:
+        goal: how far to go.
+        chosen: the options of :func:`_with_build_options`.
+        dry: only show the plan.
+
+    Raises:
+        CoreInfraError: as make_plan and carry_out do; a plan with problems is shown first.
+    """
+    plan = make_plan(
+        chosen["project"],
+        goal=goal,
+        packing=Packing(Format(chosen["form"]), Profile(chosen["profile"])),
+        output=chosen["output"],
+        targets=[Target.parse(text) for text in chosen["targets"]],
+        type=ProjectType(chosen["kind"]) if chosen["kind"] else None,
+        name=chosen["name"],
+        version=chosen["version"],
+        threads=chosen["threads"],
+    )
+    if dry:
+        _show_plan(plan, as_json=chosen["as_json"])
+        plan.check()
+        return
+    try:
+        with _progress() as listener:
+            package = carry_out(plan, twice=chosen["twice"], listener=listener)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    _show_package(plan, package, as_json=chosen["as_json"])
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[RunEvent], None]]:
+    # On stderr: stdout lists the artifacts.
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with LiveDisplay(console) as display:
+            yield lambda event: display(_brief(event))
+    else:
+        log = LogDisplay(sys.stderr)
+        yield lambda event: None if _is_failure(event) else log(_brief(event))
+
+
+def _is_failure(event: RunEvent) -> bool:
+    """Whether this event lists failures: the error that follows says more."""
+    return isinstance(event, RunFinished) and not event.result.success
+
+
+def _brief(event: RunEvent) -> RunEvent:
+    """Remove the output of programs: the error that follows has it."""
+    if isinstance(event, SpecFinished):
+        return SpecFinished(_without_output(event.result))
+    if isinstance(event, RunFinished):
+        results = tuple(map(_without_output, event.result.results))
+        return RunFinished(replace(event.result, results=results))
+    return event
+
+
+def _without_output(result: RunResult) -> RunResult:
+    return replace(result, output_bytes=b"")
+
+
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(plan.as_data(), indent=2))
+        return
+    config = plan.config
+    others = f", not {' or '.join(plan.others)}" if plan.others else ""
+    click.echo(f"{config.project_dir}: {plan.type}{others} ({plan.why})")
+    click.echo(f"{config.name} {config.version or '(no version)'} -> {config.output_dir}")
+    click.echo(f"targets: {', '.join(map(str, plan.targets)) or 'for every platform'}")
+    for step in plan.steps:
+        click.echo(f"{step.name}:")
+        if step.copy is not None:
+            click.echo(f"  copy the sources to {step.copy}")
+        for command in step.commands:
+            click.echo(f"  {shlex.join(command.argv)}")
+    rows = [("needs", "version", "where")]
+    rows += [(tool.name, tool.version or "?", tool.path or "missing") for tool in plan.tools]
+    rows += [(f"key: {key.signs}", "", key.description or "missing") for key in plan.keys]
+    free, needed = plan.disk.free >> 20, plan.disk.needed >> 20
+    rows.append(("disk", "", f"{free} MiB free at {plan.disk.path}, {needed} MiB needed"))
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, version, where in rows:
+        click.echo(f"{name:{first}}  {version:{second}}  {where}")
+
+
+def _show_package(plan: Plan, package: Package, *, as_json: bool) -> None:
+    if not as_json:
+        for artifact in package.artifacts:
+            click.echo(artifact.path)
+        for path in package.documents:
+            click.echo(str(path))
+        return
+    data = {
+        "directory": str(package.directory),
+        "type": str(plan.type),
+        "name": plan.config.name,
+        "version": plan.config.version,
+        "artifacts": [asdict(one) for one in package.artifacts],
+        "built": [asdict(one) for one in package.built],
+        "documents": [str(path) for path in package.documents],
+    }
+    click.echo(json.dumps(data, indent=2))

@@ -1,4 +1,4 @@
-"""The exit codes of the command ``core-infra``."""
+"""How the command ``core-infra`` ends: exit codes, and signals that end it in order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 
 UNAVAILABLE = 9
+SIGNALLED = 128
+"""A command that a signal ends has this code plus the signal's number, as in a shell."""
+INTERRUPTED = SIGNALLED + signal.SIGINT
 EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
     (errors.NotFoundError, 3),
     (errors.AlreadyExistsError, 4),
@@ -27,15 +30,15 @@ EXIT_CODES: tuple[tuple[type[errors.CoreInfraError], int], ...] = (
 
 
 def exit_code(error: errors.CoreInfraError) -> int:
-    """Return the exit code for an error's kind."""
+    """The exit code for the kind of an error."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 class Terminated(KeyboardInterrupt):
-    """The command was told to end, and ends as after Ctrl-C: what it began is put in order.
+    """A signal ends the command; like Ctrl-C, it lets the command clean up.
 
     Args:
-        number: the signal's.
+        number: the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -51,7 +54,7 @@ def ending_in_order() -> Iterator[None]:
         raise Terminated(number)
 
     changed = {}
-    with contextlib.suppress(ValueError):  # not on the main thread: signals are not ours
+    with contextlib.suppress(ValueError):  # not on the main thread
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
                 changed[number] = signal.signal(number, end)

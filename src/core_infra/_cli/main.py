@@ -1,4 +1,4 @@
-"""The command ``core-infra``: one module of this package for each of its commands."""
+"""The command ``core-infra``: its groups and commands, and what its errors become."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import click
 from core_infra import errors
 from core_infra._cli.exit_codes import (
     EXIT_CODES,
+    INTERRUPTED,
+    SIGNALLED,
     UNAVAILABLE,
     Terminated,
     ending_in_order,
@@ -22,10 +24,6 @@ from core_infra._cli.streams import standard_streams
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 __all__ = ["EXIT_CODES", "exit_code", "main"]
-
-SIGNALLED = 128
-INTERRUPTED = 130
-"""As a shell has it: 128 and the signal's number."""
 
 EPILOG = """\b
 exit codes:
@@ -44,41 +42,40 @@ exit codes:
 
 
 COMMANDS: dict[str, Command] = {
-    "build": Command("build", "Build a project."),
-    "release": Command("release", "Make a release that others can verify."),
+    "build": Command("build:build", "Build a project."),
+    "release": Command("build:release", "Make a release that others can verify."),
     "run": Command("run", "Run the tasks of a file in dependency order."),
-    "archive": Command("archive", "Archive artifacts reproducibly."),
-    "checksum": Command("checksum", "Hash files, and write a file for sha256sum -c."),
+    "archive": Command("artifacts:archive", "Archive artifacts reproducibly."),
+    "checksum": Command("artifacts:checksum", "Hash files, and write a file for sha256sum -c."),
     "jobs": Command("jobs", "Run a bot's handlers on signals, and show its journal."),
-    "discover": Command("discover", "Detect the project type of a directory."),
+    "discover": Command("build:discover", "Detect the project type of a directory."),
     "vm": Command("vm", "Run machines that outlive the command."),
     "verify": Command("verify", "Check a release as its downloader would."),
 }
-"""Each module has its command, or its group of commands, as ``command``."""
 
 
 class MainGroup(LazyGroup):
-    """All commands, and what becomes of their errors."""
+    """All commands; turns their errors into messages and exit codes."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run a command line, and end with its exit code."""
+        """Run a command line, and exit with its code."""
         with standard_streams():
             try:
                 try:
                     return super().main(*args, **options)
                 finally:
                     sys.stdout.flush()
-            except errors.CoreInfraError as error:  # of the output: --help, --version, the flush
+            except errors.CoreInfraError as error:  # of the output, at --help or the flush
                 click.echo(f"core-infra: {error}", err=True)
                 sys.exit(exit_code(error))
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; an error of the library is one message and an exit code of its own."""
+        """Run the command; an error of the library is one message and an exit code."""
         try:
             with ending_in_order():
                 return super().invoke(ctx)
-        except Terminated as told:
-            ctx.exit(SIGNALLED + told.number)
+        except Terminated as signal:
+            ctx.exit(SIGNALLED + signal.number)
         except KeyboardInterrupt:
             click.echo("core-infra: interrupted", err=True)
             ctx.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""``core-infra run``: the tasks of a file, by their dependencies."""
+"""``core-infra run``: runs the tasks of a file in dependency order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 import click
 from rich.console import Console
 
-from core_infra._cli.exit_codes import Terminated
+from core_infra._cli.exit_codes import INTERRUPTED, SIGNALLED, Terminated
 from core_infra._cli.run_watch import Watcher
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, NotFoundError
 from core_infra.medium._local import LocalMedium
@@ -40,19 +40,17 @@ if TYPE_CHECKING:
     from core_infra.process._runner.taskfile import TaskFile
 
 _ASSIGNMENT = re.compile(rf"{NAME.pattern}=")
-INTERRUPTED = 130
-SIGNALLED = 128
 
 
 FILES = ("tasks.yml", "tasks.yaml", ".core/tasks.yml")
-"""Where tasks are, unless somebody says where."""
+"""The usual names of task files."""
 
 
 class _Command(click.Command):
-    """Keeps what comes after ``--`` apart."""
+    """A command that separates the arguments after ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what is before it."""
+        """Parse the arguments before ``--``; the others become the context's object."""
         end = args.index("--") if "--" in args else len(args)
         ctx.obj = tuple(args[end + 1 :])
         return super().parse_args(ctx, args[:end])
@@ -117,49 +115,54 @@ def command(
     cache = posixpath.join(posixpath.dirname(path), ".core", "cache")
     durations = Durations(medium, posixpath.join(cache, "durations.json"))
 
-    def load() -> Chosen:
-        return _chosen(load_tasks(medium, path, variables), names, args)
+    def load() -> Selection:
+        return _select(load_tasks(medium, path, variables), names, args)
 
-    def run_once(chosen: Chosen, cancel: Cancellation | None = None) -> RunAllResult:
+    def run_once(selection: Selection, cancel: Cancellation | None = None) -> RunAllResult:
         with Service() as service, _listener(output, verbose=verbose) as listener:
             runner = Runner(
                 service,
-                workers=workers or chosen.tasks.workers,
-                pools=chosen.tasks.pools,
+                workers=workers or selection.tasks.workers,
+                pools=selection.tasks.pools,
                 keep_going=not stop,
                 durations=durations,
                 listener=listener,
                 live=output == "live",
                 freshness=Freshness(medium, posixpath.join(cache, "tasks"), force=force),
             )
-            told: BaseException | None = None
+            interrupted: BaseException | None = None
             try:
-                result = runner.run_all(chosen.specs, cleanup=chosen.cleanup, cancel=cancel)
+                result = runner.run_all(selection.specs, cleanup=selection.cleanup, cancel=cancel)
             except RunInterruptedError as error:
                 result = error.result
-                told = error.__cause__ or error
+                interrupted = error.__cause__ or error
         for report, write in writers.items():
             medium.write_text(report, write(result))
-        if told is not None:  # all is said: nothing more but the exit code
-            number = SIGNALLED + told.number if isinstance(told, Terminated) else INTERRUPTED
-            raise SystemExit(number)
+        if interrupted is not None:  # the display has shown everything: only the exit code is left
+            raise SystemExit(_code_of(interrupted))
         return result
 
     if list_only:
         _list(load_tasks(medium, path, variables))
     elif dry_run:
-        _tell_plan(load(), workers, durations)
+        _print_plan(load(), workers, durations)
     elif watch:
         _ignore(medium, cache)
         _watch(path, writers, load, run_once)
     else:
-        chosen = load()
+        selection = load()
         _ignore(medium, cache)
-        _end(path, run_once(chosen))
+        _check_result(path, run_once(selection))
 
 
-class Chosen(NamedTuple):
-    """What is to be run, and what afterwards."""
+class Selection(NamedTuple):
+    """The tasks to run.
+
+    Attributes:
+        tasks: the task file.
+        specs: the tasks to run.
+        cleanup: the tasks to run afterwards.
+    """
 
     tasks: TaskFile
     specs: Sequence[RunSpec]
@@ -169,34 +172,36 @@ class Chosen(NamedTuple):
 def _watch(
     path: str,
     own: Collection[str],
-    load: Callable[[], Chosen],
-    run_once: Callable[[Chosen, Cancellation], object],
+    load: Callable[[], Selection],
+    run_once: Callable[[Selection, Cancellation], object],
 ) -> NoReturn:
-    """Run again whenever something changes; the file itself may have changed, too."""
+    """Run again whenever a file changes, the task file included."""
     with Watcher(path) as watcher:
         while True:
             cancel = Cancellation()
-            watcher.begin((), (path,), own, cancel)
+            watcher.start_run((), (path,), own, cancel)
             try:
-                chosen = load()
-                watcher.begin([*chosen.specs, *chosen.cleanup], chosen.tasks.files, own, cancel)
-                run_once(chosen, cancel)
-            except CoreInfraError as error:  # of the file, which may be half written
+                selection = load()
+                watcher.start_run(
+                    [*selection.specs, *selection.cleanup], selection.tasks.files, own, cancel
+                )
+                run_once(selection, cancel)
+            except CoreInfraError as error:  # in the file, which may be half-written
                 click.echo(f"core-infra: {error}", err=True)
             if not cancel.cancelled:
                 click.echo("\nwaiting for changes; Ctrl-C ends")
             watcher.wait()
 
 
-def _tell_plan(chosen: Chosen, workers: int | None, durations: Durations) -> None:
-    tasks = chosen.tasks
+def _print_plan(selection: Selection, workers: int | None, durations: Durations) -> None:
+    tasks = selection.tasks
     with Service() as service:
         runner = Runner(
             service, workers=workers or tasks.workers, pools=tasks.pools, durations=durations
         )
-        click.echo("\n".join(formatting.plan(runner.plan(chosen.specs))))
-        if chosen.cleanup:
-            click.echo("finally:\n" + "\n".join(formatting.plan(runner.plan(chosen.cleanup))))
+        click.echo("\n".join(formatting.plan(runner.plan(selection.specs))))
+        if selection.cleanup:
+            click.echo("finally:\n" + "\n".join(formatting.plan(runner.plan(selection.cleanup))))
 
 
 def _file_and_names(
@@ -210,7 +215,7 @@ def _file_and_names(
         if medium.is_file(usual):
             return usual, given
     raise NotFoundError(
-        "there is no file of tasks",
+        "there is no task file",
         why=f"neither {', '.join(FILES[:-1])} nor {FILES[-1]} is here",
         todo="Name one: core-infra run FILE.",
     )
@@ -223,23 +228,23 @@ def _list(tasks: TaskFile) -> None:
         click.echo(f"{spec.name:<{width}}  {spec.description}".rstrip())
 
 
-def _chosen(tasks: TaskFile, names: Collection[str], args: Sequence[str]) -> Chosen:
+def _select(tasks: TaskFile, names: Collection[str], args: Sequence[str]) -> Selection:
     if args and not names:
         raise InvalidError(
-            f"nothing takes {shlex.join(args)}",
-            why="what comes after -- is for the named tasks, and none is named",
+            f"no task is named for the arguments {shlex.join(args)}",
+            why="what comes after -- is for the named tasks",
         )
     if not names:
-        return Chosen(tasks, tasks.specs, tasks.cleanup)
+        return Selection(tasks, tasks.specs, tasks.cleanup)
     specs = Graph([*tasks.specs, *tasks.cleanup], tasks.pools).upstream(names)
-    by_hand = any(spec in tasks.cleanup for spec in specs)  # to clean up is all that it is about
+    by_hand = any(spec in tasks.cleanup for spec in specs)  # named: clean up only that
     if args:
         specs = [with_args(spec, args) if spec.name in names else spec for spec in specs]
-    return Chosen(tasks, specs, () if by_hand else tasks.cleanup)
+    return Selection(tasks, specs, () if by_hand else tasks.cleanup)
 
 
 def _check(medium: Medium, paths: Collection[str]) -> None:
-    """That reports can be written: better known before the tasks have run than after."""
+    """Check that reports can be written, before the tasks run."""
     for path in paths:
         place = posixpath.dirname(path) or "."
         while not medium.exists(place):
@@ -247,13 +252,13 @@ def _check(medium: Medium, paths: Collection[str]) -> None:
         if medium.is_dir(path):
             raise InvalidError(f"cannot write {path}", why="it is a directory")
         if not medium.is_dir(place) or not os.access(place, os.W_OK):
-            raise InvalidError(f"cannot write {path}", why=f"nothing can be made in {place}")
+            raise InvalidError(f"cannot write {path}", why=f"{place} is not a writable directory")
 
 
 def _ignore(medium: Medium, cache: str) -> None:
-    """Keep a cache out of git, as other tools' caches do it."""
+    """Keep the cache out of git, as other tools do."""
     path = posixpath.join(cache, ".gitignore")
-    with contextlib.suppress(CoreInfraError):  # where nothing can be written, there is no cache
+    with contextlib.suppress(CoreInfraError):  # without write permission there is no cache
         if not medium.exists(path):
             medium.write_text(path, "*\n")
 
@@ -270,7 +275,11 @@ def _listener(
     return contextlib.nullcontext(LogDisplay(sys.stdout))
 
 
-def _end(file: str, result: RunAllResult) -> None:
+def _code_of(interrupted: BaseException) -> int:
+    return SIGNALLED + interrupted.number if isinstance(interrupted, Terminated) else INTERRUPTED
+
+
+def _check_result(file: str, result: RunAllResult) -> None:
     if not result.acceptable:
-        # What failed has been told; here it becomes the exit code.
+        # The display has shown what failed; this sets the exit code.
         raise CommandFailedError(f"not all tasks of {file} passed")

@@ -1,4 +1,4 @@
-"""What ``core-infra run --watch`` waits for: changes of what the tasks read."""
+"""Waits for changes of files that tasks read, for ``core-infra run --watch``."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 _IGNORED = frozenset({".git", "__pycache__"})
 _SETTLE_MS = 200
-"""After so many milliseconds without a change, the first look is over, and all is watched."""
+"""After this time without a change, in milliseconds, all directories are watched."""
 
 Stamps = dict[str, tuple[int, int, int]]
-"""Of each file, what changes with its contents."""
+"""For each file, values that change with its contents."""
 
 
 class Watcher:
-    """Notices changes, within a ``with`` block.
+    """Watches for changes within a ``with`` block.
 
     Args:
-        file: the task file; what is in its directory is watched.
+        file: the task file; its directory is watched.
 
     Raises:
         UnavailableError: watchfiles is not installed.
@@ -38,7 +38,7 @@ class Watcher:
 
     def __init__(self, file: str) -> None:
         try:
-            import watchfiles  # noqa: PLC0415, F401 - of an extra, and of no use to others
+            import watchfiles  # noqa: PLC0415, F401 - an extra that only --watch needs
         except ImportError:
             raise UnavailableError(
                 "cannot watch files",
@@ -66,20 +66,20 @@ class Watcher:
         self._end.set()
         self._thread.join()
 
-    def begin(
+    def start_run(
         self,
         specs: Sequence[RunSpec],
         files: Collection[str],
         own: Collection[str],
         cancel: Cancellation,
     ) -> None:
-        """A run begins: what changes from now on cancels it.
+        """Start watching a run: a change from now on cancels it.
 
         Args:
-            specs: what is run; none if that cannot be known.
-            files: those that say what is run.
+            specs: what is run; empty if it is unknown.
+            files: the files that define what is run.
             own: files that we write.
-            cancel: of the run.
+            cancel: cancels the run.
         """
         with self._lock:
             self._specs = specs
@@ -90,7 +90,7 @@ class Watcher:
             self._changed.clear()
 
     def wait(self) -> None:
-        """Wait for a change since :meth:`begin`."""
+        """Wait for a change since :meth:`start_run`."""
         self._changed.wait()
 
     def _watch(self) -> None:
@@ -106,12 +106,12 @@ class Watcher:
         ):
             self._ready.set()
             with self._lock:
-                if changes and self._matter({path for _, path in changes}):
+                if changes and self._is_relevant({path for _, path in changes}):
                     self._changed.set()
                     if self._cancel is not None:
                         self._cancel.cancel()
 
-    def _matter(self, paths: set[str]) -> bool:
+    def _is_relevant(self, paths: set[str]) -> bool:
         if not self._files.isdisjoint(paths):
             return True
         if any(spec.inputs for spec in self._specs):
@@ -123,13 +123,13 @@ class Watcher:
 
     def _is_ignored(self, path: str) -> bool:
         if os.path.isdir(path):  # noqa: PTH112
-            return True  # what is in it is reported by itself
+            return True  # files in it are reported themselves
         parts = Path(os.path.relpath(path, self._directory)).parts
         return not _IGNORED.isdisjoint(parts) or ".core/cache/" in "/".join(parts)
 
 
 def _stamps(specs: Sequence[RunSpec]) -> Stamps:
-    """Of all inputs that none of the tasks makes itself."""
+    """The stamps of all inputs that no task makes."""
     made = {path for spec in specs for path in files_of(spec, outputs=True)}
     found: Stamps = {}
     for spec in specs:
@@ -142,7 +142,7 @@ def _stamps(specs: Sequence[RunSpec]) -> Stamps:
 
 
 def _ignored_by_git(directory: str, paths: Sequence[str]) -> list[str]:
-    """Those of the paths that git ignores; none where there is no git, or no repository."""
+    """The paths that git ignores; none without git or a repository."""
     if not paths:
         return []
     try:

@@ -1,7 +1,6 @@
-"""The standard streams of a command: all open, and an error of ours if output cannot be written.
+"""The standard streams of a command: all open, with a clear error if output cannot be written.
 
-Python writes what is left in the buffers at its very end; if that fails, it replaces the exit code
-by 120.
+Python itself flushes its buffers only at exit; if that fails, it replaces the exit code by 120.
 """
 
 from __future__ import annotations
@@ -23,13 +22,11 @@ if TYPE_CHECKING:
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 _ESCAPED = {"strict": "backslashreplace", "surrogateescape": "core-infra-escape"}
-"""What becomes of text that a stream cannot encode: a report is read by people, who rather see an
-escape than no report.
-"""
+"""How to write text that a stream cannot encode: people prefer an escape to no output."""
 
 
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Write bytes that were no text as they are, and escape the rest."""
+    """Write bytes that could not be decoded as they are, and escape the rest."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
@@ -40,18 +37,18 @@ codecs.register_error("core-infra-escape", _escape)
 
 
 class _Messages(io.FileIO):
-    """Standard error. If it cannot be written, nobody can be told: the exit code remains."""
+    """Standard error. If it cannot be written, only the exit code remains."""
 
     failed = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write all or a part of it; after the first error, it goes nowhere."""
+        """Write all or a part of it; after the first error, discard it."""
         try:
             while not self.failed:
                 written = super().write(data)
                 if written is not None:
                     return written
-                # Whoever gave it to us has set it not to block, and the reader is slow.
+                # The parent process has made it non-blocking, and the reader is slow.
                 select.select([], [self], [])
         except OSError as error:
             self.failed = True
@@ -59,16 +56,16 @@ class _Messages(io.FileIO):
         return memoryview(data).nbytes
 
     def complain(self, error: OSError) -> None:
-        """Say that it cannot be written."""
+        """Report that it cannot be written: not possible here."""
 
 
 class _Output(_Messages):
     """Standard output. If it cannot be written, the command has failed."""
 
     def complain(self, error: OSError) -> None:
-        """Raise what cannot be written."""
+        """Raise an error."""
         if isinstance(error, BrokenPipeError):
-            raise error  # The reader has seen enough: click ends the command quietly.
+            raise error  # the reader has closed it: click ends the command quietly
         raise UnavailableError("the output cannot be written", why=str(error.strerror)) from error
 
 
@@ -76,7 +73,7 @@ class _Output(_Messages):
 def standard_streams() -> Iterator[None]:
     """Within the block, standard output raises UnavailableError if it cannot be written.
 
-    Streams that others have put in place of the process's own are left as they are.
+    Streams that replace the process's own ones are not changed.
     """
     _open_closed()
     output, messages = sys.stdout, sys.stderr
@@ -89,7 +86,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Open what of the standard streams was closed: reading ends at once, writing goes nowhere.
+    """Open closed standard streams: reading ends at once, output is discarded.
 
     Otherwise the next file that is opened would become one of them, here or in a child.
     """

@@ -1,4 +1,4 @@
-"""``core-infra verify``: a release directory as somebody who has downloaded it would check it."""
+"""``core-infra verify``: check a release directory as its downloader would."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
-from core_infra._cli.exit_codes import exit_code
+from core_infra._cli.exit_codes import SIGNALLED, exit_code
 from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.vm._kept_machines import find_kept
 from core_infra.vm._manager.manager import LinuxKitManager
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from core_infra.vm._access.interface import GuestAccess
     from core_infra.vm._kept_machines import KeptMachine
     from core_infra.vm._manager.record import Container
-
-SIGNALLED = 128
-"""What a shell adds to the number of the signal that ended a command."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -1,4 +1,4 @@
-"""``core-infra archive``: artifacts as archives with the same bytes every time."""
+"""``core-infra archive`` and ``checksum``: reproducible archives, and digests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from core_infra.build._archives.archive import Format, Profile, archive_all, archive_all_with_format
 from core_infra.build._artifact import Artifact, Target
+from core_infra.build._documents.checksums import checksum_all, write_checksum_file
 from core_infra.medium._local import LocalMedium
 
 _SYSTEMS = "aix|android|darwin|dragonfly|freebsd|illumos|ios|js|linux|netbsd|openbsd|plan9|solaris"
@@ -32,7 +33,7 @@ _PLATFORM = re.compile(rf"({_SYSTEMS}|wasip1|windows)_([a-z0-9]+)")
 @click.option("--tree", is_flag=True, help="Archive whole directories.")
 @click.option("--threads", type=click.IntRange(1), help="Does not change the output.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(
+def archive(
     paths: tuple[str, ...],
     *,
     target: str | None,
@@ -58,6 +59,26 @@ def command(
         click.echo(json.dumps([asdict(one) for one in made], indent=2))
         return
     for one in made:
+        click.echo(f"{one.checksum}  {one.path}")
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("-o", "--output", type=click.Path(), help="Write a sorted checksum file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def checksum(files: tuple[str, ...], *, output: str | None, as_json: bool) -> None:
+    """Hash FILES by SHA-256, in parallel.
+
+    In the file that --output names, as in a release's CHECKSUMS.txt, each has its base name only.
+    """
+    medium = LocalMedium()
+    artifacts = checksum_all(medium, [Artifact(path) for path in files])
+    if output:
+        write_checksum_file(medium, artifacts, output)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in artifacts], indent=2))
+        return
+    for one in artifacts:
         click.echo(f"{one.checksum}  {one.path}")
 
 
