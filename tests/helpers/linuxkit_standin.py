@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.vm._images.default import apt
-from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.initrd import cpio, directory, file, symlink
 
 if TYPE_CHECKING:

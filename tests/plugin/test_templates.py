@@ -9,7 +9,7 @@ import pytest
 
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.initrd import cpio, file
 
 # Takes what linuxkit's manual names, and puts the file that it is given into the image: the real

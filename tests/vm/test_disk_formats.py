@@ -415,7 +415,10 @@ def test_what_is_packed_refers_to_nothing(tmp_path: Path) -> None:
     [
         (os.mkfifo, "it is a fifo"),
         (lambda path: path.write_bytes(b""), "0 bytes"),
-        (lambda path: path.write_bytes(gzip.compress(b"hello")), "within is something unknown"),
+        (
+            lambda path: path.write_bytes(gzip.compress(b"hello")),
+            "contains something unknown",
+        ),
         (lambda path: path.write_bytes(b"\0" * 257 + b"ustar"), "a tar archive"),
         (lambda path: path.symlink_to("/dev/null"), "it is a character device"),
     ],

@@ -12,8 +12,8 @@ from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm import Launcher
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.formats import DiskImage, ImageFormat, host_arch
-from core_infra.vm._images.image import Image
+from core_infra.vm._images.formats import ImageFormat
+from core_infra.vm._images.image import DiskImage, Image, host_arch
 
 if TYPE_CHECKING:
     from core_infra.vm._hypervisors.disposable import MachineSpec
@@ -78,7 +78,7 @@ def test_a_kernel_finds_its_root_on_a_disk(default: Image, tmp_path: Path) -> No
 def test_what_is_no_kernel_or_no_line_is_refused(default: Image, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("text")
-    with pytest.raises(InvalidError, match="is no kernel"):
+    with pytest.raises(InvalidError, match="is not a bootable kernel"):
         spec(default, {}, kernel=text)
     with pytest.raises(NotFoundError):
         spec(default, {}, initrd=tmp_path / "nowhere")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from core_infra.vm._guest.command import ExecResult
-    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from pytest_core_infra._vm.owner import Owner
     from pytest_core_infra._vm.session import VmSession

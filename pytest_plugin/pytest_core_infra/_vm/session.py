@@ -9,9 +9,8 @@ import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.vm import _timeouts
-from core_infra.vm._images.formats import Bootable, open_image
+from core_infra.vm._images.linuxkit.assembly import template_image
 from core_infra.vm._launcher import Launcher
-from core_infra.vm._manager.run_options import of_template
 from core_infra.vm._run_directory import RunDirectory
 from pytest_core_infra._guard import FAILURES, guarded
 from pytest_core_infra._vm import describe, marker
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Mapping
 
+    from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Ending, Machine
 
 _OUTPUT = "core_infra_vm"
@@ -65,14 +65,13 @@ class VmSession:
     def launcher(self) -> Launcher:
         """The launcher of this process, made at first use."""
         if self._launcher is None:
-            path, arch = self.settings.image, self.settings.arch
             self._launcher = Launcher(
                 accelerator=self.settings.accelerator,
-                image=None if path is None else open_image(path, arch=arch),
+                image=self.settings.image,
                 memory=self.settings.memory,
                 cpus=self.settings.cpus,
                 cpu=self.settings.cpu,
-                arch=arch,
+                arch=self.settings.arch,
                 outlive=self.settings.keep != "never",
                 processes=self._processes,
                 progress=self._say,
@@ -183,13 +182,13 @@ class VmSession:
         image: str | os.PathLike[str] | Bootable | None,
         template: str | None,
         variables: Mapping[str, str] | None,
-    ) -> Bootable | None:
-        """The image asked for, by a path or as a template; None is the options'."""
+    ) -> str | os.PathLike[str] | Bootable | None:
+        """The requested image, its path, or the image of a template; None is the options'."""
         if template is None:
-            return image if image is None or isinstance(image, Bootable) else open_image(image)
+            return image
         if image is not None:
             raise InvalidError(f"a machine boots either image={image} or template={template!r}")
-        return of_template(template, variables or {}, tell=self._say)
+        return template_image(template, variables or {}, progress=self._say)
 
     def _counted(self, start: Callable[[], Machine]) -> Machine:
         self._tally.asked += 1

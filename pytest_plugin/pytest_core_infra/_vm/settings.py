@@ -11,7 +11,7 @@ from core_infra.errors import InvalidError
 from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY
 from core_infra.vm._hypervisors import accelerator
 from core_infra.vm._hypervisors.processor import check_processor
-from core_infra.vm._images.formats import checked_arch
+from core_infra.vm._images.image import checked_arch
 from pytest_core_infra._vm.options import find, switched_on
 
 if TYPE_CHECKING:

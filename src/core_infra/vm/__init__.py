@@ -17,7 +17,8 @@ from core_infra.vm._guest.command import (
     GuestProcess,
     OutputLine,
 )
-from core_infra.vm._images.image import Image, load_image
+from core_infra.vm._images.image import Image
+from core_infra.vm._images.load import load_image
 from core_infra.vm._io_pause import MachinePausedError
 from core_infra.vm._launcher import Launcher
 from core_infra.vm._machine import Machine, MachineStateError, Status

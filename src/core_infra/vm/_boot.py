@@ -15,7 +15,7 @@ from core_infra.vm._vmm_process import COMMAND, LOG, TAIL_LINES
 if TYPE_CHECKING:
     from core_infra.vm._guest.protocol import HelloAck
     from core_infra.vm._hypervisors.disposable import MachineSpec
-    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._images.image import Bootable
     from core_infra.vm._vmm_process import VmmProcess
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from core_infra.vm._hypervisors.disposable import Disk
-    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._images.image import Bootable
 
 DEFAULT_MEMORY = 256
 """MiB of a machine with one of our own images that says nothing else."""

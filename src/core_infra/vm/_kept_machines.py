@@ -50,11 +50,13 @@ class KeptMachine(NamedTuple):
         return self.directory / CONSOLE_SOCKET
 
     def enter(
-        self, *, timeout: float | None = None, tell: Callable[[str], None] = lambda _line: None
+        self, *, timeout: float | None = None, progress: Callable[[str], None] = lambda _line: None
     ) -> AgentAccess:
         """A way in, by its agent; NoAccessError if that does not answer in time."""
         limit = scaled(_ANSWER) if timeout is None else timeout
-        return AgentAccess([self.directory / AGENT_SOCKET], boot=limit, patience=limit, tell=tell)
+        return AgentAccess(
+            [self.directory / AGENT_SOCKET], boot=limit, patience=limit, progress=progress
+        )
 
     def stop(self, *, grace: float) -> str:
         """End it, and remove its files; says how it ended.

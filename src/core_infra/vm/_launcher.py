@@ -17,7 +17,7 @@ from core_infra.vm._hardware import DEFAULT_MEMORY, MachineOptions
 from core_infra.vm._hypervisors.accelerator import choose, foreign
 from core_infra.vm._hypervisors.processor import explanation, processor
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
-from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._io_pause import MachinePausedError
 from core_infra.vm._leaks import left_behind
 from core_infra.vm._machine import Machine
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.vm._hypervisors.disposable import Accelerator, MachineSpec
-    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Ending
     from core_infra.vm._snapshots.clone_source import Template
     from core_infra.vm._vmm_process import VmmProcess

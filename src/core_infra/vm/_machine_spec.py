@@ -16,22 +16,16 @@ from core_infra.vm._hardware import MachineOptions, machine_spec
 from core_infra.vm._hypervisors.processor import check_processor
 from core_infra.vm._images.agent_injection import delivered
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.formats import (
-    DiskImage,
-    ImageFormat,
-    checked_arch,
-    for_arch,
-    host_arch,
-    open_image,
-)
-from core_infra.vm._images.image import beside, check_content, kernel_image
+from core_infra.vm._images.formats import ImageFormat
+from core_infra.vm._images.image import DiskImage, checked_arch, for_arch, host_arch
+from core_infra.vm._images.kernel_set import beside, check_content, kernel_image
+from core_infra.vm._images.load import load_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core_infra.vm._hypervisors.disposable import MachineSpec
-    from core_infra.vm._images.formats import Bootable
-    from core_infra.vm._images.image import Image
+    from core_infra.vm._images.image import Bootable, Image
 
 T = TypeVar("T")
 
@@ -143,7 +137,7 @@ class SpecResolver:
 
 def _opened(image: Bootable | str | os.PathLike[str], arch: str | None) -> Bootable:
     if isinstance(image, str | os.PathLike):
-        return open_image(image, arch=arch)
+        return load_image(image, arch=arch)
     return for_arch(image, arch)
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from core_infra._cli.main import main
 from core_infra.vm._images.default.recipe import recipe_for
-from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.manifest import write_manifest
 from core_infra.vm._snapshots.snapshot import Snapshot, write_snapshot
 
@@ -102,7 +102,7 @@ def test_prune_removes_images_but_not_the_current_one(cache: Path) -> None:
 def test_what_is_no_size() -> None:
     result = run("cache", "prune", "--limit", "much")
     assert result.exit_code == 2
-    assert "'much' is no size such as 500M or 2G" in result.output
+    assert "'much' is not a size such as 500M or 2G" in result.output
 
 
 def test_a_console_of_no_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,7 @@ from core_infra.vm._hypervisors.hyperkit import HyperkitHypervisor
 from core_infra.vm._hypervisors.hypervisor import PersistentSpec, Share
 from core_infra.vm._hypervisors.qemu_persistent import PersistentQemu
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.formats import host_arch
-from core_infra.vm._images.image import Image
+from core_infra.vm._images.image import Image, host_arch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ from core_infra.vm._hypervisors.processor import (
     kernel_release,
     processor,
 )
-from core_infra.vm._images.formats import DiskImage, ImageFormat
-from core_infra.vm._images.image import Image
+from core_infra.vm._images.formats import ImageFormat
+from core_infra.vm._images.image import DiskImage, Image
 
 OLD, NEW = "7.2.22", "8.0.0"
 DEFAULT = processor("x86_64", "tcg")

@@ -12,9 +12,10 @@ from core_infra.vm import GuestGoneError, Launcher
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.agent_injection import delivered
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.formats import DiskImage, ImageFormat, host_arch
-from core_infra.vm._images.image import load_image
+from core_infra.vm._images.formats import ImageFormat
+from core_infra.vm._images.image import DiskImage, host_arch
 from core_infra.vm._images.initrd import cpio, file
+from core_infra.vm._images.kernel_set import load_kernel_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 def test_into_a_linuxkit_image(linuxkit: Path, launcher: Launcher) -> None:
     before = digests(linuxkit.parent)
-    image = load_image(linuxkit)
+    image = load_kernel_set(linuxkit)
     first, second = launcher.clone(image), launcher.clone(image)
     assert first.read_text("/run/service") == "up\n", "its own services came before"
     first.write_text("/root/mine", "x")

@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.formats import (
-    DiskImage,
-    ImageFormat,
-    detect_format,
-    host_arch,
-    open_image,
-)
-from core_infra.vm._images.image import Image
+from core_infra.vm._images.formats import ImageFormat, detect_format
+from core_infra.vm._images.image import DiskImage, Image, host_arch
+from core_infra.vm._images.load import load_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,15 +41,15 @@ def test_by_content_and_then_by_name(
     path = tmp_path / name
     path.write_bytes(content)
     assert detect_format(path) is expected
-    assert open_image(path) == DiskImage(path, expected, host_arch(), name)
+    assert load_image(path) == DiskImage(path, expected, host_arch(), name)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("a.iso", b"\0" * 40_000, "no iso whatever its name says"),
-        ("a.qcow2", b"hello", "begins with 68 65 6c 6c 6f, 5 bytes, and no qcow2"),
-        ("a.img", b"\0" * 1000, "no multiple of 512"),
+        ("a.iso", b"\0" * 40_000, "not iso, although its name says so"),
+        ("a.qcow2", b"hello", "begins with 68 65 6c 6c 6f, 5 bytes, and not qcow2"),
+        ("a.img", b"\0" * 1000, "not a multiple of 512"),
         ("a.tar.xz", b"\xfd7zXZ\0", "an xz archive"),
         ("a.iso", b"", "is empty"),
     ],
@@ -70,14 +65,14 @@ def test_what_cannot_be_told_is_refused(
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="there is no image"):
-        open_image(tmp_path / "nothing.iso")
+        load_image(tmp_path / "nothing.iso")
 
 
 def test_the_files_of_a_linuxkit_set_are_one_image(tmp_path: Path) -> None:
     for name, content in {"kernel": ELF, "initrd.img": b"0707", "cmdline": b"quiet"}.items():
         (tmp_path / f"it-{name}").write_bytes(content)
     given = [tmp_path, tmp_path / "it", *tmp_path.iterdir()]
-    images = [open_image(path) for path in given]
+    images = [load_image(path) for path in given]
     assert all(isinstance(image, Image) and image.name == "it" for image in images)
 
 

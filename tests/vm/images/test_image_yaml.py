@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core_infra._yaml.mistakes import InvalidFileError
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.formats import DiskImage, disk_of, host_arch, open_image
-from core_infra.vm._images.image import Image
+from core_infra.vm._images.image import DiskImage, Image, disk_of, host_arch
+from core_infra.vm._images.load import load_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,16 +28,16 @@ def files(tmp_path: Path) -> Path:
 
 def described(files: Path, text: str) -> Image | DiskImage:
     (files / "image.yaml").write_text(text)
-    return open_image(files)
+    return load_image(files)
 
 
 def mistakes(files: Path, text: str) -> list[str]:
-    with pytest.raises(InvalidError) as failure:
+    with pytest.raises(InvalidFileError) as failure:
         described(files, text)
     found = failure.value.mistakes
-    assert isinstance(found, list)
-    assert all(each in str(failure.value) for each in found)
-    return found
+    assert all(str(each) in str(failure.value) for each in found)
+    assert {each.file for each in found} == {str(files / "image.yaml")}
+    return [str(each).removeprefix(f"{each.file}:") for each in found]
 
 
 def test_all_that_a_machine_needs(files: Path) -> None:
@@ -52,7 +53,7 @@ def test_all_that_a_machine_needs(files: Path) -> None:
     disk = disk_of(image)
     assert disk is not None
     assert (disk.path, disk.format, disk.boot) == (files / "root.raw", "raw", False)
-    assert open_image(files / "image.yaml") == image
+    assert load_image(files / "image.yaml") == image
 
 
 def test_a_root_on_the_disk_need_not_be_told(files: Path) -> None:
@@ -87,48 +88,49 @@ def test_a_disk_by_its_name(files: Path) -> None:
     (files / "vmlinuz").rename(files / "it-kernel")
     (files / "initrd").rename(files / "it-initrd.img")
     (files / "root.raw").rename(files / "it-disk.raw")
-    image = open_image(files)
+    image = load_image(files)
     assert isinstance(image, Image)
     assert image.disk == files / "it-disk.raw"
-    assert image == open_image(files / "it")
+    assert image == load_image(files / "it")
     (files / "it-disk.img").write_bytes(SECTORS)
     with pytest.raises(InvalidError, match="it has 2 disks"):
-        open_image(files)
+        load_image(files)
 
 
 def test_all_mistakes_are_reported_at_once_with_line_and_field(files: Path) -> None:
     assert mistakes(
         files,
-        "kernel: nowhere\nmemory: lots\ncpus: 0\n\ncpu: a b\narch: vax\nspeed: 3\n"
+        "kernel: nowhere\nmemory: lots\ncpus: 0\n\ncpu: a b\narch: vax\nmemry: 3\n"
         "disk: initrd\ncmdline: 5\nmemory: 300\n",
     ) == [
-        f"line 1, kernel: The image has no file {files / 'nowhere'}",
-        "line 3, cpus: cannot boot a machine with 0 cpus: 1 to 255 are possible",
-        "line 5, cpu: cannot use 'a b' as a processor",
-        "line 6, arch: there are no machines for the architecture 'vax'",
-        "line 7, speed: there is no such field",
-        *[each for each in mistakes(files, "\n\n\n\n\n\n\ndisk: initrd\n") if "line 8" in each],
-        "line 9, cmdline: this must be a text, not '5'; put it in quotes",
-        "line 10, memory: the field is there twice",
+        f"1: kernel: The image has no file {files / 'nowhere'}",
+        "2: memory: expected a whole number of at least 1, found a string: 'lots'",
+        "3: cpus: expected a whole number from 1 to 255, found a whole number: '0'",
+        "5: cpu: cannot use 'a b' as a processor",
+        "6: arch: there are no machines for the architecture 'vax'",
+        "7: memry: unknown field; did you mean 'memory'?",
+        *[each for each in mistakes(files, "\n\n\n\n\n\n\ndisk: initrd\n") if each[0] == "8"],
+        "9: cmdline: expected a string, found a whole number: '5'; put it in quotes",
+        "10: memory: duplicate field; it is first on line 2",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("memory: 1.5", "line 1, memory: this must be a whole number, not '1.5'"),
-        ("memory: 10", "line 1, memory: cannot boot a machine with 10 MiB"),
-        ("memory: 0x100", "line 1, memory: this must be a number in decimal digits, not '0x100'"),
-        ("cmdline: [a]", "line 1, cmdline: this must be a text"),
-        ("disk: ''", "line 1, disk: this is empty"),
-        ("disk: vmlinuz", "line 1, disk: cannot use"),
-        ("disk: root.raw\ncmdline: a", "line 2, cmdline: there is no kernel"),
-        ("kernel: vmlinuz\narch: aarch64", "line 2, arch: the kernel is for x86_64"),
-        ("kernel: initrd", "line 1, kernel: "),
-        ("- a", "line 1: this must be fields"),
-        ("a: [", "line 1: no valid YAML"),
-        ("a\0b: 1", "line 1: no valid YAML"),
-        ("[" * 5000, "line 1: no valid YAML"),
+        ("memory: 1.5", "1: memory: expected a whole number of at least 1, found a number: '1.5'"),
+        ("memory: 10", "1: memory: cannot boot a machine with 10 MiB"),
+        ("memory: 0x100", "1: memory: expected a whole number of at least 1"),
+        ("cmdline: [a]", "1: cmdline: expected a string, found a list"),
+        ("disk: ''", "1: disk: it must not be empty"),
+        ("disk: vmlinuz", "1: disk: cannot use"),
+        ("disk: root.raw\ncmdline: a", "2: cmdline: it needs a kernel"),
+        ("kernel: vmlinuz\narch: aarch64", "2: arch: the kernel is for x86_64"),
+        ("kernel: initrd", "1: kernel: "),
+        ("- a", "1: expected a mapping, found a list"),
+        ("a: [", "1: invalid YAML"),
+        ("a\0b: 1", "1: invalid YAML"),
+        ("[" * 5000, "1: it is nested more than 32 levels deep"),
     ],
 )
 def test_one_mistake(files: Path, text: str, expected: str) -> None:

@@ -12,9 +12,10 @@ import pytest
 from core_infra.errors import CoreInfraError
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.record import Container, RunOptions, Status
+from core_infra.vm._manager.record import Container, Status
+from core_infra.vm._manager.run_options import RunOptions
 from core_infra.vm._manager.state_file import State
 
 if TYPE_CHECKING:

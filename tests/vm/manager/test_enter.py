@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from machine_files import directory_of
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.vm._access.file_copy import pull, push
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from core_infra.vm._manager.manager import LinuxKitManager
     from core_infra.vm._manager.record import Container
 
-SLOW_COPY = Path(__file__).with_name("programs") / "slow_copy.py"
+SLOW_COPY = Path(__file__).parent / "programs" / "slow_copy.py"
 
 
 @pytest.fixture(params=["shared", pytest.param("linuxkit_like", marks=pytest.mark.long)])
@@ -48,7 +49,7 @@ def test_what_a_command_leaves_running_on_purpose_lives(
 
 def test_an_error_comes_though_the_machine_hangs(manager: LinuxKitManager, entered: str) -> None:
     access = manager.enter(entered)
-    folder = manager.folder(manager.find(entered))
+    folder = directory_of(manager, manager.find(entered))
     try:
         with access.start(["sh", "-c", "echo up; sleep 4725"], timeout=3) as process:
             output = process.chunks()

@@ -16,7 +16,8 @@ from core_infra.errors import (
     WrongStateError,
 )
 from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.record import Container, Port, RunOptions, Status, Volume
+from core_infra.vm._manager.record import Container, Port, Status, Volume
+from core_infra.vm._manager.run_options import RunOptions
 from core_infra.vm._manager.state_file import FILE, State
 from core_infra.vm._manager.volumes import shares
 
@@ -54,7 +55,7 @@ def test_a_machine_keeps_its_ports_and_volumes(
     manager.exec("again", "echo two >/etc/x.conf; echo new >/work/new").check()
     assert (tmp_path / "conf").read_text() == "two\n"
     assert (tmp_path / "a" / "new").read_text() == "new\n"
-    with pytest.raises(WrongStateError, match="machine again runs already"):
+    with pytest.raises(WrongStateError, match="machine again is already running"):
         manager.start("again")
     manager.stop("again", grace=0)
 
@@ -119,7 +120,7 @@ def test_a_disk_that_was_changed_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match="was changed since, and the machine's disk is a layer"):
         manager.start("m")
     (tmp_path / "disk.raw").unlink()
-    with pytest.raises(NotFoundError, match=r"its image .*disk.raw is not there any more"):
+    with pytest.raises(NotFoundError, match=r"its image .*disk.raw does not exist any more"):
         manager.start("m")
 
 
@@ -140,7 +141,7 @@ def test_an_earlier_versions_record_is_read_and_what_it_lacks_is_told(tmp_path: 
     found = manager.find("old")
     assert found.published == (Port(guest=80, host=8080),)
     assert found.mounts == (Volume(path="/srv/data", place="/data"),)
-    with pytest.raises(UnavailableError, match="an earlier version of core-infra has made it"):
+    with pytest.raises(UnavailableError, match="an earlier version of core-infra created it"):
         manager.start("old")
     manager.state.update("00000001", memory=256)
     written = json.loads((tmp_path / FILE).read_text())["containers"]["00000001"]
@@ -148,5 +149,5 @@ def test_an_earlier_versions_record_is_read_and_what_it_lacks_is_told(tmp_path: 
 
 
 def test_a_device_is_no_volume() -> None:
-    with pytest.raises(InvalidError, match="neither a directory nor a plain file"):
+    with pytest.raises(InvalidError, match="neither a directory nor a regular file"):
         shares([Volume(path="/dev/null", place="/x")], by_virtiofs=False)

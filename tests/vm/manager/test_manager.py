@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pexpect
 import psutil
 import pytest
+from machine_files import directory_of
 from support import is_running, wait_gone
 
 from core_infra.errors import (
@@ -23,8 +24,9 @@ from core_infra.errors import (
     WrongStateError,
 )
 from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.record import Access, Container, RunOptions, Status
+from core_infra.vm._manager.record import Access, Container, Status
 from core_infra.vm._manager.registry import MACHINES
+from core_infra.vm._manager.run_options import RunOptions
 from core_infra.vm._manager.state_file import VARIABLE, State
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def test_a_name_is_taken_once(manager: LinuxKitManager, shared: Container) -> No
 
 
 def test_a_running_machine_is_not_removed(manager: LinuxKitManager, shared: Container) -> None:
-    with pytest.raises(WrongStateError, match="cannot remove machine shared: it runs"):
+    with pytest.raises(WrongStateError, match="cannot remove machine shared: it is running"):
         manager.remove(shared.id)
     assert manager.exec("shared", "true").exit_code == 0
 
@@ -142,7 +144,7 @@ def test_an_ambiguous_prefix_names_those_that_it_means(tmp_path: Path) -> None:
         (RunOptions(volumes={"/usr": "/"}), InvalidError, "would hide all that is there"),
         (RunOptions(volumes={"/usr": "/m", "/var": "/m/"}), InvalidError, "would hide"),
         (RunOptions(ssh_key="/nowhere/key"), NotFoundError, "no private key /nowhere/key"),
-        (RunOptions(ssh_user=""), InvalidError, "no user without a name"),
+        (RunOptions(ssh_user=""), InvalidError, "must have a name"),
         (RunOptions(in_place=True), InvalidError, "in place"),
     ],
 )
@@ -181,7 +183,7 @@ def test_a_machine_that_was_killed_is_in_error_with_its_reason(
     with pytest.raises(WrongStateError):
         manager.stop("killed")
     assert manager.remove("killed").name == "killed"
-    assert not manager.folder(container).path.exists()
+    assert not directory_of(manager, container).path.exists()
 
 
 def test_another_process_with_the_same_pid_is_no_machine(tmp_path: Path) -> None:
@@ -192,50 +194,30 @@ def test_another_process_with_the_same_pid_is_no_machine(tmp_path: Path) -> None
     assert manager.find("mine").reason == "this host was restarted"
 
 
-STARTER = """
-import os, signal, sys
-from pathlib import Path
-from core_infra.vm._manager import manager as m
-from core_infra.vm._manager.record import RunOptions
-from core_infra.vm._manager.state_file import State
-
-class Killed(State):
-    def update(self, id_, **changes):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-m.LinuxKitManager(state=Killed(Path(sys.argv[1]))).run("default", RunOptions(detach=True))
-"""
+STARTER = Path(__file__).parent / "programs" / "killed_start.py"
 
 
 def test_a_starter_that_is_killed_leaves_no_machine_that_nobody_knows(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", STARTER, tmp_path], check=False)
+    subprocess.run([sys.executable, STARTER, tmp_path], check=False)
     manager = LinuxKitManager(state=State(tmp_path))
     (record,) = manager.state.all()
-    pid = manager.folder(record).pid()
+    pid = directory_of(manager, record).pid()
     assert pid is not None
     assert is_running(pid), "the machine had been started"
     (found,) = manager.list()
     assert found.status is Status.ERROR
-    assert found.reason == "who started it was ended before it ran"
+    assert found.reason == "the process that started it was ended before it ran"
     wait_gone(pid)
     assert [one.id for one in manager.prune()] == [found.id]
     assert manager.list() == []
 
 
-FOREGROUND = """
-import sys
-from pathlib import Path
-from core_infra.vm._manager.record import RunOptions
-from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.state_file import State
-manager = LinuxKitManager(state=State(Path(sys.argv[1])), tell=lambda line: print(line))
-print("it is", manager.run("default", RunOptions(name="front")).status)
-"""
+FOREGROUND = Path(__file__).parent / "programs" / "foreground.py"
 
 
 def test_in_the_foreground_the_console_is_the_terminal_and_the_log(tmp_path: Path) -> None:
     child = pexpect.spawn(
-        sys.executable, ["-c", FOREGROUND, str(tmp_path)], encoding="utf-8", timeout=120
+        sys.executable, [str(FOREGROUND), str(tmp_path)], encoding="utf-8", timeout=120
     )
     child.expect_exact("Linux version")
     child.expect_exact("core-infra:~# ")
@@ -257,7 +239,7 @@ def test_ssh_is_chosen_where_there_is_no_agent(
     result = manager.exec("kit", "id -un; echo err >&2; exit 4")
     assert (result.stdout, result.stderr, result.exit_code) == ("root\n", "err\n", 4)
     assert manager.find("kit").access is Access.SSH
-    folder = manager.folder(linuxkit_like)
+    folder = directory_of(manager, linuxkit_like)
     assert folder.key.stat().st_mode & 0o777 == 0o600
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert b"a service says hello" in b"".join(manager.logs("kit"))

@@ -14,7 +14,7 @@ from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, U
 from core_infra.vm._manager.record import Container, Status, checked_name
 from core_infra.vm._manager.state_file import FILE, State
 
-HAMMER = Path(__file__).with_name("programs") / "state_hammer.py"
+HAMMER = Path(__file__).parent / "programs" / "state_hammer.py"
 
 
 def one(number: int = 1, **fields: object) -> Container:
@@ -64,7 +64,7 @@ def test_changes_and_removal(state: State) -> None:
 
 def test_an_impossible_change_changes_nothing(state: State) -> None:
     state.add(one())
-    with pytest.raises(InvalidError, match="no colour"):
+    with pytest.raises(InvalidError, match="no field colour"):
         state.update(one().id, colour="red")
     with pytest.raises(InvalidError, match="memory"):
         state.update(one().id, memory="much")
@@ -104,7 +104,7 @@ def test_names_that_a_machine_cannot_have(name: str) -> None:
 def test_a_damaged_file_is_set_aside_and_told_once(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     told: list[str] = []
-    state = State(tmp_path, tell=told.append)
+    state = State(tmp_path, progress=told.append)
     assert state.all() == []
     state.add(one())
     assert state.get(one().id).name == "name1"
@@ -129,7 +129,7 @@ def test_what_can_be_read_of_a_damaged_file_is_kept(state: State) -> None:
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     text = '{"version": 2, "containers": {}}'
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(InvalidError, match="it has the form 2"):
+    with pytest.raises(InvalidError, match="it has format 2"):
         State(tmp_path).add(one())
     assert (tmp_path / FILE).read_text() == text
 

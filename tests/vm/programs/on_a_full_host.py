@@ -26,9 +26,9 @@ from core_infra.vm._free_space import HostFullError, free
 from core_infra.vm._hypervisors.hypervisor import PersistentSpec
 from core_infra.vm._hypervisors.qemu_persistent import PersistentQemu
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.formats import host_arch
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._manager.machine_directory import MachineDirectory
-from core_infra.vm._manager.pause import Watch, pause
+from core_infra.vm._manager.pause import PauseWatch, resume_if_possible
 from core_infra.vm._manager.record import Container
 from core_infra.vm._manager.stop import monitor
 
@@ -129,20 +129,20 @@ def a_machine_that_stays(small: Path) -> None:
     monitor(folder, "cont")
     access = AgentAccess([folder.line("agent")], boot=120, patience=120)
     waste, told = wastes(small, 4 << 20), list[str]()
-    assert pause(container, folder) is None
-    with Watch(container, folder, told.append):
+    assert resume_if_possible(container, folder) is None
+    with PauseWatch(container, folder, told.append):
         outputs: list[str] = []
         command = threading.Thread(target=lambda: outputs.append(access.exec(FILL).stdout))
         command.start()
         until(lambda: bool(told))
-        assert isinstance(pause(container, folder), MachinePausedError)
+        assert isinstance(resume_if_possible(container, folder), MachinePausedError)
         waste.unlink()
         command.join()
         until(lambda: len(told) == len(["it is paused", "it goes on"]))
     assert outputs == ["written\n"]
     assert "machine stays is paused" in told[0]
     assert "(tmpfs) has 0 MiB free" in told[0]
-    assert pause(container, folder) is None
+    assert resume_if_possible(container, folder) is None
     access.close()
     child.kill()
 

@@ -1,4 +1,4 @@
-"""``core-infra vm cache``: what is kept to start machines fast."""
+"""``core-infra vm cache``: snapshots, images and disks that let machines start fast."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _DAY = 24 * 3600
 
 
 class Size(click.ParamType[int]):
-    """A number of bytes, as 500M or 2G."""
+    """A number of bytes, such as 500M or 2G."""
 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number of bytes; powers of 1024, as for memory."""
+        """The number of bytes; units are powers of 1024."""
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
-            self.fail(f"{value!r} is no size such as 500M or 2G", param, ctx)
+            self.fail(f"{value!r} is not a size such as 500M or 2G", param, ctx)
         return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
 
 
@@ -105,7 +105,7 @@ def prune(*, limit: int, older: float, as_json: bool) -> None:
 
 def _prune_snapshots(limit: int) -> list[dict[str, Any]]:
     store = _store()
-    rows = {one.key: _snapshot(one) for one in store.all()}  # described while their files are there
+    rows = {one.key: _snapshot(one) for one in store.all()}  # read before their files go
     try:
         return [rows[one.key] for one in store.prune(limit) if one.key in rows]
     except OSError as error:

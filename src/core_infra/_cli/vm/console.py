@@ -1,59 +1,67 @@
-"""``core-infra vm console``: enter a machine by its serial line."""
+"""``core-infra vm console``, ``shell`` and ``logs``."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from core_infra._cli.vm.shared import Machine, kept_or_none, manager
-from core_infra.errors import WrongStateError
+from core_infra._cli.vm.shared import Machine, exit_with, kept_or_none, manager
+from core_infra.vm._access.shell import shell as run_shell
+from core_infra.vm._access.ssh import SshAccess
 from core_infra.vm._attach import attach, connect
-from core_infra.vm._manager.record import Status
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.vm._kept_machines import KeptMachine
-    from core_infra.vm._manager.manager import LinuxKitManager
-    from core_infra.vm._manager.record import Container
-
 
 @click.command("console")
 @click.argument("machine", type=Machine())
-def command(machine: str) -> None:
+def console(machine: str) -> None:
     """Connect to MACHINE's serial console. Ctrl-] disconnects; the machine keeps running.
 
     MACHINE may also be the process ID or name of a machine that a test run left running.
     """
     if (left := kept_or_none(machine)) is not None:
-        enter_kept(left)
+        _enter_console(left.console, f"kill {left.pid}")
         return
     found = manager()
-    enter_console(found, found.find(machine))
+    name = found.find(machine).name
+    _enter_console(found.console_socket(machine), f"core-infra vm stop {name}")
 
 
-def enter_kept(machine: KeptMachine) -> None:
-    """Enter a machine that a test run left running by its serial line."""
-    enter_socket(machine.console, f"kill {machine.pid}")
+@click.command("shell")
+@click.argument("machine", type=Machine())
+@click.option("--wait", type=click.FloatRange(0), help="Seconds to wait for the machine to boot.")
+@click.pass_context
+def shell(ctx: click.Context, machine: str, *, wait: float | None) -> None:
+    """Open a shell in MACHINE by SSH, or its console if it has no SSH."""
+    if kept_or_none(machine) is None and manager().find(machine).access != "agent":
+        access = manager().enter(machine, timeout=wait)
+        try:
+            if isinstance(access, SshAccess):
+                exit_with(run_shell(access))
+        finally:
+            access.close()
+    ctx.invoke(console, machine=machine)
 
 
-def enter_console(found: LinuxKitManager, container: Container) -> None:
-    """Enter a machine of the manager by its serial line."""
-    if container.status is not Status.RUNNING:
-        raise WrongStateError(
-            f"machine {container.name} does not run",
-            why=f"it is {container.status}",
-            needed=Status.RUNNING,
-            found=container.status,
-        )
-    socket = found.folder(container).line("console")
-    enter_socket(socket, f"core-infra vm stop {container.name}")
+@click.command("logs")
+@click.argument("machine", type=Machine())
+@click.option("-f", "--follow", is_flag=True, help="Continue until the machine has ended.")
+def logs(machine: str, *, follow: bool) -> None:
+    """Print the output of MACHINE's console, unchanged."""
+    with contextlib.suppress(KeyboardInterrupt):
+        for piece in manager().logs(machine, follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
 
 
-def enter_socket(path: Path, end: str) -> None:
-    """Enter a machine by the socket of its serial line; *end* is the command that ends it."""
-    with connect(path) as console:
+def _enter_console(path: Path, end: str) -> None:
+    """Enter a machine by its console's socket; *end* is the command that ends the machine."""
+    with connect(path) as connection:
         click.echo("The machine's console. Enter shows a prompt; Ctrl-] leaves.", err=True)
-        ended = attach(console)
+        ended = attach(connection)
     click.echo("\nThe machine has ended." if ended else f"\nIt runs on: {end}", err=True)

@@ -1,7 +1,8 @@
-"""``core-infra vm exec``: run a command in a machine."""
+"""``core-infra vm exec`` and ``cp``: commands in a machine, and files."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -10,17 +11,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from core_infra._cli.vm.shared import Machine, entered, exit_with, tell
+from core_infra._cli.vm.shared import Machine, exit_with, kept_or_none, manager, print_line
 from core_infra.errors import CoreInfraError
+from core_infra.vm._access.file_copy import pull, push
 from core_infra.vm._guest.client import GuestOperationError
 
 if TYPE_CHECKING:
-    from core_infra.vm._access.interface import Running
+    from collections.abc import Iterator
+
+    from core_infra.vm._access.interface import GuestAccess, Running
 
 NO_WAY = 125
 NOT_EXECUTABLE = 126
 NO_PROGRAM = 127
-"""As those of env, docker and podman."""
+"""The same codes as those of env, docker and podman."""
 
 _CODES = {
     errno.ENOENT: NO_PROGRAM,
@@ -35,7 +39,7 @@ _CHUNK = 1 << 16
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("-i", "--interactive", is_flag=True, help="Pass this command's standard input.")
 @click.option("--wait", type=click.FloatRange(0), help="Seconds to wait for the machine to boot.")
-def command(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float | None) -> None:
+def exec_(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float | None) -> None:
     """Run a command in MACHINE, and exit with its exit code.
 
     If a signal ended the command, the exit code is 128 plus the signal's number, as in a shell. 127
@@ -46,15 +50,58 @@ def command(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: flo
     try:
         code = _run(machine, argv, interactive=interactive, wait=wait)
     except CoreInfraError as error:
-        # Codes of their own, as the command itself may have any of the usual ones.
-        tell(f"core-infra: {error}")
+        # Other codes than those of core-infra, which the command itself may return.
+        print_line(f"core-infra: {error}")
         number = (error.errno if isinstance(error, GuestOperationError) else None) or 0
         code = _CODES.get(number, NO_WAY)
     exit_with(code)
 
 
+@click.command("cp")
+@click.argument("source")
+@click.argument("target")
+def cp(source: str, target: str) -> None:
+    """Copy a file or directory; either SOURCE or TARGET is MACHINE:PATH.
+
+    SOURCE becomes TARGET, or is copied into TARGET under its own name if TARGET is a directory. A
+    file is also copied into a TARGET that ends in a slash. If the path of a directory ends in /.,
+    its content is copied. A host path that contains a colon must begin with / or ./.
+    """
+    (from_machine, from_path), (to_machine, to_path) = _split(source), _split(target)
+    if bool(from_machine) == bool(to_machine):
+        raise click.UsageError(
+            "One of SOURCE and TARGET must be MACHINE:PATH; a path of this host with a colon "
+            "begins with / or ./"
+        )
+    for machine, path, given in ((from_machine, from_path, source), (to_machine, to_path, target)):
+        if machine and not path:
+            raise click.UsageError(f"{given!r} has no path after the colon.")
+    with _entered(from_machine or to_machine) as access:
+        if from_machine:
+            pull(access, from_path, target)
+        else:
+            push(access, source, to_path)
+
+
+@contextlib.contextmanager
+def _entered(machine: str, *, timeout: float | None = None) -> Iterator[GuestAccess]:
+    """A way into a machine of the manager, or into one that a test run kept."""
+    left = kept_or_none(machine)
+    if left is not None:
+        with contextlib.closing(left.enter(timeout=timeout, progress=print_line)) as access:
+            yield access
+        return
+    found = manager()
+    way = found.enter(machine, timeout=timeout)
+    try:
+        with found.watch(machine):
+            yield way
+    finally:
+        way.close()
+
+
 def _run(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float | None) -> int:
-    with entered(machine, timeout=wait) as access, access.start(argv) as process:
+    with _entered(machine, timeout=wait) as access, access.start(argv) as process:
         if interactive:
             threading.Thread(target=_feed, args=(process,), daemon=True).start()
         else:
@@ -74,4 +121,12 @@ def _feed(process: Running) -> None:
         finally:
             process.close_stdin()
     except (CoreInfraError, OSError):
-        return  # it has ended, which its output tells
+        return  # the command has ended, as the end of its output shows
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The machine, empty for this host, and the path, as docker distinguishes them."""
+    machine, colon, path = text.partition(":")
+    if not colon or not machine or "/" in machine or machine.startswith("."):
+        return "", text
+    return machine, path

@@ -1,4 +1,4 @@
-"""``core-infra vm images``: what machines can be run of."""
+"""``core-infra vm images`` and ``templates``: what machines can boot."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 
 import click
 
-from core_infra._cli.vm.shared import json_option, print_table, tell
+from core_infra._cli.vm.shared import json_option, pairs, print_line, print_table
 from core_infra.errors import CoreInfraError
 from core_infra.vm import Launcher
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.cached import stored_images
-from core_infra.vm._images.formats import DiskImage, ImageFormat, open_image
+from core_infra.vm._images.formats import ImageFormat
+from core_infra.vm._images.image import DiskImage
+from core_infra.vm._images.linuxkit.templates import TemplateManager
+from core_infra.vm._images.linuxkit.variables import extract_variables
+from core_infra.vm._images.load import load_image
 
 _SUFFIXES = (
     *(".iso", ".qcow2", ".raw", ".img", ".vmdk", ".vdi", ".vhd", ".vhdx", ".qcow", ".qed"),
@@ -24,7 +28,7 @@ _SUFFIXES = (
 
 @click.command("images")
 @click.argument("paths", nargs=-1, type=click.Path())
-@click.option("--build", is_flag=True, help="Build and boot PATHS, or the default image, first.")
+@click.option("--build", is_flag=True, help="First build and boot PATHS, or the default image.")
 @click.option(
     "-m", "--memory", type=click.IntRange(1), help="With --build: the machines' memory in MiB."
 )
@@ -32,7 +36,7 @@ _SUFFIXES = (
     "--cpus", type=click.IntRange(1), help="With --build: the machines' virtual processors."
 )
 @json_option
-def command(
+def images(
     paths: tuple[str, ...], *, build: bool, memory: int | None, cpus: int | None, as_json: bool
 ) -> None:
     """List the images that are built, and those at PATHS, which may be directories.
@@ -68,13 +72,49 @@ def command(
     )
 
 
+@click.command("templates")
+@click.argument("name", required=False)
+@click.option(
+    "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable of NAME."
+)
+@json_option
+def templates(name: str | None, *, variables: tuple[str, ...], as_json: bool) -> None:
+    """List templates; with NAME, print that template, with variables replaced."""
+    manager = TemplateManager()
+    if name is not None:
+        values = dict(pairs(variables, "=", "NAME=VALUE"))
+        text = manager.apply_template(name, values) if values else manager.get_template(name)
+        click.echo(text, nl=False)
+        return
+    rows = []
+    for one in manager.list_templates():
+        try:
+            found = extract_variables(manager.get_template(one.name))
+        except CoreInfraError:
+            found = extract_variables("")  # its description says why
+        rows.append({**one._asdict(), **found._asdict()})
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    shown = [
+        (
+            row["name"],
+            row["description"],
+            " ".join(row["required"]),
+            " ".join(f"{key}={value}" for key, value in row["optional"].items()),
+        )
+        for row in rows
+    ]
+    print_table(("NAME", "DESCRIPTION", "NEEDS", "MAY HAVE"), shown)
+
+
 def _build(images: list[str], memory: int | None, cpus: int) -> None:
-    with Launcher(memory=memory, cpus=cpus, ready=0, progress=tell) as launcher:
+    with Launcher(memory=memory, cpus=cpus, ready=0, progress=print_line) as launcher:
         for image in images:
             began = time.monotonic()
             machine = launcher.clone(None if image == "default" else image)
             launcher.discard(machine)
-            tell(f"{image}: ready in {time.monotonic() - began:.1f} s")
+            print_line(f"{image}: ready in {time.monotonic() - began:.1f} s")
 
 
 def _candidates(path: Path) -> list[Path]:
@@ -85,7 +125,7 @@ def _candidates(path: Path) -> list[Path]:
 
 def _described(path: Path) -> dict[str, Any]:
     try:
-        image = open_image(path)
+        image = load_image(path)
     except CoreInfraError as error:
         return {"image": str(path), "format": "?", "arch": "", "what": error.why or error.what}
     shown = str(path).removesuffix("-kernel")

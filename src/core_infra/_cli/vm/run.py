@@ -7,7 +7,8 @@ import click
 from core_infra._cli.vm import values
 from core_infra._cli.vm.shared import manager, pairs
 from core_infra.errors import CommandFailedError
-from core_infra.vm._manager.record import RunOptions, Status
+from core_infra.vm._manager.record import Status
+from core_infra.vm._manager.run_options import RunOptions
 
 
 @click.command("run")
@@ -100,7 +101,7 @@ def command(
         given = dict(pairs(variables, "=", "NAME=VALUE"))
         container = machines.run_template(template, given, options)
     else:
-        assert image is not None  # noqa: S101 - looked at above
+        assert image is not None  # noqa: S101 - checked above
         container = machines.run(image, options)
     if detach:
         click.echo(container.id)

@@ -1,9 +1,7 @@
-"""What the commands of ``core-infra vm`` share."""
+"""Parts that several commands of ``core-infra vm`` use."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,35 +10,32 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
-from core_infra._cli.exit_codes import SIGNALLED, exit_code
+from core_infra._cli.exit_codes import SIGNALLED
 from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.vm._kept_machines import find_kept
 from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.record import Status
 from core_infra.vm._manager.state_file import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from core_infra.vm._access.interface import GuestAccess
     from core_infra.vm._kept_machines import KeptMachine
-    from core_infra.vm._manager.record import Container
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Machine(click.ParamType[str]):
-    """A machine's id, its name, or what only its id begins with."""
+    """A machine's id, a unique prefix of it, or its name."""
 
     name = "machine"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Names and ids that begin so."""
+        """Names and ids that begin with *incomplete*."""
         del ctx, param
         try:
-            known = State(tell=lambda _line: None).all()
+            known = State(progress=lambda _line: None).all()
         except CoreInfraError:
             return []
         return [
@@ -52,12 +47,12 @@ class Machine(click.ParamType[str]):
 
 
 def manager() -> LinuxKitManager:
-    """The user's machines; what it tells goes to standard error."""
-    return LinuxKitManager(tell=tell)
+    """The user's machines; progress lines go to standard error."""
+    return LinuxKitManager(progress=print_line)
 
 
 def kept_or_none(machine: str) -> KeptMachine | None:
-    """A machine that a test run left running; None if MACHINE is one of the manager's.
+    """A machine that a test run kept; None if *machine* is one of the manager's.
 
     Raises:
         NotFoundError: it is neither.
@@ -74,69 +69,18 @@ def kept_or_none(machine: str) -> KeptMachine | None:
     return None
 
 
-@contextlib.contextmanager
-def entered(machine: str, *, timeout: float | None = None) -> Iterator[GuestAccess]:
-    """A way into a machine of the manager's, or into one that a test run left running."""
-    left = kept_or_none(machine)
-    if left is not None:
-        with contextlib.closing(left.enter(timeout=timeout, tell=tell)) as access:
-            yield access
-        return
-    found = manager()
-    way = found.enter(machine, timeout=timeout)
-    try:
-        with found.watch(machine):
-            yield way
-    finally:
-        way.close()
-
-
-def tell(line: str) -> None:
-    """Say something that is not the command's output."""
+def print_line(line: str) -> None:
+    """Print a line to standard error."""
     click.echo(line, err=True)
 
 
-def each(names: Sequence[str], action: Callable[[str], str]) -> None:
-    """Do something with each machine and print what comes of it; failures stop nobody.
-
-    Raises:
-        SystemExit: with the code of the first failure, after all has been tried.
-    """
-    codes = []
-    for name in dict.fromkeys(names):
-        try:
-            click.echo(action(name))
-        except CoreInfraError as error:
-            tell(f"core-infra: {error}")
-            codes.append(exit_code(error))
-    if codes:
-        raise SystemExit(codes[0])
-
-
 def exit_with(code: int) -> None:
-    """End as a command in a machine has ended."""
+    """Exit with the code of a command in a machine."""
     raise SystemExit(code if code >= 0 else SIGNALLED - code)
 
 
-def show(
-    containers: Sequence[Container], left: Sequence[KeptMachine] = (), *, as_json: bool
-) -> None:
-    """Print machines, and those that test runs left running, as a table or as JSON."""
-    if as_json:
-        rows = [one.model_dump(mode="json") for one in containers]
-        rows += [
-            {"id": str(one.pid), "name": one.name, "status": "running", **one.facts}
-            | {"kept_of": one.owner}
-            for one in left
-        ]
-        click.echo(json.dumps(rows, indent=2))
-        return
-    headings = ("ID", "NAME", "IMAGE", "STATUS", "PORTS", "MEMORY", "CPUS")
-    print_table(headings, [*map(_row, containers), *map(_kept_row, left)])
-
-
 def print_table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; as wide as it is where there is no terminal."""
+    """Print a table; without a terminal, lines are not wrapped."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
@@ -146,38 +90,16 @@ def print_table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
     Console(highlight=False, width=width).print(table, soft_wrap=width is not None)
 
 
-def _row(one: Container) -> list[str]:
-    ports = [str(port) for port in one.published]
-    if one.ssh_port:
-        ports.append(f"{one.ssh_port}→22")
-    if one.status is not Status.RUNNING:
-        ports.clear()  # nothing listens there any more
-    reason = f" ({one.reason})" if one.reason else ""
-    return [
-        one.id,
-        one.name,
-        one.image,
-        f"{one.status}{reason}",
-        " ".join(ports),
-        f"{one.memory} MiB",
-        str(one.cpus),
-    ]
+def pairs(values: Sequence[str], separator: str, form: str) -> list[tuple[str, Any]]:
+    """Split each ``A=B`` at the separator.
 
-
-def _kept_row(one: KeptMachine) -> list[str]:
-    image, memory, cpus = (str(one.facts[key]) for key in ("image", "memory", "cpus"))
-    status = f"running (kept of {one.owner})"
-    return [str(one.pid), one.name, image, status, "", f"{memory} MiB", cpus]
-
-
-def pairs(
-    values: Sequence[str], separator: str, what: str, *, both: bool = True
-) -> list[tuple[str, Any]]:
-    """Split ``A:B`` or ``A=B``; with *both*, there must be two parts."""
+    Raises:
+        click.BadParameter: a value does not have this *form*.
+    """
     found = []
     for value in values:
         first, given, second = value.partition(separator)
-        if not first or (both and not given):
-            raise click.BadParameter(f"{value!r} is not of the form {what}")
-        found.append((first, second if given else None))
+        if not first or not given:
+            raise click.BadParameter(f"{value!r} is not of the form {form}")
+        found.append((first, second))
     return found

@@ -1,4 +1,4 @@
-"""Values of options that have a form of their own: ports and volumes."""
+"""Parses the values of --port and --volume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _VOLUME = "DIRECTORY:PATH[:ro]"
 
 
 def ports(values: tuple[str, ...]) -> list[Port]:
-    """Ports to forward, of the form that docker has."""
+    """Parse ports to forward, in the form of docker's --publish."""
     found: list[Port] = []
     for value in values:
         port = _port(value)
@@ -24,10 +24,10 @@ def ports(values: tuple[str, ...]) -> list[Port]:
 
 
 def volumes(values: tuple[str, ...]) -> list[Volume]:
-    """Directories and files of this host, each with its place in the machine.
+    """Parse directories and files of this host, each with its path in the machine.
 
-    The place begins at the last ``:/``, so that a path of this host may have a colon; a path of
-    the machine may not, for what follows its colon are options.
+    The machine's path begins at the last ``:/``, so a path of this host may contain a colon. A path
+    of the machine cannot: options follow its colon.
     """
     found = []
     for value in values:
@@ -41,7 +41,7 @@ def volumes(values: tuple[str, ...]) -> list[Volume]:
         for option in given:
             if option not in ("ro", "rw"):
                 raise click.BadParameter(
-                    f"{option!r} of {value!r} is no option of a volume: those are ro and rw. "
+                    f"{option!r} of {value!r} is not an option of a volume: use ro or rw. "
                     "A path of the machine cannot have a colon here."
                 )
         if {"ro", "rw"} <= {*given}:
@@ -54,7 +54,7 @@ def volumes(values: tuple[str, ...]) -> list[Volume]:
 def _port(value: str) -> Port:
     body, slash, kind = value.partition("/")
     if slash and kind not in ("tcp", "udp"):
-        raise click.BadParameter(f"{kind!r} of {value!r} is no protocol: those are tcp and udp")
+        raise click.BadParameter(f"{kind!r} of {value!r} is not a protocol: use tcp or udp")
     if body.startswith("["):
         address, closed, body = body[1:].partition("]:")
         parts = [address, *body.split(":")]
@@ -81,5 +81,5 @@ _ALL = 3
 
 def _number(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= HIGHEST:
-        raise click.BadParameter(f"{text!r} is no port: those are 1 to {HIGHEST}")
+        raise click.BadParameter(f"{text!r} is not a port: use 1 to {HIGHEST}")
     return int(text)

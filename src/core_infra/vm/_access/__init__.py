@@ -1,1 +1,1 @@
-"""Ways into a machine's inside: core-infra's agent, QEMU's agent, SSH."""
+"""Ways to run commands in a machine: core-infra's agent, QEMU's agent, SSH."""

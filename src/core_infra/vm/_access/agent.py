@@ -1,4 +1,4 @@
-"""Into a machine by core-infra's agent."""
+"""The way into a machine by core-infra's agent."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.05
 _NOTICED = 1.0
-"""Seconds of waiting that are not worth a word."""
+"""Seconds of waiting before a message is shown."""
 
 
 class AgentAccess(Guest):
-    """The agent, each of whose lines serves one session at a time: another one takes another line.
+    """A session with core-infra's agent, which has several ports, each for one session at a time.
 
     Args:
-        sockets: the lines'.
-        boot: seconds that the guest may take until its agent answers.
-        patience: seconds to wait for the end of a session, if none of the lines is free.
-        tell: is given a line when it has to wait for that.
+        sockets: the ports' sockets.
+        boot: seconds until the agent must answer.
+        patience: seconds to wait for the end of another session, if no port is free.
+        progress: called with a line if it has to wait for that.
 
     Raises:
-        NoAccessError: the agent does not answer, or others hold all lines.
+        NoAccessError: the agent does not answer, or no port becomes free.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class AgentAccess(Guest):
         *,
         boot: float,
         patience: float,
-        tell: Callable[[str], None] = lambda _line: None,
+        progress: Callable[[str], None] = lambda _line: None,
     ) -> None:
         super().__init__()
-        socket, self._lock = _free(sockets, patience, tell)
+        socket, self._lock = _free(sockets, patience, progress)
         try:
             self._client = AgentClient(connect(socket))
             try:
                 self.info = self._client.hello(boot).info
-                if "binds" in self.info:  # a machine may run since an earlier version
+                if "binds" in self.info:  # an earlier version may have started the machine
                     self._client.bind()
             except BaseException:
                 self._client.close()
@@ -62,7 +62,7 @@ class AgentAccess(Guest):
             raise NoAccessError(
                 "the machine's agent does not answer",
                 why=error.what,
-                todo="See what the machine says: core-infra vm logs",
+                todo="Read the machine's console: core-infra vm logs",
             ) from error
         except BaseException:
             self._lock.release()
@@ -78,17 +78,17 @@ class AgentAccess(Guest):
         return self.stream(argv, timeout=timeout)
 
     def close(self) -> None:
-        """Leave; the agent ends commands that still run."""
+        """Close the session; the agent ends commands that still run."""
         self._client.close()
         self._lock.release()
 
 
 def _free(
-    sockets: Sequence[Path], patience: float, tell: Callable[[str], None]
+    sockets: Sequence[Path], patience: float, progress: Callable[[str], None]
 ) -> tuple[Path, FileLock]:
-    """A line that nobody else uses, locked."""
+    """The socket of a free port, locked."""
     locks = [(socket, FileLock(socket.with_suffix(".lock"))) for socket in sockets]
-    started, told = time.monotonic(), False
+    started, reported = time.monotonic(), False
     while True:
         for socket, lock in locks:
             with contextlib.suppress(Timeout):
@@ -97,11 +97,11 @@ def _free(
         waited = time.monotonic() - started
         if waited > patience:
             raise NoAccessError(
-                f"the machine's agent is busy for more than {patience:.0f} s",
-                why=f"{len(sockets)} other commands run there",
-                todo="Wait for the end of one, or look at the console: core-infra vm console",
+                f"the machine's agent has been busy for more than {patience:.0f} s",
+                why=f"{len(sockets)} other commands run in the machine",
+                todo="Wait until one ends, or enter by the console: core-infra vm console",
             )
-        if waited > _NOTICED and not told:
-            tell("other commands run in the machine: waiting for the end of one")
-            told = True
+        if waited > _NOTICED and not reported:
+            progress("other commands run in the machine: waiting until one ends")
+            reported = True
         time.sleep(_PAUSE)

@@ -1,4 +1,4 @@
-"""Files and directories between this host and a machine, by any way in that runs commands."""
+"""Copies files and directories between this host and a machine, by commands in the machine."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 _REGULAR = "regular"
 _TIDY = 10.0
-"""Seconds that the guest may take to remove what an interrupted copy has left."""
+"""Seconds for the guest to remove the partial files of an interrupted copy."""
 
 
 def push(access: GuestAccess, source: str, target: str) -> None:
     """Copy a file or a directory of this host into the machine, as ``cp -r`` does.
 
-    What is copied becomes *target*, or goes into it by its own name if *target* is a directory. A
-    file also goes into a *target* that ends in ``/``, and of a directory whose path ends in ``/.``
-    the content goes into the directory *target*. Parents are made. Links within a directory stay
-    links; modes and times are kept, and so are the holes of a sparse file. Each file of the
-    machine is the old one or the new one, whenever somebody looks.
+    The copy becomes *target*, or goes into it under its own name if *target* is a directory. A
+    file also goes into a *target* that ends in ``/``. If a directory's path ends in ``/.``, its
+    content goes into the directory *target*. Missing parents are created. Links within a directory
+    stay links; modes, times and the holes of a sparse file are kept. Each file is replaced in one
+    step: a reader in the machine sees the old file or the new one.
 
     Raises:
-        NotFoundError: there is no *source*.
+        NotFoundError: *source* does not exist.
         CommandFailedError: the machine cannot write it; says why.
     """
     path = Path(source)
     if not path.exists():
-        raise NotFoundError(f"there is no {path} to copy")
+        raise NotFoundError(f"cannot copy {path}", why="it does not exist")
     what = f"cannot copy {path} to {target}"
     mode = file_mode(path)
     if mode is None:
@@ -61,7 +61,7 @@ def push(access: GuestAccess, source: str, target: str) -> None:
     except OSError as error:
         raise InvalidError(what, why=str(error)) from error
     except CommandFailedError:
-        raise  # the machine has tidied up
+        raise  # the machine has removed its partial files
     except BaseException:
         with contextlib.suppress(CoreInfraError):
             _tidy(access, target, name)
@@ -71,8 +71,8 @@ def push(access: GuestAccess, source: str, target: str) -> None:
 def pull(access: GuestAccess, source: str, target: str) -> None:
     """Copy a file or a directory of the machine to this host, as ``cp -r`` does.
 
-    The rules are those of :func:`push`. Nothing is written outside *target*, whatever the machine
-    sends.
+    The rules are those of :func:`push`. Nothing is written outside *target*, even if the machine
+    sends other names.
 
     Raises:
         CommandFailedError: the machine cannot read it; says why.
@@ -80,14 +80,14 @@ def pull(access: GuestAccess, source: str, target: str) -> None:
     """
     path = Path(target)
     what = f"cannot copy {source} to {path}"
-    about = _told(access, ["stat", "-L", "-c", "%F|%a|%Y|%s|%b", source]).split("|")
+    about = _output_of(access, ["stat", "-L", "-c", "%F|%a|%Y|%s|%b", source]).split("|")
     kind = about[0]
     is_whole = not (kind == "directory" and is_content(source))
     if is_whole and (path.is_dir() or (kind != "directory" and target.endswith("/"))):
         path = path / base_name(source)
     if kind == "directory":
         if path.exists() and not path.is_dir():
-            raise InvalidError(what, why=f"{path} is no directory")
+            raise InvalidError(what, why=f"{path} is not a directory")
         with atomic_tree(path, what) as part:
             with access.start(["/bin/sh", "-c", tree_transfer.pack_command(source)]) as process:
                 process.close_stdin()
@@ -96,7 +96,7 @@ def pull(access: GuestAccess, source: str, target: str) -> None:
             _set(part, about)
         return
     if kind and not kind.startswith(_REGULAR):
-        raise InvalidError(what, why=f"it is no file and no directory, but a {kind}")
+        raise InvalidError(what, why=f"it must be a file or a directory; it is a {kind}")
     with atomic_file(path, what) as file:
         errors: list[bytes] = []
         is_plain = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
@@ -114,7 +114,7 @@ def pull(access: GuestAccess, source: str, target: str) -> None:
 
 
 def is_content(source: str) -> bool:
-    """Whether a directory's content is meant, and not the directory."""
+    """Whether a path means a directory's content, not the directory."""
     return source in (".", "./") or source.rstrip("/").endswith("/.")
 
 
@@ -122,7 +122,7 @@ def _push_file(access: GuestAccess, path: Path, target: str, mode: int, what: st
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         parts = extents(file)
-        data = file.read() if status.st_size == 0 else None  # made up by the kernel as it is read
+        data = file.read() if status.st_size == 0 else None  # may be a file of /proc or /sys
         size = status.st_size if data is None else len(data)
         facts = [f"{mode & 0o777:o}", f"{status.st_mtime:.9f}", str(size)]
         blocks = [str(number) for part in parts for number in part]
@@ -142,7 +142,7 @@ def _tidy(access: GuestAccess, target: str, name: str) -> None:
 
 
 def _set(place: Path, about: Sequence[str]) -> None:
-    """Give what has been copied its mode and time, as ``stat`` has told them."""
+    """Set the mode and time of a copy, as the machine's ``stat`` has printed them."""
     _, mode, changed, *_ = about if len(about) > 1 else ("", "", "")
     if mode:
         place.chmod(int(mode, 8) & 0o777)
@@ -161,8 +161,8 @@ def _stdout(process: Running, errors: list[bytes]) -> Iterator[bytes]:
             errors.append(data)
 
 
-def _told(access: GuestAccess, argv: Sequence[str]) -> str:
-    """What a command prints; nothing if it fails."""
+def _output_of(access: GuestAccess, argv: Sequence[str]) -> str:
+    """A command's output; empty if it fails."""
     with access.start(argv) as process:
         process.close_stdin()
         said = b"".join(data for stream, data in process.chunks() if stream == "stdout")
@@ -187,7 +187,7 @@ def _require(process: Running, what: str, said: bytes) -> None:
 
 
 def _as_guests(process: Running) -> GuestProcess:
-    # A tree's functions use nothing of it that a Running has not.
+    # The functions for trees use only what a Running has.
     return cast("GuestProcess", process)
 
 
@@ -196,7 +196,7 @@ _MOST = 256
 
 
 def extents(file: BinaryIO) -> list[tuple[int, int]]:
-    """Of each part with data, the first block and their number; nothing if the file has no holes.
+    """The first block and the number of blocks of each part with data; empty without holes.
 
     There are at most some hundreds: the smallest holes count as data.
     """
@@ -207,7 +207,7 @@ def extents(file: BinaryIO) -> list[tuple[int, int]]:
     while at < size:
         try:
             start = os.lseek(file.fileno(), at, os.SEEK_DATA)
-        except OSError:  # nothing but a hole is left
+        except OSError:  # only a hole is left
             break
         at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
         first, last = start // BLOCK, -(-at // BLOCK)
@@ -222,7 +222,7 @@ def extents(file: BinaryIO) -> list[tuple[int, int]]:
 
 
 def data_of(file: BinaryIO, size: int, parts: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-    """The bytes of a file, of so many at most; or of its parts, the last block filled up."""
+    """The first *size* bytes of a file, or those of its parts, with the last block padded."""
     if not parts:
         while size > 0 and (data := file.read(min(_CHUNK, size))):
             size -= len(data)

@@ -1,8 +1,9 @@
-"""Ends commands in a machine whose way in cannot: with all that they have started.
+"""Shell scripts that end commands in a machine, with all processes that they have started.
 
-OpenSSH sends no signals to what root runs, and neither it nor QEMU's agent ends a command when who
-asked for it has gone. So the machine's own shell does, by what ``/proc`` tells: a process of the
-command's session, or one that descends from the command. It needs no program but ``sleep``.
+OpenSSH does not send signals to root's commands, and neither OpenSSH nor QEMU's agent ends a
+command when its client is gone. So a shell in the machine does it, by ``/proc``: it ends the
+processes of the command's session and the command's descendants. It needs only the program
+``sleep``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from core_infra.vm._guest.copy_scripts import LIVES
 
 TREE = rf"""{LIVES}
-tree() {{ # those that live, of the session $1 and of what descends from the process $1
+tree() {{ # the living processes of the session $1, and the descendants of the process $1
     all=
     for stat in /proc/[0-9]*/stat; do
         {{ IFS= read -r line <"$stat"; }} 2>/dev/null || continue
@@ -35,18 +36,18 @@ tree() {{ # those that live, of the session $1 and of what descends from the pro
     done
     echo $found
 }}
-end() {{ # the command $1, at once; those that fork meanwhile are looked for until none is left
+end() {{ # the command $1, at once; repeated until no process is left, as some may fork meanwhile
     tries=0
     while left=$(tree "$1") && [ "$left" ] && [ "$tries" -lt 30 ]; do
         kill -KILL $left 2>/dev/null
         tries=$((tries + 1))
-        if [ "$tries" -gt 3 ]; then # what sudo runs is somebody else's
+        if [ "$tries" -gt 3 ]; then # a process of sudo belongs to another user
             sudo -n kill -KILL $left 2>/dev/null
             sleep 1
         fi
     done
 }}
-hang_up() {{ # the command $1, as a terminal does that has gone: it may tidy up
+hang_up() {{ # the command $1, as a terminal that is closed; the command may clean up
     left=$(tree "$1")
     kill -HUP $left 2>/dev/null
     kill -CONT $left 2>/dev/null
@@ -57,7 +58,7 @@ hang_up() {{ # the command $1, as a terminal does that has gone: it may tidy up
     end "$1"
 }}
 """
-"""Functions of a shell."""
+"""Shell functions that the other scripts use."""
 
 WATCH = f"""{TREE}
 trap '' HUP INT TERM PIPE
@@ -70,12 +71,12 @@ while read -r what pid; do
     esac
 done
 for pid in $running; do
-    lives "$pid" && hang_up "$pid" & # what a command has left running on purpose may live
+    lives "$pid" && hang_up "$pid" & # a daemon of a command that has ended keeps running
 done
 wait
 """
-"""Reads ``watch``, ``forget`` and ``kill``, each with a command's process id; at the end of its
-input, which is the end of the connection, it ends what it still watches."""
+"""Reads ``watch``, ``forget`` and ``kill``, each with a command's process id. At the end of its
+input, which is the end of the connection, it ends the commands that it still watches."""
 
 LEASE = f"""{TREE}
 trap '' HUP INT TERM
@@ -89,7 +90,7 @@ done 2>/dev/null
 [ "$silent" -lt 30 ] || hang_up "$1"
 rm -f "$2"
 """
-"""Ends the command $1 once the file $2 has not been written to for half a minute."""
+"""Ends the command $1 if the file $2 has not been written to for half a minute."""
 
 _SESSION = """\
 IFS= read -r stat </proc/$$/stat && stat=${stat##*) } && stat=${stat#* } && stat=${stat#* }
@@ -100,7 +101,7 @@ stat=${stat#* }
 IN_SESSION = f"""{_SESSION}
 exec "$@"
 """
-"""Runs its arguments in a session of their own."""
+"""Runs its arguments in a new session."""
 
 ANNOUNCED = f"""{_SESSION}
 echo "core-infra-$token $$" >&2
@@ -108,10 +109,10 @@ read -r go || exit 126
 unset token stat go
 exec "$@"
 """
-"""The same; says its process id first, and waits for a line of its input."""
+"""The same; first prints its process id, and waits for a line of input."""
 
 
 def hidden(script: str) -> list[str]:
-    """The command that runs a script so that no list of processes shows all its words."""
+    """The command that runs a script without showing its text in the list of processes."""
     shell = ["/bin/sh", "-c", 'eval "$core_infra_guard"', "core-infra-guard"]
     return ["env", f"core_infra_guard={script}", *shell]

@@ -1,4 +1,4 @@
-"""The port to a machine's inside: start a command there, feed it, read it."""
+"""The interface of all ways into a machine: start a command, write its input, read its output."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ if TYPE_CHECKING:
 
 
 class NoAccessError(UnavailableError):
-    """A machine's inside cannot be reached, now or at all."""
+    """No command can be run in the machine, now or at all."""
 
 
 class Running(Protocol):
-    """A command that runs in a machine; killed at the end of its ``with`` block.
+    """A command that runs in a machine; it is killed at the end of its ``with`` block.
 
-    If its time is up, whatever waits for it raises TimeoutExpiredError, and it is killed.
+    At its timeout the command is killed, and the method that waits for it raises
+    TimeoutExpiredError.
     """
 
     @property
     def exit_code(self) -> int | None:
-        """Minus the signal's number if one ended it; None until its end is read."""
+        """The exit code; minus the signal's number if a signal ended it; None until it is known."""
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
-        """Its output as it comes, to its end: pairs of "stdout" or "stderr" and bytes."""
+        """Its output as it arrives, to the end: pairs of "stdout" or "stderr" and bytes."""
 
     def send_input(self, data: str | bytes) -> None:
-        """Write to its standard input; waits while it does not read."""
+        """Write to its standard input; blocks while the command does not read."""
 
     def close_stdin(self) -> None:
-        """End its standard input."""
+        """Close its standard input."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """Drop what it still writes and wait for its end; its exit code."""
+        """Discard further output, wait for the command's end and return its exit code."""
 
     def kill(self) -> None:
-        """End it, with all that it has started, as far as the guest answers."""
+        """End it, with all processes that it has started, if the guest responds."""
 
     def __enter__(self) -> Self: ...
 
@@ -51,22 +52,22 @@ class GuestAccess(Protocol):
     """A way into a machine."""
 
     def start(self, argv: Sequence[str], *, timeout: float | None = None) -> Running:
-        """Start a command as root, or as who logs in.
+        """Start a command as root, or as the user who is logged in.
 
-        It is ended, with all that it has started, when its time is up, and when this process has
-        gone, however that happened.
+        The command is ended, with all processes that it has started, at its timeout, and when this
+        process ends, even by SIGKILL.
 
         Args:
             argv: the command.
-            timeout: seconds until it is killed; None lets it take its time.
+            timeout: seconds until it is killed; None is no limit.
 
         Raises:
-            NoAccessError: the way is closed.
-            CommandFailedError: it could not be started.
+            NoAccessError: the connection is closed.
+            CommandFailedError: the command could not be started.
         """
 
     def close(self) -> None:
-        """Leave; commands that still run are ended."""
+        """Close the connection; commands that still run are ended."""
 
 
 _SHOWN = 2000
@@ -75,15 +76,15 @@ _SHOWN = 2000
 def run_to_end(
     access: GuestAccess, argv: Sequence[str], *, timeout: float | None = None
 ) -> ExecResult:
-    """Run a command without input, and keep all its output.
+    """Run a command to its end, without input, and return its output.
 
     Args:
-        access: the way in.
+        access: the way into the machine.
         argv: the command.
-        timeout: seconds after which it is killed; None lets it take its time.
+        timeout: seconds until it is killed; None is no limit.
 
     Raises:
-        TimeoutExpiredError: it did not end in time; shows what it wrote last.
+        TimeoutExpiredError: it did not end in time; shows its last output.
         CoreInfraError: it could not be started.
     """
     output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}

@@ -1,7 +1,7 @@
-"""Into a machine by QEMU's own agent, ``qemu-ga``, which many images have.
+"""The way into a machine by QEMU's own agent, ``qemu-ga``, which many images have.
 
-It knows no streams: a command gets its whole input at its start, and gives its output at its end.
-Source of the protocol: QEMU's ``qga/qapi-schema.json``.
+It does not have streams: a command gets its whole input at its start, and its output comes at its
+end. Source of the protocol: QEMU's ``qga/qapi-schema.json``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class QgaAccess:
     """A session with QEMU's agent.
 
     Args:
-        socket: its line's.
-        timeout: seconds until it must have answered.
+        socket: the socket of its port.
+        timeout: seconds until it must answer.
 
     Raises:
-        NoAccessError: it did not; perhaps the image has none.
+        NoAccessError: it did not answer; perhaps it is not installed in the image.
     """
 
     def __init__(self, socket: Path, *, timeout: float) -> None:
@@ -51,36 +51,36 @@ class QgaAccess:
             self._socket.close()
             raise NoAccessError(
                 f"QEMU's agent does not answer within {timeout:g} s",
-                why="the image has no qemu-ga, or it does not run yet",
+                why="the image does not have qemu-ga, or it is not running yet",
             ) from error
         except BaseException:
             self._socket.close()
             raise
 
     def start(self, argv: Sequence[str], *, timeout: float | None = None) -> QgaCommand:
-        """Prepare a command; it starts when its input has ended."""
+        """Create a command; it starts when its input is closed."""
         return QgaCommand(self, argv, timeout=timeout)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the session."""
         self._socket.close()
 
     def ask(self, command: str, *, deadline: float = math.inf, **arguments: Any) -> Any:
-        """What the agent answers.
+        """Run a command of the agent's protocol and return its result.
 
         Args:
-            command: what it is asked for.
-            deadline: when it must have answered, on ``time.monotonic``; after a minute anyhow.
-            arguments: those of the command, with underscores for dashes.
+            command: the command's name.
+            deadline: the time of ``time.monotonic`` until which it must answer; at most a minute.
+            arguments: the command's arguments, with underscores for dashes.
 
         Raises:
-            CommandFailedError: it refuses.
+            CommandFailedError: the agent reports an error.
             TimeoutExpiredError: it does not answer.
             NoAccessError: the machine has ended.
         """
         arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
         deadline = min(deadline, time.monotonic() + _ANSWER)
-        if self._is_late:  # an answer that nobody waited for may still come
+        if self._is_late:  # the answer to an earlier command may still come
             self._synchronise(deadline)
         self._is_late = True
         self._send({"execute": command, "arguments": arguments})
@@ -98,8 +98,8 @@ class QgaAccess:
         return answer["return"]
 
     def _synchronise(self, deadline: float) -> None:
-        # Somebody's broken session may have left half a request, and answers: the sentinel makes
-        # the agent begin anew, and stands before its answer, which repeats our number.
+        # An interrupted session may have left half a request, and unread answers. The sentinel
+        # resets the agent's parser, and precedes its answer, which repeats our number.
         number = secrets.randbelow(1 << 31)
         request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
         self._send(request, before=_SENTINEL)
@@ -145,22 +145,22 @@ class QgaAccess:
 _INTERVAL = 0.1
 _RENEWAL = 5.0
 _DIE = 3.0
-"""Seconds that the guest may take to end a command until it is left alone: it may hang."""
+"""Seconds for the guest to end a command; a guest that hangs never does."""
 
 
 class QgaCommand:
     """A command by QEMU's agent.
 
-    The agent does not notice that who asked for a command has gone. So beside the command the guest
-    runs a guard, which ends it once the file of its lease is not written to any more.
+    The agent does not notice that a command's client has gone. So a guard runs beside the command,
+    and ends it if the file of its lease is not renewed any more.
 
     Args:
         access: the session.
         argv: the command.
-        timeout: seconds until it is killed; None lets it take its time.
+        timeout: seconds until it is killed; None is no limit.
 
     Attributes:
-        exit_code: minus the signal's number if one ended it; None until its end is read.
+        exit_code: minus the signal's number if a signal ended it; None until it is known.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class QgaCommand:
         self._input: list[bytes] = []
         self._pid: int | None = None
         self._status: dict[str, Any] = {}
-        self._lease = f"/tmp/.core-infra-{secrets.token_hex(8)}"  # noqa: S108 - nobody guesses it
+        self._lease = f"/tmp/.core-infra-{secrets.token_hex(8)}"  # noqa: S108 - a random name
         self._renewed = 0.0
 
     def send_input(self, data: str | bytes) -> None:
@@ -185,7 +185,7 @@ class QgaCommand:
         """Start it, with all of its input.
 
         Raises:
-            CommandFailedError: there is no such program.
+            CommandFailedError: the program does not exist.
         """
         if self._pid is not None:
             return
@@ -205,10 +205,10 @@ class QgaCommand:
         self._exec([guard.LEASE, str(self._pid), self._lease], self._deadline)
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
-        """Its output, once it has ended.
+        """Its output, after it has ended.
 
         Raises:
-            InvalidError: there was more of it than the agent keeps (16 MiB).
+            InvalidError: there was more than the agent keeps (16 MiB).
         """
         status = self._await(math.inf)
         for stream in ("out", "err"):
@@ -216,19 +216,19 @@ class QgaCommand:
                 yield f"std{stream}", base64.b64decode(data)
             if status.get(f"{stream}-truncated"):
                 raise InvalidError(
-                    f"the output of {shlex.join(self._argv)!r} is cut off",
-                    why="QEMU's agent keeps no more",
+                    f"the output of {shlex.join(self._argv)!r} is truncated",
+                    why="QEMU's agent keeps at most 16 MiB",
                     todo="Write it to a file in the machine and copy that, or use SSH.",
                 )
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for its end and return its exit code."""
         self._await(math.inf if timeout is None else timeout)
         assert self.exit_code is not None  # noqa: S101 - set by _await
         return self.exit_code
 
     def kill(self) -> None:
-        """End it, with all that it has started; the wait for that has an end, too."""
+        """End it, with all processes that it has started; waits a few seconds at most."""
         if self._pid is None or self.exit_code is not None:
             return
         script = f'{guard.TREE}end "$1"; rm -f "$2"'
@@ -242,7 +242,7 @@ class QgaCommand:
         self.kill()
 
     def _await(self, timeout: float) -> dict[str, Any]:
-        if self._status:  # the agent tells it once
+        if self._status:  # the agent reports it only once
             return self._status
         given_up = time.monotonic() + timeout
         try:
@@ -265,7 +265,7 @@ class QgaCommand:
         return status
 
     def _ended(self, pid: int, deadline: float) -> dict[str, Any]:
-        """What the agent tells of a program's end."""
+        """The agent's status of a program that has ended."""
         for attempt in itertools.count():
             status: dict[str, Any] = self._access.ask(
                 "guest-exec-status", deadline=deadline, pid=pid
@@ -287,7 +287,7 @@ class QgaCommand:
         return self._ended(self._exec(script, deadline), deadline)
 
     def _exec(self, script: list[str], deadline: float, data: bytes = b"") -> int:
-        """Start a script of the guest's shell; its process id."""
+        """Start a script in the guest's shell and return its process id."""
         line, *arguments = script
         answer = self._access.ask(
             "guest-exec",

@@ -22,7 +22,7 @@ _CHUNK = 1 << 16
 
 
 def shell(access: SshAccess) -> int:
-    """Run a login shell on this terminal, until it ends; its exit code."""
+    """Run a login shell on this terminal to its end and return its exit code."""
     process = access.call(access.open_shell(os.environ.get("TERM", "dumb"), _size()))
     done_read, done_write = os.pipe()
     screen = threading.Thread(target=_show, args=(access, process, done_write), daemon=True)
@@ -54,7 +54,7 @@ def _show(access: SshAccess, process: Any, done: int) -> None:
 
 @contextlib.contextmanager
 def _resizing(access: SshAccess, process: Any) -> Iterator[None]:
-    """Tell the machine the terminal's size whenever it changes."""
+    """Send the terminal's size to the machine whenever it changes."""
 
     def changed(_number: int, _frame: object) -> None:
         width, height = _size()

@@ -1,8 +1,7 @@
-"""Into a machine by SSH.
+"""The way into a machine by SSH.
 
-The machine has a key of its own, and its server's key is remembered at the first contact: from
-then on nobody else answers in its name. Neither the user's keys, nor their agent, nor their
-configuration have a part in it.
+Each machine has a key pair of its own, and its server's key is pinned at the first contact. The
+user's own keys, SSH agent and configuration are not used.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ T = TypeVar("T")
 
 _LOGIN = 15.0
 _LEAVE = 2.0
-"""Seconds that the server may take to say goodbye."""
+"""Seconds for the server to close the connection."""
 
 
 def library() -> Any:
-    """The library that speaks SSH.
+    """The module asyncssh.
 
     Raises:
         UnavailableError: it is not installed.
@@ -53,7 +52,7 @@ def library() -> Any:
 
 
 def make_key(path: Path) -> str:
-    """Make a key; the file *path* gets the private one. The public one, as a line."""
+    """Create a key pair: write the private key to *path* and return the public key as a line."""
     key = library().generate_private_key("ssh-ed25519", comment="core-infra")
     path.touch(mode=0o600)
     path.write_bytes(key.export_private_key("openssh"))
@@ -61,10 +60,10 @@ def make_key(path: Path) -> str:
 
 
 def public_key(path: Path) -> str:
-    """The public key, as a line, of the private one in the file *path*.
+    """The public key, as a line, of the private key in the file *path*.
 
     Raises:
-        InvalidError: it is none, or a passphrase is needed.
+        InvalidError: the file is not a private key, or needs a passphrase.
     """
     asyncssh = library()
     try:
@@ -78,16 +77,16 @@ class SshAccess:
     """A connection to a machine's SSH server.
 
     Args:
-        port: of this host's loopback address.
-        user: who logs in.
+        port: a port of this host's loopback address that leads to the server.
+        user: the user to log in as.
         key: the file with the private key.
-        pinned: the file that remembers the server's key; made at the first contact.
-        timeout: seconds until the server must have answered.
-        login: seconds of them that a server which has accepted the connection may take; QEMU does
-            that in its name before it runs.
+        pinned: the file with the server's key; written at the first contact.
+        timeout: seconds until the server must answer.
+        login: seconds for the login, after the connection was accepted. QEMU accepts it before the
+            server runs.
 
     Raises:
-        NoAccessError: it does not answer, refuses the key, or is another one than it was.
+        NoAccessError: the server does not answer, refuses the key, or has another key than before.
     """
 
     def __init__(
@@ -114,13 +113,13 @@ class SshAccess:
             raise
 
     def start(self, argv: Sequence[str], *, timeout: float | None = None) -> SshCommand:
-        """Start a command, in the home of who has logged in."""
+        """Start a command, in the home directory of the user who is logged in."""
         deadline = None if timeout is None else time.monotonic() + timeout
         line = shlex.join(argv)
         try:
             line.encode()
         except UnicodeEncodeError as error:
-            raise InvalidError(f"cannot run {line!r} by SSH", why="it is no UTF-8") from error
+            raise InvalidError(f"cannot run {line!r} by SSH", why="it must be UTF-8") from error
         try:
             process, pid, said = self.call(self._start(line, argv), timeout)
         except TimeoutError:
@@ -132,18 +131,18 @@ class SshAccess:
         return SshCommand(self, line, process, pid=pid, said=said, deadline=deadline)
 
     def tell_guard(self, line: str) -> None:
-        """Say something to :data:`~.guard.WATCH`, where the connection lives."""
+        """Send a line to the script :data:`~.guard.WATCH`; to be called in the event loop."""
         with contextlib.suppress(OSError, self.library.Error):  # the connection was lost
             self._guard.stdin.write(f"{line}\n".encode())
 
     async def open_shell(self, term: str, size: tuple[int, int]) -> Any:
-        """A login shell on a terminal of its own: asyncssh's process."""
+        """Start a login shell on a new terminal; returns asyncssh's process."""
         return await self._connection.create_process(
             term_type=term, term_size=size, encoding=None, stderr=self.library.STDOUT
         )
 
     async def type_into(self, process: Any, data: bytes) -> None:
-        """Type on a shell's terminal; nothing ends its input."""
+        """Send input to a shell's terminal; empty data closes it."""
         with contextlib.suppress(OSError):  # it has just ended
             if data:
                 process.stdin.write(data)
@@ -151,11 +150,11 @@ class SshAccess:
                 process.stdin.write_eof()
 
     def later(self, function: Callable[[], object]) -> None:
-        """Call something where the connection lives, soon."""
+        """Call a function in the event loop, soon."""
         self._loop.call_soon_threadsafe(function)
 
     def close(self) -> None:
-        """Leave; commands that still run are ended by the guard, which stays for that."""
+        """Close the connection; the guard in the machine ends commands that still run."""
         self._loop.call_soon_threadsafe(self._connection.close)
         try:
             self.call(self._connection.wait_closed(), _LEAVE)
@@ -165,7 +164,7 @@ class SshAccess:
             self._end()
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """What a coroutine gives, run where the connection lives."""
+        """Run a coroutine in the event loop and return its result."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout)
@@ -178,7 +177,7 @@ class SshAccess:
         port: int,
         user: str,
         key: Path,
-        timeout: float,  # noqa: ASYNC109 - told to the library
+        timeout: float,  # noqa: ASYNC109 - passed to the library
         login: float,
     ) -> Any:
         asyncssh = self.library
@@ -202,9 +201,9 @@ class SshAccess:
                 )
         except asyncssh.HostKeyNotVerifiable as error:
             raise NoAccessError(
-                "the machine's SSH server is not the one that was met first",
-                why=f"its key is not the one in {self._pinned}",
-                todo="If the machine has made a new one on purpose, delete that file.",
+                "the machine's SSH server has another key than at the first contact",
+                why=f"its key differs from the one in {self._pinned}",
+                todo="If the machine has made a new key on purpose, delete that file.",
             ) from error
         except (OSError, TimeoutError, asyncssh.Error) as error:
             raise NoAccessError(
@@ -220,10 +219,10 @@ class SshAccess:
             with self._pinned.open("x") as file:
                 file.write(text)
         except FileExistsError:
-            return  # another process's first contact; the next one is checked against it
+            return  # another process was first; the next connection is checked against its key
 
     async def _start(self, shown: str, argv: Sequence[str]) -> tuple[Any, int | None, bytes]:
-        """A command that is watched; its process id, and what was written before it ran."""
+        """Start a watched command: its process, its id, and what was written before it ran."""
         try:
             async with self._guarding, asyncio.TaskGroup() as group:
                 if self._guard is None:

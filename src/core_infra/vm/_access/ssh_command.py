@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHUNK = 1 << 16
-_AHEAD = 16  # chunks that are read before anybody asks for them
+_AHEAD = 16  # chunks that are read in advance
 _DIE = 5.0
-"""Seconds that a killed command may take until it is left alone: the guest may hang."""
+"""Seconds for a killed command to end; in a guest that hangs it never does."""
 _DIE_LATE = 1.0
-"""The same, of one whose time is up: the error is to come on time."""
+"""The same after a timeout, as its error must be raised on time."""
 
 
 async def announced(connection: Any, argv: Sequence[str]) -> tuple[Any, int | None, bytes]:
-    """Start a command that waits for a line of its input before it runs.
+    """Start a command that waits for a line of input before it runs.
 
     Returns:
         asyncssh's process, the process id in the guest, and what was written to standard error
-        before. The id is None if a login shell has ended instead of running the command.
+        before. The id is None if the login shell has ended instead of running the command.
     """
     token = secrets.token_hex(8)
     script = f"token={token}\n{guard.ANNOUNCED}"
@@ -48,7 +48,7 @@ async def announced(connection: Any, argv: Sequence[str]) -> tuple[Any, int | No
                 return process, None, said
             said += data
     except BaseException:
-        process.close()  # it gives up at the end of its input
+        process.close()  # the command ends at the end of its input
         raise
     before, _, after = said.partition(mark)
     number, _, rest = after.partition(b"\n")
@@ -60,11 +60,11 @@ class SshCommand:
 
     Args:
         access: the connection.
-        shown: the command, for people.
-        process: asyncssh's.
-        pid: its process id in the guest; None if a login shell has ended instead of running it.
+        shown: the command, as messages show it.
+        process: asyncssh's process.
+        pid: its process id in the guest; None if the login shell has ended instead of running it.
         said: what was written to its standard error so far.
-        deadline: when it is killed, on ``time.monotonic``.
+        deadline: the time of ``time.monotonic`` at which it is killed.
     """
 
     def __init__(
@@ -90,15 +90,15 @@ class SshCommand:
 
     @property
     def exit_code(self) -> int | None:
-        """Minus the signal's number if one ended it; None until its end is read."""
+        """The exit code; minus the signal's number if a signal ended it; None until it is known."""
         code: int | None = self._process.returncode
         return code
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
-        """Its output as it comes, to its end.
+        """Its output as it arrives, to the end.
 
         Raises:
-            TimeoutExpiredError: its time is up; it was killed.
+            TimeoutExpiredError: it did not end in time, and was killed.
         """
         while (chunk := self._call(self._next())) is not None:
             yield chunk
@@ -106,15 +106,15 @@ class SshCommand:
         self._end()
 
     def send_input(self, data: str | bytes) -> None:
-        """Write to its standard input; waits while it does not read."""
+        """Write to its standard input; blocks while the command does not read."""
         self._call(self._send(data.encode() if isinstance(data, str) else data))
 
     def close_stdin(self) -> None:
-        """End its standard input."""
+        """Close its standard input."""
         self._call(self._end_input())
 
     def wait(self, timeout: float | None = None) -> int:
-        """Drop what it still writes and wait for its end; its exit code."""
+        """Discard further output, wait for the command's end and return its exit code."""
         if timeout is None:
             self._call(self._drain())
             return self._end()
@@ -127,7 +127,7 @@ class SshCommand:
         return self._end()
 
     def kill(self) -> None:
-        """End it, with all that it has started; the wait for that has an end, too."""
+        """End it, with all processes that it has started; waits a few seconds at most."""
         self._end_within(_DIE)
 
     def __enter__(self) -> Self:
@@ -184,7 +184,7 @@ class SshCommand:
             self._process.stdin.write(data)
             await self._process.stdin.drain()
         except (BrokenPipeError, ConnectionError):
-            return  # it has ended without reading: what it says of that is in its output
+            return  # it has ended without reading; its output may say why
 
     async def _end_input(self) -> None:
         self._process.stdin.write_eof()

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._images.image import Bootable
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from core_infra.vm._images.image import Image
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._images.image import Bootable
 
 # What costs an emulated guest much and gives it nothing. SMAP and SMEP guard a kernel that nobody
 # attacks here; LA57 makes page walks longer. With ERMS and FSRM a kernel copies and clears by

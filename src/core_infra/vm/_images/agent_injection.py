@@ -1,11 +1,11 @@
-"""Brings the agent into images that have none, each in the way that its system starts programs.
+"""Brings the agent into images that do not have it, by the way in which they start programs.
 
-- A kernel with its initrd, as ``linuxkit build`` makes them: Linux unpacks several archives one
-  after the other, so one with the agent is put after the image's own. LinuxKit's init runs whatever
-  is in ``/etc/init.d``.
+- A kernel with its initrd, as ``linuxkit build`` makes them: Linux unpacks several archives in a
+  row, so an archive with the agent is appended to the image's own. LinuxKit's init runs everything
+  in ``/etc/init.d``.
 - A disk that boots by itself: cloud-init looks for a disc named ``cidata`` (NoCloud) and runs the
   commands there.
-- A disk that such a kernel has its root on: nobody but who made it. The agent is installed there.
+- A disk with the root file system of a separate kernel: not supported. Install the agent on it.
 
 The image's own files are not changed.
 """
@@ -26,14 +26,14 @@ from core_infra.vm._free_space import written
 from core_infra.vm._guest.protocol import PORT_NAME
 from core_infra.vm._hypervisors.disposable import Disk
 from core_infra.vm._images.cloud_init import write_disc
-from core_infra.vm._images.formats import DiskImage, ImageFormat, disk_of
+from core_infra.vm._images.formats import ImageFormat
+from core_infra.vm._images.image import DiskImage, disk_of
 from core_infra.vm._images.initrd import cpio, file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from core_infra.vm._images.formats import Bootable
-    from core_infra.vm._images.image import Image
+    from core_infra.vm._images.image import Bootable, Image
 
 _KEPT = 8
 
@@ -43,9 +43,9 @@ _SCRIPT = f"""\
 # The agent ends when it is killed, and is started again.
 while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done </dev/null >/dev/null 2>&1 &
 """
-# Where there is systemd, it comes when the system is up: before, its snapshot would be of a boot.
-# What a command has left running outlives the agent: only the agent is stopped, which takes it a
-# second at most. The unit is made anew at each boot, by cloud-init's bootcmd.
+# With systemd, the agent starts when the system is up: earlier, the snapshot would be of a boot in
+# progress. KillMode=process stops only the agent, not what a command has left running. The unit is
+# transient: cloud-init's bootcmd makes it at each boot.
 _START = f"""\
 set -e
 mkdir -p /usr/local/sbin /run/core-infra-disc
@@ -64,10 +64,10 @@ setsid sh -c 'while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done' </dev/null
 
 
 def delivered(image: Bootable) -> tuple[Bootable, tuple[Disk, ...]]:
-    """What a machine with this image boots so that the agent comes up, and the disks for that.
+    """The image and the disks with which a machine's agent starts.
 
     Raises:
-        UnavailableError: the agent is not made for it, or what writes its disc is not installed.
+        UnavailableError: there is no agent for its architecture, or pycdlib is not installed.
     """
     disk = disk_of(image)
     disks = () if disk is None else (disk,)
@@ -86,7 +86,7 @@ def _with_agent(image: Image) -> Image:
         ]
     )
     initrd = image.initrd
-    assert initrd is not None  # noqa: S101 - looked at above
+    assert initrd is not None  # noqa: S101 - checked above
     status = initrd.stat()
     stamp = [str(initrd), status.st_ino, status.st_size, status.st_mtime_ns]
     name = f"{_digest(archive, json.dumps(stamp).encode())}-initrd.img"
@@ -121,13 +121,13 @@ def _digest(*parts: bytes) -> str:
 
 
 def _made(name: str, write: Callable[[Path], None]) -> Path:
-    """A file of the cache, made if it is not there: whole or not at all."""
+    """A file of the cache, made if it is not there, in one step."""
     directory = cache_root() / "delivery"
     if kept := found(directory, name):
         return kept
     directory = writable(directory)
     path = directory / name
-    with written("what brings the agent", directory):
+    with written("the agent's image", directory):
         with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as work:
             made = Path(work) / name
             write(made)

@@ -1,4 +1,4 @@
-"""The default images in the cache directory: which there are, and those that nobody needs."""
+"""The default images in the cache directory: listing them, and removing old ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from core_infra.errors import CoreInfraError
 from core_infra.vm._images.default.recipe import recipe_for
-from core_infra.vm._images.formats import host_arch
-from core_infra.vm._images.image import built_image
+from core_infra.vm._images.image import host_arch
+from core_infra.vm._images.kernel_set import built_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +24,9 @@ class StoredImage(NamedTuple):
 
     Attributes:
         path: its directory.
-        name: for people.
-        used: when it was used last, in seconds since the epoch.
-        size: bytes that it takes on the disk.
+        name: its name, for display.
+        used: time of last use, in seconds since the epoch.
+        size: bytes on the disk.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class StoredImage(NamedTuple):
 
 
 def stored_images(cache: Path) -> list[StoredImage]:
-    """All images in a cache directory, the last used first."""
+    """All images in a cache directory, the last used one first."""
     found = []
     for path in (cache / "images").glob(_PATTERN):
         with contextlib.suppress(FileNotFoundError):  # another process has just removed it
@@ -46,20 +46,20 @@ def stored_images(cache: Path) -> list[StoredImage]:
 
 
 def prune_images(cache: Path, *, before: float) -> list[StoredImage]:
-    """Remove the images that were not used since, but for the one that is current.
+    """Remove the images that have not been used since a time, except the current one.
 
     Args:
         cache: the cache directory.
-        before: seconds since the epoch.
+        before: the time, in seconds since the epoch.
 
     Returns:
-        What was removed.
+        The removed images.
     """
     removed = []
     if not (cache / "images").is_dir():
         return []
     current = _current()
-    with FileLock(cache / "images" / ".lock"):  # nobody builds one meanwhile
+    with FileLock(cache / "images" / ".lock"):  # so that no process builds one meanwhile
         for one in stored_images(cache):
             if one.used < before and one.path.name != current:
                 shutil.rmtree(one.path, ignore_errors=True)

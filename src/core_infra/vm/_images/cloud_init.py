@@ -1,7 +1,7 @@
-"""What a machine is told at its first boot: its name, and who may log in.
+"""The configuration that a machine reads at its first boot: its name, and the login's public key.
 
-On a disc, in two forms: NoCloud, which cloud-init reads, and the ``config`` of LinuxKit's package
-``metadata``.
+It is on a disc, in two forms: NoCloud, which cloud-init reads, and the ``config`` of LinuxKit's
+package ``metadata``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_LABEL = "cidata"  # what NoCloud is found by
+_LABEL = "cidata"  # by which cloud-init finds a NoCloud disc
 
 
 def nocloud(
@@ -26,11 +26,11 @@ def nocloud(
     """The files for cloud-init.
 
     Args:
-        id_: the machine's: one that changes means another first boot.
-        name: the machine's.
-        user: who may log in besides the image's own user.
-        key: their public key.
-        boot_command: run by root at each boot.
+        id_: the machine's id; with a new one, cloud-init runs as at a first boot.
+        name: the machine's host name.
+        user: the user who may log in, besides the image's own user.
+        key: the public key of both.
+        boot_command: a command that root runs at each boot.
     """
     data: dict[str, object] = {
         "users": ["default", {"name": user, "ssh_authorized_keys": [key]}],
@@ -58,14 +58,14 @@ def write_disc(path: Path, files: Mapping[str, bytes]) -> None:
     """Write an ISO 9660 disc.
 
     Raises:
-        UnavailableError: what writes it is not installed.
+        UnavailableError: pycdlib is not installed.
     """
     try:
         pycdlib = importlib.import_module("pycdlib")
     except ImportError as error:
         raise UnavailableError(
-            "cannot tell a machine who may log in",
-            why="its disc is written by pycdlib",
+            "cannot write the disc that configures a machine's login",
+            why="this needs pycdlib",
             todo="Install it with: pip install core-infra[ssh]",
         ) from error
     disc = pycdlib.PyCdlib()

@@ -19,7 +19,7 @@ else:
 
 try:
     import lz4.block as lz4  # type: ignore[import-untyped] # it has none
-except ModuleNotFoundError:  # the extra of this name; not all systems have a wheel of it
+except ModuleNotFoundError:  # the extra of this name; some systems do not have a wheel of it
     lz4 = None
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def decompress(data: bytes, limit: int) -> bytes:
 
     Args:
         data: the packed bytes.
-        limit: stop soon after this many unpacked bytes; a caller that asks for one more than it
-            expects sees that there was more.
+        limit: stop soon after this many unpacked bytes. To find out whether there is more than
+            expected, ask for one byte more.
 
     Raises:
         InvalidError: the method is unknown, or the data are damaged or cut off.
-        UnavailableError: they are packed by lz4, which is not installed.
+        UnavailableError: they are packed with lz4, which is not installed.
     """
     if lz4 is None and data.startswith(_LZ4_MAGIC):
         raise UnavailableError(
@@ -79,15 +79,15 @@ def decompress(data: bytes, limit: int) -> bytes:
 
 
 def is_packed_file(head: bytes) -> bool:
-    """Whether a file that begins so can be unpacked with :func:`unpacked`."""
+    """Whether :func:`unpacked` can unpack a file with these first bytes."""
     return head.startswith(tuple(_FILES))
 
 
 def unpacked(path: Path, size: int) -> Iterator[bytes]:
-    """The content of a file that was packed by gzip, xz, zstd or bzip2, in pieces.
+    """The content of a file that was packed with gzip, xz, zstd or bzip2, in pieces.
 
     Args:
-        path: the file; several packed parts one after the other are one content.
+        path: the file; several packed parts in a row are one content.
         size: bytes of each piece; the last one may have fewer.
 
     Raises:
@@ -115,7 +115,7 @@ def _piece(file: IO[bytes], path: Path, size: int) -> bytes:
 def _lz4(data: bytes, limit: int) -> bytes:
     blocks = []
     position = len(_LZ4_MAGIC)
-    # A kernel's payload ends in its unpacked size, four bytes that are no block.
+    # A kernel's payload ends in its unpacked size: four bytes that are not a block.
     while len(data) - position > _LZ4_SIZE and limit > 0:
         (size,) = struct.unpack_from("<I", data, position)
         position += _LZ4_SIZE

@@ -1,8 +1,8 @@
 """Converts disks that QEMU cannot clone, such as vmdk, to qcow2: once, into the cache.
 
-QEMU neither saves nor forks a machine whose disk has a format without support for migration, and
-what is packed it does not read at all. The converted disk is known by the original files' names,
-inodes, sizes and times: when one of them changes, it is converted anew.
+QEMU cannot save or fork a machine if the format of its disk does not support migration, and it
+cannot read packed disks at all. The key of a converted disk is made of the names, inodes, sizes and
+times of the original files: if one of them changes, the disk is converted again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 LIMIT = 16 << 30
-"""Bytes on the disk beyond which the converted disks that were not used for longest are removed."""
+"""Bytes on the disk; above this limit the least recently used converted disks are removed."""
 
 _VERSION = 1
 _USED_NOW = 3600  # seconds: another process may be about to use it
@@ -49,9 +49,9 @@ class Converted(NamedTuple):
 
     Attributes:
         path: its file.
-        what: what it was made of, for people.
-        used: when it was used last, in seconds since the epoch.
-        size: bytes that it takes on the disk.
+        what: the original, for display.
+        used: time of last use, in seconds since the epoch.
+        size: bytes on the disk.
     """
 
     path: Path
@@ -61,19 +61,21 @@ class Converted(NamedTuple):
 
 
 def converted(
-    path: Path, format_: ImageFormat, files: Sequence[Part], tell: Callable[[str], None]
+    path: Path, format_: ImageFormat, files: Sequence[Part], progress: Callable[[str], None]
 ) -> Path:
-    """The disk at *path* as qcow2, from the cache, made if it is not there: whole or not at all.
+    """The disk at *path* as qcow2, from the cache; converted first if it is not there.
+
+    The cache has the whole disk or nothing, even if this process is killed.
 
     Args:
         path: the disk.
-        format_: what it is.
-        files: all that it consists of.
-        tell: is given a line now and then, if it takes long.
+        format_: its format.
+        files: all files of the disk.
+        progress: called with a line now and then if it takes long.
 
     Raises:
-        InvalidError: it is damaged, or changes meanwhile.
-        UnavailableError: there is no room, or qemu-img is not installed.
+        InvalidError: the disk is damaged, or was changed meanwhile.
+        UnavailableError: the disk is full, or qemu-img is not installed.
     """
     before = _stamps(files)
     key = hashlib.sha256(json.dumps([_VERSION, format_, before]).encode()).hexdigest()[:24]
@@ -82,44 +84,44 @@ def converted(
     if kept is None:
         needed = _needed(path, format_)
         directory = writable(directory, needed)
-        with written(f"{path}, converted", directory), _lock(directory / f"{key}.lock", tell):
-            kept = found(directory, name) or _make(path, format_, directory / name, tell)
+        with written(f"{path}, converted", directory), _lock(directory / f"{key}.lock", progress):
+            kept = found(directory, name) or _make(path, format_, directory / name, progress)
             if _stamps(files) != before:
                 kept.unlink()
                 raise InvalidError(
                     f"cannot use {path} as a disk", why="it was written to while it was read"
                 )
         prune(LIMIT, keep=kept)
-    with contextlib.suppress(OSError):  # a cache that others keep may be read-only
-        # Its time of change stays: what is cloned from it is known by that.
+    with contextlib.suppress(OSError):  # a shared cache may be read-only
+        # The modification time stays: the keys of snapshots contain it.
         os.utime(kept, ns=(time.time_ns(), kept.stat().st_mtime_ns))
     return kept
 
 
 def all_converted() -> list[Converted]:
-    """All disks that are converted, the last used first."""
+    """All converted disks, the last used one first."""
     listed = []
     for path in (one for place in places(_directory()) for one in place.glob(f"{_PREFIX}*.qcow2")):
         with contextlib.suppress(OSError):  # another process has just removed it
             status = path.stat()
             what = path.with_suffix(".json")
-            told = json.loads(what.read_text())["what"] if what.exists() else "?"
-            listed.append(Converted(path, told, status.st_atime, status.st_blocks * 512))
+            original = json.loads(what.read_text())["what"] if what.exists() else "?"
+            listed.append(Converted(path, original, status.st_atime, status.st_blocks * 512))
     return sorted(listed, key=lambda one: -one.used)
 
 
 def prune(limit: int, *, keep: Path | None = None, unused: float = _USED_NOW) -> list[Converted]:
-    """Remove the converted disks that were not used for longest, until *limit* bytes are left.
+    """Remove the least recently used converted disks until at most *limit* bytes are left.
 
-    Machines that run are not disturbed.
+    Running machines are not affected.
 
     Args:
         limit: bytes.
-        keep: one that stays.
-        unused: seconds for which a disk must not have been used.
+        keep: a disk that stays.
+        unused: a disk that was used within the last *unused* seconds stays, too.
 
     Returns:
-        What was removed.
+        The removed disks.
     """
     removed, total, now = [], 0, time.time()
     for one in all_converted():
@@ -138,18 +140,18 @@ def _directory() -> Path:
 
 
 def _stamps(files: Sequence[Part]) -> list[list[str | int]]:
-    # The time of the last change of its inode, too: that of its content can be set to any.
+    # The inode's change time, too: the modification time can be set to any value.
     return [[*part.stamp, part.path.stat().st_ctime_ns, part.format] for part in files]
 
 
 def _needed(path: Path, format_: ImageFormat) -> int:
     if format_ is ImageFormat.PACKED:
         return path.stat().st_size
-    told = qemu_img(path, "measure", "-O", "qcow2", "--output=json", "-f", format_, str(path))
-    return int(json.loads(told)["required"])
+    answer = qemu_img(path, "measure", "-O", "qcow2", "--output=json", "-f", format_, str(path))
+    return int(json.loads(answer)["required"])
 
 
-def _make(path: Path, format_: ImageFormat, target: Path, tell: Callable[[str], None]) -> Path:
+def _make(path: Path, format_: ImageFormat, target: Path, progress: Callable[[str], None]) -> Path:
     for left in target.parent.glob(f"{_UNFINISHED}{target.stem}-*"):
         shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
     prefix = f"{_UNFINISHED}{target.stem}-"
@@ -157,19 +159,19 @@ def _make(path: Path, format_: ImageFormat, target: Path, tell: Callable[[str], 
         work = Path(directory)
         made = work / "disk.qcow2"
         size = sum(part.path.stat().st_size for part in parts(path, format_))
-        tell(f"converting {path.name} ({format_}, {size >> 20} MiB): once, then it is kept")
-        told = _Telling(path, tell)
+        progress(f"converting {path.name} ({format_}, {size >> 20} MiB): once, then it is cached")
+        report = _Report(path, progress)
         source, kind = path, format_
         if format_ is ImageFormat.PACKED:
             source = work / "unpacked"
-            _unpack(path, source, told)
+            _unpack(path, source, report)
             kind = _inside(path, source)
         if kind is ImageFormat.QCOW2 and source != path:
             qemu_img(path, "check", "-q", "-f", kind, str(source))
             source.rename(made)
         else:
             _check_whole(path, source, kind)
-            convert(source, kind, made, told.percent, about=path)
+            convert(source, kind, made, report.percent, about=path)
         with made.open("rb") as file:
             os.fsync(file.fileno())
         target.with_suffix(".json").write_text(json.dumps({"what": f"{path} ({format_})"}))
@@ -178,7 +180,7 @@ def _make(path: Path, format_: ImageFormat, target: Path, tell: Callable[[str], 
 
 
 def _inside(path: Path, source: Path) -> ImageFormat:
-    """What was packed, if it is a disk that refers to no other file."""
+    """The format of the unpacked file, which must be a disk that refers to no other file."""
     try:
         kind = detect_format(source)
         parts(source, kind, alone=True)
@@ -187,22 +189,22 @@ def _inside(path: Path, source: Path) -> ImageFormat:
             f"cannot use {path} as a disk", why=error.why or error.what, todo=error.todo
         ) from error
     if kind in (ImageFormat.PACKED, ImageFormat.KERNEL, ImageFormat.ISO):
-        raise InvalidError(f"cannot use {path} as a disk", why=f"within is no disk, but {kind}")
+        raise InvalidError(f"cannot use {path} as a disk", why=f"it contains {kind}, not a disk")
     return kind
 
 
 def _check_whole(path: Path, source: Path, kind: ImageFormat) -> None:
-    """Raise InvalidError if a disk has data behind its file's end: read, they would be zeros."""
+    """Raise InvalidError if a disk refers to data beyond its file's end, which read as zeros."""
     if kind is ImageFormat.RAW:
         return
-    if kind is ImageFormat.VMDK:  # of several files, a map does not say which one has what
+    if kind is ImageFormat.VMDK:  # the map of several files does not say which one has what
         qemu_img(path, "check", "-q", "-f", kind, str(source))
         return
     size = source.stat().st_size
-    told = qemu_img(path, "map", "--output=json", "-f", kind, str(source))
+    answer = qemu_img(path, "map", "--output=json", "-f", kind, str(source))
     ends = [
         extent["offset"] + extent["length"]
-        for extent in json.loads(told)
+        for extent in json.loads(answer)
         if extent["data"] and not extent["depth"] and "offset" in extent
     ]
     if kind is ImageFormat.QCOW:
@@ -210,12 +212,12 @@ def _check_whole(path: Path, source: Path, kind: ImageFormat) -> None:
     if (end := max(ends, default=0)) > size + _TAIL:
         raise InvalidError(
             f"cannot use {path} as a disk",
-            why=f"it was cut: it has {size} bytes, and should have {end}",
+            why=f"it is truncated: it has {size} bytes, and should have {end}",
         )
 
 
-def _unpack(path: Path, target: Path, told: _Telling) -> None:
-    """Unpack a file, with holes where it has nothing but zeros."""
+def _unpack(path: Path, target: Path, report: _Report) -> None:
+    """Unpack a file, with holes where it has only zeros."""
     with target.open("wb") as file:
         at = 0
         for piece in unpacked(path, _PIECE):
@@ -225,34 +227,34 @@ def _unpack(path: Path, target: Path, told: _Telling) -> None:
                     file.seek(at)
                     file.write(block)
                 at += len(block)
-            told.say(f"unpacking {path.name}: {at >> 20} MiB")
+            report.line(f"unpacking {path.name}: {at >> 20} MiB")
         file.truncate(at)
 
 
-class _Telling:
-    """Says now and then how far something is."""
+class _Report:
+    """Reports the progress of a conversion, every few seconds at most."""
 
-    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, progress: Callable[[str], None]) -> None:
         self._path = path
-        self._tell = tell
-        self._said = time.monotonic()
+        self._progress = progress
+        self._last = time.monotonic()
 
     def percent(self, number: int) -> None:
-        self.say(f"converting {self._path.name}: {number} %")
+        self.line(f"converting {self._path.name}: {number} %")
 
-    def say(self, line: str) -> None:
-        if time.monotonic() - self._said >= _STEP:
-            self._said = time.monotonic()
-            self._tell(line)
+    def line(self, line: str) -> None:
+        if time.monotonic() - self._last >= _STEP:
+            self._last = time.monotonic()
+            self._progress(line)
 
 
 @contextlib.contextmanager
-def _lock(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        tell("waiting for another process that converts the same disk")
+        progress("waiting for another process that converts the same disk")
         lock.acquire()
     try:
         yield

@@ -1,9 +1,9 @@
-"""The files that a disk image consists of, as its headers say it, before QEMU reads them.
+"""The files of a disk image, read from its headers before QEMU reads them.
 
-An image's header is its guest's work, or a stranger's: it can name any file of this host as what
-the image builds upon, and QEMU would open that. So the headers are read here first. An image may
-refer to files beside it or below its directory, and to nothing else; and only if its name says that
-it is of such a format, because a guest can write such a header to a raw disk.
+The header of an image is written by its guest, or by a stranger: it can name any file of this host
+as the image's backing file, and QEMU would open it. So the headers are read here first. An image
+may refer only to files in its directory or below, and only if its file name has the extension of
+its format, because a guest can write such a header to a raw disk.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _COMPRESSED = 1 << 16
 _DIFFERENCING = 4
 _HEAD = 1 << 16
 _DESCRIPTOR = 1 << 20
-_AT_LEAST = 20  # sectors of a descriptor that QEMU reads, whatever the header says
+_AT_LEAST = 20  # sectors of a descriptor that QEMU reads, even if the header says less
 _SECTOR = 512
 _ADDRESS = re.compile(r"[^/]*:")
-# Wherever QEMU would take it for one: it skips white space, line breaks too.
+# As lenient as QEMU, which skips white space and line breaks.
 _EXTENT = re.compile(rb"(FLAT|SPARSE|VMFS|VMFSSPARSE|SESPARSE|VMFSRAW|VMFSRDM)\s*\"([^\"\r\n\0]+)")
 _FLAT = re.compile(rb"RW\s+(\d+)\s*(?:FLAT|VMFS)\s*\"([^\"\r\n\0]+)\"\s*(\d*)")
 _PARENT = re.compile(rb"parentFileNameHint..([^\"\0]+)", re.DOTALL)
@@ -50,7 +50,7 @@ class Part:
 
     Attributes:
         path: the file.
-        format: what it is read as.
+        format: the format that QEMU reads it as.
     """
 
     path: Path
@@ -58,22 +58,23 @@ class Part:
 
     @property
     def stamp(self) -> list[str | int]:
-        """What tells this content of the file from any other, without reading it."""
+        """Identifies the file's content without reading it: path, inode, size and time."""
         status = self.path.stat()
         return [str(self.path), status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def parts(path: Path, format_: ImageFormat, *, alone: bool = False) -> list[Part]:
-    """All files of the disk image at *path*, its own first.
+    """All files of the disk image at *path*, the image itself first.
 
     Args:
         path: the image.
-        format_: what it is.
-        alone: it must be one file, such as one that was packed.
+        format_: its format.
+        alone: it must be a single file, such as one that was packed.
 
     Raises:
-        InvalidError: it refers to what it may not, is encrypted, or its headers are damaged.
-        NotFoundError: a file of it is missing.
+        InvalidError: it refers to a file that it must not, is encrypted, or its headers are
+            damaged.
+        NotFoundError: one of its files is missing.
     """
     found: list[Part] = []
     todo = [Part(path, format_)]
@@ -99,7 +100,7 @@ def parts(path: Path, format_: ImageFormat, *, alone: bool = False) -> list[Part
 
 
 def qcow_tables(path: Path) -> list[int]:
-    """Where the tables of a qcow image of version 1 end: in a file that was cut, behind its end."""
+    """The ends of the tables of a qcow image of version 1: beyond a truncated file's end."""
     with path.open("rb") as file:
         size, cluster, table, first = struct.unpack_from(">24xQBB6xQ", file.read(48))
         entries = _read(file, first, 8 * -(-size >> (cluster + table)))
@@ -108,7 +109,7 @@ def qcow_tables(path: Path) -> list[int]:
 
 
 def is_written_once(path: Path) -> bool:
-    """Whether a vmdk is one that cannot be written to again: its grains are compressed."""
+    """Whether a vmdk cannot be written to, because its grains are compressed."""
     with path.open("rb") as file:
         head = file.read(12)
     return head.startswith(b"KDMV") and bool(struct.unpack_from("<I", head, 8)[0] & _COMPRESSED)
@@ -119,7 +120,7 @@ def _cannot(path: Path, why: str, todo: str = "") -> InvalidError:
 
 
 def _beside(part: Part, name: str) -> Path:
-    """The file that an image refers to, if it may."""
+    """The file that an image refers to, if the reference is allowed."""
     image = part.path
     refers = f"it refers to {name!r}"
     if image.suffix.lower() not in _NAMES[part.format]:
@@ -130,20 +131,20 @@ def _beside(part: Part, name: str) -> Path:
             f"If it is yours, name it *{_NAMES[part.format][0]}.",
         )
     if _ADDRESS.match(name):
-        raise _cannot(image, f"{refers}, which is no file", _FLATTEN)
+        raise _cannot(image, f"{refers}, which is not a file", _FLATTEN)
     target = image.parent / name
     homes = (image.parent.resolve(), image.resolve().parent)
     if not any(target.resolve().is_relative_to(home) for home in homes):
         raise _cannot(
             image,
-            f"{refers}, which is not in its directory: an image that may be anybody's must not "
+            f"{refers}, which is not in its directory: an image from an unknown source must not "
             "lead to other files of this host",
             _FLATTEN,
         )
     if not target.exists():
-        raise NotFoundError(f"cannot use the image {image}", why=f"{refers}, which is not there")
+        raise NotFoundError(f"cannot use the image {image}", why=f"{refers}, which does not exist")
     if not target.is_file():
-        raise _cannot(image, f"{refers}, which is no plain file")
+        raise _cannot(image, f"{refers}, which is not a regular file")
     return target
 
 
@@ -164,19 +165,19 @@ def _qcow2(path: Path) -> list[tuple[str, ImageFormat]]:
     kind = _declared(path, head[:offset], length)
     if kind is None:
         base = path.parent / name
-        # QEMU would guess it, by what the base's guest may have written.
+        # QEMU would guess the format from content that the base's guest may have written.
         if not base.is_file() or detect_format(base) is not ImageFormat.QCOW2:
             raise _cannot(
                 path,
-                f"it does not say what format {name!r} has, which it builds upon",
-                f"Say it: qemu-img rebase -u -F raw -b {name} {{path}}",
+                f"it does not say the format of its backing file {name!r}",
+                f"Set it: qemu-img rebase -u -F raw -b {name} {{path}}",
             )
         kind = ImageFormat.QCOW2
     return [(name, kind)]
 
 
 def _declared(path: Path, head: bytes, at: int) -> ImageFormat | None:
-    """The format of what a qcow2 image builds upon, by its header's extensions: the last counts."""
+    """The format of a qcow2 image's backing file, by the header's extensions: the last counts."""
     text = ""
     while at + 8 <= len(head):
         kind, size = struct.unpack_from(">II", head, at)
@@ -192,7 +193,7 @@ def _declared(path: Path, head: bytes, at: int) -> ImageFormat | None:
 
 
 def _read(file: IO[bytes], at: int, size: int) -> bytes:
-    """Some bytes of a file: a damaged header can say any place and any size."""
+    """Some bytes of a file; a damaged header can contain any offset and any size."""
     end = os.fstat(file.fileno()).st_size
     if at >= end:
         raise struct.error("beyond the file's end")

@@ -1,34 +1,25 @@
-"""Any image that a user brings: what its content says it is, and what a machine needs of it."""
+"""Detects the format of an image by its content."""
 
 from __future__ import annotations
 
 import enum
-import os
-import platform
 import stat
 import struct
-from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._hypervisors.disposable import Disk
 from core_infra.vm._images.compression import is_packed_file, unpacked
-from core_infra.vm._images.image import CONSOLES, Image, load_image
 from core_infra.vm._images.magic import LOOK, describe, holds_disk, kernel_kind
 
-_ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
+if TYPE_CHECKING:
+    import os
+
 _SECTOR = 512
-
-DESCRIPTION = "image.yaml"
-"""The file in a directory that describes the image there."""
-
-DESCRIPTIONS = (".yaml", ".yml")
-"""What names of such files end in."""
 
 
 class ImageFormat(enum.StrEnum):
-    """What an image is, by the names that QEMU has for disks."""
+    """The format of an image. Disks have QEMU's names."""
 
     ISO = "iso"
     QCOW2 = "qcow2"
@@ -77,6 +68,7 @@ IMAGES = (
     "Images are qcow2, raw (also a file system on its own), iso, vmdk, vdi, vhd, vhdx, qcow, qed "
     "and parallels, each also packed by xz, gzip, zstd or bzip2."
 )
+_SET_SUFFIXES = ("-kernel", "-initrd.img", "-cmdline")
 _FOOTER_SIZE = 512
 _FIXED = 2
 _KINDS = {
@@ -87,142 +79,29 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class DiskImage:
-    """A disk, or a disc, that a machine boots from.
-
-    Attributes:
-        path: its file; never written to.
-        format: what it is, by its content.
-        arch: the machine's architecture as ``uname -m`` says it.
-        name: for people to tell it from others.
-        has_agent: whether core-infra's agent runs in it: nobody knows.
-        memory: MiB of a machine that asks for no other; None is a default.
-        cpus: virtual processors of one; None is one.
-        cpu: the processor of one, as QEMU's ``-cpu`` takes it; None is one that suits it.
-    """
-
-    path: Path
-    format: ImageFormat
-    arch: str
-    name: str
-    has_agent: bool = False
-    memory: int | None = None
-    cpus: int | None = None
-    cpu: str | None = None
-
-
-Bootable = Image | DiskImage
-"""Whatever a machine boots."""
-
-
-def open_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Bootable:
-    """The image at *path*, whatever it is.
-
-    Args:
-        path: a disk in any format that is known here, a description (image.yaml, or a directory
-            with one: :mod:`~core_infra.vm._images.image_yaml`), or what :func:`~.image.load_image`
-            takes: what the names of a kernel and its initrd begin with, one of them, or their
-            directory.
-        arch: of a disk, which does not show it: by default this host's. Any other image must be
-            for it.
-
-    Raises:
-        NotFoundError: there is no such file, or a part of a set is missing.
-        InvalidError: it is nothing that boots, or cannot be read.
-    """
-    if not os.fspath(path):
-        raise InvalidError("there is no image with an empty path")
-    given = Path(path).expanduser().absolute()
-    arch = None if arch is None else checked_arch(arch)
-    described = given if given.suffix in DESCRIPTIONS and given.is_file() else given / DESCRIPTION
-    found: Bootable
-    if described.is_file():
-        # Not imported above: it describes disks, too, by what is here.
-        found = import_module("core_infra.vm._images.image_yaml").read_definition(described, arch)
-    elif (format_ := detect_format(given)) is ImageFormat.KERNEL:
-        found = load_image(given)
-    else:
-        found = DiskImage(given, format_, arch or host_arch(), given.name)
-    return for_arch(found, arch)
-
-
-def for_arch(image: Bootable, arch: str | None) -> Bootable:
-    """An image, if it is for *arch*; a disk may be for any, and becomes one for that.
-
-    Raises:
-        InvalidError: the image is for another.
-    """
-    if arch is None or image.arch == arch:
-        return image
-    if isinstance(image, DiskImage):
-        return replace(image, arch=arch)
-    raise InvalidError(
-        f"cannot boot {image.name} on a machine for {arch}", why=f"its kernel is for {image.arch}"
-    )
-
-
-def checked_arch(arch: object) -> str:
-    """An architecture as Linux's ``uname -m`` says it, also if Debian's name of it is given.
-
-    Raises:
-        InvalidError: there are no machines for it.
-    """
-    found = _ARCHES.get(arch, arch) if isinstance(arch, str) else arch
-    if not isinstance(found, str) or found not in CONSOLES:
-        raise InvalidError(
-            f"there are no machines for the architecture {arch!r}",
-            todo=f"Choose one of {', '.join(CONSOLES)}.",
-        )
-    return found
-
-
-def disk_of(image: Bootable) -> Disk | None:
-    """The disk that belongs to an image, never written to; None if it has none.
-
-    Raises:
-        CoreInfraError: it is no disk.
-    """
-    if isinstance(image, DiskImage):
-        disc = image.format is ImageFormat.ISO
-        return Disk(image.path, image.format, read_only=disc, boot=True, disc=disc)
-    if image.disk is None:
-        return None
-    format_ = detect_format(image.disk)
-    if format_ in (ImageFormat.KERNEL, ImageFormat.ISO):
-        raise InvalidError(f"cannot use {image.disk} as a disk", why=f"it is {format_}")
-    return Disk(image.disk, format_)
-
-
 def detect_format(path: str | os.PathLike[str]) -> ImageFormat:
-    """What an image is, by its content; by its name only where the content may be anything.
+    """The format of an image, by its content. The name counts only if the content is ambiguous.
 
     Raises:
-        NotFoundError: there is nothing at *path*.
-        InvalidError: it is nothing that boots, or cannot be read.
+        NotFoundError: *path* does not exist.
+        InvalidError: it is not bootable, or cannot be read.
     """
     given = Path(path).expanduser().absolute()
     if given.is_dir() or Path(f"{given}-kernel").exists():
         return ImageFormat.KERNEL
     head, size = _head(given)
-    found = _known(head)
+    found = _by_magic(head)
     if found in (None, ImageFormat.RAW) and _is_fixed_vhd(given):
         return ImageFormat.VHD
-    if found is None and given.name.endswith(("-kernel", "-initrd.img", "-cmdline")):
+    if found is None and given.name.endswith(_SET_SUFFIXES):
         return ImageFormat.KERNEL
     if found is None and is_packed_file(head):
         return _packed(given, head)
-    return found or _named(given, head, size)
+    return found or _by_name(given, head, size)
 
 
-def host_arch() -> str:
-    """This host's architecture, as Linux's ``uname -m`` says it."""
-    machine = platform.machine()
-    return _ARCHES.get(machine, machine)
-
-
-def _known(head: bytes) -> ImageFormat | None:
-    """What the first bytes tell for certain."""
+def _by_magic(head: bytes) -> ImageFormat | None:
+    """The format that the first bytes prove."""
     for format_, offset, magic in _CONTENT:
         if head.startswith(magic, offset):
             return format_
@@ -232,35 +111,35 @@ def _known(head: bytes) -> ImageFormat | None:
 
 
 def _packed(path: Path, head: bytes) -> ImageFormat:
-    """What a packed file is, by what is packed."""
+    """The format of a packed file, by its unpacked content."""
     inside = _unpacked_head(path)
-    within = _known(inside)
+    within = _by_magic(inside)
     if within is ImageFormat.KERNEL and kernel_kind(head):
         return within  # some arm64 kernels are packed by gzip
     if within not in (None, ImageFormat.KERNEL) or (inside and not any(inside)):
         return ImageFormat.PACKED
     packed = "a gzip archive" if kernel_kind(head) else describe(head)
-    what = describe(inside) if inside else "nothing whole"
-    raise _nothing(path, f"it is {packed}, and within is {what}")
+    what = describe(inside) if inside else "truncated data"
+    raise _unknown(path, f"it is {packed}, which contains {what}")
 
 
-def _named(path: Path, head: bytes, size: int) -> ImageFormat:
-    """What a file is whose content may be anything, by its name."""
+def _by_name(path: Path, head: bytes, size: int) -> ImageFormat:
+    """The format of a file with ambiguous content, by its name."""
     named = _EXTENSIONS.get(path.suffix.lower())
     why = f"it is {describe(head)}, {size} bytes"
-    # Nothing at all is an empty disk, whatever it is called.
+    # Only zeros are an empty disk, unless the name says otherwise.
     if named is ImageFormat.RAW or (named is None and not any(head)):
         if size % _SECTOR == 0:
             return ImageFormat.RAW
-        why += f", which is no multiple of {_SECTOR}"
+        why += f", which is not a multiple of {_SECTOR}"
     elif named is not None:
-        why += f", and no {named} whatever its name says"
-    raise _nothing(path, why)
+        why += f", and not {named}, although its name says so"
+    raise _unknown(path, why)
 
 
-def _nothing(path: Path, why: str) -> InvalidError:
+def _unknown(path: Path, why: str) -> InvalidError:
     return InvalidError(
-        f"cannot tell what kind of image {path} is",
+        f"cannot detect the format of the image {path}",
         why=why,
         todo=f"{IMAGES} A kernel is NAME-kernel, with NAME-initrd.img.",
     )
@@ -288,10 +167,10 @@ def _unpacked_head(path: Path) -> bytes:
 
 def _head(path: Path) -> tuple[bytes, int]:
     try:
-        mode = path.stat().st_mode  # before it is opened: a fifo would make us wait
+        mode = path.stat().st_mode  # before it is opened: opening a fifo would block
         if not stat.S_ISREG(mode):
             kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-            raise InvalidError(f"the image {path} is no plain file", why=f"it is {kind}")
+            raise InvalidError(f"the image {path} must be a regular file", why=f"it is {kind}")
         with path.open("rb") as file:
             head = file.read(LOOK)
             size = file.seek(0, 2)

@@ -1,33 +1,22 @@
-"""A bootable image: what a hypervisor needs to know of it, and the images that users bring."""
+"""A bootable image: what a hypervisor needs to know about it."""
 
 from __future__ import annotations
 
-import glob
-import re
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path  # noqa: TC003 - pydantic evaluates the annotations
 
-from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.magic import LOOK, describe, kernel_arch
-from core_infra.vm._images.manifest import MANIFEST, read_manifest
-
-if TYPE_CHECKING:
-    import os
+from core_infra.errors import InvalidError
+from core_infra.vm._hypervisors.disposable import Disk
+from core_infra.vm._images.formats import ImageFormat, detect_format
 
 CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 """The serial line of each architecture that a guest may have."""
 
-_KERNEL = "-kernel"
-_INITRD = "-initrd.img"
-_CMDLINE = "-cmdline"
-_DISK = "-disk"
-_FORM = (
-    "An image is three files: NAME-kernel, NAME-initrd.img and NAME-cmdline. "
-    "Give NAME, one of the files, or a directory with one such set."
-)
-_CONSOLE = re.compile(r"(?<!\S)console=([^\s,]+)")
-_ROOT = re.compile(r"(?<!\S)root=")
+DEBIAN_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Debian's name of each of these architectures, which is also Go's, LinuxKit's and Docker's."""
+
+_ARCHES = {name: arch for arch, name in DEBIAN_NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -36,16 +25,16 @@ class Image:
 
     Attributes:
         kernel: the kernel's file.
-        initrd: the initial file system's file; None if the kernel has one inside.
+        initrd: the file of the initial file system; None if the kernel contains one.
         cmdline: the kernel's command line.
-        arch: the machine's architecture as ``uname -m`` says it: ``x86_64`` or ``aarch64``.
-        name: for people to tell it from others.
+        arch: the machine's architecture as ``uname -m`` prints it: ``x86_64`` or ``aarch64``.
+        name: the name that messages show.
         has_agent: whether core-infra's agent runs in it.
-        console: the guest's name of the serial line that its kernel talks to, like ``ttyS0``.
+        console: the guest's name of the serial line that its kernel prints to, such as ``ttyS0``.
         disk: the file of its first disk, never written to; None if it has none.
-        memory: MiB of a machine that asks for no other; None is a default.
-        cpus: virtual processors of one; None is one.
-        cpu: the processor of one, as QEMU's ``-cpu`` takes it; None is one that suits it.
+        memory: MiB of a machine; None is the default.
+        cpus: virtual processors of a machine; None is one.
+        cpu: the processor of a machine, as QEMU's ``-cpu`` takes it; None chooses a suitable one.
     """
 
     kernel: Path
@@ -61,161 +50,83 @@ class Image:
     cpu: str | None = None
 
 
-def built_image(directory: Path) -> Image:
-    """The image that core-infra has built in ``directory``.
+@dataclass(frozen=True)
+class DiskImage:
+    """A disk, or a disc, that a machine boots from.
+
+    Attributes:
+        path: its file; never written to.
+        format: its format, detected by its content.
+        arch: the machine's architecture as ``uname -m`` prints it.
+        name: the name that messages show.
+        has_agent: always False: whether the agent is installed in it is not known.
+        memory: MiB of a machine; None is the default.
+        cpus: virtual processors of a machine; None is one.
+        cpu: the processor of a machine, as QEMU's ``-cpu`` takes it; None chooses a suitable one.
+    """
+
+    path: Path
+    format: ImageFormat
+    arch: str
+    name: str
+    has_agent: bool = False
+    memory: int | None = None
+    cpus: int | None = None
+    cpu: str | None = None
+
+
+Bootable = Image | DiskImage
+"""Everything that a machine can boot."""
+
+
+def host_arch() -> str:
+    """This host's architecture, as Linux's ``uname -m`` prints it."""
+    machine = platform.machine()
+    return _ARCHES.get(machine, machine)
+
+
+def checked_arch(arch: object) -> str:
+    """An architecture as Linux's ``uname -m`` prints it; Debian's name is accepted, too.
 
     Raises:
-        NotFoundError: there is none.
-        InvalidError: it is damaged.
+        InvalidError: machines cannot have this architecture.
     """
-    return Image(**read_manifest(directory))
+    found = _ARCHES.get(arch, arch) if isinstance(arch, str) else arch
+    if not isinstance(found, str) or found not in CONSOLES:
+        raise InvalidError(
+            f"there are no machines for the architecture {arch!r}",
+            todo=f"Choose one of {', '.join(CONSOLES)}.",
+        )
+    return found
 
 
-def load_image(path: str | os.PathLike[str]) -> Image:
-    """The image at ``path``, for ``--core-vm-image``.
-
-    Args:
-        path: what the three files' names begin with, or one of the files, or a directory that holds
-            one set or an image that core-infra has built. The file with the command line may be
-            missing: then the kernel gets only ``console=``. A disk named NAME-disk with any
-            extension is the machine's first one.
+def for_arch(image: Bootable, arch: str | None) -> Bootable:
+    """An image, if it is for *arch*. A disk may be for any, and becomes one for *arch*.
 
     Raises:
-        NotFoundError: there is no such set, or a part of it is missing.
-        InvalidError: a file can't be read, is empty, or is no kernel; a directory holds several
-            sets; a built image is damaged.
+        InvalidError: the image is for another architecture.
     """
-    given = Path(path).expanduser().absolute()
-    if given.is_dir() and (given / MANIFEST).exists():
-        return built_image(given)
-    prefix = _prefix(given)
-    kernel, initrd = Path(f"{prefix}{_KERNEL}"), Path(f"{prefix}{_INITRD}")
-    arch_of_kernel(kernel)
-    check_content(initrd)
-    cmdline = read_cmdline(Path(f"{prefix}{_CMDLINE}"))
-    return kernel_image(kernel, initrd, cmdline, name=Path(prefix).name, disk=_disk(prefix))
+    if arch is None or image.arch == arch:
+        return image
+    if isinstance(image, DiskImage):
+        return replace(image, arch=arch)
+    raise InvalidError(
+        f"cannot boot {image.name} on a machine for {arch}", why=f"its kernel is for {image.arch}"
+    )
 
 
-def kernel_image(
-    kernel: Path, initrd: Path | None, cmdline: str, *, name: str, disk: Path | None = None
-) -> Image:
-    """The image of a kernel, whose command line is completed by what it cannot do without.
+def disk_of(image: Bootable) -> Disk | None:
+    """The disk that belongs to an image, never written to; None if it has none.
 
     Raises:
-        NotFoundError: there is no such kernel.
-        InvalidError: it is no kernel that can be started.
+        CoreInfraError: the file is not a disk.
     """
-    arch = arch_of_kernel(kernel)
-    if disk is not None and not _ROOT.search(cmdline):
-        cmdline = f"root=/dev/vda rw {cmdline}".rstrip()
-    if not _CONSOLE.search(cmdline):  # without one, a machine that fails says nothing
-        cmdline = f"console={CONSOLES[arch]} {cmdline}".rstrip()
-    console = _CONSOLE.findall(cmdline)[-1]
-    return Image(kernel, initrd, cmdline, arch, name, has_agent=False, console=console, disk=disk)
-
-
-def beside(kernel: Path) -> tuple[Path | None, str]:
-    """The initrd and the command line that belong to NAME-kernel by their names, if any."""
-    if not kernel.name.endswith(_KERNEL):
-        return None, ""
-    prefix = str(kernel).removesuffix(_KERNEL)
-    initrd = Path(f"{prefix}{_INITRD}")
-    return initrd if initrd.exists() else None, read_cmdline(Path(f"{prefix}{_CMDLINE}"))
-
-
-def only_kernel(directory: Path) -> Path | None:
-    """The NAME-kernel of the only set in a directory; None if there is none.
-
-    Raises:
-        InvalidError: there are several.
-    """
-    try:
-        return Path(f"{_prefix_in(directory)}{_KERNEL}")
-    except NotFoundError:
+    if isinstance(image, DiskImage):
+        disc = image.format is ImageFormat.ISO
+        return Disk(image.path, image.format, read_only=disc, boot=True, disc=disc)
+    if image.disk is None:
         return None
-
-
-def _prefix(given: Path) -> str:
-    if given.is_dir():
-        return _prefix_in(given)
-    for suffix in (_KERNEL, _INITRD, _CMDLINE):
-        if given.name.endswith(suffix):
-            return str(given).removesuffix(suffix)
-    if given.is_file() and not Path(f"{given}{_KERNEL}").exists():
-        found = describe(_read(given, LOOK))
-        raise InvalidError(f"The file {given} is no image", why=f"it is {found}", todo=_FORM)
-    return str(given)
-
-
-def _prefix_in(directory: Path) -> str:
-    prefixes = [str(path).removesuffix(_KERNEL) for path in sorted(directory.glob(f"*{_KERNEL}"))]
-    if not prefixes:
-        raise NotFoundError(f"There is no image in the directory {directory}", todo=_FORM)
-    if len(prefixes) > 1:
-        raise InvalidError(
-            f"The directory {directory} holds {len(prefixes)} images",
-            why=f"they are {', '.join(Path(prefix).name for prefix in prefixes)}",
-            todo=f"Say which, for instance {prefixes[0]}.",
-        )
-    return prefixes[0]
-
-
-def _disk(prefix: str) -> Path | None:
-    base = Path(prefix)
-    found = sorted(base.parent.glob(f"{glob.escape(base.name)}{_DISK}.*"))
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise InvalidError(
-            f"The image {base.name} has {len(found)} disks",
-            why=f"they are {names}",
-            todo="Name its first disk in a file image.yaml beside it, as disk: FILE.",
-        )
-    return found[0] if found else None
-
-
-def arch_of_kernel(kernel: Path) -> str:
-    """What a kernel's file is for, as ``uname -m`` says it.
-
-    Raises:
-        NotFoundError: there is no such file.
-        InvalidError: it cannot be read, or is no kernel that can be started.
-    """
-    head = _read(kernel, LOOK)
-    arch = kernel_arch(head)
-    if arch is None:
-        raise InvalidError(
-            f"The file {kernel} is no kernel that can be started",
-            why=f"it is {describe(head)}; a kernel is a bzImage, an ELF file or an arm64 Image, "
-            f"for {' or '.join(CONSOLES)}",
-        )
-    return arch
-
-
-def read_cmdline(path: Path) -> str:
-    """The command line in a file, in one line; "" if there is no such file."""
-    if not path.exists():
-        return ""
-    try:
-        return " ".join(_read(path, 1 << 16).decode().split())
-    except UnicodeDecodeError as error:
-        raise InvalidError(f"The kernel's command line {path} is no text") from error
-
-
-def check_content(path: Path) -> None:
-    """Raise CoreInfraError unless there is such a file, with something in it, that can be read."""
-    _read(path, 1)
-
-
-def _read(path: Path, size: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(size)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"The image has no file {path}", todo=_FORM) from error
-    except OSError as error:
-        raise InvalidError(
-            f"The image's file {path} can't be read", why=error.strerror or str(error)
-        ) from error
-    if not data:
-        raise InvalidError(f"The image's file {path} is empty", why="it has 0 bytes")
-    return data
+    format_ = detect_format(image.disk)
+    if format_ in (ImageFormat.KERNEL, ImageFormat.ISO):
+        raise InvalidError(f"cannot use {image.disk} as a disk", why=f"it is {format_}")
+    return Disk(image.disk, format_)

@@ -1,4 +1,4 @@
-"""Tells by its first bytes what a file is: a kernel, and of which kind, or something else."""
+"""Identifies a file by its first bytes: a kernel, and of which kind, or something else."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _OTHERS = {
     "a 7z archive": (0, b"7z\xbc\xaf\x27\x1c"),
     "a script": (0, b"#!"),
 }
-# What a disk may begin with that has no boot sector: a partition table, or a file system on its
-# own. The offsets are those of each one's superblock, as libblkid knows them.
+# How a disk without a boot sector may begin: with a partition table, or a file system on its own.
+# The offsets are those of the superblocks, as in libblkid.
 _CONTENTS = (
     (512, b"EFI PART"),  # GPT, with sectors of 512 bytes and of 4 KiB
     (4096, b"EFI PART"),
@@ -57,17 +57,17 @@ _ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
 
 
 def kernel_kind(head: bytes) -> str | None:
-    """What kind of kernel a file is, judged by its first ``KERNEL_HEAD`` bytes.
+    """The kind of kernel that a file is, by its first ``KERNEL_HEAD`` bytes.
 
     Returns:
-        ``elf``, ``bzimage``, ``arm64``, ``zboot`` (EFI), ``gzip`` (an arm64 kernel may come like
-        that), or None if it is no kernel that is known here.
+        ``elf``, ``bzimage``, ``arm64``, ``zboot`` (EFI), ``gzip`` (an arm64 kernel may be packed
+        so), or None if it is not a known kind of kernel.
     """
     return next((kind for kind, magic in _KERNELS.items() if _has(head, magic)), None)
 
 
 def kernel_arch(head: bytes) -> str | None:
-    """The architecture of a kernel, as ``uname -m`` says it; None if it is none known here."""
+    """The architecture of a kernel, as ``uname -m`` prints it; None if it is unknown."""
     kind = kernel_kind(head)
     if kind == "elf":
         return _ELF_MACHINES.get(_elf_machine(head))
@@ -75,12 +75,12 @@ def kernel_arch(head: bytes) -> str | None:
 
 
 def holds_disk(head: bytes) -> bool:
-    """Whether the first ``LOOK`` bytes are those of a disk: partitions, or a file system."""
+    """Whether the first ``LOOK`` bytes are a disk's: partitions, or a file system."""
     return any(_has(head, magic) for magic in ((510, b"\x55\xaa"), *_CONTENTS))
 
 
 def describe(head: bytes) -> str:
-    """What the file with these first ``LOOK`` bytes seems to be, for a sentence."""
+    """What a file with these first ``LOOK`` bytes seems to be, to be put into a sentence."""
     kind = kernel_kind(head)
     if kind == "elf":
         number = _elf_machine(head)

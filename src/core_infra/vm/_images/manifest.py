@@ -1,4 +1,4 @@
-"""The record beside a built image: what it was made of, and what its files must look like."""
+"""The record beside a built image: its packages, and the sizes and digests of its files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_manifest(
     Args:
         directory: the image's.
         image: the fields of ``Image`` other than the files.
-        packages: name, version and sha256 of each package that it was made of.
+        packages: name, version and sha256 of each package in it.
     """
     outputs = {name: _facts(directory / name) for name in (KERNEL, INITRD)}
     record = {"format": 1, "image": image, "packages": packages, "outputs": outputs}
@@ -34,10 +34,10 @@ def write_manifest(
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The fields of the ``Image`` in ``directory``, if its files have the recorded sizes.
 
-    Their contents are not read: this happens at the start of each run.
+    Their contents are not read, because this happens at the start of each run.
 
     Raises:
-        NotFoundError: there is no built image.
+        NotFoundError: the directory has no built image.
         InvalidError: it is damaged.
     """
     path = directory / MANIFEST

@@ -1,4 +1,4 @@
-"""Runs the host's programs that the image is made with."""
+"""Runs programs of the host that build images."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def require_programs(*names: str) -> None:
     """Check that the programs are on PATH.
 
     Raises:
-        UnavailableError: one is not; it says what to do instead.
+        UnavailableError: one is not; the error says what to do instead.
     """
     for name in names:
         if shutil.which(name) is None:
             raise UnavailableError(
                 "The default guest image can't be built on this host",
-                why=f"it is made of Debian or Ubuntu packages, and there is no {name}",
+                why=f"it is made of Debian or Ubuntu packages, and {name} is not on PATH",
                 todo=USE_OWN_IMAGE,
             )
 
 
 def run(command: list[str], *, cwd: Path | None = None, timeout: float = 900) -> str:
-    """Run a program to its end, without a terminal and in the C locale; return its output.
+    """Run a program to its end, without a terminal and in the C locale, and return its output.
 
     Raises:
-        CommandFailedError: its exit code was not 0; the error shows the last lines of what it said.
+        CommandFailedError: its exit code was not 0; shows the last lines of its standard error.
         OSError: the disk is full.
-        TimeoutExpiredError: it took longer than ``timeout`` seconds; it was killed.
+        TimeoutExpiredError: it took longer than *timeout* seconds and was killed.
     """
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:

@@ -1,4 +1,4 @@
-"""Runs ``qemu-img``, which makes, looks at and converts disks."""
+"""Runs ``qemu-img``, which creates, inspects and converts disks."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _PERCENT = re.compile(r"\((\d+)(?:\.\d+)?/100%\)")
 
 
 def qemu_img(about: Path, *arguments: str) -> str:
-    """Run ``qemu-img`` to its end; its output.
+    """Run ``qemu-img`` to its end and return its output.
 
     Args:
-        about: the disk that it is about, for the message.
-        arguments: its arguments. They name the formats: guessed by its content, a disk could lead
-            to any file of this host.
+        about: the disk that error messages name.
+        arguments: its arguments. They must name the formats: with a format detected by content, a
+            disk could lead to any file of this host.
 
     Raises:
-        InvalidError: it failed; says why.
-        UnavailableError: it is not installed, or there is no room.
+        InvalidError: it failed; shows its message.
+        UnavailableError: it is not installed, or the disk is full.
     """
     _require()
     try:
@@ -47,20 +47,20 @@ def qemu_img(about: Path, *arguments: str) -> str:
 
 
 def convert(
-    source: Path, format_: str, target: Path, told: Callable[[int], None], *, about: Path
+    source: Path, format_: str, target: Path, on_percent: Callable[[int], None], *, about: Path
 ) -> None:
     """Convert a disk to qcow2.
 
     Args:
         source: the disk.
-        format_: what it is.
-        target: the file that is made.
-        told: is given the percentage now and then.
-        about: the disk, for messages.
+        format_: its format.
+        target: the new file.
+        on_percent: called with the percentage now and then.
+        about: the disk that error messages name.
 
     Raises:
-        InvalidError: it is damaged, or somebody writes to it.
-        UnavailableError: qemu-img is not installed, or there is no room.
+        InvalidError: it is damaged, or another process writes to it.
+        UnavailableError: qemu-img is not installed, or the disk is full.
     """
     _require()
     command = ["qemu-img", "convert", "-p", "-f", format_, "-O", "qcow2", str(source), str(target)]
@@ -72,7 +72,7 @@ def convert(
                     child.wait(_LOOK)
                 except TimeoutExpiredError:
                     if found := _PERCENT.findall(_said(output)):
-                        told(int(found[-1]))
+                        on_percent(int(found[-1]))
         finally:
             child.kill()
         if not child.exit_code:
@@ -85,7 +85,7 @@ def convert(
 
 
 def _said(output: IO[bytes]) -> str:
-    # Not by its position, which is the program's as well.
+    # pread does not move the position, which the program shares.
     size = os.fstat(output.fileno()).st_size
     return os.pread(output.fileno(), size, 0).decode(errors="replace")
 

@@ -1,4 +1,4 @@
-"""Chooses the way into a machine by what its image offers."""
+"""Enters running machines: opens a way in, runs commands, mounts volumes."""
 
 from __future__ import annotations
 
@@ -6,44 +6,151 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
-from core_infra.errors import UnavailableError
+from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
 from core_infra.vm._access.agent import AgentAccess
-from core_infra.vm._access.interface import NoAccessError
+from core_infra.vm._access.interface import NoAccessError, run_to_end
 from core_infra.vm._access.qga import QgaAccess
 from core_infra.vm._access.ssh import SshAccess
+from core_infra.vm._guest.command import as_argv
+from core_infra.vm._manager import volumes
+from core_infra.vm._manager.pause import PauseWatch, resume_if_possible
 from core_infra.vm._manager.record import Access
+from core_infra.vm._manager.stop import monitor
 from core_infra.vm._timeouts import scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from core_infra.vm._access.interface import GuestAccess
+    from core_infra.vm._guest.command import ExecResult
     from core_infra.vm._manager.machine_directory import MachineDirectory
     from core_infra.vm._manager.record import Container
+    from core_infra.vm._manager.registry import Registry
 
 BOOT = 12.0
-"""Seconds, before scaling, that a guest may take until it lets somebody in."""
+"""Seconds, before scaling, until a way into a guest must open."""
 
 _TRY = 1.5
 _PAUSE = 0.3
 
 
-def enter(
+class MachineAccess:
+    """Enters the machines of a registry.
+
+    Args:
+        registry: the machines.
+        progress: called with a line about waiting and restrictions.
+    """
+
+    def __init__(self, registry: Registry, progress: Callable[[str], None]) -> None:
+        self._registry = registry
+        self._progress = progress
+
+    def run(
+        self,
+        id_: str,
+        command: str | Sequence[str],
+        *,
+        timeout: float | None,
+        wait: float | None,
+    ) -> ExecResult:
+        """See :meth:`~.manager.LinuxKitManager.exec`."""
+        argv = as_argv(command)
+        access = self.enter(id_, timeout=wait)
+        try:
+            with self.watch(id_):
+                return run_to_end(access, argv, timeout=timeout)
+        except TimeoutExpiredError as error:
+            container = self._registry.find(id_)
+            paused = resume_if_possible(container, self._registry.directory(container))
+            raise (paused or error) from None
+        finally:
+            access.close()
+
+    def watch(self, id_: str) -> PauseWatch:
+        """See :meth:`~.manager.LinuxKitManager.watch`."""
+        container = self._registry.find(id_)
+        return PauseWatch(container, self._registry.directory(container), self._progress)
+
+    def enter(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
+        """See :meth:`~.manager.LinuxKitManager.enter`."""
+        access = self._open(id_, timeout=timeout)
+        try:
+            self._make_ready(id_, access)
+        except CoreInfraError as error:
+            self._progress(str(error))  # entering must stay possible, to find the cause
+        except BaseException:
+            access.close()
+            raise
+        return access
+
+    def mount(self, container: Container) -> None:
+        """Mount a machine's volumes as soon as it can be entered; it runs on if that fails.
+
+        Raises:
+            UnavailableError: the volumes could not be mounted.
+        """
+        try:
+            access = self._open(container.id)
+            try:
+                self._make_ready(container.id, access)
+            finally:
+                access.close()
+        except CoreInfraError as error:
+            raise UnavailableError(
+                f"machine {container.name} runs, but without its volumes",
+                why=error.what + (f": {error.why}" if error.why else ""),
+                todo=error.todo,
+            ) from error
+
+    def _open(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
+        container = self._registry.running(id_)
+        folder = self._registry.directory(container)
+        if error := resume_if_possible(container, folder):
+            raise error
+        if not container.ready:  # its start may have been killed before the guest was resumed
+            monitor(folder, "cont")
+        kind, access = _first_way(
+            container,
+            folder,
+            timeout=timeout,
+            alive=lambda: self._registry.is_running(container),
+            progress=self._progress,
+        )
+        # QEMU's agent often answers before the SSH server, which does more, has its key.
+        if kind is Access.SSH and kind is not container.access:
+            self._registry.state.update(container.id, access=kind)
+        return access
+
+    def _make_ready(self, id_: str, access: GuestAccess) -> None:
+        container = self._registry.find(id_)  # the current record: another command may have entered
+        # With core-infra's agent, a reboot of the guest ends the machine; a disk comes back.
+        if container.ready and (not container.mounts or container.access is Access.AGENT):
+            return
+        if container.mounts:
+            served = volumes.is_served(self._registry.directory(container))
+            shares = volumes.shares(container.mounts, by_virtiofs=served)
+            volumes.mount(access, shares, container.mounts)
+        if not container.ready:
+            self._registry.state.update(container.id, ready=True)
+
+
+def _first_way(
     container: Container,
     folder: MachineDirectory,
     *,
     timeout: float | None,
     alive: Callable[[], bool],
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> tuple[Access, GuestAccess]:
-    """A way into a running machine: the one that is remembered, or the first that opens.
+    """A way into a running machine: the recorded one, or the first that opens.
 
     Args:
-        container: what is remembered of it.
+        container: its record.
         folder: its directory.
-        timeout: seconds that it may take to boot; None is a default that fits this host.
-        alive: whether it still runs.
-        tell: is given a line when it has to be waited for.
+        timeout: seconds for it to boot; None is a default scaled for this host.
+        alive: returns whether it still runs.
+        progress: called with a line if it has to wait.
 
     Raises:
         NoAccessError: none opens in time.
@@ -51,7 +158,7 @@ def enter(
     limit = scaled(BOOT) if timeout is None else timeout
     if container.access is Access.AGENT:
         lines = folder.agent_lines()
-        return Access.AGENT, AgentAccess(lines, boot=limit, patience=limit, tell=tell)
+        return Access.AGENT, AgentAccess(lines, boot=limit, patience=limit, progress=progress)
     deadline = time.monotonic() + limit
     while True:
         errors: list[UnavailableError] = []
@@ -66,7 +173,7 @@ def enter(
             raise NoAccessError(
                 f"cannot enter machine {container.name}",
                 why="; ".join(str(error) for error in errors),
-                todo=f"See what it says: core-infra vm logs {container.name}; and by its console: "
+                todo=f"Read its console: core-infra vm logs {container.name}; or enter by it: "
                 f"core-infra vm console {container.name}",
             )
         time.sleep(_PAUSE)
@@ -76,7 +183,7 @@ def _ways(
     container: Container, folder: MachineDirectory, patience: float
 ) -> list[tuple[Access, Callable[[], GuestAccess]]]:
     def by_ssh() -> GuestAccess:
-        assert container.ssh_port is not None  # noqa: S101 - looked at below
+        assert container.ssh_port is not None  # noqa: S101 - checked below
         return SshAccess(
             container.ssh_port,
             user=container.ssh_user,

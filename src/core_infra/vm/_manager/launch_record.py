@@ -1,4 +1,4 @@
-"""What is remembered of a machine before it is started."""
+"""The record of a machine that is about to start, and the settings to start it again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm._disks import file_name
 from core_infra.vm._hardware import check, fitting_memory
 from core_infra.vm._hypervisors.processor import check_processor
-from core_infra.vm._images.formats import Bootable, DiskImage
-from core_infra.vm._manager import run_options
+from core_infra.vm._images.image import Bootable, DiskImage
+from core_infra.vm._images.load import resolve_image
 from core_infra.vm._manager.process_identity import start_of
-from core_infra.vm._manager.record import Container, RunOptions, Status, checked_name
+from core_infra.vm._manager.record import Container, Status, checked_name
+from core_infra.vm._manager.run_options import DEFAULT, RunOptions
 from core_infra.vm._manager.start import access_of
 
 if TYPE_CHECKING:
@@ -27,34 +28,38 @@ if TYPE_CHECKING:
 
     from core_infra.vm._manager.machine_directory import MachineDirectory
 
+_BOOTABLE: TypeAdapter[Bootable] = TypeAdapter(Bootable)
+_OWN = {"name", "detach", "ports", "publish", "volumes", "memory", "cpus", "ssh_port"}
+"""Options that have fields of their own in the record."""
 
-def planned(
+
+def new_record(
     image: Bootable, shown: str, options: RunOptions, *, hypervisor: str, accelerator: str
 ) -> Container:
-    """A machine that is about to be started.
+    """The record of a new machine that is about to start.
 
     Args:
-        image: what it boots.
-        shown: the image, in the words of who asked for it.
-        options: how it is to run.
-        hypervisor: the name of what will run it.
-        accelerator: what that will run it by.
+        image: the image that it boots.
+        shown: the image, as it was given to ``run``.
+        options: how it is run.
+        hypervisor: the name of the hypervisor.
+        accelerator: the name of the accelerator.
 
     Raises:
-        InvalidError: it cannot have this name, or so much memory, or so many processors.
+        InvalidError: the name, the memory or the number of processors is not possible.
     """
     id_ = secrets.token_hex(4)
     memory = fitting_memory(image) if options.memory is None else options.memory
     cpus = (image.cpus or 1) if options.cpus is None else options.cpus
     check(memory, cpus)
     check_processor(options.cpu)
-    name = _made_up(image.name, id_) if options.name is None else options.name
+    name = _generated_name(image.name, id_) if options.name is None else options.name
     return Container.model_validate(
         {
             "id": id_,
             "name": checked_name(name),
             "image": shown,
-            # Until the hypervisor runs, the machine lives and dies with who starts it.
+            # Until the hypervisor runs, this process stands for the machine.
             "pid": os.getpid(),
             "start": start_of(os.getpid()),
             "starting": True,
@@ -62,7 +67,7 @@ def planned(
                 one.model_copy(update={"path": str(Path(one.path).expanduser().absolute())})
                 for one in options.mounts
             ],
-            "again": remembered(image, shown, options),
+            "again": saved_settings(image, shown, options),
             "memory": memory,
             "cpus": cpus,
             "hypervisor": hypervisor,
@@ -74,30 +79,25 @@ def planned(
     )
 
 
-def _made_up(image: str, id_: str) -> str:
+def _generated_name(image: str, id_: str) -> str:
     stem = re.sub(r"[^A-Za-z0-9]+", "-", image.partition(" ")[0].partition(".")[0]).strip("-")
     return f"{stem[:40] or 'machine'}-{id_[:4]}"
 
 
-_BOOTABLE: TypeAdapter[Bootable] = TypeAdapter(Bootable)
-_OWN = {"name", "detach", "ports", "publish", "volumes", "memory", "cpus", "ssh_port"}
-"""Options that the record has in a form of its own."""
-
-
-def remembered(image: Bootable, shown: str, options: RunOptions) -> dict[str, Any]:
-    """For the record of a machine that is about to be started.
+def saved_settings(image: Bootable, shown: str, options: RunOptions) -> dict[str, Any]:
+    """The settings that are kept in a machine's record, to start it again.
 
     Args:
-        image: what it boots.
-        shown: the image, in the words of who asked for it.
-        options: how it is to run.
+        image: the image that it boots.
+        shown: the image, as it was given to ``run``.
+        options: how it is run.
     """
     values = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(options)
         if field.name not in _OWN
     }
-    default = shown == run_options.DEFAULT
+    default = shown == DEFAULT
     return {
         "image": None if default else _BOOTABLE.dump_python(image, mode="json"),
         "arch": image.arch,
@@ -106,32 +106,32 @@ def remembered(image: Bootable, shown: str, options: RunOptions) -> dict[str, An
     }
 
 
-def recalled(
-    container: Container, folder: MachineDirectory, tell: Callable[[str], None]
+def load_settings(
+    container: Container, folder: MachineDirectory, progress: Callable[[str], None]
 ) -> tuple[Bootable, RunOptions]:
-    """What a machine boots, and how it is to run, when it is started again.
+    """The image and the options to start a machine again.
 
     Raises:
-        UnavailableError: an earlier version has made it, and did not keep that.
-        NotFoundError: its image is not there any more.
-        InvalidError: the disk that its own one is a layer over was changed meanwhile.
+        UnavailableError: an earlier version has created it, and did not keep its settings.
+        NotFoundError: its image does not exist any more.
+        InvalidError: the disk below its own layer was changed meanwhile.
     """
     what = f"cannot start machine {container.name}"
     if not container.again:
         disk = folder.path / file_name(0)
         raise UnavailableError(
             what,
-            why="an earlier version of core-infra has made it, and did not keep how",
+            why="an earlier version of core-infra created it, and did not keep its settings",
             todo=f"Its disk can be run: core-infra vm run -d {disk}" if disk.exists() else "",
         )
     again = container.again
     if again["image"] is None:
-        image: Bootable = run_options.find(run_options.DEFAULT, arch=again["arch"], tell=tell)
+        image: Bootable = resolve_image(None, arch=again["arch"], progress=progress)
     else:
         image = _BOOTABLE.validate_python(again["image"])
     for path in _files(image):
         if not path.exists():
-            raise NotFoundError(what, why=f"its image {path} is not there any more")
+            raise NotFoundError(what, why=f"its image {path} does not exist any more")
     known = {field.name for field in dataclasses.fields(RunOptions)}
     options = RunOptions(
         name=container.name,
@@ -147,20 +147,20 @@ def recalled(
         raise InvalidError(
             what,
             why=f"{container.image} was changed since, and the machine's disk is a layer over it",
-            todo="Put the image back as it was, or remove the machine.",
+            todo="Restore the image, or remove the machine.",
         )
     return image, options
 
 
-def renewed(container: Container, image: Bootable, folder: MachineDirectory) -> Container:
-    """A machine's record while it is started again; tidies up after the former start."""
+def restarted_record(container: Container, image: Bootable, folder: MachineDirectory) -> Container:
+    """The record of a machine that is started again; removes files of its last start."""
     folder.hypervisor_log.unlink(missing_ok=True)
-    if not isinstance(image, DiskImage) and image.disk is None:  # it has another one each time
+    if not isinstance(image, DiskImage) and image.disk is None:  # it has a new key at each boot
         folder.host_key.unlink(missing_ok=True)
     changes = {
         "status": Status.RUNNING,
         "reason": "",
-        # Until the hypervisor runs, the machine lives and dies with who starts it.
+        # Until the hypervisor runs, this process stands for the machine.
         "pid": os.getpid(),
         "start": start_of(os.getpid()),
         "starting": True,
@@ -178,7 +178,7 @@ def _files(image: Bootable) -> list[Path]:
 
 
 def _stamp(image: Bootable) -> list[int]:
-    """What changes with a disk's content."""
+    """The size and time of the image's disk, which change with its content."""
     path = image.path if isinstance(image, DiskImage) else image.disk
     if path is None:
         return []

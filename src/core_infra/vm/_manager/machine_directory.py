@@ -1,4 +1,4 @@
-"""A machine's directory: what its files are called, and what they tell."""
+"""The directory of a machine: the names of its files, and what can be read from them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class MachineDirectory:
     """The files of a machine.
 
     Attributes:
-        path: its directory; only its user can look into it.
+        path: its directory, accessible to its user only.
     """
 
     path: Path
 
     def make(self) -> None:
-        """Make the directory."""
+        """Create the directory."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.mkdir(mode=0o700)
 
     def remove(self) -> None:
-        """Remove all of it."""
+        """Remove the directory with all files."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def listen(self, name: str) -> socket.socket:
-        """A listening socket for the line *name*, which the hypervisor will serve."""
+        """A listening socket named *name*, for the hypervisor to inherit."""
         server = socket.socket(socket.AF_UNIX)
         self.line(name).unlink(missing_ok=True)  # of an earlier start
         try:
@@ -54,22 +54,22 @@ class MachineDirectory:
         return server
 
     def line(self, name: str) -> Path:
-        """The socket of the line *name*: monitor, console, agent, qga."""
+        """The path of the socket *name*: monitor, console, agent, qga."""
         return self.path / f"{name}.sock"
 
     def agent_lines(self) -> list[Path]:
-        """The sockets of the lines to the agent; a machine of an earlier version has one."""
+        """The sockets of the agent's ports; a machine of an earlier version has only one."""
         lines = [self.line(agent_line(number)) for number in range(LINES)]
         return [line for line in lines if line.exists()] or lines[:1]
 
     @property
     def console_log(self) -> Path:
-        """What the console has printed."""
+        """The log of the console."""
         return self.path / CONSOLE_LOG
 
     @property
     def hypervisor_log(self) -> Path:
-        """What the hypervisor has said."""
+        """The output of the hypervisor, and of virtiofsd."""
         return self.path / "hypervisor.log"
 
     @property
@@ -79,45 +79,45 @@ class MachineDirectory:
 
     @property
     def metadata(self) -> Path:
-        """The disc that tells the machine who may log in."""
+        """The disc that configures the machine's login."""
         return self.path / "metadata.iso"
 
     @property
     def base(self) -> Path:
-        """What the machine's disk is a layer over, if that is not the image itself."""
+        """The disk below the machine's layer, if it is not the image itself."""
         return self.path / "base.qcow2"
 
     @property
     def key(self) -> Path:
-        """The private key that logs in."""
+        """The private key to log in with."""
         return self.path / "id_ed25519"
 
     @property
     def host_key(self) -> Path:
-        """The key of its SSH server, from the first contact on."""
+        """The pinned key of its SSH server."""
         return self.path / "host_key.pub"
 
     def pid(self) -> int | None:
-        """The hypervisor's process id, unless it has ended in order."""
+        """The hypervisor's process id; None if it has exited normally."""
         try:
             return int((self.path / PID_FILE).read_text())
         except (OSError, ValueError):
             return None
 
     def log_size(self) -> int:
-        """Bytes that the console has printed."""
+        """The size of the console's log, in bytes."""
         try:
             return self.console_log.stat().st_size
         except FileNotFoundError:
             return 0
 
     def panic(self, since: int) -> str:
-        """The guest kernel's last sentence, if it panicked after *since* bytes of the console."""
+        """The kernel's panic message after *since* bytes of the console; empty without a panic."""
         found = _PANIC.findall(_tail(self.console_log, since))
         return found[-1].decode("utf-8", "replace") if found else ""
 
     def last_words(self) -> str:
-        """The last lines of the hypervisor, and of what serves it."""
+        """The last lines of the hypervisor's log."""
         lines = _tail(self.hypervisor_log).decode("utf-8", "replace").strip().splitlines()
         return "; ".join(lines[-_LAST_WORDS:])
 

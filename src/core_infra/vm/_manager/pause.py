@@ -1,7 +1,7 @@
-"""Machines that stay and are paused because this host has no room for what they write.
+"""Persistent machines that QEMU has paused because this host's disk is full.
 
-Nobody watches them all the time: whoever looks at one, or waits for a command in it, lets it go on
-when there is room again.
+No process watches them all the time. A command that lists such a machine, or waits for a command in
+it, resumes it if there is room again.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _ANSWER = 2.0
 _LOOK = 0.5
 _SETTLED = 0.3
 _SCARCE = 64 << 20
-"""Bytes: only where less is free, it is worth asking the hypervisor."""
+"""Bytes; the hypervisor is asked only if less is free."""
 
 
-def pause(container: Container, folder: MachineDirectory) -> MachinePausedError | None:
-    """Why a machine is paused; None if it runs, or goes on now that there is room."""
+def resume_if_possible(container: Container, folder: MachineDirectory) -> MachinePausedError | None:
+    """Why a machine is paused; None if it runs, or was resumed because there is room again."""
     try:
         monitor = Qmp(connect(folder.line("monitor")))
     except CoreInfraError:
-        return None  # it has none, or has ended
+        return None  # the machine does not have a monitor, or has ended
     try:
-        return _pause(container, folder, monitor)
+        return _resumed_or_error(container, folder, monitor)
     except CoreInfraError:
         return None
     finally:
         monitor.close()
 
 
-def _pause(
+def _resumed_or_error(
     container: Container, folder: MachineDirectory, monitor: Qmp
 ) -> MachinePausedError | None:
     def is_paused() -> bool:
@@ -56,14 +56,13 @@ def _pause(
     path = _unwritten(monitor.execute("query-block", timeout=_ANSWER)) or folder.path
     if free(path) >= LITTLE:
         monitor.execute("cont", timeout=_ANSWER)
-        time.sleep(_SETTLED)  # a write that fails again pauses it again
+        time.sleep(_SETTLED)  # if the write fails again, QEMU pauses it again
         if not is_paused():
             return None
     return MachinePausedError(
         f"machine {container.name} is paused: this host cannot write its disk",
         why=described(path),
-        todo="Make room there; it goes on as soon as somebody looks at it, such as core-infra vm "
-        "ps.",
+        todo="Make room there; then core-infra vm ps, or the next command in it, resumes it.",
         path=str(path),
     )
 
@@ -77,21 +76,21 @@ def _unwritten(devices: list[dict[str, Any]]) -> Path | None:
     return None
 
 
-class Watch:
-    """While somebody waits for a machine: says that it is paused, and lets it go on.
+class PauseWatch:
+    """While a command waits for a machine: reports that it is paused, and resumes it.
 
     Args:
         container: the machine.
         folder: its directory.
-        tell: is given a line when it is paused, and when it goes on.
+        progress: called with a line when it is paused, and when it is resumed.
     """
 
     def __init__(
-        self, container: Container, folder: MachineDirectory, tell: Callable[[str], None]
+        self, container: Container, folder: MachineDirectory, progress: Callable[[str], None]
     ) -> None:
         self._container = container
         self._folder = folder
-        self._tell = tell
+        self._progress = progress
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="core-infra-watch", daemon=True)
 
@@ -108,9 +107,9 @@ class Watch:
         while not self._ended.wait(_LOOK):
             if not said and free(self._folder.path) >= _SCARCE:
                 continue
-            found = pause(self._container, self._folder)
+            found = resume_if_possible(self._container, self._folder)
             if found is not None and not said:
-                self._tell(str(found))
+                self._progress(str(found))
             elif found is None and said:
-                self._tell(f"machine {self._container.name} goes on: there is room again")
+                self._progress(f"machine {self._container.name} was resumed: there is room again")
             said = found is not None

@@ -1,4 +1,4 @@
-"""Which process a number means: a pid is used again, a pid with its start is not."""
+"""Identifies processes: a pid may be reused, a pid together with its start time is unique."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def start_of(pid: int) -> str | None:
-    """When a process was started, as a word to compare; None if it does not run.
+    """When a process was started, as a string to compare; None if it is not running.
 
-    A zombie does not run. On Linux the word is the host's start and the clock ticks since then: a
-    clock that is set meanwhile changes neither.
+    A zombie is not running. On Linux the string has the host's boot id and the clock ticks since
+    the boot, which do not change when the clock is set.
     """
     if sys.platform != "linux":
         with contextlib.suppress(psutil.Error):
@@ -38,7 +38,7 @@ def start_of(pid: int) -> str | None:
 
 
 def is_of_this_boot(start: str) -> bool:
-    """Whether this host has not been restarted since then, as far as can be told."""
+    """Whether this host has not been restarted since; True if that is unknown."""
     try:
         return start.partition("/")[0] == _BOOT_ID.read_text().strip()
     except OSError:
@@ -46,13 +46,13 @@ def is_of_this_boot(start: str) -> bool:
 
 
 class ForeignProcess:
-    """A process that is no child of ours, and is still the one that was recorded.
+    """A recorded process that is not our child.
 
     Use :meth:`find`; close it, or use it in a ``with`` block.
 
     Args:
         pid: its process id.
-        handle: a pidfd of it; it never comes to mean another process.
+        handle: a pidfd of it, which can never refer to another process.
     """
 
     def __init__(self, pid: int, handle: int) -> None:
@@ -61,25 +61,25 @@ class ForeignProcess:
 
     @classmethod
     def find(cls, pid: int | None, start: str | None) -> Self | None:
-        """The process *pid*, if it is the one that was started then; None if that has ended."""
+        """The process *pid*, if its start time is *start*; None if it has ended."""
         if not pid or start is None:
             return None
         try:
             handle = os.pidfd_open(pid)
         except OSError:
             return None
-        # Looked at after opening: from here on the pid means this process or none.
+        # Checked after opening: the pidfd keeps the pid from being reused unnoticed.
         if start_of(pid) == start:
             return cls(pid, handle)
         os.close(handle)
         return None
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until it has ended; False if it has not after *timeout* seconds."""
+        """Wait for its end; return False if it still runs after *timeout* seconds."""
         return bool(select.select([self._handle], [], [], timeout)[0])
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing if it has ended."""
+        """Send a signal; does nothing if it has ended."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handle, number)
 

@@ -1,4 +1,4 @@
-"""Which machines there are, as they are."""
+"""All machines, with their current status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError, WrongStateError
 from core_infra.vm._manager.machine_directory import MachineDirectory
-from core_infra.vm._manager.pause import pause
+from core_infra.vm._manager.pause import resume_if_possible
 from core_infra.vm._manager.process_identity import ForeignProcess, is_of_this_boot
 from core_infra.vm._manager.record import Container, Status
 
@@ -24,37 +24,36 @@ if TYPE_CHECKING:
 MACHINES = "machines"
 
 
-class Register:
-    """The machines that are remembered; what is said to run is looked at each time.
+class Registry:
+    """The machines of a state file, with their current status.
 
-    Wherever a machine is asked for by an id, its name will do, or what only its id begins with.
+    A machine is identified by its id, a unique prefix of its id, or its name.
 
     Args:
-        state: the memory.
+        state: the state file.
     """
 
     def __init__(self, state: State) -> None:
         self.state = state
 
-    def folder(self, container: Container) -> MachineDirectory:
+    def directory(self, container: Container) -> MachineDirectory:
         """The directory of a machine."""
         return MachineDirectory(self.state.directory / MACHINES / container.id)
 
     def list(self) -> builtins.list[Container]:
-        """All machines, the last started first; what runs is looked at, not only remembered.
+        """All machines, the last started one first, with their current status.
 
-        A machine that runs and is paused, because this host has no room for what it writes, has
-        that as its reason.
+        The reason of a running machine that is paused, because this host's disk is full, says so.
         """
         found = map(self._with_pause, self._verified().values())
         return sorted(found, key=lambda one: one.started_at, reverse=True)
 
     def find(self, id_: str) -> Container:
-        """A machine, by its id, its name, or what only its id begins with.
+        """The machine with this id, unique prefix of an id, or name.
 
         Raises:
-            NotFoundError: there is none.
-            InvalidError: there are several.
+            NotFoundError: no machine matches.
+            InvalidError: several machines match.
         """
         known = self._verified()
         by_name = {one.name: one for one in known.values()}
@@ -63,60 +62,60 @@ class Register:
         matches = [one for one in known.values() if id_ and one.id.startswith(id_)]
         if len(matches) > 1:
             shown = ", ".join(f"{one.id} ({one.name})" for one in matches)
-            raise InvalidError(f"several machines begin with {id_!r}", why=shown)
+            raise InvalidError(f"the ids of several machines begin with {id_!r}", why=shown)
         if not matches:
             names = ", ".join(sorted(by_name)) or "none"
             raise NotFoundError(f"there is no machine {id_!r}", why=f"there is {names}")
         return matches[0]
 
     def running(self, id_: str) -> Container:
-        """A machine that runs.
+        """The machine with this id or name, if it is running.
 
         Raises:
-            NotFoundError: there is none.
-            WrongStateError: it does not run.
+            NotFoundError: there is no such machine.
+            WrongStateError: it is not running.
         """
         container = self.find(id_)
         if container.status is not Status.RUNNING:
             reason = f": {container.reason}" if container.reason else ""
             raise WrongStateError(
-                f"machine {container.name} does not run",
+                f"machine {container.name} is not running",
                 why=f"it is {container.status}{reason}",
                 needed=Status.RUNNING,
                 found=container.status,
             )
         return container
 
-    def runs(self, container: Container) -> bool:
-        """Whether it runs, at this moment."""
+    def is_running(self, container: Container) -> bool:
+        """Whether a machine is running now."""
         return self.find(container.id).status is Status.RUNNING
 
     def _with_pause(self, container: Container) -> Container:
         if container.status is not Status.RUNNING or container.starting:
             return container
-        found = pause(container, self.folder(container))
+        found = resume_if_possible(container, self.directory(container))
         if found is None:
             return container
         return container.model_copy(update={"reason": f"{found.what}: {found.why}"})
 
     def _verified(self) -> dict[str, Container]:
         known = self.state.load()
-        if not any(verdict(one, self.folder(one)) for one in _runs(known)):
+        if not any(_changes(one, self.directory(one)) for one in _running(known)):
             return known
-        # Once more with the lock held: what was read may have been changed meanwhile.
+        # Again with the lock held: another process may have changed the file meanwhile.
         with self.state.changing() as current:
-            for one in _runs(current):
-                if changes := verdict(one, self.folder(one)):
+            for one in _running(current):
+                if changes := _changes(one, self.directory(one)):
                     current[one.id] = one.model_copy(update=changes)
             return dict(current)
 
 
-def _runs(known: Mapping[str, Container]) -> builtins.list[Container]:
+def _running(known: Mapping[str, Container]) -> builtins.list[Container]:
     return [one for one in known.values() if one.status is Status.RUNNING]
 
 
-def verdict(container: Container, folder: MachineDirectory) -> dict[str, Any]:
-    """What is to be remembered of a machine that is remembered as running; nothing if it runs."""
+def _changes(container: Container, folder: MachineDirectory) -> dict[str, Any]:
+    """The changes to the record of a machine that is no longer running; empty if it runs."""
     found = ForeignProcess.find(container.pid, container.start)
     if found is not None:
         found.close()
@@ -128,8 +127,8 @@ def verdict(container: Container, folder: MachineDirectory) -> dict[str, Any]:
 
 def _ending(container: Container, folder: MachineDirectory) -> tuple[Status, str]:
     if container.starting:
-        end_leftover(folder)
-        return Status.ERROR, "who started it was ended before it ran"
+        end_unrecorded(folder)
+        return Status.ERROR, "the process that started it was ended before it ran"
     if panic := folder.panic(container.log_from):
         return Status.ERROR, panic
     if container.start and not is_of_this_boot(container.start):
@@ -140,8 +139,8 @@ def _ending(container: Container, folder: MachineDirectory) -> tuple[Status, str
     return Status.ERROR, f"its process was killed, or crashed{': ' if last else ''}{last}"
 
 
-def end_leftover(folder: MachineDirectory) -> None:
-    """End a hypervisor that was started for a machine and never recorded."""
+def end_unrecorded(folder: MachineDirectory) -> None:
+    """End a hypervisor that was started for a machine but not recorded."""
     pid = folder.pid()
     if pid is None:
         return

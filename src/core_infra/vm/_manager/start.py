@@ -1,4 +1,4 @@
-"""Starts the hypervisor of a machine, and all that it needs."""
+"""Starts the hypervisor of a machine, with its disks, volumes and ports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from core_infra.vm._hypervisors.disposable import Disk
 from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_line
 from core_infra.vm._hypervisors.qmp import Qmp
 from core_infra.vm._images import cloud_init
-from core_infra.vm._images.formats import DiskImage, ImageFormat, disk_of
+from core_infra.vm._images.formats import ImageFormat
+from core_infra.vm._images.image import DiskImage, disk_of
 from core_infra.vm._manager import volumes
 from core_infra.vm._manager.process_identity import start_of
 from core_infra.vm._manager.record import Access, Port
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
 
     from core_infra.process._child import Child
     from core_infra.vm._hypervisors.hypervisor import HostedHypervisor, Share
-    from core_infra.vm._images.formats import Bootable
+    from core_infra.vm._images.image import Bootable
     from core_infra.vm._manager.machine_directory import MachineDirectory
-    from core_infra.vm._manager.record import Container, RunOptions
+    from core_infra.vm._manager.record import Container
+    from core_infra.vm._manager.run_options import RunOptions
 
 SSH = 22
-"""The guest's port of its SSH server."""
+"""The port of the guest's SSH server."""
 
 _ANSWER = 2.0
 
@@ -51,8 +53,8 @@ class Started:
 
     Attributes:
         child: its hypervisor.
-        facts: what is to be remembered of it.
-        console: a connection to its console, made before the first byte; None if not asked for.
+        facts: fields of its record that its start has determined.
+        console: a connection to its console, opened before the first byte; None if it is detached.
         shares: the directories that it can mount.
     """
 
@@ -66,13 +68,13 @@ class Starter:
     """Starts one machine.
 
     Args:
-        container: what is remembered of it.
-        image: what it boots.
-        folder: its directory, made.
-        hypervisor: runs it.
-        accelerator: how its instructions run.
-        options: the rest.
-        tell: is given a line about what is missing.
+        container: its record.
+        image: the image that it boots.
+        folder: its directory, which exists.
+        hypervisor: the hypervisor that runs it.
+        accelerator: the name of the accelerator.
+        options: how it is run.
+        progress: called with a line about restrictions.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Starter:
         hypervisor: HostedHypervisor,
         accelerator: str,
         options: RunOptions,
-        tell: Callable[[str], None],
+        progress: Callable[[str], None],
     ) -> None:
         self._container = container
         self._image = image
@@ -92,15 +94,15 @@ class Starter:
         self._hypervisor = hypervisor
         self._accelerator = accelerator
         self._options = options
-        self._tell = tell
+        self._progress = progress
         self._has_agent = image.has_agent
 
     def start(self, remember: Callable[[dict[str, object]], object]) -> Started:
         """Start it.
 
         Args:
-            remember: is given what is to be remembered before the guest runs: should it fail,
-                nothing runs.
+            remember: called with fields of the record before the guest runs. If it raises, the
+                machine is not started.
 
         Raises:
             UnavailableError: the hypervisor did not start; says why.
@@ -109,7 +111,7 @@ class Starter:
             isinstance(self._image, DiskImage) and volumes.can_serve()
         )
         shares = [
-            volumes.provided(share, self._folder, self._tell)
+            volumes.provided(share, self._folder, self._progress)
             for share in volumes.shares(self._options.mounts, by_virtiofs=by_virtiofs)
         ]
         disks = [*self._disks(), *self._metadata(shares)]
@@ -172,7 +174,7 @@ class Starter:
 
     @contextlib.contextmanager
     def _monitor(self, child: Child, servers: Sequence[Child]) -> Iterator[Qmp | None]:
-        """The hypervisor's monitor, once it answers; None if it has none."""
+        """The hypervisor's monitor, after its first answer; None if it has no monitor."""
         if not self._hypervisor.has_monitor:
             yield None
             return
@@ -218,9 +220,11 @@ class Starter:
         except UnavailableError:
             if not port.chosen or not port.host:
                 raise
-            # It was any port at first: somebody has taken it since the machine was stopped.
+            # The system chose it at the first start; another process has taken it meanwhile.
             host = forward()
-            self._tell(f"port {port.host} is in use by now: port {host} leads to {port.guest}")
+            self._progress(
+                f"port {port.host} is in use: {host} is forwarded to {port.guest} instead"
+            )
         return port.model_copy(update={"host": host, "chosen": port.chosen or not port.host})
 
     def _disks(self) -> list[Disk]:
@@ -233,7 +237,7 @@ class Starter:
         if own.exists():  # the machine is started again
             return [replace(disk, path=own, format=ImageFormat.QCOW2)]
         if disk.format == ImageFormat.PACKED:
-            disk = self._own(usable(disk, self._tell))
+            disk = self._own(usable(disk, self._progress))
         else:
             examine(disk)
         if self._options.in_place:
@@ -243,7 +247,7 @@ class Starter:
         return list(layers([disk], self._folder.path))
 
     def _own(self, disk: Disk) -> Disk:
-        """A disk of the cache that the machine has as long as it lives, whoever empties that."""
+        """A link to a disk of the cache, or a copy: the cache may be emptied at any time."""
         path = self._folder.base
         with written("a machine's disk", path.parent):
             try:
@@ -274,12 +278,12 @@ class Starter:
         except NotFoundError:
             raise
         except CoreInfraError as error:
-            self._tell(f"nobody will be able to log in by SSH: {error}")
+            self._progress(f"logging in by SSH will not be possible: {error}")
             return []
         return [disc]
 
     def _public_key(self) -> str:
-        """The public key that may log in; made, unless the user has one."""
+        """The public key that may log in: the user's, or else a new one."""
         if not self._options.ssh_key:
             return ssh.make_key(self._folder.key)
         private = Path(self._options.ssh_key).expanduser()
@@ -290,10 +294,10 @@ class Starter:
 
 
 def access_of(image: Bootable) -> Access:
-    """By what its inside is reached, as far as the image tells."""
+    """The way into a machine with this image, as far as the image shows it."""
     return Access.AGENT if image.has_agent else Access.NONE
 
 
 def _served(shares: list[Share]) -> list[Share]:
-    """Those that a program of their own serves."""
+    """The shares that a virtiofsd serves."""
     return [share for share in shares if share.by_virtiofs]

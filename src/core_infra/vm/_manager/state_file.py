@@ -1,7 +1,7 @@
-"""The memory of which machines there are: one file, correct under many processes.
+"""The file with the records of all machines, which many processes may change at the same time.
 
-Whoever changes the file holds a lock that the kernel drops with the process, reads it, and
-replaces it at one stroke. So a process may be killed anywhere: the file is the old one or the new.
+A process that changes the file holds a lock, which the kernel releases with the process, reads the
+file, and replaces it in one step. So it may be killed anywhere: the file is the old or the new one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PRIVATE = 0o600
 
 
 def state_directory() -> Path:
-    """Where machines are remembered: ``$CORE_INFRA_STATE_DIR``, else ``.core`` in the home."""
+    """The directory of the file: ``$CORE_INFRA_STATE_DIR``, by default ``~/.core``."""
     chosen = os.environ.get(VARIABLE)
     return Path(chosen).absolute() if chosen else Path.home() / ".core"
 
@@ -45,21 +45,21 @@ def _warn(line: str) -> None:
 
 
 class State:
-    """The machines of a user, on the real disk: processes share it by the kernel's locks.
+    """The records of a user's machines, in a file that processes share.
 
     Args:
-        directory: where the file is; made at the first change. By default
+        directory: the directory of the file; created at the first change. By default
             :func:`state_directory`.
-        tell: is given a line when the file was damaged and had to be set aside; by default that is
-            a warning.
+        progress: called with a line if the file was damaged and is set aside; the default is a
+            warning.
     """
 
     def __init__(
-        self, directory: Path | None = None, *, tell: Callable[[str], None] = _warn
+        self, directory: Path | None = None, *, progress: Callable[[str], None] = _warn
     ) -> None:
         self.directory = (directory or state_directory()).absolute()
         self._medium = LocalMedium(self.directory)
-        self._tell = tell
+        self._progress = progress
 
     @property
     def path(self) -> Path:
@@ -67,11 +67,11 @@ class State:
         return self.directory / FILE
 
     def load(self) -> dict[str, Container]:
-        """All machines by their ids, as the file has them now.
+        """All machines by their ids, as they are in the file now.
 
         Raises:
-            InvalidError: a later version of core-infra has written it in a way of its own.
-            AccessDeniedError: it may not be read.
+            InvalidError: a later version of core-infra has written it in an unknown format.
+            AccessDeniedError: it cannot be read.
         """
         with contextlib.suppress(_DamagedError):
             return self._read()
@@ -79,20 +79,20 @@ class State:
             return dict(containers)
 
     def save(self, containers: dict[str, Container]) -> None:
-        """Remember these machines, and no others."""
+        """Replace all records by these."""
         with self.changing() as known:
             known.clear()
             known.update(containers)
 
     def all(self) -> list[Container]:
-        """All machines, the last started first."""
+        """All machines, the last started one first."""
         return sorted(self.load().values(), key=lambda one: one.started_at, reverse=True)
 
     def get(self, id_: str) -> Container:
-        """A machine, as it is remembered now; what comes later does not change it.
+        """The current record of a machine; later changes do not affect it.
 
         Raises:
-            NotFoundError: there is none with this id.
+            NotFoundError: no machine has this id.
         """
         try:
             return self.load()[id_]
@@ -100,10 +100,10 @@ class State:
             raise _unknown(id_) from None
 
     def add(self, container: Container) -> None:
-        """Remember one more machine.
+        """Add a machine.
 
         Raises:
-            AlreadyExistsError: another one has its id, or its name.
+            AlreadyExistsError: another machine has its id, or its name.
         """
         with self.changing() as containers:
             for other in containers.values():
@@ -122,15 +122,15 @@ class State:
             containers[container.id] = container
 
     def update(self, id_: str, **changes: Any) -> Container:
-        """Change some of what is remembered of a machine; the new record.
+        """Change fields of a machine's record and return the new record.
 
         Args:
             id_: the machine's id.
             changes: fields of :class:`Container` and their new values.
 
         Raises:
-            NotFoundError: there is none with this id.
-            InvalidError: a field is not known, or cannot have this value.
+            NotFoundError: no machine has this id.
+            InvalidError: a field does not exist, or cannot have this value.
         """
         with self.changing() as containers:
             try:
@@ -138,7 +138,7 @@ class State:
             except KeyError:
                 raise _unknown(id_) from None
             if unknown := sorted(changes.keys() - Container.model_fields.keys()):
-                raise InvalidError(f"a machine has no {', '.join(unknown)} to remember")
+                raise InvalidError(f"a machine's record has no field {', '.join(unknown)}")
             try:
                 new = Container.model_validate({**old.model_dump(), **changes})
             except ValidationError as error:
@@ -147,10 +147,10 @@ class State:
         return new
 
     def remove(self, id_: str) -> Container:
-        """Forget a machine; what was remembered of it.
+        """Remove a machine and return its last record.
 
         Raises:
-            NotFoundError: there is none with this id.
+            NotFoundError: no machine has this id.
         """
         with self.changing() as containers:
             try:
@@ -160,9 +160,9 @@ class State:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[dict[str, Container]]:
-        """The machines, to be changed by nobody else; written if the block changed them.
+        """The records, locked; they are written to the file if the block changed them.
 
-        An exception in the block leaves them as they were.
+        After an exception in the block, the file is unchanged.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ class State:
             lock.acquire()
         except OSError as error:
             raise UnavailableError(
-                f"cannot remember machines in {self.directory}",
+                f"cannot write to the state directory {self.directory}",
                 why=str(error),
                 todo=f"Choose another directory with {VARIABLE}.",
             ) from error
@@ -196,11 +196,11 @@ class State:
             entries = list(found["containers"].items())
             version = int(found["version"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _DamagedError({}, "it is no list of machines") from error
+            raise _DamagedError({}, "it is not a list of machines") from error
         if version > FORMAT:
             raise InvalidError(
                 f"cannot read {self.path}",
-                why=f"it has the form {version}, this version of core-infra knows {FORMAT}",
+                why=f"it has format {version}; this version of core-infra reads format {FORMAT}",
                 todo="Use the version of core-infra that wrote it, or another state directory.",
             )
         readable: dict[str, Container] = {}
@@ -227,17 +227,17 @@ class State:
             number += 1
         aside = f"{FILE}.damaged-{number}"
         self._medium.write_bytes(aside, self._medium.read_bytes(FILE), mode=_PRIVATE)
-        # Now, and not at the block's end: if that fails, the next one need not set it aside again.
+        # Now, not at the block's end: if the block fails, the file must not be set aside again.
         self._write(error.readable)
         left = len(error.readable)
-        self._tell(
+        self._progress(
             f"{self.path} was damaged ({error.why}); it is kept as {aside}, and "
             f"{left} {'machine' if left == 1 else 'machines'} of it could be read"
         )
 
 
 class _DamagedError(InvalidError):
-    """The file is not what was written; carries what of it can be read."""
+    """The file is damaged; has the records that can still be read."""
 
     def __init__(self, readable: dict[str, Container], why: str) -> None:
         super().__init__("the list of machines is damaged", why=why)

@@ -1,4 +1,4 @@
-"""Ends a machine: politely, then less so."""
+"""Stops a machine in steps, from a request to the guest to SIGKILL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from core_infra.vm._manager.record import Container
 
 GRACE = 10.0
-"""Seconds that a guest has to shut down by itself."""
+"""Seconds for a guest to shut down by itself."""
 
 _RUNG = 2.0
 
@@ -29,10 +29,10 @@ _RUNG = 2.0
 def stop_process(
     process: ForeignProcess, container: Container, folder: MachineDirectory, *, grace: float
 ) -> str:
-    """Climb the stop ladder until the process has ended; says which rung it took.
+    """Stop a machine, and return the step that has ended it, for its record.
 
-    The guest is asked to shut down, then the hypervisor to write its disks back and end, then it
-    gets SIGTERM, then SIGKILL.
+    The guest is asked to shut down; then the hypervisor is asked to flush its disks and end; then
+    it gets SIGTERM, then SIGKILL.
     """
     if grace > 0 and _ask_guest(container, folder) and process.wait(grace):
         return "the guest shut down"
@@ -50,7 +50,7 @@ def stop_process(
 
 
 def _ask_guest(container: Container, folder: MachineDirectory) -> bool:
-    """Ask it to shut down; whether somebody may have heard."""
+    """Ask the guest to shut down; return whether it may have received the request."""
     if container.access is not Access.AGENT:
         monitor(folder, "system_powerdown")  # the power button
         return True
@@ -58,7 +58,7 @@ def _ask_guest(container: Container, folder: MachineDirectory) -> bool:
 
 
 def ask_agent(sockets: Sequence[Path]) -> bool:
-    """Ask a guest's agent to shut it down; whether it has heard."""
+    """Ask a guest's agent to shut it down; return whether the agent has received the request."""
     try:
         access = AgentAccess(sockets, boot=_RUNG, patience=_RUNG)
     except CoreInfraError:  # busy, or not there
@@ -73,7 +73,7 @@ def ask_agent(sockets: Sequence[Path]) -> bool:
 
 
 def monitor(folder: MachineDirectory, command: str) -> None:
-    """Tell the hypervisor something; nothing if it is gone, or hangs, or cannot be told."""
+    """Send a command to the hypervisor's monitor; errors are ignored."""
     with contextlib.suppress(CoreInfraError):
         line = Qmp(connect(folder.line("monitor")))
         try:

@@ -1,8 +1,8 @@
-"""Directories and files of this host in a machine.
+"""Volumes: directories and files of this host in a machine.
 
-Two ways, by what the guest's kernel can be expected to have: the default image's and those of
-distributions have virtiofs, and many of them no 9p; LinuxKit's have 9p, which needs no other
-program here, and serves disks where virtiofs cannot be served.
+The kind of file system depends on the guest's kernel. The default image's kernel and those of
+distributions have virtiofs, but many of them lack 9p. LinuxKit's have 9p, which needs no other
+program on this host; disks get it, too, if virtiofsd is not available.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _REMEDY = (
     "As root, apt-get install qemu-system-common (Debian 12) has it; for other users it is the "
     "package virtiofsd (from Debian 13 on). Without: core-infra vm cp copies files."
 )
-# $0 is this text, for sudo. Arguments, five for each volume: its tag, type, options, its place, and
-# the name of its file. A file is mounted from a directory that is out of the way.
+# $0 is this text, for sudo. Five arguments for each volume: its tag, type, options, path in the
+# guest, and the name of its file. A file is bind-mounted from a directory in /run.
 _MOUNT = """
 mounted() {
     while read -r device rest; do [ "$device" = "$1" ] && return; done </proc/mounts
@@ -73,15 +73,15 @@ done
 
 
 def shares(volumes: Sequence[Volume], *, by_virtiofs: bool) -> list[Share]:
-    """What the hypervisor shares.
+    """The directories that the hypervisor shares for these volumes.
 
     Args:
-        volumes: directories and files of this host, each with its place in the guest.
-        by_virtiofs: the guest knows virtiofs, and not 9p.
+        volumes: directories and files of this host, each with its path in the guest.
+        by_virtiofs: whether the guest has virtiofs; otherwise it has 9p.
 
     Raises:
-        NotFoundError: there is no such directory or file.
-        InvalidError: a place in the guest is not possible, or asked for twice.
+        NotFoundError: a directory or file does not exist.
+        InvalidError: a path in the guest is not possible, or is used twice.
     """
     found = []
     taken = {"/"}
@@ -98,14 +98,14 @@ def shares(volumes: Sequence[Volume], *, by_virtiofs: bool) -> list[Share]:
                 f"there is no directory {source} to share with the machine, and no file"
             )
         if not source.is_dir() and not source.is_file():
-            raise InvalidError(what, why="it is neither a directory nor a plain file")
+            raise InvalidError(what, why="it is neither a directory nor a regular file")
         name = "" if source.is_dir() else source.resolve().name
         found.append(Share(_tag(number), source, by_virtiofs, volume.read_only, name))
     return found
 
 
-def provided(share: Share, folder: MachineDirectory, tell: Callable[[str], None]) -> Share:
-    """The share as it is served: a file in a directory that has nothing else, if that can be."""
+def provided(share: Share, folder: MachineDirectory, progress: Callable[[str], None]) -> Share:
+    """The share as it is served: a file gets a directory of its own, if it can be linked."""
     if not share.file:
         return share
     directory = folder.path / f"{share.tag}.file"
@@ -114,19 +114,19 @@ def provided(share: Share, folder: MachineDirectory, tell: Callable[[str], None]
     source = share.path.resolve()
     try:
         (directory / share.file).hardlink_to(source)
-    except OSError:  # another file system, or somebody else's file
-        tell(f"root of the machine can reach all of {source.parent}, not only {source.name}")
+    except OSError:  # another file system, or another user's file
+        progress(f"root of the machine can reach all of {source.parent}, not only {source.name}")
         directory = source.parent
     return replace(share, path=directory)
 
 
 def serve(share: Share, folder: MachineDirectory, *, die_with_parent: bool) -> Child:
-    """Start the program that serves a directory by virtiofs; it ends with the machine.
+    """Start virtiofsd for a directory; it ends with the machine.
 
     Raises:
         UnavailableError: it is not installed, or works for root only.
     """
-    # By a link: not every virtiofsd has a way to write a comma. With a dot, the link is followed.
+    # By a link, as some versions of virtiofsd cannot quote a comma. "/." follows the link.
     program = _program()
     link = folder.path / share.tag
     link.unlink(missing_ok=True)
@@ -144,7 +144,7 @@ def serve(share: Share, folder: MachineDirectory, *, die_with_parent: bool) -> C
 
 
 def require_running(servers: Sequence[Child], folder: MachineDirectory) -> None:
-    """Raise UnavailableError if one of those that serve directories has ended."""
+    """Raise UnavailableError if one of the virtiofsd has ended."""
     if any(not server.is_running() for server in servers):
         raise UnavailableError(
             "cannot share a directory with this machine",
@@ -154,7 +154,7 @@ def require_running(servers: Sequence[Child], folder: MachineDirectory) -> None:
 
 
 def mount_command(found: Sequence[Share], volumes: Sequence[Volume]) -> list[str]:
-    """The guest's command that mounts what is not mounted; nothing if there are no volumes."""
+    """The command of the guest that mounts missing volumes; empty without volumes."""
     if not found:
         return []
     facts = [
@@ -172,10 +172,10 @@ def mount_command(found: Sequence[Share], volumes: Sequence[Volume]) -> list[str
 
 
 def mount(access: GuestAccess, found: Sequence[Share], volumes: Sequence[Volume]) -> None:
-    """Mount in the guest what is not mounted.
+    """Mount missing volumes in the guest.
 
     Raises:
-        CommandFailedError: the guest could not; says why.
+        CommandFailedError: the guest could not mount one; says why.
     """
     command = mount_command(found, volumes)
     with access.start(command) as process:
@@ -186,7 +186,7 @@ def mount(access: GuestAccess, found: Sequence[Share], volumes: Sequence[Volume]
         raise CommandFailedError(
             "the machine cannot mount its volumes",
             why=said.decode("utf-8", "replace").strip() or f"no {kind} in its kernel?",
-            todo="Only root can mount there, or who may use sudo without a password. By hand: "
+            todo="Only root can mount there, or a user with sudo without a password. By hand: "
             f"mount -t {kind} {found[0].tag} {volumes[0].place}",
             command=command[:2],
             exit_code=process.exit_code,
@@ -200,10 +200,10 @@ def _tag(number: int) -> str:
 
 
 def _sandbox() -> str:
-    """How virtiofsd locks itself into the directory.
+    """The way in which virtiofsd confines itself to the directory.
 
-    By mounts of its own, if it can: not without the right to mount, as in many a container, nor in
-    a chroot, whose root is nothing that is mounted.
+    A mount namespace, if possible: that needs the right to mount, which many containers lack, and
+    does not work in a chroot, whose root is not a mount point.
     """
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     rights = re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
@@ -213,12 +213,12 @@ def _sandbox() -> str:
 
 
 def is_served(folder: MachineDirectory) -> bool:
-    """Whether a machine's directories are served by virtiofs."""
+    """Whether a machine's volumes are served by virtiofs."""
     return folder.line(_tag(0)).exists()
 
 
 def can_serve() -> bool:
-    """Whether virtiofsd is there, and works for this user: QEMU's own did for root only."""
+    """Whether virtiofsd is installed and works for this user: QEMU's own works for root only."""
     found = _find_program()
     return found is not None and (os.geteuid() == 0 or not found.startswith("/usr/lib/qemu/"))
 

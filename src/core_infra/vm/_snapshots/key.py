@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from core_infra._unpatched import Path
 from core_infra.vm._disks import stamps
-from core_infra.vm._images.formats import Bootable, DiskImage
+from core_infra.vm._images.image import Bootable, DiskImage
 from core_infra.vm._snapshots.snapshot import FORMAT
 from core_infra.vm._vmm_process import FileGoneError
 

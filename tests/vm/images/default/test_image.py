@@ -24,7 +24,8 @@ from core_infra.vm._images import programs
 from core_infra.vm._images.default import builder
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.default.recipe import Recipe
-from core_infra.vm._images.image import Image, load_image
+from core_infra.vm._images.image import Image
+from core_infra.vm._images.kernel_set import load_kernel_set
 
 pytestmark = pytest.mark.skipif(not shutil.which("apt-get"), reason="this host has no apt")
 
@@ -87,7 +88,7 @@ def test_the_record_tells_what_it_was_made_of(repository: Repository, target: Pa
     }
     assert all(len(package["sha256"]) == 64 for package in record["packages"])
     assert record["outputs"]["kernel"]["size"] == (target / "kernel").stat().st_size
-    assert load_image(target) == build(target)
+    assert load_kernel_set(target) == build(target)
 
 
 def test_a_finished_image_needs_no_apt(
@@ -132,7 +133,7 @@ def test_what_a_killed_build_left_and_old_images_are_swept_and_others_are_not(
 def test_a_build_that_fails_leaves_nothing(repository: Repository, target: Path) -> None:
     repository.add_guest()
     repository.add("busybox-static", {"bin/busybox": b"none"}, version="2:0")
-    with pytest.raises(InvalidError, match="no busybox"):
+    with pytest.raises(InvalidError, match="not a busybox"):
         build(target)
     assert [path.name for path in target.parent.iterdir() if path.name != ".lock"] == []
 
@@ -241,7 +242,7 @@ def test_without_apt_the_error_says_what_to_pass(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UnavailableError, match="there is no apt-cache") as caught:
+    with pytest.raises(UnavailableError, match="apt-cache is not on PATH") as caught:
         build(target)
     assert "--core-vm-image=NAME" in caught.value.todo
 

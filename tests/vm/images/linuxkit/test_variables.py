@@ -94,7 +94,7 @@ def test_a_value_brings_no_key_and_no_document() -> None:
 
 @pytest.mark.parametrize("text", ["a: !${V} x", "a: &${V} x", "&x a: *${V}"])
 def test_where_yaml_cannot_have_any_text(text: str) -> None:
-    with pytest.raises(InvalidError, match="does not fit its place"):
+    with pytest.raises(InvalidError, match="cannot stand at its place"):
         apply_variables(text, {"V": "x: y\nz"})
 
 
@@ -130,5 +130,5 @@ def test_any_text_is_taken(text: str) -> None:
 
 
 def test_endless_defaults_are_refused() -> None:
-    with pytest.raises(InvalidError, match="100 deep"):
+    with pytest.raises(InvalidError, match="100 levels deep"):
         extract_variables("${A:-" * 10_000)

@@ -28,11 +28,11 @@ _OPTIONS = (
     "Acquire::AllowInsecureRepositories=false",
     "Acquire::AllowDowngradeToInsecureRepositories=false",
     "Acquire::Retries=2",
-    # As root, apt would download as the user _apt, who may not write into our directories.
+    # As root, apt would download as the user _apt, which cannot write to our directories.
     "APT::Sandbox::User=root",
 )
-# A meta package names the concrete kernel, and that one its modules where they are apart; of
-# Debian 14, what is built in and the kernel's file are apart as well.
+# A meta package depends on the concrete kernel, which depends on its modules where these are a
+# package of their own. In Debian 14 the built-in modules and the kernel's file are separate, too.
 _KERNEL_PART = re.compile(r"(?:^|,)\s*(linux-(?:image|modules|binary|base)-\d[^\s,(|:]*)")
 _NO_NETWORK = re.compile(
     r"Temporary failure|Could not (?:resolve|connect)|Network is unreachable|timed out"
@@ -84,21 +84,21 @@ def fetch(
 ) -> dict[Package, Path]:
     """Download packages, and the concrete kernels and modules that they stand for.
 
-    With the package lists that the system has; if these are empty, old, or of another
-    architecture, with lists of our own from the system's sources.
+    Uses the system's package lists. If these are empty, out of date, or for another architecture,
+    it fetches lists of its own from the system's sources.
 
     Args:
         names: the packages' names.
         architecture: Debian's name of it.
-        directory: where the files go; those that are there already are not downloaded again.
-        state: where our own package lists go.
-        progress: is called with a line of text before anything slow.
+        directory: where the files go; files that are already there are not downloaded again.
+        state: where package lists of its own go.
+        progress: called with a line of text before anything slow.
 
     Raises:
-        UnavailableError: there is no apt, or no network.
-        NotFoundError: apt knows no such package.
-        InvalidError: a file's hash is not that of the index.
-        CommandFailedError: apt failed otherwise.
+        UnavailableError: apt is not installed, or the network cannot be reached.
+        NotFoundError: apt does not know a package.
+        InvalidError: a file's hash differs from the index.
+        CommandFailedError: apt failed for another reason.
     """
     require_programs("apt-cache", "apt-get", "dpkg-deb")
     names = list(names)
@@ -107,7 +107,7 @@ def fetch(
         try:
             return _download(apt, apt.resolve(names), directory, progress)
         except (NotFoundError, CommandFailedError):
-            continue  # its lists are empty, or so old that the files they name are gone
+            continue  # the lists are empty, or so old that the files they name are gone
     progress("updating package lists")
     complaints = own.update()
     try:
@@ -147,9 +147,9 @@ class _Apt:
         self._options = [f"-o{option}" for option in options]
 
     def update(self) -> str:
-        """Fetch the package lists; return what went wrong.
+        """Fetch the package lists; return apt's complaints.
 
-        One of the system's many sources may be out of reach without any harm to us.
+        Not an error: one of the system's sources may be unreachable and not be needed.
         """
         try:
             run(["apt-get", "update", "-q", *self._options])
@@ -190,7 +190,7 @@ class _Apt:
         except (KeyError, ValueError) as error:
             # An installed package whose repository is gone has neither hash nor size.
             raise NotFoundError(
-                f"apt knows no repository that has {name}", why=f"no field {error}"
+                f"apt does not know a repository that has {name}", why=f"no field {error}"
             ) from error
 
     def download(self, packages: list[Package], directory: Path) -> None:
@@ -213,7 +213,7 @@ def _download(
     for package in missing:
         if not package.is_in(directory):
             raise InvalidError(
-                f"The package {package.name} {package.version} is not what its index says",
+                f"The package {package.name} {package.version} differs from its index",
                 why=f"no file in {directory} has the SHA-256 {package.sha256}",
             )
     return {package: package.file(directory) for package in packages}

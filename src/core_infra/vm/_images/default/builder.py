@@ -21,8 +21,9 @@ from core_infra.vm._images.default import apt
 from core_infra.vm._images.default.kernel import unwrap
 from core_infra.vm._images.default.modules import ModuleTree
 from core_infra.vm._images.default.root_filesystem import guest_root
-from core_infra.vm._images.image import CONSOLES, built_image
+from core_infra.vm._images.image import CONSOLES, DEBIAN_NAMES
 from core_infra.vm._images.initrd import cpio
+from core_infra.vm._images.kernel_set import built_image
 from core_infra.vm._images.manifest import INITRD, KERNEL, write_manifest
 from core_infra.vm._images.programs import USE_OWN_IMAGE, run
 
@@ -32,17 +33,16 @@ if TYPE_CHECKING:
     from core_infra.vm._images.default.recipe import Recipe
     from core_infra.vm._images.image import Image
 
-_DEBIAN_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 _KERNEL_PACKAGE = {"debian": "linux-image-cloud-{arch}", "ubuntu": "linux-image-virtual"}
 _UNFINISHED = ".building-"
 _PATIENCE = 900  # seconds that another process may take to build the image
-_KEPT = 30 * 24 * 3600  # seconds; each upgrade of core-infra or of the host makes a new image
+_UNUSED = 30 * 24 * 3600  # seconds; each upgrade of core-infra or of the host makes a new image
 
-# tsc=reliable: a busy host makes the guest's watchdog doubt a good clock, and replace it by a slow
-# one. After a panic the machine restarts at once, which is noticed and made its end. The
+# tsc=reliable: on a busy host, the guest's watchdog would replace a good clock by a slow one.
+# panic=-1: after a panic the machine restarts at once, which we notice and turn into its end. The
 # rest is for emulated guests. init_on_alloc=0: clearing each page that is handed out costs about a
 # tenth of every program that starts. noautogroup: so does a scheduling group for each session.
-# lsm=, psi=0: each line of the kernel that is not run need not be translated, in every clone anew.
+# lsm=, psi=0: kernel code that does not run need not be translated again in every clone.
 _COMMON = "panic=-1 random.trust_cpu=on init_on_alloc=0 noautogroup lsm= psi=0"
 _CMDLINE = {"x86_64": f"tsc=reliable reboot=t {_COMMON}", "aarch64": _COMMON}
 
@@ -75,17 +75,17 @@ def build(recipe: Recipe, target: Path, progress: Callable[[str], None]) -> Imag
 
 
 def kernel_package(recipe: Recipe) -> str:
-    """The name of the package that stands for the newest small kernel.
+    """The name of the meta package of the newest small kernel.
 
     Raises:
-        UnavailableError: for this distribution or architecture none is known.
+        UnavailableError: none is known for this distribution or architecture.
     """
     for name in recipe.distributions:
-        if name in _KERNEL_PACKAGE and recipe.arch in _DEBIAN_ARCH:
-            return _KERNEL_PACKAGE[name].format(arch=_DEBIAN_ARCH[recipe.arch])
+        if name in _KERNEL_PACKAGE and recipe.arch in DEBIAN_NAMES:
+            return _KERNEL_PACKAGE[name].format(arch=DEBIAN_NAMES[recipe.arch])
     raise UnavailableError(
         f"There is no default guest image for {recipe.arch} on {recipe.distributions[0]}",
-        why=f"known are {', '.join(_DEBIAN_ARCH)} on {', '.join(_KERNEL_PACKAGE)}",
+        why=f"known are {', '.join(DEBIAN_NAMES)} on {', '.join(_KERNEL_PACKAGE)}",
         todo=USE_OWN_IMAGE,
     )
 
@@ -96,7 +96,7 @@ def _fetch(
     directory = cache_dir / "packages" / recipe.arch
     packages = apt.fetch(
         [kernel_package(recipe), "busybox-static"],
-        _DEBIAN_ARCH[recipe.arch],
+        DEBIAN_NAMES[recipe.arch],
         directory=directory,
         state=cache_dir / "apt" / recipe.arch,
         progress=progress,
@@ -139,7 +139,7 @@ def _only(root: Path, *patterns: str) -> Path:
     found = [path for pattern in patterns for path in root.glob(pattern)]
     if len(found) != 1:
         raise InvalidError(
-            "The packages are unlike any that are known here",
+            "The packages have an unknown layout",
             why=f"{len(found)} files match {' or '.join(patterns)}, not one",
             todo=USE_OWN_IMAGE,
         )
@@ -157,7 +157,7 @@ def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
             lock.acquire(timeout=_PATIENCE)
         except filelock.Timeout as error:
             raise TimeoutExpiredError(
-                f"Another process holds {path} for more than {_PATIENCE} s",
+                f"Another process has held {path} for more than {_PATIENCE} s",
                 timeout=_PATIENCE,
             ) from error
     try:
@@ -168,7 +168,7 @@ def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
 
 def _clean(target: Path) -> None:
     """Remove what killed builds left, a damaged image, and old ones. Only with the lock held."""
-    old = time.time() - _KEPT
+    old = time.time() - _UNUSED
     for path in target.parent.glob("default-*"):
         if path == target or path.stat().st_mtime < old:
             shutil.rmtree(path)

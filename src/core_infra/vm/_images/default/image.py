@@ -1,6 +1,6 @@
 """The default guest image: built once from the host's own packages, then found in the cache.
 
-Finding it must be quick, so this module imports little; what building needs is in ``builder``.
+Finding it must be quick, so this module imports little; ``builder`` imports what a build needs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._cache import places, writable
 from core_infra.vm._images.default.recipe import recipe_for
-from core_infra.vm._images.image import built_image
+from core_infra.vm._images.kernel_set import built_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,20 +29,20 @@ def default_image(
 ) -> Image:
     """The default image: a Linux kernel, busybox and core-infra's agent.
 
-    It is built on first use, without root, from this host's Debian or Ubuntu packages. A finished
-    image is used until its recipe changes: the files of its root, the agent, the code that builds
-    it, or the host's distribution. Several processes may ask at once; one builds.
+    It is built at first use, without root, from this host's Debian or Ubuntu packages, and used
+    until its recipe changes: the files of its root, the agent, the code that builds it, or the
+    host's distribution. If several processes ask at the same time, one builds.
 
     Args:
         arch: the guest's architecture: ``x86_64`` or ``aarch64``.
-        cache_dir: the directory whose ``images`` holds it; where that cannot be written or has no
-            room, a private one that ends with this process stands in for it.
-        progress: is called with a line of text before anything slow.
+        cache_dir: the directory whose ``images`` holds it. If it cannot be written to or is full,
+            a private directory that is removed when this process ends is used instead.
+        progress: called with a line of text before anything slow.
 
     Raises:
         UnavailableError: this host lacks apt, the network, space, or an agent for ``arch``.
-        NotFoundError: apt knows no kernel package for it.
-        InvalidError: a package is damaged or unlike any that is known here.
+        NotFoundError: apt does not know a kernel package for it.
+        InvalidError: a package is damaged or has an unknown layout.
         CommandFailedError: one of the programs that unpack packages failed.
         TimeoutExpiredError: a program, or another process that builds the image, took too long.
     """
@@ -52,10 +52,10 @@ def default_image(
         target = place / "images" / name
         with suppress(NotFoundError, InvalidError):
             image: Image = built_image(target)
-            with suppress(OSError):  # a cache that others keep may be read-only
-                os.utime(target)  # images that nobody has used for long are removed
+            with suppress(OSError):  # a shared cache may be read-only
+                os.utime(target)  # images that have not been used for long are removed
             return image
-    # Not imported above: that takes ten times as long as finding a finished image.
+    # Not imported above: the import takes ten times as long as finding a finished image.
     builder = import_module("core_infra.vm._images.default.builder")
     target = writable(root, _ROOM) / "images" / name
     built: Image = builder.build(recipe, target, progress or (lambda _: None))

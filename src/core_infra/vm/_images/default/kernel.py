@@ -1,7 +1,7 @@
-"""What a kernel file is, and how to unwrap one.
+"""Unpacks kernels.
 
 A distribution's kernel unpacks itself at boot. In an emulated guest that costs about a second,
-on the host a tenth of it: so the default image holds the unpacked kernel. The layouts are those of
+on the host a tenth of it, so the default image holds the unpacked kernel. The layouts are those of
 the kernel's own ``Documentation/arch/x86/boot.rst`` and ``Documentation/arch/arm64/booting.rst``
 and, for EFI zboot, of ``drivers/firmware/efi/libstub/zboot-header.S``.
 """
@@ -25,18 +25,18 @@ _LIMIT = 1 << 30
 
 
 def unwrap(kernel: bytes) -> bytes:
-    """The kernel in the form that is quickest to boot and that QEMU accepts.
+    """The kernel in the form that boots fastest and that QEMU accepts.
 
-    An x86 bzImage becomes the ELF file inside it, provided that this has the note which QEMU needs
-    to start it; a packed arm64 kernel is unpacked. What can't be unwrapped for want of the method
-    comes back as it is: it boots, only later.
+    An x86 bzImage becomes the ELF file inside it, if this has the note that QEMU needs to start it.
+    A packed arm64 kernel is unpacked. A kernel packed by an unknown method is returned unchanged:
+    it boots, but more slowly.
 
     Raises:
-        InvalidError: the file is no kernel, or is damaged.
+        InvalidError: the file is not a kernel, or is damaged.
     """
     kind = kernel_kind(kernel[:KERNEL_HEAD])
     if kind is None:
-        raise InvalidError("The file is no kernel", why="none of the known magic numbers is in it")
+        raise InvalidError("The file is not a kernel", why="it has none of the known magic numbers")
     if kind == "bzimage":
         return _unwrap_bzimage(kernel)
     if kind == "zboot":
@@ -47,13 +47,13 @@ def unwrap(kernel: bytes) -> bytes:
 
 
 def has_pvh_entry(vmlinux: bytes) -> bool:
-    """Whether an x86 ELF kernel says where a hypervisor may enter it (Xen's PHYS32_ENTRY note).
+    """Whether an x86 ELF kernel has an entry point for hypervisors (Xen's PHYS32_ENTRY note).
 
     Raises:
-        InvalidError: the file is no 64-bit ELF file, or is damaged.
+        InvalidError: the file is not a 64-bit ELF file, or is damaged.
     """
     if vmlinux[:5] != b"\x7fELF\x02":
-        raise InvalidError("The kernel's payload is no 64-bit ELF file")
+        raise InvalidError("The kernel's payload is not a 64-bit ELF file")
     (table,) = _fields("<Q", vmlinux, 32)
     size, count = _fields("<HH", vmlinux, 54)
     for header in range(table, table + count * size, size or 1):

@@ -1,7 +1,7 @@
-"""Chooses kernel modules, with all that they need, from a distribution's kernel package.
+"""Selects kernel modules and their dependencies from a distribution's kernel package.
 
-A package holds the modules but not the index that ``depmod`` makes when it is installed. What a
-module needs is written in the module itself, in its ELF section ``.modinfo``.
+A package holds the modules but not the index that ``depmod`` makes when the package is installed.
+The dependencies of a module are in the module itself, in its ELF section ``.modinfo``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Module:
         path: below ``/lib/modules/RELEASE``, ending in ``.ko``.
         data: the ELF file.
         depends: the names of the modules that must be loaded before.
-        aliases: what the kernel asks for when it needs this one.
+        aliases: the patterns by which the kernel requests it.
     """
 
     name: str
@@ -56,12 +56,12 @@ class ModuleTree:
         self._builtin = {_normal(line.rpartition("/")[2].removesuffix(".ko")) for line in lines}
 
     def select(self, required: Iterable[str], optional: Iterable[str] = ()) -> list[Module]:
-        """The modules asked for and those they need, each after its own needs.
+        """The requested modules and their dependencies, each after its own dependencies.
 
-        Modules that are part of the kernel are left out.
+        Modules that are built into the kernel are left out.
 
         Raises:
-            NotFoundError: there is no such module, required or needed.
+            NotFoundError: a required module, or a dependency, does not exist.
             InvalidError: a module is damaged.
         """
         chosen: dict[str, Module] = {}
@@ -107,17 +107,17 @@ class ModuleTree:
 
 
 def index(modules: Iterable[Module]) -> dict[str, bytes]:
-    """The files that ``modprobe`` looks into: ``modules.dep`` and ``modules.alias``.
+    """The files that ``modprobe`` reads: ``modules.dep`` and ``modules.alias``.
 
     Args:
-        modules: as ``ModuleTree.select`` gives them.
+        modules: as ``ModuleTree.select`` returns them.
     """
-    chains: dict[str, list[str]] = {}  # of a module: the paths to load, itself the last
+    chains: dict[str, list[str]] = {}  # for each module: the paths to load, its own last
     dep, alias = [], []
     for module in modules:
         chain = dict.fromkeys(path for need in module.depends for path in chains.get(need, ()))
         chains[module.name] = [*chain, module.path]
-        # modprobe loads what a line names from its end to its beginning.
+        # modprobe loads the modules of a line from its end to its beginning.
         dep.append(f"{module.path}: {' '.join(reversed(chain))}".rstrip())
         alias += [f"alias {pattern} {module.name}" for pattern in module.aliases]
     return {
@@ -127,10 +127,10 @@ def index(modules: Iterable[Module]) -> dict[str, bytes]:
 
 
 def modinfo(module: bytes) -> dict[str, list[str]]:
-    """What a module says of itself: the ``key=value`` strings of its section ``.modinfo``.
+    """The metadata of a module: the ``key=value`` strings of its section ``.modinfo``.
 
     Raises:
-        InvalidError: this is no 64-bit little-endian ELF file with such a section.
+        InvalidError: this is not a 64-bit little-endian ELF file with such a section.
     """
     facts: dict[str, list[str]] = {}
     for line in _section(module, b".modinfo").split(b"\0"):
@@ -142,7 +142,7 @@ def modinfo(module: bytes) -> dict[str, list[str]]:
 
 def _section(elf: bytes, wanted: bytes) -> bytes:
     if elf[:6] != b"\x7fELF\x02\x01":
-        raise InvalidError("It is no 64-bit little-endian ELF file")
+        raise InvalidError("It is not a 64-bit little-endian ELF file")
     try:
         (table,) = struct.unpack_from("<Q", elf, 40)
         size, count, names = struct.unpack_from("<HHH", elf, 58)

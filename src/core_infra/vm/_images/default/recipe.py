@@ -1,4 +1,4 @@
-"""What the default guest image is made from."""
+"""The inputs of a build of the default guest image, and their digest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ROOTFS = _CODE.parent.parent / "_guest" / "rootfs"
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what the image will be, except which versions the host's apt has.
+    """All inputs of the image, except the versions of packages that the host's apt has.
 
     Attributes:
-        arch: the guest's architecture, as ``uname -m`` says it.
-        distributions: the ids of the host's distribution and of those that it is made from.
-        version: the host's version; empty if it has none, as Debian's testing.
+        arch: the guest's architecture, as ``uname -m`` prints it.
+        distributions: the ids of the host's distribution and of those that it is derived from.
+        version: the host's version; empty if it has none, as Debian testing.
         agent: core-infra's agent, a static program.
         rootfs: the directory with the guest's configuration.
     """
@@ -33,7 +33,7 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Another one whenever a part of the recipe changes, the code that follows it included."""
+        """A digest of the recipe, and of the code that follows it."""
         host = (*self.distributions, self.version)
         digest = hashlib.sha256(repr((self.arch, host)).encode())
         files = [path for path in self.rootfs.rglob("*") if path.is_file()]
@@ -45,10 +45,10 @@ class Recipe:
 
 
 def recipe_for(arch: str) -> Recipe:
-    """The recipe on this host, as its ``/etc/os-release`` tells it.
+    """The recipe on this host, by its ``/etc/os-release``.
 
     Raises:
-        UnavailableError: there is no agent for ``arch``.
+        UnavailableError: there is no agent for *arch*.
     """
     try:
         facts = platform.freedesktop_os_release()

@@ -1,4 +1,4 @@
-"""Puts together the files of the default guest's root."""
+"""The files of the default guest's root file system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_NEEDED = ("virtio_pci", "virtio_console")  # the agent's line goes over them
+_NEEDED = ("virtio_pci", "virtio_console")  # the connection to the agent uses them
 _LOADED_AT_BOOT = (*_NEEDED, "virtio_net", "virtio_blk", "virtio_rng")
 _ON_DEMAND = [
     "virtio_mmio",
@@ -43,7 +43,7 @@ _ON_DEMAND = [
     "dummy",
 ]
 
-# All programs are in one directory, whatever name of it they are called by.
+# All programs are in one directory, which has several names.
 _LINKS = {
     "bin": "usr/bin",
     "sbin": "usr/bin",
@@ -53,7 +53,7 @@ _LINKS = {
     "var/lock": "/run/lock",
     "var/run": "/run",
     "var/spool/mail": "../mail",
-    # Of a process's own descriptors: programs write to them by name.
+    # A process's own descriptors; programs write to them by name.
     "dev/fd": "/proc/self/fd",
     "dev/stdin": "/proc/self/fd/0",
     "dev/stdout": "/proc/self/fd/1",
@@ -89,7 +89,7 @@ _DIRECTORIES = [
     "var/spool/cron",
     "var/www",
 ]
-_OPEN = ("tmp", "var/tmp")  # to everybody
+_OPEN = ("tmp", "var/tmp")  # writable for every user
 _SHADOW = "etc/shadow"
 _SHADOW_GROUP = 42
 _MAIL_GROUP = 8
@@ -108,18 +108,18 @@ _TESTER = (1000, 1000)
 def guest_root(
     rootfs: Path, busybox: bytes, agent: bytes, modules: ModuleTree, *, console: str
 ) -> list[Entry]:
-    """Everything that the default guest starts with.
+    """All files that the default guest starts with.
 
     Args:
         rootfs: the directory with its configuration.
         busybox: the static program.
         agent: core-infra's agent, a static program.
-        modules: the kernel's.
-        console: the serial line where a shell waits.
+        modules: the kernel's modules.
+        console: the serial line with a shell.
 
     Raises:
-        NotFoundError: the kernel lacks a module that is needed.
-        InvalidError: a module, or busybox, is unlike any that is known here.
+        NotFoundError: the kernel lacks a required module.
+        InvalidError: a module, or busybox, has an unknown layout.
     """
     return [
         *(directory(path) for path in _DIRECTORIES),
@@ -143,7 +143,7 @@ def _configuration(rootfs: Path, console: str) -> list[Entry]:
     for path in sorted(rootfs.rglob("*")):
         if path.is_file():
             data = path.read_bytes().replace(b"@CONSOLE@", console.encode())
-            # A wheel does not keep permissions: what begins like a script is one.
+            # A wheel does not keep permissions: a file that begins like a script is one.
             permissions = 0o755 if data.startswith(b"#!") else 0o644
             entry = file(str(path.relative_to(rootfs)), data, permissions)
             if entry.path == _SHADOW:
@@ -154,7 +154,7 @@ def _configuration(rootfs: Path, console: str) -> list[Entry]:
 
 def _modules(tree: ModuleTree) -> list[Entry]:
     modules = tree.select(_NEEDED, (*_LOADED_AT_BOOT, *_ON_DEMAND))
-    # Some kernels have drivers built in: modprobe must not be asked for what is no module.
+    # Some kernels have drivers built in, which modprobe would report as missing.
     boot = [module.name for module in modules if module.name in _LOADED_AT_BOOT]
     root = f"usr/lib/modules/{tree.release}"
     return [
@@ -168,30 +168,30 @@ def _modules(tree: ModuleTree) -> list[Entry]:
 # The options of its wget, as getopt has them, and what is there of -T where that is implemented.
 _WGET_OPTION = re.compile(rb"(?<=:P:Y:U:)T(?=:\+t:n::)")
 _WGET_TIMEOUT = b"\0timeout\0\1T"
-_NO_OPTION = b"\1"  # a character that nobody types
+_NO_OPTION = b"\1"  # cannot be typed as an option
 
 
 def applets(busybox: bytes) -> list[str]:
-    """The names of the programs inside busybox, for whatever machine it is.
+    """The names of the programs inside busybox, for any architecture.
 
-    They stand in it in one table, sorted, each ended by a zero byte and all by another.
+    Busybox has them in one sorted table: a zero byte ends each name, another one the table.
 
     Raises:
-        InvalidError: there is no such table.
+        InvalidError: the file does not have this table.
     """
     start = busybox.find(b"[\0[[\0")  # its first two names
     end = busybox.find(b"\0\0", start)
     names = busybox[start:end].decode("ascii", "replace").split("\0")
     if start < 0 or not {"busybox", "init", "modprobe", "mount", "sh"} <= set(names):
-        raise InvalidError("The file is no busybox that a guest can start with")
+        raise InvalidError("The file is not a busybox that a guest can start with")
     return [name for name in names if name != "busybox"]
 
 
 def mended(busybox: bytes) -> bytes:
-    """The same program without the option of it that ends in a segmentation fault.
+    """The same program without the option of wget that ends in a segmentation fault.
 
-    Debian 12 builds wget without timeouts, where this version takes -T and writes its value to
-    address 0. Without -T in its table of options it says that there is no such option.
+    Debian 12 builds wget without timeouts; this version still accepts -T, and writes its value to
+    address 0. With -T removed from its option table, wget reports an unknown option instead.
     """
     if _WGET_TIMEOUT in busybox:
         return busybox

@@ -1,7 +1,4 @@
-"""From a LinuxKit file to an image: by the program ``linuxkit``.
-
-The seam for another assembler is :class:`Assembler`.
-"""
+"""Builds images of LinuxKit files by the program ``linuxkit``, or another :class:`Assembler`."""
 
 from __future__ import annotations
 
@@ -14,35 +11,36 @@ from typing import TYPE_CHECKING, Protocol
 from filelock import FileLock
 
 from core_infra.errors import UnavailableError
-from core_infra.vm._cache import found, writable
-from core_infra.vm._images.image import load_image
+from core_infra.vm._cache import cache_root, found, writable
+from core_infra.vm._images.image import DEBIAN_NAMES, host_arch
+from core_infra.vm._images.kernel_set import load_kernel_set
+from core_infra.vm._images.linuxkit.templates import TemplateManager
 from core_infra.vm._images.programs import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from core_infra.vm._images.image import Image
 
 _NAME = "image"
 _PATIENCE = 3600.0
-_ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Assembler(Protocol):
-    """Makes a kernel and an initrd of a LinuxKit file."""
+    """Builds a kernel and an initrd from a LinuxKit file."""
 
     def version(self) -> str:
-        """What it is: another version may make another image."""
+        """Its name and version: another version may build another image."""
 
     def assemble(self, file: Path, directory: Path, arch: str) -> None:
         """Write ``image-kernel``, ``image-initrd.img`` and ``image-cmdline`` to *directory*."""
 
 
 class LinuxKitProgram:
-    """The program ``linuxkit``, which fetches what the file names from registries."""
+    """The program ``linuxkit``, which fetches the parts that the file names from registries."""
 
     def version(self) -> str:
-        """What the program says of itself; UnavailableError if it is not installed."""
+        """The output of ``linuxkit version``; UnavailableError if it is not installed."""
         if shutil.which("linuxkit") is None:
             raise UnavailableError(
                 "cannot build an image from a template",
@@ -53,53 +51,71 @@ class LinuxKitProgram:
         return run(["linuxkit", "version"], timeout=60)
 
     def assemble(self, file: Path, directory: Path, arch: str) -> None:
-        """Build the image; CommandFailedError shows what the program said."""
+        """Build the image; CommandFailedError shows the program's output."""
         run(
             [
                 *("linuxkit", "build", "--format", "kernel+initrd", "--name", _NAME),
-                *("--arch", _ARCHES.get(arch, arch), "--dir", str(directory), str(file)),
+                *("--arch", DEBIAN_NAMES.get(arch, arch), "--dir", str(directory), str(file)),
             ],
             timeout=_PATIENCE,
         )
 
 
-def build(
-    text: str,
-    *,
-    arch: str,
-    cache: Path,
-    assembler: Assembler,
-    tell: Callable[[str], None],
+def template_image(
+    name: str, variables: Mapping[str, str], *, progress: Callable[[str], None]
 ) -> Image:
-    """The image of a LinuxKit file, built unless it is in the cache.
+    """The image of a template, from the cache; built first by ``linuxkit`` if it is not there.
 
     Args:
-        text: the file, with all variables filled in.
-        arch: the machine's architecture.
-        cache: the directory whose ``linuxkit`` holds what was built.
-        assembler: builds it.
-        tell: is given a line before it takes long.
+        name: the template's name.
+        variables: the values of its variables.
+        progress: called with a line before it takes long.
+
+    Raises:
+        NotFoundError: no template has this name.
+        MissingVariablesError: required variables are not given; names all of them.
+        UnavailableError: linuxkit is not installed.
+    """
+    text = TemplateManager().apply_template(name, variables)
+    return build_image(text, LinuxKitProgram(), progress=progress)
+
+
+def build_image(
+    text: str,
+    assembler: Assembler,
+    *,
+    arch: str | None = None,
+    progress: Callable[[str], None],
+) -> Image:
+    """The image of a LinuxKit file, from the cache; built first if it is not there.
+
+    Args:
+        text: the file's text, with all variables substituted.
+        assembler: the program that builds it.
+        arch: the machine's architecture; None is this host's.
+        progress: called with a line before it takes long.
 
     Raises:
         UnavailableError: the program that builds it is not installed.
-        CommandFailedError: it failed; shows what it said.
-        InvalidError: what it built is no image.
+        CommandFailedError: it failed; shows its output.
+        InvalidError: its result is not an image.
     """
+    arch, cache = arch or host_arch(), cache_root()
     identity = f"{assembler.version()}\0{arch}\0{text}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     target = found(cache / "linuxkit", key) or writable(cache / "linuxkit") / key
     if target.is_dir():
-        return load_image(target / _NAME)
+        return load_kernel_set(target / _NAME)
     with FileLock(target.parent / f"{key}.lock"):
         if not target.is_dir():
-            tell("building the image; the first time, this fetches its parts")
+            progress("building the image; the first time, this fetches its parts")
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as work:
                 file = Path(work) / f"{_NAME}.yml"
-                # It may have secrets: its directory is this user's only.
+                # It may have secrets; only this user can access its directory.
                 file.write_text(text)
                 made = Path(work) / "made"
                 made.mkdir()
                 assembler.assemble(file, made, arch)
-                load_image(made / _NAME)
+                load_kernel_set(made / _NAME)
                 made.rename(target)
-    return load_image(target / _NAME)
+    return load_kernel_set(target / _NAME)

@@ -1,4 +1,4 @@
-"""Templates: LinuxKit files with variables, ours and the user's own."""
+"""Templates: LinuxKit files with variables, built-in ones and the user's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from core_infra.medium._medium import Medium
 
 DIRECTORY = ".core/linuxkit"
-"""Where a user's own are, in the working directory and in the home directory."""
+"""The directory of a user's own templates, in the working directory and in the home directory."""
 
 _SUFFIX = ".yml"
 
@@ -27,9 +27,9 @@ class Template(NamedTuple):
     """A template.
 
     Attributes:
-        name: what it is asked for by.
+        name: its name.
         description: its first comment line.
-        path: its file; empty for one of our own.
+        path: its file; empty for a built-in template.
     """
 
     name: str
@@ -38,10 +38,12 @@ class Template(NamedTuple):
 
 
 class TemplateManager:
-    """The templates that there are. Ours win; then those of the working directory.
+    """Finds templates by their names.
+
+    Of several with the same name, the built-in one is used, then the one of the working directory.
 
     Args:
-        medium: where the user's are; by default the real file system.
+        medium: the file system with the user's templates; by default the real one.
         home: the user's home directory in it.
     """
 
@@ -60,7 +62,7 @@ class TemplateManager:
         """The text of a template.
 
         Raises:
-            NotFoundError: there is none of this name; tells those that there are.
+            NotFoundError: no template has this name; names all templates.
             CoreInfraError: its file cannot be read.
         """
         files = self._files()
@@ -73,12 +75,12 @@ class TemplateManager:
         return self._read(files[name])
 
     def apply_template(self, name: str, variables: Mapping[str, str]) -> str:
-        """The text of a template with its variables filled in.
+        """The text of a template with its variables substituted.
 
         Raises:
-            NotFoundError: there is none of this name.
-            MissingVariablesError: names all variables that it needs and that are not given.
-            InvalidError: a value does not fit its place.
+            NotFoundError: no template has this name.
+            MissingVariablesError: required variables are not given; names all of them.
+            InvalidError: a value cannot stand at its place.
         """
         text = self.get_template(name)
         try:
@@ -95,11 +97,11 @@ class TemplateManager:
     def _description(self, file: str | Traversable) -> str:
         try:
             return _description(self._read(file))
-        except CoreInfraError as error:  # it must not keep the others from being seen
+        except CoreInfraError as error:  # the others must be listed all the same
             return error.what
 
     def _files(self) -> dict[str, str | Traversable]:
-        """The file of each: ours, or its path."""
+        """The file of each template: a built-in one, or a path."""
         found: dict[str, str | Traversable] = {
             entry.name.removesuffix(_SUFFIX): entry for entry in _own()
         }

@@ -1,4 +1,4 @@
-"""``${VAR}`` and ``${VAR:-default}`` in a text: which there are, and the text with their values."""
+"""Finds and substitutes the variables of a text: ``${VAR}`` and ``${VAR:-default}``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _DEEPEST = 100
 
 
 class MissingVariablesError(NotFoundError):
-    """Variables that a text needs were not given.
+    """Required variables of a text were not given.
 
     Attributes:
-        names: all of them, in the order in which they stand in the text.
+        names: all of them, in the order of the text.
     """
 
 
 class Variables(NamedTuple):
-    """What a text can be given.
+    """The variables of a text.
 
     Attributes:
-        required: the names without a default, in order.
+        required: the names of those without a default, in the order of the text.
         optional: the others with their defaults.
     """
 
@@ -39,7 +39,7 @@ class Variables(NamedTuple):
 
 @dataclass(frozen=True)
 class _Place:
-    """A variable in a text; its default is a text of its own, or None."""
+    """A variable in a text; its default is a text itself, or None."""
 
     name: str
     default: Sequence[str | _Place] | None
@@ -47,7 +47,7 @@ class _Place:
 
 
 class _Frame(NamedTuple):
-    """A variable whose default has begun."""
+    """A variable whose default is being parsed."""
 
     name: str
     start: int
@@ -55,10 +55,10 @@ class _Frame(NamedTuple):
 
 
 def extract_variables(text: str) -> Variables:
-    """The variables of a text: those it needs, and those that have a default.
+    """The variables of a text: the required ones, and those that have a default.
 
-    One that stands there with a default and, elsewhere, without is required. So is one within
-    another's default.
+    A variable that occurs with and without a default is required. So is a variable without a
+    default within the default of another one.
     """
     required: dict[str, None] = {}
     optional: dict[str, str] = {}
@@ -73,19 +73,19 @@ def extract_variables(text: str) -> Variables:
 
 
 def apply_variables(text: str, variables: Mapping[str, str]) -> str:
-    """The text with its variables filled in.
+    """The text with its variables substituted.
 
-    A value is never looked into again: ``${X}`` in it stays as it is. Where the text is a YAML
-    mapping or sequence, a value stays a value: a scalar that it would break is quoted.
+    Values are not expanded again: ``${X}`` in a value stays as it is. In a YAML mapping or
+    sequence, a value cannot become structure: a scalar that it would break is quoted.
 
     Args:
-        text: with ``${VAR}``, which must be given, and ``${VAR:-default}``. What looks otherwise
-            is no variable and stays.
-        variables: the values; what the text does not have is ignored.
+        text: a text with ``${VAR}``, which must be given, and ``${VAR:-default}``. Other forms are
+            not variables, and stay.
+        variables: the values; those that the text does not have are ignored.
 
     Raises:
-        MissingVariablesError: names all that are needed and not given.
-        InvalidError: a value stands where YAML can't have it, as in a tag.
+        MissingVariablesError: required variables are not given; names all of them.
+        InvalidError: a value stands where YAML does not allow it, as in a tag.
     """
     parts = _parse(text)
     missing = dict.fromkeys(_missing(parts, variables))
@@ -126,7 +126,7 @@ def _parse(text: str) -> list[str | _Place]:
         else:
             frames[-1].parts.append(match[0])
     frames[-1].parts.append(text[at:])
-    while len(frames) > 1:  # what has no end is no variable
+    while len(frames) > 1:  # a variable that is not closed is plain text
         name, _, parts = frames.pop()
         frames[-1].parts.extend([f"${{{name}:-", *parts])
     return frames[0].parts
@@ -135,8 +135,8 @@ def _parse(text: str) -> list[str | _Place]:
 def _check_depth(depth: int) -> None:
     if depth > _DEEPEST:
         raise InvalidError(
-            "the variables of a text cannot be told",
-            why=f"its defaults are nested more than {_DEEPEST} deep",
+            "cannot find the variables of a text",
+            why=f"its defaults are nested more than {_DEEPEST} levels deep",
         )
 
 
@@ -170,5 +170,5 @@ def _value(part: str | _Place, variables: Mapping[str, str]) -> str:
 
 
 def _unused_mark(text: str) -> str:
-    """A word that YAML takes for a plain one anywhere, and that the text does not have."""
+    """A word that is a plain scalar anywhere in YAML, and that does not occur in the text."""
     return next(mark for n in count() if (mark := f"CIVAR{n}v") not in text)

@@ -1,9 +1,9 @@
-"""Writes values into a YAML document so that each stays a value.
+"""Writes values into a YAML document so that no value becomes structure.
 
-The place of a value has a form: plain, quoted, a block of lines, a comment. Written there as it is,
-a value with a line break or a colon would become structure. So each scalar that a value does not
-fit is quoted, and in the end the document's events are compared with the template's: they must
-differ by the values alone.
+A value may stand in a plain scalar, a quoted one, a block of lines, or a comment. Inserted without
+quotes, a value with a line break or a colon would become structure. So a scalar that a value would
+break is quoted. In the end the document's events are compared with the template's: only the values
+may differ.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _FLOW_END = (yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 @dataclass(frozen=True)
 class Marked:
-    """A text with a word in each value's place.
+    """A text with placeholders for values.
 
     Attributes:
-        text: with the words; each is one that YAML takes for a plain scalar anywhere.
-        values: of each word.
-        word: matches the words.
+        text: the text; each placeholder is a plain scalar anywhere in YAML.
+        values: the value of each placeholder.
+        word: matches the placeholders.
     """
 
     text: str
@@ -44,23 +44,23 @@ class Marked:
     word: re.Pattern[str]
 
     def sub(self, text: str, write: Callable[[str], str]) -> str:
-        """A part of the text, with the values as *write* writes them."""
+        """A part of the text, with each value as *write* returns it."""
         return self.word.sub(lambda match: write(self.values[match[0]]), text)
 
     def naive(self, text: str) -> str:
-        """A part of the text, with the values written as they are."""
+        """A part of the text, with the values unchanged."""
         return self.sub(text, str)
 
     def quoted(self, text: str) -> str:
-        """One scalar, within double quotes."""
+        """One scalar in double quotes."""
         return _quoted(self.naive(text))
 
 
 def fill(marked: Marked) -> str:
-    """The text with its values; text that is no YAML mapping or sequence gets them as they are.
+    """The text with its values; if it is not a YAML mapping or sequence, they are not quoted.
 
     Raises:
-        InvalidError: a value stands where it can't be any text, as in a tag.
+        InvalidError: a value stands where not every text is allowed, as in a tag.
     """
     try:
         tokens = list(yaml.scan(marked.text))
@@ -68,7 +68,7 @@ def fill(marked: Marked) -> str:
     except yaml.YAMLError:
         return marked.naive(marked.text)
     if not any(isinstance(token, _COLLECTIONS) for token in tokens):
-        return marked.naive(marked.text)  # one sentence is no structure
+        return marked.naive(marked.text)  # a single scalar has no structure
     pieces, at, depth = [], 0, 0
     for token in tokens:
         depth += isinstance(token, _FLOW_START) - isinstance(token, _FLOW_END)
@@ -82,14 +82,14 @@ def fill(marked: Marked) -> str:
     filled = "".join(pieces)
     if not _same_structure(marked, events, filled):
         raise InvalidError(
-            "a value does not fit its place in the YAML",
-            why="it would become structure: a tag, an anchor or a key can't be any text",
+            "a value cannot stand at its place in the YAML",
+            why="it would become structure: a tag, an anchor or a key cannot be any text",
         )
     return filled
 
 
 def _between(marked: Marked, text: str) -> str:
-    """What is no scalar: above all comments, which a line break would end."""
+    """Text that is not a scalar: above all comments, which a line break would end."""
     return marked.sub(text, lambda value: "".join(c if c.isprintable() else " " for c in value))
 
 
@@ -103,11 +103,11 @@ def _scalar(marked: Marked, token: yaml.ScalarToken, source: str, *, in_flow: bo
     values = [marked.values[word] for word in marked.word.findall(source)]
     if any(_breaks(value, token.style) for value in values):
         whole = marked.quoted(token.value)
-        # A block of lines ends where the next line begins.
+        # A block of lines includes its last line break.
         return f"{whole}\n" if token.style in "|>" and source.endswith("\n") else whole
     if token.style == "'":
         return marked.sub(source, lambda value: value.replace("'", "''"))
-    # Written with the block's own indentation, a value's further lines are lines of the block.
+    # With the block's indentation, the further lines of a value are lines of the block.
     indent = _block_indent(source)
     return marked.sub(source, lambda value: value.replace("\n", f"\n{indent}"))
 
@@ -118,7 +118,7 @@ def _block_indent(source: str) -> str:
 
 
 def _breaks(value: str, style: str) -> bool:
-    """Whether a value's characters or lines would not be taken for just that in this style."""
+    """Whether a scalar of this style would not preserve the value's characters or lines."""
     if "\ufeff" in value or not value.replace("\n", "").isprintable():
         return True
     lines = value.split("\n")
@@ -128,7 +128,7 @@ def _breaks(value: str, style: str) -> bool:
 
 
 def _is_plain(source: str, value: str, *, in_flow: bool) -> bool:
-    """Whether YAML takes the text for one plain scalar with this value."""
+    """Whether YAML reads the text as one plain scalar with this value."""
     document = f"[\n{source}\n]" if in_flow else f"k: {source}\n"
     try:
         tokens = list(yaml.scan(document))

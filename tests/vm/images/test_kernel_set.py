@@ -9,7 +9,7 @@ import pytest
 from kernel_packages import bzimage, elf_kernel
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.image import load_image
+from core_infra.vm._images.kernel_set import load_kernel_set
 
 ARM64 = b"\0" * 0x38 + b"ARM\x64" + b"\0" * 600
 
@@ -36,7 +36,7 @@ def ordinary_user() -> Iterator[None]:
 
 @pytest.mark.parametrize("given", ["web", "web-kernel", "web-initrd.img", "web-cmdline", "."])
 def test_a_set_is_found_by_its_name_its_files_and_its_directory(prefix: Path, given: str) -> None:
-    image = load_image(prefix.parent / given)
+    image = load_kernel_set(prefix.parent / given)
     assert image.kernel == prefix.with_name("web-kernel")
     assert image.initrd == prefix.with_name("web-initrd.img")
     assert image.cmdline == "console=tty0 console=ttyS1,115200n8 quiet"
@@ -48,7 +48,7 @@ def test_a_relative_name_still_works_in_another_directory(
     prefix: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(prefix.parent)
-    assert load_image("web").kernel.is_absolute()
+    assert load_kernel_set("web").kernel.is_absolute()
 
 
 @pytest.mark.parametrize(
@@ -61,27 +61,27 @@ def test_without_a_command_line_the_kernel_talks_to_its_serial_line(
 ) -> None:
     prefix.with_name("web-kernel").write_bytes(kernel)
     prefix.with_name("web-cmdline").unlink()
-    image = load_image(prefix)
+    image = load_kernel_set(prefix)
     assert (image.arch, image.console, image.cmdline) == (arch, console, f"console={console}")
 
 
 def test_a_command_line_that_names_no_console_gets_one(prefix: Path) -> None:
     prefix.with_name("web-cmdline").write_text("quiet netconsole=x")
-    assert load_image(prefix).cmdline == "console=ttyS0 quiet netconsole=x"
+    assert load_kernel_set(prefix).cmdline == "console=ttyS0 quiet netconsole=x"
 
 
 @pytest.mark.parametrize("missing", ["web-kernel", "web-initrd.img"])
 def test_a_missing_part_is_named(prefix: Path, missing: str) -> None:
     prefix.with_name(missing).unlink()
     with pytest.raises(NotFoundError, match=missing):
-        load_image(prefix)
+        load_kernel_set(prefix)
 
 
 @pytest.mark.parametrize("part", ["web-kernel", "web-initrd.img", "web-cmdline"])
 def test_an_empty_part_is_named(prefix: Path, part: str) -> None:
     prefix.with_name(part).write_bytes(b"")
     with pytest.raises(InvalidError, match=rf"{part} is empty"):
-        load_image(prefix)
+        load_kernel_set(prefix)
 
 
 @pytest.mark.parametrize("part", ["web-kernel", "web-initrd.img", "web-cmdline"])
@@ -94,14 +94,14 @@ def test_an_unreadable_part_is_named(
             directory.chmod(0o755)
     request.getfixturevalue("ordinary_user")
     with pytest.raises(InvalidError, match=rf"{part} can't be read: Permission denied"):
-        load_image(prefix)
+        load_kernel_set(prefix)
 
 
 def test_a_directory_in_place_of_a_file_is_refused(prefix: Path) -> None:
     prefix.with_name("web-kernel").unlink()
     prefix.with_name("web-kernel").mkdir()
     with pytest.raises(InvalidError, match="can't be read: Is a directory"):
-        load_image(prefix)
+        load_kernel_set(prefix)
 
 
 @pytest.mark.parametrize(
@@ -118,24 +118,24 @@ def test_a_file_that_is_no_kernel_is_named_and_told_what_it_is(
     prefix: Path, content: bytes, found: str
 ) -> None:
     prefix.with_name("web-kernel").write_bytes(content)
-    with pytest.raises(InvalidError, match=rf"web-kernel is no kernel.*: it is {found}"):
-        load_image(prefix)
+    with pytest.raises(InvalidError, match=rf"web-kernel is not .* kernel: it is {found}"):
+        load_kernel_set(prefix)
     disk = prefix.with_name("disk.img")
     disk.write_bytes(content)
-    with pytest.raises(InvalidError, match=rf"disk.img is no image: it is {found}") as caught:
-        load_image(disk)
+    with pytest.raises(InvalidError, match=rf"disk.img is not an image: it is {found}") as caught:
+        load_kernel_set(disk)
     assert "NAME-initrd.img" in caught.value.todo
 
 
 def test_nothing_there_says_what_an_image_is(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nothing-kernel") as caught:
-        load_image(tmp_path / "nothing")
+        load_kernel_set(tmp_path / "nothing")
     assert "NAME-kernel" in caught.value.todo
     with pytest.raises(NotFoundError, match="no image in the directory"):
-        load_image(tmp_path)
+        load_kernel_set(tmp_path)
 
 
 def test_a_directory_with_two_images_asks_which(prefix: Path) -> None:
     prefix.with_name("db-kernel").write_bytes(elf_kernel())
     with pytest.raises(InvalidError, match="2 images: they are db, web"):
-        load_image(prefix.parent)
+        load_kernel_set(prefix.parent)

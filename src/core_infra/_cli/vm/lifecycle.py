@@ -1,0 +1,157 @@
+"""``core-infra vm ps``, ``start``, ``stop``, ``restart`` and ``rm``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from core_infra._cli.exit_codes import exit_code
+from core_infra._cli.vm.shared import (
+    Machine,
+    json_option,
+    kept_or_none,
+    manager,
+    print_line,
+    print_table,
+)
+from core_infra.errors import CoreInfraError
+from core_infra.vm._kept_machines import kept
+from core_infra.vm._manager.record import Status
+from core_infra.vm._manager.stop import GRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from core_infra.vm._kept_machines import KeptMachine
+    from core_infra.vm._manager.record import Container
+
+_machines = click.argument("machines", nargs=-1, required=True, type=Machine())
+_grace = click.option(
+    "-t",
+    "--time",
+    "grace",
+    type=click.FloatRange(0),
+    default=GRACE,
+    show_default=True,
+    help="Seconds that the guest gets to shut down.",
+)
+
+
+@click.command("start")
+@_machines
+def start(machines: tuple[str, ...]) -> None:
+    """Start stopped MACHINES in the background, with their disks."""
+    found = manager()
+    _for_each(machines, lambda one: found.start(one).name)
+
+
+@click.command("stop")
+@_machines
+@_grace
+def stop(machines: tuple[str, ...], *, grace: float) -> None:
+    """Stop MACHINES, identified by ID, unique ID prefix, or name.
+
+    Machines that test runs left running (--core-vm-keep) are identified by process ID or name.
+    """
+    found = manager()
+
+    def stop_one(machine: str) -> str:
+        if (left := kept_or_none(machine)) is not None:
+            return f"{left.name}: {left.stop(grace=grace)}"
+        container = found.stop(machine, grace=grace)
+        return f"{container.name}: {container.reason}"
+
+    _for_each(machines, stop_one)
+
+
+@click.command("restart")
+@_machines
+@_grace
+def restart(machines: tuple[str, ...], *, grace: float) -> None:
+    """Stop MACHINES if they run, and start them again."""
+    found = manager()
+    _for_each(machines, lambda one: found.restart(one, grace=grace).name)
+
+
+@click.command("rm")
+@click.argument("machines", nargs=-1, type=Machine())
+@click.option("-f", "--force", is_flag=True, help="End running machines first, at once.")
+@click.option("--stopped", is_flag=True, help="Remove all stopped machines.")
+def rm(machines: tuple[str, ...], *, force: bool, stopped: bool) -> None:
+    """Remove MACHINES with their files: disks, logs, keys."""
+    if bool(machines) == stopped:
+        raise click.UsageError("Give either MACHINES or --stopped.")
+    found = manager()
+    if stopped:
+        machines = tuple(one.id for one in found.list() if one.status is not Status.RUNNING)
+    _for_each(machines, lambda one: found.remove(one, force=force).name)
+
+
+@click.command("ps")
+@click.option("-a", "--all", "with_all", is_flag=True, help="Also list stopped machines.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
+@json_option
+def ps(*, with_all: bool, quiet: bool, as_json: bool) -> None:
+    """List running machines, including those that test runs left running (--core-vm-keep)."""
+    if quiet and as_json:
+        raise click.UsageError("--quiet and --json exclude each other.")
+    found = [one for one in manager().list() if with_all or one.status is Status.RUNNING]
+    left = kept()
+    if quiet:
+        ids = [*(one.id for one in found), *(str(one.pid) for one in left)]
+        click.echo("".join(f"{id_}\n" for id_ in ids), nl=False)
+    elif as_json:
+        rows = [one.model_dump(mode="json") for one in found]
+        rows += [_kept_facts(one) for one in left]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        headings = ("ID", "NAME", "IMAGE", "STATUS", "PORTS", "MEMORY", "CPUS")
+        print_table(headings, [*map(_row, found), *map(_kept_row, left)])
+
+
+def _for_each(names: Sequence[str], action: Callable[[str], str]) -> None:
+    """Run an action for each machine and print its result; a failure does not stop the others.
+
+    Raises:
+        SystemExit: with the code of the first failure, after the last machine.
+    """
+    codes = []
+    for name in dict.fromkeys(names):
+        try:
+            click.echo(action(name))
+        except CoreInfraError as error:
+            print_line(f"core-infra: {error}")
+            codes.append(exit_code(error))
+    if codes:
+        raise SystemExit(codes[0])
+
+
+def _kept_facts(one: KeptMachine) -> dict[str, Any]:
+    facts = {"id": str(one.pid), "name": one.name, "status": "running", **one.facts}
+    return {**facts, "kept_of": one.owner}
+
+
+def _row(one: Container) -> list[str]:
+    ports = [str(port) for port in one.published]
+    if one.ssh_port:
+        ports.append(f"{one.ssh_port}→22")
+    if one.status is not Status.RUNNING:
+        ports.clear()  # they are not open
+    reason = f" ({one.reason})" if one.reason else ""
+    return [
+        one.id,
+        one.name,
+        one.image,
+        f"{one.status}{reason}",
+        " ".join(ports),
+        f"{one.memory} MiB",
+        str(one.cpus),
+    ]
+
+
+def _kept_row(one: KeptMachine) -> list[str]:
+    image, memory, cpus = (str(one.facts[key]) for key in ("image", "memory", "cpus"))
+    status = f"running (kept of {one.owner})"
+    return [str(one.pid), one.name, image, status, "", f"{memory} MiB", cpus]

@@ -1,0 +1,79 @@
+"""A path becomes an image here, and only here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.errors import InvalidError
+from core_infra.vm._cache import cache_root
+from core_infra.vm._images.default.image import default_image
+from core_infra.vm._images.formats import ImageFormat, detect_format
+from core_infra.vm._images.image import (
+    Bootable,
+    DiskImage,
+    checked_arch,
+    for_arch,
+    host_arch,
+)
+from core_infra.vm._images.image_yaml import DESCRIPTION, DESCRIPTIONS, read_description
+from core_infra.vm._images.kernel_set import load_kernel_set
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def resolve_image(
+    wanted: Bootable | str | os.PathLike[str] | None,
+    *,
+    arch: str | None = None,
+    progress: Callable[[str], None],
+) -> Bootable:
+    """The image that a machine is asked to boot.
+
+    Args:
+        wanted: an image, or its path; None is the default image, which is built if need be.
+        arch: the machine's architecture; None is the image's, or this host's.
+        progress: called with a line of text before anything slow.
+
+    Raises:
+        NotFoundError: the path, or a file of the image, does not exist.
+        InvalidError: it is not bootable, or is for another architecture.
+        UnavailableError: the default image cannot be built on this host.
+    """
+    arch = None if arch is None else checked_arch(arch)
+    if wanted is None:
+        return default_image(arch or host_arch(), cache_dir=cache_root(), progress=progress)
+    if isinstance(wanted, Bootable):
+        return for_arch(wanted, arch)
+    return load_image(wanted, arch=arch)
+
+
+def load_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Bootable:
+    """The image at *path*, in any supported form.
+
+    Args:
+        path: a disk in any supported format; a description (``image.yaml``, or its directory); or
+            a set of NAME-kernel, NAME-initrd.img and NAME-cmdline: NAME, one of the files, or their
+            directory.
+        arch: the architecture of a disk, which its content does not show: by default this host's.
+            Any other image must be for it.
+
+    Raises:
+        NotFoundError: the file, or a part of a set, does not exist.
+        InvalidError: it is not bootable, or cannot be read.
+    """
+    if not os.fspath(path):
+        raise InvalidError("the path of an image must not be empty")
+    given = Path(path).expanduser().absolute()
+    arch = None if arch is None else checked_arch(arch)
+    described = given if given.suffix in DESCRIPTIONS and given.is_file() else given / DESCRIPTION
+    found: Bootable
+    if described.is_file():
+        found = read_description(described, arch)
+    elif (format_ := detect_format(given)) is ImageFormat.KERNEL:
+        found = load_kernel_set(given)
+    else:
+        found = DiskImage(given, format_, arch or host_arch(), given.name)
+    return for_arch(found, arch)
