@@ -1,4 +1,4 @@
-"""What :mod:`core_infra._unpatched` gives, bound when this is imported."""
+"""Copies of the system's modules for :mod:`core_infra._unpatched`, made when this is imported."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _bound(module: ModuleType, **others: Any) -> Any:
 
 
 def _rebound(value: Any, old: dict[str, Any], new: dict[str, Any]) -> Any:
-    """A function, or a class's methods, with other globals; anything else as it is."""
+    """A copy of a function, or of a class's methods, with other globals; else the value itself."""
     if isinstance(value, FunctionType):
         closure = value.__closure__
-        if value.__globals__ is not old and closure:  # of a decorator: what it is around counts
+        if value.__globals__ is not old and closure:  # a decorator's
             closure = tuple(CellType(_rebound(one.cell_contents, old, new)) for one in closure)
         names = new if value.__globals__ is old else value.__globals__
         copy = FunctionType(value.__code__, names, value.__name__, value.__defaults__, closure)
@@ -72,14 +72,14 @@ _path = _bound(
 os = _bound(_os, path=_path)
 vars(_generic)["os"] = vars(_path)["os"] = os
 
-# Not time.monotonic: who replaces functions where they are in C leaves the clocks by number alone.
+# Not time.monotonic: patches of C functions leave clock_gettime and its clocks unchanged.
 time = SimpleNamespace(**vars(_time))
 time.monotonic = functools.partial(_time.clock_gettime, _time.CLOCK_MONOTONIC)
 time.time = functools.partial(_time.clock_gettime, _REALTIME_COARSE)
 
 
 def _time_ns(read: Any = _time.clock_gettime_ns, precise: int = _time.CLOCK_MONOTONIC) -> int:
-    """The time to the nanosecond: that of the last tick, and what has passed since."""
+    """The time in nanoseconds: that of the last tick, and what has passed since."""
     while True:
         tick = read(_MONOTONIC_COARSE)
         at_tick, now = read(_REALTIME_COARSE), read(precise)
@@ -112,7 +112,7 @@ class Path(_pathlib.PosixPath):
         errors: str | None = None,
         newline: str | None = None,
     ) -> IO[Any]:
-        """As of any path, and so are all others."""
+        """As of any path; so are all other methods."""
         opened: IO[Any] = io.open(self, mode, buffering, encoding, errors, newline)
         return opened
 

@@ -1,14 +1,14 @@
-"""The system's own functions, whatever a test has put in their place.
+"""The system's own functions, even if a test has patched them.
 
-A test may freeze the clock, forbid ``os.open`` or ``socket``, or have another file system served by
-``open``. The programs and machines beside it are real all the same: their deadlines pass, their
-bytes are moved, their files are removed, and they are ended. So the modules of this library that do
-such things import ``os``, ``time``, ``Path``, … from here. These are namespaces with what was in
-the modules of these names when this one was imported, and their Python functions have such
-namespaces as their globals: whoever replaces an attribute of a module does not reach them.
+A test may freeze the clock, forbid ``os.open`` or ``socket``, or replace the file system behind
+``open``. Its programs and machines are still real: their deadlines pass, their data is transferred,
+their files are removed, and they are ended. So the modules of this library that do such things
+import ``os``, ``time``, ``Path``, … from here. These are namespaces with the contents of the
+modules of these names at the time of the import, and their Python functions have such namespaces as
+their globals: a patch of a module does not affect them.
 
-Paths that the user names, such as what is copied into a machine, are for the modules proper: a test
-that serves a file system of its own means files in that.
+Paths that the user names, such as files that are copied into a machine, are for the modules proper:
+a test with a file system of its own means files in that.
 """
 
 from __future__ import annotations

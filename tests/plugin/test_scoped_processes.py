@@ -193,7 +193,7 @@ def test_what_does_not_start_or_cannot_be_shared_is_said(pytester: pytest.Pytest
                 share("a", RunOptions("no-such-program"))
             with pytest.raises(UnavailableError, match="broken"):
                 share("a", RunOptions("sh", ["-c", "echo broken; exit 3"]), Check(dict))
-            with pytest.raises(InvalidError, match="go to another process"):
+            with pytest.raises(InvalidError, match="be sent to another process"):
                 share("b", RunOptions("sleep", ["1000"]), Check(lambda: True))
             with pytest.raises(InvalidError, match="RunOptions or a Start"):
                 share("b", "sleep 1000")

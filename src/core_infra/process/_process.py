@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Probe(Protocol):
     """A condition for :meth:`Process.wait_ready`; errors show its ``repr``.
 
-    It may have these attributes: ``timeout``, the seconds that one check may take (default: 1);
-    ``waits``, which is true if its check waits for a change by itself.
+    It may have the attributes ``timeout``, the seconds that one check may take (default: 1), and
+    ``waits``: its check waits for a change by itself.
     """
 
     def check(self, process: Process, patience: float) -> str | None:
@@ -247,8 +247,7 @@ class Process:
     def close_stdin(self) -> None:
         """End its standard input; may be called twice.
 
-        On a terminal this types the end-of-input key (Ctrl-D); only a program that reads lines
-        takes that as the end.
+        On a terminal this types the end-of-input key (Ctrl-D), for programs that read lines.
         """
         self._require_owner("close stdin of")
         run = self._life.run
@@ -364,8 +363,8 @@ class Process:
     def _catch_up(self) -> None:
         """Read all that it has written so far, if another thread does the reading.
 
-        A caller that heard from the program in another way, by a socket or a file, then finds what
-        it wrote before that.
+        A caller that has received something else from the program, by a socket or a file, then
+        finds the output that was written before.
         """
         run, loop = self._life.run, self._life.loop
         ours = os.getpid() == self._owner and not sys.is_finalizing()

@@ -1,9 +1,9 @@
-"""One program for several processes, such as pytest-xdist's workers: started once, ended once.
+"""Shared processes: a program that several processes use, such as a server for all test workers.
 
-The first that joins starts a host (:mod:`core_infra.process._shared_process_host`), which starts
-the program and outlives any of them. Each participant holds a connection with the host, which the
-kernel closes however the participant ends. When the last one is closed, and the run that they
-belong to is over (the end of file of a FIFO), the host ends the program and itself.
+The first process that joins starts a host (:mod:`core_infra.process._shared_process_host`), which
+starts the program and outlives its participants. Each participant has a connection to the host,
+which the kernel closes however the participant ends. When the last one is closed, and the run that
+they belong to is over (the end of file of a FIFO), the host stops the program and ends.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ START = "start.pickle"
 LOG = "output.log"
 HOST_LOG = "host.log"
 BYE = b"bye\n"
+"""Sent by a participant that leaves."""
 OVER = b"over\n"
-"""Says goodbye for the whole run."""
-_FAREWELL = 30.0
+"""Sent at the end of the whole run."""
+_END_TIMEOUT = 30.0
 """Seconds beyond its grace period that the end of the program is waited for."""
 _TAIL = 64 * 1024
 _LINES = 20
@@ -46,12 +47,12 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Start:
-    """How a shared program is started, and what others must know of it.
+    """How a shared program is started, and facts about it for its participants.
 
     Attributes:
-        options: the program.
-        ready: it is ready when all of these are. Named groups of a LogPattern become facts.
-        facts: what JSON can hold, such as a port.
+        options: the program, and how to run it.
+        ready: it is ready when all of these succeed. Named groups of a LogPattern become facts.
+        facts: values that JSON can hold, such as a port.
         timeout: seconds until it must be ready.
     """
 
@@ -61,98 +62,67 @@ class Start:
     timeout: float = 30.0
 
 
-class SharedProcess:
-    """A program that several processes use; made by :func:`join`.
+class HostConnection:
+    """A participant's connection to the host.
 
-    Attributes:
-        name: what it is known by.
-        directory: its files; ``output.log`` is what it has written.
-        pid: its process id.
-        facts: what its starter said of it, and the named groups of its LogPatterns.
+    Args:
+        home: the directory of the program's files.
+        connection: connected to the host; it is owned from now on.
     """
 
-    def __init__(self, name: str, directory: Path, connection: socket.socket) -> None:
-        self.name = name
-        self.directory = directory
-        self.facts: dict[str, Any] = {}
-        self.pid = 0
+    def __init__(self, home: Path, connection: socket.socket) -> None:
+        self._home = home
         self._connection = connection
         self._received = b""
         self._ended = ""
         self._grace = 0.0
 
-    def __getitem__(self, fact: str) -> Any:
-        """One of the facts; KeyError if there is none of this name."""
-        return self.facts[fact]
+    def await_ready(self) -> tuple[dict[str, Any], int]:
+        """Wait until the program is ready; returns its facts and its pid.
 
-    def output(self) -> str:
-        """The last 64 KiB that it has written, on both streams; the whole is in ``output.log``."""
-        try:
-            with (self.directory / LOG).open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - _TAIL))
-                return file.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ""
+        Raises:
+            UnavailableError: it does not start, or does not become ready.
+        """
+        message = self._receive()
+        if message is None:
+            log = (self._home / HOST_LOG).read_text(errors="replace").strip()
+            raise UnavailableError(
+                f"the host of the shared process {self._home.name!r} has ended",
+                why=log or "it was killed",
+            )
+        if "failed" in message:
+            raise UnavailableError(
+                f"cannot start the shared process {self._home.name!r}", why=message["failed"]
+            )
+        self._grace = message["grace"]
+        return message["facts"], message["pid"]
 
     def ended(self) -> str:
-        """How it has ended though it is still in use; empty while it runs."""
+        """How the program has ended although it is in use; empty while it runs."""
         while not self._ended and select.select([self._connection], [], [], 0)[0]:
-            news = self._next()
-            if news is None:
+            message = self._receive()
+            if message is None:
                 self._ended = "its host was killed, and so was it"
-            elif "ended" in news:
-                self._ended = news["ended"]
+            elif "ended" in message:
+                self._ended = message["ended"]
         return self._ended
 
-    def check(self) -> None:
-        """Raise UnavailableError if it has ended, with its last lines."""
-        if how := self.ended():
-            raise UnavailableError(
-                f"the shared process {self.name!r} has ended: {how}",
-                why=f"its last lines:\n{self.tail()}",
-                todo=f"All that it has written is in {self.directory / LOG}",
-            )
-
-    def tail(self) -> str:
-        """The last lines that it has written."""
-        return "\n".join(self.output().splitlines()[-_LINES:]) or "it has written nothing"
-
-    def leave(self) -> None:
-        """Use it no more; if that ends it, returns when it has ended."""
-        self.say(BYE)
-        self.await_dismissal()
-
-    def say(self, farewell: bytes) -> None:
-        """Send the host BYE or OVER; :meth:`await_dismissal` must follow."""
-        with contextlib.suppress(OSError):  # it has gone
+    def send(self, farewell: bytes) -> None:
+        """Send BYE or OVER; :meth:`await_close` must follow."""
+        with contextlib.suppress(OSError):  # the host has ended
             self._connection.sendall(farewell)
 
-    def await_dismissal(self) -> None:
-        """Wait until the host lets go of the connection, and close it."""
+    def await_close(self) -> None:
+        """Wait until the host closes the connection, and close it."""
         with self._connection as connection, contextlib.suppress(OSError):
-            news: dict[str, Any] | None = {}
-            while news is not None:
-                self._grace = news.get("grace", self._grace)
-                connection.settimeout(self._grace + _FAREWELL)
-                news = self._next()
+            message: dict[str, Any] | None = {}
+            while message is not None:
+                self._grace = message.get("grace", self._grace)
+                connection.settimeout(self._grace + _END_TIMEOUT)
+                message = self._receive()
 
-    def await_ready(self) -> None:
-        """Wait until it is ready; for :func:`join`."""
-        news = self._next()
-        if news is None:
-            said = (self.directory / HOST_LOG).read_text(errors="replace").strip()
-            raise UnavailableError(
-                f"the host of the shared process {self.name!r} has ended",
-                why=said or "it was killed",
-            )
-        if "failed" in news:
-            raise UnavailableError(
-                f"cannot start the shared process {self.name!r}", why=news["failed"]
-            )
-        self.facts, self.pid, self._grace = news["facts"], news["pid"], news["grace"]
-
-    def _next(self) -> dict[str, Any] | None:
-        """The next of what the host says, waited for; None if it has gone."""
+    def _receive(self) -> dict[str, Any] | None:
+        """Wait for the next message of the host; None if it has ended."""
         while b"\n" not in self._received:
             try:
                 data = self._connection.recv(_CHUNK)
@@ -164,6 +134,66 @@ class SharedProcess:
         line, _, self._received = self._received.partition(b"\n")
         found: dict[str, Any] = json.loads(line)
         return found
+
+
+class SharedProcess:
+    """A program that several processes use.
+
+    Attributes:
+        name: its name.
+        directory: its files; ``output.log`` is its output.
+        pid: its process id.
+        facts: the facts of its start, and the named groups of its LogPatterns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        connection: HostConnection,
+        facts: dict[str, Any],
+        pid: int,
+    ) -> None:
+        self.name = name
+        self.directory = directory
+        self.facts = facts
+        self.pid = pid
+        self._connection = connection
+
+    def __getitem__(self, fact: str) -> Any:
+        """One of the facts; KeyError if there is none of this name."""
+        return self.facts[fact]
+
+    def output(self) -> str:
+        """The last 64 KiB of its output, of both streams; all of it is in ``output.log``."""
+        try:
+            with (self.directory / LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - _TAIL))
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def tail(self) -> str:
+        """The last lines of its output."""
+        return "\n".join(self.output().splitlines()[-_LINES:]) or "it has written nothing"
+
+    def ended(self) -> str:
+        """How it has ended although it is in use; empty while it runs."""
+        return self._connection.ended()
+
+    def check(self) -> None:
+        """Raise UnavailableError with its last lines if it has ended."""
+        if how := self.ended():
+            raise UnavailableError(
+                f"the shared process {self.name!r} has ended: {how}",
+                why=f"its last lines:\n{self.tail()}",
+                todo=f"All its output is in {self.directory / LOG}",
+            )
+
+    def leave(self) -> None:
+        """Stop using it; if that ends it, returns when it has ended."""
+        self._connection.send(BYE)
+        self._connection.await_close()
 
 
 def join(
@@ -179,13 +209,13 @@ def join(
 
     Args:
         service: starts the host, which outlives it.
-        directory: known to all who share: what tells their programs from those of others.
+        directory: the same for all that share their programs.
         name: of the program: letters, digits, dots and dashes.
-        start: how to start it; or a function that only the starter calls, with a directory for the
-            program's files.
+        start: how to start it; or a function that is called only to start it, with a directory for
+            the program's files.
         ready: probes, besides those of a :class:`Start`.
-        until: a FIFO. While another process has its writing end, the program runs on, even if
-            nobody uses it at the moment; :func:`end_all` ends it in order.
+        until: a FIFO. While another process has its writing end open, the program keeps running,
+            even without participants; :func:`end_all` stops it.
 
     Raises:
         InvalidError: the name or the start is not possible.
@@ -201,35 +231,35 @@ def join(
         connection = _connect(home)
         if connection is None:
             connection = _begin(service, home, start, ready, until)
-    shared = SharedProcess(name, home, connection)
+    host = HostConnection(home, connection)
     try:
-        shared.await_ready()
+        return SharedProcess(name, home, host, *host.await_ready())
     except BaseException:
-        shared.leave()
+        host.send(BYE)
+        host.await_close()
         raise
-    return shared
 
 
 def end_all(directory: Path) -> None:
-    """The run is over: end the programs in *directory* that nobody uses; returns when they ended.
+    """At the end of the run, stop the programs in *directory*; returns when they have ended.
 
-    Those that somebody still uses end when the last one leaves.
+    A program that still has participants ends when the last one leaves.
     """
-    leaving = []
+    hosts = []
     for listener in sorted(directory.glob(f"*/{SOCKET}")):
         home = listener.parent
         with FileLock(lock_path(home)):
             connection = _connect(home)
         if connection is not None:
-            leaving.append(SharedProcess(home.name, home, connection))
-    for shared in leaving:  # so that they end at the same time
-        shared.say(OVER)
-    for shared in leaving:
-        shared.await_dismissal()
+            hosts.append(HostConnection(home, connection))
+    for host in hosts:  # so that they end at the same time
+        host.send(OVER)
+    for host in hosts:
+        host.await_close()
 
 
 def lock_path(home: Path) -> Path:
-    """What is locked while a host comes or goes."""
+    """The file that is locked while a host starts or ends."""
     return home.with_name(f"{home.name}.lock")
 
 
@@ -297,7 +327,7 @@ def _pickled(home: Path, start: RunOptions | Start, ready: Probe | Sequence[Prob
     except Exception as error:
         raise InvalidError(
             what,
-            why=f"its options, probes and facts go to another process: {error}",
+            why=f"its options, probes and facts must be sent to another process: {error}",
             todo="Use probes such as TcpPort, LogPattern or CommandSucceeds, and facts of text and "
             "numbers.",
         ) from error

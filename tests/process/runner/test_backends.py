@@ -193,13 +193,13 @@ def test_ctrl_c_does_not_wait_for_what_cannot_be_ended(service: Service) -> None
     executor = Elsewhere()
     with pytest.raises(RunInterruptedError) as caught:
         Runner(service).run_all([RunSpec("far", "sleep", ["60"])], executor=executor)
-    assert "was given up" in caught.value.result["far"].reason
+    assert "was abandoned" in caught.value.result["far"].reason
     executor.futures[0].set_result(None)  # too late, and harmless
 
 
 def test_what_starts_after_its_run_was_ended_ends_at_once() -> None:
     key = "a run that is over"
-    attempt.end(key)
+    attempt.stop(key)
     outcome = attempt.attempt(RunSpec("late", "sleep", ["60"]), key)
     attempt.forget(key)
     assert outcome.exit_code == -signal.SIGTERM

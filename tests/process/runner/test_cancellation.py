@@ -113,7 +113,7 @@ def test_a_call_that_does_not_return_is_given_up(
     try:
         with pytest.raises(RunAllTimeoutError) as caught:
             method(Runner(service), specs, timeout=0.1)
-        assert "given up" in caught.value.result["hangs"].reason
+        assert "abandoned" in caught.value.result["hangs"].reason
     finally:
         hangs.set()
 

@@ -272,7 +272,7 @@ def test_calls(service: Service) -> None:
     assert isinstance(result["exits"].error, SystemExit)
     assert isinstance(result["runs"].error, RunFailedError)
     assert result["runs"].output == "said\n"
-    assert "a coroutine, which nobody awaits" in result["async"].reason
+    assert "a coroutine, which is not awaited" in result["async"].reason
     assert counts(result) == (1, 4, 1)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """What came of it; the fields are those of RunResult."""
+    """The outcome of an attempt; its fields are those of RunResult."""
 
     duration: float
     exit_code: int | None = None
@@ -32,23 +32,23 @@ class Outcome(NamedTuple):
 
 
 _running: dict[str, dict[str, ManagedProcess | None]] = {}
-"""The commands of this process's runs: by the key of the run, then by the spec's name.
+"""The commands of runs in this process, by the key of the run, then by the spec's name.
 
-None is one that is just being started.
+None is one that is being started.
 """
 
-_over: set[str] = set()
-"""Keys of the runs that were ended; what starts too late ends at once."""
+_stopped: set[str] = set()
+"""Keys of runs that were stopped; a command that starts too late ends at once."""
 
 _lock = threading.Lock()
 
 
 def attempt(spec: RunSpec, key: str) -> Outcome:
-    """Run a spec to its end, and end what it left behind; what an executor is given.
+    """Run a spec to its end, and kill what it left behind; called by an executor.
 
     Args:
         spec: the spec.
-        key: names the run that it is part of, for :func:`end`.
+        key: of the run that it is part of, for :func:`stop`.
     """
     if spec.call is not None:
         return call(spec)
@@ -56,30 +56,30 @@ def attempt(spec: RunSpec, key: str) -> Outcome:
     try:
         with Service() as service:
             return _command(spec, key, service)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
+    except BaseException as error:  # noqa: BLE001 - any error is the outcome of the spec
         return Outcome(time.monotonic() - start, error=error)
 
 
 def call(spec: RunSpec) -> Outcome:
     """Call a spec's function."""
-    assert spec.call is not None  # noqa: S101 - who calls this has looked
+    assert spec.call is not None  # noqa: S101 - callers check it
     start = time.monotonic()
     try:
         value = spec.call()
-        error = _never_ran(spec, value) if inspect.iscoroutine(value) else None
+        error = _not_awaited(spec, value) if inspect.iscoroutine(value) else None
         return Outcome(time.monotonic() - start, value=None if error else value, error=error)
     except CommandFailedError as error:
         return Outcome(time.monotonic() - start, output_bytes=_written(error), error=error)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
+    except BaseException as error:  # noqa: BLE001 - any error is the outcome of the spec
         return Outcome(time.monotonic() - start, error=error)
 
 
 def outcome(process: ManagedProcess, *, stopped: bool) -> Outcome:
-    """What came of a command that is over; what was stopped, by a timeout or by us, is gone then.
+    """The outcome of a command that is over; waits until a command that was stopped is gone.
 
     Args:
-        process: is over.
-        stopped: we have stopped it.
+        process: it is over.
+        stopped: it was stopped by us, not by its timeout.
     """
     usage = process.usage
     error: BaseException | None = process.error
@@ -103,15 +103,15 @@ def outcome(process: ManagedProcess, *, stopped: bool) -> Outcome:
     )
 
 
-def end(key: str, grace: float | None = None) -> set[str]:
-    """End the commands of a run that run in this process; the names of their specs.
+def stop(key: str, grace: float | None = None) -> set[str]:
+    """Stop the commands of a run in this process; returns the names of their specs.
 
     Args:
         key: of the run.
-        grace: seconds that each has; None is what it asks for itself.
+        grace: seconds that each has to end; None is its own grace.
     """
     with _lock:
-        _over.add(key)
+        _stopped.add(key)
         running = dict(_running.get(key, {}))
     for process in running.values():
         if process is not None:
@@ -120,9 +120,9 @@ def end(key: str, grace: float | None = None) -> set[str]:
 
 
 def forget(key: str) -> None:
-    """A run is over, and will start nothing more in this process."""
+    """Forget a run that was stopped: it will start nothing more in this process."""
     with _lock:
-        _over.discard(key)
+        _stopped.discard(key)
 
 
 def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
@@ -132,11 +132,11 @@ def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
         process = start_managed(service, spec.options())
         with _lock:
             _running[key][spec.name] = process
-            too_late = key in _over
+            too_late = key in _stopped
         if too_late:
             process.start_stopping()
         process.wait()
-        return outcome(process, stopped=key in _over)
+        return outcome(process, stopped=key in _stopped)
     finally:
         with _lock:
             del _running[key][spec.name]
@@ -144,15 +144,15 @@ def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
                 del _running[key]
 
 
-def _never_ran(spec: RunSpec, value: Coroutine[Any, Any, Any]) -> InvalidError:
+def _not_awaited(spec: RunSpec, value: Coroutine[Any, Any, Any]) -> InvalidError:
     value.close()
     return InvalidError(
-        f"the call of {spec.name!r} has returned a coroutine, which nobody awaits",
+        f"the call of {spec.name!r} has returned a coroutine, which is not awaited",
         todo="Give a function that returns when all is done, as by asyncio.run().",
     )
 
 
 def _written(error: CommandFailedError) -> bytes:
-    """What the program wrote that a call has run."""
+    """The output of the program that a call has run."""
     output: bytes = getattr(error, "output", b"") or error.stdout + error.stderr
     return output

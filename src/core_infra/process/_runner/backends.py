@@ -1,4 +1,4 @@
-"""Where specs run: in this process's service, or on an executor."""
+"""Backends of a run: where its specs run, in this process's service or on an executor."""
 
 from __future__ import annotations
 
@@ -26,66 +26,71 @@ if TYPE_CHECKING:
 
     from core_infra._eventloop.loop import Loop
     from core_infra.process._managed_process import ManagedProcess
-    from core_infra.process._runner.freshness import Basis, Freshness
+    from core_infra.process._runner.freshness import Fingerprint, Freshness
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._service import Service
 
+OnOutcome = Callable[[str, Outcome], None]
+"""Called once for each attempt that was started: the spec's name, and the outcome."""
 
-Report = Callable[[str, Outcome], None]
-"""Told once for each spec that was started: its name, and what came of it."""
-
-
-Wrote = Callable[[str, tuple[str, ...]], None]
+OnLines = Callable[[str, tuple[str, ...]], None]
 """Called with the name of a spec, and lines that its command has written."""
 
+_READERS = 4
+"""Threads that read the files of specs with inputs or outputs."""
 
-class Launcher(Protocol):
-    """Starts specs; each reports once, on any thread."""
+
+class Backend(Protocol):
+    """Starts specs; each has one outcome, which may come on any thread."""
 
     def start(self, spec: RunSpec) -> None:
-        """Start a spec; whatever goes wrong is reported, not raised."""
+        """Start a spec; an error is its outcome, and is not raised."""
 
-    def again(self, spec: RunSpec) -> None:
+    def retry(self, spec: RunSpec) -> None:
         """Start a spec that has failed, once what that attempt has left behind is gone."""
 
-    def cancel(self, *, now: bool = False, await_calls: bool = True) -> None:
-        """End what runs; each still reports.
+    def stop(self, *, now: bool = False, await_calls: bool = True) -> None:
+        """Stop what runs; each spec still has its outcome.
 
         Args:
-            now: kill it; else ask it first, and give it the time that it wants for that.
-            await_calls: wait for functions, which nothing can end, as long as they take; else
-                give them up after that time.
+            now: kill it; else send its stop signal first, and give it its grace.
+            await_calls: wait for functions, which cannot be stopped, as long as they take; else
+                abandon them after their grace.
         """
 
     def close(self) -> None:
-        """All have reported, and nothing more is started."""
+        """Release resources: there are no outcomes outstanding, and nothing more is started."""
 
 
-class ServiceLauncher:
-    """Commands by a service, on the run's own loop: nobody else is woken between two of them.
+class ServiceBackend:
+    """Runs commands by a service, on the run's own loop: no thread is woken between two of them.
 
-    Calls get threads. These stay for the next call, and are daemons: nothing can end a call, and
-    one that hangs must not keep Python from ending.
+    Calls run on threads. These stay for the next call, and are daemons: a call cannot be stopped,
+    and one that hangs must not keep Python from exiting.
 
     Args:
         service: starts the commands.
-        report: hears what came of each.
-        loop: attends to the commands; all methods are called on its thread.
-        wrote: hears what commands write, as it comes.
+        on_outcome: called with each outcome.
+        loop: serves the commands; all methods are called on its thread.
+        on_lines: called with lines as commands write them.
     """
 
     def __init__(
-        self, service: Service, report: Report, loop: Loop, wrote: Wrote | None = None
+        self,
+        service: Service,
+        on_outcome: OnOutcome,
+        loop: Loop,
+        on_lines: OnLines | None = None,
     ) -> None:
         self._service = service
-        self._report = report
+        self._on_outcome = on_outcome
         self._loop = loop
-        self._wrote = wrote
+        self._on_lines = on_lines
         self._splitters: dict[str, LineSplitter] = {}
         self._numbers = itertools.count()
         self._running: dict[int, tuple[RunSpec, ManagedProcess]] = {}
         self._failed: dict[str, ManagedProcess] = {}
-        self._cancelled = False
+        self._stopped = False
         self._called: dict[str, RunSpec] = {}
         self._calls: SimpleQueue[RunSpec | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -93,7 +98,7 @@ class ServiceLauncher:
         self._idle = 0
 
     def start(self, spec: RunSpec) -> None:
-        """Start a command, or give a call to a thread."""
+        """Start a command, or pass a call to a thread."""
         if spec.call is not None:
             self._start_call(spec)
             return
@@ -104,15 +109,15 @@ class ServiceLauncher:
                 self._service,
                 spec.options(),
                 loop=self._loop,
-                on_done=lambda: self._loop.post(lambda: self._over(number)),
-                on_output=partial(self._write, spec.name) if self._wrote else None,
+                on_done=lambda: self._loop.post(lambda: self._finish(number)),
+                on_output=partial(self._on_output, spec.name) if self._on_lines else None,
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
-            self._report(spec.name, Outcome(time.monotonic() - start, error=error))
+        except Exception as error:  # noqa: BLE001 - any error is the outcome of the spec
+            self._on_outcome(spec.name, Outcome(time.monotonic() - start, error=error))
         else:
             self._running[number] = (spec, process)
 
-    def again(self, spec: RunSpec) -> None:
+    def retry(self, spec: RunSpec) -> None:
         """Kill what the failed attempt has left behind, which may hold its port; then start."""
         process = self._failed.pop(spec.name, None)
         if process is None:
@@ -120,52 +125,52 @@ class ServiceLauncher:
             return
         start = time.monotonic()
 
-        def go_on(error: BaseException | None) -> None:
-            if error is None and self._cancelled:
+        def on_gone(error: BaseException | None) -> None:
+            if error is None and self._stopped:
                 error = CoreInfraError(
                     f"{spec.name!r} was not tried again", why="the run was interrupted"
                 )
             if error is None:
                 self.start(spec)
             else:
-                self._report(spec.name, Outcome(time.monotonic() - start, error=error))
+                self._on_outcome(spec.name, Outcome(time.monotonic() - start, error=error))
 
-        process.kill_leftovers(go_on)
+        process.kill_leftovers(on_gone)
 
-    def cancel(self, *, now: bool = False, await_calls: bool = True) -> None:
-        """Stop all commands at once: asked politely first, then killed."""
-        self._cancelled = True
+    def stop(self, *, now: bool = False, await_calls: bool = True) -> None:
+        """Stop all commands at once."""
+        self._stopped = True
         for _, process in self._running.values():
             process.start_stopping(0 if now else None)
         if not await_calls:
             for spec in [*self._called.values()]:
-                supervisor().after(0 if now else spec.grace, partial(self._give_up, spec))
+                supervisor().after(0 if now else spec.grace, partial(self._abandon, spec))
 
     def close(self) -> None:
         """End the threads."""
         for _ in range(self._threads):
             self._calls.put(None)
 
-    def _over(self, number: int) -> None:
+    def _finish(self, number: int) -> None:
         spec, process = self._running.pop(number, (None, None))
         if spec is None or process is None:
-            return  # it could not be started, and that was reported
+            return  # it could not be started, and has its outcome
         splitter = self._splitters.pop(spec.name, None)
-        if splitter is not None and self._wrote and (rest := splitter.rest()) is not None:
-            self._wrote(spec.name, (rest,))
+        if splitter is not None and self._on_lines and (rest := splitter.rest()) is not None:
+            self._on_lines(spec.name, (rest,))
         if spec.retries and process.exit_code:
             self._failed[spec.name] = process
-        self._report(spec.name, attempt.outcome(process, stopped=self._cancelled))
-        with contextlib.suppress(ProcessNotFoundError):  # somebody has cleared the service
+        self._on_outcome(spec.name, attempt.outcome(process, stopped=self._stopped))
+        with contextlib.suppress(ProcessNotFoundError):  # the service was cleared meanwhile
             self._service.remove(process.id)
 
-    def _write(self, name: str, data: bytes) -> None:
-        assert self._wrote is not None  # noqa: S101 - else nobody calls this
+    def _on_output(self, name: str, data: bytes) -> None:
+        assert self._on_lines is not None  # noqa: S101 - else this is not called
         splitter = self._splitters.setdefault(name, LineSplitter())
         parts, data = splitter.overflow(data)
         lines = (*(part.text for part in parts), *splitter.feed(data))
         if lines:
-            self._wrote(name, lines)
+            self._on_lines(name, lines)
 
     def _start_call(self, spec: RunSpec) -> None:
         self._called[spec.name] = spec
@@ -182,38 +187,38 @@ class ServiceLauncher:
             outcome = attempt.call(spec)
             with self._lock:
                 self._idle += 1
-            if self._called.pop(spec.name, None):  # else it was given up
-                self._report(spec.name, outcome)
+            if self._called.pop(spec.name, None):  # else it was abandoned
+                self._on_outcome(spec.name, outcome)
 
-    def _give_up(self, spec: RunSpec) -> None:
+    def _abandon(self, spec: RunSpec) -> None:
         if self._called.pop(spec.name, None):  # else it has returned
             error = CoreInfraError(
-                f"{spec.name!r} was given up",
-                why="the run was ended, and nothing can end a function",
-                todo="Let it look at a flag, or run a command.",
+                f"{spec.name!r} was abandoned",
+                why="the run was stopped, and a function cannot be",
+                todo="Let it check a flag, or run a command.",
             )
-            self._report(spec.name, Outcome(spec.grace, error=error))
+            self._on_outcome(spec.name, Outcome(spec.grace, error=error))
 
 
-class ExecutorLauncher:
-    """Specs on an executor: other threads, processes or machines.
+class ExecutorBackend:
+    """Runs specs on an executor: other threads, processes or machines.
 
     Args:
         executor: runs them.
-        report: hears what came of each.
+        on_outcome: called with each outcome.
         loop: not needed.
-        wrote: not called: what an executor runs may be anywhere.
+        on_lines: not called: lines of an executor may be anywhere.
     """
 
     def __init__(
         self,
         executor: Executor,
-        report: Report,
+        on_outcome: OnOutcome,
         loop: Loop,  # noqa: ARG002
-        wrote: Wrote | None = None,  # noqa: ARG002
+        on_lines: OnLines | None = None,  # noqa: ARG002
     ) -> None:
         self._executor = executor
-        self._report = report
+        self._on_outcome = on_outcome
         self._key = uuid.uuid4().hex
         self._futures: dict[str, Future[Outcome]] = {}
 
@@ -221,74 +226,71 @@ class ExecutorLauncher:
         """Submit a spec."""
         try:
             future = self._executor.submit(attempt.attempt, spec, self._key)
-        except Exception as error:  # noqa: BLE001 - it cannot be pickled, or the executor is broken
-            self._report(spec.name, Outcome(0.0, error=error))
+        except Exception as error:  # noqa: BLE001 - not picklable, or the executor is broken
+            self._on_outcome(spec.name, Outcome(0.0, error=error))
             return
         self._futures[spec.name] = future
-        future.add_done_callback(lambda ended: self._ended(spec.name, ended))
+        future.add_done_callback(lambda ended: self._finish(spec.name, ended))
 
-    def again(self, spec: RunSpec) -> None:
-        """Submit it again: each attempt has ended what it left behind when it reports."""
+    def retry(self, spec: RunSpec) -> None:
+        """Submit it again: an attempt on an executor ends what it left behind by itself."""
         self.start(spec)
 
-    def cancel(self, *, now: bool = False, await_calls: bool = True) -> None:  # noqa: ARG002
-        """Take back what has not begun, end what runs in this process, give up on the rest."""
+    def stop(self, *, now: bool = False, await_calls: bool = True) -> None:  # noqa: ARG002
+        """Cancel what has not begun, stop what runs in this process, abandon the rest."""
         begun = [name for name, future in list(self._futures.items()) if not future.cancel()]
-        ending = attempt.end(self._key, 0 if now else None)
+        ending = attempt.stop(self._key, 0 if now else None)
         for name in begun:
-            # What is ended here reports by itself.
+            # What is stopped here has an outcome by itself.
             if name not in ending and self._futures.pop(name, None) is not None:
                 error = CoreInfraError(
-                    f"{name!r} was given up",
-                    why="the run was interrupted, and an executor cannot end what it has begun",
+                    f"{name!r} was abandoned",
+                    why="the run was interrupted, and an executor cannot stop what it has begun",
                     todo="Give specs a timeout: that holds wherever they run.",
                 )
-                self._report(name, Outcome(0.0, error=error))
+                self._on_outcome(name, Outcome(0.0, error=error))
 
     def close(self) -> None:
-        """Nothing to do: a spec that was given up may still begin, and ends at once."""
+        """Nothing to do: a spec that was abandoned may still begin, and ends at once."""
 
-    def _ended(self, name: str, future: Future[Outcome]) -> None:
+    def _finish(self, name: str, future: Future[Outcome]) -> None:
         if self._futures.pop(name, None) is None:
-            return  # given up before
+            return  # abandoned before
         try:
             outcome = future.result()
-        except BaseException as error:  # noqa: BLE001 - a worker's KeyboardInterrupt, for one
+        except BaseException as error:  # noqa: BLE001 - such as KeyboardInterrupt of a worker
             outcome = Outcome(0.0, error=error)
-        self._report(name, outcome)
+        self._on_outcome(name, outcome)
 
 
-_READERS = 4
+class FreshnessBackend:
+    """Another backend, for specs that are not up to date; the others are not run.
 
-
-class CheckingLauncher:
-    """Another launcher, asked only for what is not up to date.
-
-    Files are read on threads: the loop attends to programs meanwhile.
+    Files are read on threads, while the loop serves programs.
 
     Args:
-        inner: makes that launcher.
-        freshness: says what is up to date.
-        report: hears what came of each.
+        make_backend: makes the other backend.
+        freshness: finds out what is up to date.
+        on_outcome: called with each outcome.
         loop: all methods are called on its thread.
-        wrote: hears what commands write.
+        on_lines: called with lines as commands write them.
     """
 
     def __init__(
         self,
-        inner: Callable[[Report, Loop, Wrote | None], Launcher],
+        make_backend: Callable[[OnOutcome, Loop, OnLines | None], Backend],
         freshness: Freshness,
-        report: Report,
+        on_outcome: OnOutcome,
         loop: Loop,
-        wrote: Wrote | None,
+        on_lines: OnLines | None,
     ) -> None:
-        self._inner = inner(self._ended, loop, wrote)
+        self._inner = make_backend(self._finish, loop, on_lines)
         self._freshness = freshness
-        self._report = report
+        self._on_outcome = on_outcome
         self._loop = loop
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="core-infra-reader")
-        self._begun: dict[str, tuple[RunSpec, Basis]] = {}
-        self._cancelled = False
+        self._begun: dict[str, tuple[RunSpec, Fingerprint]] = {}
+        self._stopped = False
 
     def start(self, spec: RunSpec) -> None:
         """Start a spec, unless it is up to date."""
@@ -297,48 +299,48 @@ class CheckingLauncher:
         else:
             self._inner.start(spec)
 
-    def again(self, spec: RunSpec) -> None:
-        """Start it again: what it is run from is what it was run from before."""
-        self._inner.again(spec)
+    def retry(self, spec: RunSpec) -> None:
+        """Start it again, with the fingerprint of its first attempt."""
+        self._inner.retry(spec)
 
-    def cancel(self, *, now: bool = False, await_calls: bool = True) -> None:
-        """End what runs."""
-        self._cancelled = True
-        self._inner.cancel(now=now, await_calls=await_calls)
+    def stop(self, *, now: bool = False, await_calls: bool = True) -> None:
+        """Stop what runs."""
+        self._stopped = True
+        self._inner.stop(now=now, await_calls=await_calls)
 
     def close(self) -> None:
-        """All have reported."""
+        """End the threads."""
         self._readers.shutdown()
         self._inner.close()
 
     def _check(self, spec: RunSpec) -> None:
         try:
-            basis = self._freshness.begin(spec)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what came of the spec
-            self._report(spec.name, Outcome(0.0, error=error))
+            fingerprint = self._freshness.begin(spec)
+        except Exception as error:  # noqa: BLE001 - any error is the outcome of the spec
+            self._on_outcome(spec.name, Outcome(0.0, error=error))
             return
-        if basis.fresh:
-            self._report(spec.name, Outcome(0.0, cached=True))
+        if fingerprint.fresh:
+            self._on_outcome(spec.name, Outcome(0.0, cached=True))
             return
-        self._begun[spec.name] = (spec, basis)
+        self._begun[spec.name] = (spec, fingerprint)
         self._loop.post(lambda: self._start(spec))
 
     def _start(self, spec: RunSpec) -> None:
-        if self._cancelled:
+        if self._stopped:
             error = CoreInfraError(f"{spec.name!r} did not run", why="the run was interrupted")
-            self._report(spec.name, Outcome(0.0, error=error))
+            self._on_outcome(spec.name, Outcome(0.0, error=error))
         else:
             self._inner.start(spec)
 
-    def _ended(self, name: str, outcome: Outcome) -> None:
+    def _finish(self, name: str, outcome: Outcome) -> None:
         begun = self._begun.get(name)
-        if begun is None or self._cancelled or outcome.error or outcome.exit_code:
-            self._report(name, outcome)
+        if begun is None or self._stopped or outcome.error or outcome.exit_code:
+            self._on_outcome(name, outcome)
         else:
-            self._readers.submit(self._passed, *begun, outcome)
+            self._readers.submit(self._record, *begun, outcome)
 
-    def _passed(self, spec: RunSpec, basis: Basis, outcome: Outcome) -> None:
+    def _record(self, spec: RunSpec, fingerprint: Fingerprint, outcome: Outcome) -> None:
         try:
-            self._freshness.passed(spec, basis)
+            self._freshness.passed(spec, fingerprint)
         finally:
-            self._report(spec.name, outcome)
+            self._on_outcome(spec.name, outcome)

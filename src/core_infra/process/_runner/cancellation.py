@@ -1,4 +1,4 @@
-"""How somebody else ends a run."""
+"""Cancelling a run from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Cancellation:
-    """Ends the runs that it is given to, from any thread or signal handler.
+    """Stops the runs that it is passed to, from any thread or signal handler.
 
     ::
 
@@ -19,7 +19,7 @@ class Cancellation:
         result = runner.run_all(specs, cancel=stop)  # result.interrupted, if that came first
     """
 
-    # There is no lock: a signal's handler may have interrupted whoever holds it.
+    # There is no lock: a signal handler may have interrupted its owner.
 
     def __init__(self) -> None:
         self._cancelled = False
@@ -31,9 +31,9 @@ class Cancellation:
         return self._cancelled
 
     def cancel(self) -> None:
-        """End all runs that have this, and each that is yet to begin; twice is no error.
+        """Stop all runs that have this, and each that starts later; may be called twice.
 
-        It returns at once: a run returns its result when all that it started has ended.
+        It returns at once; a run returns its result when all that it started has ended.
         """
         self._cancelled = True
         for key in [*self._waiting]:
@@ -41,7 +41,7 @@ class Cancellation:
 
     @contextlib.contextmanager
     def calls(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Within this, :meth:`cancel` calls *callback*, once; also if it was called before."""
+        """Within this context, :meth:`cancel` calls *callback*, once, also if called before it."""
         key = object()
         self._waiting[key] = callback
         try:

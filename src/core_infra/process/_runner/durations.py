@@ -1,4 +1,4 @@
-"""How long specs took before: hints for what to start first, kept in a small file."""
+"""Stored durations of specs: hints for what to start first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from core_infra.process._runner.results import RunAllResult
 
 _MOST = 10_000
-"""Names that are kept; those that ran longest ago are forgotten."""
+"""Names that are stored; those that ran longest ago are dropped."""
 
 _log = logging.getLogger(__name__)
 
@@ -23,11 +23,11 @@ _log = logging.getLogger(__name__)
 class Durations:
     """A JSON file of names and seconds.
 
-    It only makes runs faster, so it never makes one fail: a file that cannot be read counts as
-    empty, one that cannot be written is left, and both are logged.
+    It only makes runs faster, so its errors never make one fail: a file that cannot be read counts
+    as empty, one that cannot be written is left unchanged, and both are logged.
 
     Args:
-        medium: where the file is.
+        medium: the file system of the file.
         path: the file.
     """
 
@@ -47,10 +47,10 @@ class Durations:
             return {}
 
     def record(self, result: RunAllResult) -> None:
-        """Remember what passed; a failure may have come early, and says nothing.
+        """Store the durations of what passed; a failure may have come early.
 
-        Each new time moves the remembered one half of the way: one run on a busy host does not
-        turn the order upside down.
+        Each new duration moves the stored one half of the way, so that one run on a busy host does
+        not reverse the order.
         """
         ran = [one for one in result.results if one.passed and not one.cached]
         new = {one.name: one.duration / one.attempts for one in ran}
@@ -69,5 +69,5 @@ class Durations:
 
 def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{value!r} is no duration")
+        raise ValueError(f"{value!r} is not a duration")
     return float(value)

@@ -1,4 +1,4 @@
-"""One run: what is started when, and what becomes of it."""
+"""The engine carries out the schedules of a run, and collects its results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from core_infra._eventloop.loop import Loop
     from core_infra.process._runner.attempt import Outcome
-    from core_infra.process._runner.backends import Launcher, Report
-    from core_infra.process._runner.backends import Wrote as WroteLines
+    from core_infra.process._runner.backends import Backend, OnLines, OnOutcome
     from core_infra.process._runner.events import RunEvent, RunStarted
     from core_infra.process._runner.graph import Graph
     from core_infra.process._runner.schedule import Schedule
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class Stop(enum.Enum):
-    """Why a run is to end; what is skipped for it says so."""
+    """Why a run is stopped; specs that are skipped for it say so."""
 
     CTRL_C = "the run was interrupted"
     CANCEL = "the run was cancelled"
     TIMEOUT = "the time for the run was over"
 
 
-class News(NamedTuple):
+class AttemptEnded(NamedTuple):
     """An attempt at a spec has ended, at this time of ``time.monotonic``."""
 
     name: str
@@ -42,7 +41,7 @@ class News(NamedTuple):
     at: float
 
 
-class Wrote(NamedTuple):
+class LinesWritten(NamedTuple):
     """A command has written lines."""
 
     name: str
@@ -53,23 +52,23 @@ class Engine:
     """Carries out schedules, one after another.
 
     Args:
-        phases: the specs, and when each may start; what is in a later one cleans up, and starts
-            when all before has ended, however that was.
-        launcher: makes what starts them, from the function that they report to, the loop that the
-            run is on, and the function that hears what they write, if somebody wants that.
-        listener: hears what happens.
-        announcement: what it hears first.
+        phases: the specs, and their schedule; a later phase cleans up: it starts when all before
+            it has ended, with whatever result.
+        make_backend: makes what starts the specs, from the function for their outcomes, the loop of
+            the run, and the function for lines that they write (None: not wanted).
+        listener: called with each event.
+        announcement: the first event.
         timeout: seconds for the first phase.
-        live: the listener hears what commands write as it comes.
+        live: the listener also gets lines as they are written.
 
     Attributes:
-        timed_out: these seconds did not suffice.
+        timed_out: the first phase took longer.
     """
 
     def __init__(
         self,
         phases: Sequence[tuple[Graph, Schedule]],
-        launcher: Callable[[Report, Loop, WroteLines | None], Launcher],
+        make_backend: Callable[[OnOutcome, Loop, OnLines | None], Backend],
         listener: Callable[[RunEvent], object],
         announcement: RunStarted,
         timeout: float | None = None,
@@ -82,58 +81,34 @@ class Engine:
         self._timeout = timeout
         self._live = live
         self._deadline: float | None = None
-        self._news: deque[News | Stop | Wrote] = deque()
-        self._make_launcher = launcher
-        self._launcher: Launcher
+        self._inbox: deque[AttemptEnded | Stop | LinesWritten] = deque()
+        self._make_backend = make_backend
+        self._backend: Backend
         self._loop: Loop | None = None
-        self._listener = self._tell = listener
+        self._listener = self._emit = listener
         self._failure: BaseException | None = None
         self._announcement = announcement
         self._results: dict[str, RunResult] = {}
         self._previous: dict[str, RunResult] = {}
         self._interrupted = False
         self._cleans_up = False
-        self._stopping: Stop | None = None  # what runs now
+        self._stopping: Stop | None = None  # the current phase
         self._ctrl_c = 0
         self._start = 0.0
 
     def stop(self, why: Stop) -> None:
-        """Start nothing more and end what runs; from any thread.
+        """Start nothing more and stop what runs; on any thread.
 
-        What cleans up is ended only by a second Ctrl-C. Before that, one more kills what ends too
-        slowly.
+        Only a second Ctrl-C stops the cleaning up. Before that phase, a second one kills what ends
+        too slowly.
         """
         self._put(why)
 
-    def _report(self, name: str, outcome: Outcome) -> None:
-        self._put(News(name, outcome, time.monotonic()))
-
-    def _hear_lines(self, name: str, lines: tuple[str, ...]) -> None:
-        self._put(Wrote(name, lines))
-
-    def _put(self, news: News | Stop | Wrote) -> None:
-        self._news.append(news)
-        if self._loop is not None:  # else run() has not come so far, and will see it
-            self._loop.wake()
-
-    def _get(self) -> News | Stop | Wrote:
-        assert self._loop is not None  # noqa: S101 - it is run
-        left = None
-        while True:
-            if self._deadline is not None:
-                left = self._deadline - time.monotonic()
-                if left <= 0:
-                    self._deadline = None
-                    return Stop.TIMEOUT
-            if self._news:
-                return self._news.popleft()
-            self._loop.run_once(left)
-
     def run(self) -> RunAllResult:
-        """Run all; the result, also if it was interrupted.
+        """Run all phases; returns the result, also of a run that was stopped.
 
         Raises:
-            BaseException: what the listener raises; nothing runs any more by then.
+            BaseException: what the listener raises, once nothing runs any more.
         """
         with CallerLoop() as loop:
             self._loop = loop
@@ -142,49 +117,72 @@ class Engine:
                 self._deadline = self._start + self._timeout
             for graph, schedule in self._phases:
                 self._graph, self._schedule = graph, schedule
-                wrote = self._hear_lines if self._live else None
-                self._launcher = self._make_launcher(self._report, loop, wrote)
+                on_lines = self._on_lines if self._live else None
+                self._backend = self._make_backend(self._on_outcome, loop, on_lines)
                 try:
-                    self._go_through()
+                    self._run_phase()
                 except BaseException as error:  # noqa: BLE001 - raised when nothing runs any more
                     self._failure = error
-                    self._end_quietly()
-                self._launcher.close()
+                    self._end_silently()
+                self._backend.close()
                 self._cleans_up, self._stopping, self._deadline = True, None, None
-                self._tell = self._tell_if_possible
+                self._emit = self._emit_if_possible
             if self._failure is not None:
                 raise self._failure
             result = self._result()
             self._listener(RunFinished(result))
             return result
 
-    def _go_through(self) -> None:
-        """All of a phase."""
+    def _run_phase(self) -> None:
         if not self._cleans_up:
-            self._tell(self._announcement)
-        while self._news:  # it is to end before it has begun
-            self._take(self._news.popleft())
-        self._tell_started(self._start_ready())
+            self._emit(self._announcement)
+        while self._inbox:  # it may be stopped before it has begun
+            self._handle(self._inbox.popleft())
+        self._emit_started(self._start_ready())
         while self._schedule.running:
-            self._take(self._get())
+            self._handle(self._get())
 
     def _start_ready(self) -> list[RunSpec]:
-        """Start all that can be; whoever listens is told afterwards, so that no place is empty.
+        """Start all that can start; the listener is called afterwards, so that no place is idle.
 
-        If that raises, all that the schedule calls running does run.
+        If the listener raises, all that the schedule calls running does run.
         """
         started = []
         while (name := self._schedule.next()) is not None:
             spec = self._graph.specs[name]
-            self._launcher.start(spec)
+            self._backend.start(spec)
             started.append(spec)
         return started
 
-    def _tell_started(self, specs: list[RunSpec]) -> None:
+    def _emit_started(self, specs: list[RunSpec]) -> None:
         for spec in specs:
-            self._tell(SpecStarted(spec, 1, None))
+            self._emit(SpecStarted(spec, 1, None))
 
-    def _end(self, why: Stop) -> None:
+    def _handle(self, message: AttemptEnded | Stop | LinesWritten) -> None:
+        if isinstance(message, Stop):
+            self._stop(message)
+        elif isinstance(message, LinesWritten):
+            self._emit(SpecWrote(self._graph.specs[message.name], message.lines))
+        else:
+            self._finish_attempt(message)
+
+    def _finish_attempt(self, ended: AttemptEnded) -> None:
+        name = ended.name
+        spec = self._graph.specs[name]
+        result = self._result_of(spec, ended)
+        if self._is_retried(result):
+            self._previous[name] = result
+            self._backend.retry(spec)
+            self._emit(SpecStarted(spec, result.attempts + 1, result))
+            return
+        self._results[name] = result
+        skipped = self._schedule.finish(name, passed=result.passed)
+        started = self._start_ready()
+        self._emit(SpecFinished(result))
+        self._skip(skipped)
+        self._emit_started(started)
+
+    def _stop(self, why: Stop) -> None:
         by_hand = why is Stop.CTRL_C
         self._ctrl_c += by_hand
         if self._cleans_up:
@@ -192,47 +190,25 @@ class Engine:
             if self._ctrl_c < 2 or not by_hand:  # noqa: PLR2004 - the second
                 return
         elif self._stopping and not by_hand:
-            return  # it ends already
+            return  # it is stopped already
         now = self._stopping is not None
         self._interrupted = True
         self._stopping = self._stopping or why
         self.timed_out |= why is Stop.TIMEOUT
         self._skip(self._schedule.stop(None))
-        self._launcher.cancel(now=now, await_calls=by_hand and not now)
+        self._backend.stop(now=now, await_calls=by_hand and not now)
 
-    def _take(self, news: News | Stop | Wrote) -> None:
-        if not isinstance(news, News):
-            if isinstance(news, Stop):
-                self._end(news)
-            else:
-                self._tell(SpecWrote(self._graph.specs[news.name], news.lines))
-            return
-        name = news.name
-        spec = self._graph.specs[name]
-        result = self._result_of(spec, news)
-        if self._is_tried_again(result):
-            self._previous[name] = result
-            self._launcher.again(spec)
-            self._tell(SpecStarted(spec, result.attempts + 1, result))
-            return
-        self._results[name] = result
-        skipped = self._schedule.finish(name, passed=result.passed)
-        started = self._start_ready()
-        self._tell(SpecFinished(result))
-        self._skip(skipped)
-        self._tell_started(started)
-
-    def _is_tried_again(self, result: RunResult) -> bool:
+    def _is_retried(self, result: RunResult) -> bool:
         if result.passed or result.attempts > result.spec.retries or self._stopping:
             return False
-        # What still runs of this attempt would be in the way of the next one.
+        # What could not be killed of this attempt would disturb the next one.
         return not isinstance(result.error, CannotKillError)
 
-    def _result_of(self, spec: RunSpec, news: News) -> RunResult:
-        outcome = news.outcome
-        end = news.at - self._start
+    def _result_of(self, spec: RunSpec, ended: AttemptEnded) -> RunResult:
+        outcome = ended.outcome
+        end = ended.at - self._start
         previous = self._previous.get(spec.name)
-        # Told by where it ran: how long an executor let it wait is not its own.
+        # By its own duration: the time that it waited in an executor does not count.
         started = previous.started if previous else max(end - outcome.duration, 0.0)
         return RunResult(
             spec.name,
@@ -257,15 +233,15 @@ class Engine:
             spec = self._graph.specs[name]
             result = RunResult(name, spec, error=error, skipped=True, cause=cause)
             self._results[name] = result
-            self._tell(SpecFinished(result))
+            self._emit(SpecFinished(result))
 
     def _result(self) -> RunAllResult:
         names = (name for graph, _ in self._phases for name in graph.specs)
         results = tuple(self._results[name] for name in names)
         return RunAllResult(results, time.monotonic() - self._start, self._interrupted)
 
-    def _tell_if_possible(self, event: RunEvent) -> None:
-        """What cleans up runs to its end, even if nobody can hear of it."""
+    def _emit_if_possible(self, event: RunEvent) -> None:
+        """Call the listener while cleaning up, which goes on to its end if that raises."""
         if self._failure is not None:
             return
         try:
@@ -273,10 +249,37 @@ class Engine:
         except BaseException as error:  # noqa: BLE001 - raised when nothing runs any more
             self._failure = error
 
-    def _end_quietly(self) -> None:
+    def _end_silently(self) -> None:
+        """Stop what runs, and wait for it, without events."""
         self._schedule.stop(None)
-        self._launcher.cancel()
+        self._backend.stop()
         while self._schedule.running:
-            news = self._get()
-            if isinstance(news, News):
-                self._schedule.finish(news.name, passed=False)
+            message = self._get()
+            if isinstance(message, AttemptEnded):
+                self._schedule.finish(message.name, passed=False)
+
+    # The inbox: filled on any thread, emptied on that of the run
+
+    def _on_outcome(self, name: str, outcome: Outcome) -> None:
+        self._put(AttemptEnded(name, outcome, time.monotonic()))
+
+    def _on_lines(self, name: str, lines: tuple[str, ...]) -> None:
+        self._put(LinesWritten(name, lines))
+
+    def _put(self, message: AttemptEnded | Stop | LinesWritten) -> None:
+        self._inbox.append(message)
+        if self._loop is not None:  # else run() has not started, and will find it
+            self._loop.wake()
+
+    def _get(self) -> AttemptEnded | Stop | LinesWritten:
+        assert self._loop is not None  # noqa: S101 - run() has set it
+        left = None
+        while True:
+            if self._deadline is not None:
+                left = self._deadline - time.monotonic()
+                if left <= 0:
+                    self._deadline = None
+                    return Stop.TIMEOUT
+            if self._inbox:
+                return self._inbox.popleft()
+            self._loop.run_once(left)

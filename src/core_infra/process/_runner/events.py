@@ -1,8 +1,8 @@
-"""What a run reports while it goes on: for boards, logs, or a bus (``listener=core.action``).
+"""The events of a run: for displays, logs, or a bus (``listener=core.action``).
 
-They come one after another, on a thread of the run's own: first RunStarted, then for each spec
-SpecStarted (again for each retry), SpecWrote if that was asked for, and SpecFinished, or
-SpecFinished alone if it is skipped; at the end RunFinished, also when the run is interrupted.
+They come one after another, on a thread of the run: first RunStarted; for each spec SpecStarted
+(again for each retry), SpecWrote if requested, and SpecFinished, or only SpecFinished if it is
+skipped; at the end RunFinished, also if the run is interrupted.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class RunStarted(NamedTuple):
-    """All is checked, nothing has started.
+    """The specs are checked, and nothing has started.
 
     Attributes:
-        specs: what will run, in the order given.
+        specs: what will run, in the given order.
         workers: how many run at once; None is as many as are ready.
         durations: the seconds that specs took before, as far as they are known.
     """
@@ -36,7 +36,7 @@ class SpecStarted(NamedTuple):
     Attributes:
         spec: the spec.
         attempt: 1, or more for a retry.
-        previous: what came of the attempt before, if this is a retry.
+        previous: the result of the attempt before, if this is a retry.
     """
 
     spec: RunSpec

@@ -1,4 +1,4 @@
-"""What is up to date: tasks whose inputs, command and outputs are as when they last passed."""
+"""Freshness: a spec is up to date if its inputs, command and outputs are as when it last passed."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _log = logging.getLogger(__name__)
 
 
 class Freshness:
-    """Remembers what specs with ``inputs`` or ``outputs`` were run from, and what they made.
+    """Stores fingerprints of the inputs and outputs of specs.
 
-    There is a small file for each, which is written as a whole, and only once its spec has passed.
-    One that is damaged or cannot be read counts as missing, so the spec is run.
+    There is a small file for each spec, written atomically, and only once the spec has passed. A
+    file that is damaged or cannot be read counts as missing, so the spec is run.
 
     Args:
         medium: where the files are.
-        directory: theirs.
-        force: nothing is up to date, but what passes is remembered.
+        directory: the directory for them.
+        force: nothing is up to date, but what passes is stored.
     """
 
     def __init__(
@@ -45,39 +45,39 @@ class Freshness:
         self._directory = directory
         self._force = force
 
-    def begin(self, spec: RunSpec) -> Basis:
-        """What a spec would be run from now; if that is something new, the old is forgotten."""
+    def begin(self, spec: RunSpec) -> Fingerprint:
+        """Return the fingerprint of a spec; deletes the stored one if they differ."""
         path = posixpath.join(self._directory, hashlib.sha256(spec.name.encode()).hexdigest())
         try:
-            # From wherever the tasks are run: relative to what is remembered, not to where we are.
+            # Relative to the stored files, not to the working directory: so it does not matter.
             key = _key(spec, os.path.relpath(spec.dir or ".", self._directory))
         except OSError as error:
             _log.warning("%s is not up to date: %s", spec.name, error)
             key = ""
         fresh = bool(key) and not self._force and self._known(spec, path) == key
-        if not fresh:  # a failure, or an end of the host, is not followed by "up to date"
+        if not fresh:  # else a failure, or a crash of the host, might be followed by "up to date"
             try:
                 self._medium.delete(path)
             except PathNotFoundError:
                 pass
             except CoreInfraError as error:
                 _log.warning("cannot forget when %s was up to date: %s", spec.name, error)
-        return Basis(path, key, fresh)
+        return Fingerprint(path, key, fresh)
 
-    def passed(self, spec: RunSpec, basis: Basis) -> None:
+    def passed(self, spec: RunSpec, fingerprint: Fingerprint) -> None:
         """Remember that a spec has passed."""
-        if not basis.key:
+        if not fingerprint.key:
             return
         try:
             outputs = _outputs(spec)
             if outputs is not None:
-                text = json.dumps({"name": spec.name, "key": basis.key, "outputs": outputs})
-                self._medium.write_text(basis.path, text + "\n")
+                text = json.dumps({"name": spec.name, "key": fingerprint.key, "outputs": outputs})
+                self._medium.write_text(fingerprint.path, text + "\n")
         except (CoreInfraError, OSError) as error:
             _log.warning("%s will not be up to date: %s", spec.name, error)
 
     def _known(self, spec: RunSpec, path: str) -> str | None:
-        """The key that it last passed with, if its outputs are still as they were then."""
+        """The key with which it last passed, if its outputs are unchanged since."""
         with contextlib.suppress(
             CoreInfraError, OSError, ValueError, TypeError, KeyError, RecursionError
         ):
@@ -88,9 +88,9 @@ class Freshness:
 
 
 def files_of(spec: RunSpec, *, outputs: bool = False) -> list[str]:
-    """The files that the inputs, or the outputs, of a spec name now.
+    """The files that the inputs, or the outputs, of a spec match now.
 
-    What it makes itself is no input, although a pattern may cover it.
+    Its outputs are not inputs, even if a pattern of these matches them.
     """
     made = [path for pattern in spec.outputs for path in _files(spec, pattern)]
     if outputs:
@@ -99,13 +99,13 @@ def files_of(spec: RunSpec, *, outputs: bool = False) -> list[str]:
     return sorted(found.difference(map(os.path.normpath, made)))
 
 
-class Basis(NamedTuple):
-    """What a spec is run from.
+class Fingerprint(NamedTuple):
+    """What a spec depends on.
 
     Attributes:
-        path: where that is remembered.
-        key: a digest of it; empty if it cannot be known.
-        fresh: it has passed with this, and what it made is still there.
+        path: the file that stores it.
+        key: a digest; empty if it cannot be computed.
+        fresh: the spec has passed with this key, and its outputs are unchanged.
     """
 
     path: str
@@ -114,13 +114,13 @@ class Basis(NamedTuple):
 
 
 def _key(spec: RunSpec, directory: str) -> str:
-    told = [spec.argv, directory, spec.env, spec.inputs, spec.outputs]
+    command = [spec.argv, directory, spec.env, spec.inputs, spec.outputs]
     files = _digests(spec, files_of(spec))
-    return hashlib.sha256(json.dumps([told, files], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([command, files], sort_keys=True).encode()).hexdigest()
 
 
 def _outputs(spec: RunSpec) -> dict[str, str] | None:
-    """A digest for each; None if one is missing."""
+    """A digest of each output; None if one is missing."""
     found: dict[str, str] = {}
     for pattern in spec.outputs:
         files = [*_files(spec, pattern)]
@@ -135,23 +135,23 @@ def _digests(spec: RunSpec, files: Iterable[str]) -> dict[str, str]:
 
 
 def _files(spec: RunSpec, pattern: str) -> Iterator[str]:
-    """What a pattern names; of directories, all that is in them."""
+    """The files that match a pattern; of directories, all that is in them."""
     base = spec.dir or "."
-    names: Sequence[str] = glob.glob(  # noqa: PTH207 - Path.glob knows no root, nor what is hidden
+    names: Sequence[str] = glob.glob(  # noqa: PTH207 - Path.glob has neither a root nor include_hidden
         pattern, root_dir=base, recursive=True, include_hidden=True
     )
     for name in names:
         path = os.path.join(base, name)  # noqa: PTH118 - strings, as the glob has them
         inside: Iterable[str] = (path,)
         if os.path.isdir(path):  # noqa: PTH112
-            # A pattern with ** names what is in it by itself.
+            # A pattern with ** matches the contents by itself.
             walked = () if "**" in pattern else os.walk(path)
             inside = (os.path.join(at, file) for at, _, files in walked for file in files)  # noqa: PTH118
         yield from (one for one in inside if not _is_bookkeeping(one, pattern))
 
 
 def _is_bookkeeping(path: str, pattern: str) -> bool:
-    """Whether it is of git, of Python or ours, which a pattern for all files does not mean."""
+    """Whether it belongs to git, Python or us: then a pattern must name its directory."""
     return any(part in f"/{path}" and part not in f"/{pattern}/" for part in _BOOKKEEPING)
 
 
@@ -160,7 +160,7 @@ def _digest(path: str) -> str:
     if stat.S_ISLNK(mode) and not os.path.exists(path):  # noqa: PTH110
         return "link to " + os.readlink(path)  # noqa: PTH115
     if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
-        return "special"  # to read it might take for ever
+        return "special"  # reading it might block forever
     with open(path, "rb") as file:  # noqa: PTH123
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return digest + ("x" if mode & stat.S_IXUSR else "")

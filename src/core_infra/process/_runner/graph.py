@@ -1,4 +1,4 @@
-"""What the specs say of each other: checked before anything runs."""
+"""The dependencies between specs, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MAX_SHOWN = 20
 
 
 class InvalidGraphError(InvalidError):
-    """Specs that cannot be run together.
+    """Specs cannot be run together.
 
     Attributes:
-        mistakes: all that was found, one sentence each.
+        mistakes: all of them, one sentence each.
     """
 
 
 class Mistake(NamedTuple):
-    """One thing that is wrong: in which spec (its number), which field, and what."""
+    """One mistake: the number of its spec, the field, and the text."""
 
     spec: int
     field: str
@@ -39,15 +39,15 @@ class Graph:
     """The specs, by name, in an order in which they could run one after another.
 
     Args:
-        specs: what is to be run.
-        pools: how many places each pool has.
-        after: for each spec what it waits for, if that is not what it says itself.
+        specs: the specs.
+        pools: the number of places of each pool.
+        after: for each spec what it waits for, instead of its own ``after``.
 
     Attributes:
-        specs: by name, in the order given.
-        after: for each name, whom it waits for.
-        dependents: for each name, who waits for it.
-        order: all names, each after those it waits for.
+        specs: by name, in the given order.
+        after: for each name, the names that it waits for.
+        dependents: for each name, the names that wait for it.
+        order: all names, each after those that it waits for.
 
     Raises:
         InvalidGraphError: a name is given twice, a dependency or pool is missing, a pool has no
@@ -78,10 +78,10 @@ class Graph:
         self.order = list(TopologicalSorter(self.after).static_order())
 
     def upstream(self, names: Collection[str]) -> list[RunSpec]:
-        """The named specs and all that they wait for, in the order given.
+        """The named specs and all that they wait for, in the given order.
 
         Raises:
-            InvalidGraphError: a name is none of a spec.
+            InvalidGraphError: no spec has one of the names.
         """
         wanted: set[str] = set()
         todo = list(names)
@@ -96,11 +96,11 @@ class Graph:
         return [spec for name, spec in self.specs.items() if name in wanted]
 
     def expected(self, durations: Mapping[str, float]) -> dict[str, float]:
-        """For each spec, the seconds that it is expected to take.
+        """The expected seconds of each spec.
 
         Args:
-            durations: the seconds that are known. What is not known is taken to last as long as
-                the median of the others: it is then neither always first nor always last.
+            durations: the known seconds. The others are expected to take the median of these, so
+                that they are neither always first nor always last.
         """
         known = sorted(durations[name] for name in self.specs if name in durations)
         usual = known[len(known) // 2] if known else 1.0
@@ -110,7 +110,7 @@ class Graph:
         """For each spec, the seconds from its start to the end of the longest path through it.
 
         Args:
-            durations: the seconds that are known.
+            durations: the known seconds.
         """
         expected = self.expected(durations)
         lengths: dict[str, float] = {}
@@ -123,7 +123,7 @@ class Graph:
 def mistakes(
     specs: Sequence[RunSpec], pools: Mapping[str, int], after: Sequence[Sequence[str]]
 ) -> list[Mistake]:
-    """All that is wrong between the specs; a cycle only if all else is right."""
+    """All mistakes between the specs; cycles only if there are no others."""
     found = [*_wrong_names(specs, after), *_wrong_pools(specs, pools)]
     return found or list(_cycles([spec.name for spec in specs], after))
 
@@ -137,7 +137,7 @@ def check_apart(one: Graph, other: Graph) -> None:
 
 
 def listed(found: Sequence[str]) -> str:
-    """Mistakes as an error shows them."""
+    """Format mistakes for an error."""
     if len(found) == 1:
         return found[0]
     return "\n  ".join([f"{len(found)} mistakes", *found])
@@ -174,7 +174,7 @@ def _cycles(names: Sequence[str], after: Sequence[Sequence[str]]) -> Iterator[Mi
             TopologicalSorter(left).prepare()
         except CycleError as error:
             path: list[str] = error.args[1]  # each is followed by one that waits for it
-            # Told from the spec that is given first on, in the direction in which "after" points.
+            # Reported from the first given spec on, in the direction of "after".
             ring = path[:0:-1]
             first = next(number for number, name in enumerate(names) if name in ring)
             turn = ring.index(names[first])

@@ -1,4 +1,4 @@
-"""A run on a terminal: what runs now, how far all is, and what has failed."""
+"""The live display of a run on a terminal: what runs now, the progress, and failures."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from core_infra.process._runner.results import RunAllResult, RunResult
 
 _ROWS = 12
-"""What is shown of the specs that run; a terminal is not higher for more of them."""
+"""Specs that are shown at once, as a terminal has a limited height."""
 
 
 class LiveDisplay:
-    """A listener that keeps a board on a terminal.
+    """A listener that shows a run on a terminal.
 
-    Use it as a context manager: if the run ends by an error, the terminal is left in order.
+    Use it as a context manager: if the run raises, the terminal is restored.
 
     Args:
         console: the terminal.
-        verbose: also show the output of what passes.
+        verbose: also show the output of specs that pass.
     """
 
     def __init__(self, console: Console, *, verbose: bool = False) -> None:
@@ -53,7 +53,7 @@ class LiveDisplay:
         self._live.stop()
 
     def __call__(self, event: RunEvent) -> None:
-        """Hear an event."""
+        """Handle an event."""
         if isinstance(event, RunStarted):
             self._begin(event)
         elif isinstance(event, SpecStarted):
@@ -81,15 +81,15 @@ class LiveDisplay:
             self._running.pop(result.name, None)
             self._left.pop(result.name, None)
         if result.skipped:
-            return  # told with what has failed
+            return  # shown with the failures
         self._console.print(Text(formatting.line(result), "green" if result.passed else "red"))
         if result.passed and self._verbose:
             self._output(result.excerpt)
 
     def _end(self, result: RunAllResult) -> None:
-        for told, output in formatting.failures(result):
+        for text, output in formatting.failures(result):
             self._console.print()
-            self._console.print(Text(told, "bold red"))
+            self._console.print(Text(text, "bold red"))
             self._output(output)
         style = "bold green" if result.acceptable else "bold red"
         self._console.print(Text(formatting.totals(result), style))
@@ -111,7 +111,7 @@ class LiveDisplay:
 
     def _rows(self, running: dict[str, float]) -> Table:
         table = Table.grid(padding=(0, 2))
-        # Those that run longest are on top, and stay there.
+        # The longest running are on top, and stay there.
         for name, elapsed in list(running.items())[:_ROWS]:
             expected = self._expected.get(name)
             usual = f"of about {formatting.seconds(expected)}" if expected else ""

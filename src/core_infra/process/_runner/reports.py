@@ -1,4 +1,4 @@
-"""Results for other programs: JSON, JUnit XML, and a trace for a browser."""
+"""Reports of a run for other programs: JSON, JUnit XML, and a trace for a browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_json(result: RunAllResult) -> str:
-    """All results as one JSON object; ``docs/runner.md`` describes it."""
+    """All results as one JSON object; see ``docs/runner.md``."""
     return json.dumps(
         {
             "success": result.success,
@@ -34,12 +34,12 @@ def to_json(result: RunAllResult) -> str:
 def to_junit(result: RunAllResult, suite: str = "core-infra") -> str:
     """All results as JUnit XML, as CI servers read it.
 
-    A failure that was allowed is a skipped test there, with the reason as its message: nothing
-    else turns neither red nor green.
+    An allowed failure becomes a skipped test with the reason as its message: that is the only kind
+    of result that is neither success nor failure.
 
     Args:
         result: the results.
-        suite: what the test suite is called.
+        suite: the name of the test suite.
     """
     allowed = sum(one.failed and one.spec.allow_failure for one in result.results)
     attributes = {

@@ -1,4 +1,4 @@
-"""What came of a run."""
+"""The results of a run."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of one spec.
+    """The result of one spec.
 
     Attributes:
-        name: the spec's.
-        spec: what was asked for.
+        name: of the spec.
+        spec: the spec.
         exit_code: of its last attempt, minus the signal's number if a signal ended it; None if
             there is none: it was skipped, could not start, or is a call.
         duration: seconds from its first start to its last end.
         output_bytes: what its last attempt wrote to stdout and stderr, in true order; at most the
             last mebibyte.
         output_lost: how many bytes it wrote before these.
-        error: why it failed, if an exit code does not say it; of one that was skipped, why.
+        error: why it failed, besides an exit code, or why it was skipped.
         skipped: it did not run.
         cause: if it was skipped, the name of the spec whose failure is the reason.
         attempts: how often it was tried.
         started: when it started, in seconds since the run began.
-        value: what its call returned.
+        value: the return value of its call.
         usage: processor time and memory of its last attempt, if it is a command.
         cached: it was up to date, and not run.
     """
@@ -53,28 +53,28 @@ class RunResult:
 
     @property
     def passed(self) -> bool:
-        """It ran, and well, or is up to date."""
+        """Whether it ran and succeeded, or is up to date."""
         return not self.skipped and self.error is None and not self.exit_code
 
     @property
     def failed(self) -> bool:
-        """It ran, and not well."""
+        """Whether it ran and did not succeed."""
         return not self.skipped and not self.passed
 
     @property
     def output(self) -> str:
-        """What it wrote, as text; bytes that are not UTF-8 become U+FFFD."""
+        """Its output as text; bytes that are not UTF-8 become U+FFFD."""
         return self.output_bytes.decode(errors="replace")
 
     @property
     def excerpt(self) -> str:
-        """What it wrote, as it is shown: where something is lost, a line says so."""
+        """Its output as it is displayed: with a note if the beginning is lost."""
         note = f"[{self.output_lost} bytes before this are not kept]\n" if self.output_lost else ""
         return note + self.output
 
     @property
     def reason(self) -> str:
-        """In a few words, why it did not pass; empty if it did."""
+        """A short reason why it did not pass; empty if it did."""
         if self.error is not None:
             return str(self.error) or type(self.error).__name__
         if self.exit_code and self.exit_code < 0:
@@ -84,12 +84,12 @@ class RunResult:
 
 @dataclass(frozen=True, repr=False)
 class RunAllResult:
-    """What came of all specs.
+    """The results of all specs.
 
     Attributes:
         results: in the order in which the specs were given.
         duration: seconds from the first start to the last end.
-        interrupted: it was ended before all was done.
+        interrupted: the run was stopped before everything was done.
     """
 
     results: tuple[RunResult, ...]
@@ -98,12 +98,12 @@ class RunAllResult:
 
     @cached_property
     def passed(self) -> int:
-        """How many ran well."""
+        """How many passed."""
         return sum(result.passed for result in self.results)
 
     @cached_property
     def failed(self) -> int:
-        """How many ran and failed, also those that were allowed to."""
+        """How many failed, also those that were allowed to."""
         return sum(result.failed for result in self.results)
 
     @cached_property
@@ -113,24 +113,24 @@ class RunAllResult:
 
     @property
     def success(self) -> bool:
-        """Nothing failed, not even what was allowed to."""
+        """Whether nothing failed, not even what was allowed to."""
         return self.failed == 0
 
     @property
     def acceptable(self) -> bool:
-        """Nothing failed that was not allowed to, and nothing was skipped."""
+        """Whether nothing failed that was not allowed to, and nothing was skipped."""
         return not self.skipped and all(
             result.passed or result.spec.allow_failure for result in self.results
         )
 
     @property
     def failures(self) -> list[RunResult]:
-        """What failed, in the order in which it ended: a root cause before its consequences."""
+        """Failed results in the order of their ends: root causes before their consequences."""
         failed = [result for result in self.results if result.failed]
         return sorted(failed, key=lambda result: result.started + result.duration)
 
     def skipped_by(self, name: str) -> list[RunResult]:
-        """What did not run because of a failed spec, in the order given."""
+        """Results of specs that were skipped because of a failed one, in the given order."""
         return [result for result in self.results if result.skipped and result.cause == name]
 
     def __getitem__(self, name: str) -> RunResult:
@@ -138,7 +138,7 @@ class RunAllResult:
         return self._by_name[name]
 
     def __repr__(self) -> str:
-        # What a failed "assert result.success" shows: so it says what is to be looked at.
+        # Shown by a failed "assert result.success", so it has the failures.
         counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
         failures = "".join(f"; {one.name}: {one.reason}" for one in self.failures)
         return f"<RunAllResult: {counts}{failures}>"
@@ -149,23 +149,23 @@ class RunAllResult:
 
 
 class RunAllTimeoutError(TimeoutExpiredError):
-    """A run did not end in time; what ran has been ended.
+    """A run did not end in time, and was stopped.
 
     Attributes:
         timeout: the seconds that were allowed.
-        result: what was done until then, and what was not.
+        result: the results, also of what did not run.
     """
 
     result: RunAllResult
 
 
 class RunInterruptedError(KeyboardInterrupt):
-    """Ctrl-C has interrupted a run; what ran has been ended.
+    """A run was stopped by Ctrl-C.
 
-    A KeyboardInterrupt, so that nobody goes on by mistake after it.
+    It is a KeyboardInterrupt, so that code does not continue by mistake.
 
     Attributes:
-        result: what was done until then, and what was not.
+        result: the results, also of what did not run.
     """
 
     def __init__(self, result: RunAllResult) -> None:

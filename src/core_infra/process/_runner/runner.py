@@ -1,4 +1,4 @@
-"""Specs run by their dependencies, one after another, or all at once."""
+"""The runner: runs specs by their dependencies, one after another, or all at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from core_infra._unpatched import os
 from core_infra.errors import InvalidError
 from core_infra.process._options import check_seconds
-from core_infra.process._runner.backends import CheckingLauncher, ExecutorLauncher, ServiceLauncher
+from core_infra.process._runner.backends import ExecutorBackend, FreshnessBackend, ServiceBackend
 from core_infra.process._runner.cancellation import Cancellation
 from core_infra.process._runner.engine import Engine, Stop
 from core_infra.process._runner.events import RunStarted
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from core_infra._eventloop.loop import Loop
-    from core_infra.process._runner.backends import Launcher, Report, Wrote
+    from core_infra.process._runner.backends import Backend, OnLines, OnOutcome
     from core_infra.process._runner.durations import Durations
     from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.freshness import Freshness
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 _MOST_CTRL_C = 4
-"""To end what runs, to kill it, and the same with what cleans up; one more, and we do not wait."""
+"""To stop what runs, to kill it, and the same of what cleans up; after one more we do not wait."""
 
 
 class Runner:
@@ -45,16 +45,16 @@ class Runner:
     Args:
         service: starts the commands.
         workers: how many specs run at once; by default as many as this process may use CPUs.
-        pools: how many places each pool that specs name has.
-        keep_going: after a failure, go on with all that does not wait for it; else start nothing
-            more.
-        durations: remembers how long specs take, so that the next run starts the longest path
+        pools: the number of places of each pool that specs name.
+        keep_going: after a failure, go on with all specs that do not wait for it; else start
+            nothing more.
+        durations: stores how long specs take, so that the next run starts the longest path
             first.
-        listener: called with each event of :mod:`core_infra.process._runner.events`; a board, or
-            a bus (``core.action``).
-        live: the listener hears what commands write, line by line, as it comes (SpecWrote); not of
-            what an executor runs.
-        freshness: remembers what specs with inputs or outputs were run from, and leaves out what is
+        listener: called with each event (``RunStarted``, …); a display, or a bus
+            (``core.action``).
+        live: the listener also gets lines as commands write them (SpecWrote); not from an
+            executor.
+        freshness: stores from what specs with inputs or outputs were run, and skips those that are
             up to date.
 
     Raises:
@@ -93,27 +93,30 @@ class Runner:
         cancel: Cancellation | None = None,
         cleanup: Sequence[RunSpec] = (),
     ) -> RunAllResult:
-        """Run specs by their dependencies: each starts the moment that its own allow it.
+        """Run specs by their dependencies: each starts as soon as those it waits for have ended.
 
-        What waits for a failed spec is skipped, unless that spec has ``allow_failure``.
+        Specs that wait for a failed one are skipped, unless that one has ``allow_failure``.
 
         Args:
-            specs: what to run, in any order.
+            specs: in any order.
             executor: runs them instead of the service: any ``concurrent.futures.Executor``, also
                 one of a cluster. It decides how many run at once, unless ``workers`` was given.
-                Commands need their programs and directories where they run; a call must pickle.
-            timeout: seconds for all of *specs* together. Then all that runs is asked to end, and
-                killed after its ``grace``; a call that has not returned by then is given up.
-            cancel: ends the run in the same way when its ``cancel()`` is called, or was before.
-                The result, which is returned, says ``interrupted``.
-            cleanup: what runs when all of *specs* has ended, whatever came of it, also after a
-                timeout, a cancellation or Ctrl-C. A second Ctrl-C ends it. Its results come last.
+                Commands need their programs and directories where they run; a call must be
+                picklable.
+            timeout: seconds for all of *specs* together. Then all that runs gets its stop signal,
+                and is killed after its ``grace``; a call that has not returned by then is
+                abandoned.
+            cancel: stops the run in the same way when its ``cancel()`` is called, or was before.
+                The result is returned, with ``interrupted``.
+            cleanup: specs that run when all of *specs* have ended, whatever their results, also
+                after a timeout, a cancellation or Ctrl-C. A second Ctrl-C stops them. Their
+                results come last.
 
         Raises:
-            InvalidError: the timeout is not above 0, or *cancel* is something else.
+            InvalidError: the timeout is not above 0, or *cancel* is not a Cancellation.
             InvalidGraphError: the specs cannot be run together; nothing has been started.
             RunAllTimeoutError: the time was over; it has the result.
-            RunInterruptedError: a KeyboardInterrupt has ended the run; it has the result.
+            RunInterruptedError: a KeyboardInterrupt has stopped the run; it has the result.
         """
         graphs = [self._graph([*specs], None)]
         if cleanup:
@@ -128,12 +131,12 @@ class Runner:
         timeout: float | None = None,
         cancel: Cancellation | None = None,
     ) -> RunAllResult:
-        """Run specs one after another in the order given, whatever their ``after`` says.
+        """Run specs one after another in the given order; their ``after`` is ignored.
 
         After a failure (unless that spec has ``allow_failure``) the rest is skipped.
 
         Args:
-            specs: what to run.
+            specs: in their order.
             timeout: as for :meth:`run_all`.
             cancel: as for :meth:`run_all`.
 
@@ -151,10 +154,10 @@ class Runner:
         timeout: float | None = None,
         cancel: Cancellation | None = None,
     ) -> RunAllResult:
-        """Run specs at once, as many as there are workers, whatever their ``after`` says.
+        """Run specs at once, as many as there are workers; their ``after`` is ignored.
 
         Args:
-            specs: what to run.
+            specs: in any order.
             timeout: as for :meth:`run_all`.
             cancel: as for :meth:`run_all`.
 
@@ -165,7 +168,7 @@ class Runner:
         return self._run([self._graph(specs, [[]] * len(specs))], None, timeout, cancel)
 
     def plan(self, specs: Sequence[RunSpec]) -> RunPlan:
-        """What :meth:`run_all` would do, without doing it.
+        """Return what :meth:`run_all` would do, without doing it.
 
         Raises:
             InvalidGraphError: the specs cannot be run together.
@@ -210,12 +213,12 @@ class Runner:
         _check_ends(timeout, cancel)
         durations = self._known_durations()
         workers = self._workers
-        launcher: Callable[[Report, Loop, Wrote | None], Launcher]
+        make_backend: Callable[[OnOutcome, Loop, OnLines | None], Backend]
         if executor is None:
             workers = workers or cpus()
-            launcher = partial(ServiceLauncher, self._service)
+            make_backend = partial(ServiceBackend, self._service)
         else:
-            launcher = partial(ExecutorLauncher, executor)
+            make_backend = partial(ExecutorBackend, executor)
         first, *later = graphs
         phases = [
             (first, self._schedule(first, workers, durations, keep_going=self._keep_going)),
@@ -226,9 +229,9 @@ class Runner:
         ]
         specs = tuple(spec for graph in graphs for spec in graph.specs.values())
         if self._freshness is not None and any(spec.inputs or spec.outputs for spec in specs):
-            launcher = partial(CheckingLauncher, launcher, self._freshness)
+            make_backend = partial(FreshnessBackend, make_backend, self._freshness)
         started = RunStarted(specs, workers, durations)
-        engine = Engine(phases, launcher, self._listener, started, timeout, live=self._live)
+        engine = Engine(phases, make_backend, self._listener, started, timeout, live=self._live)
         if cancel is None:
             result = _on_a_thread(engine, self._durations)
         else:
@@ -261,7 +264,7 @@ def _check_ends(timeout: Any, cancel: Any) -> None:
 
 
 def _interrupt(engine: Engine, future: Future[RunAllResult]) -> BaseException | None:
-    """End a run by Ctrl-C; what it raises. More of them end what takes its time, and cleans up."""
+    """Stop a run by Ctrl-C; returns its exception. More Ctrl-C kill what runs, then the cleanup."""
     for _ in range(_MOST_CTRL_C):
         engine.stop(Stop.CTRL_C)
         with contextlib.suppress(KeyboardInterrupt):
@@ -271,8 +274,8 @@ def _interrupt(engine: Engine, future: Future[RunAllResult]) -> BaseException | 
 
 
 def _on_a_thread(engine: Engine, durations: Durations | None) -> RunAllResult:
-    # A signal's exception hits the main thread anywhere. There it finds nothing but a wait; the
-    # engine's thread is asked to end, and never loses a process that it is just starting.
+    # The exception of a signal may arrive anywhere on the main thread, so that one only waits. The
+    # engine's thread is asked to stop, and never loses a process that it is just starting.
     future: Future[RunAllResult] = Future()
 
     def work() -> None:
@@ -291,7 +294,7 @@ def _on_a_thread(engine: Engine, durations: Durations | None) -> RunAllResult:
         return future.result()
     except BaseException as error:
         if future.cancel():
-            raise  # it had not begun, and will not
+            raise  # the thread has not begun, and does nothing then
         failure = _interrupt(engine, future)
         if failure is None and isinstance(error, KeyboardInterrupt):
             raise RunInterruptedError(future.result()) from error

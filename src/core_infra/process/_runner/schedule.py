@@ -1,4 +1,4 @@
-"""Which spec starts next: pure bookkeeping, without threads, clocks or processes.
+"""The schedule: which spec starts next. Pure bookkeeping, without threads, clocks or processes.
 
 Among the specs that may start, the one with the longest remaining path goes first (critical-path
 list scheduling: T. C. Hu, "Parallel Sequencing and Assembly Line Problems", 1961; at most twice
@@ -24,14 +24,12 @@ class Schedule:
     Args:
         graph: the specs.
         workers: how many run at once; None is as many as are ready.
-        pools: how many places each pool has.
+        pools: the number of places of each pool.
         durations: the seconds that specs took before, as far as they are known.
         keep_going: start others after a failure.
 
     Attributes:
-        workers: as given.
-        pools: as given.
-        running: names of the specs that were handed out and have not finished.
+        running: names of the specs that were started and have not finished.
         skipped: names of the specs that will never run, and the failed spec that is the reason
             (None: the run was interrupted); in the order in which that became known.
     """
@@ -56,14 +54,14 @@ class Schedule:
         self._finished: set[str] = set()
         self._missing = {name: len(needed) for name, needed in graph.after.items()}
         lengths = graph.path_lengths(durations)
-        # What is equally urgent starts in the order given.
+        # Specs of the same rank start in the given order.
         self._rank = {name: (-lengths[name], number) for number, name in enumerate(graph.specs)}
         self._ready = [(rank, name) for name, rank in self._rank.items() if not self._missing[name]]
         heapq.heapify(self._ready)
         self._waiting: dict[str, list[tuple[tuple[float, int], str]]] = {pool: [] for pool in pools}
 
     def next(self) -> str | None:
-        """Hand out a spec that starts now; None if none can until another finishes."""
+        """Return a spec that starts now; None if none can until another finishes."""
         while self._ready and (self.workers is None or len(self.running) < self.workers):
             entry = heapq.heappop(self._ready)
             name = entry[1]
@@ -75,14 +73,14 @@ class Schedule:
                 self.running.add(name)
                 return name
             heapq.heappush(self._waiting[full], entry)
-            # It was to take a place in these too, and leaves it to another.
+            # It waits for this one, so places that it would take in others are free for another.
             for pool in pools:
                 if self._places[pool]:
                     self._wake(pool)
         return None
 
     def finish(self, name: str, *, passed: bool) -> list[str]:
-        """Take back a spec that has ended; the names of those that are skipped because of it."""
+        """Note that a spec has ended; returns the names of those that are skipped because of it."""
         self.running.remove(name)
         self._finished.add(name)
         spec = self._graph.specs[name]
@@ -97,7 +95,7 @@ class Schedule:
         return self.stop(name)
 
     def stop(self, cause: str | None) -> list[str]:
-        """Start nothing more; the names of those that are skipped because of it."""
+        """Start nothing more; returns the names of those that are skipped because of it."""
         self._ready.clear()
         self._waiting = {pool: [] for pool in self._waiting}
         known = self.running | self._finished | self.skipped.keys()
@@ -114,7 +112,7 @@ class Schedule:
     def _skip_dependents(self, name: str) -> list[str]:
         names: list[str] = []
         todo = [name]
-        for reason in todo:  # grows while it is read
+        for reason in todo:  # grows during iteration
             for dependent in self._graph.dependents[reason]:
                 if dependent not in self.skipped:
                     self.skipped[dependent] = name
@@ -134,7 +132,7 @@ class PlannedSpec(NamedTuple):
         spec: the spec.
         start: when it is expected to start, in seconds since the run began.
         duration: how many seconds it is expected to take.
-        known: it ran before; else the duration is the median of the others'.
+        known: its duration is stored; else it is the median of the others.
     """
 
     spec: RunSpec
@@ -148,10 +146,10 @@ class RunPlan:
     """What a run would do.
 
     Attributes:
-        steps: in the order in which they would start.
-        duration: seconds that all is expected to take.
-        bound: seconds that no order can undercut: the longest path, or all work of the workers
-            or of a pool spread evenly.
+        steps: the specs, in the order in which they would start.
+        duration: expected seconds of the whole run.
+        bound: a lower bound of any order: the longest path, or all work of the workers or of a
+            pool spread evenly.
     """
 
     steps: tuple[PlannedSpec, ...]
@@ -160,12 +158,12 @@ class RunPlan:
 
 
 def make_plan(graph: Graph, schedule: Schedule, durations: Mapping[str, float]) -> RunPlan:
-    """Play a schedule through.
+    """Simulate a schedule.
 
     Args:
         graph: the specs.
-        schedule: of them, fresh; it is used up.
-        durations: the seconds that are known.
+        schedule: a new one of these specs; it is consumed.
+        durations: the seconds that are stored.
     """
     expected = graph.expected(durations)
     steps: list[PlannedSpec] = []

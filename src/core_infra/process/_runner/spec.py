@@ -1,4 +1,4 @@
-"""What is to be run."""
+"""The spec: a command or function to run, and what it waits for."""
 
 from __future__ import annotations
 
@@ -17,35 +17,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One thing to run, and what it waits for.
+    """A command or function to run, and what it waits for.
 
     Attributes:
-        name: what results, boards and other specs call it.
-        command: the program, found on PATH; no shell reads it.
+        name: its name in results, displays and other specs.
+        command: the program, found on PATH; no shell is involved.
         args: its arguments.
-        dir: its working directory; None is ours.
-        env: variables that are added to the inherited ones; None in the place of a value takes the
-            variable away.
-        after: names of the specs that must have ended well before this one starts.
-        allow_failure: what comes after this spec runs even if it fails.
+        dir: its working directory; None is that of this process.
+        env: variables that are added to the inherited environment; the value None removes one.
+        after: names of the specs that must have passed before this one starts.
+        allow_failure: specs after this one run even if it fails.
         retries: how many times it is tried again after a failure, each time once all that the
             failed attempt has left behind is killed.
-        timeout: seconds that one attempt may take; then it is ended with all that it started.
-        pools: what it takes one place of while it runs. How many places a pool has is said to the
-            runner; a pool of one place is a mutex.
+        timeout: seconds that one attempt may take; then it is stopped with all that it started.
+        pools: it takes one place of each of these pools while it runs. The runner has the number
+            of places; a pool of one place is a mutex.
         call: a Python function to run instead of a command, on a thread of its own; not an async
-            one. It fails by raising. Nothing can end it early, so it takes no ``timeout``.
-        stop_signal: asks the command, and its process group, to end.
-        grace: seconds between asking it to end and killing it.
-        description: what it is for, in a line, for people.
+            one. It fails by raising. It cannot be stopped early, so it takes no ``timeout``.
+        stop_signal: the signal that stops the command, sent to its process group.
+        grace: seconds between that signal and SIGKILL.
+        description: its purpose in one line.
         inputs: patterns of files (``src/**/*.c``) or directories that the command reads; relative
             to *dir*.
-        outputs: the same of what it makes. A runner with ``freshness`` does not run a spec that has
-            one of the two if its command, its own variables, its inputs and its outputs are as they
-            were when it last passed, and none of the outputs is missing.
+        outputs: patterns of what it makes. A runner with ``freshness`` does not run a spec with
+            inputs or outputs if its command, its own variables, its inputs and its outputs are as
+            they were when it last passed, and no output is missing.
 
     Raises:
-        InvalidError: a field has a value that it cannot have; all such fields are named.
+        InvalidError: a field has an impossible value; the error lists all such fields.
     """
 
     name: str
@@ -70,7 +69,7 @@ class RunSpec:
             raise InvalidError(
                 f"the spec {self.name!r} cannot be run", why="; ".join(mistakes), spec=self.name
             )
-        # Copies: what was checked does not change with the caller's list.
+        # Copies: later changes of the caller's lists must not bypass the checks.
         for name in ("args", "after", "pools", "inputs", "outputs"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "env", dict(self.env))
@@ -81,7 +80,7 @@ class RunSpec:
         return [self.command, *self.args]
 
     def options(self) -> RunOptions:
-        """How the service is to run the command."""
+        """The options of its command."""
         return RunOptions(
             command=self.command,
             args=self.args,
@@ -101,7 +100,7 @@ def _wrong_fields(spec: RunSpec) -> Iterator[str]:
         yield "its name must be printable text, and not empty"
     for field_name in ("after", "pools", "inputs", "outputs"):
         found = getattr(spec, field_name)
-        # A string is a sequence of strings too, of its letters.
+        # A string is a sequence of strings, too: of its characters.
         if isinstance(found, str):
             yield f"{field_name} is one string, {found!r}: give a list"
         elif not isinstance(found, Collection) or not all(isinstance(one, str) for one in found):

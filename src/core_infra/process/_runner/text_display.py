@@ -1,4 +1,4 @@
-"""A run told line by line: for logs and pipes."""
+"""A run text line by line: for logs and pipes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LogDisplay:
         self._stream = stream
 
     def __call__(self, event: RunEvent) -> None:
-        """Hear an event."""
+        """Handle an event."""
         if isinstance(event, SpecStarted) and event.previous is not None:
             self._write(
                 f"again    {event.spec.name}: {formatting.first_line(event.previous.reason)}"
@@ -40,9 +40,9 @@ class LogDisplay:
             self._indented(result.excerpt)
 
     def _end(self, result: RunAllResult) -> None:
-        for told, output in formatting.failures(result):
+        for text, output in formatting.failures(result):
             self._write("")
-            self._write(told)
+            self._write(text)
             self._indented(output)
         self._write("")
         self._write(formatting.totals(result))
@@ -74,7 +74,7 @@ class LineDisplay:
         self._wrote: dict[str, str] = {}  # the prefixes of those that have written, by name
 
     def __call__(self, event: RunEvent) -> None:
-        """Hear an event."""
+        """Handle an event."""
         if isinstance(event, SpecWrote):
             self._lines(event.spec.name, "\n".join(event.lines))
         elif isinstance(event, SpecStarted) and event.previous is not None:
@@ -94,8 +94,8 @@ class LineDisplay:
 
     def _end(self, result: RunAllResult) -> None:
         self._stream.write("\n")
-        for told, _ in formatting.failures(result):
-            self._stream.write(self._painted(told, _RED) + "\n")
+        for text, _ in formatting.failures(result):
+            self._stream.write(self._painted(text, _RED) + "\n")
         colour = _GREEN if result.acceptable else _RED
         self._stream.write(self._painted(formatting.totals(result), colour) + "\n")
 

@@ -33,12 +33,12 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def expand(text: str, values: Mapping[str, str | None], complain: Callable[[str], None]) -> str:
-    """A text with its variables replaced; what a value says itself is taken as it is.
+    """Replace the variables in a text; variables in their values are not replaced.
 
     Args:
         text: ``$${`` in it stands for ``${``.
-        values: of the variables; None is as if there were none.
-        complain: hears what is wrong.
+        values: of the variables; None: not set.
+        complain: called with each mistake.
     """
     if "${" not in text:
         return text
@@ -71,7 +71,7 @@ def read_dotenv(text: str, complain: Callable[[int, str], None]) -> dict[str, st
     Args:
         text: the file's. ``export`` before a name, empty lines and comments are allowed; values may
             be quoted, and then go over several lines.
-        complain: hears what is wrong, with its line.
+        complain: called with the line and text of each mistake.
     """
     found: dict[str, str] = {}
     lines = text.splitlines()
