@@ -54,10 +54,10 @@ class Document:
         self.root = self._parse(data, size_max)
         self._reads = _READS_MAX + 4 * len(self._text)
 
-    def check(self, error: type[InvalidFileError] = InvalidFileError, *, todo: str = "") -> None:
+    def check(self, error: type[InvalidFileError] = InvalidFileError) -> None:
         """Raise *error* if there is a mistake."""
         if self.mistakes:
-            raise error.of(self.file, in_order(self.mistakes), todo=todo)
+            raise error.of(self.file, in_order(self.mistakes))
 
     def note(self, line: int, column: int, field: str, message: str, expected: str = "") -> None:
         """Note a mistake."""

@@ -48,7 +48,7 @@ class InvalidFileError(InvalidError):
     """
 
     @classmethod
-    def of(cls, path: str, mistakes: Sequence[Mistake], *, todo: str = "") -> Self:
+    def of(cls, path: str, mistakes: Sequence[Mistake]) -> Self:
         """The error for a file's mistakes, of which there must be at least one."""
         lines = [str(mistake) for mistake in mistakes[:_MAX_SHOWN]]
         if len(mistakes) > _MAX_SHOWN:
@@ -57,7 +57,7 @@ class InvalidFileError(InvalidError):
         first = mistakes[0]._asdict()
         del first["message"]
         facts = {"path": path, "mistakes": tuple(mistakes), **first}
-        return cls(f"cannot use {path}", why=why, todo=todo, **facts)
+        return cls(f"cannot use {path}", why=why, **facts)
 
 
 def in_order(mistakes: Collection[Mistake]) -> list[Mistake]:

@@ -26,7 +26,6 @@ def read_yaml(
     error: type[InvalidFileError] = InvalidFileError,
     size_max: int = SIZE_MAX,
     null_is_missing: bool = False,
-    todo: str = "",
 ) -> T:
     """Read a file.
 
@@ -37,14 +36,13 @@ def read_yaml(
         error: what is raised.
         size_max: bytes that it may have.
         null_is_missing: whether a field that is null counts as missing.
-        todo: what the error suggests to do.
 
     Raises:
         InvalidFileError: it has mistakes.
     """
     document = Document(data, file, size_max=size_max, null_is_missing=null_is_missing)
     result = read_document(document, read)
-    document.check(error, todo=todo)
+    document.check(error)
     return result  # type: ignore[return-value] # without a mistake there is a result
 
 

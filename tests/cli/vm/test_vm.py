@@ -209,6 +209,19 @@ def test_a_template_needs_linuxkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "linuxkit is not on PATH" in result.output
 
 
+def test_mistakes_of_a_template_are_reported_before_linuxkit_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".core/linuxkit").mkdir(parents=True)
+    (tmp_path / ".core/linuxkit/mine.yml").write_text("kernl: {}\ninit: ${INIT}\n")
+    result = run("run", "--template", "mine", "--var", "INIT=a\nb")
+    assert result.exit_code == 5
+    assert "cannot use .core/linuxkit/mine.yml" in result.output
+    assert "mine.yml:1: kernl: unknown field; did you mean 'kernel'?" in result.output
+    assert "mine.yml:2: init: expected a list, found a string" in result.output
+
+
 def test_templates_are_listed_and_filled_in() -> None:
     rows = json.loads(run("templates", "--json").output)
     assert [row["name"] for row in rows] == ["core-dev", "server-php"]

@@ -123,9 +123,10 @@ class LinuxKitManager:
 
         Raises:
             MissingVariablesError: required variables are not given; names all of them.
+            InvalidFileError: the template has mistakes; lists all of them.
         """
         options = options or RunOptions()
-        text = self.templates.apply_template(name, variables)
+        text = self.templates.linuxkit_file(name, variables)
         arch = options.arch or None
         found = build_image(text, self._assembler, arch=arch, progress=self._progress)
         return self._run(found, f"template {name}", options)

@@ -74,9 +74,10 @@ def template_image(
     Raises:
         NotFoundError: no template has this name.
         MissingVariablesError: required variables are not given; names all of them.
+        InvalidFileError: the template has mistakes; lists all of them.
         UnavailableError: linuxkit is not installed.
     """
-    text = TemplateManager().apply_template(name, variables)
+    text = TemplateManager().linuxkit_file(name, variables)
     return build_image(text, LinuxKitProgram(), progress=progress)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.medium._local import LocalMedium
+from core_infra.vm._images.linuxkit.schema import check_linuxkit
 from core_infra.vm._images.linuxkit.variables import MissingVariablesError, apply_variables
 
 if TYPE_CHECKING:
@@ -90,6 +91,20 @@ class TemplateManager:
             raise MissingVariablesError(
                 f"template {name}: {error.what}", todo=f"Give: {options}", names=error.names
             ) from error
+
+    def linuxkit_file(self, name: str, variables: Mapping[str, str]) -> str:
+        """The LinuxKit file of a template: its variables substituted, and all fields checked.
+
+        Raises:
+            InvalidFileError: it has mistakes; lists all of them.
+            NotFoundError, MissingVariablesError, InvalidError: as :meth:`apply_template` does.
+        """
+        template, text = self.get_template(name), self.apply_template(name, variables)
+        file = self._files()[name]
+        path = file if isinstance(file, str) else f"{name}{_SUFFIX}"
+        moved = text.count("\n") != template.count("\n")
+        check_linuxkit(text, f"{path} with its variables" if moved else path)
+        return text
 
     def _read(self, file: str | Traversable) -> str:
         return self._medium.read_text(file) if isinstance(file, str) else file.read_text("utf-8")

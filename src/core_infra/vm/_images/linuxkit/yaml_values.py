@@ -25,6 +25,9 @@ _COLLECTIONS = (
     yaml.FlowMappingStartToken,
     yaml.FlowSequenceStartToken,
 )
+_DEEPEST = 100
+"""Levels of a document; what has more is taken for text of another kind."""
+_NOT_YAML = (yaml.YAMLError, ValueError)  # as of an escape that is no character
 _FLOW_START = (yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken)
 _FLOW_END = (yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
@@ -63,9 +66,9 @@ def fill(marked: Marked) -> str:
         InvalidError: a value stands where not every text is allowed, as in a tag.
     """
     try:
-        tokens = list(yaml.scan(marked.text))
+        tokens = _tokens(marked.text)
         events = list(yaml.parse(marked.text))
-    except yaml.YAMLError:
+    except _NOT_YAML:
         return marked.naive(marked.text)
     if not any(isinstance(token, _COLLECTIONS) for token in tokens):
         return marked.naive(marked.text)  # a single scalar has no structure
@@ -86,6 +89,16 @@ def fill(marked: Marked) -> str:
             why="it would become structure: a tag, an anchor or a key cannot be any text",
         )
     return filled
+
+
+def _tokens(text: str) -> list[yaml.Token]:
+    found, depth = [], 0
+    for token in yaml.scan(text):
+        depth += isinstance(token, _FLOW_START) - isinstance(token, _FLOW_END)
+        if depth > _DEEPEST:  # PyYAML looks at all levels for each token
+            raise yaml.YAMLError
+        found.append(token)
+    return found
 
 
 def _between(marked: Marked, text: str) -> str:
@@ -132,7 +145,7 @@ def _is_plain(source: str, value: str, *, in_flow: bool) -> bool:
     document = f"[\n{source}\n]" if in_flow else f"k: {source}\n"
     try:
         tokens = list(yaml.scan(document))
-    except yaml.YAMLError:
+    except _NOT_YAML:
         return False
     # Start, bracket, the scalar, bracket, end; or start, mapping, key, k, value, the scalar, ….
     where, count = (2, 5) if in_flow else (5, 8)
@@ -149,7 +162,7 @@ def _quoted(value: str) -> str:
 def _same_structure(marked: Marked, before: Sequence[yaml.Event], filled: str) -> bool:
     try:
         after = list(yaml.parse(filled))
-    except yaml.YAMLError:
+    except _NOT_YAML:
         return False
     return [_shape(event, marked) for event in before] == [_shape(event, None) for event in after]
 
