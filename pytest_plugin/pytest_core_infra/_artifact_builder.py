@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from core_infra.build._archives.archive import Format, Profile
 from core_infra.build._artifact import Target
 from core_infra.build._build_cache import carry_out_cached
-from core_infra.build._pipeline import Package, carry_out
+from core_infra.build._pipeline import BuildResult, carry_out
 from core_infra.build._plan import Goal, Packing
 from core_infra.build._preflight import make_plan
 from core_infra.errors import NotFoundError
@@ -51,7 +51,7 @@ class ArtifactBuilder:
         name: str = "",
         version: str = "",
         twice: bool = False,
-    ) -> Package:
+    ) -> BuildResult:
         """Build a project; see the fixture's own description.
 
         Args:

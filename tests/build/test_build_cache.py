@@ -15,8 +15,8 @@ from core_infra.build._errors import BuildFailedError
 from core_infra.build._preflight import make_plan
 
 if TYPE_CHECKING:
-    from core_infra.build._pipeline import Package
-    from core_infra.build._plan import Plan
+    from core_infra.build._pipeline import BuildResult
+    from core_infra.build._plan import BuildPlan
 
 LINUX = Target("linux", "amd64")
 
@@ -32,7 +32,7 @@ def project(tmp_path: Path) -> Path:
     return project
 
 
-def plan(project: Path, number: int, version: str = "", name: str = "tool") -> Plan:
+def plan(project: Path, number: int, version: str = "", name: str = "tool") -> BuildPlan:
     output = project.parent / f"dist-{number}"
     return make_plan(
         project, goal="package", output=output, targets=[LINUX], version=version, name=name
@@ -63,7 +63,7 @@ def test_the_same_is_built_once_and_each_has_files_of_its_own(
 
 
 def test_what_can_influence_a_build_makes_it_another(project: Path, tmp_path: Path) -> None:
-    def build(number: int, version: str = "", name: str = "tool") -> Package:
+    def build(number: int, version: str = "", name: str = "tool") -> BuildResult:
         return carry_out_cached(plan(project, number, version, name), tmp_path / "cache")
 
     build(1)

@@ -24,10 +24,10 @@ from core_infra.testing._toolchain import Toolchain
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.build._plan import Plan
+    from core_infra.build._plan import BuildPlan
 
 
-def commands(plan: Plan) -> list[tuple[str, ...]]:
+def commands(plan: BuildPlan) -> list[tuple[str, ...]]:
     return [command.argv for step in plan.steps for command in step.commands]
 
 
@@ -106,7 +106,7 @@ def test_a_plan_is_json_and_tells_no_secret(tmp_path: Path) -> None:
 def test_what_is_no_project_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no go\.mod"):
         make_plan(tmp_path)
-    with pytest.raises(NotFoundError, match="no directory"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         make_plan(tmp_path / "missing")
 
 
@@ -141,12 +141,12 @@ def test_targets_are_those_that_the_kind_can_be_built_for(
 def test_the_type_is_asked_for_or_configured_or_discovered(tmp_path: Path) -> None:
     project = copy_sample("taskfile", copy_sample("go", tmp_path / "project"))
     assert make_plan(project).type is ProjectType.GO
-    assert make_plan(project, type=ProjectType.TASKFILE).why == "it was asked for"
+    assert make_plan(project, type=ProjectType.TASKFILE).why == "it was requested"
     configure(project, "project: {type: taskfile}\n")
     plan = make_plan(project)
     assert (plan.type, plan.why) == (
         ProjectType.TASKFILE,
-        "project.type in .core/build.yaml says so",
+        "project.type in .core/build.yaml",
     )
 
 
@@ -156,18 +156,18 @@ def test_the_time_and_the_version_come_from_the_last_commit(
     need("git")
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     project = copy_sample("go", tmp_path / "project")
-    assert make_plan(project).config.version == ""
+    assert make_plan(project).context.version == ""
     who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     monkeypatch.setenv("GIT_COMMITTER_DATE", "2024-01-01T00:00:00Z")
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"], ["tag", "v1.4.0"]):
         subprocess.run(["git", *who, *words], cwd=project, check=True)
 
-    config = make_plan(project).config
+    config = make_plan(project).context
 
     assert (config.version, config.epoch) == ("v1.4.0", 1704067200)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "42")
-    assert make_plan(project, version="2.0").config.epoch == 42
-    assert make_plan(project, version="2.0").config.version == "2.0"
+    assert make_plan(project, version="2.0").context.epoch == 42
+    assert make_plan(project, version="2.0").context.version == "2.0"
 
 
 def test_packages_that_a_goal_needs_are_looked_for(
@@ -191,6 +191,6 @@ def test_what_else_a_project_could_be_is_told_with_what_is_missing(tmp_path: Pat
     (tmp_path / "composer.json").write_text("{}")
     plan = make_plan(tmp_path)
     assert (plan.type, plan.others) == (ProjectType.NODE, (ProjectType.PHP,))
-    with pytest.raises(PreflightError, match="--type says so; found: php"):
+    with pytest.raises(PreflightError, match="use --type; it could be: php"):
         plan.check()
     assert make_plan(tmp_path, type=ProjectType.PHP).others == ()

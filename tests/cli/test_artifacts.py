@@ -51,7 +51,7 @@ def test_the_target_the_format_and_the_profile_can_be_told(here: Path) -> None:
     data = json.loads(run("archive", "dist/linux_amd64/app", "--profile", "small", "--json"))
     assert data[0]["path"] == "dist/app_linux_amd64.tar.xz"
     assert len(data[0]["content"]) == 64
-    assert "is no target" in run("archive", "web", "--target", "linux", code=5)
+    assert "is not a target" in run("archive", "web", "--target", "linux", code=5)
     assert "a directory where a file" in run("archive", "web", code=5)
 
 

@@ -28,8 +28,8 @@ from core_infra.process._runner.text_display import LogDisplay
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from core_infra.build._pipeline import Package
-    from core_infra.build._plan import Plan
+    from core_infra.build._pipeline import BuildResult
+    from core_infra.build._plan import BuildPlan
     from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunResult
 
@@ -186,11 +186,11 @@ def _without_output(result: RunResult) -> RunResult:
     return replace(result, output_bytes=b"")
 
 
-def _show_plan(plan: Plan, *, as_json: bool) -> None:
+def _show_plan(plan: BuildPlan, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(plan.as_data(), indent=2))
         return
-    config = plan.config
+    config = plan.context
     others = f", not {' or '.join(plan.others)}" if plan.others else ""
     click.echo(f"{config.project_dir}: {plan.type}{others} ({plan.why})")
     click.echo(f"{config.name} {config.version or '(no version)'} -> {config.output_dir}")
@@ -211,7 +211,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         click.echo(f"{name:{first}}  {version:{second}}  {where}")
 
 
-def _show_package(plan: Plan, package: Package, *, as_json: bool) -> None:
+def _show_package(plan: BuildPlan, package: BuildResult, *, as_json: bool) -> None:
     if not as_json:
         for artifact in package.artifacts:
             click.echo(artifact.path)
@@ -221,8 +221,8 @@ def _show_package(plan: Plan, package: Package, *, as_json: bool) -> None:
     data = {
         "directory": str(package.directory),
         "type": str(plan.type),
-        "name": plan.config.name,
-        "version": plan.config.version,
+        "name": plan.context.name,
+        "version": plan.context.version,
         "artifacts": [asdict(one) for one in package.artifacts],
         "built": [asdict(one) for one in package.built],
         "documents": [str(path) for path in package.documents],

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from core_infra.build._compare import Side, first_difference
 from core_infra.build._errors import VerificationError
-from core_infra.build._verify import Report, verify_release
+from core_infra.build._verify import VerificationReport, verify_release
 from core_infra.medium._local import LocalMedium
 
 
@@ -62,7 +62,7 @@ def command(
         )
 
 
-def _show(report: Report, *, as_json: bool) -> None:
+def _show(report: VerificationReport, *, as_json: bool) -> None:
     if as_json:
         checks = [asdict(one) for one in report.checks]
         data = {"ok": not report.problems, "problems": report.problems, "checks": checks}

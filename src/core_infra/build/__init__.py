@@ -40,7 +40,7 @@ from core_infra.build._project import (
     is_wails_project,
     primary_type,
 )
-from core_infra.build._verify import Report, verify_release
+from core_infra.build._verify import VerificationReport, verify_release
 
 __all__ = [
     "Artifact",
@@ -51,10 +51,10 @@ __all__ = [
     "Format",
     "Profile",
     "ProjectType",
-    "Report",
     "Side",
     "Source",
     "Target",
+    "VerificationReport",
     "archive",
     "archive_all",
     "archive_all_with_format",

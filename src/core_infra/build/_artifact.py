@@ -1,26 +1,31 @@
-"""What is built, and for which platform."""
+"""Artifacts, the platforms that they are built for, and their real paths."""
 
 from __future__ import annotations
 
 import platform
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core_infra.build._errors import ArtifactError
+from core_infra.medium._local import LocalMedium
+
+if TYPE_CHECKING:
+    from core_infra.medium._medium import Medium
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
-    """A platform to build for, in Go's words; printed ``os/arch``.
+    """A platform to build for, with Go's names; ``str()`` returns ``os/arch``.
 
     Attributes:
         os: linux, darwin, windows, …
         arch: amd64, arm64, …
 
     Raises:
-        ArtifactError: a name that could not be a part of a path or an argument.
+        ArtifactError: a name has other characters than small letters, digits and ``_``.
     """
 
     os: str
@@ -31,7 +36,7 @@ class Target:
             if not _NAME.fullmatch(name):
                 raise ArtifactError(
                     f"no platform has the name {name!r}",
-                    why="it must be of small letters and digits",
+                    why="it must consist of small letters and digits",
                     todo="Write targets as os/arch: linux/amd64.",
                 )
 
@@ -40,36 +45,36 @@ class Target:
 
     @property
     def directory(self) -> str:
-        """The directory in the output directory that holds what is built for it."""
+        """The name of its directory in the output directory: ``os_arch``."""
         return f"{self.os}_{self.arch}"
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Read ``os/arch``.
+        """Parse ``os/arch``.
 
         Raises:
-            ArtifactError: it is of another form.
+            ArtifactError: the text does not have this form.
         """
         system, slash, arch = text.partition("/")
         if not slash:
             raise ArtifactError(
-                f"{text!r} is no target", why="it has no '/'", todo="Write it as linux/amd64."
+                f"{text!r} is not a target", why="it has no '/'", todo="Write it as linux/amd64."
             )
         return cls(system, arch)
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file, or for some kinds of project a directory, that was built.
+    """A file or directory that was built.
 
     Attributes:
-        path: where it is, on the medium that it was built on.
-        os: the platform's system; empty if it is for all.
+        path: its path, on the medium that it was built on.
+        os: the platform's operating system; empty if it is for all.
         arch: the platform's architecture; empty if it is for all.
-        checksum: the SHA-256 of the file, as 64 hexadecimal digits; empty until it is known.
-        content: the digest of what is in it, whatever it is packed with: see
-            :func:`core_infra.build._archives.contents.content_digest`; empty until it is known.
-        tree: whether it is a directory, which is then archived whole.
+        checksum: the SHA-256 of the file, as 64 hexadecimal digits; empty if not computed yet.
+        content: the digest of the content of an archive, independent of its compression; empty if
+            not computed yet.
+        tree: whether it is a directory, to be archived as a whole.
     """
 
     path: str
@@ -89,6 +94,21 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": 
 
 
 def host_target() -> Target:
-    """The target whose programs run here without further ado."""
+    """The platform of this host."""
     machine = platform.machine().lower()
     return Target(platform.system().lower(), _ARCHITECTURES.get(machine, machine))
+
+
+def real_path(medium: Medium, path: str) -> str:
+    """Return the absolute path of a file on a medium, for other programs.
+
+    Raises:
+        ArtifactError: the medium has no real files.
+    """
+    if not isinstance(medium, LocalMedium):
+        raise ArtifactError(
+            f"cannot pass {path!r} to another program",
+            why=f"{medium!r} has no real files",
+            todo="Use a LocalMedium.",
+        )
+    return medium.real_path(path)

@@ -1,7 +1,7 @@
-"""Builds that are remembered: the same sources, asked for in the same way, are built once.
+"""A cache of builds: the same sources with the same options are built only once.
 
-For tests, where many processes want the same artifacts at the same time. What is remembered is a
-complete package, named by a digest of all that can influence it.
+For tests, in which many processes need the same artifacts at the same time. An entry is a complete
+build result, under a digest of all that can influence it.
 """
 
 from __future__ import annotations
@@ -19,68 +19,69 @@ from filelock import FileLock
 
 from core_infra.build._artifact import Artifact
 from core_infra.build._builders.sources import source_digest
-from core_infra.build._pipeline import Package, carry_out
+from core_infra.build._pipeline import BuildResult, carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.build._plan import Plan
+    from core_infra.build._plan import BuildPlan
 
 _INDEX = "package.json"
 _FORMAT = 1
 _UNUSED = 30 * 24 * 3600.0
-"""Seconds after which what nobody has used is forgotten."""
+"""Seconds after which unused entries are deleted."""
 
 _INHERITED = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "GOFLAGS", "RUSTFLAGS", "NODE_ENV")
-"""Variables of the environment that compilers listen to."""
+"""Environment variables that compilers use."""
 
 
-def carry_out_cached(plan: Plan, cache: Path) -> Package:
-    """Do what is planned, or copy what an earlier build of the same made.
+def carry_out_cached(plan: BuildPlan, cache: Path) -> BuildResult:
+    """Carry out a plan, or copy the result of an earlier build of the same.
 
     Args:
-        plan: what to do; its builder is that of the catalogue, and nothing is signed.
-        cache: the directory of what is remembered; processes may share it.
+        plan: the plan; its builder must be a registered one, and nothing is signed.
+        cache: the directory of the cache; processes may share it.
 
     Returns:
-        A package of the plan's output directory; the files are copies, and may be changed.
+        The result, in the plan's output directory; the files are copies and may be changed.
 
     Raises:
-        CoreInfraError: as :func:`~core_infra.build._pipeline.carry_out` does; failures are not
-            remembered.
+        CoreInfraError: as :func:`~core_infra.build.carry_out` does; failures are not cached.
         OSError: the cache cannot be written.
     """
     plan.check()
     entry = cache / cache_key(plan)
     cache.mkdir(parents=True, exist_ok=True)
-    # For each entry its own lock: others build meanwhile. It is small, and stays.
+    # Each entry has its own lock, so others can be built at the same time. Lock files stay.
     with FileLock(cache / f"{entry.name}.lock"):
         if not (entry / _INDEX).is_file():
-            _forget_unused(cache)
-            _remember(carry_out(plan), entry)
+            _delete_unused(cache)
+            _store(carry_out(plan), entry)
         os.utime(entry)
-        return _copied(entry, plan.config.output_dir)
+        return _copy_out(entry, plan.context.output_dir)
 
 
-def cache_key(plan: Plan) -> str:
-    """A digest of all that can influence what a plan makes: sources, tools, settings, this code."""
-    config = plan.config
-    asked = {
+def cache_key(plan: BuildPlan) -> str:
+    """A digest of all that can influence a build: sources, tools, settings, this code."""
+    context = plan.context
+    inputs = {
         "format": _FORMAT,
         "code": _own_code(),
-        "sources": source_digest(config.project_dir, config.output_dir, plan.builder.keeps),
+        "sources": source_digest(
+            context.project_dir, context.output_dir, plan.builder.source_directories
+        ),
         "goal": plan.goal,
         "type": plan.type,
         "targets": [str(target) for target in plan.targets],
         "tools": [[tool.name, tool.path, tool.version] for tool in plan.tools],
         "packing": [plan.packing.format, plan.packing.profile],
-        "name": config.name,
-        "version": config.version,
-        "epoch": config.epoch,
-        "settings": repr(config.settings.build),
+        "name": context.name,
+        "version": context.version,
+        "epoch": context.epoch,
+        "settings": repr(context.settings.build),
         "environment": {name: os.environ.get(name) for name in _INHERITED},
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _own_code() -> str:
@@ -90,25 +91,25 @@ def _own_code() -> str:
     return total.hexdigest()
 
 
-def _remember(package: Package, entry: Path) -> None:
-    """Copy a package, complete or not at all."""
+def _store(result: BuildResult, entry: Path) -> None:
+    """Copy a result into the cache, atomically."""
     unfinished = entry.with_suffix(".unfinished")
     for leftover in (unfinished, entry):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir()
     data = {
-        name: [_relative(one, package.directory) for one in artifacts]
-        for name, artifacts in (("built", package.built), ("artifacts", package.artifacts))
+        name: [_relative(one, result.directory) for one in artifacts]
+        for name, artifacts in (("built", result.built), ("artifacts", result.artifacts))
     }
-    documents = [str(path.relative_to(package.directory)) for path in package.documents]
+    documents = [str(path.relative_to(result.directory)) for path in result.documents]
     paths = {one["path"] for listed in data.values() for one in listed} | set(documents)
     for path in sorted(map(str, paths)):
-        _copy(package.directory / path, unfinished / "files" / path)
+        _copy(result.directory / path, unfinished / "files" / path)
     (unfinished / _INDEX).write_text(json.dumps({**data, "documents": documents}))
     unfinished.rename(entry)
 
 
-def _copied(entry: Path, output: Path) -> Package:
+def _copy_out(entry: Path, output: Path) -> BuildResult:
     index = json.loads((entry / _INDEX).read_text())
     built, artifacts = (_absolute(index[name], output) for name in ("built", "artifacts"))
     documents = tuple(output / path for path in index["documents"])
@@ -116,7 +117,7 @@ def _copied(entry: Path, output: Path) -> Package:
     for path in dict.fromkeys(wanted):
         if not path.exists():
             _copy(entry / "files" / path.relative_to(output), path)
-    return Package(output, built, artifacts, documents)
+    return BuildResult(output, built, artifacts, documents)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -136,7 +137,7 @@ def _absolute(listed: Sequence[dict[str, object]], output: Path) -> tuple[Artifa
     return tuple(replace(one, path=str(output / one.path)) for one in made)
 
 
-def _forget_unused(cache: Path) -> None:
+def _delete_unused(cache: Path) -> None:
     oldest = time.time() - _UNUSED
     for entry in cache.iterdir():
         if entry.is_dir() and entry.stat().st_mtime < oldest:

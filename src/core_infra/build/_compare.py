@@ -1,4 +1,4 @@
-"""Whether two builds are the same, and if not, the first member and field that differs."""
+"""Compares two builds, and finds the first member and field that differs."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from core_infra.build._signing.gpg import EXTENSION as GPG_EXTENSION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from core_infra.build._archives.reader import Packed
+    from core_infra.build._archives.reader import ArchiveMember
     from core_infra.medium._medium import Medium
 
 _FIELDS = ("mode", "link", "content", "modified", "owner")
-_PAPERS = {CHECKSUMS, CHECKSUMS + GPG_EXTENSION, MANIFEST, PROVENANCE, SBOM}
+_DOCUMENTS = {CHECKSUMS, CHECKSUMS + GPG_EXTENSION, MANIFEST, PROVENANCE, SBOM}
 _SHOWN = 8
 _GZIP_HEADER = 10
 
 
 class Difference(NamedTuple):
-    """The first thing in which two builds differ.
+    """The first difference between two builds.
 
-    ``str()`` gives it as one line: ``app.tar.gz: app/main: modified: 1980-… / 2026-…``.
+    ``str()`` returns it as one line: ``app.tar.gz: app/main: modified: 1980-… / 2026-…``.
 
     Attributes:
-        file: the file, relative to the directories compared.
-        member: the member, if it is in an archive.
+        file: the file, relative to the compared directories.
+        member: the member of an archive; empty for a plain file.
         field: mode, link, content, modified, owner, order, packing, or existence.
-        one: what the first has.
-        other: what the second has.
+        one: the value of the first build.
+        other: the value of the second build.
     """
 
     file: str
@@ -53,20 +53,25 @@ class Difference(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One of the two things to compare: a path on a medium."""
+    """One side of a comparison: a path on a medium.
+
+    Attributes:
+        medium: the medium.
+        path: the file, archive or directory.
+    """
 
     medium: Medium
     path: str
 
 
 def first_difference(one: Side, other: Side) -> Difference | None:
-    """Compare two files, archives or directories; None if they are the same.
+    """Compare two files, archives or directories; None if they are equal.
 
-    Archives of the same bytes are not looked into. Those of different bytes are told apart by
-    their members, and if these are alike, by how they are packed.
+    Archives with different bytes are compared by their members, and if these are equal, by how they
+    are packed.
 
     Raises:
-        CoreInfraError: one of them cannot be read.
+        CoreInfraError: a file cannot be read.
     """
     name = posixpath.basename(posixpath.normpath(one.path))
     return _compare(one, other, name)
@@ -89,14 +94,14 @@ def _compare(one: Side, other: Side, name: str) -> Difference | None:
         try:
             return _compare_archives(one, other, name)
         except ArchiveError:
-            pass  # not the archive that its name says: bytes like others
+            pass  # not an archive in spite of its name: compare its bytes
     return Difference(name, "", "content", *_first_bytes(_chunks(one), _chunks(other)))
 
 
 def _compare_directories(one: Side, other: Side, name: str) -> Difference | None:
     names = [set(side.medium.list(side.path)) for side in (one, other)]
-    # What tells of other files differs when they do: the causes come first.
-    for inner in sorted(names[0] | names[1], key=lambda name: (name in _PAPERS, name)):
+    # Documents differ as soon as the files that they describe do: report the cause first.
+    for inner in sorted(names[0] | names[1], key=lambda name: (name in _DOCUMENTS, name)):
         path = f"{name}/{inner}"
         if inner not in names[0] or inner not in names[1]:
             there = [("there" if inner in side else "missing") for side in names]
@@ -123,7 +128,7 @@ def _compare_archives(one: Side, other: Side, file: str) -> Difference:
 
 
 def _compare_members(
-    first: Packed, second: Packed, file: str, sides: tuple[Side, Side]
+    first: ArchiveMember, second: ArchiveMember, file: str, sides: tuple[Side, Side]
 ) -> Difference | None:
     for field in _FIELDS:
         if field == "content":
@@ -139,7 +144,7 @@ def _compare_members(
 
 
 def _packing(one: Side, other: Side, file: str) -> Difference:
-    """Tell two archives apart whose members are alike."""
+    """Compare two archives with equal members."""
     heads = [next(_chunks(side), b"")[:_GZIP_HEADER] for side in (one, other)]
     if all(head.startswith(b"\x1f\x8b") for head in heads):
         times = [struct.unpack("<I", head[4:8])[0] for head in heads]
@@ -149,7 +154,7 @@ def _packing(one: Side, other: Side, file: str) -> Difference:
     return Difference(file, "", "packing", *_first_bytes(_chunks(one), _chunks(other)))
 
 
-def _by_name(members: list[Packed]) -> list[Packed]:
+def _by_name(members: list[ArchiveMember]) -> list[ArchiveMember]:
     return sorted(members, key=lambda packed: packed.name)
 
 
@@ -165,7 +170,7 @@ def _chunks(side: Side) -> Iterator[bytes]:
 
 
 def _first_bytes(one: Iterable[bytes], other: Iterable[bytes]) -> tuple[str, str]:
-    """Where two streams part, and what follows in each; both come in chunks of one size."""
+    """The position and bytes of the first difference; both streams have chunks of one size."""
     offset = 0
     for first, second in itertools.zip_longest(one, other, fillvalue=b""):
         if first != second:

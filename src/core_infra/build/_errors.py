@@ -1,4 +1,4 @@
-"""What goes wrong between a project's directory and a release that others can check."""
+"""Errors of builds, archives, signatures and releases."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ class ConfigError(InvalidFileError):
 
 
 class ArtifactError(InvalidError):
-    """An artifact cannot be what it says: an empty path, a directory where a file is expected."""
+    """An artifact or a target is not valid: an empty path, a directory instead of a file."""
 
 
 class ArtifactMissingError(NotFoundError):
-    """There is nothing at an artifact's path."""
+    """An artifact does not exist at its path, or a build has not produced one."""
 
 
 class ArchiveError(InvalidError):
-    """A file is not the archive that its name says, or is damaged."""
+    """An archive cannot be written or read: a name or link is not allowed, a file is damaged."""
 
 
 class ChecksumError(InvalidError):
-    """A checksum is missing, malformed, or not that of the file."""
+    """A checksum is missing, malformed, or does not match the file."""
 
 
 class VerificationError(InvalidError):
-    """A release is not what its checksums, manifest or signature say.
+    """A release does not match its checksums, manifest or signature.
 
     Attributes:
-        problems: every problem found, one line each.
+        problems: all problems, one line each.
+        report: the VerificationReport with all checks.
     """
 
 
 class ToolMissingError(UnavailableError):
-    """A program or package that this step needs is not installed.
+    """A program or Python package that this step needs is not installed.
 
     Attributes:
         tool: its name.
@@ -54,30 +55,40 @@ class ToolMissingError(UnavailableError):
 
 
 class SigningUnavailableError(UnavailableError):
-    """Signing was asked for and cannot be done here: no tool, no key, no certificate."""
+    """Signing was requested but is not possible here: no tool, key or certificate."""
 
 
 class SigningError(CommandFailedError):
-    """The signer's tool failed, or does not accept the signature that it made."""
+    """The signing tool failed, or a signature is not valid."""
 
 
 class BuildFailedError(CommandFailedError):
-    """A program of a build failed; no artifact of this build is left.
+    """A program of a build failed; the output directory is unchanged.
 
     Attributes:
-        step: the target that it worked on, and its place among the programs.
+        step: the target, and the number of the program.
     """
 
 
 class PreflightError(UnavailableError):
-    """A build cannot work here, and so was not begun.
+    """A build is not possible here, so it was not started.
 
     Attributes:
-        problems: all that is known to be missing or wrong, one sentence each.
+        problems: all known problems, one sentence each.
     """
 
-    @classmethod
-    def of(cls, project: object, problems: tuple[str, ...], *, todo: str = "") -> PreflightError:
-        """Make the error that tells all problems."""
-        why = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
-        return cls(f"{project} cannot be built here", why=why, todo=todo, problems=problems)
+
+class NotReproducibleError(InvalidError):
+    """Two builds of the same sources differ; the artifacts are discarded.
+
+    Attributes:
+        differences: the first difference of each artifact, as text: member, field, both values.
+    """
+
+
+def preflight_error(
+    project: object, problems: tuple[str, ...], *, todo: str = ""
+) -> PreflightError:
+    """Create the error that lists all problems."""
+    why = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
+    return PreflightError(f"{project} cannot be built here", why=why, todo=todo, problems=problems)

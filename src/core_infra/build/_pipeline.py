@@ -1,7 +1,7 @@
-"""Carries out a plan: built, signed, archived, described; all or nothing.
+"""Carries out a plan: builds, signs, archives, and writes the documents; all or nothing.
 
-Everything is made in the workspace (see :mod:`core_infra.build._builders.workspace`) and moved to
-its final names at the end, ``CHECKSUMS.txt`` last: a directory that has it is complete.
+All files are made in the workspace (see :mod:`core_infra.build._builders.workspace`) and moved to
+their final names at the end, ``CHECKSUMS.txt`` last: a directory that has it is complete.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from core_infra.build._documents.checksums import CHECKSUMS, checksum, read_chec
 from core_infra.build._documents.release import describe
 from core_infra.build._errors import ChecksumError
 from core_infra.build._plan import Goal
-from core_infra.build._reproducibility import compare_with_another
+from core_infra.build._reproducibility import check_reproducible
 from core_infra.build._verify import verify_release
 from core_infra.errors import AlreadyExistsError, NotFoundError
 from core_infra.medium._local import LocalMedium
@@ -26,20 +26,20 @@ from core_infra.medium._local import LocalMedium
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from core_infra.build._plan import Plan
+    from core_infra.build._plan import BuildPlan
     from core_infra.process._runner.events import RunEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
-    """What a project was made into.
+class BuildResult:
+    """The result of a build.
 
     Attributes:
-        directory: where all of it is.
-        built: what the builder made: programs, folders.
-        artifacts: what is shipped: archives, and what is shipped as it was made, each with its
-            checksum; if nothing was to be archived, the same as *built*.
-        documents: the paths of what describes them; the last one is that of the checksums.
+        directory: the output directory.
+        built: what the builder made: programs, directories.
+        artifacts: what is shipped: archives, and files that are shipped as they were built, each
+            with its checksum; for the goal "build", the same as *built*.
+        documents: the paths of the documents; the checksums are last.
     """
 
     directory: Path
@@ -48,7 +48,7 @@ class Package:
     documents: tuple[Path, ...]
 
     def artifact(self, target: str = "") -> Artifact:
-        """The artifact for ``os/arch``, or the only one.
+        """Return the artifact for ``os/arch``, or the only one.
 
         Raises:
             NotFoundError: there is none, or more than one.
@@ -56,7 +56,7 @@ class Package:
         return _only(self.artifacts, target)
 
     def program(self, target: str = "") -> Path:
-        """The path of what was built for ``os/arch``, before it was archived.
+        """Return the path of what was built for ``os/arch``, before it was archived.
 
         Raises:
             NotFoundError: there is none, or more than one.
@@ -65,53 +65,52 @@ class Package:
 
 
 def carry_out(
-    plan: Plan, *, twice: bool = False, listener: Callable[[RunEvent], object] | None = None
-) -> Package:
-    """Do what is planned, as far as the plan's goal.
+    plan: BuildPlan, *, twice: bool = False, listener: Callable[[RunEvent], object] | None = None
+) -> BuildResult:
+    """Carry out a plan, up to its goal.
 
     Args:
-        plan: what to do.
-        twice: build again in another environment, and accept nothing but the same bytes.
-        listener: hears of the start and the end of each program.
+        plan: the plan, see :func:`make_plan`.
+        twice: build again in a different environment, and fail unless the output is bit-identical.
+        listener: called with an event at the start and end of each program.
 
     Raises:
-        PreflightError: the plan has problems; nothing was begun.
+        PreflightError: the plan has problems; nothing was started.
         BuildFailedError: a program failed.
         NotReproducibleError: the second build differs.
-        SigningError: something could not be signed.
-        VerificationError: the release is not what somebody who downloads it would accept.
+        SigningError: signing failed.
+        VerificationError: the finished release does not pass its own verification.
         WrongStateError: another build writes to the same output directory.
-        CoreInfraError: as the builder's steps do; whatever is raised, what is in the output
-            directory is as it was.
+        CoreInfraError: as the builder's steps do; in any case, the output directory is unchanged.
     """
     plan.check()
-    with workspace(plan.config.output_dir) as work:
-        built = run_steps(plan.builder, plan.config, plan.steps, listener=listener)
+    with workspace(plan.context.output_dir) as work:
+        built = run_steps(plan.builder, plan.context, plan.steps, listener=listener)
         if plan.goal is Goal.BUILD:
             if twice:
-                compare_with_another(plan, built, work)
+                check_reproducible(plan, built, work)
             moved = tuple(finish(built, work))
-            return Package(plan.config.output_dir, moved, moved, ())
+            return BuildResult(plan.context.output_dir, moved, moved, ())
         if twice:
-            # Signatures have the time in them, so what is signed is compared before.
-            compare_with_another(plan, _pack(plan, built), work)
+            # Signatures contain the time, so the artifacts are compared before they are signed.
+            check_reproducible(plan, _pack(plan, built), work)
         if plan.signers.darwin or plan.signers.windows:
             built = [_signed(plan, artifact) for artifact in built]
         shipped = _pack(plan, built)
         documents = describe(plan, shipped)
         if plan.goal is Goal.RELEASE:
-            verify_release(LocalMedium(), str(plan.config.staging()))
+            verify_release(LocalMedium(), str(plan.context.staging()))
         return _finish(plan, built, shipped, documents, work)
 
 
-def _signed(plan: Plan, artifact: Artifact) -> Artifact:
+def _signed(plan: BuildPlan, artifact: Artifact) -> Artifact:
     medium, path = LocalMedium(), artifact.path
     for signer in plan.signers.for_os(artifact.os):
         path = signer.sign(medium, path)
     return replace(artifact, path=path)
 
 
-def _pack(plan: Plan, built: Sequence[Artifact]) -> list[Artifact]:
+def _pack(plan: BuildPlan, built: Sequence[Artifact]) -> list[Artifact]:
     shipped: dict[str, Artifact] = {}
     for artifact in built:
         made = _pack_one(plan, artifact)
@@ -125,34 +124,34 @@ def _pack(plan: Plan, built: Sequence[Artifact]) -> list[Artifact]:
     return list(shipped.values())
 
 
-def _pack_one(plan: Plan, artifact: Artifact) -> Artifact:
-    medium, top = LocalMedium(), plan.config.staging()
+def _pack_one(plan: BuildPlan, artifact: Artifact) -> Artifact:
+    medium, top = LocalMedium(), plan.context.staging()
     if Path(artifact.path).parent == top:
-        return checksum(medium, artifact)  # shipped as it is
+        return checksum(medium, artifact)  # shipped as it was built
     made = archive_with_format(
         medium,
         artifact,
         plan.builder.format or plan.packing.format,
         profile=plan.packing.profile,
-        epoch=plan.config.epoch,
-        threads=plan.config.threads,
+        epoch=plan.context.epoch,
+        threads=plan.context.threads,
     )
     return replace(made, path=str(Path(made.path).rename(top / made.name)))
 
 
 def _finish(
-    plan: Plan,
+    plan: BuildPlan,
     built: Sequence[Artifact],
     shipped: Sequence[Artifact],
     documents: Sequence[Path],
     work: Path,
-) -> Package:
-    output = plan.config.output_dir
+) -> BuildResult:
+    output = plan.context.output_dir
     inside = [one for one in built if Path(one.path).parent != work / STAGING]
     every = [*inside, *shipped, *(Artifact(str(path)) for path in documents)]
     _retire(output, {one.name for one in every})
     moved = dict(zip((one.path for one in every), finish(every, work), strict=True))
-    return Package(
+    return BuildResult(
         output,
         tuple(moved[one.path] for one in built),
         tuple(moved[one.path] for one in shipped),
@@ -161,9 +160,9 @@ def _finish(
 
 
 def _retire(output: Path, names: set[str]) -> None:
-    """End an older release: what it lists and the new one has not, and then its checksums.
+    """Remove an older release: the files that only it lists, and then its checksums.
 
-    From here on until the new checksums are there, the directory is no release.
+    From here until the new checksums are in place, the directory is not a release.
     """
     checksums = output / CHECKSUMS
     if not checksums.is_file():
@@ -171,7 +170,7 @@ def _retire(output: Path, names: set[str]) -> None:
     try:
         listed = read_checksum_file(LocalMedium(), str(checksums))
     except ChecksumError:
-        listed = {}  # not ours: nobody can say what belongs to it
+        listed = {}  # not ours: its files are unknown
     for name in listed.keys() - names:
         (output / name).unlink(missing_ok=True)
     for path in [*output.glob(f"{CHECKSUMS}.*"), checksums]:

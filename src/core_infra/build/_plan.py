@@ -1,7 +1,7 @@
-"""What a build would do, as data: made and checked before anything is built.
+"""The plan of a build, as data: made and checked before anything is built.
 
-A plan is complete. It has the very commands that are run, and all that is missing for them, so that
-nobody has to run a build three times to be told of three tools.
+A plan is complete: it has the exact commands and everything that is missing for them, so a single
+run reports all missing tools.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.build._archives.archive import Format, Profile
 from core_infra.build._builders.environment import is_secret
-from core_infra.build._errors import PreflightError
+from core_infra.build._errors import preflight_error
 
 if TYPE_CHECKING:
     from core_infra.build._artifact import Target
-    from core_infra.build._builders.builder import Builder, Command, Config, Step
-    from core_infra.build._preflight import FoundTool
+    from core_infra.build._builders.builder import Builder
+    from core_infra.build._builders.steps import BuildContext, Command, Step
     from core_infra.build._project import ProjectType
     from core_infra.build._signing.choose import Signers
 
@@ -27,11 +27,11 @@ class Goal(StrEnum):
     """How far a build goes."""
 
     BUILD = "build"
-    """Programs and folders, as the tools make them."""
+    """Programs and directories, as the tools make them."""
     PACKAGE = "package"
-    """These in archives, with checksums and a manifest."""
+    """Archives of these, with checksums and a manifest."""
     RELEASE = "release"
-    """These signed, with a bill of materials and a statement of their provenance."""
+    """Signed archives, with a bill of materials and a provenance statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Packing:
     """How artifacts are archived.
 
     Attributes:
-        format: gz, xz or zip; what is for Windows, and PHP, is zip in any case.
+        format: gz, xz or zip; artifacts for Windows, and of PHP projects, are always zip.
         profile: default, fast or small.
     """
 
@@ -48,12 +48,29 @@ class Packing:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """Something that signs.
+class FoundTool:
+    """A program that a build needs.
 
     Attributes:
-        signs: what: the system whose programs it signs, or ``checksums``.
-        name: of the tool.
+        name: its usual name.
+        path: its path; empty if it is missing.
+        version: the version that it reports; empty if its output has none.
+        problem: why it cannot be used, and how to install it; empty if it can be used.
+    """
+
+    name: str
+    path: str
+    version: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key that signs artifacts or checksums.
+
+    Attributes:
+        signs: the operating system whose programs it signs, or ``checksums``.
+        name: the name of the signing tool.
         description: the tool's version and the key; empty if it cannot sign.
     """
 
@@ -63,12 +80,12 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
-    """The room for artifacts.
+class DiskSpace:
+    """The disk space for artifacts.
 
     Attributes:
-        path: the directory whose file system takes them.
-        free: bytes that are free there.
+        path: a directory on the file system of the output directory.
+        free: free bytes.
         needed: bytes that are needed at least.
     """
 
@@ -78,24 +95,24 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a build would do.
+class BuildPlan:
+    """The plan of a build; :func:`make_plan` returns it.
 
     Attributes:
-        goal: how far it goes.
-        type: the kind of project.
-        why: what decided that.
-        others: what else it could be built as.
-        builder: builds it.
-        config: what the builder is told.
+        goal: how far the build goes.
+        type: the type of project.
+        why: what determined the type.
+        others: other types that the project could be built as.
+        builder: the builder.
+        context: the input of the builder.
         targets: the platforms.
-        steps: what is run, one for each target or one for all.
+        steps: the commands to run, one step for each target or one for all.
         packing: how artifacts are archived.
         tools: the programs that are needed.
-        signers: sign programs and checksums.
-        keys: what they sign with.
-        disk: the room.
-        problems: why it cannot work here; one sentence each, all of them.
+        signers: the signers of programs and checksums.
+        keys: the keys that they sign with.
+        disk: the free and needed disk space.
+        problems: all reasons why the build is not possible here, one sentence each.
     """
 
     goal: Goal
@@ -103,42 +120,44 @@ class Plan:
     why: str
     others: tuple[ProjectType, ...]
     builder: Builder
-    config: Config
+    context: BuildContext
     targets: tuple[Target, ...]
     steps: tuple[Step, ...]
     packing: Packing
     tools: tuple[FoundTool, ...]
     signers: Signers
-    keys: tuple[Key, ...]
-    disk: Disk
+    keys: tuple[SigningKey, ...]
+    disk: DiskSpace
     problems: tuple[str, ...]
 
     def check(self) -> None:
-        """Let a plan pass that can work.
+        """Check that the build is possible.
 
         Raises:
-            PreflightError: it cannot; the error tells everything that is missing.
+            PreflightError: it is not; the error lists everything that is missing.
         """
         if self.problems:
             others = ", ".join(self.others)
             todo = (
-                f"Is it no {self.type} project? --type says so; found: {others}." if others else ""
+                f"If it is not a {self.type} project, use --type; it could be: {others}."
+                if others
+                else ""
             )
-            raise PreflightError.of(self.config.project_dir, self.problems, todo=todo)
+            raise preflight_error(self.context.project_dir, self.problems, todo=todo)
 
     def as_data(self) -> dict[str, Any]:
-        """The plan for JSON; values of variables with a secret's name are left out."""
-        config = self.config
+        """Return the plan for JSON; the values of variables with secret names are omitted."""
+        context = self.context
         return {
             "goal": str(self.goal),
-            "project": str(config.project_dir),
-            "output": str(config.output_dir),
-            "name": config.name,
-            "version": config.version,
+            "project": str(context.project_dir),
+            "output": str(context.output_dir),
+            "name": context.name,
+            "version": context.version,
             "type": str(self.type),
             "why": self.why,
             "others": [str(other) for other in self.others],
-            "epoch": config.epoch,
+            "epoch": context.epoch,
             "targets": [str(target) for target in self.targets],
             "steps": [
                 {

@@ -1,4 +1,4 @@
-"""Looks at a project and at this host before anything is built, and makes the plan."""
+"""Inspects a project and this host before anything is built, and makes the plan."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.build._archives.archive import Profile
 from core_infra.build._archives.contents import VARIABLE, source_date_epoch
 from core_infra.build._archives.deflate import usable_cpus
-from core_infra.build._builders.builder import Config
 from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._builders.sources import commit_time, described_version, tree_size
+from core_infra.build._builders.steps import BuildContext
 from core_infra.build._builders.workspace import check_output
 from core_infra.build._config.load import load_config
 from core_infra.build._config.settings import DEFAULT_TARGETS
-from core_infra.build._plan import Disk, Goal, Key, Packing, Plan
+from core_infra.build._plan import BuildPlan, DiskSpace, FoundTool, Goal, Packing, SigningKey
 from core_infra.build._project import ProjectType, explain
 from core_infra.build._signing.choose import Signers, choose_signers
 from core_infra.errors import CoreInfraError, NotFoundError
@@ -33,13 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from core_infra.build._artifact import Target
-    from core_infra.build._builders.builder import Builder, Step, Tool
+    from core_infra.build._builders.builder import Builder
+    from core_infra.build._builders.steps import Step, Tool
     from core_infra.build._config.settings import BuildConfig, Sign
     from core_infra.process._runner.results import RunResult
 
 
 _RESERVE = 64 << 20
-"""Bytes that a step may need besides the copy of the sources: what a small program takes."""
+"""Bytes for the output of a step, besides the copy of the sources: enough for a small program."""
 
 
 def make_plan(
@@ -55,28 +55,27 @@ def make_plan(
     version: str = "",
     threads: int | None = None,
     launcher: tuple[str, ...] = (),
-) -> Plan:
-    """Look at a project and at this host, and say what building it would take.
+) -> BuildPlan:
+    """Inspect a project and this host, and return the plan of a build; nothing is written.
 
     Args:
-        project: its directory.
+        project: the project's directory.
         goal: how far to go: "build", "package" or "release".
         packing: how artifacts are archived.
-        output: where artifacts go; by default ``dist`` in it.
-        targets: the platforms; by default those of ``.core/build.yaml``, else what the kind of
-            project can be built for without further ado: Go's for the four usual ones, others for
-            this host.
-        type: what to build it as; by default what ``.core/build.yaml`` says or is discovered.
-        builder: builds it; by default the one for its type.
-        name: what the artifacts are called; by default what the project says.
-        version: what they are stamped with; by default what git tells from the project's tags.
-        threads: how many processors to use; by default all that this process may.
-        launcher: a program that starts those of the build, with its arguments: ``nice -n 10``.
+        output: the output directory; by default ``dist`` in the project.
+        targets: the platforms; by default those of ``.core/build.yaml``, else the builder's: four
+            common ones for Go, this host for others.
+        type: the type of project; by default the one in ``.core/build.yaml``, else discovered.
+        builder: the builder; by default the one for the type.
+        name: the base name of artifacts; by default the project's name.
+        version: the version of the artifacts; by default derived from the project's git tags.
+        threads: how many processors to use; by default all that this process may use.
+        launcher: a program that starts the programs of the build, with arguments: ``nice -n 10``.
 
     Raises:
-        NotFoundError: there is no such directory, or it is no project of a known kind.
+        NotFoundError: the directory does not exist, or is not a project of a known type.
         ConfigError: ``.core/build.yaml`` or the project's own file is malformed.
-        InvalidError: the output directory is around the project.
+        InvalidError: the output directory contains the project.
         CoreInfraError: a file cannot be read.
     """
     where = _directory(project)
@@ -85,7 +84,7 @@ def make_plan(
     builder = builder or BUILDERS[kind.type]
     chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
     cpus = threads or usable_cpus()
-    config = Config(
+    context = BuildContext(
         project_dir=where,
         output_dir=where / "dist" if output is None else Path(output).absolute(),
         name=_name(name or settings.project.binary or settings.project.name)
@@ -99,40 +98,40 @@ def make_plan(
         launcher=launcher,
         workers=max(1, min(cpus, len(chosen))),
     )
-    check_output(config.project_dir, config.output_dir)
-    return _look_at_host(
-        config, builder, chosen, goal=Goal(goal), packing=packing or Packing(), kind=kind
+    check_output(context.project_dir, context.output_dir)
+    return _inspect_host(
+        context, builder, chosen, goal=Goal(goal), packing=packing or Packing(), kind=kind
     )
 
 
-def _look_at_host(
-    config: Config,
+def _inspect_host(
+    context: BuildContext,
     builder: Builder,
     targets: tuple[Target, ...],
     *,
     goal: Goal,
     packing: Packing,
     kind: _Kind,
-) -> Plan:
-    work = builder.plan(config, targets)
+) -> BuildPlan:
+    work = builder.plan(context, targets)
     tools = find_tools(work.tools)
     problems = [*work.problems, *(tool.problem for tool in tools if tool.problem)]
     problems += missing_packages(goal, packing)
-    sign = config.settings.sign
+    sign = context.settings.sign
     signers = choose_signers(sign) if goal is Goal.RELEASE else Signers()
     keys = _check_keys(signers, sign, targets, problems)
-    disk = _disk(config, builder, work.steps)
+    disk = _disk(context, builder, work.steps)
     if disk.free < disk.needed:
         problems.append(
-            f"{disk.path} has {disk.free >> 20} MiB free, and {disk.needed >> 20} MiB are needed"
+            f"{disk.path} has {disk.free >> 20} MiB free, but {disk.needed >> 20} MiB are needed"
         )
-    return Plan(
+    return BuildPlan(
         goal=goal,
         type=kind.type,
         why=kind.why,
         others=kind.others,
         builder=builder,
-        config=config,
+        context=context,
         targets=targets,
         steps=work.steps,
         packing=packing,
@@ -147,12 +146,12 @@ def _look_at_host(
 def _directory(project: str | os.PathLike[str]) -> Path:
     where = Path(project).absolute()
     if not where.is_dir():
-        raise NotFoundError(f"there is no directory {where}", path=str(where))
+        raise NotFoundError(f"the directory {where} does not exist", path=str(where))
     return where
 
 
 class _Kind(NamedTuple):
-    """What to build a project as, what decided that, and what else it could be built as."""
+    """The type of a project, what determined it, and other possible types."""
 
     type: ProjectType
     why: str
@@ -161,16 +160,16 @@ class _Kind(NamedTuple):
 
 def _kind(where: Path, settings: BuildConfig, wanted: ProjectType | None) -> _Kind:
     if wanted is not None:
-        return _Kind(ProjectType(wanted), "it was asked for")
+        return _Kind(ProjectType(wanted), "it was requested")
     if settings.project.type is not None:
-        return _Kind(settings.project.type, "project.type in .core/build.yaml says so")
+        return _Kind(settings.project.type, "project.type in .core/build.yaml")
     findings = explain(LocalMedium(where), ".")
     found = next((finding for finding in findings if finding.found), None)
     if found is None:
         raise NotFoundError(
-            f"{where} is no project of a kind that is known",
+            f"{where} is not a project of a known type",
             why="; ".join(f"{finding.type}: {finding.why}" for finding in findings),
-            todo="Run it in a project's directory, or name one.",
+            todo="Run it in a project's directory, or give one.",
             path=str(where),
         )
     others = [finding.type for finding in findings if finding.found and finding is not found]
@@ -178,14 +177,14 @@ def _kind(where: Path, settings: BuildConfig, wanted: ProjectType | None) -> _Ki
 
 
 def _targets(settings: BuildConfig, builder: Builder) -> tuple[Target, ...]:
-    # Not what is equal to the default: a project may say it on purpose.
+    # Identity, not equality: a project may list the same targets on purpose.
     if settings.targets is DEFAULT_TARGETS:
         return tuple(builder.default_targets())
     return settings.targets
 
 
 def _name(text: str) -> str:
-    # What a project's own file says was not checked as .core/build.yaml is.
+    # Unlike .core/build.yaml, the project's own file was not checked.
     safe = "".join(char if char.isalnum() or char in "._+-" else "-" for char in text)
     return safe.strip(".-")
 
@@ -199,56 +198,43 @@ def _epoch(where: Path) -> int:
 
 def _check_keys(
     signers: Signers, sign: Sign, targets: Sequence[Target], problems: list[str]
-) -> list[Key]:
+) -> list[SigningKey]:
     if sign.unset and (signers.checksums or signers.darwin or signers.windows):
         problems.append(f"signing needs variables that are not set: {', '.join(sign.unset)}")
     systems = dict.fromkeys(target.os for target in targets)
-    asked = [(name, signer) for name in systems for signer in signers.for_os(name)]
-    asked += [("checksums", signer) for signer in signers.checksums]
+    wanted = [(name, signer) for name in systems for signer in signers.for_os(name)]
+    wanted += [("checksums", signer) for signer in signers.checksums]
     keys = []
-    for signs, signer in asked:
+    for signs, signer in wanted:
         description = ""
         try:
             description = signer.check()
         except CoreInfraError as error:
             problems.append(str(error))
-        keys.append(Key(signs, signer.name, description))
+        keys.append(SigningKey(signs, signer.name, description))
     return keys
 
 
-def _disk(config: Config, builder: Builder, steps: Sequence[Step]) -> Disk:
+def _disk(context: BuildContext, builder: Builder, steps: Sequence[Step]) -> DiskSpace:
     copies = sum(step.copy is not None for step in steps)
-    size = tree_size(config.project_dir, config.output_dir, builder.keeps) if copies else 0
-    path = config.output_dir
+    size = (
+        tree_size(context.project_dir, context.output_dir, builder.source_directories)
+        if copies
+        else 0
+    )
+    path = context.output_dir
     while not path.exists():
         path = path.parent
     needed = copies * size + len(steps) * _RESERVE
-    return Disk(str(path), shutil.disk_usage(path).free, needed)
+    return DiskSpace(str(path), shutil.disk_usage(path).free, needed)
 
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+[\w.+-]*")
 _TIMEOUT = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class FoundTool:
-    """A program that a build needs.
-
-    Attributes:
-        name: what people call it.
-        path: where it is; empty if it is missing.
-        version: what it says of itself; empty if it says nothing that looks like a version.
-        problem: why it cannot be used, and how to get it; empty if it can.
-    """
-
-    name: str
-    path: str
-    version: str
-    problem: str = ""
-
-
 def find_tools(tools: Sequence[Tool]) -> list[FoundTool]:
-    """Look for programs and ask each for its version, all at once."""
+    """Find programs, and get the version of each, in parallel."""
     specs = [
         RunSpec(str(number), tool.version[0], tool.version[1:], timeout=_TIMEOUT)
         for number, tool in enumerate(tools)
@@ -260,10 +246,7 @@ def find_tools(tools: Sequence[Tool]) -> list[FoundTool]:
 
 
 def missing_packages(goal: Goal, packing: Packing) -> list[str]:
-    """The Python packages that archives and a bill of materials need, and that are not installed.
-
-    One sentence each.
-    """
+    """The missing Python packages for archives and a bill of materials, one sentence each."""
     modules = []
     if goal is not Goal.BUILD:
         modules.append("isal" if packing.profile is Profile.FAST else "zlib_ng")
@@ -276,15 +259,15 @@ def missing_packages(goal: Goal, packing: Packing) -> list[str]:
     ]
 
 
-def _found(tool: Tool, asked: RunResult | None) -> FoundTool:
+def _found(tool: Tool, result: RunResult | None) -> FoundTool:
     path = shutil.which(tool.version[0]) or ""
-    if asked is None:
+    if result is None:
         return FoundTool(tool.name, "", "", _sentence(f"{tool.name} is not on PATH", tool))
-    if not asked.passed:
-        said = (asked.output.strip().splitlines() or [asked.reason.partition("\n")[0]])[-1]
-        what = f"{tool.name} does not work: {shlex.join(tool.version)} ended with {said!r}"
+    if not result.passed:
+        last = (result.output.strip().splitlines() or [result.reason.partition("\n")[0]])[-1]
+        what = f"{tool.name} does not work: {shlex.join(tool.version)} ended with {last!r}"
         return FoundTool(tool.name, path, "", _sentence(what, tool))
-    version = _VERSION.search(asked.output)
+    version = _VERSION.search(result.output)
     return FoundTool(tool.name, path, version[0] if version else "")
 
 

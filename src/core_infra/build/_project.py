@@ -1,4 +1,4 @@
-"""What kind of project a directory holds, told by the files that such projects have."""
+"""Detects the type of a project by its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ProjectType(StrEnum):
-    """The kinds of project that can be built."""
+    """The types of project that can be built."""
 
     GO = "go"
     WAILS = "wails"
@@ -43,7 +43,7 @@ _MARKERS: dict[ProjectType, tuple[str, ...]] = {
     ProjectType.TASKFILE: _TASKFILES,
     ProjectType.DOCS: ("mkdocs.yml", "mkdocs.yaml"),
 }
-"""The most specific first: whoever has a Dockerfile beside a go.mod means a Go program."""
+"""The most specific first: a Go program may have a Dockerfile as well."""
 
 _LINUXKIT_DIR = ".core/linuxkit"
 _WAILS_3 = re.compile(r"^\s*(?:require\s+)?github\.com/wailsapp/wails/v3\s", re.MULTILINE)
@@ -52,13 +52,13 @@ _GO_MOD_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether a directory is a project of one type, and what decided it.
+    """Whether a directory is a project of one type, and why.
 
     Attributes:
         type: the type.
-        found: whether it is one.
-        marker: the file that decided it; empty if there is none.
-        why: the same in words.
+        found: whether it is a project of this type.
+        marker: the file that determined it; empty if there is none.
+        why: the reason, as text.
     """
 
     type: ProjectType
@@ -68,20 +68,20 @@ class Finding:
 
 
 def explain(medium: Medium, directory: str) -> list[Finding]:
-    """Look for every type, the most specific first, and say what decided each.
+    """Check a directory for every type, the most specific first.
 
-    A directory that has the name of a marker is not one.
+    A marker must be a file: a directory of that name does not count.
     """
     return [_look(medium, directory, kind) for kind in _MARKERS]
 
 
 def discover(medium: Medium, directory: str) -> list[ProjectType]:
-    """Return all types that a directory is a project of, the most specific first."""
+    """Return all types that match a directory, the most specific first."""
     return [finding.type for finding in explain(medium, directory) if finding.found]
 
 
 def primary_type(medium: Medium, directory: str) -> ProjectType | None:
-    """Return the most specific type, or None if the directory is no project."""
+    """Return the most specific type, or None if the directory is not a project."""
     return next(iter(discover(medium, directory)), None)
 
 

@@ -1,8 +1,8 @@
-"""Whether a build gives the same bytes again, where nothing else is the same.
+"""Checks that a build is reproducible, by a second build in a different environment.
 
 The second build runs in another process, with another umask, time zone, language, directory,
 number of threads and hash seed, on sources with other times, and later: by a day if ``faketime``
-is installed and the builder's tools bear it, else by some seconds. What to vary is from
+is installed and the builder's tools support it, else by some seconds. The variations are those of
 https://reproducible-builds.org/docs and reprotest.
 """
 
@@ -24,7 +24,7 @@ from core_infra.build._builders.sources import copy_sources
 from core_infra.build._builders.workspace import STAGING
 from core_infra.build._compare import Side, first_difference
 from core_infra.build._config.load import config_path
-from core_infra.build._errors import BuildFailedError
+from core_infra.build._errors import BuildFailedError, NotReproducibleError
 from core_infra.build._plan import Goal
 from core_infra.errors import InvalidError
 from core_infra.medium._local import LocalMedium
@@ -36,39 +36,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core_infra.build._artifact import Artifact
-    from core_infra.build._plan import Plan
+    from core_infra.build._plan import BuildPlan
 
 _TICK = 2.0
-"""Seconds: the coarsest time in an archive, that of zip."""
+"""Seconds: the resolution of times in zip files, the coarsest of all archives."""
 
 _CLOCK = ("faketime", "-f", "+26h")
-"""Another date, but one at which certificates are still good."""
+"""Another date, at which certificates are still valid."""
 
 _YEAR = 365 * 24 * 3600
 
 
-class NotReproducibleError(InvalidError):
-    """Two builds of the same sources differ; neither is kept.
-
-    Attributes:
-        differences: the first of each artifact that differs, as text: member, field, both values.
-    """
-
-
-def compare_with_another(plan: Plan, made: Sequence[Artifact], work: Path) -> None:
-    """Build again elsewhere, and compare what is still in the workspace with it.
+def check_reproducible(plan: BuildPlan, made: Sequence[Artifact], work: Path) -> None:
+    """Build a second time, and compare the artifacts in the workspace with the result.
 
     Args:
-        plan: what was built.
-        made: what to compare: what was built, or its archives if it is to be archived.
-        work: the workspace; the second build is in it, too.
+        plan: the plan of the first build.
+        made: the artifacts to compare, or their archives if the goal has archives.
+        work: the workspace; the second build runs in it as well.
 
     Raises:
-        NotReproducibleError: something differs.
-        BuildFailedError: the second build failed, though the first did not.
-        InvalidError: the plan's builder is not the one of the catalogue.
+        NotReproducibleError: the artifacts differ.
+        BuildFailedError: the second build failed, but the first did not.
+        InvalidError: the plan's builder is not a registered one.
     """
-    other = _build_again(plan, work / "again")
+    other = _build_second(plan, work / "again")
     medium = LocalMedium()
     differences = []
     for artifact in made:
@@ -80,50 +72,50 @@ def compare_with_another(plan: Plan, made: Sequence[Artifact], work: Path) -> No
             differences.append(str(difference))
     if differences:
         raise NotReproducibleError(
-            f"{plan.config.project_dir} does not build the same twice",
+            f"the build of {plan.context.project_dir} is not reproducible",
             why="\n  ".join(["", *differences]),
-            todo="Look for times, paths, random numbers and unsorted lists in what is named.",
+            todo="Look for times, paths, random numbers and unsorted lists in these artifacts.",
             differences=differences,
         )
 
 
-def _build_again(plan: Plan, place: Path) -> Path:
-    config = plan.config
+def _build_second(plan: BuildPlan, place: Path) -> Path:
+    context = plan.context
     if plan.builder is not BUILDERS[plan.type]:
         raise InvalidError(
-            "only the usual builders can build twice",
-            why=f"another process cannot be given {plan.builder!r}",
+            "only registered builders can build twice",
+            why=f"{plan.builder!r} cannot be passed to another process",
         )
-    # A name of another length: paths in a program's tables move what follows.
+    # A path of another length: if a program contains it, the offsets after it change.
     project = place / "sources-in-another-place"
     place.mkdir()
     copy_sources(
-        config.project_dir,
+        context.project_dir,
         project,
-        config.epoch + _YEAR,
-        exclude=config.output_dir,
-        keep=plan.builder.keeps,
+        context.epoch + _YEAR,
+        exclude=context.output_dir,
+        include=plan.builder.source_directories,
     )
-    _copy_config(config.project_dir, project)
+    _copy_config(context.project_dir, project)
     output = place / "dist"
     order = {
         "project": str(project),
         "output": str(output),
         "targets": [str(target) for target in plan.targets],
         "type": str(plan.type),
-        "name": config.name,
-        "version": config.version,
-        "threads": 1 if config.threads > 1 else 2,
-        "launcher": _CLOCK if plan.builder.bears_faketime and shutil.which(_CLOCK[0]) else (),
-        # Signatures cannot be the same twice.
+        "name": context.name,
+        "version": context.version,
+        "threads": 1 if context.threads > 1 else 2,
+        "launcher": _CLOCK if plan.builder.supports_faketime and shutil.which(_CLOCK[0]) else (),
+        # Two signatures are never equal.
         "goal": str(Goal.BUILD if plan.goal is Goal.BUILD else Goal.PACKAGE),
         "packing": [plan.packing.format, plan.packing.profile],
     }
-    _run_again(order, config.epoch, place)
+    _run_second(order, context.epoch, place)
     return output
 
 
-def _run_again(order: dict[str, Any], epoch: int, place: Path) -> None:
+def _run_second(order: dict[str, Any], epoch: int, place: Path) -> None:
     time.sleep(_TICK)
     umask = ("-c", 'umask 077; exec "$@"', "again")
     options = RunOptions(
@@ -143,7 +135,7 @@ def _run_again(order: dict[str, Any], epoch: int, place: Path) -> None:
             service.run_with_options(options)
     except RunFailedError as error:
         raise BuildFailedError(
-            "the second build failed, though the first did not",
+            "the second build failed, but the first did not",
             why=redact(str(error)),
             command=[],
             exit_code=error.exit_code,

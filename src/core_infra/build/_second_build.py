@@ -1,7 +1,6 @@
-"""The second of two builds, in a process of its own: ``python -m core_infra.build._second_build``.
+"""The program of the second build: ``python -m core_infra.build._second_build``.
 
-It reads what to build as JSON from its standard input.
-See :mod:`core_infra.build._reproducibility`.
+It reads the order as JSON from standard input; see :mod:`core_infra.build._reproducibility`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from core_infra.errors import CoreInfraError
 
 
 def main() -> None:
-    """Build what standard input says."""
+    """Carry out the order from standard input."""
     order = json.load(sys.stdin)
     form, profile = order["packing"]
     plan = make_plan(

@@ -1,4 +1,4 @@
-"""A word that must not be seen: passphrases and passwords on their way to the program."""
+"""Passphrases and passwords that must not appear in logs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret that no log, traceback or f-string shows; ``value`` is the word itself.
+    """A passphrase or password; ``str()`` and ``repr()`` hide it. False if it is empty.
 
-    False if it is empty.
+    Attributes:
+        value: the secret itself.
     """
 
     value: str = field(default="", repr=False)
@@ -25,4 +26,4 @@ class Secret:
 
 
 NO_SECRET = Secret()
-"""The absence of one."""
+"""The empty secret."""

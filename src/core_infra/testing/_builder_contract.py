@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from core_infra.build._artifact import Artifact
     from core_infra.build._builders.builder import Builder
-    from core_infra.build._pipeline import Package
-    from core_infra.build._plan import Plan
+    from core_infra.build._pipeline import BuildResult
+    from core_infra.build._plan import BuildPlan
 
 _SECRET = "correct-horse-battery"  # noqa: S105 - the tests search for it
 _UMASK = 0o022
@@ -47,7 +47,7 @@ class BuilderContract:
     targets: ClassVar[Sequence[str]] = (str(host_target()),)
     stand_ins: ClassVar[Mapping[str, str]] = {}
     expected: ClassVar[Sequence[str]] = ()
-    _shared: ClassVar[tuple[_Case, Package]]
+    _shared: ClassVar[tuple[_Case, BuildResult]]
 
     def make_builder(self) -> Builder:
         """Return the builder under test. Override this."""
@@ -136,7 +136,7 @@ class BuilderContract:
             shutil.rmtree(cls._shared[0].root)
             del cls._shared
 
-    def _built(self) -> tuple[_Case, Package]:
+    def _built(self) -> tuple[_Case, BuildResult]:
         """One build for all tests that only inspect it, with unusual umask and variables."""
         kind = type(self)
         if "_shared" not in kind.__dict__:
@@ -174,7 +174,7 @@ class _Case:
         self.calls: list[Call] = []
         self.before = source_digest(self.project), _names(root, self.output)
 
-    def plan_here(self) -> Plan:
+    def plan_here(self) -> BuildPlan:
         """The plan with the current PATH."""
         return make_plan(
             self.project,
@@ -189,7 +189,7 @@ class _Case:
         """Put the tools on PATH."""
         return self.toolchain.on_path()
 
-    def plan(self) -> Plan:
+    def plan(self) -> BuildPlan:
         """The plan with the tools."""
         with self.on_path():
             return self.plan_here()
@@ -200,14 +200,14 @@ class _Case:
         with self.on_path(), self.toolchain.failing(how):
             yield
 
-    def build(self) -> Package:
+    def build(self) -> BuildResult:
         """Build with the tools."""
         plan = self.plan()
         with self.on_path():
             return carry_out(plan)
 
 
-def _failure(plan: Plan) -> BuildFailedError:
+def _failure(plan: BuildPlan) -> BuildFailedError:
     try:
         carry_out(plan)
     except BuildFailedError as error:

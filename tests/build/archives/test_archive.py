@@ -279,9 +279,9 @@ def test_what_is_no_artifact_is_one_clear_error() -> None:
         archive(medium, Artifact("dist/linux_amd64/dir"))
     with pytest.raises(ArtifactError, match="file where a directory is expected"):
         archive(medium, Artifact("dist/linux_amd64/file", tree=True))
-    with pytest.raises(ArchiveError, match="'rar' is no format"):
+    with pytest.raises(ArchiveError, match="'rar' is not an archive format"):
         archive_with_format(medium, APP, "rar")
-    with pytest.raises(ArchiveError, match="'best' is no profile"):
+    with pytest.raises(ArchiveError, match="'best' is not an archive profile"):
         archive(medium, APP, profile="best")
     assert medium.list("dist") == ["linux_amd64"]
 

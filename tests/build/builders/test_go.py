@@ -130,4 +130,4 @@ def test_the_version_is_stamped_and_no_path_is_in_the_program(tmp_path: Path) ->
 )
 def test_a_program_is_called_as_its_module(module: str, name: str, tmp_path: Path) -> None:
     lay(tmp_path, {"go.mod": f"// a comment\nmodule {module} // another\n", "main.go": PROGRAM})
-    assert make_plan(tmp_path).config.name == name
+    assert make_plan(tmp_path).context.name == name

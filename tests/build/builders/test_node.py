@@ -18,7 +18,7 @@ from core_infra.build._project import ProjectType
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.build._plan import Plan
+    from core_infra.build._plan import BuildPlan
 
 
 def package(directory: Path, build: str = "true", **fields: object) -> Path:
@@ -28,7 +28,7 @@ def package(directory: Path, build: str = "true", **fields: object) -> Path:
     return directory
 
 
-def words(plan: Plan) -> list[str]:
+def words(plan: BuildPlan) -> list[str]:
     return [" ".join(command.argv) for step in plan.steps for command in step.commands]
 
 
@@ -89,7 +89,7 @@ def test_a_library_is_what_npm_would_publish(tmp_path: Path) -> None:
 @pytest.mark.parametrize("files", [["../../.."], ["/"], ["missing"], "lib", {"lib": 1}])
 def test_what_a_library_does_not_have_is_not_published(files: object, tmp_path: Path) -> None:
     need("node", "npm")
-    with pytest.raises(ArtifactMissingError, match="made nothing"):
+    with pytest.raises(ArtifactMissingError, match="made no artifacts"):
         carry_out(make_plan(package(tmp_path, files=files)))
 
 
@@ -141,4 +141,4 @@ def test_fields_of_a_wrong_type_do_no_harm(fields: dict[str, object], tmp_path: 
     project = package(tmp_path / "app", "true", **fields)
     plan = make_plan(project)
     assert plan.builder is BUILDERS[ProjectType.NODE]
-    assert plan.config.name == "app"
+    assert plan.context.name == "app"

@@ -21,7 +21,7 @@ from core_infra.build._project import ProjectType
 from core_infra.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
-    from core_infra.build._plan import Plan
+    from core_infra.build._plan import BuildPlan
 
 HOST = host_target()
 FOREIGN = Target("linux", "s390x")
@@ -33,7 +33,7 @@ def configure(project: Path, text: str) -> Path:
     return project
 
 
-def words(plan: Plan) -> list[str]:
+def words(plan: BuildPlan) -> list[str]:
     return [" ".join(command.argv) for step in plan.steps for command in step.commands]
 
 
@@ -105,7 +105,7 @@ def test_without_install_rules_programs_and_libraries_are_shipped(tmp_path: Path
     lists.write_text(lists.read_text().partition("install(")[0])
     assert sorted(tree(carry_out(make_plan(project)).program())) == ["greeter", "libgreeting.a"]
     lists.write_text("cmake_minimum_required(VERSION 3.20)\nproject(empty LANGUAGES NONE)\n")
-    with pytest.raises(ArtifactMissingError, match="made nothing"):
+    with pytest.raises(ArtifactMissingError, match="made no artifacts"):
         carry_out(make_plan(project))
 
 

@@ -78,7 +78,7 @@ def test_sha256sum_accepts_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("artifacts", "why"),
     [
-        ([Artifact("dist/a")], "it has none"),
+        ([Artifact("dist/a")], "it is not set"),
         ([Artifact("dist/a", checksum="short")], "it is 'short'"),
         ([Artifact("x/a", checksum=SUM), Artifact("y/a", checksum=SUM)], "another artifact"),
         ([Artifact("x/a\nb", checksum=SUM)], "does not fit"),
@@ -178,5 +178,5 @@ def listing(**wrong: str) -> str:
 def test_what_is_no_manifest_is_one_error(text: str) -> None:
     medium = MemoryMedium()
     medium.write_bytes("manifest.json", text.encode("latin-1"))
-    with pytest.raises(ChecksumError, match="is no manifest"):
+    with pytest.raises(ChecksumError, match="is not a manifest"):
         read_manifest(medium, "manifest.json")

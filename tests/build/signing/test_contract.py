@@ -119,7 +119,7 @@ def test_without_its_tool_it_is_unavailable(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(SigningUnavailableError, match="there is no such program") as caught:
+    with pytest.raises(SigningUnavailableError, match="it is not on PATH") as caught:
         subject.signer.check()
     assert caught.value.todo
 
@@ -220,7 +220,7 @@ def test_a_wrong_certificate_password_is_told_before_anything_is_built(tmp_path:
     path = str(certificate(tmp_path, PASSWORD))
     with pytest.raises(SigningUnavailableError, match="Is its password right"):
         OsslSigner(path, password=Secret("no")).check()
-    with pytest.raises(SigningUnavailableError, match="there is no certificate"):
+    with pytest.raises(SigningUnavailableError, match=r"the certificate .* does not exist"):
         OsslSigner(str(tmp_path / "none.p12")).check()
 
 

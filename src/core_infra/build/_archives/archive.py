@@ -1,7 +1,7 @@
-"""Artifacts as archives: one pass, all cores, and the same bytes every time.
+"""Packs artifacts into archives: in one pass, on all cores, and always with the same bytes.
 
-Nothing of the host gets in: members are sorted, have one time (``SOURCE_DATE_EPOCH``), the owner 0
-and the modes 755 or 644. The number of threads has no influence.
+The host does not influence the bytes: members are sorted, and have the same time
+(``SOURCE_DATE_EPOCH``), the owner 0 and the modes 755 or 644. Neither does the number of threads.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Format(StrEnum):
 
     @property
     def extension(self) -> str:
-        """How the archive's name ends."""
+        """The file name extension."""
         return ".zip" if self is Format.ZIP else f".tar.{self}"
 
 
 class Profile(StrEnum):
-    """What matters most: the usual size, speed, or the smallest size."""
+    """What to optimize for: the usual balance, speed, or size."""
 
     DEFAULT = "default"
     FAST = "fast"
@@ -60,7 +60,7 @@ class Profile(StrEnum):
 _ISAL_LEVEL = 2
 _GZ_LEVELS = {Profile.DEFAULT: 6, Profile.SMALL: 9}
 _ZIP_LEVELS = {Profile.DEFAULT: 5, Profile.SMALL: 9}
-"""Zip's readers expect no particular size: a level that is a fifth faster, for 0.3 % more."""
+"""A level that is a fifth faster than zip's usual one, for 0.3 % larger files."""
 _XZ_PRESETS = {Profile.DEFAULT: 6, Profile.FAST: 1, Profile.SMALL: 6}
 
 
@@ -72,28 +72,28 @@ def archive(
     epoch: int | None = None,
     threads: int | None = None,
 ) -> Artifact:
-    """Pack an artifact beside its platform's directory; a Windows artifact as zip.
+    """Pack an artifact as ``.tar.gz``; for Windows as ``.zip``.
 
-    ``dist/linux_amd64/app`` becomes ``dist/app_linux_amd64.tar.gz``, in which it is ``app``. What
-    is not in a directory of its platform's name is packed beside itself.
+    ``dist/linux_amd64/app`` becomes ``dist/app_linux_amd64.tar.gz``, which contains ``app``. If the
+    artifact is not in a directory with its platform's name, the archive is in the same directory.
 
     Args:
-        medium: where the artifact is, and the archive will be.
-        artifact: the file; or a directory if it says so, or is an application bundle (``.app``).
+        medium: where the artifact is, and where the archive will be.
+        artifact: the file, or a directory with ``tree=True``, or an application bundle (``.app``).
         profile: "default", "fast" (ISA-L) or "small" (xz).
         epoch: the time of all members, in seconds since 1970; by default SOURCE_DATE_EPOCH, or
             1980-01-01.
-        threads: how many work; by default as many as there are processors.
+        threads: the number of threads; by default the number of processors.
 
     Returns:
-        The archive as an artifact, with its checksum and its content's digest.
+        The archive as an artifact, with its checksum and the digest of its content.
 
     Raises:
-        ArtifactError: an empty path; a directory where a file is expected.
-        ArtifactMissingError: there is nothing at the path.
-        ArchiveError: a name or a link in it that must not be in an archive.
+        ArtifactError: the path is empty, or a directory where a file is expected.
+        ArtifactMissingError: the artifact does not exist.
+        ArchiveError: it contains a name or a link that is not allowed in an archive.
         ToolMissingError: the extra ``build`` is not installed.
-        CoreInfraError: reading or writing fails; no archive appears.
+        CoreInfraError: reading or writing fails; no archive is created.
     """
     profile = _choice(Profile, profile)
     form = Format.XZ if profile is Profile.SMALL else Format.GZ
@@ -105,7 +105,7 @@ def archive(
 def archive_xz(
     medium: Medium, artifact: Artifact, *, epoch: int | None = None, threads: int | None = None
 ) -> Artifact:
-    """Do what :func:`archive` does, as ``.tar.xz``."""
+    """Pack an artifact like :func:`archive`, as ``.tar.xz``."""
     return archive_with_format(medium, artifact, Format.XZ, epoch=epoch, threads=threads)
 
 
@@ -118,7 +118,7 @@ def archive_with_format(
     epoch: int | None = None,
     threads: int | None = None,
 ) -> Artifact:
-    """Do what :func:`archive` does, in a format of one's choice: "gz", "xz" or "zip"."""
+    """Pack an artifact like :func:`archive`, in a given format: "gz", "xz" or "zip"."""
     form, profile = _format(form, artifact), _choice(Profile, profile)
     epoch = source_date_epoch() if epoch is None else epoch
     check_artifact(medium, artifact)
@@ -147,10 +147,10 @@ def archive_all(
     epoch: int | None = None,
     threads: int | None = None,
 ) -> list[Artifact]:
-    """Do what :func:`archive` does with each; the archives in the same order.
+    """Pack each artifact like :func:`archive`; the archives are in the same order.
 
     Raises:
-        ArchiveError: two would get the same name; before any is made.
+        ArchiveError: two archives would have the same name; none is created.
         CoreInfraError: as for :func:`archive`.
     """
     profile = _choice(Profile, profile)
@@ -167,7 +167,7 @@ def archive_all_xz(
     epoch: int | None = None,
     threads: int | None = None,
 ) -> list[Artifact]:
-    """Do what :func:`archive_all` does, as ``.tar.xz``."""
+    """Pack each artifact like :func:`archive_all`, as ``.tar.xz``."""
     return archive_all_with_format(medium, artifacts, Format.XZ, epoch=epoch, threads=threads)
 
 
@@ -180,7 +180,7 @@ def archive_all_with_format(
     epoch: int | None = None,
     threads: int | None = None,
 ) -> list[Artifact]:
-    """Do what :func:`archive_all` does, in a format of one's choice."""
+    """Pack each artifact like :func:`archive_all`, in a given format: "gz", "xz" or "zip"."""
     artifacts = list(artifacts)
     taken: dict[str, str] = {}
     for artifact in artifacts:
@@ -200,7 +200,7 @@ def archive_all_with_format(
 
 
 def archive_path(artifact: Artifact, form: Format | str) -> str:
-    """Where the archive of an artifact will be."""
+    """Return the path that the archive of an artifact will have."""
     form = _format(form, artifact)
     path = posixpath.normpath(artifact.path)
     directory, name = posixpath.split(path)
@@ -235,7 +235,7 @@ def _format(form: Format | str, artifact: Artifact) -> Format:
 def _choice(kind: type[E], value: str) -> E:
     if value not in set(kind):
         raise ArchiveError(
-            f"{value!r} is no {kind.__name__.lower()} of archives",
-            why=f"there are {', '.join(kind)}",
+            f"{value!r} is not an archive {kind.__name__.lower()}",
+            why=f"the choices are {', '.join(kind)}",
         )
     return kind(value)

@@ -1,11 +1,12 @@
-"""The digest of what is in an archive, whatever it is packed with.
+"""The members of an archive, their time, and the digest of their content.
 
-No compressor gives the same bytes in all its versions, so a release has two digests of each
-artifact: that of the archive, and this one. It is the SHA-256 of a list with one line for each
-member, sorted by name as bytes, that people can make by hand as well::
+Compressors give different bytes in different versions, so a release has two digests of each
+artifact: that of the archive file, and that of its content, which does not depend on the
+compression. The latter is the SHA-256 of a list with one line for each member, sorted by name as
+bytes, which can also be made by hand::
 
     100755 <sha256 of the file> <name>
-    120777 <sha256 of where the link leads> <name>
+    120777 <sha256 of the link's target> <name>
     040755 - <name of a directory>
 """
 
@@ -19,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
+from core_infra.build._artifact import real_path
 from core_infra.build._errors import ArchiveError, ArtifactError, ArtifactMissingError
-from core_infra.build._real_path import real_path
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 
 
-class Entry(NamedTuple):
-    """What the digest says of one member.
+class ContentEntry(NamedTuple):
+    """The line of the content digest for one member.
 
     Attributes:
         name: its path in the archive.
         mode: type and permissions.
-        sha256: of the file, or of a link's text; ``-`` for a directory.
+        sha256: of the file, or of a link's target; ``-`` for a directory.
         size: of the file, in bytes.
     """
 
@@ -50,7 +51,7 @@ class Entry(NamedTuple):
     size: int = 0
 
 
-def content_digest(entries: Iterable[Entry]) -> str:
+def content_digest(entries: Iterable[ContentEntry]) -> str:
     """The digest of all members, as 64 hexadecimal digits."""
     lines = sorted((entry.name.encode(), entry) for entry in entries)
     total = hashlib.sha256()
@@ -61,31 +62,31 @@ def content_digest(entries: Iterable[Entry]) -> str:
 
 @dataclass(slots=True)
 class Contents:
-    """What an archive is made of.
+    """The contents of an archive to be written.
 
     Attributes:
         medium: where the members are.
-        members: what to pack, in this order.
-        epoch: the time of all of them, in seconds since 1970.
-        entries: what the digest says of each that was read.
+        members: the members, in their order.
+        epoch: the time of all members, in seconds since 1970.
+        entries: the digest lines of the members that have been read.
     """
 
     medium: Medium
     members: Iterable[Member]
     epoch: int
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ContentEntry] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
-        """The digest of the members that were read."""
+        """The content digest of the members that have been read."""
         return content_digest(self.entries)
 
 
 class MemberReader:
-    """Reads a member's content once, in chunks, and knows its entry afterwards.
+    """Reads a member's content once, in chunks, and computes its entry.
 
     Raises:
-        ArchiveError: the file is shorter or longer than it was.
+        ArchiveError: the size of the file has changed.
     """
 
     def __init__(self, medium: Medium, member: Member) -> None:
@@ -113,11 +114,11 @@ class MemberReader:
             )
 
     @property
-    def entry(self) -> Entry:
-        """What the digest says of the member; once it has been read."""
+    def entry(self) -> ContentEntry:
+        """The digest line of the member; valid after it has been read."""
         is_dir = stat.S_ISDIR(self.member.mode)
         digest = "-" if is_dir else self._sha256.hexdigest()
-        return Entry(self.member.name, self.member.mode, digest, self.member.size)
+        return ContentEntry(self.member.name, self.member.mode, digest, self.member.size)
 
 
 def hash_file(file: BinaryIO) -> str:
@@ -126,22 +127,22 @@ def hash_file(file: BinaryIO) -> str:
 
 
 BUNDLE = ".app"
-"""How the name of a macOS application ends, which is a directory."""
+"""The extension of macOS applications, which are directories."""
 
 _EXECUTABLE = 0o111
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file, directory or link of an archive, with nothing of the host in it.
+    """One file, directory or link of an archive, independent of the host.
 
     Attributes:
         name: its path in the archive.
-        path: where its content is, on the medium.
-        mode: its type and permissions, as in ``st_mode``; the latter are 755 or 644, whatever
-            the umask was.
-        size: of a file, in bytes.
-        link: of a symbolic link, where it leads.
+        path: the path of its content on the medium.
+        mode: its type and permissions, as in ``st_mode``; the permissions are 755 or 644,
+            independent of the umask.
+        size: the size of a file, in bytes.
+        link: the target of a symbolic link.
     """
 
     name: str
@@ -152,40 +153,40 @@ class Member:
 
 
 def members(medium: Medium, artifact: Artifact) -> Iterator[Member]:
-    """Walk an artifact: directories before what is in them, names sorted by code points.
+    """Walk an artifact: directories before their entries, names sorted by code points.
 
     Raises:
-        ArchiveError: there is something in it that an archive cannot or must not have.
+        ArchiveError: it contains an entry that is not allowed in an archive.
         CoreInfraError: as listing does.
     """
     yield from _walk(medium, posixpath.normpath(artifact.path), artifact.name, above=())
 
 
 def is_tree(artifact: Artifact) -> bool:
-    """Whether an artifact is a directory by its nature."""
+    """Whether an artifact may be a directory."""
     return artifact.tree or artifact.name.endswith(BUNDLE)
 
 
 def check_artifact(medium: Medium, artifact: Artifact) -> None:
-    """See that there is what an artifact says.
+    """Check that an artifact exists, and is a file or a directory as declared.
 
     Raises:
-        ArtifactError: the path is empty, or a directory that should be a file or the reverse.
-        ArtifactMissingError: there is nothing at the path.
+        ArtifactError: the path is empty, or a directory instead of a file or the reverse.
+        ArtifactMissingError: the path does not exist.
     """
     if not artifact.path.strip("/"):
         raise ArtifactError("an artifact has no path", why="it is empty", path=artifact.path)
     what = f"cannot archive {artifact.path!r}"
     if not medium.exists(artifact.path):
         raise ArtifactMissingError(
-            what, why="there is nothing at this path", todo="Build it first.", path=artifact.path
+            what, why="the path does not exist", todo="Build it first.", path=artifact.path
         )
     is_dir = medium.is_dir(artifact.path)
     if is_dir and not is_tree(artifact):
         raise ArtifactError(
             what,
             why="it is a directory where a file is expected",
-            todo="If all of it is the artifact, say so: Artifact(…, tree=True).",
+            todo="To archive the whole directory, use Artifact(…, tree=True).",
             path=artifact.path,
         )
     if artifact.tree and not is_dir:
@@ -212,9 +213,9 @@ def _walk(medium: Medium, path: str, name: str, above: tuple[str, ...]) -> Itera
 
 
 def _link(medium: Medium, path: str) -> str:
-    """Where a symbolic link leads; empty for what is none."""
+    """The target of a symbolic link; empty if it is not a link."""
     if not isinstance(medium, LocalMedium):
-        return ""  # other media have none, or follow them
+        return ""  # other media have no links, or follow them
     real = real_path(medium, path)
     mode = os.lstat(real).st_mode
     if stat.S_ISLNK(mode):
@@ -230,7 +231,7 @@ def _check_name(name: str) -> None:
     if not name.isprintable() or "\\" in name:
         raise ArchiveError(
             f"cannot archive {name!r}",
-            why="its name has characters that not every system can unpack",
+            why="its name has characters that some systems cannot unpack",
             todo="Rename it.",
             path=name,
         )
@@ -243,20 +244,22 @@ def _check_link(name: str, link: str) -> None:
         raise ArchiveError(
             f"cannot archive the link {name!r}",
             why=f"it leads out of the artifact, to {link!r}",
-            todo="Put there what it leads to.",
+            todo="Replace the link by its target.",
             path=name,
         )
 
 
 DEFAULT_EPOCH = 315532800
-"""1980-01-01 00:00 UTC, the first time that every archive format can tell."""
+"""1980-01-01 00:00 UTC, the first time that every archive format can represent."""
 
 VARIABLE = "SOURCE_DATE_EPOCH"
-_LAST = 0o77777777777  # what the eleven octal digits of a tar header can tell
+_LAST = 0o77777777777  # the eleven octal digits of a tar header
 
 
 def source_date_epoch(env: Mapping[str, str] | None = None) -> int:
-    """The seconds since 1970 that ``SOURCE_DATE_EPOCH`` says; without it, 1980-01-01.
+    """The value of ``SOURCE_DATE_EPOCH`` in seconds since 1970; if it is not set, 1980-01-01.
+
+    See https://reproducible-builds.org/specs/source-date-epoch/.
 
     Raises:
         ArtifactError: it is not a number of seconds.

@@ -1,7 +1,7 @@
-"""Deflate in parallel blocks, as pigz does it: each knows the end of the one before.
+"""Deflates in parallel blocks, as pigz does: each block may refer to the end of the one before.
 
-Blocks are cut at fixed places and end on a byte, so their concatenation is one valid stream, and
-the same one however many threads made it.
+Blocks have fixed boundaries and end on a byte, so their concatenation is one valid stream, which
+does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 20
 _WINDOW = 32 << 10
 _MEMORY = 7
-"""Less than zlib's 8: shorter blocks fit programs better, by up to 1 % of their size."""
+"""Less than zlib's default 8: smaller blocks compress programs better, by up to 1 %."""
 _MAX_MEMORY = 9
 
 
@@ -30,8 +30,8 @@ class Block(NamedTuple):
 
     Attributes:
         data: its bytes.
-        before: the end of the piece before, which it may refer to.
-        is_last: whether the stream ends with it.
+        before: the end of the piece before, to which it may refer.
+        is_last: whether it is the last piece of the stream.
     """
 
     data: bytes
@@ -40,11 +40,11 @@ class Block(NamedTuple):
 
 
 class Codec(NamedTuple):
-    """One way to deflate.
+    """An implementation of deflate.
 
     Attributes:
-        deflate: compress a block.
-        crc32: the checksum of more data, given that of what came before.
+        deflate: compresses a block.
+        crc32: updates a checksum with more data.
     """
 
     deflate: Callable[[Block], bytes]
@@ -57,7 +57,7 @@ class _Compressor(Protocol):
 
 
 def zlib_ng_codec(level: int) -> Codec:
-    """zlib-ng: the size of gzip's at a multiple of its speed.
+    """zlib-ng: the compression of gzip at a multiple of its speed.
 
     Raises:
         ToolMissingError: the package zlib-ng is not installed.
@@ -77,7 +77,7 @@ def zlib_ng_codec(level: int) -> Codec:
 
 
 def isal_codec(level: int) -> Codec:
-    """Intel's ISA-L: many times as fast as gzip, for a tenth more bytes.
+    """Intel's ISA-L: many times faster than gzip, for a tenth more bytes.
 
     Raises:
         ToolMissingError: the package isal is not installed.
@@ -99,7 +99,7 @@ def isal_codec(level: int) -> Codec:
 
 
 def blocks(pieces: Iterable[tuple[bytes, bool]]) -> Iterator[Block]:
-    """Give each piece of a stream the end of the one before."""
+    """Combine each piece of a stream with the end of the one before."""
     before = b""
     for data, is_last in pieces:
         yield Block(data, before, is_last)
@@ -136,10 +136,10 @@ def usable_cpus() -> int:
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:
-    """Do *work* on each item in several threads, and yield the results in the items' order.
+    """Call *work* for each item in several threads, and yield the results in the items' order.
 
-    At most twice as many items as there are threads are on their way, so the memory needed does
-    not grow with their number.
+    At most twice as many items as threads are in progress, so memory does not grow with the number
+    of items.
     """
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="core-infra-archive")
@@ -155,12 +155,12 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Genera
 
 
 def regroup(chunks: Iterable[bytes], size: int) -> Iterator[tuple[bytes, bool]]:
-    """Cut a stream into blocks of one size, each with whether it is the last; one at least."""
+    """Split a stream into blocks of one size, each with whether it is the last; at least one."""
     parts: list[bytes] = []
     have = 0
     for chunk in chunks:
         view = memoryview(chunk)
-        while have + len(view) > size:  # what is full is yielded once more is there: so not last
+        while have + len(view) > size:  # yield a full block only if more follows: it is not last
             parts.append(bytes(view[: size - have]))
             yield b"".join(parts), False
             view = view[size - have :]

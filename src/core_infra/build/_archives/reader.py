@@ -1,4 +1,4 @@
-"""What is in an archive that somebody else may have made: read once, in little memory."""
+"""Reads archives of any origin: once, with little memory, and without unpacking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
-from core_infra.build._archives.contents import CHUNK, Entry, content_digest
+from core_infra.build._archives.contents import CHUNK, ContentEntry, content_digest
 from core_infra.build._errors import ArchiveError
 from core_infra.errors import CoreInfraError
 
@@ -36,7 +36,7 @@ _DAMAGES = (
     LookupError,
     NotImplementedError,
     OverflowError,
-    RuntimeError,  # zipfile's word for a member that is encrypted
+    RuntimeError,  # zipfile raises it for an encrypted member
     ValueError,
 )
 _TYPES = {
@@ -50,17 +50,17 @@ _GZIP, _XZ, _ZIP = b"\x1f\x8b", b"\xfd7zXZ\0", b"PK"
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """A member of an archive as the archive tells of it.
+class ArchiveMember:
+    """A member of an archive, as described by the archive.
 
     Attributes:
         name: its path, without a trailing slash.
         mode: type and permissions, as in ``st_mode``.
         size: of the content, in bytes.
-        link: where a link leads.
-        modified: its time; in zip files, the digits that are there, whatever zone they mean.
+        link: the target of a link.
+        modified: its time; in zip files without a time zone.
         owner: user and group, by number and name.
-        sha256: of the content, or of a link's text; ``-`` for a directory.
+        sha256: of the content, or of a link's target; ``-`` for a directory.
     """
 
     name: str
@@ -72,21 +72,21 @@ class Packed:
     sha256: str = "-"
 
     @property
-    def entry(self) -> Entry:
-        """What the content's digest says of it."""
-        return Entry(self.name, self.mode, self.sha256)
+    def entry(self) -> ContentEntry:
+        """Its line in the content digest."""
+        return ContentEntry(self.name, self.mode, self.sha256)
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file has the name of an archive that can be read here."""
+    """Whether the file name is that of an archive in a supported format."""
     return name.endswith(_EXTENSIONS)
 
 
-def read_archive(medium: Medium, path: str) -> list[Packed]:
-    """Read all of an archive: zip, or tar as it is or packed by gzip or xz.
+def read_archive(medium: Medium, path: str) -> list[ArchiveMember]:
+    """Read a whole archive: zip, or tar, uncompressed or compressed by gzip or xz.
 
     Raises:
-        ArchiveError: it is damaged, cut off, or no archive.
+        ArchiveError: it is damaged, truncated, or not an archive.
         CoreInfraError: reading fails.
     """
     with _readable(path):
@@ -94,7 +94,7 @@ def read_archive(medium: Medium, path: str) -> list[Packed]:
 
 
 def archive_content(medium: Medium, path: str) -> str:
-    """The digest of what is in an archive: see :mod:`core_infra.build._archives.contents`.
+    """The content digest of an archive: see :mod:`core_infra.build._archives.contents`.
 
     Raises:
         ArchiveError: as :func:`read_archive` does.
@@ -116,7 +116,7 @@ def member_chunks(medium: Medium, path: str, name: str) -> Iterator[bytes]:
                 return
 
 
-def _hashed(packed: Packed, content: IO[bytes] | None) -> Packed:
+def _hashed(packed: ArchiveMember, content: IO[bytes] | None) -> ArchiveMember:
     digest = hashlib.sha256(packed.link.encode())
     while content is not None and (chunk := content.read(CHUNK)):
         digest.update(chunk)
@@ -135,14 +135,14 @@ def _readable(path: str) -> Iterator[None]:
         ) from error
 
 
-def _walk(medium: Medium, path: str) -> Iterator[tuple[Packed, IO[bytes] | None]]:
+def _walk(medium: Medium, path: str) -> Iterator[tuple[ArchiveMember, IO[bytes] | None]]:
     with medium.open(path) as file:
         magic = file.read(len(_XZ))
         file.seek(0)
         if magic.startswith(_ZIP):
             yield from _walk_zip(file)
         elif magic.startswith(_GZIP):
-            # Not tarfile's own way, which does not look at the checksum.
+            # tarfile's own decompression does not verify the checksum.
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield from _walk_tar(cast("IO[bytes]", unpacked))
         elif magic.startswith(_XZ):
@@ -152,10 +152,10 @@ def _walk(medium: Medium, path: str) -> Iterator[tuple[Packed, IO[bytes] | None]
             yield from _walk_tar(file)
 
 
-def _walk_tar(file: IO[bytes]) -> Iterator[tuple[Packed, IO[bytes] | None]]:
+def _walk_tar(file: IO[bytes]) -> Iterator[tuple[ArchiveMember, IO[bytes] | None]]:
     with tarfile.open(fileobj=file, mode="r|", bufsize=CHUNK) as tar:
         for info in tar:
-            packed = Packed(
+            packed = ArchiveMember(
                 name=info.name,
                 mode=_TYPES.get(info.type, stat.S_IFREG) | stat.S_IMODE(info.mode),
                 size=info.size,
@@ -164,25 +164,28 @@ def _walk_tar(file: IO[bytes]) -> Iterator[tuple[Packed, IO[bytes] | None]]:
                 owner=f"{info.uid}:{info.gid} {info.uname}:{info.gname}".rstrip(" :"),
             )
             yield packed, tar.extractfile(info) if info.isreg() else None
-    while file.read(CHUNK):  # what a checksum at the end speaks of
+    while file.read(CHUNK):  # up to the checksum at the end
         pass
 
 
-def _walk_zip(file: BinaryIO) -> Iterator[tuple[Packed, IO[bytes] | None]]:
+def _walk_zip(file: BinaryIO) -> Iterator[tuple[ArchiveMember, IO[bytes] | None]]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             mode = info.external_attr >> 16
             name = info.filename.rstrip("/")
             when = "{}-{:02}-{:02} {:02}:{:02}:{:02}".format(*info.date_time)
             if info.is_dir():
-                yield Packed(name, mode or stat.S_IFDIR | 0o755, modified=when), None
+                yield ArchiveMember(name, mode or stat.S_IFDIR | 0o755, modified=when), None
                 continue
             mode = mode or stat.S_IFREG | 0o644
             with archive.open(info) as content:
                 if stat.S_ISLNK(mode):
-                    yield Packed(name, mode, link=content.read().decode(), modified=when), None
+                    yield (
+                        ArchiveMember(name, mode, link=content.read().decode(), modified=when),
+                        None,
+                    )
                 else:
-                    yield Packed(name, mode, info.file_size, modified=when), content
+                    yield ArchiveMember(name, mode, info.file_size, modified=when), content
 
 
 def _time(seconds: float) -> str:

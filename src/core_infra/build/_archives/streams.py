@@ -1,4 +1,4 @@
-"""Byte streams to and in the formats gzip and xz."""
+"""Streams in the formats tar, gzip and xz."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _GZIP_HEADER = bytes((0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255))
-"""No name, no time, no system: nothing of the host."""
+"""Without name, time and operating system: independent of the host."""
 
 _XZ_BLOCK = 12 << 20
 _XZ_MAGIC = 6
@@ -29,7 +29,7 @@ _XZ_FOOTER = 12
 
 
 def gzip(chunks: Iterable[bytes], codec: Codec, threads: int) -> Iterator[bytes]:
-    """Pack a stream as one gzip member."""
+    """Compress a stream as one gzip member."""
     crc = size = 0
 
     def watched() -> Iterator[Block]:
@@ -51,10 +51,10 @@ class _XzBlock(NamedTuple):
 
 
 def xz(chunks: Iterable[bytes], preset: int, threads: int) -> Iterator[bytes]:
-    """Pack a stream as one xz stream of many blocks, as ``xz -T`` does.
+    """Compress a stream as one xz stream of many blocks, as ``xz -T`` does.
 
-    Each block is packed as a stream of its own, taken out of it, and told of in one index at the
-    end; see https://tukaani.org/xz/xz-file-format.txt, sections 2 and 4.
+    Each block is compressed as a separate stream and extracted from it; one index at the end lists
+    all. See https://tukaani.org/xz/xz-file-format.txt, sections 2 and 4.
     """
 
     def pack(piece: tuple[bytes, bool]) -> _XzBlock:
@@ -69,7 +69,7 @@ def xz(chunks: Iterable[bytes], preset: int, threads: int) -> Iterator[bytes]:
             header = one.header
             yield header
         yield one.block
-        if one.block:  # of nothing there is no block
+        if one.block:  # an empty stream has no block
             records.append(one.record)
     index = b"\0" + _number(len(records)) + b"".join(records)
     index += b"\0" * (-len(index) % 4)
@@ -79,7 +79,7 @@ def xz(chunks: Iterable[bytes], preset: int, threads: int) -> Iterator[bytes]:
 
 
 def _record(stream: bytes, index: int) -> bytes:
-    """The two numbers that the index has of its only block; empty if it has none."""
+    """The two numbers of the only block in the index; empty if there is no block."""
     if stream[index + 1] == 0:
         return b""
     start = end = index + 2
@@ -91,9 +91,9 @@ def _record(stream: bytes, index: int) -> bytes:
 
 
 def _number(value: int) -> bytes:
-    """A number in seven bits a byte, the lowest first."""
+    """Encode a number with seven bits per byte, the lowest first."""
     digits = bytearray()
-    while value >= 0x80:  # noqa: PLR2004 - what fits in seven bits
+    while value >= 0x80:  # noqa: PLR2004 - seven bits
         digits.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes((*digits, value))

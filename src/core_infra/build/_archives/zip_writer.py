@@ -1,6 +1,6 @@
-"""Zip files, written in one pass and on all cores.
+"""Writes zip files in one pass and on all cores.
 
-The standard library's zipfile compresses on one core with a compressor that cannot be chosen.
+The standard library's zipfile compresses on one core, and its compressor cannot be chosen.
 The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3 and 4.5.3.
 """
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 _STORED, _DEFLATED = 0, 8
 _SIZES_FOLLOW, _UTF8 = 1 << 3, 1 << 11
 _UNIX = 3 << 8
-_DIRECTORY = 0x10  # MS-DOS's attribute, for readers that know no other
+_DIRECTORY = 0x10  # the MS-DOS attribute, for readers without support for Unix modes
 _MANY = 0xFFFF
 _LARGE = 0xFFFFFFFF
 _MAYBE_LARGE = 0xF0000000
-"""From this size on a member gets the wide fields: packed, it could be larger than it is."""
+"""From this size on, a member gets 64-bit fields: compressed, it could be larger."""
 _VERSION, _VERSION_64 = 20, 45
 _BATCH = 256
 FIRST_TIME = 315532800
-"""1980-01-01: no zip file can tell of an earlier time."""
+"""1980-01-01: the first time that a zip file can represent."""
 _LAST_TIME = 4354819198
-"""2107-12-31 23:59:58: nor of a later one."""
+"""2107-12-31 23:59:58: the last one."""
 
 
 @dataclass(slots=True)
 class _Record:
-    """What the central directory will say of a member."""
+    """The record of a member for the central directory."""
 
     member: Member
     name: bytes
@@ -57,7 +57,7 @@ class _Record:
 
 
 class _Work(NamedTuple):
-    """A block of a member to deflate; for one without content, an empty block that is not."""
+    """A block of a member to deflate; an empty block for a member without content."""
 
     record: _Record
     block: Block
@@ -65,12 +65,12 @@ class _Work(NamedTuple):
 
 
 def pack_zip(contents: Contents, codec: Codec, threads: int) -> Iterator[bytes]:
-    """Pack members as a zip file, with the modes of Unix and the time told in UTC.
+    """Write members as a zip file, with Unix modes and the time in UTC.
 
     Args:
-        contents: what to pack.
-        codec: how to deflate.
-        threads: on how many threads; without influence on the bytes.
+        contents: the members.
+        codec: the implementation of deflate.
+        threads: the number of threads; it does not influence the bytes.
     """
     stamp = _dos_time(contents.epoch)
     offset = 0
@@ -120,7 +120,7 @@ def _works(contents: Contents, codec: Codec) -> Iterator[_Work]:
 
 
 def _batches(works: Iterable[_Work]) -> Iterator[list[_Work]]:
-    """Put small works together: handing one to another thread costs as much as deflating it."""
+    """Batch small blocks: passing one to another thread costs as much as deflating it."""
     batch: list[_Work] = []
     size = 0
     for work in works:
@@ -220,7 +220,7 @@ def _needs(record: _Record) -> int:
 
 
 def _dos_time(epoch: int) -> tuple[int, int]:
-    """Time and date as MS-DOS has them: two seconds are the least."""
+    """The time and date in MS-DOS format, with a resolution of two seconds."""
     at = time.gmtime(min(max(epoch, FIRST_TIME), _LAST_TIME))
     clock = at.tm_hour << 11 | at.tm_min << 5 | at.tm_sec // 2
     return clock, (at.tm_year - 1980) << 9 | at.tm_mon << 5 | at.tm_mday

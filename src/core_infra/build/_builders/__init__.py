@@ -1,1 +1,1 @@
-"""How each kind of project is built."""
+"""The builders, one module for each type of project."""

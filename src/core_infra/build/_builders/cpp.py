@@ -10,8 +10,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import host_target
-from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags, inherited
+from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._errors import ArtifactMissingError
 from core_infra.errors import AlreadyExistsError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.build._artifact import Target
-    from core_infra.build._builders.builder import Config
+    from core_infra.build._builders.steps import BuildContext
 
 _CMAKE = Tool("cmake", ("cmake", "--version"), "Install CMake: apt-get install cmake.")
 _CPACK = Tool("cpack", ("cpack", "--version"), "It comes with CMake.")
@@ -37,7 +38,7 @@ _PROFILES = {
     "darwin/amd64": "apple-clang-x86_64",
     "windows/amd64": "msvc-194-x86_64",
 }
-"""What Conan calls these, and so do the make rules of projects that use it."""
+"""Conan's names of platforms; the make rules of projects that use Conan have them, too."""
 
 _OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -58,49 +59,49 @@ foreach(core_script IN LISTS core_scripts)
   endif()
 endforeach()
 """
-"""Without DESTDIR, cpack writes what has an absolute destination to this host."""
+"""Without DESTDIR, cpack installs files with an absolute destination on this host."""
 
 
 class CppBuilder(Builder):
-    """``cmake``: configure, build, then the packages of ``cpack`` if it is included, else install.
+    """``cmake``: configure, build, then make packages by ``cpack`` if it is included, else install.
 
-    For another platform than this one, the project has a toolchain file
-    (``cmake/linux-arm64.cmake``, also in ``cmake/toolchains`` or ``toolchains``), or a rule
-    ``linux-arm64`` in its Makefile, which is told OUTPUT_DIR.
+    For another platform than this host, the project must have a toolchain file
+    (``cmake/linux-arm64.cmake``, or in ``cmake/toolchains`` or ``toolchains``), or a rule
+    ``linux-arm64`` in its Makefile, which gets OUTPUT_DIR.
 
-    All of it happens in a copy: some projects, zlib among them, change their own sources when they
-    are configured.
+    The build runs in a copy: some projects, such as zlib, change their sources when they are
+    configured.
     """
 
     name = "cpp"
-    bears_faketime = True
+    supports_faketime = True
 
     def default_name(self, project_dir: Path) -> str:
-        """The name in ``project(…)``."""
+        """The name in ``project(…)`` of CMakeLists.txt."""
         found = _PROJECT.search(_read(project_dir / "CMakeLists.txt"))
         return found[1] if found else ""
 
-    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
+    def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step for each target."""
         steps: list[Step] = []
         tools: list[Tool] = []
         problems: list[str] = []
         for target in targets:
-            toolchain = find_toolchain(config.project_dir, target)
-            rule = find_rule(config.project_dir, target)
+            toolchain = find_toolchain(context.project_dir, target)
+            rule = find_rule(context.project_dir, target)
             if target == host_target() or toolchain:
-                steps.append(_cmake_step(config, target, toolchain))
-                tools += [_CMAKE, _CPACK] if _packages(config) else [_CMAKE]
+                steps.append(_cmake_step(context, target, toolchain))
+                tools += [_CMAKE, _CPACK] if _packages(context) else [_CMAKE]
             elif rule:
-                steps.append(_make_step(config, target, rule))
+                steps.append(_make_step(context, target, rule))
                 tools.append(_MAKE)
             else:
-                problems.append(_no_toolchain(config, target))
-        return Work(tuple(steps), tuple(dict.fromkeys(tools)), tuple(problems))
+                problems.append(_no_toolchain(context, target))
+        return BuilderPlan(tuple(steps), tuple(dict.fromkeys(tools)), tuple(problems))
 
-    def gather(self, config: Config, step: Step) -> None:
-        """Take the packages, or what was installed; if that is nothing, what was compiled."""
-        scratch, tree = config.scratch(step.name), step.output / config.name
+    def gather(self, context: BuildContext, step: Step) -> None:
+        """Move the packages, or the installed files; if there are none, the compiled files."""
+        scratch, tree = context.scratch(step.name), step.output / context.name
         build = scratch / "build"
         if not step.packed:
             for path in (build / "packages").iterdir():
@@ -113,8 +114,8 @@ class CppBuilder(Builder):
         found = list(_products(build)) if build.is_dir() else []
         if not found:
             raise ArtifactMissingError(
-                f"building {config.project_dir} for {step.name} has made nothing",
-                why="neither install rules nor programs or libraries were found",
+                f"building {context.project_dir} for {step.name} made no artifacts",
+                why="there are no install rules, and no programs or libraries",
                 todo="Add install(TARGETS …) to CMakeLists.txt.",
             )
         tree.mkdir(parents=True, exist_ok=True)
@@ -139,46 +140,49 @@ def find_rule(project_dir: Path, target: Target) -> str:
     return next((name for name in names if name in rules), "")
 
 
-def _cmake_step(config: Config, target: Target, toolchain: str) -> Step:
-    scratch = config.scratch(str(target))
+def _cmake_step(context: BuildContext, target: Target, toolchain: str) -> Step:
+    scratch = context.scratch(str(target))
     source, build = scratch / "source", scratch / "build"
-    # The project's place must not show in the program: __FILE__, assert(), debug information.
+    # The project's path must not get into the program: by __FILE__, assert(), debug information.
     mapped = shlex.join([f"-ffile-prefix-map={source}=.", f"-ffile-prefix-map={build}=build"])
     env = {
-        "CFLAGS": f"{inherited(config, 'CFLAGS')} {mapped}".strip(),
-        "CXXFLAGS": f"{inherited(config, 'CXXFLAGS')} {mapped}".strip(),
-        "CMAKE_BUILD_PARALLEL_LEVEL": str(config.jobs),
+        "CFLAGS": f"{inherited(context, 'CFLAGS')} {mapped}".strip(),
+        "CXXFLAGS": f"{inherited(context, 'CXXFLAGS')} {mapped}".strip(),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(context.jobs),
     }
     options = [*_OPTIONS]
     if toolchain:
         options.append(f"-DCMAKE_TOOLCHAIN_FILE={source / toolchain}")
-    packages = _packages(config)
+    packages = _packages(context)
     if packages:
         options.append(f"-DCPACK_SYSTEM_NAME={target.os}-{target.arch}")
-    configure = ("cmake", "-S", str(source), "-B", str(build), *options, *extra_flags(config))
+    configure = ("cmake", "-S", str(source), "-B", str(build), *options, *extra_flags(context))
     compile_ = ("cmake", "--build", str(build), "--config", "Release")
     install = ("cmake", "--install", str(build), "--config", "Release")
     pack = ("cpack", "--config", str(source / _PACK_FILE), "-B", str(build / "packages"))
     last = Command(pack, source, env)
     if not packages:
-        # Not --prefix: rules with an absolute destination would write to this host's /usr/local.
+        # Not --prefix: rules with an absolute destination would install on this host.
         last = Command(install, source, {**env, "DESTDIR": str(scratch / "installed")})
     return Step(
         name=str(target),
         target=target,
         commands=(Command(configure, source, env), Command(compile_, source, env), last),
-        output=config.staging(target.directory),
+        output=context.staging(target.directory),
         copy=source,
         seeds={_PACK_FILE: _PACK.format(build=build)} if packages else {},
         packed=not packages,
     )
 
 
-def _make_step(config: Config, target: Target, rule: str) -> Step:
-    copy = config.scratch(str(target)) / "source"
-    output = config.staging(target.directory)
-    env = {"OUTPUT_DIR": str(output / config.name), "CMAKE_BUILD_PARALLEL_LEVEL": str(config.jobs)}
-    make = ("make", f"--jobs={config.jobs}", rule)
+def _make_step(context: BuildContext, target: Target, rule: str) -> Step:
+    copy = context.scratch(str(target)) / "source"
+    output = context.staging(target.directory)
+    env = {
+        "OUTPUT_DIR": str(output / context.name),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(context.jobs),
+    }
+    make = ("make", f"--jobs={context.jobs}", rule)
     return Step(
         name=str(target),
         target=target,
@@ -194,7 +198,7 @@ def _prefix(build: Path) -> str:
 
 
 def _take_installed(root: Path, prefix: str, tree: Path) -> None:
-    """Make a tree of what is under the prefix; what is elsewhere keeps its path, as ``etc``."""
+    """Move the files under the prefix into a tree; others keep their full path, such as ``etc``."""
     inner = root / prefix.lstrip("/")
     for top in (inner, root):
         for path in [path for path in top.rglob("*") if path.is_symlink() or not path.is_dir()]:
@@ -203,7 +207,7 @@ def _take_installed(root: Path, prefix: str, tree: Path) -> None:
             if os.path.lexists(new):
                 raise AlreadyExistsError(
                     f"two files would be {new.relative_to(tree)}",
-                    why=f"it is installed to {prefix}, and to /",
+                    why=f"one is installed to {prefix}, the other to /",
                     path=str(new.relative_to(tree)),
                 )
             path.rename(new)
@@ -220,16 +224,16 @@ def _products(build: Path) -> Iterator[Path]:
                 yield path
 
 
-def _packages(config: Config) -> bool:
-    return _USES_CPACK.search(_read(config.project_dir / "CMakeLists.txt")) is not None
+def _packages(context: BuildContext) -> bool:
+    return _USES_CPACK.search(_read(context.project_dir / "CMakeLists.txt")) is not None
 
 
 def _read(path: Path) -> str:
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
-def _no_toolchain(config: Config, target: Target) -> str:
+def _no_toolchain(context: BuildContext, target: Target) -> str:
     return (
-        f"{config.project_dir} has neither a toolchain file cmake/{target.os}-{target.arch}.cmake "
+        f"{context.project_dir} has neither a toolchain file cmake/{target.os}-{target.arch}.cmake "
         f"nor a rule {target.os}-{target.arch} in its Makefile, and this host is {host_target()}"
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from core_infra.build._artifact import Target, host_target
-from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
+from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.build._builders.builder import Config
+    from core_infra.build._builders.steps import BuildContext
 
 _DOCKER = Tool(
     "docker",
@@ -24,9 +25,9 @@ class DockerBuilder(Builder):
     """``docker buildx build``, once for all platforms.
 
     Args:
-        output: ``oci`` writes an image layout as a tar file, ``load`` gives the image to the
-            daemon, ``push`` to its registry. The artifact of the last two is a JSON file that tells
-            the image's digest.
+        output: ``oci`` writes an image layout as a tar file, ``load`` loads the image into the
+            daemon, ``push`` pushes it to its registry. The artifact of the last two is a JSON file
+            with the image's digest.
     """
 
     name = "docker"
@@ -38,29 +39,29 @@ class DockerBuilder(Builder):
         """Linux, on this host's architecture."""
         return [Target("linux", host_target().arch)]
 
-    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
-        """One step; the image has a part for each platform."""
-        output = config.staging("any")
+    def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
+        """One step; the image is built for all platforms."""
+        output = context.staging("any")
         step = Step(
             name="any",
             target=None,
-            commands=(self._command(config, targets),),
+            commands=(self._command(context, targets),),
             output=output,
             packed=False,
         )
-        dockerfile = config.project_dir / config.settings.docker.dockerfile
-        problems = [] if dockerfile.is_file() else [f"there is no {dockerfile}"]
+        dockerfile = context.project_dir / context.settings.docker.dockerfile
+        problems = [] if dockerfile.is_file() else [f"{dockerfile} does not exist"]
         if self.output == "load" and len(targets) > 1:
             problems.append("docker can load an image for one platform only: give one target")
-        return Work((step,), (_DOCKER,), tuple(problems))
+        return BuilderPlan((step,), (_DOCKER,), tuple(problems))
 
-    def _command(self, config: Config, targets: Sequence[Target]) -> Command:
-        docker = config.settings.docker
-        image = docker.image or config.name.lower()
-        tags = docker.tags or (config.version or "latest",)
-        # A value on the command line could be read by every user of the host.
+    def _command(self, context: BuildContext, targets: Sequence[Target]) -> Command:
+        docker = context.settings.docker
+        image = docker.image or context.name.lower()
+        tags = docker.tags or (context.version or "latest",)
+        # Every user of the host can read the command line, so values are passed as variables.
         arguments = dict(line.partition("=")[::2] for line in docker.build_args)
-        file = config.staging("any") / config.name
+        file = context.staging("any") / context.name
         exports = {
             "oci": ("--output", f"type=oci,dest={file}.oci.tar,rewrite-timestamp=true"),
             "load": ("--load", "--metadata-file", f"{file}.image.json"),
@@ -68,17 +69,17 @@ class DockerBuilder(Builder):
         }
         argv = (
             *("docker", "buildx", "build", "--platform", ",".join(map(str, targets))),
-            *("--file", str(config.project_dir / docker.dockerfile)),
+            *("--file", str(context.project_dir / docker.dockerfile)),
             *(word for tag in tags for word in ("--tag", f"{image}:{_tag(tag)}")),
             *(word for name in arguments for word in ("--build-arg", name)),
-            # An attestation has the time in it.
+            # An attestation contains the time.
             *("--provenance=false", "--progress=plain"),
             *exports[self.output],
-            *extra_flags(config),
-            str(config.project_dir),
+            *extra_flags(context),
+            str(context.project_dir),
         )
-        return Command(argv, config.project_dir, arguments)
+        return Command(argv, context.project_dir, arguments)
 
 
 def _tag(version: str) -> str:
-    return version.replace("+", "-")  # allowed in versions, not in tags
+    return version.replace("+", "-")  # allowed in versions, but not in tags

@@ -5,35 +5,36 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
+from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core_infra.build._artifact import Target
-    from core_infra.build._builders.builder import Config
+    from core_infra.build._builders.steps import BuildContext
 
 
 class DocsBuilder(Builder):
     """``mkdocs build``: the site is the artifact."""
 
     name = "docs"
-    bears_faketime = True
+    supports_faketime = True
 
     def default_targets(self) -> list[Target]:
-        """None: what it makes is for every platform."""
+        """None: the artifact is for every platform."""
         return []
 
-    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
-        """One step, by the mkdocs beside the Python that runs this."""
+    def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
+        """One step, with the mkdocs package of the running Python."""
         del targets
-        copy = config.scratch("any") / "source"
-        output = config.staging("any")
+        copy = context.scratch("any") / "source"
+        output = context.staging("any")
         mkdocs = (sys.executable, "-m", "mkdocs")
-        build = (*mkdocs, "build", *extra_flags(config), "--site-dir", str(output / config.name))
+        build = (*mkdocs, "build", *extra_flags(context), "--site-dir", str(output / context.name))
         step = Step(
             name="any", target=None, commands=(Command(build, copy),), output=output, copy=copy
         )
         tool = Tool("mkdocs", (*mkdocs, "--version"), "pip install mkdocs")
-        return Work((step,), (tool,))
+        return BuilderPlan((step,), (tool,))

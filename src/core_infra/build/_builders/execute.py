@@ -1,4 +1,4 @@
-"""Carries out what a builder has planned."""
+"""Runs the steps of a builder's plan."""
 
 from __future__ import annotations
 
@@ -22,68 +22,69 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from core_infra.build._artifact import Artifact
-    from core_infra.build._builders.builder import Builder, Command, Config, Step
+    from core_infra.build._builders.builder import Builder
+    from core_infra.build._builders.steps import BuildContext, Command, Step
     from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunAllResult, RunResult
 
 _SHOWN_LINES = 30
 _FULL = "No space left on device"
-# The modes of new files follow the umask, and get into wheels and packages.
+# The umask determines the modes of new files, which get into wheels and packages.
 _LAUNCH = ("/bin/sh", "-c", 'umask 022; exec "$@"', "build")
 
 
 def run_steps(
     builder: Builder,
-    config: Config,
+    context: BuildContext,
     steps: Sequence[Step],
     *,
     listener: Callable[[RunEvent], object] | None = None,
 ) -> list[Artifact]:
-    """Run steps, several at once; what they made, still in the workspace.
+    """Run steps, several in parallel, and return the artifacts in the workspace.
 
-    After a failure nothing more is started.
+    After a failure, nothing more is started.
 
     Args:
-        builder: has planned them.
-        config: what it was told.
-        steps: what to run.
-        listener: hears of the start and the end of each program.
+        builder: the builder that planned them.
+        context: its input.
+        steps: the steps to run.
+        listener: called with an event at the start and end of each program.
 
     Raises:
-        BuildFailedError: a program failed; the error has the end of what it said.
+        BuildFailedError: a program failed; the error has the end of its output.
         UnavailableError: the disk is full.
-        CoreInfraError: the sources cannot be copied, or what was made is not what is shipped.
-        KeyboardInterrupt: the user has had enough; nothing runs any more.
+        CoreInfraError: the sources cannot be copied, or the commands made no artifact.
+        KeyboardInterrupt: the user interrupted the build; all programs have been stopped.
     """
-    specs = [spec for step in steps for spec in _specs(builder, config, step)]
+    specs = [spec for step in steps for spec in _specs(builder, context, step)]
     with Service() as service:
         runner = Runner(
             service,
-            workers=config.workers,
+            workers=context.workers,
             keep_going=False,
-            listener=listener and _discreet(listener),
+            listener=listener and _redacting(listener),
         )
         result = runner.run_all(specs)
     if not result.success:
         _fail(result)
-    return [artifact for step in steps for artifact in _collect(builder, config, step)]
+    return [artifact for step in steps for artifact in _collect(builder, context, step)]
 
 
 def label(command: Command) -> str:
-    """A command in two or three words: ``go build``, ``python -m build``."""
+    """A command as two or three words: ``go build``, ``python -m build``."""
     program, *rest = command.argv
     words = rest[:2] if rest[:1] == ["-m"] else rest[:1]
     return " ".join([program.rpartition("/")[2], *words])
 
 
-def _discreet(listener: Callable[[RunEvent], object]) -> Callable[[RunEvent], None]:
-    """Take secrets out of what programs said before a listener hears it."""
+def _redacting(listener: Callable[[RunEvent], object]) -> Callable[[RunEvent], None]:
+    """Wrap a listener, so that it gets the output of programs without secrets."""
 
     def clean(result: RunResult) -> RunResult:
-        said = redact(result.output, result.spec.env)
-        return result if said == result.output else replace(result, output_bytes=said.encode())
+        output = redact(result.output, result.spec.env)
+        return result if output == result.output else replace(result, output_bytes=output.encode())
 
-    def hear(event: RunEvent) -> None:
+    def listen(event: RunEvent) -> None:
         if isinstance(event, SpecFinished):
             event = SpecFinished(clean(event.result))
         elif isinstance(event, RunFinished):
@@ -91,45 +92,47 @@ def _discreet(listener: Callable[[RunEvent], object]) -> Callable[[RunEvent], No
             event = RunFinished(replace(event.result, results=results))
         listener(event)
 
-    return hear
+    return listen
 
 
-def _specs(builder: Builder, config: Config, step: Step) -> Iterator[RunSpec]:
-    environment = build_environment(config)
+def _specs(builder: Builder, context: BuildContext, step: Step) -> Iterator[RunSpec]:
+    environment = build_environment(context)
     before = f"{step.name}: prepare"
-    yield RunSpec(before, call=lambda: _prepare(builder, config, step))
+    yield RunSpec(before, call=lambda: _prepare(builder, context, step))
     for number, command in enumerate(step.commands, 1):
         name = f"{step.name}: {number} {label(command)}"
         yield RunSpec(
             name,
             _LAUNCH[0],
-            (*_LAUNCH[1:], *config.launcher, *command.argv),
+            (*_LAUNCH[1:], *context.launcher, *command.argv),
             dir=str(command.dir),
             env={**environment, **command.env},
             after=[before],
         )
         before = name
-    yield RunSpec(f"{step.name}: gather", call=lambda: builder.gather(config, step), after=[before])
+    yield RunSpec(
+        f"{step.name}: gather", call=lambda: builder.gather(context, step), after=[before]
+    )
 
 
-def _collect(builder: Builder, config: Config, step: Step) -> list[Artifact]:
-    made = builder.collect(config, step)
+def _collect(builder: Builder, context: BuildContext, step: Step) -> list[Artifact]:
+    made = builder.collect(context, step)
     if step.packed:
         return made
-    top = config.staging()
+    top = context.staging()
     moves = [(Path(one.path), top / one.name) for one in made]
     place(moves, top.parent)
     return [replace(one, path=str(new)) for one, (_, new) in zip(made, moves, strict=True)]
 
 
-def _prepare(builder: Builder, config: Config, step: Step) -> None:
+def _prepare(builder: Builder, context: BuildContext, step: Step) -> None:
     if step.copy is not None:
         copy_sources(
-            config.project_dir,
+            context.project_dir,
             step.copy,
-            config.epoch,
-            exclude=config.output_dir,
-            keep=builder.keeps,
+            context.epoch,
+            exclude=context.output_dir,
+            include=builder.source_directories,
         )
         for name, text in step.seeds.items():
             (step.copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -141,11 +144,11 @@ def _prepare(builder: Builder, config: Config, step: Step) -> None:
 def _fail(result: RunAllResult) -> NoReturn:
     first, *others = result.failures
     also = f"\nThese failed as well: {', '.join(one.name for one in others)}" if others else ""
-    said = redact(first.output, first.spec.env).rstrip()
+    output = redact(first.output, first.spec.env).rstrip()
     error = first.error
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or _FULL in said:
-        todo = "Make room (df -h shows where); nothing unfinished is left."
+    if full or _FULL in output:
+        todo = "Free disk space (see df -h); no unfinished files are left."
         raise UnavailableError(f"{first.name} failed", why="the disk is full", todo=todo) from error
     if error is not None and not first.spec.command:
         error.add_note(f"while building {first.name}{also}")
@@ -153,11 +156,13 @@ def _fail(result: RunAllResult) -> NoReturn:
     argv = [redact(word, first.spec.env) for word in first.spec.args[len(_LAUNCH) - 1 :]]
     raise BuildFailedError(
         f"{first.name} failed ({first.reason})",
-        why="\n".join(["", *said.splitlines()[-_SHOWN_LINES:]]) + also if said else also.strip(),
+        why="\n".join(["", *output.splitlines()[-_SHOWN_LINES:]]) + also
+        if output
+        else also.strip(),
         todo=f"The command was: {shlex.join(argv)}",
         command=argv,
         exit_code=first.exit_code,
-        stdout=said.encode(),
+        stdout=output.encode(),
         stderr=b"",
         step=first.name,
     ) from (error if isinstance(error, CoreInfraError) else None)

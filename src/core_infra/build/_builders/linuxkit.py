@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import Target, host_target
-from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
+from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._project import ProjectType, explain
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.build._builders.builder import Config
+    from core_infra.build._builders.steps import BuildContext
 
 _LINUXKIT = Tool(
     "linuxkit",
@@ -35,39 +36,39 @@ class LinuxKitBuilder(Builder):
         """Linux, on this host's architecture."""
         return [Target("linux", host_target().arch)]
 
-    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
+    def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step for each target."""
-        recipe = config.settings.linuxkit.config or _found(config)
+        recipe = context.settings.linuxkit.config or _found(context)
         problems = [
             f"linuxkit builds for linux only, not for {target}"
             for target in targets
             if target.os != "linux"
         ]
-        if not (config.project_dir / recipe).is_file():
-            problems.append(f"there is no {config.project_dir / recipe}")
-        steps = (_step(config, target, recipe) for target in targets if target.os == "linux")
-        return Work(tuple(steps), (_LINUXKIT,), tuple(problems))
+        if not (context.project_dir / recipe).is_file():
+            problems.append(f"{context.project_dir / recipe} does not exist")
+        steps = (_step(context, target, recipe) for target in targets if target.os == "linux")
+        return BuilderPlan(tuple(steps), (_LINUXKIT,), tuple(problems))
 
 
-def _step(config: Config, target: Target, recipe: str) -> Step:
-    output = config.staging(target.directory)
-    formats = ",".join(config.settings.linuxkit.formats or _FORMATS)
+def _step(context: BuildContext, target: Target, recipe: str) -> Step:
+    output = context.staging(target.directory)
+    formats = ",".join(context.settings.linuxkit.formats or _FORMATS)
     argv = (
-        *("linuxkit", "build", "--format", formats, "--name", config.name),
-        *("--dir", str(output / config.name), "--arch", target.arch),
-        *extra_flags(config),
-        str(config.project_dir / recipe),
+        *("linuxkit", "build", "--format", formats, "--name", context.name),
+        *("--dir", str(output / context.name), "--arch", target.arch),
+        *extra_flags(context),
+        str(context.project_dir / recipe),
     )
     return Step(
         name=str(target),
         target=target,
-        commands=(Command(argv, config.project_dir),),
+        commands=(Command(argv, context.project_dir),),
         output=output,
-        folders=(output / config.name,),
+        folders=(output / context.name,),
     )
 
 
-def _found(config: Config) -> str:
-    findings = explain(LocalMedium(config.project_dir), ".")
+def _found(context: BuildContext) -> str:
+    findings = explain(LocalMedium(context.project_dir), ".")
     marker = next(one.marker for one in findings if one.type is ProjectType.LINUXKIT)
     return marker or "linuxkit.yml"

@@ -1,4 +1,4 @@
-"""Reading the files in which projects describe themselves to their tools."""
+"""Reads the configuration files of projects: package.json, Cargo.toml and others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if there is no such file.
+    """Read a JSON object; empty if the file does not exist.
 
     Raises:
         ConfigError: the file is not a JSON object.
@@ -22,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        # utf-8-sig: a byte order mark is wrong in JSON, but npm and Composer accept it.
+        # utf-8-sig: a byte order mark is not valid in JSON, but npm and Composer accept it.
         found = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise _unreadable(path, str(error), getattr(error, "lineno", 1)) from error
@@ -32,7 +32,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML document; empty if there is no such file.
+    """Read a TOML document; empty if the file does not exist.
 
     Raises:
         ConfigError: the file is not TOML.
@@ -46,7 +46,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def table(document: dict[str, Any], *names: str) -> dict[str, Any]:
-    """An inner table; empty if it is missing or something else."""
+    """Return an inner table; empty if it is missing or not a table."""
     found: Any = document
     for name in names:
         found = found.get(name) if isinstance(found, dict) else None
@@ -54,7 +54,7 @@ def table(document: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def text(document: dict[str, Any], name: str) -> str:
-    """A string in a table; empty if it is missing or something else."""
+    """Return a string of a table; empty if it is missing or not a string."""
     found = document.get(name)
     return found if isinstance(found, str) else ""
 

@@ -7,9 +7,10 @@ import sys
 import tarfile
 from typing import TYPE_CHECKING
 
-from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags, inherited
 from core_infra.build._builders.project_files import read_toml, table, text
+from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -17,33 +18,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.build._artifact import Target
-    from core_infra.build._builders.builder import Config
+    from core_infra.build._builders.steps import BuildContext
 
 
 class PythonBuilder(Builder):
     """``python -m build``: a wheel and an sdist, shipped as they are.
 
-    Extensions in C get no debug information, which Python's own flags ask for: it would name the
-    directory in which the wheel is made, a random one.
+    C extensions are built without the debug information that Python's own flags request: it would
+    contain the random name of the build directory.
     """
 
     name = "python"
 
     def default_targets(self) -> list[Target]:
-        """None: what it makes is for every platform."""
+        """None: the artifact is for every platform."""
         return []
 
     def default_name(self, project_dir: Path) -> str:
         """The distribution's name."""
         return text(table(read_toml(project_dir / "pyproject.toml"), "project"), "name")
 
-    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
-        """One step, by the Python that runs this; the wheel's name says where it can be used."""
+    def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
+        """One step, with the running Python; the wheel's name has the platform."""
         del targets
-        copy = config.scratch("any") / "source"
-        output = config.staging("any")
-        build = (sys.executable, "-m", "build", *extra_flags(config), "--outdir", str(output), ".")
-        env = {name: f"{inherited(config, name)} -g0".lstrip() for name in ("CFLAGS", "CXXFLAGS")}
+        copy = context.scratch("any") / "source"
+        output = context.staging("any")
+        build = (sys.executable, "-m", "build", *extra_flags(context), "--outdir", str(output), ".")
+        env = {name: f"{inherited(context, name)} -g0".lstrip() for name in ("CFLAGS", "CXXFLAGS")}
         step = Step(
             name="any",
             target=None,
@@ -53,30 +54,29 @@ class PythonBuilder(Builder):
             packed=False,
         )
         version = (sys.executable, "-m", "build", "--version")
-        return Work((step,), (Tool("python -m build", version, "pip install build"),))
+        return BuilderPlan((step,), (Tool("python -m build", version, "pip install build"),))
 
-    def gather(self, config: Config, step: Step) -> None:
-        """Take the time and the builder's name out of the sdist."""
+    def gather(self, context: BuildContext, step: Step) -> None:
+        """Remove the time and the user's name from the sdist."""
         for path in step.output.glob("*.tar.gz"):
-            make_reproducible(path, config.epoch)
+            make_reproducible(path, context.epoch)
 
 
 _LEVEL = 9
 
 
 def make_reproducible(path: Path, epoch: int) -> None:
-    """Pack a ``.tar.gz`` anew: members sorted, of one time and owner, with modes 644 and 755.
+    """Repack a ``.tar.gz``: members sorted, with one time and owner, and the modes 644 and 755.
 
-    Not every backend of Python takes the time from SOURCE_DATE_EPOCH and leaves out the owner:
-    setuptools does neither.
+    Not every build backend uses SOURCE_DATE_EPOCH and omits the owner: setuptools does neither.
 
     Args:
-        path: the file; it is replaced when the new one is complete.
+        path: the file; it is replaced atomically.
         epoch: the time, in seconds since 1970.
 
     Raises:
-        ArchiveError: it is no such archive.
-        OSError: it cannot be read or written.
+        ArchiveError: the file is not such an archive.
+        OSError: reading or writing fails.
     """
     unfinished = path.with_name(f".{path.name}")
     try:
@@ -92,12 +92,12 @@ def make_reproducible(path: Path, epoch: int) -> None:
                 )
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
         unfinished.unlink(missing_ok=True)
-        raise ArchiveError(f"{str(path)!r} is no source distribution", why=str(error)) from error
+        raise ArchiveError(f"{str(path)!r} is not a source distribution", why=str(error)) from error
     unfinished.replace(path)
 
 
 def _plain(member: tarfile.TarInfo, epoch: int) -> tarfile.TarInfo:
-    member.pax_headers = {}  # they would go before what is set here
+    member.pax_headers = {}  # they would override the fields set here
     runs = member.isdir() or member.mode & 0o100
     return member.replace(
         mtime=epoch,

@@ -1,4 +1,4 @@
-"""Which builder builds which kind of project."""
+"""The registered builders, by type of project."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ _ALL: tuple[Builder, ...] = (
     DocsBuilder(),
 )
 BUILDERS: dict[ProjectType, Builder] = {ProjectType(one.name): one for one in _ALL}
-"""The builder of each kind of project."""
+"""The builder of each type of project."""

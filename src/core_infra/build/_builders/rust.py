@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import host_target
-from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags, inherited
 from core_infra.build._builders.project_files import read_toml, table, text
+from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._errors import ArtifactMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from core_infra.build._artifact import Target
-    from core_infra.build._builders.builder import Config
+    from core_infra.build._builders.steps import BuildContext
 
 TRIPLES = {
     "linux/amd64": "x86_64-unknown-linux-gnu",
@@ -35,7 +36,7 @@ TRIPLES = {
     "windows/arm64": "aarch64-pc-windows-gnullvm",
     "freebsd/amd64": "x86_64-unknown-freebsd",
 }
-"""What Rust calls the targets; on Windows the ABI that other hosts can link."""
+"""Rust's names of the targets; for Windows with the ABI that other hosts can link."""
 
 _LINKERS = {
     "linux/amd64": "x86_64-linux-gnu-gcc",
@@ -45,7 +46,7 @@ _LINKERS = {
     "linux/riscv64": "riscv64-linux-gnu-gcc",
     "windows/amd64": "x86_64-w64-mingw32-gcc",
 }
-"""What Debian and others call the compilers that link for them."""
+"""The names of the cross compilers in Debian and other distributions, for linking."""
 
 _CARGO = Tool("cargo", ("cargo", "--version"), "Install Rust: https://rustup.rs.")
 _RUSTC = Tool("rustc", ("rustc", "--version"), "Install Rust: https://rustup.rs.")
@@ -61,87 +62,87 @@ class RustBuilder(Builder):
         """The package's name."""
         return text(table(read_toml(project_dir / "Cargo.toml"), "package"), "name")
 
-    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
+    def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step for each target; the standard library for it must be installed."""
         problems = [problem for target in targets if (problem := _unknown(target))]
         known = [target for target in targets if str(target) in TRIPLES]
         problems += [problem for target in known if (problem := _no_std(target))]
-        steps = tuple(_step(config, target) for target in known)
-        return Work(steps, (_CARGO, _RUSTC), tuple(problems))
+        steps = tuple(_step(context, target) for target in known)
+        return BuilderPlan(steps, (_CARGO, _RUSTC), tuple(problems))
 
-    def gather(self, config: Config, step: Step) -> None:
+    def gather(self, context: BuildContext, step: Step) -> None:
         """Copy programs and libraries; a single program gets the project's binary name."""
         assert step.target is not None  # noqa: S101 - planned below
-        made = _target_dir(config, step.target) / TRIPLES[str(step.target)] / "release"
+        made = _target_dir(context, step.target) / TRIPLES[str(step.target)] / "release"
         found = list(_products(made)) if made.is_dir() else []
         if not found:
             raise ArtifactMissingError(
-                f"building {config.project_dir} for {step.name} has made nothing to ship",
-                why="the package has no program, and no library for others than Rust",
+                f"building {context.project_dir} for {step.name} made no artifacts",
+                why="the package has no program, and no library for other languages than Rust",
                 todo='Add a program, or crate-type = ["cdylib"].',
             )
         step.output.mkdir(parents=True, exist_ok=True)
         programs = [path for path in found if not _LIBRARY.fullmatch(path.name)]
         for path in found:
-            only = [path] == programs and config.settings.project.binary
-            name = f"{config.name}{path.suffix}" if only else path.name
+            only = [path] == programs and context.settings.project.binary
+            name = f"{context.name}{path.suffix}" if only else path.name
             shutil.copy2(path, step.output / name)
 
 
-def _step(config: Config, target: Target) -> Step:
+def _step(context: BuildContext, target: Target) -> Step:
     triple = TRIPLES[str(target)]
-    locked = (config.project_dir / "Cargo.lock").is_file()
-    # cargo writes a lock file that is missing beside the sources.
-    copy = None if locked else config.scratch(str(target)) / "source"
-    where = copy or config.project_dir
-    release = ("--release", "--target", triple, "--target-dir", str(_target_dir(config, target)))
+    locked = (context.project_dir / "Cargo.lock").is_file()
+    # cargo writes a missing lock file into the source directory.
+    copy = None if locked else context.scratch(str(target)) / "source"
+    where = copy or context.project_dir
+    release = ("--release", "--target", triple, "--target-dir", str(_target_dir(context, target)))
     argv = (
         *("cargo", "build", *release, *(("--locked",) if locked else ())),
-        *("--config", f"build.rustflags={json.dumps(_remapped(config, where))}"),
-        *extra_flags(config),
+        *("--config", f"build.rustflags={json.dumps(_remapped(context, where))}"),
+        *extra_flags(context),
     )
     env = {
-        "CARGO_BUILD_JOBS": str(config.jobs),
-        **_linker(config, target),
-        **_inherited_flags(config, where),
+        "CARGO_BUILD_JOBS": str(context.jobs),
+        **_linker(context, target),
+        **_inherited_flags(context, where),
     }
     return Step(
         name=str(target),
         target=target,
         commands=(Command(argv, where, env),),
-        output=config.staging(target.directory),
+        output=context.staging(target.directory),
         copy=copy,
     )
 
 
-def _target_dir(config: Config, target: Target) -> Path:
-    return config.scratch(str(target)) / "target"
+def _target_dir(context: BuildContext, target: Target) -> Path:
+    return context.scratch(str(target)) / "target"
 
 
-def _remapped(config: Config, where: Path) -> list[str]:
-    """The places that must not show in the program: in the messages of panics, say."""
+def _remapped(context: BuildContext, where: Path) -> list[str]:
+    """Flags that keep local paths out of the program, for example out of panic messages."""
     home = os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")
-    # The later one wins, and the working directory is inside the project.
+    # The last match wins, and the working directory is inside the project.
     places = {
         home: "/cargo",
-        str(config.project_dir): "/src",
-        str(config.staging().parent): "/work",
+        str(context.project_dir): "/src",
+        str(context.staging().parent): "/work",
     }
     places[str(where)] = "/src"
     return [f"--remap-path-prefix={path}={name}" for path, name in places.items()]
 
 
-def _inherited_flags(config: Config, where: Path) -> dict[str, str]:
-    # Where RUSTFLAGS is set, cargo does not look at build.rustflags.
-    flags = inherited(config, "RUSTFLAGS")
-    return {"RUSTFLAGS": " ".join([flags, *_remapped(config, where)])} if flags else {}
+def _inherited_flags(context: BuildContext, where: Path) -> dict[str, str]:
+    # If RUSTFLAGS is set, cargo ignores build.rustflags.
+    flags = inherited(context, "RUSTFLAGS")
+    return {"RUSTFLAGS": " ".join([flags, *_remapped(context, where)])} if flags else {}
 
 
-def _linker(config: Config, target: Target) -> dict[str, str]:
-    """The linker for another platform, where the user has not chosen one."""
+def _linker(context: BuildContext, target: Target) -> dict[str, str]:
+    """The linker for another platform, unless the user has configured one."""
     variable = f"CARGO_TARGET_{TRIPLES[str(target)].upper().replace('-', '_')}_LINKER"
     linker = _LINKERS.get(str(target), "")
-    chosen = target == host_target() or inherited(config, variable)
+    chosen = target == host_target() or inherited(context, variable)
     return {} if chosen or not shutil.which(linker) else {variable: linker}
 
 
@@ -155,16 +156,16 @@ def _products(made: Path) -> Iterator[Path]:
 
 
 def _unknown(target: Target) -> str:
-    return "" if str(target) in TRIPLES else f"there is no name of Rust's for {target}"
+    return "" if str(target) in TRIPLES else f"the Rust target triple for {target} is not known"
 
 
 def _no_std(target: Target) -> str:
     triple = TRIPLES[str(target)]
     if shutil.which("rustc") is None:
-        return ""  # told as a missing tool
-    asked = ["rustc", "--print", "target-libdir", "--target", triple]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
-    library = Path(said.stdout.strip() or "/nonexistent")
-    if said.returncode == 0 and any(library.glob("libstd-*")):
+        return ""  # reported as a missing tool
+    argv = ["rustc", "--print", "target-libdir", "--target", triple]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    library = Path(done.stdout.strip() or "/nonexistent")
+    if done.returncode == 0 and any(library.glob("libstd-*")):
         return ""
     return f"Rust's standard library for {target} is missing: rustup target add {triple}"

@@ -1,6 +1,6 @@
-"""A project's sources: which files they are, and a copy in which tools may write.
+"""A project's sources: the list of files, their digest, and a writable copy.
 
-The copy is the same whoever makes it and wherever: modes and times are set, not taken over.
+The copy does not depend on the user and the host: modes and times are set, not preserved.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ _GIT = ("git", "-c", "core.quotePath=false", "-c", "core.fsmonitor=false")
 
 
 def source_files(
-    project: Path, exclude: Path | None = None, keep: frozenset[str] = frozenset()
+    project: Path, exclude: Path | None = None, include: frozenset[str] = frozenset()
 ) -> list[str]:
-    """The paths of a project's files, relative to it, sorted.
+    """Return the paths of a project's files, relative to it, sorted.
 
-    In a work tree of git these are the files that git tracks or would offer to add; elsewhere all
-    files but those that tools of developers leave: virtual environments, caches, node_modules.
+    In a git work tree, these are the tracked files and the untracked ones that are not ignored;
+    elsewhere all files except those of developers' tools: virtual environments, caches,
+    node_modules.
 
     Args:
         project: its directory.
-        exclude: a directory whose content does not count: that of the artifacts.
-        keep: names of directories that count, although tools of developers leave such.
+        exclude: a directory to leave out: that of the artifacts.
+        include: names of directories to include although developers' tools create them as well.
     """
     listed = _listed_by_git(project)
-    found = _all_files(project, _JUNK - keep) if listed is None else listed
+    found = _all_files(project, _JUNK - include) if listed is None else listed
     return sorted(path for path in found if exclude is None or not _within(project / path, exclude))
 
 
 def is_vendored(project: Path, directory: str) -> bool:
-    """Whether a directory of dependencies came with the sources: git has it, or there is no git."""
+    """Whether a directory of dependencies is part of the sources: in git, or without git."""
     listed = _listed_by_git(project)
     if listed is not None:
         return any(name.startswith(f"{directory}/") for name in listed)
@@ -54,69 +55,69 @@ def is_vendored(project: Path, directory: str) -> bool:
 
 
 def copy_sources(
-    project: Path, copy: Path, epoch: int, *, exclude: Path, keep: frozenset[str] = frozenset()
+    project: Path, copy: Path, epoch: int, *, exclude: Path, include: frozenset[str] = frozenset()
 ) -> None:
     """Copy a project's files, with modes 644 and 755 and one time for all.
 
-    Git finds the project's history from the copy: some tools make a version number of it.
+    Git works in the copy: some tools derive a version number from the history.
 
     Args:
         project: its directory.
-        copy: where the copy goes; it must not exist.
+        copy: the directory of the copy; it must not exist.
         epoch: the time, in seconds since 1970.
         exclude: a directory that is not copied.
-        keep: as for :func:`source_files`.
+        include: as for :func:`source_files`.
 
     Raises:
         OSError: a file cannot be read, or the disk is full.
     """
     copy.mkdir(parents=True)
     copy.chmod(0o755)
-    for name in source_files(project, exclude, keep):
+    for name in source_files(project, exclude, include):
         _copy_file(project / name, copy / name, epoch)
     for top, directories, _ in os.walk(copy):
-        for name in directories:  # made with our umask
+        for name in directories:  # created with the current umask
             (Path(top) / name).chmod(0o755)
     if (project / ".git").is_dir():
         _link_history(project / ".git", copy / ".git")
 
 
-def tree_size(project: Path, exclude: Path, keep: frozenset[str] = frozenset()) -> int:
-    """How many bytes a copy of a project takes."""
-    sizes = ((project / name).lstat().st_size for name in source_files(project, exclude, keep))
+def tree_size(project: Path, exclude: Path, include: frozenset[str] = frozenset()) -> int:
+    """The size of a copy of a project, in bytes."""
+    sizes = ((project / name).lstat().st_size for name in source_files(project, exclude, include))
     return sum(sizes)
 
 
 def commit_time(project: Path) -> int | None:
-    """When the last commit of a project's repository was made, in seconds since 1970."""
-    said = _git(project, "log", "-1", "--format=%ct") if (project / ".git").exists() else None
-    return int(said) if said and said.strip().isdigit() else None
+    """The time of the last commit in a project's repository, in seconds since 1970."""
+    output = _git(project, "log", "-1", "--format=%ct") if (project / ".git").exists() else None
+    return int(output) if output and output.strip().isdigit() else None
 
 
 def described_version(project: Path) -> str:
-    """The version that git tells from a repository's tags; empty without tags."""
+    """The version that git derives from a repository's tags; empty without tags."""
     if not (project / ".git").exists():
         return ""
     return (_git(project, "describe", "--tags", "--dirty") or "").strip()
 
 
 def git_commit(project: Path) -> str:
-    """The commit that a project's repository is at; empty if it has none."""
-    there = (project / ".git").exists()
-    return (_git(project, "rev-parse", "HEAD") or "").strip() if there else ""
+    """The current commit of a project's repository; empty if there is none."""
+    is_repository = (project / ".git").exists()
+    return (_git(project, "rev-parse", "HEAD") or "").strip() if is_repository else ""
 
 
 def git_origin(project: Path) -> str:
-    """Where a project's repository is published, as far as git knows."""
+    """The URL of the remote ``origin`` of a project's repository; empty if there is none."""
     return (_git(project, "remote", "get-url", "origin") or "").strip()
 
 
 def source_digest(
-    project: Path, exclude: Path | None = None, keep: frozenset[str] = frozenset()
+    project: Path, exclude: Path | None = None, include: frozenset[str] = frozenset()
 ) -> str:
-    """The SHA-256 of a project's files: their names, whether they can be run, and their content."""
+    """The SHA-256 of a project's files: their names, whether they are executable, their content."""
     total = hashlib.sha256()
-    for name in source_files(project, exclude, keep):
+    for name in source_files(project, exclude, include):
         path = project / name
         if path.is_symlink():
             kind, digest = b"l", hashlib.sha256(os.fsencode(path.readlink()))
@@ -140,10 +141,10 @@ def _copy_file(source: Path, target: Path, epoch: int) -> None:
 
 
 def _link_history(git: Path, copy: Path) -> None:
-    """Make a repository of links to another's content, with an index of its own.
+    """Make a repository of links to another repository's content, with its own index.
 
-    As git's contrib/workdir does it. ``git describe --dirty`` refreshes the index even where it is
-    told to take no optional locks.
+    As git's contrib/workdir does. ``git describe --dirty`` refreshes the index even without
+    optional locks.
     """
     copy.mkdir()
     for path in git.iterdir():
@@ -154,10 +155,10 @@ def _link_history(git: Path, copy: Path) -> None:
 
 
 def _listed_by_git(project: Path) -> list[str] | None:
-    said = _git(project, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    if not said:
-        return None  # no repository, or one that ignores the whole project: a build directory
-    names = dict.fromkeys(name for name in said.split("\0") if name)
+    output = _git(project, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if not output:
+        return None  # not a repository, or one that ignores the whole project: a build directory
+    names = dict.fromkeys(name for name in output.split("\0") if name)
     return [file for name in names for file in _as_files(project, name)]
 
 
@@ -165,13 +166,13 @@ def _as_files(project: Path, name: str) -> Iterator[str]:
     path = project / name
     if path.is_dir() and not path.is_symlink():  # a submodule, or a repository in this one
         yield from (f"{name.rstrip('/')}/{inner}" for inner in source_files(path))
-    elif os.path.lexists(path):  # git remembers what was deleted since
+    elif os.path.lexists(path):  # git lists deleted files until the next commit
         yield name
 
 
 def _all_files(project: Path, junk: frozenset[str]) -> Iterator[str]:
     for top, directories, names in os.walk(project):
-        # Links to directories are members as they are.
+        # Links to directories are listed as links.
         links = [name for name in directories if (Path(top) / name).is_symlink()]
         directories[:] = [name for name in directories if name not in {*junk, *links}]
         for name in (*names, *links):

@@ -1,65 +1,66 @@
-"""Projects that build by Task."""
+"""Projects that are built by Task."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core_infra.build._builders.builder import Builder, Command, Step, Tool, Work
+from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
 from core_infra.build._builders.go import go_flags
+from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._errors import ArtifactMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core_infra.build._artifact import Target
-    from core_infra.build._builders.builder import Config
+    from core_infra.build._builders.steps import BuildContext
 
 TASK = Tool("task", ("task", "--version"), "Install Task: https://taskfile.dev.")
 
 
 class TaskfileBuilder(Builder):
-    """``task build``, once for each target, each in a copy of its own.
+    """``task build``, once for each target, each in its own copy of the project.
 
-    The task is told GOOS, GOARCH, OUTPUT_DIR, NAME and VERSION, as variables of Task and of the
-    environment. All that it puts into OUTPUT_DIR is shipped.
+    The task gets GOOS, GOARCH, OUTPUT_DIR, NAME and VERSION, as variables of Task and as
+    environment variables. All files in OUTPUT_DIR are shipped.
     """
 
     name = "taskfile"
 
-    def plan(self, config: Config, targets: Sequence[Target]) -> Work:
-        """One step for each target: Task remembers in the project what it has done."""
-        return Work(tuple(task_step(config, target) for target in targets), (TASK,))
+    def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
+        """One step for each target, in copies: Task stores its state in the project."""
+        return BuilderPlan(tuple(task_step(context, target) for target in targets), (TASK,))
 
-    def gather(self, config: Config, step: Step) -> None:
-        """Check that the task has made something."""
+    def gather(self, context: BuildContext, step: Step) -> None:
+        """Check that the task made an artifact."""
         if not any(step.output.iterdir()):
             raise ArtifactMissingError(
-                f"the task build of {config.project_dir} has made nothing for {step.name}",
-                why="the directory that OUTPUT_DIR names is empty",
-                todo="Let the task write to {{.OUTPUT_DIR}}.",
+                f"the task build of {context.project_dir} made no artifacts for {step.name}",
+                why="the directory OUTPUT_DIR is empty",
+                todo="Change the task to write to {{.OUTPUT_DIR}}.",
             )
 
 
-def task_step(config: Config, target: Target) -> Step:
-    """What runs the task ``build`` for one target."""
-    copy = config.scratch(str(target)) / "source"
-    output = config.staging(target.directory)
-    told = {
+def task_step(context: BuildContext, target: Target) -> Step:
+    """The step that runs the task ``build`` for one target."""
+    copy = context.scratch(str(target)) / "source"
+    output = context.staging(target.directory)
+    variables = {
         "GOOS": target.os,
         "GOARCH": target.arch,
         "OUTPUT_DIR": str(output),
-        "NAME": config.name,
-        "VERSION": config.version,
+        "NAME": context.name,
+        "VERSION": context.version,
     }
-    # A variable of the Taskfile's own goes before the environment, but not before an argument.
-    arguments = [f"{name}={value}" for name, value in told.items()]
+    # A variable in the Taskfile overrides the environment, but not an argument.
+    arguments = [f"{name}={value}" for name, value in variables.items()]
     env = {
-        **told,
-        "GOFLAGS": go_flags(config, "-trimpath", "-buildvcs=false"),
-        "GOMAXPROCS": str(config.jobs),
+        **variables,
+        "GOFLAGS": go_flags(context, "-trimpath", "-buildvcs=false"),
+        "GOMAXPROCS": str(context.jobs),
     }
-    argv = ("task", "build", *extra_flags(config), *arguments)
+    argv = ("task", "build", *extra_flags(context), *arguments)
     return Step(
         name=str(target),
         target=target,

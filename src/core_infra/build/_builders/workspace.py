@@ -1,8 +1,8 @@
-"""The place in the output directory where all is made, before it is moved to where it is found.
+"""The workspace: a directory in the output directory for unfinished files.
 
-What is under its final name is finished: it was renamed there, from the same file system, after
-everything that belongs to it had succeeded. What a killed run has left is in the workspace, and
-the next run begins by removing it.
+A file with its final name is finished: it was renamed there, on the same file system, after the
+whole build had succeeded. The remains of a killed build are in the workspace; the next build
+removes them first.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ WORK = ".core-build"
 """The workspace's name in the output directory."""
 
 STAGING = "out"
-"""The directory in the workspace that looks as the output directory will."""
+"""The directory in the workspace with the future content of the output directory."""
 
 
 @contextlib.contextmanager
 def workspace(output: Path) -> Iterator[Path]:
-    """Have an empty workspace to oneself; it is gone afterwards.
+    """Lock the output directory, and create an empty workspace; it is removed at the end.
 
     Args:
-        output: the output directory; made if it is missing, and left only if something is in it.
+        output: the output directory, created if it is missing; if it is then still empty at the
+            end, it is removed again.
 
     Raises:
-        WrongStateError: another build is writing to this output directory.
-        OSError: it cannot be made.
+        WrongStateError: another build writes to this output directory.
+        OSError: it cannot be created.
     """
     was_there = output.is_dir()
     output.mkdir(parents=True, exist_ok=True)
@@ -52,27 +53,27 @@ def workspace(output: Path) -> Iterator[Path]:
         finally:
             _remove(work)
             if not was_there:
-                with contextlib.suppress(OSError):  # something is in it: a success
+                with contextlib.suppress(OSError):  # it is not empty: the build succeeded
                     output.rmdir()
 
 
 def check_output(project: Path, output: Path) -> None:
-    """Refuse an output directory that has the project in it.
+    """Refuse an output directory that contains the project.
 
     Raises:
-        InvalidError: it is the project's directory, or around it.
+        InvalidError: it is the project's directory, or a parent of it.
     """
     if output == project or output in project.parents:
         raise InvalidError(
-            f"artifacts cannot go to {output}",
-            why=f"the project {project} is there",
-            todo="Choose a directory of their own, like dist.",
+            f"{output} cannot be the output directory",
+            why=f"it contains the project {project}",
+            todo="Choose a separate directory, like dist.",
             path=str(output),
         )
 
 
 def finish(made: Sequence[Artifact], work: Path) -> list[Artifact]:
-    """Move finished artifacts out of the workspace; the artifacts with their final paths.
+    """Move finished artifacts out of the workspace, and return them with their final paths.
 
     Raises:
         CoreInfraError: as :func:`place` does.
@@ -84,24 +85,25 @@ def finish(made: Sequence[Artifact], work: Path) -> list[Artifact]:
 
 
 def place(moves: Sequence[tuple[Path, Path]], work: Path) -> None:
-    """Move finished files and directories to their final names, replacing what is there.
+    """Move finished files and directories to their final names, replacing existing ones.
 
     Args:
-        moves: from where in the workspace, and to where; in this order.
+        moves: pairs of the path in the workspace and the final path, in order.
         work: the workspace.
 
     Raises:
-        AlreadyExistsError: two of them have the same final name.
+        AlreadyExistsError: two have the same final name.
         OSError: one cannot be moved.
     """
     names = Counter(str(new) for _, new in moves)
     if twice := [name for name, count in names.items() if count > 1]:
-        todo = "Build the targets into output directories of their own."
+        todo = "Build the targets into separate output directories."
         raise AlreadyExistsError(f"two artifacts would be {twice[0]}", todo=todo, path=twice[0])
     for number, (old, new) in enumerate(moves):
         new.parent.mkdir(parents=True, exist_ok=True)
         if new.is_dir() and not new.is_symlink():
-            # A directory cannot be replaced in one step: the gap is two renames wide.
+            # A directory cannot be replaced atomically: for a moment, between two renames, there
+            # is none.
             new.rename(work / f"replaced-{number}")
         elif old.is_dir():
             new.unlink(missing_ok=True)
@@ -110,7 +112,7 @@ def place(moves: Sequence[tuple[Path, Path]], work: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    # On the directory itself: a lock file would lie among the artifacts.
+    # Locks the directory itself: a lock file would be visible among the artifacts.
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -120,7 +122,7 @@ def _locked(directory: Path) -> Iterator[None]:
                 f"cannot build into {directory}",
                 why="another build is writing there",
                 todo="Wait for it, or choose another output directory.",
-                needed="an output directory to itself",
+                needed="an unused output directory",
                 found="one in use",
             ) from None
         yield
@@ -130,7 +132,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def _remove(path: Path) -> None:
     def unlock(function: Callable[[str], object], name: str, _error: object) -> None:
-        # Somebody else, too, may be cleaning up.
+        # Another process may be cleaning up as well.
         with contextlib.suppress(FileNotFoundError):
             # Go's modules and Nix's outputs are read-only.
             Path(name).parent.chmod(0o700)

@@ -1,4 +1,4 @@
-"""Checksums that ``sha256sum -c`` accepts."""
+"""Checksum files in the format of ``sha256sum``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def checksum(medium: Medium, artifact: Artifact) -> Artifact:
     """Return the artifact with the SHA-256 of its file.
 
     Raises:
-        ArtifactError: an empty path, or a directory.
-        ArtifactMissingError: there is nothing at the path.
+        ArtifactError: the path is empty, or a directory.
+        ArtifactMissingError: the path does not exist.
         CoreInfraError: reading fails.
     """
     check_artifact(medium, artifact)
@@ -47,17 +47,17 @@ def checksum(medium: Medium, artifact: Artifact) -> Artifact:
 def checksum_all(
     medium: Medium, artifacts: Iterable[Artifact], *, threads: int | None = None
 ) -> list[Artifact]:
-    """Do what :func:`checksum` does with each, several at once; in the same order."""
+    """Compute the checksums of many artifacts in parallel, like :func:`checksum`; in order."""
     with ThreadPoolExecutor(threads or usable_cpus()) as pool:
         return list(pool.map(lambda artifact: checksum(medium, artifact), artifacts))
 
 
 def write_checksum_file(medium: Medium, artifacts: Iterable[Artifact], path: str) -> None:
-    """Write the file that ``sha256sum -c`` reads: checksum, two spaces, base name; sorted.
+    """Write a file for ``sha256sum -c``: checksum, two spaces, base name; sorted by name.
 
     Args:
         medium: where to write.
-        artifacts: each with its checksum.
+        artifacts: the artifacts, with their checksums.
         path: the file, usually ``dist/CHECKSUMS.txt``.
 
     Raises:
@@ -72,11 +72,11 @@ def write_checksum_file(medium: Medium, artifacts: Iterable[Artifact], path: str
 
 
 def read_checksum_file(medium: Medium, path: str) -> dict[str, str]:
-    """Return the checksum of each name that a checksum file has.
+    """Return the checksums of a checksum file, by file name.
 
     Raises:
-        ChecksumError: a line is of another form, has a path, or a name twice; names the line.
-        CoreInfraError: it cannot be read.
+        ChecksumError: a line is malformed, has a path, or repeats a name; it names the line.
+        CoreInfraError: the file cannot be read.
     """
     sums: dict[str, str] = {}
     for number, line in enumerate(medium.read_text(path).splitlines(), 1):
@@ -86,7 +86,7 @@ def read_checksum_file(medium: Medium, path: str) -> dict[str, str]:
             why = "expected 64 hexadecimal digits, two spaces and a file's base name"
             raise ChecksumError(f"{path}, line {number}", why=why, line=number)
         if name in sums:
-            raise ChecksumError(f"{path}, line {number}", why=f"{name!r} is there twice")
+            raise ChecksumError(f"{path}, line {number}", why=f"{name!r} is listed twice")
         sums[name] = match[1].lower()
     return sums
 
@@ -96,7 +96,7 @@ def _check(artifact: Artifact, lines: dict[str, str]) -> None:
     if not _DIGEST.fullmatch(artifact.checksum):
         raise ChecksumError(
             what,
-            why=f"it is {artifact.checksum!r}" if artifact.checksum else "it has none",
+            why=f"it is {artifact.checksum!r}" if artifact.checksum else "it is not set",
             todo="Call checksum or checksum_all first.",
             path=artifact.path,
         )
@@ -106,7 +106,7 @@ def _check(artifact: Artifact, lines: dict[str, str]) -> None:
         raise ChecksumError(
             what,
             why=f"another artifact has the name {artifact.name!r}",
-            todo="In a release, every file has a name of its own.",
+            todo="In a release, every file needs a unique name.",
             path=artifact.path,
         )
 

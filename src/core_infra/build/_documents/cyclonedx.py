@@ -1,4 +1,4 @@
-"""Documents of CycloneDX; whoever imports this needs the extra ``build``."""
+"""CycloneDX documents; importing this module needs the extra ``build``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def document(
     dependencies: Iterable[Dependency],
     when: datetime,
 ) -> str:
-    """The document of a release, as JSON: its files, and what is inside them."""
+    """Return the document of a release as JSON: its files and its dependencies."""
     root = Component(name=name, version=version, type=ComponentType.APPLICATION, bom_ref="project")
     parts = [_package(one) for one in sorted(set(dependencies))]
     files = [_file(one) for one in sorted(artifacts, key=lambda one: one.name)]
@@ -35,11 +35,11 @@ def document(
     seed += [f"{one.hashes[0].content} {one.name}" for one in files]
     bom = Bom(
         components=[*parts, *files],
-        # A random one would make every build another.
+        # A random serial number would make the build irreproducible.
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, "\n".join(seed)),
         metadata=BomMetaData(component=root, timestamp=when),
     )
-    # Without a lock file it is made of its files: cyclonedx warns of a root with nothing beneath.
+    # Without a lock file, it depends on its files: cyclonedx warns of a root without dependencies.
     bom.register_dependency(root, parts or files)
     return JsonV1Dot6(bom).output_as_string(indent=2)
 

@@ -1,7 +1,7 @@
-"""A release's list of artifacts, for programs: two digests of each.
+"""The manifest: a release's list of artifacts for programs, with two digests of each.
 
-That of the file, and that of what is in it, which stays the same when a new compressor packs it
-into other bytes.
+One is the digest of the file, the other that of its content, which does not depend on the
+compressor.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _FORMAT = 1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class Listed(NamedTuple):
-    """What a manifest says of one artifact.
+class ManifestEntry(NamedTuple):
+    """The entry of one artifact in a manifest.
 
     Attributes:
         name: the file's base name.
-        os: its platform's system; empty if it is for all.
+        os: its platform's operating system; empty if it is for all.
         arch: its platform's architecture; empty if it is for all.
-        size: in bytes.
-        sha256: of the file.
-        content: of what is in it; empty if the file is no archive.
+        size: the size of the file, in bytes.
+        sha256: the SHA-256 of the file.
+        content: the digest of its content; empty if the file is not an archive.
     """
 
     name: str
@@ -51,14 +51,14 @@ def write_manifest(
 
     Args:
         medium: where the artifacts are, and the manifest will be.
-        artifacts: each with its checksum, archives with their content's digest.
+        artifacts: the artifacts, with their checksums; archives with their content digests.
         path: the file, usually ``dist/manifest.json``.
         name: the project's name.
-        version: the release's.
+        version: the release's version.
 
     Raises:
         ChecksumError: an artifact has no checksum; nothing is written.
-        CoreInfraError: an artifact is not there.
+        CoreInfraError: an artifact does not exist.
     """
     listed = sorted(_listed(medium, artifact) for artifact in artifacts)
     data = {
@@ -70,12 +70,12 @@ def write_manifest(
     medium.write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_manifest(medium: Medium, path: str) -> list[Listed]:
+def read_manifest(medium: Medium, path: str) -> list[ManifestEntry]:
     """Read the artifacts of a manifest.
 
     Raises:
-        ChecksumError: it is not of the form that a manifest has.
-        CoreInfraError: it cannot be read.
+        ChecksumError: the manifest is malformed.
+        CoreInfraError: the file cannot be read.
     """
     try:
         data = json.loads(medium.read_bytes(path))
@@ -88,20 +88,20 @@ def read_manifest(medium: Medium, path: str) -> list[Listed]:
         raise _malformed(path, f"{type(error).__name__}: {error}") from error
 
 
-def _read(data: dict[str, Any], path: str) -> Listed:
-    one = Listed(**data)
-    kinds = {field: int if field == "size" else str for field in Listed._fields}
+def _read(data: dict[str, Any], path: str) -> ManifestEntry:
+    one = ManifestEntry(**data)
+    kinds = {field: int if field == "size" else str for field in ManifestEntry._fields}
     wrong = [field for field, kind in kinds.items() if type(getattr(one, field)) is not kind]
     if wrong:
-        raise _malformed(path, f"{wrong[0]} of {one.name!r} is of another type")
+        raise _malformed(path, f"{wrong[0]} of {one.name!r} has the wrong type")
     if one.name != posixpath.basename(one.name) or not one.name.strip("."):
-        raise _malformed(path, f"{one.name!r} is no base name")
+        raise _malformed(path, f"{one.name!r} is not a base name")
     if not _DIGEST.fullmatch(one.sha256) or not _DIGEST.fullmatch(one.content or one.sha256):
         raise _malformed(path, f"a digest of {one.name!r} is not 64 hexadecimal digits")
     return one
 
 
-def _listed(medium: Medium, artifact: Artifact) -> Listed:
+def _listed(medium: Medium, artifact: Artifact) -> ManifestEntry:
     if not artifact.checksum:
         raise ChecksumError(
             f"cannot list {artifact.path!r} in a manifest",
@@ -110,10 +110,10 @@ def _listed(medium: Medium, artifact: Artifact) -> Listed:
             path=artifact.path,
         )
     size = medium.stat(artifact.path).size
-    return Listed(
+    return ManifestEntry(
         artifact.name, artifact.os, artifact.arch, size, artifact.checksum, artifact.content
     )
 
 
 def _malformed(path: str, why: str) -> ChecksumError:
-    return ChecksumError(f"{path!r} is no manifest", why=why, path=path)
+    return ChecksumError(f"{path!r} is not a manifest", why=why, path=path)

@@ -1,4 +1,4 @@
-"""Who built a release, from what and how: an in-toto statement with SLSA's provenance.
+"""The provenance of a release (builder, sources, parameters), as an in-toto statement for SLSA.
 
 The formats: https://in-toto.io/Statement/v1 and https://slsa.dev/provenance/v1.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROVENANCE = "provenance.intoto.json"
 
 BUILD_TYPE = "https://core-infra.dev/build/v1"
-"""Names what the parameters below mean; a name, not a page."""
+"""Identifies the meaning of the parameters below; it is not the address of a page."""
 
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://slsa.dev/provenance/v1"
@@ -29,11 +29,11 @@ _PREDICATE = "https://slsa.dev/provenance/v1"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something that a build was made from.
+    """A source of a build.
 
     Attributes:
-        uri: where it comes from: ``git+https://…@refs/tags/v1``, or a package URL.
-        digest: by the algorithm's name: ``{"gitCommit": "…"}``, ``{"sha256": "…"}``.
+        uri: its origin: ``git+https://…@refs/tags/v1``, or a package URL.
+        digest: its digests, by algorithm: ``{"gitCommit": "…"}``, ``{"sha256": "…"}``.
     """
 
     uri: str
@@ -51,17 +51,17 @@ def write_provenance(
     sources: Iterable[Source] = (),
     epoch: int | None = None,
 ) -> None:
-    """Write the statement for the artifacts of one release; the same input gives the same bytes.
+    """Write the statement for the artifacts of a release; the same input gives the same bytes.
 
     Args:
         medium: where to write.
-        artifacts: each with its checksum.
+        artifacts: the artifacts, with their checksums.
         path: the file, usually ``dist/provenance.intoto.json``.
-        builder: a URI for who ran the build: the CI service's, or one's own.
-        parameters: what the build was asked for: type, targets, flags.
-        tools: versions of what it ran.
-        sources: what it was made from, the project's own sources first.
-        epoch: when it was built, in seconds since 1970; left out if None.
+        builder: a URI that identifies who ran the build: a CI service, or yourself.
+        parameters: the inputs of the build: type, targets, flags.
+        tools: the versions of the tools, by name.
+        sources: the sources, the project's own first.
+        epoch: the time of the build, in seconds since 1970; omitted if None.
 
     Raises:
         ChecksumError: an artifact has no checksum; nothing is written.
@@ -87,29 +87,31 @@ def write_provenance(
 
 
 def read_subjects(medium: Medium, path: str) -> dict[str, str]:
-    """The SHA-256 of each artifact that a statement speaks of, by name.
+    """Return the SHA-256 of each artifact in a statement, by name.
 
     Raises:
-        ChecksumError: it is not a statement of SLSA's provenance.
-        CoreInfraError: it cannot be read.
+        ChecksumError: the file is not an SLSA provenance statement.
+        CoreInfraError: the file cannot be read.
     """
     try:
         data = json.loads(medium.read_bytes(path))
         if (data["_type"], data["predicateType"]) != (_STATEMENT, _PREDICATE):
             why = f"it is {data['predicateType']!r} in {data['_type']!r}"
-            raise ChecksumError(f"{path!r} is no provenance", why=why, path=path)
+            raise ChecksumError(f"{path!r} is not a provenance statement", why=why, path=path)
         return {str(one["name"]): str(one["digest"]["sha256"]) for one in data["subject"]}
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         if isinstance(error, ChecksumError):
             raise
         why = f"{type(error).__name__}: {error}"
-        raise ChecksumError(f"{path!r} is no provenance", why=why, path=path) from error
+        raise ChecksumError(
+            f"{path!r} is not a provenance statement", why=why, path=path
+        ) from error
 
 
 def _subject(artifact: Artifact) -> dict[str, object]:
     if not artifact.checksum:
         raise ChecksumError(
-            f"cannot tell where {artifact.path!r} comes from",
+            f"cannot write the provenance of {artifact.path!r}",
             why="it has no checksum",
             todo="Call checksum or checksum_all first.",
             path=artifact.path,

@@ -1,4 +1,4 @@
-"""The documents of a release: what it has, what is inside, and how it was made."""
+"""Writes all documents of a release."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from core_infra.medium._local import LocalMedium
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.build._plan import Plan
+    from core_infra.build._plan import BuildPlan
 
 _LOCAL = "urn:core-infra:local"
-"""Who ran a build that no CI service ran."""
+"""The builder of a build outside of CI services."""
 
 _USERINFO = re.compile(r"(?<=://)[^/@]*@")
 
 
-def describe(plan: Plan, shipped: Sequence[Artifact]) -> list[Path]:
-    """Write the documents beside what is shipped, still in the workspace.
+def describe(plan: BuildPlan, shipped: Sequence[Artifact]) -> list[Path]:
+    """Write the documents next to the shipped artifacts, in the workspace.
 
     Returns:
-        Their paths: those that the checksums list, signatures of the checksums, the checksums.
+        Their paths: those listed in the checksums, the signatures of the checksums, the checksums.
 
     Raises:
-        SigningError: the checksums could not be signed.
-        CoreInfraError: one cannot be written.
+        SigningError: signing the checksums failed.
+        CoreInfraError: writing failed.
     """
-    medium, top = LocalMedium(), plan.config.staging()
-    config = plan.config
+    medium, top = LocalMedium(), plan.context.staging()
+    context = plan.context
     paths = [top / MANIFEST]
-    write_manifest(medium, shipped, str(paths[0]), name=config.name, version=config.version)
+    write_manifest(medium, shipped, str(paths[0]), name=context.name, version=context.version)
     if plan.goal is Goal.RELEASE:
         paths += [top / SBOM, top / PROVENANCE]
         _write_sbom(plan, shipped, paths[1])
@@ -52,45 +52,45 @@ def describe(plan: Plan, shipped: Sequence[Artifact]) -> list[Path]:
     return [*paths, *signatures, Path(checksums)]
 
 
-def _write_sbom(plan: Plan, shipped: Sequence[Artifact], path: Path) -> None:
-    config = plan.config
+def _write_sbom(plan: BuildPlan, shipped: Sequence[Artifact], path: Path) -> None:
+    context = plan.context
     write_sbom(
         LocalMedium(),
         str(path),
-        name=config.name,
-        version=config.version,
+        name=context.name,
+        version=context.version,
         artifacts=shipped,
-        dependencies=dependencies(LocalMedium(config.project_dir), "."),
-        epoch=config.epoch,
+        dependencies=dependencies(LocalMedium(context.project_dir), "."),
+        epoch=context.epoch,
     )
 
 
-def _write_provenance(plan: Plan, shipped: Sequence[Artifact], path: Path) -> None:
-    config, settings = plan.config, plan.config.settings.build
+def _write_provenance(plan: BuildPlan, shipped: Sequence[Artifact], path: Path) -> None:
+    context, settings = plan.context, plan.context.settings.build
     write_provenance(
         LocalMedium(),
         shipped,
         str(path),
-        builder=_who(),
+        builder=_builder_id(),
         parameters={
             "type": str(plan.type),
-            "name": config.name,
-            "version": config.version,
+            "name": context.name,
+            "version": context.version,
             "targets": [str(target) for target in plan.targets],
             "cgo": settings.cgo,
             "flags": list(settings.flags),
             "ldflags": list(settings.ldflags),
-            # The values may be secret.
+            # Only names: the values may be secret.
             "env": [line.partition("=")[0] for line in settings.env],
             "packing": [plan.packing.format, plan.packing.profile],
         },
         tools={tool.name: tool.version for tool in plan.tools},
         sources=_sources(plan),
-        epoch=config.epoch,
+        epoch=context.epoch,
     )
 
 
-def _who() -> str:
+def _builder_id() -> str:
     # https://slsa.dev/spec/v1.0/provenance#builder.id
     server, repository, run = (
         os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")
@@ -100,12 +100,12 @@ def _who() -> str:
     return os.environ.get("CI_JOB_URL") or _LOCAL
 
 
-def _sources(plan: Plan) -> list[Source]:
-    project, output = plan.config.project_dir, plan.config.output_dir
+def _sources(plan: BuildPlan) -> list[Source]:
+    project, output = plan.context.project_dir, plan.context.output_dir
     sources = [
         Source(
-            f"urn:core-infra:sources:{plan.config.name}",
-            {"sha256": source_digest(project, output, plan.builder.keeps)},
+            f"urn:core-infra:sources:{plan.context.name}",
+            {"sha256": source_digest(project, output, plan.builder.source_directories)},
         )
     ]
     if commit := git_commit(project):

@@ -1,4 +1,7 @@
-"""A release's bill of materials, as CycloneDX: https://cyclonedx.org/docs/1.6/json/."""
+"""The dependencies of a project, and its bill of materials (SBOM).
+
+The SBOM is in CycloneDX format: https://cyclonedx.org/docs/1.6/json/.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,15 @@ def write_sbom(
     dependencies: Iterable[Dependency] = (),
     epoch: int,
 ) -> None:
-    """Write what a release is made of; the same input gives the same bytes.
+    """Write the bill of materials of a release; the same input gives the same bytes.
 
     Args:
         medium: where to write.
         path: the file, usually ``dist/sbom.cdx.json``.
         name: the project's name.
-        version: the release's.
-        artifacts: the release's files, each with its checksum.
-        dependencies: what is inside, see :func:`core_infra.build._documents.sbom.dependencies`.
+        version: the release's version.
+        artifacts: the release's files, with their checksums.
+        dependencies: the packages that it contains, see :func:`dependencies`.
         epoch: the release's time, in seconds since 1970.
 
     Raises:
@@ -67,7 +70,7 @@ _SEPARATORS = re.compile(r"[-_.]+")
 
 
 class Dependency(NamedTuple):
-    """A package of a known version.
+    """A package and its version.
 
     Attributes:
         kind: its type in package URLs: golang, npm, composer, cargo, pypi.
@@ -81,13 +84,13 @@ class Dependency(NamedTuple):
 
 
 def dependencies(medium: Medium, directory: str) -> list[Dependency]:
-    """Read the lock files of a project; sorted, each package once.
+    """Return the packages in the lock files of a project; sorted, without duplicates.
 
-    Known are go.mod, package-lock.json, composer.lock, Cargo.lock, uv.lock, poetry.lock and
-    requirements.txt (what it pins by ``==``).
+    It reads go.mod, package-lock.json, composer.lock, Cargo.lock, uv.lock, poetry.lock and
+    requirements.txt (packages pinned by ``==``).
 
     Raises:
-        ArtifactError: a lock file is malformed: a list that leaves something out would be wrong.
+        ArtifactError: a lock file is malformed, so the list would be incomplete.
         CoreInfraError: reading fails.
     """
     found: set[Dependency] = set()
@@ -101,9 +104,9 @@ def dependencies(medium: Medium, directory: str) -> list[Dependency]:
             if isinstance(error, CoreInfraError):
                 raise
             raise ArtifactError(
-                f"cannot read what {path!r} locks",
+                f"cannot read the lock file {path!r}",
                 why=f"{type(error).__name__}: {error}",
-                todo="Have its package manager write it anew.",
+                todo="Regenerate it by its package manager.",
                 path=path,
             ) from error
     return sorted(found)
@@ -147,7 +150,7 @@ def _is_foreign(package: dict[str, Any]) -> bool:
 
 def _cargo(text: str) -> Iterator[Dependency]:
     for package in tomllib.loads(text).get("package", []):
-        if "source" in package:  # members of the workspace have none
+        if "source" in package:  # members of the workspace have no source
             yield Dependency("cargo", package["name"], package["version"])
 
 

@@ -1,4 +1,4 @@
-"""Signing by each platform's own tools, behind one port."""
+"""Signing by the tools of each platform, behind one interface."""
 
 from core_infra.build._signing.choose import Signers, choose_signers
 from core_infra.build._signing.gpg import GpgSigner, verify_gpg

@@ -1,4 +1,4 @@
-"""Which signers a configuration asks for."""
+"""Chooses the signers for a configuration."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """Who signs what; nobody where nothing was asked for.
+    """The signers of a release.
 
     Attributes:
-        darwin: sign each program for macOS, in this order.
-        windows: sign each program for Windows.
-        checksums: sign the release's checksums.
+        darwin: the signers of each program for macOS, in order.
+        windows: the signers of each program for Windows.
+        checksums: the signers of the release's checksums.
     """
 
     darwin: tuple[Signer, ...] = ()
@@ -32,12 +32,12 @@ class Signers:
     checksums: tuple[Signer, ...] = ()
 
     def for_os(self, name: str) -> tuple[Signer, ...]:
-        """Who signs the programs of a system."""
+        """The signers of programs for an operating system."""
         return {"darwin": self.darwin, "windows": self.windows}.get(name, ())
 
 
 def choose_signers(sign: Sign) -> Signers:
-    """Make the signers that a configuration asks for; their ``check`` is yet to be called."""
+    """Create the signers of a configuration; does not call their ``check``."""
     if not sign.enabled:
         return Signers()
     return Signers(darwin=_darwin(sign), windows=_windows(sign), checksums=_checksums(sign))

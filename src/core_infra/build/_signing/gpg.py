@@ -1,4 +1,4 @@
-"""OpenPGP signatures beside files, by GnuPG."""
+"""Detached OpenPGP signatures, by GnuPG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.build._errors import SigningError, SigningUnavailableError
 from core_infra.build._secret import NO_SECRET, Secret
-from core_infra.build._signing.tool import STATUS, Ran, failed, pipe_with, run_tool
+from core_infra.build._signing.tool import STATUS, ToolResult, failed, pipe_with, run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,12 +21,12 @@ _GPG = ("gpg", "--batch", "--no-tty", "--status-fd", "2")
 
 
 class Signature(NamedTuple):
-    """A signature that is good.
+    """A valid signature.
 
     Attributes:
-        fingerprint: the key that made it.
-        primary: the primary key that this one belongs to; the same if it is that.
-        user: the key's owner, as the key says.
+        fingerprint: the fingerprint of the signing key.
+        primary: the fingerprint of its primary key; the same if it is the primary key.
+        user: the user ID of the key.
     """
 
     fingerprint: str
@@ -37,11 +37,11 @@ class Signature(NamedTuple):
 class GpgSigner:
     """Signs with a key of a GnuPG home; the signature is ``FILE.asc``.
 
-    The files are read and written on their medium; gpg sees only pipes.
+    The files are read and written on their medium; gpg gets pipes.
 
     Args:
         key: the key's id, fingerprint or address.
-        passphrase: the key's, if it has one and no agent knows it.
+        passphrase: the key's passphrase, unless it has none or an agent provides it.
         home: GnuPG's directory; by default its usual one.
     """
 
@@ -53,7 +53,7 @@ class GpgSigner:
         self._home = home
 
     def check(self) -> str:
-        """See that gpg is there and has the secret key, and that the passphrase opens it."""
+        """Check that gpg is installed and has the secret key, and that the passphrase is right."""
         argv = [*_gpg(self._home), "--list-secret-keys", "--with-colons", "--", self._key]
         ran = run_tool(argv)
         fields = [line.split(":") for line in ran.stdout.decode(errors="replace").splitlines()]
@@ -61,8 +61,8 @@ class GpgSigner:
         if ran.exit_code or not fingerprints:
             raise SigningUnavailableError(
                 f"gpg cannot sign as {self._key!r}",
-                why="there is no secret key of this name",
-                todo="gpg --list-secret-keys shows those that are there.",
+                why="it has no secret key of this name",
+                todo="gpg --list-secret-keys lists the available keys.",
                 key=self._key,
             )
         try:
@@ -74,7 +74,7 @@ class GpgSigner:
         return f"gpg, key {fingerprints[0]}"
 
     def sign(self, medium: Medium, path: str) -> str:
-        """Write the armored signature of a file beside it."""
+        """Write the armored signature of a file to ``FILE.asc``."""
         data = medium.read_bytes(path)
         signature = self._signature(data)
         _verify(data, signature, self._home, f"gpg does not accept its signature of {path!r}")
@@ -102,24 +102,24 @@ class GpgSigner:
 def verify_gpg(
     medium: Medium, path: str, *, signature: str = "", key_file: str = "", home: str = ""
 ) -> Signature:
-    """Check the signature of a file.
+    """Verify the signature of a file.
 
     Args:
         medium: where the files are.
-        path: what was signed.
+        path: the signed file.
         signature: the signature's file; by default ``PATH.asc``.
-        key_file: the signer's public key, on the same medium, and the only one to accept; by
-            default those of the keyring are.
+        key_file: the only public key to accept, on the same medium; by default those of the
+            keyring are accepted.
         home: GnuPG's directory; by default its usual one.
 
     Raises:
-        SigningError: the signature is not that of this file, or of no key that is accepted.
-        SigningUnavailableError: gpg is not there.
+        SigningError: the signature does not match the file, or its key is not accepted.
+        SigningUnavailableError: gpg is not installed.
         CoreInfraError: reading fails.
     """
     data = medium.read_bytes(path)
     made = medium.read_bytes(signature or path + EXTENSION)
-    what = f"the signature of {path!r} is not good"
+    what = f"the signature of {path!r} is not valid"
     if not key_file:
         return _verify(data, made, home, what)
     with _home_with(medium.read_bytes(key_file), key_file) as own:
@@ -133,15 +133,15 @@ def _verify(data: bytes, signature: bytes, home: str, what: str) -> Signature:
     statuses = list(_statuses(ran))
     valid = [words for words in statuses if words[0] == "VALIDSIG"]
     good = [words for words in statuses if words[0] == "GOODSIG"]
-    # One signature, and nothing but good: gpg's exit code alone speaks of all that it saw.
+    # Exactly one signature, and it is good: the exit code alone covers all that gpg read.
     if ran.exit_code or len(valid) != 1 or len(good) != 1:
         unknown = any(words[0] == "NO_PUBKEY" for words in statuses)
-        todo = "Get the signer's public key and name it." if unknown else ""
+        todo = "Get the signer's public key, and pass it." if unknown else ""
         raise failed(what, argv, ran, todo=todo)
     return Signature(valid[0][1], valid[0][-1], " ".join(good[0][2:]))
 
 
-def _statuses(ran: Ran) -> Iterator[Sequence[str]]:
+def _statuses(ran: ToolResult) -> Iterator[Sequence[str]]:
     for line in ran.stderr.decode(errors="replace").splitlines():
         if line.startswith(STATUS):
             yield line.removeprefix(STATUS).split()
@@ -149,7 +149,7 @@ def _statuses(ran: Ran) -> Iterator[Sequence[str]]:
 
 @contextlib.contextmanager
 def _home_with(key: bytes, name: str) -> Iterator[str]:
-    """A GnuPG home that knows one key file only."""
+    """Create a GnuPG home with only this key."""
     with tempfile.TemporaryDirectory(prefix="core-infra-gpg-") as home:
         argv = [*_gpg(home), "--import"]
         ran = run_tool(argv, stdin=key)

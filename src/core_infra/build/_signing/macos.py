@@ -1,4 +1,4 @@
-"""Signing and notarizing macOS programs, by Xcode's tools."""
+"""Signs and notarizes macOS programs, by Xcode's tools."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.build._artifact import real_path
 from core_infra.build._errors import SigningUnavailableError
-from core_infra.build._real_path import real_path
-from core_infra.build._signing.tool import failed, find_tool, run_asked, run_tool
+from core_infra.build._signing.tool import failed, find_tool, run_tool, run_with_prompt
 
 if TYPE_CHECKING:
     from core_infra.build._secret import Secret
@@ -23,7 +23,7 @@ class CodesignSigner:
     """Signs macOS programs and application bundles with an identity of the keychain.
 
     Args:
-        identity: as ``security find-identity`` shows it: "Developer ID Application: …".
+        identity: as shown by ``security find-identity``: "Developer ID Application: …".
     """
 
     name = "codesign"
@@ -32,20 +32,20 @@ class CodesignSigner:
         self._identity = identity
 
     def check(self) -> str:
-        """See that codesign is there and the keychain has the identity."""
+        """Check that codesign is installed and the keychain has the identity."""
         find_tool("codesign")
         ran = run_tool(["security", "find-identity", "-v", "-p", "codesigning"])
         if self._identity not in ran.stdout.decode(errors="replace"):
             raise SigningUnavailableError(
                 f"codesign cannot sign as {self._identity!r}",
                 why="the keychain has no valid identity of this name",
-                todo="security find-identity -v -p codesigning shows those that are there.",
+                todo="security find-identity -v -p codesigning lists the available ones.",
                 identity=self._identity,
             )
         return f"codesign, {self._identity}"
 
     def sign(self, medium: Medium, path: str) -> str:
-        """Sign a program or a bundle where it is, with the hardened runtime."""
+        """Sign a program or a bundle in place, with the hardened runtime."""
         real = real_path(medium, path)
         argv = ["codesign", "--force", "--timestamp", "--options", "runtime"]
         argv += ["--sign", self._identity, real]
@@ -60,12 +60,12 @@ class CodesignSigner:
 
 
 class AppleNotary:
-    """Has Apple notarize what codesign has signed, and staples the ticket to bundles.
+    """Submits signed programs to Apple for notarization, and staples the ticket to bundles.
 
     Args:
         apple_id: the developer's account.
-        team_id: its team.
-        password: its password for apps.
+        team_id: the account's team.
+        password: the account's app-specific password.
     """
 
     name = "notarize"
@@ -76,7 +76,7 @@ class AppleNotary:
         self._password = password
 
     def check(self) -> str:
-        """See that Xcode is there and nothing of the account is missing."""
+        """Check that Xcode is installed and the account is complete."""
         find_tool("xcrun")
         account = {
             "APPLE_ID": self._apple_id,
@@ -88,19 +88,19 @@ class AppleNotary:
             raise SigningUnavailableError(
                 "macOS programs cannot be notarized",
                 why=f"missing: {', '.join(missing)}",
-                todo="Set these variables, or do not ask for it.",
+                todo="Set these variables, or disable notarization.",
                 missing=missing,
             )
         return f"notarytool, {self._apple_id} of {self._team_id}"
 
     def sign(self, medium: Medium, path: str) -> str:
-        """Wait until Apple accepts the program, then staple and validate the ticket of a bundle."""
+        """Wait until Apple accepts the program; for a bundle, staple and validate the ticket."""
         real = real_path(medium, path)
         with tempfile.TemporaryDirectory(prefix="core-infra-notary-") as directory:
             packed = str(Path(directory, "submission.zip"))
             self._run(["ditto", "-c", "-k", "--keepParent", real, packed], path)
             self._submit(packed, path)
-        if Path(real).is_dir():  # a ticket has no place in a plain program: macOS asks Apple
+        if Path(real).is_dir():  # a plain program cannot have a ticket: macOS queries Apple
             self._run(["xcrun", "stapler", "staple", real], path)
             self._run(["xcrun", "stapler", "validate", real], path)
         return path
@@ -108,9 +108,9 @@ class AppleNotary:
     def _submit(self, packed: str, path: str) -> None:
         argv = ["xcrun", "notarytool", "submit", packed, "--wait", "--output-format", "json"]
         argv += ["--apple-id", self._apple_id, "--team-id", self._team_id]
-        # Without --password it asks the terminal. It has no variable or descriptor for it, unlike
-        # altool before it.
-        ran = run_asked(argv, "[Pp]assword.*: *", self._password, timeout=_NOTARY_TIMEOUT)
+        # Without --password it prompts on the terminal. Unlike the older altool, it cannot read the
+        # password from a variable or descriptor.
+        ran = run_with_prompt(argv, "[Pp]assword.*: *", self._password, timeout=_NOTARY_TIMEOUT)
         text = ran.stdout.decode(errors="replace")
         try:
             answer = json.loads(text[text.index("{") : text.rindex("}") + 1])

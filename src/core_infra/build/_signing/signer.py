@@ -1,4 +1,4 @@
-"""The port: what every way of signing does."""
+"""The interface of signers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ if TYPE_CHECKING:
 
 
 class Signer(Protocol):
-    """One way to sign files, with one key.
+    """Signs files with one key.
 
     Attributes:
-        name: what plans and errors call it.
+        name: its name in plans and errors.
     """
 
     @property
     def name(self) -> str:
-        """What plans and errors call it."""
+        """Its name in plans and errors."""
         ...
 
     def check(self) -> str:
-        """See, before anything is built, that signing will be possible.
+        """Check, before anything is built, that signing is possible.
 
         Returns:
-            What it signs with, in words: the tool's version and the key.
+            A description of the tool and the key.
 
         Raises:
             SigningUnavailableError: the tool, the key or the certificate is missing.
@@ -32,16 +32,16 @@ class Signer(Protocol):
         ...
 
     def sign(self, medium: Medium, path: str) -> str:
-        """Sign a file, and see that the signer's own tool accepts the signature.
+        """Sign a file, and verify the signature with the same tool.
 
-        A signature that is part of the file replaces the file in one step; one beside it appears
-        whole. If anything fails, neither is there.
+        An embedded signature replaces the file atomically; a detached one appears when it is
+        complete. If signing fails, neither exists.
 
         Returns:
-            The path of what has the signature now: the file, or a new one beside it.
+            The path of the file with the signature: the same file, or a new one.
 
         Raises:
-            SigningError: the tool failed, or does not accept what it made.
+            SigningError: the tool failed, or the signature is not valid.
             CoreInfraError: reading or writing fails.
         """
         ...

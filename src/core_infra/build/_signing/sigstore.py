@@ -1,4 +1,4 @@
-"""Sigstore signatures beside files: by who one is, without a key to keep."""
+"""Detached Sigstore signatures: by an identity, without a private key to store."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TOOL = (sys.executable, "-m", "sigstore")
 
 
 class SigstoreSigner:
-    """Signs as the identity that the CI service, or a browser, vouches for.
+    """Signs with an identity that the CI service, or a login in the browser, confirms.
 
-    The signature is ``FILE.sigstore.json``; it needs a network, and is public for ever.
+    The signature is ``FILE.sigstore.json``. Signing needs the network, and is logged publicly.
 
     Args:
-        identity: who will have signed: an address, or a workflow's URL.
-        issuer: the URL of who vouches for that.
+        identity: the expected identity: an address, or a workflow's URL.
+        issuer: the URL of the identity provider.
     """
 
     name = "sigstore"
@@ -36,12 +36,12 @@ class SigstoreSigner:
         self._issuer = issuer
 
     def check(self) -> str:
-        """See that the package sigstore is installed."""
+        """Check that the package sigstore is installed."""
         _check_installed()
         return f"sigstore, {self._identity}"
 
     def sign(self, medium: Medium, path: str) -> str:
-        """Write the bundle of a file beside it."""
+        """Write the bundle of a file to ``FILE.sigstore.json``."""
         _check_installed()
         with tempfile.TemporaryDirectory(prefix="core-infra-sigstore-") as directory:
             file, bundle = _files(medium, path, directory)
@@ -56,16 +56,16 @@ class SigstoreSigner:
 
 
 def verify_sigstore(medium: Medium, path: str, *, identity: str, issuer: str) -> None:
-    """Check the bundle of a file, ``PATH.sigstore.json``.
+    """Verify the bundle of a file, ``PATH.sigstore.json``.
 
     Args:
-        medium: where both are.
-        path: what was signed.
-        identity: who must have signed.
-        issuer: who must have vouched for that.
+        medium: where the files are.
+        path: the signed file.
+        identity: the identity that must have signed it.
+        issuer: the URL of its identity provider.
 
     Raises:
-        SigningError: the signature is not that of this file and this identity.
+        SigningError: the signature does not match the file and the identity.
         ToolMissingError: the package sigstore is not installed.
     """
     _check_installed()
@@ -76,7 +76,7 @@ def verify_sigstore(medium: Medium, path: str, *, identity: str, issuer: str) ->
 
 
 def _files(medium: Medium, path: str, directory: str) -> tuple[Path, Path]:
-    """A real copy of the file, and where its bundle goes."""
+    """Return a real copy of the file, and the path for its bundle."""
     file = Path(directory, "file")
     with medium.open(path) as source, file.open("wb") as target:
         shutil.copyfileobj(source, target)
@@ -88,7 +88,7 @@ def _verify(file: Path, bundle: Path, identity: str, issuer: str, path: str) -> 
     argv += ["--cert-identity", identity, "--cert-oidc-issuer", issuer, str(file)]
     ran = run_tool(argv)
     if ran.exit_code:
-        raise failed(f"the sigstore signature of {path!r} is not good", argv, ran)
+        raise failed(f"the sigstore signature of {path!r} is not valid", argv, ran)
 
 
 def _check_installed() -> None:

@@ -1,4 +1,4 @@
-"""Running signing tools, which must be given secrets that nobody else sees."""
+"""Runs signing tools, and passes secrets to them safely."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _TIMEOUT = 120.0
 _OUTPUT_SHOWN = 2000
 STATUS = "[GNUPG:] "
-"""How gpg's words for programs begin, which are no help to people."""
+"""The prefix of gpg's status lines for programs, which are not shown to users."""
 
 
-class Ran(NamedTuple):
-    """What a tool did.
+class ToolResult(NamedTuple):
+    """The result of a tool.
 
     Attributes:
-        exit_code: its exit code; minus the signal's number if a signal ended it.
-        stdout: what it wrote to standard output.
-        stderr: what it wrote to standard error.
+        exit_code: its exit code; the negative signal number if a signal ended it.
+        stdout: its standard output.
+        stderr: its standard error.
     """
 
     exit_code: int
@@ -43,7 +43,7 @@ class Ran(NamedTuple):
 
 @contextlib.contextmanager
 def pipe_with(data: bytes) -> Iterator[int]:
-    """Give the reading end of a pipe from which *data* can be read; for ``pass_fds``."""
+    """Return the read end of a pipe with *data*, for ``pass_fds``."""
     reader, writer = os.pipe()
 
     def feed() -> None:
@@ -66,19 +66,19 @@ def run_tool(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     timeout: float = _TIMEOUT,
-) -> Ran:
-    """Run a tool to its end, without a terminal; its exit code is the caller's business.
+) -> ToolResult:
+    """Run a tool without a terminal, and wait for it; the caller checks its exit code.
 
     Args:
-        argv: the program and its arguments, none of them secret.
-        stdin: what it reads.
-        env: added to our environment.
+        argv: the program and its arguments, without secrets.
+        stdin: its standard input.
+        env: additional environment variables.
         pass_fds: descriptors that it inherits.
-        timeout: seconds.
+        timeout: the limit, in seconds.
 
     Raises:
-        SigningUnavailableError: the program is not there.
-        TimeoutExpiredError: it was killed, with all of its group.
+        SigningUnavailableError: the program is not installed.
+        TimeoutExpiredError: it was killed, with its process group.
     """
     find_tool(argv[0])
     process = subprocess.Popen(
@@ -96,25 +96,27 @@ def run_tool(
         except subprocess.TimeoutExpired as error:
             _kill(process)
             raise TimeoutExpiredError(
-                f"{argv[0]} still ran after {timeout} s", todo="Does it wait for someone?"
+                f"{argv[0]} still ran after {timeout} s", todo="It may be waiting for input."
             ) from error
         except BaseException:
             _kill(process)
             raise
-    return Ran(process.returncode, out, err)
+    return ToolResult(process.returncode, out, err)
 
 
-def run_asked(argv: Sequence[str], prompt: str, secret: Secret, *, timeout: float) -> Ran:
-    """Run a tool that asks the terminal for a secret, to its end.
+def run_with_prompt(
+    argv: Sequence[str], prompt: str, secret: Secret, *, timeout: float
+) -> ToolResult:
+    """Run a tool that prompts for a secret on the terminal, and wait for it.
 
     Args:
         argv: the program and its arguments.
-        prompt: a regular expression for what it asks.
+        prompt: a regular expression for the prompt.
         secret: the answer.
-        timeout: seconds.
+        timeout: the limit, in seconds.
 
     Raises:
-        SigningUnavailableError: the program is not there.
+        SigningUnavailableError: the program is not installed.
         TimeoutExpiredError: it was killed.
     """
     find_tool(argv[0])
@@ -129,11 +131,11 @@ def run_asked(argv: Sequence[str], prompt: str, secret: Secret, *, timeout: floa
     finally:
         child.close(force=True)
     code = child.exitstatus if child.exitstatus is not None else -(child.signalstatus or 0)
-    return Ran(code, output.getvalue(), b"")
+    return ToolResult(code, output.getvalue(), b"")
 
 
 def find_tool(name: str) -> str:
-    """The path of a program.
+    """Return the path of a program.
 
     Raises:
         SigningUnavailableError: it is not on PATH.
@@ -142,23 +144,23 @@ def find_tool(name: str) -> str:
     if found is None:
         raise SigningUnavailableError(
             f"signing needs {name}",
-            why="there is no such program on PATH",
-            todo=_HINTS.get(name, f"Install {name}, or do not ask for this signature."),
+            why="it is not on PATH",
+            todo=_HINTS.get(name, f"Install {name}, or disable this signature."),
             tool=name,
         )
     return found
 
 
 def failed(
-    what: str, argv: Sequence[str], ran: Ran, secrets: Sequence[Secret] = (), todo: str = ""
+    what: str, argv: Sequence[str], ran: ToolResult, secrets: Sequence[Secret] = (), todo: str = ""
 ) -> SigningError:
-    """Make the error for a tool that failed, with its last words and without any secret."""
+    """Create the error for a tool that failed, with the end of its output and without secrets."""
     stdout, stderr = (_without(text, secrets) for text in (ran.stdout, ran.stderr))
-    said = (stderr.strip() or stdout.strip()).decode(errors="replace")[-_OUTPUT_SHOWN:]
-    said = "\n".join(line for line in said.splitlines() if not line.startswith(STATUS))
+    output = (stderr.strip() or stdout.strip()).decode(errors="replace")[-_OUTPUT_SHOWN:]
+    output = "\n".join(line for line in output.splitlines() if not line.startswith(STATUS))
     return SigningError(
         what,
-        why=f"{argv[0]} ended with exit code {ran.exit_code}: {said or 'it said nothing'}",
+        why=f"{argv[0]} ended with exit code {ran.exit_code}: {output or 'without output'}",
         todo=todo,
         command=list(argv),
         exit_code=ran.exit_code,

@@ -1,4 +1,4 @@
-"""Authenticode signatures in Windows programs: osslsigncode anywhere, signtool on Windows."""
+"""Authenticode signatures of Windows programs, by osslsigncode on any host or by signtool."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.build._artifact import real_path
 from core_infra.build._errors import SigningUnavailableError
-from core_infra.build._real_path import real_path
 from core_infra.build._secret import NO_SECRET, Secret
 from core_infra.build._signing.tool import failed, find_tool, pipe_with, run_tool
 
@@ -22,12 +22,12 @@ class OsslSigner:
     """Signs Windows programs with a PKCS #12 file, on any system.
 
     Args:
-        certificate: path of the PKCS #12 file on this host.
-        password: the file's.
-        timestamp_url: an RFC 3161 time-stamp authority; without one, the signature ends with its
+        certificate: the path of the PKCS #12 file on this host.
+        password: the file's password.
+        timestamp_url: an RFC 3161 time-stamp authority; without one, the signature expires with its
             certificate.
-        ca_file: who is trusted when the signature is checked, as PEM; by default the certificates
-            of the PKCS #12 file and those that the system trusts.
+        ca_file: the certificates to trust in the verification, as PEM; by default those of the
+            PKCS #12 file and of the system.
     """
 
     name = "osslsigncode"
@@ -46,21 +46,21 @@ class OsslSigner:
         self._ca_file = ca_file
 
     def check(self) -> str:
-        """See that the tools are there and that the password opens the certificate."""
+        """Check that the tools are installed, and that the password opens the certificate."""
         find_tool("osslsigncode")
         find_tool("openssl")
         if not Path(self._certificate).is_file():
             raise SigningUnavailableError(
                 "Windows programs cannot be signed",
-                why=f"there is no certificate {self._certificate!r}",
-                todo="Name a PKCS #12 file, or do not ask for this signature.",
+                why=f"the certificate {self._certificate!r} does not exist",
+                todo="Give a PKCS #12 file, or disable this signature.",
                 certificate=self._certificate,
             )
         self._certificates()
         return f"osslsigncode, {self._certificate}"
 
     def sign(self, medium: Medium, path: str) -> str:
-        """Replace a program by the signed one."""
+        """Replace a program by its signed version."""
         trusted = self._trusted()
         with tempfile.TemporaryDirectory(prefix="core-infra-sign-") as directory:
             unsigned, signed, cas = (Path(directory, name) for name in ("in", "out", "cas.pem"))
@@ -112,8 +112,8 @@ class OsslSigner:
 class SigntoolSigner:
     """Signs Windows programs with a certificate of the Windows store.
 
-    Signtool takes a file's password in its arguments only, where every user of the host can read
-    it: so the certificate must be in the store.
+    Signtool accepts the password of a file only as an argument, which every user of the host can
+    read; so the certificate must be in the store.
 
     Args:
         thumbprint: the SHA-1 of the certificate, 40 hexadecimal digits.
@@ -127,12 +127,12 @@ class SigntoolSigner:
         self._timestamp_url = timestamp_url
 
     def check(self) -> str:
-        """See that signtool is there."""
+        """Check that signtool is installed."""
         find_tool("signtool")
         return f"signtool, certificate {self._thumbprint}"
 
     def sign(self, medium: Medium, path: str) -> str:
-        """Sign a program where it is."""
+        """Sign a program in place."""
         real = real_path(medium, path)
         argv = ["signtool", "sign", "/fd", "SHA256", "/sha1", self._thumbprint]
         if self._timestamp_url:

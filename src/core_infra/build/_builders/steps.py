@@ -1,0 +1,130 @@
+"""What a builder gets, and what it plans: commands, steps, tools."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from core_infra.build._builders.workspace import STAGING, WORK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from core_infra.build._artifact import Target
+    from core_infra.build._config.settings import BuildConfig
+
+_UNFIT = re.compile(r"[^\w.+@-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildContext:
+    """The input of a builder.
+
+    Attributes:
+        project_dir: the project's directory, absolute.
+        output_dir: the output directory, absolute.
+        name: the base name of artifacts.
+        version: the version of artifacts; empty for none.
+        epoch: the time to use instead of the clock, in seconds since 1970.
+        settings: the project's ``.core/build.yaml``.
+        threads: how many processors to use.
+        workers: how many programs run in parallel.
+        launcher: a program that starts the others, with arguments: ``nice -n 10``.
+    """
+
+    project_dir: Path
+    output_dir: Path
+    name: str
+    version: str = ""
+    epoch: int = 0
+    settings: BuildConfig
+    threads: int = 1
+    workers: int = 1
+    launcher: tuple[str, ...] = ()
+
+    @property
+    def jobs(self) -> int:
+        """How many threads one compiler may use."""
+        return max(1, self.threads // self.workers)
+
+    def scratch(self, step: str) -> Path:
+        """A directory for the temporary files of a step."""
+        return self.output_dir / WORK / "scratch" / _UNFIT.sub("_", step)
+
+    def staging(self, directory: str = "") -> Path:
+        """The directory in the workspace that becomes *directory* of the output directory."""
+        return self.output_dir / WORK / STAGING / directory
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program to run.
+
+    Attributes:
+        argv: the program and its arguments; they must not contain secrets.
+        dir: its working directory.
+        env: environment variables in addition to those of every build.
+    """
+
+    argv: tuple[str, ...]
+    dir: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The commands for the artifacts of one target, or of all; steps may run in parallel.
+
+    Attributes:
+        name: the target as ``os/arch``, or ``any``.
+        target: the target; None if the artifacts are for all.
+        commands: the programs, run one after another.
+        output: the directory in the workspace for the artifacts, and nothing else.
+        copy: where to copy the project before the commands run, for tools that write into the
+            source directory. None if the commands run in the project itself.
+        seeds: additional files for the copy, as text, by their path in it.
+        folders: directories to create before the commands run.
+        packed: whether the artifacts are archived for a release; if not, they are shipped as they
+            are, at the top of the output directory.
+    """
+
+    name: str
+    target: Target | None
+    commands: tuple[Command, ...]
+    output: Path
+    copy: Path | None = None
+    seeds: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+    packed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program that a build needs.
+
+    Attributes:
+        name: its usual name.
+        version: a command that prints its version; it must exist and succeed.
+        todo: how to install it.
+    """
+
+    name: str
+    version: tuple[str, ...]
+    todo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderPlan:
+    """The plan of a builder.
+
+    Attributes:
+        steps: the steps to run.
+        tools: the programs that must be installed.
+        problems: known reasons why the build is not possible, one sentence each.
+    """
+
+    steps: tuple[Step, ...]
+    tools: tuple[Tool, ...]
+    problems: tuple[str, ...] = ()
