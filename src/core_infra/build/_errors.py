@@ -17,7 +17,11 @@ class ConfigError(InvalidFileError):
     Attributes:
         path: the file.
         mistakes: all of them.
-        file, line, column, field, expected: those of the first mistake.
+        file: the path, as well.
+        line: the line of the first mistake, from 1.
+        column: its column, from 1.
+        field: its field, as in ``build.flags[2]``; empty for the file as a whole.
+        expected: a description of the expected value.
     """
 
 
