@@ -242,7 +242,7 @@ def test_stop_and_rm(web: str) -> None:
     assert run("exec", "web", "true").exit_code == 0
     assert run("rm", "web").exit_code == 6
     stopped = run("stop", "web", "-t", "0")
-    assert stopped.output == "web: the hypervisor was told to end\n"
+    assert stopped.output == "web: the hypervisor ended on request\n"
     assert run("ps", "-q").output == ""
     assert run("ps", "-aq").output == f"{web}\n"
     assert run("exec", "web", "true").exit_code == 125

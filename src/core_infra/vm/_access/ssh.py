@@ -130,7 +130,7 @@ class SshAccess:
             ) from None
         return SshCommand(self, line, process, pid=pid, said=said, deadline=deadline)
 
-    def tell_guard(self, line: str) -> None:
+    def send_to_guard(self, line: str) -> None:
         """Send a line to the script :data:`~.guard.WATCH`; to be called in the event loop."""
         with contextlib.suppress(OSError, self.library.Error):  # the connection was lost
             self._guard.stdin.write(f"{line}\n".encode())
@@ -230,7 +230,7 @@ class SshAccess:
                 started = group.create_task(announced(self._connection, argv))
             process, pid, said = await started
             if pid is not None:
-                self.tell_guard(f"watch {pid}")
+                self.send_to_guard(f"watch {pid}")
                 process.stdin.write(b"go\n")
         except* (OSError, self.library.Error) as errors:
             raise CommandFailedError(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import shlex
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from core_infra._unpatched import time
 from core_infra.errors import TimeoutExpiredError
@@ -14,9 +14,7 @@ from core_infra.vm._access import guard
 from core_infra.vm._access.interface import NoAccessError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
-
-    from core_infra.vm._access.ssh import SshAccess
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -26,6 +24,25 @@ _DIE = 5.0
 """Seconds for a killed command to end; in a guest that hangs it never does."""
 _DIE_LATE = 1.0
 """The same after a timeout, as its error must be raised on time."""
+
+
+class SshConnection(Protocol):
+    """What a command needs of its connection, which has an event loop on a thread of its own.
+
+    Attributes:
+        library: the module asyncssh.
+    """
+
+    library: Any
+
+    def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine in the event loop and return its result."""
+
+    def later(self, function: Callable[[], object]) -> None:
+        """Call a function in the event loop, soon."""
+
+    def send_to_guard(self, line: str) -> None:
+        """Send a line to the guard in the machine; to be called in the event loop."""
 
 
 async def announced(connection: Any, argv: Sequence[str]) -> tuple[Any, int | None, bytes]:
@@ -59,7 +76,7 @@ class SshCommand:
     """A command by SSH.
 
     Args:
-        access: the connection.
+        connection: its connection.
         shown: the command, as messages show it.
         process: asyncssh's process.
         pid: its process id in the guest; None if the login shell has ended instead of running it.
@@ -69,7 +86,7 @@ class SshCommand:
 
     def __init__(
         self,
-        access: SshAccess,
+        connection: SshConnection,
         shown: str,
         process: Any,
         *,
@@ -77,7 +94,7 @@ class SshCommand:
         said: bytes,
         deadline: float | None,
     ) -> None:
-        self._access = access
+        self._connection = connection
         self._shown = shown
         self._process = process
         self._pid = pid
@@ -86,7 +103,7 @@ class SshCommand:
         if said:
             self._output.put_nowait(("stderr", said))
         self._all_read = False
-        self._readers = access.call(self._begin())
+        self._readers = connection.call(self._begin())
 
     @property
     def exit_code(self) -> int | None:
@@ -119,7 +136,7 @@ class SshCommand:
             self._call(self._drain())
             return self._end()
         try:
-            self._access.call(self._drain(), timeout)
+            self._connection.call(self._drain(), timeout)
         except TimeoutError:
             raise TimeoutExpiredError(
                 f"{self._shown!r} still runs after {timeout} s", timeout=timeout
@@ -139,9 +156,9 @@ class SshCommand:
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._deadline is None:
-            return self._access.call(coroutine)
+            return self._connection.call(coroutine)
         try:
-            return self._access.call(coroutine, max(0.0, self._deadline - time.monotonic()))
+            return self._connection.call(coroutine, max(0.0, self._deadline - time.monotonic()))
         except TimeoutError:
             self._end_within(_DIE_LATE)
             raise TimeoutExpiredError(
@@ -150,7 +167,7 @@ class SshCommand:
 
     def _end_within(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            self._access.call(self._kill(), seconds)
+            self._connection.call(self._kill(), seconds)
 
     def _end(self) -> int:
         code = self.exit_code
@@ -160,7 +177,7 @@ class SshCommand:
                 why="the machine, or its SSH server, has ended",
             )
         if self._pid is not None:
-            self._access.later(lambda: self._access.tell_guard(f"forget {self._pid}"))
+            self._connection.later(lambda: self._connection.send_to_guard(f"forget {self._pid}"))
         return code
 
     async def _begin(self) -> asyncio.Task[None]:
@@ -175,7 +192,9 @@ class SshCommand:
             await self._output.put(None)
 
     async def _read(self, name: str, stream: Any) -> None:
-        with contextlib.suppress(OSError, self._access.library.Error):  # the connection was lost
+        with contextlib.suppress(
+            OSError, self._connection.library.Error
+        ):  # the connection was lost
             while data := await stream.read(_CHUNK):
                 await self._output.put((name, data))
 
@@ -204,7 +223,7 @@ class SshCommand:
     async def _kill(self) -> None:
         try:
             if self._pid is not None:
-                self._access.tell_guard(f"kill {self._pid}")
+                self._connection.send_to_guard(f"kill {self._pid}")
                 await self._drain()
         finally:
             self._process.close()

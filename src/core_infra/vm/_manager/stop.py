@@ -37,7 +37,7 @@ def stop_process(
     if grace > 0 and _ask_guest(container, folder) and process.wait(grace):
         return "the guest shut down"
     rungs: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("the hypervisor was told to end", lambda: monitor(folder, "quit")),
+        ("the hypervisor ended on request", lambda: monitor(folder, "quit")),
         ("terminated", lambda: process.signal(signal.SIGTERM)),
     )
     for outcome, step in rungs:
