@@ -137,7 +137,7 @@ class HypervisorContract:
                 )
             try:
                 if hypervisor.has_monitor:
-                    monitor = Qmp(connect(folder.line("monitor")))
+                    monitor = Qmp(connect(folder.socket_path("monitor")))
                     try:
                         monitor.execute("cont", timeout=scaled(_START))
                     finally:

@@ -127,7 +127,7 @@ def a_machine_that_stays(small: Path) -> None:
     child = spawn(PersistentQemu().build(spec, "tcg"), pass_fds=list(spec.lines.values()))
     container = Container(id="0" * 8, name="stays", image="default")
     monitor(folder, "cont")
-    access = AgentAccess([folder.line("agent")], boot=120, patience=120)
+    access = AgentAccess([folder.socket_path("agent")], boot=120, patience=120)
     waste, told = wastes(small, 4 << 20), list[str]()
     assert resume_if_possible(container, folder) is None
     with PauseWatch(container, folder, told.append):

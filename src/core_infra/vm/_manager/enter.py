@@ -105,14 +105,14 @@ class MachineAccess:
 
     def _open(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
         container = self._registry.running(id_)
-        folder = self._registry.directory(container)
-        if error := resume_if_possible(container, folder):
+        directory = self._registry.directory(container)
+        if error := resume_if_possible(container, directory):
             raise error
         if not container.ready:  # its start may have been killed before the guest was resumed
-            monitor(folder, "cont")
+            monitor(directory, "cont")
         kind, access = _first_way(
             container,
-            folder,
+            directory,
             timeout=timeout,
             alive=lambda: self._registry.is_running(container),
             progress=self._progress,
@@ -137,7 +137,7 @@ class MachineAccess:
 
 def _first_way(
     container: Container,
-    folder: MachineDirectory,
+    directory: MachineDirectory,
     *,
     timeout: float | None,
     alive: Callable[[], bool],
@@ -147,7 +147,7 @@ def _first_way(
 
     Args:
         container: its record.
-        folder: its directory.
+        directory: its directory.
         timeout: seconds for it to boot; None is a default scaled for this host.
         alive: returns whether it still runs.
         progress: called with a line if it has to wait.
@@ -157,12 +157,12 @@ def _first_way(
     """
     limit = scaled(BOOT) if timeout is None else timeout
     if container.access is Access.AGENT:
-        lines = folder.agent_lines()
-        return Access.AGENT, AgentAccess(lines, boot=limit, patience=limit, progress=progress)
+        sockets = directory.agent_sockets()
+        return Access.AGENT, AgentAccess(sockets, boot=limit, patience=limit, progress=progress)
     deadline = time.monotonic() + limit
     while True:
         errors: list[UnavailableError] = []
-        for kind, open_way in _ways(container, folder, min(limit, scaled(_TRY))):
+        for kind, open_way in _ways(container, directory, min(limit, scaled(_TRY))):
             try:
                 return kind, open_way()
             except UnavailableError as error:
@@ -180,23 +180,23 @@ def _first_way(
 
 
 def _ways(
-    container: Container, folder: MachineDirectory, patience: float
+    container: Container, directory: MachineDirectory, patience: float
 ) -> list[tuple[Access, Callable[[], GuestAccess]]]:
     def by_ssh() -> GuestAccess:
         assert container.ssh_port is not None  # noqa: S101 - checked below
         return SshAccess(
             container.ssh_port,
             user=container.ssh_user,
-            key=Path(container.ssh_key).expanduser() if container.ssh_key else folder.key,
-            pinned=folder.host_key,
+            key=Path(container.ssh_key).expanduser() if container.ssh_key else directory.key,
+            pinned=directory.host_key,
             timeout=patience,
         )
 
     def by_qga() -> GuestAccess:
-        return QgaAccess(folder.line("qga"), timeout=min(patience, 1.0))
+        return QgaAccess(directory.socket_path("qga"), timeout=min(patience, 1.0))
 
     ways: list[tuple[Access, Callable[[], GuestAccess]]] = []
-    has_key = bool(container.ssh_key) or folder.key.exists()
+    has_key = bool(container.ssh_key) or directory.key.exists()
     if container.ssh_port and has_key:
         ways.append((Access.SSH, by_ssh))
     if container.access is not Access.SSH:

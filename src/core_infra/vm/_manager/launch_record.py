@@ -107,7 +107,7 @@ def saved_settings(image: Bootable, shown: str, options: RunOptions) -> dict[str
 
 
 def load_settings(
-    container: Container, folder: MachineDirectory, progress: Callable[[str], None]
+    container: Container, directory: MachineDirectory, progress: Callable[[str], None]
 ) -> tuple[Bootable, RunOptions]:
     """The image and the options to start a machine again.
 
@@ -118,7 +118,7 @@ def load_settings(
     """
     what = f"cannot start machine {container.name}"
     if not container.again:
-        disk = folder.path / file_name(0)
+        disk = directory.path / file_name(0)
         raise UnavailableError(
             what,
             why="an earlier version of core-infra created it, and did not keep its settings",
@@ -152,11 +152,13 @@ def load_settings(
     return image, options
 
 
-def restarted_record(container: Container, image: Bootable, folder: MachineDirectory) -> Container:
+def restarted_record(
+    container: Container, image: Bootable, directory: MachineDirectory
+) -> Container:
     """The record of a machine that is started again; removes files of its last start."""
-    folder.hypervisor_log.unlink(missing_ok=True)
+    directory.hypervisor_log.unlink(missing_ok=True)
     if not isinstance(image, DiskImage) and image.disk is None:  # it has a new key at each boot
-        folder.host_key.unlink(missing_ok=True)
+        directory.host_key.unlink(missing_ok=True)
     changes = {
         "status": Status.RUNNING,
         "reason": "",
@@ -166,7 +168,7 @@ def restarted_record(container: Container, image: Bootable, folder: MachineDirec
         "starting": True,
         "started_at": datetime.now(UTC),
         "ready": False,
-        "log_from": folder.log_size(),
+        "log_from": directory.log_size(),
     }
     return container.model_copy(update=changes)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TAIL = 64 * 1024
-_LAST_WORDS = 3
+_SHOWN_LINES = 3
 _PANIC = re.compile(rb"Kernel panic - not syncing: [^\r\n]*")
 
 
@@ -43,9 +43,9 @@ class MachineDirectory:
     def listen(self, name: str) -> socket.socket:
         """A listening socket named *name*, for the hypervisor to inherit."""
         server = socket.socket(socket.AF_UNIX)
-        self.line(name).unlink(missing_ok=True)  # of an earlier start
+        self.socket_path(name).unlink(missing_ok=True)  # of an earlier start
         try:
-            with short_path(self.line(name)) as address:
+            with short_path(self.socket_path(name)) as address:
                 server.bind(address)
             server.listen(8)
         except BaseException:
@@ -53,14 +53,14 @@ class MachineDirectory:
             raise
         return server
 
-    def line(self, name: str) -> Path:
+    def socket_path(self, name: str) -> Path:
         """The path of the socket *name*: monitor, console, agent, qga."""
         return self.path / f"{name}.sock"
 
-    def agent_lines(self) -> list[Path]:
+    def agent_sockets(self) -> list[Path]:
         """The sockets of the agent's ports; a machine of an earlier version has only one."""
-        lines = [self.line(agent_line(number)) for number in range(LINES)]
-        return [line for line in lines if line.exists()] or lines[:1]
+        paths = [self.socket_path(agent_line(number)) for number in range(LINES)]
+        return [path for path in paths if path.exists()] or paths[:1]
 
     @property
     def console_log(self) -> Path:
@@ -116,10 +116,10 @@ class MachineDirectory:
         found = _PANIC.findall(_tail(self.console_log, since))
         return found[-1].decode("utf-8", "replace") if found else ""
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         """The last lines of the hypervisor's log."""
         lines = _tail(self.hypervisor_log).decode("utf-8", "replace").strip().splitlines()
-        return "; ".join(lines[-_LAST_WORDS:])
+        return "; ".join(lines[-_SHOWN_LINES:])
 
 
 def _tail(path: Path, since: int = 0) -> bytes:

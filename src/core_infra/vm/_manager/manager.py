@@ -144,10 +144,10 @@ class LinuxKitManager:
             UnavailableError: it did not start; its record is unchanged.
         """
         before = self.find(id_)
-        folder = self._registry.directory(before)
+        directory = self._registry.directory(before)
         if before.status is not Status.RUNNING:
-            end_unrecorded(folder)
-            image, options = load_settings(before, folder, self._progress)
+            end_unrecorded(directory)
+            image, options = load_settings(before, directory, self._progress)
         with self.state.changing() as known:
             if known[before.id].status is Status.RUNNING:
                 raise WrongStateError(
@@ -156,7 +156,7 @@ class LinuxKitManager:
                     needed=Status.STOPPED,
                     found=Status.RUNNING,
                 )
-            container = known[before.id] = restarted_record(before, image, folder)
+            container = known[before.id] = restarted_record(before, image, directory)
         try:
             started = self._launch(container, image, options)
         except BaseException:
@@ -213,9 +213,9 @@ class LinuxKitManager:
                     found=Status.RUNNING,
                 )
             self.stop(container.id, grace=0)
-        folder = self._registry.directory(container)
-        end_unrecorded(folder)
-        folder.remove()
+        directory = self._registry.directory(container)
+        end_unrecorded(directory)
+        directory.remove()
         return self.state.remove(container.id)
 
     def prune(self) -> builtins.list[Container]:
@@ -260,7 +260,7 @@ class LinuxKitManager:
             NotFoundError: there is no such machine.
             WrongStateError: it is not running.
         """
-        return self._registry.directory(self._registry.running(id_)).line("console")
+        return self._registry.directory(self._registry.running(id_)).socket_path("console")
 
     def exec(
         self,
@@ -325,13 +325,13 @@ class LinuxKitManager:
             image, shown, options, hypervisor=hypervisor.name, accelerator=accelerator
         )
         self.state.add(container)
-        folder = self._registry.directory(container)
+        directory = self._registry.directory(container)
         try:
-            folder.make()
+            directory.make()
             started = self._launch(container, image, options)
         except BaseException:
             self._end(container)
-            folder.remove()
+            directory.remove()
             self.state.remove(container.id)
             raise
         if started.console is not None:
@@ -354,14 +354,14 @@ class LinuxKitManager:
 
     def _end(self, container: Container) -> None:
         """End the processes of a failed start."""
-        folder = self._registry.directory(container)
+        directory = self._registry.directory(container)
         current = self.state.load().get(container.id, container)
         process = ForeignProcess.find(current.pid, current.start)
         if process is not None:
             with process:
                 if not current.starting:
-                    stop_process(process, current, folder, grace=0)
-        end_unrecorded(folder)
+                    stop_process(process, current, directory, grace=0)
+        end_unrecorded(directory)
 
     def _foreground(self, container: Container, started: Started) -> None:
         mount = (lambda: self._access.mount(container)) if started.shares else None

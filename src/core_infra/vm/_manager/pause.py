@@ -30,14 +30,16 @@ _SCARCE = 64 << 20
 """Bytes; the hypervisor is asked only if less is free."""
 
 
-def resume_if_possible(container: Container, folder: MachineDirectory) -> MachinePausedError | None:
+def resume_if_possible(
+    container: Container, directory: MachineDirectory
+) -> MachinePausedError | None:
     """Why a machine is paused; None if it runs, or was resumed because there is room again."""
     try:
-        monitor = Qmp(connect(folder.line("monitor")))
+        monitor = Qmp(connect(directory.socket_path("monitor")))
     except CoreInfraError:
         return None  # the machine does not have a monitor, or has ended
     try:
-        return _resumed_or_error(container, folder, monitor)
+        return _resumed_or_error(container, directory, monitor)
     except CoreInfraError:
         return None
     finally:
@@ -45,7 +47,7 @@ def resume_if_possible(container: Container, folder: MachineDirectory) -> Machin
 
 
 def _resumed_or_error(
-    container: Container, folder: MachineDirectory, monitor: Qmp
+    container: Container, directory: MachineDirectory, monitor: Qmp
 ) -> MachinePausedError | None:
     def is_paused() -> bool:
         status = monitor.execute("query-status", timeout=_ANSWER)
@@ -53,7 +55,7 @@ def _resumed_or_error(
 
     if not is_paused():
         return None
-    path = _unwritten(monitor.execute("query-block", timeout=_ANSWER)) or folder.path
+    path = _unwritten(monitor.execute("query-block", timeout=_ANSWER)) or directory.path
     if free(path) >= LITTLE:
         monitor.execute("cont", timeout=_ANSWER)
         time.sleep(_SETTLED)  # if the write fails again, QEMU pauses it again
@@ -81,15 +83,15 @@ class PauseWatch:
 
     Args:
         container: the machine.
-        folder: its directory.
+        directory: its directory.
         progress: called with a line when it is paused, and when it is resumed.
     """
 
     def __init__(
-        self, container: Container, folder: MachineDirectory, progress: Callable[[str], None]
+        self, container: Container, directory: MachineDirectory, progress: Callable[[str], None]
     ) -> None:
         self._container = container
-        self._folder = folder
+        self._directory = directory
         self._progress = progress
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="core-infra-watch", daemon=True)
@@ -105,9 +107,9 @@ class PauseWatch:
     def _look(self) -> None:
         said = False
         while not self._ended.wait(_LOOK):
-            if not said and free(self._folder.path) >= _SCARCE:
+            if not said and free(self._directory.path) >= _SCARCE:
                 continue
-            found = resume_if_possible(self._container, self._folder)
+            found = resume_if_possible(self._container, self._directory)
             if found is not None and not said:
                 self._progress(str(found))
             elif found is None and said:

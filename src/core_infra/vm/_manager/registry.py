@@ -114,34 +114,34 @@ def _running(known: Mapping[str, Container]) -> builtins.list[Container]:
     return [one for one in known.values() if one.status is Status.RUNNING]
 
 
-def _changes(container: Container, folder: MachineDirectory) -> dict[str, Any]:
+def _changes(container: Container, directory: MachineDirectory) -> dict[str, Any]:
     """The changes to the record of a machine that is no longer running; empty if it runs."""
     found = ForeignProcess.find(container.pid, container.start)
     if found is not None:
         found.close()
         return {}
-    status, reason = _ending(container, folder)
+    status, reason = _ending(container, directory)
     gone = {"pid": None, "start": None, "starting": False}
     return {**gone, "status": status, "reason": reason}
 
 
-def _ending(container: Container, folder: MachineDirectory) -> tuple[Status, str]:
+def _ending(container: Container, directory: MachineDirectory) -> tuple[Status, str]:
     if container.starting:
-        end_unrecorded(folder)
+        end_unrecorded(directory)
         return Status.ERROR, "the process that started it was ended before it ran"
-    if panic := folder.panic(container.log_from):
+    if panic := directory.panic(container.log_from):
         return Status.ERROR, panic
     if container.start and not is_of_this_boot(container.start):
         return Status.STOPPED, "this host was restarted"
-    if folder.pid() is None:
+    if directory.pid() is None:
         return Status.STOPPED, "it ended by itself"
-    last = folder.last_words()
+    last = directory.last_log_lines()
     return Status.ERROR, f"its process was killed, or crashed{': ' if last else ''}{last}"
 
 
-def end_unrecorded(folder: MachineDirectory) -> None:
+def end_unrecorded(directory: MachineDirectory) -> None:
     """End a hypervisor that was started for a machine but not recorded."""
-    pid = folder.pid()
+    pid = directory.pid()
     if pid is None:
         return
     try:
@@ -151,7 +151,7 @@ def end_unrecorded(folder: MachineDirectory) -> None:
     try:
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if os.fsencode(folder.path) in command:  # not another process with its pid
+            if os.fsencode(directory.path) in command:  # not another process with its pid
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
     finally:
         os.close(handle)

@@ -70,7 +70,7 @@ class Starter:
     Args:
         container: its record.
         image: the image that it boots.
-        folder: its directory, which exists.
+        directory: its directory, which exists.
         hypervisor: the hypervisor that runs it.
         accelerator: the name of the accelerator.
         options: how it is run.
@@ -81,7 +81,7 @@ class Starter:
         self,
         container: Container,
         image: Bootable,
-        folder: MachineDirectory,
+        directory: MachineDirectory,
         *,
         hypervisor: HostedHypervisor,
         accelerator: str,
@@ -90,18 +90,18 @@ class Starter:
     ) -> None:
         self._container = container
         self._image = image
-        self._folder = folder
+        self._directory = directory
         self._hypervisor = hypervisor
         self._accelerator = accelerator
         self._options = options
         self._progress = progress
         self._has_agent = image.has_agent
 
-    def start(self, remember: Callable[[dict[str, object]], object]) -> Started:
+    def start(self, record: Callable[[dict[str, object]], object]) -> Started:
         """Start it.
 
         Args:
-            remember: called with fields of the record before the guest runs. If it raises, the
+            record: called with fields of the record before the guest runs. If it raises, the
                 machine is not started.
 
         Raises:
@@ -111,7 +111,7 @@ class Starter:
             isinstance(self._image, DiskImage) and volumes.can_serve()
         )
         shares = [
-            volumes.provided(share, self._folder, self._progress)
+            volumes.served_share(share, self._directory, self._progress)
             for share in volumes.shares(self._options.mounts, by_virtiofs=by_virtiofs)
         ]
         disks = [*self._disks(), *self._metadata(shares)]
@@ -119,19 +119,19 @@ class Starter:
             bound = not self._options.detach
             servers: list[Child] = []
             for share in _served(shares):
-                server = volumes.serve(share, self._folder, die_with_parent=bound)
+                server = volumes.serve(share, self._directory, die_with_parent=bound)
                 undo.callback(server.kill)
                 servers.append(server)
             child = self._spawn(disks, shares, die_with_parent=bound)
             undo.callback(child.kill)
             console = None
             if not self._options.detach:
-                console = connect(self._folder.line("console"))
+                console = connect(self._directory.socket_path("console"))
                 undo.callback(console.close)
             facts: dict[str, object] = {"pid": child.pid, "start": start_of(child.pid)}
             with self._monitor(child, servers) as monitor:
                 facts |= self._forward(monitor)
-                remember(facts | {"starting": False})
+                record(facts | {"starting": False})
                 if monitor is not None:
                     monitor.execute("cont")
             undo.pop_all()
@@ -141,14 +141,14 @@ class Starter:
         inside = [agent_line(number) for number in range(LINES)] if self._has_agent else ["qga"]
         names = ["monitor", "console", *inside]
         with contextlib.ExitStack() as stack:
-            lines = {name: stack.enter_context(self._folder.listen(name)) for name in names}
+            lines = {name: stack.enter_context(self._directory.listen(name)) for name in names}
             servers = {
-                share.tag: stack.enter_context(connect(self._folder.line(share.tag)))
+                share.tag: stack.enter_context(connect(self._directory.socket_path(share.tag)))
                 for share in _served(shares)
             }
             spec = PersistentSpec(
                 name=self._container.name,
-                directory=self._folder.path,
+                directory=self._directory.path,
                 arch=self._image.arch,
                 memory=self._container.memory,
                 cpus=self._container.cpus,
@@ -162,8 +162,8 @@ class Starter:
                 mac="52:54:00:" + ":".join(self._container.id[at : at + 2] for at in (0, 2, 4)),
             )
             command = self._hypervisor.build(spec, self._accelerator)
-            self._folder.command.write_text(shlex.join(command) + "\n")
-            with self._folder.hypervisor_log.open("ab") as log:
+            self._directory.command.write_text(shlex.join(command) + "\n")
+            with self._directory.hypervisor_log.open("ab") as log:
                 return spawn(
                     command,
                     output=log,
@@ -178,17 +178,17 @@ class Starter:
         if not self._hypervisor.has_monitor:
             yield None
             return
-        monitor = Qmp(connect(self._folder.line("monitor")))
+        monitor = Qmp(connect(self._directory.socket_path("monitor")))
         try:
             try:
                 monitor.execute("query-status", timeout=scaled(_ANSWER))
             except (UnavailableError, TimeoutExpiredError) as error:
                 child.kill()
-                volumes.require_running(servers, self._folder)
+                volumes.require_running(servers, self._directory)
                 raise UnavailableError(
                     f"machine {self._container.name} did not start",
-                    why=self._folder.last_words() or error.what,
-                    todo=f"The command was: {self._folder.command.read_text().strip()}",
+                    why=self._directory.last_log_lines() or error.what,
+                    todo=f"The command was: {self._directory.command.read_text().strip()}",
                 ) from error
             yield monitor
         finally:
@@ -233,7 +233,7 @@ class Starter:
             return []
         if disk.read_only:
             return [disk]
-        own = self._folder.path / file_name(0)
+        own = self._directory.path / file_name(0)
         if own.exists():  # the machine is started again
             return [replace(disk, path=own, format=ImageFormat.QCOW2)]
         if disk.format == ImageFormat.PACKED:
@@ -244,11 +244,11 @@ class Starter:
             if not os.access(disk.path, os.W_OK):
                 raise UnavailableError(f"{disk.path} cannot be written to")
             return [disk]
-        return list(layers([disk], self._folder.path))
+        return list(layers([disk], self._directory.path))
 
     def _own(self, disk: Disk) -> Disk:
         """A link to a disk of the cache, or a copy: the cache may be emptied at any time."""
-        path = self._folder.base
+        path = self._directory.base
         with written("a machine's disk", path.parent):
             try:
                 path.hardlink_to(disk.path)
@@ -259,8 +259,8 @@ class Starter:
     def _metadata(self, shares: Sequence[Share]) -> list[Disk]:
         if self._has_agent or not self._hypervisor.has_monitor:
             return []
-        disc = Disk(self._folder.metadata, "iso", read_only=True, disc=True)
-        if self._folder.metadata.exists():
+        disc = Disk(self._directory.metadata, "iso", read_only=True, disc=True)
+        if self._directory.metadata.exists():
             return [disc]
         try:
             key = self._public_key()
@@ -274,7 +274,7 @@ class Starter:
                 )
             else:
                 files = cloud_init.linuxkit(key=key)
-            cloud_init.write_disc(self._folder.metadata, files)
+            cloud_init.write_disc(self._directory.metadata, files)
         except NotFoundError:
             raise
         except CoreInfraError as error:
@@ -285,7 +285,7 @@ class Starter:
     def _public_key(self) -> str:
         """The public key that may log in: the user's, or else a new one."""
         if not self._options.ssh_key:
-            return ssh.make_key(self._folder.key)
+            return ssh.make_key(self._directory.key)
         private = Path(self._options.ssh_key).expanduser()
         if not private.is_file():
             raise NotFoundError(f"there is no private key {private}")

@@ -23,44 +23,44 @@ if TYPE_CHECKING:
 GRACE = 10.0
 """Seconds for a guest to shut down by itself."""
 
-_RUNG = 2.0
+_STEP = 2.0
 
 
 def stop_process(
-    process: ForeignProcess, container: Container, folder: MachineDirectory, *, grace: float
+    process: ForeignProcess, container: Container, directory: MachineDirectory, *, grace: float
 ) -> str:
     """Stop a machine, and return the step that has ended it, for its record.
 
     The guest is asked to shut down; then the hypervisor is asked to flush its disks and end; then
     it gets SIGTERM, then SIGKILL.
     """
-    if grace > 0 and _ask_guest(container, folder) and process.wait(grace):
+    if grace > 0 and _ask_guest(container, directory) and process.wait(grace):
         return "the guest shut down"
-    rungs: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("the hypervisor ended on request", lambda: monitor(folder, "quit")),
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("the hypervisor ended on request", lambda: monitor(directory, "quit")),
         ("terminated", lambda: process.signal(signal.SIGTERM)),
     )
-    for outcome, step in rungs:
-        step()
-        if process.wait(_RUNG):
+    for outcome, take in steps:
+        take()
+        if process.wait(_STEP):
             return outcome
     process.signal(signal.SIGKILL)
     process.wait(None)
     return "killed"
 
 
-def _ask_guest(container: Container, folder: MachineDirectory) -> bool:
+def _ask_guest(container: Container, directory: MachineDirectory) -> bool:
     """Ask the guest to shut down; return whether it may have received the request."""
     if container.access is not Access.AGENT:
-        monitor(folder, "system_powerdown")  # the power button
+        monitor(directory, "system_powerdown")  # the power button
         return True
-    return ask_agent(folder.agent_lines())
+    return ask_agent(directory.agent_sockets())
 
 
 def ask_agent(sockets: Sequence[Path]) -> bool:
     """Ask a guest's agent to shut it down; return whether the agent has received the request."""
     try:
-        access = AgentAccess(sockets, boot=_RUNG, patience=_RUNG)
+        access = AgentAccess(sockets, boot=_STEP, patience=_STEP)
     except CoreInfraError:  # busy, or not there
         return False
     try:
@@ -72,11 +72,11 @@ def ask_agent(sockets: Sequence[Path]) -> bool:
     return True
 
 
-def monitor(folder: MachineDirectory, command: str) -> None:
+def monitor(directory: MachineDirectory, command: str) -> None:
     """Send a command to the hypervisor's monitor; errors are ignored."""
     with contextlib.suppress(CoreInfraError):
-        line = Qmp(connect(folder.line("monitor")))
+        connection = Qmp(connect(directory.socket_path("monitor")))
         try:
-            line.execute(command, timeout=_RUNG)
+            connection.execute(command, timeout=_STEP)
         finally:
-            line.close()
+            connection.close()

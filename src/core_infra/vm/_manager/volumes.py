@@ -104,23 +104,25 @@ def shares(volumes: Sequence[Volume], *, by_virtiofs: bool) -> list[Share]:
     return found
 
 
-def provided(share: Share, folder: MachineDirectory, progress: Callable[[str], None]) -> Share:
+def served_share(
+    share: Share, directory: MachineDirectory, progress: Callable[[str], None]
+) -> Share:
     """The share as it is served: a file gets a directory of its own, if it can be linked."""
     if not share.file:
         return share
-    directory = folder.path / f"{share.tag}.file"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
+    shared = directory.path / f"{share.tag}.file"
+    shutil.rmtree(shared, ignore_errors=True)
+    shared.mkdir()
     source = share.path.resolve()
     try:
-        (directory / share.file).hardlink_to(source)
+        (shared / share.file).hardlink_to(source)
     except OSError:  # another file system, or another user's file
         progress(f"root of the machine can reach all of {source.parent}, not only {source.name}")
-        directory = source.parent
-    return replace(share, path=directory)
+        shared = source.parent
+    return replace(share, path=shared)
 
 
-def serve(share: Share, folder: MachineDirectory, *, die_with_parent: bool) -> Child:
+def serve(share: Share, directory: MachineDirectory, *, die_with_parent: bool) -> Child:
     """Start virtiofsd for a directory; it ends with the machine.
 
     Raises:
@@ -128,11 +130,11 @@ def serve(share: Share, folder: MachineDirectory, *, die_with_parent: bool) -> C
     """
     # By a link, as some versions of virtiofsd cannot quote a comma. "/." follows the link.
     program = _program()
-    link = folder.path / share.tag
+    link = directory.path / share.tag
     link.unlink(missing_ok=True)
     link.symlink_to(share.path)
     source = str(link).replace("\\", "\\\\").replace(",", "\\,")
-    with folder.listen(share.tag) as server, folder.hypervisor_log.open("ab") as log:
+    with directory.listen(share.tag) as server, directory.hypervisor_log.open("ab") as log:
         options = f"source={source}/.,sandbox={_sandbox()}"
         more = ["--readonly"] if share.read_only and _knows_readonly(program) else []
         return spawn(
@@ -143,12 +145,12 @@ def serve(share: Share, folder: MachineDirectory, *, die_with_parent: bool) -> C
         )
 
 
-def require_running(servers: Sequence[Child], folder: MachineDirectory) -> None:
+def require_running(servers: Sequence[Child], directory: MachineDirectory) -> None:
     """Raise UnavailableError if one of the virtiofsd has ended."""
     if any(not server.is_running() for server in servers):
         raise UnavailableError(
             "cannot share a directory with this machine",
-            why=f"virtiofsd has ended: {folder.last_words()}",
+            why=f"virtiofsd has ended: {directory.last_log_lines()}",
             todo=_REMEDY,
         )
 
@@ -212,9 +214,9 @@ def _sandbox() -> str:
     return "namespace" if may_mount and is_mounted else "chroot"
 
 
-def is_served(folder: MachineDirectory) -> bool:
+def is_served(directory: MachineDirectory) -> bool:
     """Whether a machine's volumes are served by virtiofs."""
-    return folder.line(_tag(0)).exists()
+    return directory.socket_path(_tag(0)).exists()
 
 
 def can_serve() -> bool:
