@@ -281,7 +281,7 @@ def test_another_process_that_builds_is_waited_for(
 
 def test_processes_that_ask_at_once_build_once(repository: Repository, target: Path) -> None:
     repository.add_guest()
-    command = [sys.executable, BUILD_IMAGE, target]
+    command: list[str | Path] = [sys.executable, BUILD_IMAGE, target]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
