@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pytest_core_infra._vm.factory import MachineFactory
+from pytest_core_infra.plugin import MachineFactory
 
 
 def test_move_a_backup_to_a_fresh_machine(core_vm_factory: MachineFactory, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the fixture ``build_artifacts`` gives."""
+"""Builds projects for tests: the value of the fixture ``build_artifacts``."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Project: TypeAlias = "str | os.PathLike[str] | Mapping[str, str | bytes]"
 
 
 class ArtifactBuilder:
-    """Builds projects into directories of one test.
+    """Builds projects into the directory of one test.
 
     Args:
         samples: the directory of sample projects.
-        directory: the test's own.
+        directory: the directory of the test.
     """
 
     def __init__(self, samples: Path, directory: Path) -> None:
@@ -45,28 +45,29 @@ class ArtifactBuilder:
         project: Project,
         targets: Iterable[str | Target] = (),
         *,
-        format: Format | str = Format.GZ,  # noqa: A002 - what it is called everywhere
+        format: Format | str = Format.GZ,  # noqa: A002 - its name everywhere
         profile: Profile | str = Profile.DEFAULT,
         type: ProjectType | None = None,  # noqa: A002 - the same
         name: str = "",
         version: str = "",
         twice: bool = False,
     ) -> BuildResult:
-        """Build a project; see the fixture's own description.
+        """Build a project; see the description of the fixture.
 
         Args:
             project: a sample's name, a path, or a tree of files by their paths.
             targets: the platforms, as ``os/arch``; by default the project's own.
             format: of the archives: gz, xz or zip.
             profile: of the archives: default, fast or small.
-            type: what to build it as; by default what is discovered.
-            name: what artifacts are called; by default what the project says.
-            version: what they are stamped with; by default nothing.
-            twice: build it again in another environment, and accept nothing but the same bytes.
+            type: its type; by default what is discovered.
+            name: the name of its artifacts; by default the project's.
+            version: the version of its artifacts; by default none.
+            twice: build it again in a different environment, and fail unless the output is
+                bit-identical.
 
         Raises:
-            NotFoundError: there is no such sample or directory.
-            PreflightError: a compiler is missing, or something else, and all of it is told.
+            NotFoundError: the sample or directory does not exist.
+            PreflightError: something is missing, such as a compiler; lists everything.
             CoreInfraError: as :func:`core_infra.build._pipeline.carry_out` does.
         """
         number = next(self._numbers)
@@ -86,7 +87,7 @@ class ArtifactBuilder:
 
     def _find(self, project: Project, number: int) -> Path:
         if not isinstance(project, str | os.PathLike):
-            return self._lay(project, number)
+            return self._write(project, number)
         if not isinstance(project, str) or "/" in project:
             return Path(project)
         sample = self._samples / project
@@ -99,12 +100,12 @@ class ArtifactBuilder:
             )
         return sample
 
-    def _lay(self, tree: Mapping[str, str | bytes], number: int) -> Path:
+    def _write(self, tree: Mapping[str, str | bytes], number: int) -> Path:
         root = self._directory / f"project-{number}"
         LocalMedium().ensure_dir(str(root))
         medium = SandboxMedium(root)
         for path, content in tree.items():
             data = content.encode() if isinstance(content, str) else content
-            # A script is one by its first line: a tree has no modes.
+            # A dict of files has no modes: a script is recognised by its first line.
             medium.write_bytes(path, data, mode=0o755 if data.startswith(b"#!") else 0o644)
         return root

@@ -1,4 +1,4 @@
-"""Services and the bus."""
+"""The fixtures ``core`` and ``core_services``: services and the bus."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def core_services() -> Sequence[NamedFactory]:
-    """The services of ``core``: none. Define a fixture of this name yourself to have some.
-    A module's, a class's or a conftest's own counts for the tests in it.
+    """The services of ``core``; none by default. Override this fixture to define some, in a module,
+    a class or a conftest.
 
     Example::
 
         @pytest.fixture
         def core_services():
             return [with_name("deployments", Deployments)]
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return []
 
 
 @pytest.fixture
 def core(core_services: Sequence[NamedFactory]) -> Iterator[Core]:
-    """A Core of the test's own: started, and shut down after the test, whatever fails.
-    It has the services that the fixture ``core_services`` gives: ``service_for(core, name, Type)``
-    finds them. Without any, it is a bus: ``core.register_action(seen.append)``, then
-    ``core.action(message)``. What cannot be started or shut down is an error of the test.
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
-    from core_infra.framework._core import Core  # noqa: PLC0415 - who uses it pays for it
+    """A Core for this test: started before it, and shut down after it, also if the test fails.
+    It has the services of the fixture ``core_services``: ``service_for(core, name, Type)`` finds
+    them. Without services it is a bus: ``core.register_action(seen.append)``, then
+    ``core.action(message)``. An error of a start or shutdown is an error of the test.
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
+    from core_infra.framework._core import Core  # noqa: PLC0415 - imported only if it is used
 
     with Core(*core_services) as core:
         yield core

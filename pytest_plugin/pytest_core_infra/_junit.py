@@ -1,4 +1,4 @@
-"""JUnit XML: what our sections of a failed test's report say is in its ``system-out``.
+"""Adds our sections of a failed test's report to ``system-out`` of JUnit XML.
 
 pytest itself writes only captured output there.
 """
@@ -20,10 +20,10 @@ _TAG = "system-out"
 
 
 class JUnitSections:
-    """Part of a run that writes JUnit XML; of pytest-xdist's processes the controller writes.
+    """Hooks of a run that writes JUnit XML; with pytest-xdist, the controller writes it.
 
     Args:
-        config: the run's.
+        config: the run's config.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -33,7 +33,7 @@ class JUnitSections:
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Note which sections are ours; they are all there when this hook comes back."""
+        """Note which sections are ours; all of them exist when this hook returns."""
         report = yield
         names = getattr(item, "fixturenames", ())
         if report.failed and any(name == "core" or name.startswith("core_") for name in names):
@@ -43,7 +43,7 @@ class JUnitSections:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
-        """Write them after the failure itself; a teardown's report closes the test case."""
+        """Write them after the failure itself; the report of a teardown closes the test case."""
         if report.when == "teardown":
             self._write(report)
             yield
@@ -63,7 +63,7 @@ class JUnitSections:
         )
         reporter: Any = xml.node_reporter(report)
         for node in reporter.nodes:
-            if node.tag == _TAG:  # readers look at the first one only
+            if node.tag == _TAG:  # readers use only the first one
                 node.text = f"{node.text or ''}\n{bin_xml_escape(text)}"
                 return
         node = ET.Element(_TAG)

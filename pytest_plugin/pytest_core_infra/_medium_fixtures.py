@@ -1,4 +1,4 @@
-"""File systems in memory, and what a failed test did to them."""
+"""The fixtures ``core_medium…``: file systems in memory, with changes in failed tests' reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 import pytest
 
-from pytest_core_infra._guard import guarded
+from pytest_core_infra._reports import guarded
 
 if TYPE_CHECKING:
     import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     MediumFrom: TypeAlias = Callable[[str | os.PathLike[str]], MemoryMedium]
 
 _LINES_MAX = 100
-"""Of each tree in the report of a failed test."""
+"""The lines of each tree in the report of a failed test."""
 
 
 class _Watched(NamedTuple):
@@ -35,14 +35,14 @@ _WATCHED = pytest.StashKey[list[_Watched]]()
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Tell in the report of a failed test what has changed in its trees."""
+    """Show in the report of a failed test what has changed in its trees."""
     report = yield
     watched = item.stash.get(_WATCHED, None)
     if watched is not None:
         if report.failed:
             guarded(report, "show what changed", lambda: _add_changes(report, watched))
         if report.failed or report.when == "teardown":
-            del item.stash[_WATCHED]  # an item lives as long as the run, its trees need not
+            del item.stash[_WATCHED]  # an item exists for the whole run, its trees need not
     return report
 
 
@@ -52,12 +52,12 @@ def _add_changes(report: pytest.TestReport, watched: list[_Watched]) -> None:
 
 @pytest.fixture
 def core_medium(request: pytest.FixtureRequest) -> MemoryMedium:
-    """An empty file system in memory: fast, and gone after the test.
-    Code that takes a ``Medium`` instead of touching the disk itself can be tested with it:
+    """An empty file system in memory: fast, and discarded after the test.
+    It is for code that takes a ``Medium`` instead of using the disk directly:
     ``core_medium.write_text("etc/app.conf", "colour = blue")``, then ``read(core_medium)``.
-    If the test fails, its report lists what is in it.
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
-    from core_infra.medium._memory import MemoryMedium  # noqa: PLC0415 - who uses it pays for it
+    If the test fails, its report lists the files.
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
+    from core_infra.medium._memory import MemoryMedium  # noqa: PLC0415 - imported only if it is used
 
     return _watch(request, "core_medium", MemoryMedium())
 
@@ -66,11 +66,11 @@ def core_medium(request: pytest.FixtureRequest) -> MemoryMedium:
 def core_medium_from(
     request: pytest.FixtureRequest, _core_loaded: dict[Path, MemoryMedium]
 ) -> MediumFrom:
-    """Makes file systems in memory that begin as a copy of a real directory.
-    ``core_medium_from("tests/projects/go")`` returns one; each call gives another. A relative path
-    begins at pytest's rootdir. The directory is read once in a run, however many tests ask for it,
-    and never changed; modes, symbolic links and empty directories are kept. If the test fails, its
-    report shows what was added, removed and changed.
+    """Makes file systems in memory with a copy of a real directory.
+    ``core_medium_from("tests/projects/go")`` returns a new one for each call. A relative path
+    starts at pytest's rootdir. The directory is read once in a run for all tests, and never
+    changed; modes, symbolic links and empty directories are kept. If the test fails, its report
+    shows what was added, removed and changed.
 
     Example::
 
@@ -78,7 +78,7 @@ def core_medium_from(
             project = core_medium_from("tests/projects/go")
             build(project)
             assert project.is_file("dist/app")
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
 
     def medium_from(directory: str | os.PathLike[str]) -> MemoryMedium:
         original = _loaded(request.config.rootpath, directory, _core_loaded)
@@ -94,14 +94,14 @@ def _core_loaded() -> dict[Path, MemoryMedium]:
 
 @pytest.fixture
 def core_medium_fs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeMedium:
-    """The tree of pyfakefs' fixture ``fs`` as a medium: plain ``open`` and ``pathlib`` see it too.
-    For code under test that does not take a ``Medium``. What you write with
-    ``core_medium_fs.write_text("/etc/app.conf", "…")``, it finds by ``open("/etc/app.conf")``; the
-    real disk is out of sight for the length of the test, and ``LocalMedium`` refuses to work.
-    Needs pyfakefs: ``pip install core-infra[pyfakefs]``.
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
-    # All that is imported comes before fs, which would put its own os into new modules.
-    from core_infra.errors import InvalidError, UnavailableError  # noqa: PLC0415 - see above
+    """The tree of pyfakefs' fixture ``fs`` as a medium; ``open`` and ``pathlib`` use the same tree.
+    It is for code that does not take a ``Medium``. After
+    ``core_medium_fs.write_text("/etc/app.conf", "…")``, the code finds the file by
+    ``open("/etc/app.conf")``. During the test the real disk is hidden, and ``LocalMedium`` raises
+    an error. Needs pyfakefs: ``pip install core-infra[pyfakefs]``.
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
+    # Imported before fs is set up: it would replace os in modules that are imported later.
+    from core_infra.errors import InvalidError, UnavailableError  # noqa: PLC0415 - imported only if it is used
     from core_infra.medium._fake import FakeMedium  # noqa: PLC0415
     from core_infra.medium._local import LocalMedium  # noqa: PLC0415
     from core_infra.medium._sandbox import SandboxMedium  # noqa: PLC0415
@@ -118,14 +118,14 @@ def core_medium_fs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     if not hasattr(fs, "root_dir_name"):
         raise InvalidError(
             "cannot share a tree with the fixture fs",
-            why=f"it is a {type(fs).__name__}, and not pyfakefs' file system",
+            why=f"it is a {type(fs).__name__} instead of pyfakefs' file system",
             todo="Rename your own fixture fs.",
         )
 
     def refuse(medium: object, *_args: object, **_options: object) -> NoReturn:
         raise UnavailableError(
             f"cannot use a {type(medium).__name__} beside pyfakefs' tree",
-            why="it works by descriptors, which are of the real disk",
+            why="it uses file descriptors, which belong to the real disk",
             todo="Use core_medium_fs itself, or core_medium.",
         )
 
@@ -137,7 +137,7 @@ def core_medium_fs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def _loaded(
     rootdir: Path, directory: str | os.PathLike[str], loaded: dict[Path, MemoryMedium]
 ) -> MemoryMedium:
-    from core_infra.medium._errors import PathNotFoundError  # noqa: PLC0415 - as above
+    from core_infra.medium._errors import PathNotFoundError  # noqa: PLC0415 - imported only if it is used
     from core_infra.medium._load import load  # noqa: PLC0415
 
     real = (rootdir / directory).resolve()
@@ -145,7 +145,7 @@ def _loaded(
         try:
             loaded[real] = load(real)
         except PathNotFoundError as error:
-            error.todo = f"A relative path begins at pytest's rootdir, {rootdir}."
+            error.todo = f"A relative path starts at pytest's rootdir, {rootdir}."
             raise
     return loaded[real]
 

@@ -1,4 +1,4 @@
-"""Processes: the fixture ``core_process``, its marker and its option."""
+"""The fixtures ``core_process…`` and ``core_runner``, their marker and their option."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_core_infra._guard import guarded
+from pytest_core_infra._reports import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("core-infra").addoption(
         _OPTION,
         action="store_true",
-        help="end what tests leave running of core_process without failing them for it",
+        help="end processes that tests leave running in core_process, without failing the tests",
     )
 
 
@@ -41,41 +41,41 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line(
         "markers",
-        f"{_MARKER}(allow_leftovers=True): what this test leaves running of core_process is ended "
-        "without failing it.",
+        f"{_MARKER}(allow_leftovers=True): processes that this test leaves running in core_process "
+        "are ended without failing it.",
     )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Have the workers of pytest-xdist know how long the run lasts."""
+    """Tell the workers of pytest-xdist which run they belong to."""
     if hasattr(node.config, "_tmp_path_factory"):
-        from pytest_core_infra._run_lifetime import invite  # noqa: PLC0415 - not in every run
+        from pytest_core_infra._run_lifetime import invite  # noqa: PLC0415 - imported only if it is used
 
         invite(node.config, node.workerinput)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End what the workers have shared."""
+    """End the programs that workers share."""
     if (lifetime := sys.modules.get("pytest_core_infra._run_lifetime")) is not None:
         lifetime.end_run(session.config)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fail a test whose shared process has ended; note what those that it shares have written."""
+    """Fail a test if a shared process has ended; note what shared processes have written."""
     for scoped in _scoped(item):
-        scoped.begin_test()
+        scoped.start_test()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the processes of a failed test have written."""
+    """Show the output of processes in the report of a failed test."""
     report = yield
     if report.failed and report.when != "teardown":
         item.stash[_FAILED] = True
-        guarded(report, "show what processes wrote", lambda: _add_sections(report, item))
+        guarded(report, "show the output of processes", lambda: _add_sections(report, item))
     return report
 
 
@@ -92,7 +92,7 @@ def _add_sections(report: pytest.TestReport, item: pytest.Item) -> None:
 
 
 def _scoped(item: pytest.Item) -> list[ScopedProcesses]:
-    """The processes that a test shares with others, and can reach."""
+    """The shared processes that a test uses."""
     names = getattr(item, "fixturenames", ())
     found = [node.stash.get(_SCOPED, None) for node in item.listchain()]
     return [one for one in found if one is not None and one.fixture in names]
@@ -103,14 +103,14 @@ _FAILED = pytest.StashKey[bool]()
 
 @pytest.fixture
 def core_process(request: pytest.FixtureRequest) -> Iterator[Service]:
-    """Starts programs for this test; whatever it started is gone after it, also daemons.
+    """Starts programs for this test; all of them have ended after it, even daemons.
     ``run(command, *args)`` returns the output of a program, ``start(command, *args)`` a process:
     ``wait_ready(TcpPort(8080))``, ``output()``, ``send_input(text)``, ``signal(number)``,
     ``stop()``, ``kill()``, ``wait(timeout)``. ``…_with_options(RunOptions(…))`` takes a timeout, a
-    directory, an environment, a pty, …. If the test uses ``core``, too, its bus hears of all.
-    What still runs at the end of the test fails it, with the command and its last lines.
+    directory, an environment, a pty, …. If the test also uses ``core``, its bus receives events.
+    A process that still runs at the end fails the test, with its command and last lines.
     ``@pytest.mark.core_process(allow_leftovers=True)``, or ``--core-process-allow-leftovers`` for
-    all tests, just ends it. The report of a failed test shows what its processes have written.
+    all tests, only ends it. The report of a failed test shows the output of its processes.
 
     Example::
 
@@ -121,8 +121,8 @@ def core_process(request: pytest.FixtureRequest) -> Iterator[Service]:
             server.wait_ready(TcpPort(8080))
             ...
             server.stop()
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
-    from core_infra.process._service import Service  # noqa: PLC0415 - who uses it pays for it
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
+    from core_infra.process._service import Service  # noqa: PLC0415 - imported only if it is used
 
     core = request.getfixturevalue("core") if "core" in request.fixturenames else None
     node = request.node
@@ -132,10 +132,10 @@ def core_process(request: pytest.FixtureRequest) -> Iterator[Service]:
         leftovers = [] if _may_leave(node) else service.leftovers()
     del node.stash[_SERVICE]
     if leftovers:
-        told = "\n".join(leftover.describe() for leftover in leftovers)
+        lines = "\n".join(leftover.describe() for leftover in leftovers)
         pytest.fail(
-            f"the test has left running (it is ended now):\n{told}\n"
-            "End it in the test: stop() or kill(). If it is meant to be left to core_process, say "
+            f"the test has left running (it is ended now):\n{lines}\n"
+            "End it in the test: stop() or kill(). If core_process is meant to end it, use "
             f"@pytest.mark.{_MARKER}(allow_leftovers=True).",
             pytrace=False,
         )
@@ -143,24 +143,24 @@ def core_process(request: pytest.FixtureRequest) -> Iterator[Service]:
 
 @pytest.fixture(scope="class")
 def core_process_class(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
-    """Starts programs for the tests of a class, as ``core_process_session`` does for all."""
+    """Starts programs for the tests of a class; otherwise like ``core_process_session``."""
     yield from _of_scope(request)
 
 
 @pytest.fixture(scope="module")
 def core_process_module(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
-    """Starts programs for the tests of a module, as ``core_process_session`` does for all."""
+    """Starts programs for the tests of a module; otherwise like ``core_process_session``."""
     yield from _of_scope(request)
 
 
 @pytest.fixture(scope="session")
 def core_process_session(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
-    """Starts programs as ``core_process`` does, for all tests: a server that they share.
-    What still runs at the end is stopped. What a program that has ended itself has left behind, a
-    daemon, fails the run. The report of a failed test shows what they have written meanwhile.
+    """Starts programs for all tests, such as a server; otherwise like ``core_process``.
+    Programs that still run at the end are stopped. A daemon that a program has left behind fails
+    the run. The report of a failed test shows what they have written during the test.
     ``shared(name, start, ready)`` starts a program once for all workers of pytest-xdist: ``start``
-    is ``RunOptions``, or a function that returns them, or a ``Start`` with facts for the others.
-    It ends with the run. If it ends too early, each test that uses it fails and says so.
+    is ``RunOptions``, or a ``Start`` with facts for the other workers, or a function that returns
+    one of these. It ends with the run. If it ends too early, each test that uses it fails.
 
     Example::
 
@@ -173,12 +173,12 @@ def core_process_session(request: pytest.FixtureRequest) -> Iterator[ProcessesOf
             return core_process_session.shared("server", start, ready)
 
         def test_it(server): urlopen(f"http://127.0.0.1:{server['port']}/")
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     yield from _of_scope(request)
 
 
 def _of_scope(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
-    from pytest_core_infra._scoped_processes import (  # noqa: PLC0415 - who uses it pays for it
+    from pytest_core_infra._scoped_processes import (  # noqa: PLC0415 - imported only if it is used
         ProcessesOfScope,
         ScopedProcesses,
     )
@@ -190,23 +190,23 @@ def _of_scope(request: pytest.FixtureRequest) -> Iterator[ProcessesOfScope]:
         leftovers = [] if _may_leave(node) else scoped.leftovers()
     del node.stash[_SCOPED]
     if leftovers:
-        told = "\n".join(leftover.describe() for leftover in leftovers)
+        lines = "\n".join(leftover.describe() for leftover in leftovers)
         pytest.fail(
-            f"what {scoped.fixture} of {node.nodeid or 'the session'} has started has left running "
-            f"(it is ended now):\n{told}",
+            f"programs of {scoped.fixture} of {node.nodeid or 'the session'} have left running "
+            f"(it is ended now):\n{lines}",
             pytrace=False,
         )
 
 
 def _may_leave(node: Node) -> bool:
     if node.stash.get(_FAILED, False) or node.config.getoption(_OPTION):
-        return True  # a failed test did not come to its end
+        return True  # a failed test has not reached its end
     mark = node.get_closest_marker(_MARKER)
     return mark is not None and bool(mark.kwargs.get("allow_leftovers", False))
 
 
 def _section(process: Process, offset: int = 0) -> tuple[str, str]:
-    """What a process has written, from an offset on."""
+    """The output of a process from an offset on, as a section of a report."""
     title = f"{process.id}: {shlex.join(process.options.argv())} ({process.status})"
     lines = process.read(offset).data.decode(errors="replace").splitlines()
     omitted = [f"… {len(lines) - _LINES} lines before"] if len(lines) > _LINES else []
@@ -215,11 +215,11 @@ def _section(process: Process, offset: int = 0) -> tuple[str, str]:
 
 @pytest.fixture
 def core_runner(core_process: Service) -> Runner:
-    """Runs specs by their dependencies, as processes of this test's own ``core_process``.
-    ``run_all(specs)`` starts each the moment that what it comes after has passed;
-    ``run_sequential(specs)`` goes in the order given and stops at the first failure;
-    ``run_parallel(specs)`` starts all. The result has ``success``, ``passed``, ``failed``,
-    ``skipped`` and, by name, what came of each: ``result["build"].output``.
+    """Runs specs in dependency order, as processes of the test's ``core_process``.
+    ``run_all(specs)`` starts each spec as soon as its dependencies have passed;
+    ``run_sequential(specs)`` runs them in the given order and stops at the first failure;
+    ``run_parallel(specs)`` starts all at once. The result has ``success``, ``passed``, ``failed``,
+    ``skipped`` and the result of each spec by name: ``result["build"].output``.
 
     Example::
 
@@ -231,7 +231,7 @@ def core_runner(core_process: Service) -> Runner:
                 RunSpec("test", "./test.sh", after=["build"], timeout=60),
             ])
             assert result.success
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
-    from core_infra.process import Runner  # noqa: PLC0415 - who uses it pays for it
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
+    from core_infra.process import Runner  # noqa: PLC0415 - imported only if it is used
 
     return Runner(core_process)

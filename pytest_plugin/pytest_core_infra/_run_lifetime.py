@@ -1,7 +1,7 @@
-"""How long a run lasts: until its process ends, or with pytest-xdist that of its controller.
+"""The lifetime of a run: until its process ends; with pytest-xdist, until its controller ends.
 
-That process holds the writing end of a FIFO. Whatever reads the FIFO sees its end of file when the
-process has ended, even by SIGKILL.
+That process holds the write end of a FIFO. A reader of the FIFO sees end of file when the process
+has ended, even by SIGKILL.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _RUN = pytest.StashKey["Run"]()
 
 
 class Run:
-    """What all processes of a run have in common.
+    """What all processes of a run share.
 
     Attributes:
-        directory: of the programs that they share.
-        fifo: its end of file is the end of the run. None if this process cannot know that end: it
-            is a worker on another host than the controller, or the file system has no FIFOs.
+        directory: the directory of shared programs.
+        fifo: its end of file is the end of the run. None if this process cannot detect the end:
+            it is a worker on another host than the controller, or the file system has no FIFOs.
     """
 
     def __init__(self, directory: Path, fifo: Path | None) -> None:
@@ -37,7 +37,7 @@ class Run:
 
 
 class OwnRun(Run):
-    """A run that lasts as long as this process, at most.
+    """A run that ends with this process, at the latest.
 
     Args:
         base: the run's temporary directory.
@@ -48,16 +48,16 @@ class OwnRun(Run):
         self._fd = -1
         with contextlib.suppress(OSError):
             os.mkfifo(base / _FIFO, 0o600)
-            # To open it for reading as well waits for no reader.
+            # Opened for reading, too: so this does not wait for a reader.
             self._fd = os.open(base / _FIFO, os.O_RDWR | os.O_CLOEXEC)
             os.register_at_fork(after_in_child=self._close)
             self.fifo = base / _FIFO
 
     def end(self) -> None:
-        """End what is shared and no longer used; returns when that has ended."""
+        """End shared programs that are not used any more; return when they have ended."""
         try:
             if self.directory.exists():
-                from core_infra.process._shared_process import end_all  # noqa: PLC0415 - see plugin.py
+                from core_infra.process._shared_process import end_all  # noqa: PLC0415 - imported only if it is used
 
                 end_all(self.directory)
         finally:
@@ -72,7 +72,7 @@ class OwnRun(Run):
 
 
 def run_of(config: pytest.Config) -> Run:
-    """The run that this process belongs to, or is."""
+    """The run that this process belongs to."""
     if _RUN not in config.stash:
         workerinput = getattr(config, "workerinput", None)
         base = _base(config)
@@ -81,20 +81,20 @@ def run_of(config: pytest.Config) -> Run:
 
 
 def invite(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Let a worker of pytest-xdist know which run it belongs to."""
+    """Tell a worker of pytest-xdist which run it belongs to."""
     if (fifo := run_of(config).fifo) is not None:
         workerinput[_INPUT] = str(fifo)
 
 
 def end_run(config: pytest.Config) -> None:
-    """The run ends, if this process is it."""
+    """End the run, if this process is its controller."""
     if isinstance(run := config.stash.get(_RUN, None), OwnRun):
         del config.stash[_RUN]
         run.end()
 
 
 def _base(config: pytest.Config) -> Path:
-    paths: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to it from a hook; pytest-xdist goes it, too
+    paths: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]  # noqa: SLF001 - the only way from a hook; pytest-xdist uses it, too
     return paths.getbasetemp()
 
 
@@ -102,12 +102,12 @@ def _joined(base: Path, workerinput: Mapping[str, Any]) -> Run:
     fifo = Path(workerinput.get(_INPUT, ""))
     if _is_held(fifo):
         return Run(fifo.with_name(_SHARED), fifo)
-    # It is a worker on another host. The workers there have only the user's directory in common.
+    # A worker on another host. The workers there share only the user's directory.
     return Run(base.parent / f"{_SHARED}-{workerinput['testrunuid']}", None)
 
 
 def _is_held(fifo: Path) -> bool:
-    """Whether a process of this host has its writing end."""
+    """Whether a process of this host has its write end open."""
     try:
         fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

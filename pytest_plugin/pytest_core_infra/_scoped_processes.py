@@ -1,4 +1,4 @@
-"""The processes that several tests share: those of a class, a module, the session, or of a run."""
+"""Processes that several tests share: those of a class, a module, the session, or the run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class ProcessesOfScope(Service):
     """Starts programs for all tests of a scope.
 
     Args:
-        request: of the fixture.
+        request: the request of the fixture.
 
     Attributes:
-        shared_processes: those that other processes of the run use, too.
+        shared_processes: the programs that all workers of the run share, by name.
     """
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
@@ -42,20 +42,21 @@ class ProcessesOfScope(Service):
         start: RunOptions | Start | Callable[[Path], RunOptions | Start],
         ready: Probe | Sequence[Probe] = (),
     ) -> SharedProcess:
-        """Have one program for all workers of pytest-xdist; returns when it is ready.
+        """Start one program for all workers of pytest-xdist; returns when it is ready.
 
         The first worker that asks for it starts it, and the others get its facts. It ends with the
-        run, however that ends. Workers on another host than pytest-xdist's controller have one of
-        their own there, which ends when none of them uses it.
+        run, even if the run is killed. Workers on another host than pytest-xdist's controller share
+        a program there, which ends when none of them uses it.
 
         Args:
             name: must be unique in the run.
-            start: how to start it; or a function that only the starter calls, with a directory for
-                the program's files, to choose a port or to write its configuration.
-            ready: what says that it is ready. Named groups of a LogPattern become facts.
+            start: how to start it; or a function that returns this. Only the worker that starts it
+                calls the function, with a directory for the program's files.
+            ready: the probes that wait until it is ready. Named groups of a LogPattern become
+                facts.
 
         Raises:
-            InvalidError: the name or the start is not possible.
+            InvalidError: the name or the start is invalid.
             UnavailableError: it does not start, or does not become ready.
         """
         if name not in self.shared_processes:
@@ -66,7 +67,7 @@ class ProcessesOfScope(Service):
         return self.shared_processes[name]
 
     def shutdown(self) -> None:
-        """Leave what is shared, and stop the rest."""
+        """Leave shared programs, and stop the others."""
         try:
             while self.shared_processes:
                 self.shared_processes.popitem()[1].leave()
@@ -75,11 +76,11 @@ class ProcessesOfScope(Service):
 
 
 class ScopedProcesses:
-    """What a test has to know of processes that it shares.
+    """The processes of a scope, seen from one of its tests.
 
     Attributes:
-        fixture: what started them.
-        service: has them.
+        fixture: the fixture that started them.
+        service: their service.
     """
 
     def __init__(self, service: ProcessesOfScope, fixture: str) -> None:
@@ -87,8 +88,8 @@ class ScopedProcesses:
         self.service = service
         self._written: dict[Process, int] = {}
 
-    def begin_test(self) -> None:
-        """Another test begins: fail it if a shared process has ended."""
+    def start_test(self) -> None:
+        """Note what was written before this test; fail the test if a shared process has ended."""
         self._written = {process: process.written for process in self.service.list()}
         for shared in self.service.shared_processes.values():
             try:
@@ -97,18 +98,18 @@ class ScopedProcesses:
                 pytest.fail(str(error), pytrace=False)
 
     def written(self, process: Process) -> int:
-        """What a process had written when the test began: an offset."""
+        """The offset in the output of a process at which the test started."""
         return self._written.get(process, 0)
 
     def shared_sections(self) -> list[tuple[str, str]]:
-        """The last lines of shared processes, for a failed test's report."""
+        """The last lines of shared processes, for the report of a failed test."""
         return [
             (f"shared process {name} ({shared.ended() or 'running'})", shared.tail())
             for name, shared in self.service.shared_processes.items()
         ]
 
     def leftovers(self) -> list[Leftover]:
-        """What programs that have ended themselves have left running."""
+        """What programs have left running that have ended themselves."""
         return [
             leftover
             for leftover in self.service.leftovers()

@@ -1,4 +1,4 @@
-"""The poller of the fixture ``core_poller``."""
+"""A poller that tests step by hand: the value of the fixture ``core_poller``."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _INTERVAL = 60.0
 
 
 class Stepper:
-    """A poller that is stepped by hand, with a clock and a source of the test's own.
+    """A poller that runs one cycle at a time, with a clock and a source for the test.
 
     Args:
         journal: where it writes.
 
     Attributes:
-        clock: its time.
+        clock: its clock.
         source: its only source.
         poller: the poller itself.
         journal: the same.
@@ -50,7 +50,7 @@ class Stepper:
 
     @property
     def signals(self) -> Sequence[PipelineSignal]:
-        """What the source gives."""
+        """The signals of the source."""
         return self.source.signals
 
     @signals.setter
@@ -59,19 +59,19 @@ class Stepper:
 
     @property
     def reports(self) -> list[ActionResult]:
-        """What the source was told."""
+        """The results that were reported to the source."""
         return self.source.reports
 
     def add_handler(self, handler: JobHandler) -> None:
-        """Ask one more handler, after the others."""
+        """Add a handler behind the others."""
         self.poller.add_handler(handler)
         self._handlers.append(handler)
 
     def step(self, *, dry_run: bool = False) -> CycleReport:
-        """Go through one cycle, and let a minute pass.
+        """Run one cycle, and advance the clock by a minute.
 
         Args:
-            dry_run: only tell what would be done.
+            dry_run: only list what would be done.
         """
         self.poller.dry_run = dry_run
         self._before = self._sizes()
@@ -81,14 +81,14 @@ class Stepper:
             self.clock.advance(_INTERVAL)
 
     def restart(self) -> None:
-        """Go on as a new process would, which knows only what is in the journal."""
+        """Continue like a new process, which knows only the journal."""
         self.poller.close()
         self.journal.close()
         Path(self.journal.base_dir, ".index.sqlite3").unlink()
         self.poller = self._new()
 
     def crash(self) -> None:
-        """Go on as after a kill between the actions of the last step and their results."""
+        """Continue like a new process after a kill between the last step's actions and results."""
         self.poller.close()
         for path in self.journal.files():
             file = Path(self.journal.base_dir, path)

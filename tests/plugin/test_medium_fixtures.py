@@ -139,7 +139,7 @@ def test_a_directory_that_is_missing_is_told_with_where_it_was_looked_for(
     result.stdout.fnmatch_lines(
         [
             f"*cannot load '{pytester.path}/no/such': there is no such file or directory",
-            f"*A relative path begins at pytest's rootdir, {pytester.path}.",
+            f"*A relative path starts at pytest's rootdir, {pytester.path}.",
         ]
     )
 
@@ -179,7 +179,7 @@ def test_plain_open_sees_what_the_medium_writes(pytester: pytest.Pytester, argum
         ("", "*there is no such fixture: pyfakefs' pytest plugin is switched off"),
         (
             "import pytest; fs = pytest.fixture(lambda: 7, name='fs')",
-            "*it is a int, and not pyfakefs' file system",
+            "*it is a int instead of pyfakefs' file system",
         ),
     ],
 )

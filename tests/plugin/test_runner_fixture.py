@@ -31,4 +31,4 @@ def test_specs_run_by_the_service_of_the_test(pytester: pytest.Pytester) -> None
 
 def test_the_manual(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--fixtures")
-    result.stdout.fnmatch_lines(["core_runner*", "*Runs specs by their dependencies*"])
+    result.stdout.fnmatch_lines(["core_runner*", "*Runs specs in dependency order*"])

@@ -251,7 +251,7 @@ def test_what_is_left_is_judged_at_the_end_of_its_scope(pytester: pytest.Pyteste
     lines.fnmatch_lines(
         [
             "*ERROR at teardown of TestDaemon.test_goes_on*",
-            "what core_process_class of test_it.py::TestDaemon has started has left running *",
+            "programs of core_process_class of test_it.py::TestDaemon have left running *",
             "sleep 1000 (pid *",
         ]
     )

@@ -12,7 +12,7 @@ import pytest
 from core_infra._unpatched import Path, shutil, time
 from core_infra.errors import InvalidError
 from core_infra.vm._machine import Status
-from pytest_core_infra._guard import FAILURES
+from pytest_core_infra._reports import FAILURES
 from pytest_core_infra._vm import describe
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and, if machines are wanted, what runs them."""
     config.addinivalue_line("markers", marker.DESCRIPTION)
     if switched_on(config):
-        from pytest_core_infra._vm.session import VmSession  # noqa: PLC0415 - who uses it pays for it
+        from pytest_core_infra._vm.session import VmSession  # noqa: PLC0415 - imported only if it is used
 
         config.pluginmanager.register(VmSession(config), SESSION)
 
@@ -86,7 +86,7 @@ def core_vm(request: pytest.FixtureRequest, core_vm_factory: MachineFactory) -> 
 
         def test_kernel(core_vm: Machine) -> None:
             assert core_vm.exec("uname -s").stdout.strip() == "Linux"
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return core_vm_factory(**marker.parameter(request))
 
 
@@ -107,12 +107,12 @@ def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
 
     Example::
 
-        from pytest_core_infra._vm.factory import MachineFactory
+        from pytest_core_infra.plugin import MachineFactory
 
         def test_upgrade(core_vm_factory: MachineFactory) -> None:
             small = core_vm_factory(memory=128)
             other = core_vm_factory(name="other", cpus=2, image="build/my-image")
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     session = _session(request.config)
     if session is None:  # asked for by a name that nobody could see when tests were collected
         pytest.skip(SKIP_REASON)
@@ -124,7 +124,7 @@ def core_vm_class(request: pytest.FixtureRequest, core_vm_factory_class: Machine
     """A machine like ``core_vm`` that the tests of a class share, from the first that uses it.
     ``@pytest.mark.core_vm(memory=512, revert=True)`` on the class asks for another than the default
     one, and takes it back after each test to what it was before, as ``--core-vm-revert`` does.
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return core_vm_factory_class(**marker.parameter(request))
 
 
@@ -145,7 +145,7 @@ def core_vm_module(
         def server(core_vm_module):
             core_vm_module.exec("apk add nginx && nginx", check=True)
             return core_vm_module
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return core_vm_factory_module(**marker.parameter(request))
 
 
@@ -157,7 +157,7 @@ def core_vm_session(
     ``--core-vm-revert`` takes it back after each test to what it was before; what fixtures of a
     wider scope than one test have done to it stays. The options say what it is made of;
     ``core_vm_factory_session(memory=512, revert=True)`` makes others.
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return core_vm_factory_session(**marker.parameter(request))
 
 
@@ -165,7 +165,7 @@ def core_vm_session(
 def core_vm_factory_class(request: pytest.FixtureRequest) -> MachineFactory:
     """Starts machines for a class as ``core_vm_factory`` does for a test; ``revert=`` takes one
     back after each test.
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return _shared_factory(request)
 
 
@@ -173,7 +173,7 @@ def core_vm_factory_class(request: pytest.FixtureRequest) -> MachineFactory:
 def core_vm_factory_module(request: pytest.FixtureRequest) -> MachineFactory:
     """Starts machines for a module as ``core_vm_factory`` does for a test; ``revert=`` takes one
     back after each test.
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return _shared_factory(request)
 
 
@@ -181,7 +181,7 @@ def core_vm_factory_module(request: pytest.FixtureRequest) -> MachineFactory:
 def core_vm_factory_session(request: pytest.FixtureRequest) -> MachineFactory:
     """Starts machines for the whole run as ``core_vm_factory`` does for a test; ``revert=`` takes
     one back after each test.
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return _shared_factory(request)
 
 
@@ -206,7 +206,7 @@ def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[.
 
         def test_seed(seeded) -> None:
             assert seeded().exec("ls /srv").stdout == "seed.sql\n"
-    """  # noqa: D205 - pytest --fixtures shows what comes before the first empty line
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     session = _session(request.config)
     if session is None:
         pytest.skip(SKIP_REASON)

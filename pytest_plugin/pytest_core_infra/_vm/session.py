@@ -12,7 +12,7 @@ from core_infra.vm import _timeouts
 from core_infra.vm._images.linuxkit.assembly import template_image
 from core_infra.vm._launcher import Launcher
 from core_infra.vm._run_directory import RunDirectory
-from pytest_core_infra._guard import FAILURES, guarded
+from pytest_core_infra._reports import FAILURES, guarded
 from pytest_core_infra._vm import describe, marker
 from pytest_core_infra._vm.factory import FACTORY, MachineFactory
 from pytest_core_infra._vm.owner import Owner
