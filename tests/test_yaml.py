@@ -242,6 +242,13 @@ def test_lines_are_those_of_editors() -> None:
     assert [field.line for field in fields.values()] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("text", [r'a: "x\0"', r'a: "\ud800"', r'"\ud800": x', r'"\0": x'])
+def test_a_string_that_no_system_call_takes(text: str) -> None:
+    for read in (Field.string, Field.text):
+        with pytest.raises(InvalidFileError, match="string without NUL and surrogates"):
+            read_yaml(text.encode(), "FILE", each_value(read))
+
+
 def test_no_value_of_a_secret_is_shown() -> None:
     for kind, text in [
         ("build", "sign: {windows: {password: 31415}, gpg: {key: 31415}}"),

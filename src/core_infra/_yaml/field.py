@@ -34,7 +34,8 @@ _KINDS = {
 _FORMS = {"seq": yaml.SequenceNode, "map": yaml.MappingNode}
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _SHOWN = 60
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
+"""Characters that no path, argument or file can have."""
 
 
 class Wrong(Exception):  # noqa: N818 - never leaves the reader
@@ -237,8 +238,9 @@ class Field:
             if key.tag == _MERGE:
                 for source in Field(document, value, self.name).take(_sources, []):
                     merged = {**source.take(Field._pairs, {}), **merged}
-            elif not isinstance(key, yaml.ScalarNode):
-                Field(document, key, self.name).note("a key must be a string", "a string")
+            elif not isinstance(key, yaml.ScalarNode) or _FORBIDDEN.search(key.value):
+                text = "a key must be a string without NUL and surrogates"
+                Field(document, key, self.name).note(text, "a string")
             elif key.value in own:
                 line, _ = document.place(own[key.value][0].start_mark)
                 twice = Field(document, value, self.inner(key.value), key=key)
@@ -250,7 +252,7 @@ class Field:
 
     def _text(self) -> str:
         text = self.scalar
-        if "\0" in text or _SURROGATE.search(text):
+        if _FORBIDDEN.search(text):
             self.reject("a string without NUL and surrogates")
         return text
 

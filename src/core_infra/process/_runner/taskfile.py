@@ -282,9 +282,8 @@ def _signal(field: Field) -> int:
     """A signal by its name, with or without SIG, or by its number."""
     text = field.text()
     names = signal.Signals.__members__
-    number = names.get(text) or names.get(f"SIG{text}")
-    if number is None and text.isdecimal() and int(text) in signal.valid_signals():
-        return int(text)
+    by_number = {str(int(one)): int(one) for one in signal.valid_signals()}
+    number = names.get(text) or names.get(f"SIG{text}") or by_number.get(text.lstrip("0"))
     if number is None:
         field.fail(f"there is no signal {text!r}{similar(text.upper(), _SIGNALS)}", "a signal")
     return number
