@@ -1,30 +1,25 @@
-"""Programs that misbehave, for tests to run."""
+"""Programs that tests of processes run; most are files in ``tests/process/programs``."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 PYTHON = sys.executable
-
-# Double fork, a session of its own, no environment, no descriptor of ours; then the program that
-# was started ends, so that nothing leads from it to the daemon.
-DAEMON = """
-import os
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        os.closerange(0, 256)
-        os.execve("/bin/sleep", ["sleep", "1000"], {})
-    os._exit(0)
-os.wait()
-"""
-
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 60; done"
+"""A script for a shell; a file would need one more process."""
+
+_DIRECTORY = Path(__file__).parents[1] / "process" / "programs"
 
 
-def output_of(program: str) -> str:
-    """What a Python program prints; a failure if it tells of any error."""
+def program(name: str, *args: str) -> list[str]:
+    """The command that runs a program of ``tests/process/programs``."""
+    return [PYTHON, str(_DIRECTORY / f"{name}.py"), *args]
+
+
+def output_of(name: str, *args: str) -> str:
+    """The output of such a program, which must write nothing to stderr."""
     done = subprocess.run(
-        [PYTHON, "-c", program], capture_output=True, text=True, timeout=120, check=False
+        program(name, *args), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stderr == ""
     return done.stdout

@@ -3,12 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
+from process_programs import program
 from support import is_running, wait_gone
 
 from core_infra.errors import TimeoutExpiredError
@@ -90,22 +90,9 @@ def test_exit_callback_runs_also_when_it_comes_late() -> None:
     assert codes == [4, 4]
 
 
-PARENT = """
-import os, sys, threading
-from core_infra.process import spawn
-pids = []
-# A thread that ends at once must not take the child with it.
-thread = threading.Thread(target=lambda: pids.append(spawn(["sleep", "600"]).pid))
-thread.start()
-thread.join()
-print(pids[0], flush=True)
-sys.stdin.read()
-"""
-
-
 def test_a_killed_parent_leaves_no_child() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        program("parent_of_child"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())

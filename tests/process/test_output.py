@@ -1,16 +1,23 @@
-"""Output: exact bytes, bounded, late readers, true order."""
+"""Output: exact bytes, bounded, late readers, true order, whole lines."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from process_programs import PYTHON
 
-from core_infra.process import CannotStartError, LogPattern, RunOptions, Service, Stream
-from core_infra.process._output import Output
+from core_infra.errors import InvalidError
+from core_infra.process import CannotStartError, LogPattern, RingBuffer, RunOptions, Service, Stream
+from core_infra.process._output import LineSplitter, Output
+
+PIECES = st.lists(st.text("ab\n\ré€\U0001f600", max_size=12).map(str.encode), max_size=8)
 
 
 def test_binary_output_is_kept_as_it_is(service: Service) -> None:
@@ -148,3 +155,144 @@ def test_what_is_left_behind_does_not_block_on_a_full_pipe(
     with open(fifo, "w") as file:  # noqa: PTH123
         file.write("go\n")
     process.wait_ready(LogPattern("written"))
+
+
+class RingAgainstAll(RuleBasedStateMachine):
+    """The model keeps all that was ever written."""
+
+    @initialize(size=st.integers(1, 40))
+    def begin(self, size: int) -> None:
+        self.size = size
+        self.ring = RingBuffer(size)
+        self.written = b""
+        self.forgotten = 0
+
+    @property
+    def kept(self) -> bytes:
+        return self.written[max(self.forgotten, len(self.written) - self.size) :]
+
+    @rule(data=st.binary(max_size=100))
+    def write(self, data: bytes) -> None:
+        assert self.ring.write(data) == len(data)
+        self.written += data
+
+    @rule()
+    def reset(self) -> None:
+        self.ring.reset()
+        self.forgotten = len(self.written)
+
+    @rule(data=st.data())
+    def read_from_anywhere(self, data: st.DataObject) -> None:
+        offset = data.draw(st.integers(0, len(self.written)))
+        piece = self.ring.read(offset)
+        first = max(offset, len(self.written) - len(self.kept))
+        assert piece.data == self.written[first:]
+        assert piece.lost == first - offset
+        assert piece.end == len(self.written)
+
+    @rule(beyond=st.integers(1, 5))
+    def read_the_future(self, beyond: int) -> None:
+        with pytest.raises(InvalidError):
+            self.ring.read(len(self.written) + beyond)
+
+    @invariant()
+    def agree(self) -> None:
+        assert bytes(self.ring) == self.kept
+        assert len(self.ring) == len(self.kept)
+        assert str(self.ring) == self.kept.decode(errors="replace")
+        assert self.ring.end - self.ring.start == len(self.kept)
+        assert self.ring.cap == self.size
+
+
+TestRing = RingAgainstAll.TestCase
+TestRing.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def test_no_ring_without_bytes() -> None:
+    with pytest.raises(InvalidError, match="0 bytes"):
+        RingBuffer(0)
+
+
+def test_a_large_ring_takes_memory_only_as_it_fills() -> None:
+    ring = RingBuffer(1 << 50)
+    ring.write(b"small")
+    assert bytes(ring) == b"small"
+
+
+def test_a_reader_that_follows_gets_every_byte_or_is_told_how_many_it_lost() -> None:
+    ring = RingBuffer(1000)
+    total = 300_000
+
+    def write() -> None:
+        for number in range(total // 100):
+            ring.write(number.to_bytes(4, "big") * 25)
+        ring.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    offset = received = lost = 0
+    while ring.wait(offset, 30):
+        piece = ring.read(offset)
+        for at in range(-(offset + piece.lost) % 100, len(piece.data) - 99, 100):
+            number = (offset + piece.lost + at) // 100
+            assert piece.data[at : at + 100] == number.to_bytes(4, "big") * 25
+        received += len(piece.data)
+        lost += piece.lost
+        offset = piece.end
+    writer.join()
+    assert received + lost == offset == total
+
+
+def test_waiting_ends_with_the_time_and_with_the_ring() -> None:
+    ring = RingBuffer()
+    assert not ring.wait(0, 0.001)
+    ring.close()
+    assert not ring.wait(0)
+    ring.write(b"late")
+    assert ring.wait(0)
+
+
+def split(pieces: list[bytes], max_line: int) -> list[tuple[str, bool]]:
+    splitter = LineSplitter(max_line)
+    found: list[tuple[str, bool]] = []
+    for piece in pieces:
+        parts, data = splitter.overflow(piece)
+        found += parts
+        found += [(line, False) for line in splitter.feed(data)]
+        assert splitter._size == sum(map(len, splitter._held)) <= max_line
+    rest = splitter.rest()
+    return found if rest is None else [*found, (rest, False)]
+
+
+def recut(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({*range(0, len(data), 4), len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[first:last] for first, last in itertools.pairwise(places)]
+
+
+@given(PIECES, st.lists(st.integers(0, 200), max_size=6))
+def test_any_cuts_give_the_lines_of_the_whole(pieces: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(pieces)
+    *whole, rest = data.decode().split("\n")
+    expected = [line.removesuffix("\r") for line in whole]
+    expected += [rest.removesuffix("\r")] if rest else []
+    assert [text for text, _ in split(recut(data, cuts), 1000)] == expected
+
+
+@given(PIECES, st.lists(st.integers(0, 200), max_size=6), st.integers(4, 9))
+@example(["€€€€".encode()], [1, 4, 5, 7], 4)
+def test_a_long_line_comes_in_parts_between_characters(
+    pieces: list[bytes], cuts: list[int], max_line: int
+) -> None:
+    data = b"".join(pieces).replace(b"\r", b"")
+    found = split(recut(data, cuts), max_line)
+    text = "".join(text if partial else f"{text}\n" for text, partial in found)
+    assert text.removesuffix("\n") == data.decode().removesuffix("\n")
+    assert all(len(part.encode()) <= max_line for part, _ in found)
+
+
+@given(st.lists(st.binary(max_size=30), max_size=10))
+def test_bytes_that_are_no_text_are_no_accident(pieces: list[bytes]) -> None:
+    found = split(pieces, 1000)
+    lines = b"".join(pieces).split(b"\n")
+    expected = [line.decode(errors="replace").removesuffix("\r") for line in lines]
+    assert [text for text, _ in found] == (expected if lines[-1] else expected[:-1])

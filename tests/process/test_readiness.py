@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from process_programs import PYTHON
+from process_programs import PYTHON, program
 
 from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.process import (
@@ -32,26 +32,10 @@ if TYPE_CHECKING:
 
     from core_infra.process import Process
 
-SERVER = """
-import http.server, pathlib, socket, sys, threading
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(503 if "busy" in self.path else 204)
-        self.end_headers()
-server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-unix = socket.socket(socket.AF_UNIX)
-unix.bind("socket")
-unix.listen()
-pathlib.Path("file").touch()
-print("listening on", end=" ", flush=True)
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
-
 
 @pytest.fixture
 def server(service: Service, tmp_path: Path) -> Process:
-    return service.start_with_options(RunOptions(PYTHON, ["-c", SERVER], dir=tmp_path))
+    return service.start_with_options(RunOptions(PYTHON, program("ready_server")[1:], dir=tmp_path))
 
 
 def test_every_kind_of_probe(server: Process, tmp_path: Path) -> None:
@@ -145,19 +129,10 @@ def test_only_http_urls() -> None:
         HttpStatus("ftp://host/")
 
 
-HOLDER = """
-import socket, sys
-here = socket.create_server(("127.0.0.1", 0))
-there = socket.socket(socket.AF_UNIX)
-there.bind("stranger")
-there.listen()
-print(here.getsockname()[1], flush=True)
-sys.stdin.read()
-"""
-
-
 def test_what_another_program_holds_is_not_its_own(service: Service, tmp_path: Path) -> None:
-    stranger = service.start_with_options(RunOptions(PYTHON, ["-c", HOLDER], dir=tmp_path))
+    stranger = service.start_with_options(
+        RunOptions(PYTHON, program("socket_holder")[1:], dir=tmp_path)
+    )
     log = LogPattern(r"\d+")
     stranger.wait_ready(log)
     assert log.match is not None
@@ -180,17 +155,6 @@ def test_what_another_program_holds_is_not_its_own(service: Service, tmp_path: P
 
 
 ALL = str(ipaddress.IPv4Address(0))
-LISTENER = """
-import socket, sys
-kind, port = sys.argv[1:]
-server = socket.socket(socket.AF_INET6 if kind == "::" else socket.AF_INET)
-if kind == "::":
-    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-server.bind((kind, int(port)))
-server.listen()
-print(server.getsockname()[1], flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.mark.parametrize(
@@ -201,10 +165,10 @@ def test_a_port_of_one_protocol_is_not_that_of_the_other(
     service: Service, theirs: str, their_host: str, ours: str, our_host: str
 ) -> None:
     log = LogPattern(r"\d+")
-    service.start(PYTHON, "-c", LISTENER, theirs, "0").wait_ready(log)
+    service.start(*program("listener", theirs, "0")).wait_ready(log)
     assert log.match is not None
     port = int(log.match[0])
-    process = service.start(PYTHON, "-c", LISTENER, ours, str(port)).wait_ready(log)
+    process = service.start(*program("listener", ours, str(port))).wait_ready(log)
     process.wait_ready(TcpPort(port, our_host))
     with pytest.raises(NotReadyError, match="another program's"):
         process.wait_ready(TcpPort(port, their_host), timeout=0.2)

@@ -30,6 +30,7 @@ from core_infra.process import (
     Status,
     Stream,
 )
+from core_infra.process._reaper.registry import reaper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -463,43 +464,52 @@ def test_a_timeout_may_be_beyond_all_time(service: Service, timeout: float) -> N
     assert late.wait(30) == -signal.SIGTERM  # who keeps the time still does
 
 
-WITHOUT_DESCRIPTORS = """
-import os, resource, time
-from core_infra.process import RunOptions, Service
-
-service = Service()
-process = service.start_with_options(RunOptions("sleep", ["600"], timeout=0.01))
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-held = []
-try:
-    while True:
-        held.append(os.open("/dev/null", os.O_RDONLY))
-except OSError:
-    while not process.timed_out:
-        time.sleep(0.001)
-    while held:
-        os.close(held.pop())
-print(process.wait(30), service.leftovers())
-"""
-
-
 def test_a_timeout_waits_for_descriptors() -> None:
-    assert output_of(WITHOUT_DESCRIPTORS) == "-15 []\n"
-
-
-FINALIZER = """
-from core_infra.process import Service
-
-class Late:
-    def __del__(self):
-        try:
-            print(service.run("echo", "late"))
-        except Exception as error:
-            print(type(error).__name__, error.why)
-
-service, late = Service(), Late()
-"""
+    assert output_of("without_descriptors") == "-15 []\n"
 
 
 def test_a_finalizer_at_the_end_of_python_is_refused() -> None:
-    assert output_of(FINALIZER) == "WrongStateError Python is ending\n"
+    assert output_of("finalizer") == "WrongStateError Python is ending\n"
+
+
+def test_what_a_run_left_behind_can_go_on_writing(service: Service, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    daemon = f"(head -c 1000000 /dev/zero; touch {done}) &"  # more than a pipe holds
+    service.run("sh", "-c", daemon)
+    while not done.exists():
+        os.sched_yield()
+
+
+def test_runs_on_many_threads_do_not_disturb_each_other(service: Service) -> None:
+    wrong: list[str] = []
+
+    def work(number: int) -> None:
+        wrong.extend(
+            output
+            for turn in range(25)
+            if (output := service.run("echo", f"{number} {turn}")) != f"{number} {turn}\n"
+        )
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_an_environment_may_be_larger_than_a_packet(service: Service) -> None:
+    # A variable may have 128 KiB, and all together more.
+    env = {f"LARGE_{number}": str(number) * 100_000 for number in range(5)}
+    script = "import os; print(sum(len(v) for n, v in os.environ.items() if n[:6] == 'LARGE_'))"
+    options = RunOptions(PYTHON, ["-c", script], env=env)
+    assert service.run_with_options(options) == "500000\n"
+
+
+def test_a_killed_reaper_is_told_to_who_runs(service: Service) -> None:
+    service.run("true")
+    script = f"import os, signal; os.kill({reaper().pid}, signal.SIGKILL); signal.pause()"
+    with pytest.raises(RunFailedError) as caught:
+        service.run(PYTHON, "-c", script)
+    assert caught.value.exit_code == -signal.SIGKILL
+    assert service.run("echo", "again") == "again\n"

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
-from typing import TYPE_CHECKING
 
 import pytest
-from process_programs import PYTHON
+from process_programs import PYTHON, program
 from support import is_running
 
 from core_infra.process import LogPattern, RunOptions, RunTimeoutError, Service
 from core_infra.process._managed_process import ManagedProcess
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-CLEANER = """
-import os, signal, sys, time
-def clean(*_):
-    time.sleep(0.3)
-    os.write(1, b"cleaned up\\n")
-    sys.exit()
-signal.signal(signal.SIGTERM, clean)
-os.write(1, b"up\\n")
-time.sleep(600)
-"""
-
 
 @pytest.fixture
-def cleaner(tmp_path: Path) -> str:
-    path = tmp_path / "cleaner.py"
-    path.write_text(CLEANER)
-    return f"{PYTHON} {path}"
+def cleaner() -> str:
+    return shlex.join(program("cleaner"))
 
 
 @pytest.mark.parametrize("command", ["{}", "{}; true", "{} & wait", "exec {}"])

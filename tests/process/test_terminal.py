@@ -8,29 +8,14 @@ import signal
 import pexpect
 import pytest
 from pexpect.replwrap import REPLWrapper
-from process_programs import PYTHON
+from process_programs import PYTHON, program
 
 from core_infra.errors import InvalidError, WrongStateError
 from core_infra.process import RunOptions, Service, Status
 
-ASK = """
-import os, sys
-assert os.isatty(0) and os.isatty(1) and os.isatty(2)
-assert os.tcgetpgrp(0) == os.getpgid(0), "the terminal is not ours"
-name = input("your name? ")
-print("hello,", name, os.get_terminal_size().columns)
-while True:
-    try:
-        input("> ")
-    except KeyboardInterrupt:
-        print("interrupted")
-    except EOFError:
-        sys.exit(7)
-"""
-
 
 def test_a_dialogue(service: Service) -> None:
-    process = service.start_with_options(RunOptions(PYTHON, ["-c", ASK], pty=True))
+    process = service.start_with_options(RunOptions(PYTHON, program("dialogue")[1:], pty=True))
     terminal = process.terminal
     terminal.expect("your name[?] ")
     terminal.sendline("é")

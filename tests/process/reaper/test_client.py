@@ -6,13 +6,12 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from pathlib import Path
 
 import pytest
-from process_programs import DAEMON, PYTHON, output_of
+from process_programs import PYTHON, output_of, program
 from support import is_running, wait_gone
 
 from core_infra._eventloop.supervisor import supervisor
@@ -27,7 +26,7 @@ def test_a_daemon_without_session_parent_or_environment_is_found_and_killed(
     service: Service,
 ) -> None:
     for _ in range(10):
-        process = service.start(PYTHON, "-c", DAEMON)
+        process = service.start(*program("daemon"))
         assert process.wait(30) == 0
         [daemon] = process.leftovers()
         process.kill()
@@ -35,7 +34,7 @@ def test_a_daemon_without_session_parent_or_environment_is_found_and_killed(
 
 
 def test_daemons_belong_to_who_started_them(service: Service) -> None:
-    first, second = (service.start(PYTHON, "-c", DAEMON) for _ in range(2))
+    first, second = (service.start(*program("daemon")) for _ in range(2))
     first.wait(30)
     second.wait(30)
     [of_first], [of_second] = first.leftovers(), second.leftovers()
@@ -46,7 +45,7 @@ def test_daemons_belong_to_who_started_them(service: Service) -> None:
 
 def test_daemons_of_removed_processes_go_with_the_service() -> None:
     with Service() as service:
-        service.run(PYTHON, "-c", DAEMON)
+        service.run(*program("daemon"))
         [left] = service.leftovers()
         assert left.process is None
     assert not is_running(left.pid)
@@ -100,31 +99,8 @@ def test_a_service_that_is_over_knows_nothing_of_who_has_its_number_now() -> Non
         service.shutdown()
 
 
-# 10 is RLIMIT_LOCKS, which Python does not name.
-UNMARKED = f"""
-import os
-from core_infra.process import Service
-
-def runs(pid):
-    return os.path.exists(f"/proc/{{pid}}")
-
-with Service() as service:
-    unmarked = "import resource; resource.setrlimit(10, (0, 0))\\n" + {DAEMON!r}
-    service.run({PYTHON!r}, "-c", unmarked)
-    [leftover] = service.leftovers()
-    running = service.start("sleep", "600")
-    running.kill()
-    print(runs(leftover.pid))  # for all that is known, it is not that one's
-    with Service() as other:
-        other.run("true")
-        print(service.leftovers())  # it may be the other's, too
-    print(runs(leftover.pid))
-print(runs(leftover.pid))
-"""
-
-
 def test_who_changes_even_the_number_belongs_to_the_only_service() -> None:
-    assert output_of(UNMARKED) == "True\n[]\nTrue\nFalse\n"
+    assert output_of("unmarked_daemon") == "True\n[]\nTrue\nFalse\n"
 
 
 def test_who_forks_all_the_time_does_not_outrun_the_end(service: Service) -> None:
@@ -144,24 +120,10 @@ def test_a_tree_ends_with_its_root(service: Service) -> None:
     assert [pid for pid in pids if is_running(pid)] == []
 
 
-PARENT = f"""
-import sys
-import threading
-from core_infra.process import Service, RunOptions
-service = Service()
-daemon = service.start({PYTHON!r}, "-c", {DAEMON!r})
-daemon.wait()
-detached = service.start_with_options(RunOptions("sleep", ["600"], detach=True))
-pids = [service.start("sleep", "600").pid, *daemon.leftovers(), detached.pid]
-print(*pids, flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, None])
 def test_who_dies_takes_all_but_the_detached_along(how: signal.Signals | None) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        program("parent_of_trees"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout is not None
         assert parent.stdin is not None

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from process_programs import program
 from support import wait_gone
 
 from core_infra.errors import CoreInfraError, InvalidError, TimeoutExpiredError
@@ -201,21 +202,6 @@ def test_an_end_is_told_before_what_it_lets_start(service: Service) -> None:
     assert told == ["start a", "end a", "start b", "end b", "start c", "end c"]
 
 
-LEAVES_A_SERVER = """
-import os, socket, sys, time
-server = socket.socket()
-server.bind(("127.0.0.1", int(sys.argv[1])))  # fails if the one of the attempt before still has it
-server.listen()
-if os.fork():
-    os._exit(7)
-os.setsid()
-for signal_number in (1, 2, 15):
-    __import__("signal").signal(signal_number, 1)
-os.close(1), os.close(2)
-time.sleep(600)
-"""
-
-
 @pytest.mark.parametrize("threads", [False, True], ids=["service", "executor"])
 def test_a_retry_begins_when_what_the_failed_attempt_left_is_gone(
     service: Service, *, threads: bool
@@ -223,7 +209,7 @@ def test_a_retry_begins_when_what_the_failed_attempt_left_is_gone(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spec = RunSpec("a", sys.executable, ["-c", LEAVES_A_SERVER, str(port)], retries=3)
+    spec = RunSpec("a", sys.executable, program("leaves_a_server", str(port))[1:], retries=3)
     with ThreadPoolExecutor(1) if threads else contextlib.nullcontext() as executor:
         one = Runner(service).run_all([spec], executor=executor)["a"]
     assert (one.attempts, one.exit_code, one.output) == (4, 7, "")
