@@ -19,7 +19,7 @@ from core_infra.vm._guest.client import GuestOperationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core_infra.vm._access.interface import GuestAccess, Running
+    from core_infra.vm._access.interface import GuestAccess, RunningCommand
 
 NO_WAY = 125
 NOT_EXECUTABLE = 126
@@ -113,7 +113,7 @@ def _run(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float 
         return process.wait()
 
 
-def _feed(process: Running) -> None:
+def _feed(process: RunningCommand) -> None:
     try:
         try:
             while data := os.read(sys.stdin.fileno(), _CHUNK):

@@ -18,7 +18,7 @@ from core_infra.vm._guest.file_transfer import base_name, file_mode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from core_infra.vm._access.interface import GuestAccess, Running
+    from core_infra.vm._access.interface import GuestAccess, RunningCommand
     from core_infra.vm._guest.command import GuestProcess
 
 
@@ -153,7 +153,7 @@ def _is_sparse(about: Sequence[str]) -> bool:
     return len(about) > 1 and int(about[4]) * 512 < int(about[3])
 
 
-def _stdout(process: Running, errors: list[bytes]) -> Iterator[bytes]:
+def _stdout(process: RunningCommand, errors: list[bytes]) -> Iterator[bytes]:
     for stream, data in process.chunks():
         if stream == "stdout":
             yield data
@@ -169,11 +169,11 @@ def _output_of(access: GuestAccess, argv: Sequence[str]) -> str:
         return said.decode("utf-8", "replace").strip() if process.wait() == 0 else ""
 
 
-def _finish(process: Running, what: str) -> None:
+def _finish(process: RunningCommand, what: str) -> None:
     _require(process, what, b"".join(data for _, data in process.chunks()))
 
 
-def _require(process: Running, what: str, said: bytes) -> None:
+def _require(process: RunningCommand, what: str, said: bytes) -> None:
     code = process.wait()
     if code != 0:
         raise CommandFailedError(
@@ -186,8 +186,8 @@ def _require(process: Running, what: str, said: bytes) -> None:
         )
 
 
-def _as_guests(process: Running) -> GuestProcess:
-    # The functions for trees use only what a Running has.
+def _as_guests(process: RunningCommand) -> GuestProcess:
+    # The functions for trees use only what a RunningCommand has.
     return cast("GuestProcess", process)
 
 

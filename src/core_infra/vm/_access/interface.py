@@ -12,12 +12,15 @@ from core_infra.vm._guest.command import ExecResult
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_SHOWN = 2000
+"""Characters of a command's output in the error of its timeout."""
+
 
 class NoAccessError(UnavailableError):
     """No command can be run in the machine, now or at all."""
 
 
-class Running(Protocol):
+class RunningCommand(Protocol):
     """A command that runs in a machine; it is killed at the end of its ``with`` block.
 
     At its timeout the command is killed, and the method that waits for it raises
@@ -51,7 +54,7 @@ class Running(Protocol):
 class GuestAccess(Protocol):
     """A way into a machine."""
 
-    def start(self, argv: Sequence[str], *, timeout: float | None = None) -> Running:
+    def start(self, argv: Sequence[str], *, timeout: float | None = None) -> RunningCommand:
         """Start a command as root, or as the user who is logged in.
 
         The command is ended, with all processes that it has started, at its timeout, and when this
@@ -68,9 +71,6 @@ class GuestAccess(Protocol):
 
     def close(self) -> None:
         """Close the connection; commands that still run are ended."""
-
-
-_SHOWN = 2000
 
 
 def run_to_end(

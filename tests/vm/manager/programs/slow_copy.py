@@ -18,7 +18,7 @@ from core_infra.vm._manager.state_file import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core_infra.vm._access.interface import Running
+    from core_infra.vm._access.interface import RunningCommand
 
 
 def half(*_: object) -> Iterator[bytes]:
@@ -32,7 +32,7 @@ def stop() -> None:
     time.sleep(600)
 
 
-def half_a_tree(process: Running, path: Path) -> None:
+def half_a_tree(process: RunningCommand, path: Path) -> None:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(path / "file", "file")
