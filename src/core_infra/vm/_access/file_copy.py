@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 _REGULAR = "regular"
+_CHUNK = 1 << 16
+_MOST = 256
 _TIDY = 10.0
 """Seconds for the guest to remove the partial files of an interrupted copy."""
 
@@ -189,10 +191,6 @@ def _require(process: RunningCommand, what: str, said: bytes) -> None:
 def _as_guests(process: RunningCommand) -> GuestProcess:
     # The functions for trees use only what a RunningCommand has.
     return cast("GuestProcess", process)
-
-
-_CHUNK = 1 << 16
-_MOST = 256
 
 
 def extents(file: BinaryIO) -> list[tuple[int, int]]:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _SENTINEL = b"\xff"
 _ANSWER = 60.0
+_INTERVAL = 0.1
+_RENEWAL = 5.0
+_DIE = 3.0
+"""Seconds for the guest to end a command; a guest that hangs never does."""
 
 
 class QgaAccess:
@@ -140,12 +144,6 @@ class QgaAccess:
             self._buffer += data
         found, _, self._buffer = self._buffer.partition(end)
         return found
-
-
-_INTERVAL = 0.1
-_RENEWAL = 5.0
-_DIE = 3.0
-"""Seconds for the guest to end a command; a guest that hangs never does."""
 
 
 class QgaCommand:

@@ -103,6 +103,10 @@ _DEVICES = [
     character_device("dev/net/tun", 10, 200, 0o666),
 ]
 _TESTER = (1000, 1000)
+# The getopt string of busybox's wget, and the long option that it has if -T is implemented.
+_WGET_OPTION = re.compile(rb"(?<=:P:Y:U:)T(?=:\+t:n::)")
+_WGET_TIMEOUT = b"\0timeout\0\1T"
+_NO_OPTION = b"\1"  # cannot be typed as an option
 
 
 def guest_root(
@@ -129,8 +133,8 @@ def guest_root(
         directory("home/tester", 0o755, owner=_TESTER),
         *_DEVICES,
         *(symlink(path, target) for path, target in _LINKS.items()),
-        file("usr/bin/busybox", mended(busybox), 0o755),
-        *(symlink(f"usr/bin/{name}", "busybox") for name in applets(busybox)),
+        file("usr/bin/busybox", _without_wget_timeout(busybox), 0o755),
+        *(symlink(f"usr/bin/{name}", "busybox") for name in _applets(busybox)),
         file("usr/bin/core-infra-agent", agent, 0o755),
         file("var/log/wtmp", b""),
         *_configuration(rootfs, console),
@@ -165,13 +169,7 @@ def _modules(tree: ModuleTree) -> list[Entry]:
     ]
 
 
-# The options of its wget, as getopt has them, and what is there of -T where that is implemented.
-_WGET_OPTION = re.compile(rb"(?<=:P:Y:U:)T(?=:\+t:n::)")
-_WGET_TIMEOUT = b"\0timeout\0\1T"
-_NO_OPTION = b"\1"  # cannot be typed as an option
-
-
-def applets(busybox: bytes) -> list[str]:
+def _applets(busybox: bytes) -> list[str]:
     """The names of the programs inside busybox, for any architecture.
 
     Busybox has them in one sorted table: a zero byte ends each name, another one the table.
@@ -187,8 +185,8 @@ def applets(busybox: bytes) -> list[str]:
     return [name for name in names if name != "busybox"]
 
 
-def mended(busybox: bytes) -> bytes:
-    """The same program without the option of wget that ends in a segmentation fault.
+def _without_wget_timeout(busybox: bytes) -> bytes:
+    """Busybox without the option of its wget that ends in a segmentation fault.
 
     Debian 12 builds wget without timeouts; this version still accepts -T, and writes its value to
     address 0. With -T removed from its option table, wget reports an unknown option instead.
