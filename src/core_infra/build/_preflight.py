@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from core_infra.build._artifact import Target
     from core_infra.build._builders.builder import Builder
     from core_infra.build._builders.steps import Step, Tool
-    from core_infra.build._config.settings import BuildConfig, Sign
+    from core_infra.build._config.settings import BuildConfig, SigningSettings
     from core_infra.process._runner.results import RunResult
 
 
@@ -197,7 +197,7 @@ def _epoch(where: Path) -> int:
 
 
 def _check_keys(
-    signers: Signers, sign: Sign, targets: Sequence[Target], problems: list[str]
+    signers: Signers, sign: SigningSettings, targets: Sequence[Target], problems: list[str]
 ) -> list[SigningKey]:
     if sign.unset and (signers.checksums or signers.darwin or signers.windows):
         problems.append(f"signing needs variables that are not set: {', '.join(sign.unset)}")

@@ -1,8 +1,34 @@
 """Contracts for your own media, builders and hypervisors: test classes to subclass.
 
-``MediumContract`` needs nothing but the package; its random tests need the extra ``testing``.
+The random tests of ``MediumContract`` need the extra ``testing``.
 """
 
-from core_infra.testing._medium_contract import MediumContract
+from __future__ import annotations
 
-__all__ = ["MediumContract"]
+from typing import TYPE_CHECKING
+
+from core_infra import _lazy
+
+if TYPE_CHECKING:
+    from core_infra.testing._builder_contract import BuilderContract
+    from core_infra.testing._hypervisor_contract import HypervisorContract
+    from core_infra.testing._medium_contract import MediumContract
+    from core_infra.testing._toolchain import Call, Toolchain
+else:
+    __getattr__ = _lazy.exports(
+        __name__,
+        {
+            "._builder_contract": ("BuilderContract",),
+            "._hypervisor_contract": ("HypervisorContract",),
+            "._medium_contract": ("MediumContract",),
+            "._toolchain": ("Call", "Toolchain"),
+        },
+    )
+
+__all__ = [
+    "BuilderContract",
+    "Call",
+    "HypervisorContract",
+    "MediumContract",
+    "Toolchain",
+]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_support import accepts, needs
-from core_infra.build._config.settings import Sign
+from core_infra.build._config.settings import SigningSettings
 from core_infra.build._errors import SigningError, SigningUnavailableError
 from core_infra.build._secret import NO_SECRET, Secret
 from core_infra.build._signing.choose import choose_signers
@@ -237,8 +237,8 @@ def test_a_signed_program_that_was_changed_is_refused(tmp_path: Path, medium: Lo
 
 
 def test_only_what_is_asked_for_is_signed() -> None:
-    assert choose_signers(Sign()).for_os("darwin") == ()
-    whole = Sign(
+    assert choose_signers(SigningSettings()).for_os("darwin") == ()
+    whole = SigningSettings(
         gpg_key="A",
         macos_identity=IDENTITY,
         macos_notarize=True,
@@ -249,6 +249,6 @@ def test_only_what_is_asked_for_is_signed() -> None:
     assert [one.name for one in chosen.for_os("windows")] == ["osslsigncode"]
     assert [one.name for one in chosen.checksums] == ["gpg"]
     assert chosen.for_os("linux") == ()
-    by_thumbprint = choose_signers(Sign(windows_certificate=THUMBPRINT))
+    by_thumbprint = choose_signers(SigningSettings(windows_certificate=THUMBPRINT))
     assert [one.name for one in by_thumbprint.windows] == ["signtool"]
-    assert choose_signers(Sign(enabled=False, gpg_key="A")).checksums == ()
+    assert choose_signers(SigningSettings(enabled=False, gpg_key="A")).checksums == ()

@@ -1,4 +1,4 @@
-"""Reads what a project says about its build: ``.core/build.yaml``."""
+"""Reads a project's build configuration, ``.core/build.yaml``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from core_infra.build._artifact import Target
 from core_infra.build._config import values
 from core_infra.build._config.settings import (
     DEFAULT_TARGETS,
-    Build,
     BuildConfig,
-    Docker,
-    LinuxKit,
-    Project,
-    Sign,
+    BuildSettings,
+    DockerSettings,
+    LinuxKitSettings,
+    ProjectSettings,
+    SigningSettings,
 )
 from core_infra.build._errors import ConfigError
 from core_infra.build._secret import Secret
@@ -34,7 +34,7 @@ _SIZE_MAX = 256 << 10
 
 
 def config_path(directory: str) -> str:
-    """Where a project's configuration is."""
+    """Return the path of a project's configuration."""
     return posixpath.normpath(posixpath.join(directory, _FILE))
 
 
@@ -46,18 +46,18 @@ def config_exists(medium: Medium, directory: str) -> bool:
 def load_config(
     medium: Medium, directory: str, *, env: Mapping[str, str] | None = None
 ) -> BuildConfig:
-    """Read a project's configuration; the defaults if it has none.
+    """Read a project's configuration; return the defaults if it has none.
 
-    A field that is missing or null takes its default. An empty list stays empty, except targets.
+    A field that is missing or null has its default. An empty list stays empty, except targets.
 
     Args:
         medium: where the project is.
         directory: the project's directory.
-        env: the variables that signing keys may come from; by default the environment's.
+        env: the variables for signing keys; by default those of the environment.
 
     Raises:
-        ConfigError: the file has mistakes; carries all of them with their places.
-        CoreInfraError: the file is there and cannot be read.
+        ConfigError: the file has mistakes; it has all of them, with line and field.
+        CoreInfraError: the file exists but cannot be read.
     """
     variables = os.environ if env is None else env
     path = config_path(directory)
@@ -94,9 +94,9 @@ def _check_version(field: Field) -> None:
         field.reject(f"version {_VERSION}", "; is there a newer core-infra?")
 
 
-def _project(top: Fields) -> Project:
+def _project(top: Fields) -> ProjectSettings:
     fields = top.section("project", ("name", "description", "main", "binary", "type"))
-    return Project(
+    return ProjectSettings(
         name=fields.optional("name", values.file_name, ""),
         description=fields.optional("description", Field.string, ""),
         main=fields.optional("main", values.inner_path, "."),
@@ -105,10 +105,10 @@ def _project(top: Fields) -> Project:
     )
 
 
-def _build(top: Fields) -> Build:
+def _build(top: Fields) -> BuildSettings:
     fields = top.section("build", ("cgo", "flags", "ldflags", "env"))
-    default = Build()
-    return Build(
+    default = BuildSettings()
+    return BuildSettings(
         cgo=fields.optional("cgo", Field.flag, default.cgo),
         flags=fields.optional("flags", each(values.flag), default.flags),
         ldflags=fields.optional("ldflags", each(Field.string), default.ldflags),
@@ -136,10 +136,10 @@ def _target(field: Field) -> Target:
     return Target(system, arch)
 
 
-def _docker(top: Fields) -> Docker:
+def _docker(top: Fields) -> DockerSettings:
     fields = top.section("docker", ("dockerfile", "image", "tags", "build_args"))
-    default = Docker()
-    return Docker(
+    default = DockerSettings()
+    return DockerSettings(
         dockerfile=fields.optional("dockerfile", values.inner_path, default.dockerfile),
         image=fields.optional("image", values.image, default.image),
         tags=fields.optional("tags", each(values.image_tag), ()),
@@ -147,21 +147,21 @@ def _docker(top: Fields) -> Docker:
     )
 
 
-def _linuxkit(top: Fields) -> LinuxKit:
+def _linuxkit(top: Fields) -> LinuxKitSettings:
     fields = top.section("linuxkit", ("config", "formats"))
-    return LinuxKit(
+    return LinuxKitSettings(
         config=fields.optional("config", values.inner_path, ""),
         formats=fields.optional("formats", each(values.image_format), ()),
     )
 
 
-def _sign(top: Fields, env: Mapping[str, str]) -> Sign:
+def _sign(top: Fields, env: Mapping[str, str]) -> SigningSettings:
     fields = top.section("sign", ("enabled", "gpg", "macos", "windows"), private=True)
     gpg = fields.section("gpg", ("key",))
     mac = fields.section("macos", ("identity", "notarize", "apple_id", "team_id", "app_password"))
     windows = fields.section("windows", ("certificate", "password"))
     source = values.Variables(env)
-    return Sign(
+    return SigningSettings(
         enabled=fields.optional("enabled", Field.flag, default=True),
         gpg_key=source.read(gpg, "key", "GPG_KEY_ID"),
         gpg_passphrase=Secret(env.get("GPG_PASSPHRASE", "")),

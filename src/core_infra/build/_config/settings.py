@@ -1,4 +1,4 @@
-"""What a project may say about its build, and what it is if it says nothing."""
+"""The settings of ``.core/build.yaml``, and their defaults."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DEFAULT_TARGETS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
-    """Names.
+class ProjectSettings:
+    """The section ``project``: names.
 
     Attributes:
-        name: what the project is called.
-        description: what it is, in a sentence.
+        name: the project's name.
+        description: a sentence about it.
         main: the package or file to build, relative to the project's directory.
-        binary: the program's file name, if it is not the project's name.
-        type: what to build it as, if it is not what is discovered.
+        binary: the program's file name, if it differs from the project's name.
+        type: the type of project, if it differs from the discovered one.
     """
 
     name: str = ""
@@ -39,14 +39,14 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
-    """How to compile.
+class BuildSettings:
+    """The section ``build``: how to compile.
 
     Attributes:
         cgo: whether Go may call C.
-        flags: of the build command.
-        ldflags: of the linker.
-        env: ``NAME=value`` each, added to the environment.
+        flags: flags of the build command.
+        ldflags: flags of the linker.
+        env: environment variables, ``NAME=value`` each.
     """
 
     cgo: bool = False
@@ -56,21 +56,21 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """Who signs; what is empty is not asked for.
+class SigningSettings:
+    """The section ``sign``; an empty value disables that signature.
 
     Attributes:
-        enabled: whether anything is signed at all.
+        enabled: whether anything is signed.
         gpg_key: the key that signs the checksums.
-        gpg_passphrase: its passphrase, from ``GPG_PASSPHRASE`` only.
-        macos_identity: whom codesign signs as.
-        macos_notarize: whether Apple is asked to notarize.
-        apple_id: the account for that.
-        apple_team_id: its team.
-        apple_app_password: its password for apps.
-        windows_certificate: path of a PKCS #12 file, or a thumbprint for signtool.
-        windows_password: that file's password.
-        unset: variables that the configuration names and the environment does not have.
+        gpg_passphrase: its passphrase, only from ``GPG_PASSPHRASE``.
+        macos_identity: the identity for codesign.
+        macos_notarize: whether to submit programs to Apple for notarization.
+        apple_id: the account for notarization.
+        apple_team_id: the account's team.
+        apple_app_password: the account's app-specific password.
+        windows_certificate: the path of a PKCS #12 file, or a thumbprint for signtool.
+        windows_password: the file's password.
+        unset: variables that the configuration uses but that are not set in the environment.
     """
 
     enabled: bool = True
@@ -87,14 +87,14 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
-class Docker:
-    """What the docker builder makes.
+class DockerSettings:
+    """The section ``docker``: what the Docker builder makes.
 
     Attributes:
-        dockerfile: relative to the project's directory.
-        image: the image's name, with the registry's.
-        tags: of the image.
-        build_args: ``NAME=value`` each.
+        dockerfile: the path of the Dockerfile, relative to the project's directory.
+        image: the image's name, with its registry.
+        tags: the image's tags.
+        build_args: build arguments, ``NAME=value`` each.
     """
 
     dockerfile: str = "Dockerfile"
@@ -104,12 +104,12 @@ class Docker:
 
 
 @dataclass(frozen=True, slots=True)
-class LinuxKit:
-    """What the linuxkit builder makes.
+class LinuxKitSettings:
+    """The section ``linuxkit``: what the LinuxKit builder makes.
 
     Attributes:
-        config: the YAML to build, relative to the project's directory; empty: what is found.
-        formats: the outputs of ``linuxkit build --format``.
+        config: the YAML file, relative to the project's directory; empty for the discovered one.
+        formats: the formats for ``linuxkit build --format``.
     """
 
     config: str = ""
@@ -121,18 +121,23 @@ class BuildConfig:
     """A whole configuration; without arguments, the defaults.
 
     Attributes:
-        version: of the file's format.
+        version: the version of the file format.
+        project: names.
+        build: how to compile.
         targets: the platforms to build for; never empty.
+        sign: keys and certificates.
+        docker: settings of the Docker builder.
+        linuxkit: settings of the LinuxKit builder.
     """
 
     version: int = 1
-    project: Project = field(default_factory=Project)
-    build: Build = field(default_factory=Build)
+    project: ProjectSettings = field(default_factory=ProjectSettings)
+    build: BuildSettings = field(default_factory=BuildSettings)
     targets: tuple[Target, ...] = DEFAULT_TARGETS
-    sign: Sign = field(default_factory=Sign)
-    docker: Docker = field(default_factory=Docker)
-    linuxkit: LinuxKit = field(default_factory=LinuxKit)
+    sign: SigningSettings = field(default_factory=SigningSettings)
+    docker: DockerSettings = field(default_factory=DockerSettings)
+    linuxkit: LinuxKitSettings = field(default_factory=LinuxKitSettings)
 
     def to_targets(self) -> list[Target]:
-        """The platforms to build for."""
+        """Return the platforms to build for."""
         return list(self.targets)

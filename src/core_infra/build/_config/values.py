@@ -30,7 +30,7 @@ def platform(field: Field) -> str:
 
 
 def file_name(field: Field) -> str:
-    """A name for files: one that is neither hidden, nor an option, nor a path."""
+    """A file name: not hidden, not an option, and not a path."""
     name = _matching(
         field, _FILE_NAME, "a file name: letters, digits, spaces and . _ + @ -, up to 100"
     )
@@ -40,7 +40,7 @@ def file_name(field: Field) -> str:
 
 
 def inner_path(field: Field) -> str:
-    """A path that stays inside the project's directory, and cannot be taken for an option."""
+    """A path inside the project's directory, which does not look like an option."""
     expected = "a path inside the project's directory, relative to it"
     path = field.string(expected)
     clean = posixpath.normpath(path)
@@ -57,7 +57,7 @@ def inner_path(field: Field) -> str:
 
 
 def flag(field: Field) -> str:
-    """A flag of the build command, none of those that say where the output goes."""
+    """A flag of the build command, except those that set the output."""
     value = field.string()
     if _CHOSEN_BY_US.fullmatch(value):
         field.reject("a flag other than -o and -C, which the builder chooses")
@@ -80,12 +80,12 @@ def image_tag(field: Field) -> str:
 
 
 def image_format(field: Field) -> str:
-    """A format of LinuxKit's."""
+    """A LinuxKit format."""
     return _matching(field, _IMAGE_FORMAT, "a format of linuxkit, like kernel+initrd")
 
 
 def project_type(field: Field) -> ProjectType:
-    """A kind of project."""
+    """A type of project."""
     return ProjectType(one_of([*ProjectType])(field))
 
 
@@ -101,7 +101,7 @@ class Variables:
         self._env = env
 
     def read(self, fields: Fields, name: str, default: str) -> str:
-        """The expanded text of a field; that of the variable *default* if it is missing."""
+        """Expand the text of a field; if it is missing, return the variable *default*."""
         return fields.optional(name, self._expanded, self._env.get(default, ""))
 
     def _expanded(self, field: Field) -> str:

@@ -11,7 +11,7 @@ from core_infra.build._signing.macos import AppleNotary, CodesignSigner
 from core_infra.build._signing.windows import OsslSigner, SigntoolSigner
 
 if TYPE_CHECKING:
-    from core_infra.build._config.settings import Sign
+    from core_infra.build._config.settings import SigningSettings
     from core_infra.build._signing.signer import Signer
 
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}")
@@ -36,14 +36,14 @@ class Signers:
         return {"darwin": self.darwin, "windows": self.windows}.get(name, ())
 
 
-def choose_signers(sign: Sign) -> Signers:
+def choose_signers(sign: SigningSettings) -> Signers:
     """Create the signers of a configuration; does not call their ``check``."""
     if not sign.enabled:
         return Signers()
     return Signers(darwin=_darwin(sign), windows=_windows(sign), checksums=_checksums(sign))
 
 
-def _darwin(sign: Sign) -> tuple[Signer, ...]:
+def _darwin(sign: SigningSettings) -> tuple[Signer, ...]:
     signers: list[Signer] = []
     if sign.macos_identity:
         signers.append(CodesignSigner(sign.macos_identity))
@@ -52,7 +52,7 @@ def _darwin(sign: Sign) -> tuple[Signer, ...]:
     return tuple(signers)
 
 
-def _windows(sign: Sign) -> tuple[Signer, ...]:
+def _windows(sign: SigningSettings) -> tuple[Signer, ...]:
     certificate = sign.windows_certificate
     if not certificate:
         return ()
@@ -61,7 +61,7 @@ def _windows(sign: Sign) -> tuple[Signer, ...]:
     return (OsslSigner(certificate, password=sign.windows_password),)
 
 
-def _checksums(sign: Sign) -> tuple[Signer, ...]:
+def _checksums(sign: SigningSettings) -> tuple[Signer, ...]:
     if not sign.gpg_key:
         return ()
     return (GpgSigner(sign.gpg_key, passphrase=sign.gpg_passphrase),)
