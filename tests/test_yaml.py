@@ -279,7 +279,7 @@ def valid_or_mistakes(load: Callable[[bytes], object], data: bytes) -> None:
         assert error.mistakes  # noqa: PT017 - either is right
         assert all(1 <= one.line <= max(1, lines) for one in error.mistakes)  # noqa: PT017
     except CoreInfraError as error:
-        assert "describes no image" in str(error) or "not fit its place" in str(error)  # noqa: PT017
+        assert "describes no image" in str(error) or "cannot stand at its place" in str(error)  # noqa: PT017
 
 
 MUTATIONS = st.text("{}[]:-&*!|>'\"#%@? \n\r\tax.0<\\\0\u2028", max_size=6)
