@@ -22,7 +22,7 @@ static problem hello(const struct frame *f) {
         clock_error = set_clock(clock);
     if (in_guest && f->length > MIN_HELLO)
         entropy_error = add_entropy(f->payload + MIN_HELLO, f->length - MIN_HELLO);
-    static uint8_t nonce[NONCE]; /* nowhere but in memory: who knows it, remembers its session */
+    static uint8_t nonce[NONCE]; /* in memory only: it proves that a clone continues the session */
     static bool again;
     if (in_guest && !again)
         network_announce();
@@ -33,7 +33,7 @@ static problem hello(const struct frame *f) {
     memcpy(nonce, f->payload, NONCE);
     again = true;
     output_commit(HELLO_ACK, 0, NONCE + size);
-    output_flush(); /* what follows at once, THAW, takes long enough to make the clock told old */
+    output_flush(); /* THAW, which follows at once, takes so long that the clock would be old */
     return NULL;
 }
 
@@ -131,7 +131,7 @@ static const char *act(const struct frame *f, const char **action, problem *bad)
     }
 }
 
-/* What acts on the machine: only where this is the machine that is meant. */
+/* Requests that act on the machine, which needs --guest. */
 static problem for_machine(const struct frame *f) {
     if (channel_find(f->channel))
         return "CLOCK, RESEED, POWEROFF, FREEZE or THAW on a channel in use";

@@ -1,5 +1,5 @@
-/* READ and WRITE. A file is written beside its place and then renamed to it, so that nobody ever
- * sees half of it; what is no common file (a device, /proc, /sys) is written straight. */
+/* READ and WRITE. A file is written beside its place and then renamed to it, so that no reader sees
+ * half of it. A device, or a file of /proc or /sys, is written directly. */
 #include "agent.h"
 
 #include <errno.h>

@@ -1,9 +1,9 @@
-/* FREEZE and THAW: all others stand still from before a snapshot is taken until each clone of it
- * has been given what must be its own.
+/* FREEZE and THAW: all other processes are stopped from before a snapshot is taken until each clone
+ * of it has an identity of its own.
  *
- * The freezer of cgroup v2 (Linux 5.2) stops whole groups, and nobody in them can tell: SIGSTOP
- * would be seen by parents and by debuggers. What is in the root group cannot be frozen there, so
- * it is moved. Moved into a group that is frozen already, a process stops before it can fork.
+ * The freezer of cgroup v2 (Linux 5.2) stops whole groups without their processes noticing: parents
+ * and debuggers would see SIGSTOP. Processes in the root group cannot be frozen there, so they are
+ * moved. Moved into a group that is frozen already, a process stops before it can fork.
  */
 #include "agent.h"
 
@@ -70,7 +70,7 @@ static bool is_known(ino_t number) {
     return false;
 }
 
-/* Freeze a group and note it, for THAW. One that somebody else has frozen stays theirs. */
+/* Freeze a group and note it, for THAW. One that is frozen already is left alone. */
 static bool freeze_group(int directory, ino_t number, bool ours) {
     char state[4];
     struct group g = {number, openat(directory, "cgroup.freeze", O_RDWR | O_CLOEXEC),
@@ -160,7 +160,7 @@ static int move_processes(int source, int target) {
     return moved;
 }
 
-/* Until one look finds nobody: those that still ran have forked meanwhile, or made groups. */
+/* Repeated until a pass finds nothing: a process that still runs may fork, or make groups. */
 static bool gather(int source, int target) {
     for (;;) {
         int frozen_now = freeze_groups();
@@ -207,7 +207,7 @@ const char *freeze(void) {
         forget_groups();
     frozen = true;
     if (freeze_all()) {
-        identity_prepare(); /* now that nobody can change what it looks at */
+        identity_prepare(); /* now that no process can change what it reads */
         return NULL;
     }
     const char *error = error_of("cgroup v2");

@@ -1,4 +1,4 @@
-/* What tells a clone from its twins: names, addresses, and random numbers. */
+/* What must differ between the clones of a machine: names, addresses, random numbers. */
 #include "agent.h"
 
 #include <errno.h>
@@ -82,7 +82,7 @@ static const char *rename_in_hosts(struct text name) {
     while ((found = next_name(from))) {
         size_t before = (size_t)(found - from);
         if (to + before + name.length + strlen(found) > fresh + sizeof fresh)
-            return NULL; /* so many lines have it that it is no file of a machine's */
+            return NULL; /* a hosts file with so many such lines is left as it is */
         to = mempcpy(mempcpy(to, from, before), name.bytes, name.length);
         from = found + old;
     }
@@ -93,8 +93,7 @@ static const char *rename_in_hosts(struct text name) {
 }
 
 /* The kernel and its virtio driver hold bytes of the host's that were fetched before the snapshot
- * was taken, 64 each at most: the same in all clones. Without such a device nobody can be given
- * its bytes. */
+ * was taken, 64 each at most: the same in all clones. Without such a device there are none. */
 static void drop_prefetched(void) {
     uint8_t bytes[64];
     for (int i = 0; i < 3 && read(hwrng, bytes, sizeof bytes) > 0; i++)

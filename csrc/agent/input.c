@@ -28,7 +28,7 @@ static uint32_t u32_at(const uint8_t *at) {
     return value;
 }
 
-/* How much of what is consumed nobody will look back to. */
+/* The size of the consumed part that is no longer needed for looking back. */
 static size_t outdated(void) {
     return start < LOOKBACK ? 0 : start - LOOKBACK;
 }

@@ -107,7 +107,7 @@ static void take_signals(int signals) {
 
 /* Asked to end, most often since the system goes down: at once if nothing runs. A command that runs
  * may be the one that has asked for it (systemctl reboot), and about to end. What still runs after
- * the grace is asked to end, too, and gets as long again: its end is still told to the host. */
+ * the grace is asked to end, too, and gets as long again: the host still gets its end. */
 static void end_if_due(void) {
     if (!is_ending || (channels_open() && now() < ends_at))
         return;

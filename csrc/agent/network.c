@@ -1,4 +1,4 @@
-/* The network cards of a clone: a hardware address of their own, and the world told of it.
+/* The network cards of a clone: a hardware address of their own, and its announcement.
  *
  * Whoever has talked with the saved machine knows its former address, QEMU's user network for one,
  * and would send there until that is forgotten, up to a minute. The kernel itself announces the
@@ -204,7 +204,7 @@ static void change_address(unsigned short type, const struct derived *one) {
     } change = {{NLMSG_LENGTH(sizeof one->about), type, NLM_F_REQUEST, 0, 0}, one->about, {0}};
     if (type == RTM_NEWADDR) {
         change.header.nlmsg_flags |= NLM_F_CREATE;
-        change.about.ifa_flags = IFA_F_NODAD; /* nobody else can have it */
+        change.about.ifa_flags = IFA_F_NODAD; /* no other host can have it */
     }
     put_attribute(&change.header, IFA_ADDRESS, one->address, IPV6);
     put_attribute(&change.header, IFA_LOCAL, one->address, IPV6);

@@ -1,7 +1,7 @@
 /* Frames out: one bounded queue, written to the port in as few calls as it takes.
  *
- * In an emulated machine each write costs as much as many system calls, for the host is told of it
- * and the guest interrupted. So what a command says that was just started waits a moment for its
+ * In an emulated machine each write costs as much as many system calls, since it notifies the host
+ * and interrupts the guest. So the output of a command that was just started waits a moment for its
  * end: most commands are short, and all of their answer goes out at once.
  */
 #include "agent.h"
@@ -10,7 +10,7 @@ enum { GATHER_MS = 20, GATHERED = 64 * 1024 };
 
 static uint8_t queue[256 * 1024];
 static size_t head, tail;
-static size_t refused; /* the size that somebody did not get */
+static size_t refused; /* the size of the last request for room that was refused */
 static bool pressing;   /* there is something else than STARTED and a command's words */
 static uint64_t since;  /* when the first of the words that wait came; 0: none wait */
 
@@ -56,7 +56,7 @@ uint8_t *output_begin(size_t size) {
         head = 0;
     }
     if (sizeof queue - tail < HEADER + size)
-        __builtin_trap(); /* nobody sends without output_room() */
+        __builtin_trap(); /* a frame needs output_room() first */
     return queue + tail + HEADER;
 }
 

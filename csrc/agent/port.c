@@ -71,7 +71,7 @@ static bool open_port(void) {
         target = path;
     if (target)
         port = open(target, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (port >= 0 && name && !is_first(name)) { /* SIGIO tells when the host comes */
+    if (port >= 0 && name && !is_first(name)) { /* SIGIO when the host opens it */
         fcntl(port, F_SETOWN, getpid());
         fcntl(port, F_SETFL, O_NONBLOCK | O_ASYNC);
     }

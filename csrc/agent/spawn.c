@@ -1,5 +1,5 @@
 /* Starting a process as cheaply as it goes: the child borrows our memory until it execs, so that
- * nothing is copied, and it tells us in that memory what it could not do. */
+ * nothing is copied, and it reports its failure in that memory. */
 #include "agent.h"
 #include "exec_in_path.h"
 

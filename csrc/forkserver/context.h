@@ -1,4 +1,4 @@
-/* What differs between the processors: where a thread was interrupted, and how it goes on. */
+/* What differs between the processors: where a thread was interrupted, and how it continues. */
 #pragma once
 
 #include <errno.h>

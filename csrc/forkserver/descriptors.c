@@ -92,7 +92,7 @@ static bool renew_eventfd(const struct renewal *r, int fd, const char *name) {
     return fcntl(fresh, F_SETFL, fcntl(fd, F_GETFL) & O_NONBLOCK) == 0 && put(fresh, fd);
 }
 
-/* A shared one would tell of the template's descriptors, and forget them at the clone's wish. */
+/* A shared one would report the template's descriptors, and drop them when the clone does. */
 static bool renew_epoll(const struct renewal *r, int fd, const char *name) {
     if (!read_info(r, name))
         return false;
@@ -103,7 +103,7 @@ static bool renew_epoll(const struct renewal *r, int fd, const char *name) {
             .data.u64 = field(at, "data:", 16),
         };
         int watched = (int)field(at, "tfd:", 10);
-        /* A number that is closed while its file lives on elsewhere can't be told to epoll. */
+        /* A number that is closed while its file lives on elsewhere can't be added to epoll. */
         if (epoll_ctl(fresh, EPOLL_CTL_ADD, watched, &event) < 0 && errno != EBADF)
             return false;
     }
@@ -117,7 +117,7 @@ static bool renew_anonymous(struct renewal *r, int fd, const char *name, const c
         return true;
     if (strcmp(link, "anon_inode:[eventfd]") == 0)
         return renewed(r, fd, renew_eventfd(r, fd, name));
-    /* A signalfd reads the signals of whoever reads it. */
+    /* A signalfd reads the signals of the process that reads it. */
     return strcmp(link, "anon_inode:[signalfd]") == 0 || refuse(r, fd, link);
 }
 

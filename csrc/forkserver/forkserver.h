@@ -25,7 +25,7 @@ enum { MAX_REPLACEMENTS = 32, DETAIL_SIZE = 116 };
 /* The protocol: fork_server.py has the same two records. One record is one packet. */
 struct request {
     uint32_t die_with_parent;
-    int32_t parent;              /* who asks; must be our parent, and will be the clone's */
+    int32_t parent;              /* the requester: must be our parent, and will be the clone's */
     int64_t deadline;            /* CLOCK_MONOTONIC, nanoseconds */
     uint32_t count;              /* of targets; one descriptor for each, then the control's */
     int32_t targets[MAX_REPLACEMENTS];

@@ -67,7 +67,7 @@ static bool is_valid(const struct request *request, int given, struct reply *rep
     return getppid() == request->parent || problem(reply, NOT_OUR_CHILD, getppid());
 }
 
-/* Looks for the parent once the signal is armed: had it gone before, nobody would ever send one. */
+/* Checks the parent once the signal is armed: if it had ended before, none would ever be sent. */
 static void leave_template(const struct request *request) {
     setsid();
     if (request->die_with_parent) {
@@ -77,7 +77,7 @@ static void leave_template(const struct request *request) {
     }
 }
 
-/* In the clone. It lives only if whoever asked for it says that it knows of it. */
+/* In the clone. It lives only if the requester confirms that it knows of it. */
 static void become_clone(const struct request *request, const int *given) {
     struct reply reply = {.outcome = READY};
     char acknowledged;
@@ -159,7 +159,7 @@ static __attribute__((constructor)) void start(void) {
     if (!fd)
         return;
     control = atoi(fd);
-    /* Should this be a script that goes on to start QEMU, then who waits for us is told so. */
+    /* If this is a script that starts QEMU later, the requester sees the end of the connection. */
     if (fcntl(control, F_SETFD, FD_CLOEXEC) < 0)
         return;
     clean_environment();

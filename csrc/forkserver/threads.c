@@ -57,7 +57,7 @@ struct slot {
 
 static struct slot slots[MAX_THREADS];
 static int count;
-static _Atomic int gathering; /* whether who is called shall stay */
+static _Atomic int gathering; /* whether a thread that is called must stay */
 static ptrdiff_t id_offset;
 
 /* Of C libraries from 2.35 on. */
@@ -158,7 +158,7 @@ static bool await_change(struct slot *s, int state, int64_t deadline) {
     return true;
 }
 
-/* Wait until nobody is in the handler, or will be. */
+/* Wait until no thread is in the handler, or will be. */
 static bool await_leaving(int64_t deadline, struct reply *reply) {
     for (int i = 0; i < count; i++)
         for (int state; (state = atomic_load(&slots[i].state)) >= CALLED;)
@@ -189,7 +189,7 @@ static bool is_known(pid_t tid) {
 
 struct census {
     pid_t me;
-    int found; /* who had not been called */
+    int found; /* threads that had not been called */
     struct reply *reply;
 };
 
@@ -250,12 +250,12 @@ bool threads_park(int64_t deadline, struct reply *reply) {
     close(tasks);
     if (parked && now() >= deadline) {
         threads_release();
-        return problem(reply, NOT_IDLE, own_tid()); /* who asked has given up */
+        return problem(reply, NOT_IDLE, own_tid()); /* the requester has given up */
     }
     return parked;
 }
 
-/* The kernel writes the processor's number there for the C library, if it is told the place. */
+/* The kernel writes the processor's number there for the C library, if it knows the place. */
 static void register_rseq(const struct slot *me) {
     if (!&__rseq_size || __rseq_size == 0)
         return;

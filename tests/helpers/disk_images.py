@@ -10,7 +10,7 @@ from core_infra.vm._disks import as_disks, usable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.vm._hypervisors.disposable import Disk
+    from core_infra.vm._hardware import Disk
 
 SIZE = 8 << 20
 VMDK = ("monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized")

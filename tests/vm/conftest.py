@@ -6,7 +6,7 @@ import pytest
 from support import NoForkServer
 
 from core_infra.vm import Launcher, Machine
-from core_infra.vm._snapshots import cloner
+from core_infra.vm._snapshots import source_builder
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +36,6 @@ def cloning(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     """A launcher whose clones are made in each of the two ways."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "loaded":
-            patch.setattr(cloner, "ForkServer", NoForkServer)
+            patch.setattr(source_builder, "ForkServer", NoForkServer)
         with Launcher(accelerator="tcg", memory=128) as launcher:
             yield launcher

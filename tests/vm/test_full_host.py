@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core_infra.vm import Launcher
-from core_infra.vm._cache import cache_root, found, places, tell_news, writable
+from core_infra.vm._cache import cache_root, found, places, report_news, writable
 from core_infra.vm._disks import as_disks
 from core_infra.vm._free_space import HostFullError
 from core_infra.vm._run_directory import base_directory
@@ -48,7 +48,7 @@ def test_a_cache_that_cannot_be_written_has_a_stand_in(
     assert first.path.is_relative_to(base_directory()), "it ends with this process"
     said: list[str] = []
     for _ in range(2):
-        tell_news(said.append)
+        report_news(said.append)
     assert len(said) == 1, "it is said once"
     assert str(tmp_path / "disks") in said[0]
     assert "CORE_INFRA_CACHE_DIR" in said[0]

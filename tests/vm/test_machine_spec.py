@@ -16,7 +16,7 @@ from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import DiskImage, Image, host_arch
 
 if TYPE_CHECKING:
-    from core_infra.vm._hypervisors.disposable import MachineSpec
+    from core_infra.vm._machine_spec import MachineSpec
 
 OTHER = {"x86_64": "aarch64", "aarch64": "x86_64"}[host_arch()]
 

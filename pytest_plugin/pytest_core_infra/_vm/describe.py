@@ -6,17 +6,12 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from core_infra.vm._guest.command import (
-    WaitResult,
-    describe_exit,
-    shown_command,
-    shown_output,
-)
+from core_infra.vm._guest.results import WaitResult, describe_exit, shown_command, shown_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.vm._guest.command import ExecResult
+    from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._launcher import Launcher
     from core_infra.vm._machine import Machine
 

@@ -11,7 +11,7 @@ import pytest
 
 from core_infra._unpatched import Path, shutil, time
 from core_infra.errors import InvalidError
-from core_infra.vm._machine import Status
+from core_infra.vm._machine_lifecycle import Status
 from pytest_core_infra._reports import FAILURES
 from pytest_core_infra._vm import describe
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from core_infra.vm._guest.command import ExecResult
+    from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from pytest_core_infra._vm.owner import Owner

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from core_infra.vm._images.image import Bootable
-    from core_infra.vm._machine import Ending, Machine
+    from core_infra.vm._machine import Machine
+    from core_infra.vm._machine_lifecycle import Ending
 
 _OUTPUT = "core_infra_vm"
 """The key of what a pytest-xdist worker tells the controller at its end."""

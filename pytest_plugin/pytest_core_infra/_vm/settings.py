@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.errors import InvalidError
-from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY
+from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY, check_processor
 from core_infra.vm._hypervisors import accelerator
-from core_infra.vm._hypervisors.processor import check_processor
 from core_infra.vm._images.image import checked_arch
 from pytest_core_infra._vm.options import find, switched_on
 

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra._host import processors
 from core_infra.build._archives.archive import Profile
 from core_infra.build._archives.contents import VARIABLE, source_date_epoch
-from core_infra.build._archives.deflate import usable_cpus
 from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._builders.sources import commit_time, described_version, tree_size
 from core_infra.build._builders.steps import BuildContext
@@ -83,7 +83,7 @@ def make_plan(
     kind = _kind(where, settings, type)
     builder = builder or BUILDERS[kind.type]
     chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
-    cpus = threads or usable_cpus()
+    cpus = threads or processors()
     context = BuildContext(
         project_dir=where,
         output_dir=where / "dist" if output is None else Path(output).absolute(),

@@ -15,8 +15,8 @@ import psutil
 from core_infra.errors import InvalidError
 from core_infra.process._child import spawn
 from core_infra.vm._attach import connect
+from core_infra.vm._hardware import Disk
 from core_infra.vm._hypervisors.detect import get_hypervisor
-from core_infra.vm._hypervisors.disposable import Disk
 from core_infra.vm._hypervisors.hypervisor import CONSOLE_LOG, PID_FILE, PersistentSpec
 from core_infra.vm._hypervisors.qmp import Qmp
 from core_infra.vm._manager.machine_directory import MachineDirectory
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from core_infra.process._child import Child
-    from core_infra.vm._hypervisors.hypervisor import HostedHypervisor
+    from core_infra.vm._hypervisors.hypervisor import Hypervisor
     from core_infra.vm._images.image import Image
 
 _START = 5.0
@@ -50,7 +50,7 @@ class HypervisorContract:
     formats: tuple[str, ...] = ("raw", "iso")
     speaks = b"Linux version"
 
-    def make_hypervisor(self) -> HostedHypervisor:
+    def make_hypervisor(self) -> Hypervisor:
         """Return the hypervisor under test, installed. Override this."""
         raise NotImplementedError(f"{type(self).__name__} must have make_hypervisor()")
 

@@ -4,39 +4,164 @@
 
     from core_infra.vm import Launcher
 
-    with Launcher() as launcher, launcher.boot() as machine:
+    with Launcher() as launcher, launcher.clone() as machine:
         print(machine.exec("uname -r").stdout)
+
+:class:`LinuxKitManager` runs machines that persist, as ``core-infra vm`` does.
 """
 
-from core_infra.vm._boot import BootError
-from core_infra.vm._guest.client import GuestGoneError, GuestOperationError
-from core_infra.vm._guest.command import (
-    ExecResult,
-    GuestCommandError,
-    GuestCommandTimeoutError,
-    GuestProcess,
-    OutputLine,
-)
-from core_infra.vm._images.image import Image
-from core_infra.vm._images.load import load_image
-from core_infra.vm._io_pause import MachinePausedError
-from core_infra.vm._launcher import Launcher
-from core_infra.vm._machine import Machine, MachineStateError, Status
+from typing import TYPE_CHECKING
+
+from core_infra import _lazy as lazy
+
+if TYPE_CHECKING:
+    from core_infra._binaries import agent_binary
+    from core_infra.vm._access.interface import NoAccessError
+    from core_infra.vm._boot import BootError
+    from core_infra.vm._console import ConsoleSpawn
+    from core_infra.vm._free_space import HostFullError
+    from core_infra.vm._guest.async_guest import AsyncGuest, AsyncGuestProcess
+    from core_infra.vm._guest.client import AgentGoneError, GuestGoneError, GuestOperationError
+    from core_infra.vm._guest.guest import Guest
+    from core_infra.vm._guest.process import GuestProcess
+    from core_infra.vm._guest.results import (
+        ExecResult,
+        GuestCommandError,
+        GuestCommandTimeoutError,
+        OutputLine,
+        WaitResult,
+    )
+    from core_infra.vm._guest.tree_transfer import UnsafeTreeError
+    from core_infra.vm._hardware import Disk
+    from core_infra.vm._hypervisors.detect import detect_hypervisor, get_hypervisor
+    from core_infra.vm._hypervisors.hyperkit import HyperkitHypervisor
+    from core_infra.vm._hypervisors.hypervisor import Accelerator, Hypervisor, PersistentSpec, Share
+    from core_infra.vm._hypervisors.qemu import QemuHypervisor
+    from core_infra.vm._images.formats import ImageFormat
+    from core_infra.vm._images.image import Bootable, DiskImage, Image
+    from core_infra.vm._images.linuxkit.templates import Template, TemplateManager
+    from core_infra.vm._images.linuxkit.variables import (
+        MissingVariablesError,
+        Variables,
+        apply_variables,
+        extract_variables,
+    )
+    from core_infra.vm._images.load import load_image
+    from core_infra.vm._io_pause import MachinePausedError
+    from core_infra.vm._launcher import Launcher
+    from core_infra.vm._machine import Machine
+    from core_infra.vm._machine_lifecycle import MachineStateError, Status
+    from core_infra.vm._machine_spec import MachineOptions, MachineSpec
+    from core_infra.vm._manager.manager import LinuxKitManager, Manager
+    from core_infra.vm._manager.record import Access, Container, Port, Volume
+    from core_infra.vm._manager.run_options import RunOptions
+    from core_infra.vm._manager.state_file import State
+    from core_infra.vm._prepared_machine import PreparedMachine
+    from core_infra.vm._ssh_login import SshLogin
+else:
+    __getattr__ = lazy.exports(
+        __name__,
+        {
+            "core_infra._binaries": ("agent_binary",),
+            "._access.interface": ("NoAccessError",),
+            "._boot": ("BootError",),
+            "._console": ("ConsoleSpawn",),
+            "._free_space": ("HostFullError",),
+            "._guest.async_guest": ("AsyncGuest", "AsyncGuestProcess"),
+            "._guest.client": ("AgentGoneError", "GuestGoneError", "GuestOperationError"),
+            "._guest.guest": ("Guest",),
+            "._guest.process": ("GuestProcess",),
+            "._guest.results": (
+                "ExecResult",
+                "GuestCommandError",
+                "GuestCommandTimeoutError",
+                "OutputLine",
+                "WaitResult",
+            ),
+            "._guest.tree_transfer": ("UnsafeTreeError",),
+            "._hardware": ("Disk",),
+            "._hypervisors.detect": ("detect_hypervisor", "get_hypervisor"),
+            "._hypervisors.hyperkit": ("HyperkitHypervisor",),
+            "._hypervisors.hypervisor": ("Accelerator", "Hypervisor", "PersistentSpec", "Share"),
+            "._hypervisors.qemu": ("QemuHypervisor",),
+            "._images.formats": ("ImageFormat",),
+            "._images.image": ("Bootable", "DiskImage", "Image"),
+            "._images.load": ("load_image",),
+            "._images.linuxkit.templates": ("Template", "TemplateManager"),
+            "._images.linuxkit.variables": (
+                "MissingVariablesError",
+                "Variables",
+                "apply_variables",
+                "extract_variables",
+            ),
+            "._io_pause": ("MachinePausedError",),
+            "._launcher": ("Launcher",),
+            "._machine": ("Machine",),
+            "._machine_lifecycle": ("MachineStateError", "Status"),
+            "._machine_spec": ("MachineOptions", "MachineSpec"),
+            "._manager.manager": ("LinuxKitManager", "Manager"),
+            "._manager.record": ("Access", "Container", "Port", "Volume"),
+            "._manager.run_options": ("RunOptions",),
+            "._manager.state_file": ("State",),
+            "._prepared_machine": ("PreparedMachine",),
+            "._ssh_login": ("SshLogin",),
+        },
+    )
 
 __all__ = [
+    "Accelerator",
+    "Access",
+    "AgentGoneError",
+    "AsyncGuest",
+    "AsyncGuestProcess",
     "BootError",
+    "Bootable",
+    "ConsoleSpawn",
+    "Container",
+    "Disk",
+    "DiskImage",
     "ExecResult",
+    "Guest",
     "GuestCommandError",
     "GuestCommandTimeoutError",
     "GuestGoneError",
     "GuestOperationError",
     "GuestProcess",
+    "HostFullError",
+    "HyperkitHypervisor",
+    "Hypervisor",
     "Image",
+    "ImageFormat",
     "Launcher",
+    "LinuxKitManager",
     "Machine",
+    "MachineOptions",
     "MachinePausedError",
+    "MachineSpec",
     "MachineStateError",
+    "Manager",
+    "MissingVariablesError",
+    "NoAccessError",
     "OutputLine",
+    "PersistentSpec",
+    "Port",
+    "PreparedMachine",
+    "QemuHypervisor",
+    "RunOptions",
+    "Share",
+    "SshLogin",
+    "State",
     "Status",
+    "Template",
+    "TemplateManager",
+    "UnsafeTreeError",
+    "Variables",
+    "Volume",
+    "WaitResult",
+    "agent_binary",
+    "apply_variables",
+    "detect_hypervisor",
+    "extract_variables",
+    "get_hypervisor",
     "load_image",
 ]

@@ -26,7 +26,7 @@ def connect(path: Path) -> socket.socket:
     """A connection to the socket *path* of a machine.
 
     Raises:
-        UnavailableError: nobody serves it.
+        UnavailableError: no process serves it.
     """
     sock = socket.socket(socket.AF_UNIX)
     try:
@@ -41,7 +41,7 @@ def connect(path: Path) -> socket.socket:
 
 
 def attach(console: socket.socket) -> bool:
-    """Carry bytes both ways until Ctrl-] is typed or the machine ends; whether it has ended."""
+    """Pass bytes both ways until Ctrl-] is typed or the machine ends; returns whether it ended."""
     with raw_terminal():
         keyboard, screen = sys.stdin.fileno(), sys.stdout.buffer
         while True:

@@ -92,10 +92,10 @@ def stand_in(directory: Path, why: str, room: int = LITTLE) -> Path:
     return _stand_ins[key]
 
 
-def tell_news(tell: Callable[[str], None]) -> None:
-    """Say once what is not as it should be with the cache."""
+def report_news(report: Callable[[str], None]) -> None:
+    """Report each problem with the cache once."""
     while _news:
-        tell(_news.pop(0))
+        report(_news.pop(0))
 
 
 _stand_ins: dict[tuple[int, Path], Path] = {}

@@ -1,4 +1,4 @@
-"""The serial console of a machine: every byte in a file from the first on, and pexpect on top."""
+"""The serial console of a machine: a log of every byte, and pexpect on top."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ else:
 _TAIL_BYTES = 64 * 1024
 _LIMIT = 64 * 1024 * 1024
 _BOOT_LINES = 200
-# initramfs-tools, dracut, systemd: each waits for somebody at the console from here on.
+# initramfs-tools, dracut, systemd: each waits for input at the console after this.
 _GIVEN_UP = re.compile(
     r"ALERT!.*|Gave up waiting for .*|dracut.*: Warning: .* does not exist"
     r"|Entering emergency mode.*|You are in emergency mode.*|Cannot open access to console.*"
@@ -32,7 +32,7 @@ _GIVEN_UP = re.compile(
 _HELD = 1024 * 1024
 _LOST = b"\n[core-infra: no room for the log: %d bytes of the console are lost]\n"
 _FULL = b"\n[core-infra: the log is full; what the console says from here on is dropped]\n"
-# A shell asks its terminal where the cursor is: printed elsewhere, that terminal would answer.
+# A shell queries its terminal's cursor position: printed elsewhere, that terminal would answer.
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -90,12 +90,12 @@ class Console:
         return "\n".join(self._last(0).splitlines()[-lines:])
 
     def panic(self) -> str | None:
-        """The kernel's own sentence, if it panicked since this line began."""
+        """The kernel's message if it panicked since this line began, else None."""
         found = re.findall(r"Kernel panic - not syncing: .*", self._last(self._begun))
         return str(found[-1]) if found else None
 
     def failed_boot(self) -> str | None:
-        """The sentence of a guest that has given up booting: its kernel's, or its initrd's."""
+        """The message of a guest that has given up booting: its kernel's, or its initrd's."""
         if panicked := self.panic():
             return panicked
         found = _GIVEN_UP.findall(self.tail(_BOOT_LINES))
@@ -116,7 +116,7 @@ class Console:
             yield partial.decode("utf-8", "replace")
 
     def drain(self) -> None:
-        """Take what the ended machine left on the line; call on the supervisor's thread."""
+        """Read what the ended machine left on the line; call it on the supervisor's thread."""
         self._link.drain()
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class Console:
             self._changed.notify_all()
 
     def _write(self, data: bytes) -> None:
-        """Write what is held, then *data*, as far as there is room, and hold the rest."""
+        """Write what is held, then *data*, as far as there is room; hold the rest."""
         if self._lost and len(self._held) < _HELD:
             data, self._lost = _LOST % self._lost + data, 0
         waiting = self._held + data
@@ -169,10 +169,10 @@ class Console:
 class ConsoleSpawn(_Spawn):
     """A pexpect object on a machine's console: ``expect``, ``send``, ``sendline``, ….
 
-    Reading begins at the console's first byte, so nothing is missed, however late it is asked for.
+    Reading begins at the console's first byte, so that nothing is missed.
 
     Args:
-        console: tells the machine's console: it is another one once the machine was reverted.
+        console: returns the machine's console; another one after the machine was reverted.
         timeout: seconds that ``expect`` waits by default.
     """
 

@@ -1,4 +1,4 @@
-"""The disks of disposable machines: each writes to a layer of its own, over what nobody writes to.
+"""The disks of disposable machines: each writes to a layer of its own over a read-only base.
 
 The layers are qcow2 files, made by ``qemu-img``.
 """
@@ -16,7 +16,7 @@ from core_infra._unpatched import Path, os, shutil, tempfile
 from core_infra.errors import CommandFailedError, InvalidError
 from core_infra.vm._cache import cache_root, found, writable
 from core_infra.vm._free_space import written
-from core_infra.vm._hypervisors.disposable import Disk
+from core_infra.vm._hardware import Disk
 from core_infra.vm._images.conversion import converted
 from core_infra.vm._images.disk_files import Part, parts
 from core_infra.vm._images.formats import IMAGES, ImageFormat, detect_format
@@ -40,7 +40,7 @@ _CLONEABLE = (ImageFormat.QCOW2, ImageFormat.RAW)
 
 
 def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
-    """Disks as a user asks for them.
+    """The disks that a user wants.
 
     Args:
         wanted: of each, a size in powers of 1024, such as ``500M`` or ``2G``, for an empty disk; or
@@ -48,7 +48,7 @@ def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
 
     Raises:
         NotFoundError: there is no such file.
-        InvalidError: it is no size, and no image of a disk.
+        InvalidError: it is neither a size nor an image of a disk.
     """
     if isinstance(wanted, str | os.PathLike):
         raise InvalidError(f"cannot take {os.fspath(wanted)!r} for disks", todo="Say a list.")
@@ -59,11 +59,11 @@ def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
 
 
 def usable(disk_: Disk, tell: Callable[[str], None]) -> Disk:
-    """The disk as machines can be cloned with it: whole, and converted if its format needs that.
+    """The disk as machines that use it can be cloned: whole, and converted if necessary.
 
     Args:
-        disk_: as it was asked for.
-        tell: is given a line now and then while it is converted.
+        disk_: the disk of a user.
+        tell: called with a line now and then while it is converted.
 
     Raises:
         InvalidError: it is damaged or was cut, refers to other files of this host, or is encrypted.
@@ -81,7 +81,7 @@ def usable(disk_: Disk, tell: Callable[[str], None]) -> Disk:
 
 
 def examine(disk_: Disk) -> None:
-    """Look whether an image is whole, as far as its format can tell.
+    """Check that an image is whole, as far as its format allows.
 
     Raises:
         InvalidError: it is damaged or was cut, or refers to other files of this host.
@@ -113,7 +113,7 @@ def _disk(what: object) -> Disk:
     if not text or path.is_dir():
         why = "it is a directory"
     elif _LIKE_A_SIZE.fullmatch(text) and not path.exists():
-        why = "it is no size that is known here, and no file"
+        why = "it is neither a known size nor a file"
     elif (format_ := detect_format(path)) is ImageFormat.KERNEL:
         why = "it is a kernel"
     if why:
@@ -148,7 +148,7 @@ def moved(disks: Iterable[Disk], directory: Path) -> tuple[Disk, ...]:
 def copied(
     disks: Sequence[Disk], pid: int, directory: Path, files: contextlib.ExitStack
 ) -> dict[int, int]:
-    """Copy what a process that stands still writes to, for a fork of it.
+    """Copy the files that a stopped process writes to, for a fork of it.
 
     Args:
         disks: the disks of the process.
@@ -183,7 +183,7 @@ def keep(disks: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
     """Copy what has been written to *directory*, as layers over nothing but *bases*.
 
     Args:
-        disks: those of a machine that stands still.
+        disks: those of a stopped machine.
         bases: what they were when the machine booted.
         directory: where the copies go.
     """
@@ -208,18 +208,18 @@ def kept(bases: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
 
 
 def stamps(disk_: Disk) -> list[list[str | int]]:
-    """What tells the content of a disk from any other: too large to be read in each run."""
+    """What identifies the content of a disk, which is too large to be read in each run."""
     if disk_.content:
         return [[disk_.content]]
     return [part.stamp for part in _parts(disk_)]
 
 
 class Origins:
-    """What the disks of a template were when it was made.
+    """The state of the disks of a clone source when it was made.
 
     Args:
         disks: what its disks begin as.
-        reopened: whether each clone opens them by their names, or has what the template has open.
+        reopened: whether each clone opens them by name, or has the open files of the source.
     """
 
     def __init__(self, disks: Sequence[Disk], *, reopened: bool) -> None:
@@ -228,7 +228,7 @@ class Origins:
         self._reopened = reopened
 
     def check(self) -> None:
-        """Raise InvalidError if a clone would have a mixture of the old content and a new one."""
+        """Raise InvalidError if a clone would have a mixture of old and new content."""
         for part, (_, inode, *content) in zip(self._files, self._stamps, strict=True):
             try:
                 _, current, *found = part.stamp

@@ -1,4 +1,4 @@
-"""How much room this host's file systems have, and what to say when there is none."""
+"""The free space of this host's file systems, and the errors if there is none."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class HostFullError(UnavailableError):
 
 
 def free(path: Path) -> int:
-    """Bytes that can still be written where *path* is; 0 if that cannot be told."""
+    """Bytes that can still be written where *path* is; 0 if that is unknown."""
     with contextlib.suppress(OSError):
-        told = os.statvfs(path)
-        return told.f_bavail * told.f_frsize
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
     return 0
 
 
 def is_full(path: Path) -> bool:
-    """Whether nothing to speak of can be written where *path* is."""
+    """Whether the file system of *path* is full."""
     return free(path) < LITTLE
 
 
@@ -47,14 +47,14 @@ def says_full(text: str) -> bool:
 def described(path: Path) -> str:
     """The file system of *path*: where it is, of what type, how much of it is free."""
     try:
-        told = os.statvfs(path)
+        status = os.statvfs(path)
     except OSError as error:
         return f"{path}: {error.strerror}"
     place = _mount_point(path)
     kind = _type(place)
-    size, left = told.f_blocks * told.f_frsize, told.f_bavail * told.f_frsize
+    size, left = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
     text = f"{place}{f' ({kind})' if kind else ''} has {_mib(left)} free of {_mib(size)}"
-    return f"{text}, and no inode" if told.f_files and not told.f_favail else text
+    return f"{text}, and no inode" if status.f_files and not status.f_favail else text
 
 
 def no_room(what: str, directory: Path, error: OSError | None = None) -> UnavailableError:
@@ -63,7 +63,7 @@ def no_room(what: str, directory: Path, error: OSError | None = None) -> Unavail
     Args:
         what: what was to be written.
         directory: where.
-        error: why it failed; None is that there is no room.
+        error: why it failed; None: there is no room.
     """
     number = errno.ENOSPC if error is None else error.errno
     why = os.strerror(errno.ENOSPC) if error is None else error.strerror or str(error)
@@ -75,7 +75,7 @@ def no_room(what: str, directory: Path, error: OSError | None = None) -> Unavail
 
 @contextlib.contextmanager
 def written(what: str, directory: Path) -> Iterator[None]:
-    """Files are written to *directory* in the block: an OSError becomes an UnavailableError."""
+    """For a block that writes files to *directory*: an OSError becomes an UnavailableError."""
     try:
         yield
     except OSError as error:

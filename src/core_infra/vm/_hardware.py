@@ -1,92 +1,60 @@
-"""What a machine can be made of."""
+"""A machine's hardware: its disks, and the limits of memory, processors and ports."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, TypeGuard
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
 from core_infra._unpatched import os
 from core_infra.errors import InvalidError
-from core_infra.vm._hypervisors.disposable import MachineSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from core_infra.vm._hypervisors.disposable import Disk
-    from core_infra.vm._images.image import Bootable
+    from pathlib import Path
 
 DEFAULT_MEMORY = 256
-"""MiB of a machine with one of our own images that says nothing else."""
+"""Default MiB of a machine with one of our own images."""
 
 FOREIGN_MEMORY = 1024
-"""MiB of a machine with any other image that says nothing else."""
+"""Default MiB of a machine with any other image."""
 
 MINIMUM_MEMORY = 64
-"""MiB below which a kernel dies before it can say so."""
+"""MiB; with less, a kernel dies before it can report that."""
 
 MAXIMUM_CPUS = 255
 """QEMU's limit for its PC machines."""
 
+_HIGHEST_PORT = 65535
+_CPU_MODEL = re.compile(r"[!-~]+")
 
-class MachineOptions(TypedDict, total=False):
-    """What a machine is made of; what is left out, or None, is the launcher's.
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk of a machine.
 
     Attributes:
-        memory: MiB; where nobody says, a default that fits the image.
-        cpus: virtual processors.
-        disks: of its own: sizes of empty ones, such as ``2G``, or images, which are never written
-            to.
-        cpu: its processor, as QEMU's ``-cpu`` takes it, such as ``max,cx16=off``; where nobody
-            says, one that suits QEMU and the guest's kernel.
-        arch: its architecture, ``x86_64`` or ``aarch64``.
-        kernel: a kernel to boot instead of the image's. If it is named NAME-kernel, NAME-initrd.img
-            beside it is its initrd.
-        initrd: an initrd instead of the image's.
-        cmdline: more for the kernel's command line: put after the image's own.
+        path: its file.
+        format: its format, by QEMU's name: qcow2, raw, iso, vmdk, ….
+        read_only: the machine does not write to it.
+        boot: the machine boots from it.
+        disc: it is an optical disc.
+        locked: QEMU locks the file against other writers. Not that of a machine that is forked:
+            each fork writes a copy.
+        content: identifies the content of a file that core-infra has made; empty: the times and
+            sizes of its files identify it.
     """
 
-    memory: int | None
-    cpus: int | None
-    disks: Iterable[str | os.PathLike[str]]
-    cpu: str | None
-    arch: str | None
-    kernel: str | os.PathLike[str] | None
-    initrd: str | os.PathLike[str] | None
-    cmdline: str | None
+    path: Path
+    format: str
+    read_only: bool = False
+    boot: bool = False
+    disc: bool = False
+    locked: bool = True
+    content: str = ""
 
 
-def machine_spec(
-    name: str,
-    image: Bootable,
-    memory: int | None,
-    cpus: int,
-    disks: Iterable[Disk] = (),
-) -> MachineSpec:
-    """The machine of these sizes.
-
-    Args:
-        name: its name.
-        image: what it boots.
-        memory: MiB; None is what fits the image.
-        cpus: virtual processors.
-        disks: what they begin as.
-
-    Raises:
-        InvalidError: a value is not possible.
-    """
-    memory = fitting_memory(image) if memory is None else memory
-    check(memory, cpus)
-    return MachineSpec(name, image, memory, cpus, tuple(disks))
-
-
-def fitting_memory(image: Bootable) -> int:
-    """The MiB of a machine with this image, if nobody says."""
-    if image.memory is not None:
-        return image.memory
-    return DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY
-
-
-def check(memory: object, cpus: object) -> None:
-    """Raise InvalidError unless a machine can have so many MiB and virtual processors."""
+def check_memory_and_cpus(memory: object, cpus: object) -> None:
+    """Raise InvalidError unless a machine can have this memory (MiB) and this many cpus."""
     if not _is_whole(memory) or not _is_whole(cpus):
         raise InvalidError(
             f"cannot boot a machine with memory={memory!r} and cpus={cpus!r}",
@@ -106,6 +74,23 @@ def check(memory: object, cpus: object) -> None:
     if not 1 <= cpus <= MAXIMUM_CPUS:
         raise InvalidError(
             f"cannot boot a machine with {cpus} cpus", why=f"1 to {MAXIMUM_CPUS} are possible"
+        )
+
+
+def check_port(port: object) -> None:
+    """Raise InvalidError unless *port* is the number of a TCP or UDP port."""
+    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= _HIGHEST_PORT:
+        raise InvalidError(
+            f"there is no port {port!r}", why=f"ports are numbers, 1 to {_HIGHEST_PORT}"
+        )
+
+
+def check_processor(wanted: object) -> None:
+    """Raise InvalidError unless *wanted* can be a value of QEMU's ``-cpu``."""
+    if wanted is not None and not (isinstance(wanted, str) and _CPU_MODEL.fullmatch(wanted)):
+        raise InvalidError(
+            f"cannot use {wanted!r} as a processor",
+            todo="Give a model and its features as QEMU's -cpu takes them, such as max,cx16=off.",
         )
 
 

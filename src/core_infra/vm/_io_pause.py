@@ -1,8 +1,8 @@
-"""A machine whose hypervisor has paused it because a disk of it cannot be written.
+"""Resumes a machine that QEMU has paused because a disk of it cannot be written.
 
-QEMU pauses a machine when the host's file system is full, and keeps the write that failed. Told to
-go on, it tries that write again, so the guest never learns of it. Free space is
-looked at only while a machine is paused.
+QEMU pauses a machine when the host's file system is full, and keeps the write that failed. When it
+is resumed, it tries that write again, so the guest never notices. Free space is checked only while
+a machine is paused.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from core_infra.vm._hypervisors.qmp import Qmp
 
 GRACE = 5.0
-"""Seconds that whoever waits for the guest goes on to wait: room may come, as other tests end."""
+"""Seconds that calls wait for a paused machine: there may be room again when other tests end."""
 
 PAUSED = "io-error"
-"""QEMU's word for the state."""
+"""QEMU's name of the state."""
 
 _LOOK = 0.2
-_RETRY = 2.0  # where free space does not tell when to try again, such as a quota
+_RETRY = 2.0  # if free space does not show when to try again, as with a quota
 _SETTLED = 0.5
 
 
 class MachinePausedError(HostFullError):
-    """A machine is paused because its disk cannot be written; it goes on when that is possible."""
+    """A machine is paused because its disk cannot be written; it resumes when that is possible."""
 
 
 class IoPause:
-    """Watches one hypervisor for writes that fail, and lets its machine go on.
+    """Watches one VMM process for writes that fail, and resumes its machine when there is room.
 
     All of it happens on the supervisor's thread.
 
     Args:
         qmp: its monitor.
         disk: the file that the disk of this number is written to.
-        changed: is called when the machine was paused, and when it goes on.
-        expired: is called when it is still paused after the grace.
+        changed: called when the machine is paused, and when it resumes.
+        expired: called when it is still paused after the grace.
 
     Attributes:
         error: why it is paused; None while it runs.
@@ -98,9 +98,9 @@ class IoPause:
                 self._pause = min(2 * self._pause, _RETRY)
                 self._qmp.post("cont")
                 self._later(_SETTLED, self._recovered)
-            elif status.get("running"):  # somebody else has told it to
+            elif status.get("running"):  # another client has resumed it
                 self._recovered()
-            else:  # it was put to sleep meanwhile: whoever did that wakes it
+            else:  # it was quiesced meanwhile, and will be resumed by that code
                 self._later(_RETRY, look)
 
         self._later(self._pause if full else _RETRY, look)
@@ -123,7 +123,7 @@ def _error(name: str, path: Path, data: dict[str, Any]) -> MachinePausedError:
     return MachinePausedError(
         f"machine {name} is paused: this host cannot write its disk {path.name}",
         why=f"{reason}: {described(path.parent)}",
-        todo="It goes on by itself as soon as there is room. TMPDIR chooses another place for "
+        todo="It resumes by itself as soon as there is room. TMPDIR chooses another place for "
         "machines that run.",
         path=str(path),
     )

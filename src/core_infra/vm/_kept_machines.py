@@ -1,4 +1,4 @@
-"""Machines that a test run left running (``--core-vm-keep``): found and entered by others."""
+"""Machines that a test run left running (``--core-vm-keep``), for other processes."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class KeptMachine(NamedTuple):
     def enter(
         self, *, timeout: float | None = None, progress: Callable[[str], None] = lambda _line: None
     ) -> AgentAccess:
-        """A way in, by its agent; NoAccessError if that does not answer in time."""
+        """Access by its agent; NoAccessError if that does not answer in time."""
         limit = scaled(_ANSWER) if timeout is None else timeout
         return AgentAccess(
             [self.directory / AGENT_SOCKET], boot=limit, patience=limit, progress=progress
         )
 
     def stop(self, *, grace: float) -> str:
-        """End it, and remove its files; says how it ended.
+        """End it, and remove its files; returns how it ended, in words.
 
         Args:
-            grace: seconds that the guest has to shut down by itself; with 0 it is not asked.
+            grace: seconds that the guest has to shut down by itself; 0: end it at once.
         """
         handle = open_process(self.directory)
         how = "it had ended"
@@ -86,12 +86,12 @@ class KeptMachine(NamedTuple):
 
 
 def kept() -> list[KeptMachine]:
-    """Those that run."""
+    """The kept machines that run."""
     return [_read(path) for path in kept_machines()]
 
 
 def find_kept(word: str) -> KeptMachine:
-    """The one with this process id, or with this name if only one has it.
+    """The kept machine with this process id, or with this name if only one has it.
 
     Raises:
         NotFoundError: there is none; names those that there are.

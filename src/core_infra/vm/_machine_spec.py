@@ -1,41 +1,96 @@
-"""What a machine is made of: what its test asks for, else the launcher's options, else its image's.
-
-The image comes first, since the rest depends on it.
-"""
+"""What a machine is made of: its options, resolved with the launcher's defaults and the image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 from core_infra._unpatched import Path, os
 from core_infra.errors import InvalidError
-from core_infra.vm._cache import cache_root, tell_news
+from core_infra.vm._cache import report_news
 from core_infra.vm._disks import as_disks, usable
-from core_infra.vm._hardware import MachineOptions, machine_spec
-from core_infra.vm._hypervisors.processor import check_processor
+from core_infra.vm._hardware import (
+    DEFAULT_MEMORY,
+    FOREIGN_MEMORY,
+    check_memory_and_cpus,
+    check_processor,
+)
 from core_infra.vm._images.agent_injection import delivered
-from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.formats import ImageFormat
-from core_infra.vm._images.image import DiskImage, checked_arch, for_arch, host_arch
+from core_infra.vm._images.image import DiskImage, checked_arch, host_arch
 from core_infra.vm._images.kernel_set import beside, check_content, kernel_image
-from core_infra.vm._images.load import load_image
+from core_infra.vm._images.load import resolve_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from core_infra.vm._hypervisors.disposable import MachineSpec
-    from core_infra.vm._images.image import Bootable, Image
+    from core_infra.vm._hardware import Disk
+    from core_infra.vm._images.image import Bootable
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What machines are made of that ask for nothing else; None is what fits the image.
+class MachineOptions(TypedDict, total=False):
+    """The options of a machine; those that are absent or None have the launcher's values.
 
     Attributes:
-        image: what they boot, or its path; None is the default image.
+        memory: MiB; default: what fits the image.
+        cpus: virtual processors.
+        disks: its own disks: sizes of empty ones, such as ``2G``, or images, which are never
+            written to.
+        cpu: its processor, as QEMU's ``-cpu`` takes it, such as ``max,cx16=off``; default: one
+            that suits QEMU and the guest's kernel.
+        arch: its architecture, ``x86_64`` or ``aarch64``.
+        kernel: a kernel to boot instead of the image's. If it is named NAME-kernel, NAME-initrd.img
+            beside it is its initrd.
+        initrd: an initrd instead of the image's.
+        cmdline: text to append to the kernel's command line.
+    """
+
+    memory: int | None
+    cpus: int | None
+    disks: Iterable[str | os.PathLike[str]]
+    cpu: str | None
+    arch: str | None
+    kernel: str | os.PathLike[str] | None
+    initrd: str | os.PathLike[str] | None
+    cmdline: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """The specification of a machine.
+
+    Attributes:
+        name: its name, unique within the run.
+        image: the image that it boots.
+        memory: MiB.
+        cpus: virtual processors.
+        disks: the initial contents of its disks, in order; never written to.
+        cpu: the processor, as QEMU's ``-cpu`` takes it; None: one that suits the guest.
+    """
+
+    name: str
+    image: Bootable
+    memory: int
+    cpus: int
+    disks: tuple[Disk, ...] = ()
+    cpu: str | None = None
+
+
+def default_memory(image: Bootable) -> int:
+    """The default MiB of a machine with this image."""
+    if image.memory is not None:
+        return image.memory
+    return DEFAULT_MEMORY if image.has_agent else FOREIGN_MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The launcher's values for options that a machine does not set; None: what fits the image.
+
+    Attributes:
+        image: the image, or its path; None: the default image.
         memory: their MiB.
         cpus: their virtual processors.
         cpu: their processor, as QEMU's ``-cpu`` takes it.
@@ -50,12 +105,12 @@ class Defaults:
 
 
 class SpecResolver:
-    """Makes out what machines are made of.
+    """Resolves the options of machines to specifications.
 
     Args:
-        defaults: for what a machine does not ask for.
-        require: raises an error if machines of an architecture cannot be run here.
-        progress: is given a line when something takes long.
+        defaults: the values of options that a machine does not set.
+        require: raises an error if machines of an architecture cannot run here.
+        progress: called with a line when something takes long.
     """
 
     def __init__(
@@ -72,24 +127,17 @@ class SpecResolver:
 
     @property
     def image(self) -> Bootable:
-        """What machines boot that ask for no other; the default image is built if need be."""
+        """The image of machines that name no other; the default image is built if necessary."""
         if self._image is None:
-            given, arch = self._defaults.image, self._defaults.arch
-            arch = None if arch is None else checked_arch(arch)
-            if given is None:
-                self._image = self.default_image(arch)
-            else:
-                self._image = _opened(given, arch)
+            self._image = self._resolve(self._defaults.image, self._defaults.arch)
         return self._image
 
-    def default_image(self, arch: str | None = None) -> Image:
-        """The default image, built if need be; for this host's architecture, if none is given."""
-        arch = arch or host_arch()
-        self._require(arch)  # before packages are downloaded
-        return default_image(arch, cache_dir=cache_root(), progress=self._progress)
+    def default_image(self, arch: str | None = None) -> Bootable:
+        """The default image, built if necessary; of this host's architecture by default."""
+        return self._resolve(None, arch)
 
     def forget(self) -> None:
-        """The default image was removed meanwhile: it is made again when it is needed."""
+        """The default image was removed meanwhile: build it again when it is needed."""
         if self._defaults.image is None:
             self._image = None
 
@@ -97,61 +145,60 @@ class SpecResolver:
         self,
         name: str,
         image: Bootable | str | os.PathLike[str] | None,
-        sizes: MachineOptions,
+        options: MachineOptions,
     ) -> MachineSpec:
-        """What a machine will be made of.
+        """The specification of a machine: its options, else the defaults, else the image's values.
 
         Raises:
             InvalidError: a value is not possible.
             NotFoundError: there is no such file.
-            TypeError: there is no such size.
+            TypeError: there is no such option.
         """
-        if unknown := sizes.keys() - MachineOptions.__annotations__:
+        if unknown := options.keys() - MachineOptions.__annotations__:
             raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
-        chosen = with_kernel(self._chosen(image, sizes.get("arch")), **sizes)
+        # The image comes first, since the rest depends on it.
+        chosen = with_kernel(self._chosen(image, options.get("arch")), **options)
         boots, delivery = delivered(chosen)
-        wanted = [*delivery, *as_disks(sizes.get("disks") or ())]
-        disks = [usable(disk, self._progress) for disk in wanted]
-        tell_news(self._progress)
+        wanted = [*delivery, *as_disks(options.get("disks") or ())]
+        disks = tuple(usable(disk, self._progress) for disk in wanted)
+        report_news(self._progress)
         defaults = self._defaults
-        cpu = _first(sizes.get("cpu"), defaults.cpu, chosen.cpu)
-        cpus = _first(sizes.get("cpus"), defaults.cpus, chosen.cpus)
+        cpu = _first(options.get("cpu"), defaults.cpu, chosen.cpu)
+        cpus = _first(options.get("cpus"), defaults.cpus, chosen.cpus)
+        memory = _first(options.get("memory"), defaults.memory, chosen.memory)
+        memory = default_memory(boots) if memory is None else memory
+        cpus = 1 if cpus is None else cpus
         check_processor(cpu)
-        spec = machine_spec(
-            name,
-            boots,
-            _first(sizes.get("memory"), defaults.memory, chosen.memory),
-            1 if cpus is None else cpus,
-            disks,
-        )
-        return replace(spec, cpu=cpu)
+        check_memory_and_cpus(memory, cpus)
+        return MachineSpec(name, boots, memory, cpus, disks, cpu)
 
     def _chosen(
         self, image: Bootable | str | os.PathLike[str] | None, arch: str | None
     ) -> Bootable:
-        arch = None if arch is None else checked_arch(arch)
         if image is None and self._defaults.image is None and arch is not None:
-            return self.image if self.image.arch == arch else self.default_image(arch)
-        return _opened(self.image if image is None else image, arch)
+            right = self.image.arch == checked_arch(arch)
+            return self.image if right else self.default_image(arch)
+        return self._resolve(self.image if image is None else image, arch)
+
+    def _resolve(
+        self, wanted: Bootable | str | os.PathLike[str] | None, arch: str | None
+    ) -> Bootable:
+        if wanted is None:  # before packages are downloaded
+            self._require(host_arch() if arch is None else checked_arch(arch))
+        return resolve_image(wanted, arch=arch, progress=self._progress)
 
 
-def _opened(image: Bootable | str | os.PathLike[str], arch: str | None) -> Bootable:
-    if isinstance(image, str | os.PathLike):
-        return load_image(image, arch=arch)
-    return for_arch(image, arch)
-
-
-def with_kernel(image: Bootable, **sizes: Unpack[MachineOptions]) -> Bootable:
+def with_kernel(image: Bootable, **options: Unpack[MachineOptions]) -> Bootable:
     """An image with another kernel, another initrd, or more on its command line.
 
     With a kernel, a disk is not booted by itself: the kernel finds its root there.
 
     Raises:
-        InvalidError: it has no kernel that could take a command line; the file is no kernel.
+        InvalidError: it has no kernel that takes a command line; or the file is not a kernel.
         NotFoundError: there is no such file.
     """
-    kernel, initrd = _file(sizes.get("kernel")), _file(sizes.get("initrd"))
-    more: object = sizes.get("cmdline")
+    kernel, initrd = _file(options.get("kernel")), _file(options.get("initrd"))
+    more: object = options.get("cmdline")
     if more is not None and not (isinstance(more, str) and more.isprintable()):
         raise InvalidError(
             f"cannot use {more!r} as a command line", why="it is one line of text for the kernel"
@@ -195,7 +242,7 @@ def _file(value: object) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise InvalidError(f"cannot use {value!r} as a kernel or an initrd", why="it is no path")
+        raise InvalidError(f"cannot use {value!r} as a kernel or an initrd", why="it is not a path")
     return Path(value).expanduser().absolute()
 
 

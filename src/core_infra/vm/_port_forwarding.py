@@ -1,7 +1,7 @@
 """Ports of a machine on this host's loopback address, added while it runs.
 
-No saved machine has any. The system chooses each port when it is asked for, so that nothing
-collides, and nothing listens on another address unless that is asked for.
+No saved machine has any. The system chooses each port when it is requested, so that nothing
+collides, and the default address is the loopback's.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, UnavailableError
+from core_infra.vm._hardware import check_port
 
 if TYPE_CHECKING:
     from core_infra.vm._hypervisors.qmp import Qmp
 
-HIGHEST = 65535
 _NETWORK = "net0"
 _IPV4 = 4
 _LOOPBACK = "127.0.0.1"
@@ -38,12 +38,12 @@ def forward(
         The port of this host.
 
     Raises:
-        InvalidError: there is no such port, or no such address.
+        InvalidError: *port* or *address* is not possible.
         UnavailableError: QEMU could not listen on it.
     """
-    check(port)
+    check_port(port)
     if host != 0:
-        check(host)
+        check_port(host)
     check_address(address)
     before = _forwards(qmp)
     kind = "udp" if udp else "tcp"
@@ -59,18 +59,12 @@ def forward(
     return int(added.pop()[2])
 
 
-def check(port: object) -> None:
-    """InvalidError unless there is such a port."""
-    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= HIGHEST:
-        raise InvalidError(f"there is no port {port!r}", why=f"ports are numbers, 1 to {HIGHEST}")
-
-
 def check_address(address: str) -> None:
     """InvalidError unless it is an address that QEMU can listen on."""
     try:
         version = ipaddress.ip_address(address).version
     except ValueError as error:
-        raise InvalidError(f"{address!r} is no IP address to listen on", why=str(error)) from error
+        raise InvalidError(f"{address!r} is not an IP address", why=str(error)) from error
     if version != _IPV4:
         raise InvalidError(
             f"cannot listen on {address}",
@@ -80,7 +74,7 @@ def check_address(address: str) -> None:
 
 
 def withdraw(qmp: Qmp, host: int) -> None:
-    """Listen on a port of this host no more; nothing if nobody did."""
+    """Stop forwarding a port of this host; does nothing if it was not forwarded."""
     _human(qmp, f"hostfwd_remove {_NETWORK} tcp:127.0.0.1:{host}")
 
 

@@ -1,9 +1,9 @@
-"""Where the machines of one run keep their files, and how a killed run is cleaned up after.
+"""The directory of one run's machines, and the clean-up after a run that was killed.
 
-Every process that boots machines has one run directory, with a lock file that it holds as long as
-it lives: the kernel releases the lock however the process ends, so "is the owner alive?" needs no
-guess about process ids. The next run's start removes directories whose lock is free, and ends
-processes recorded there that are still the ones recorded (the same pid *and* start time).
+Each process that boots machines has one run directory, with a lock file that it holds as long as
+it lives. The kernel releases the lock however the process ends, so no process id is needed to find
+out whether the owner lives. The next run's start removes directories whose lock is free, and ends
+the processes recorded there if they still are the recorded ones (the same pid *and* start time).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def base_directory() -> Path:
     """The directory that holds all run directories of this user; made if it is not there.
 
     Raises:
-        InvalidError: somebody else owns it, so its content cannot be trusted.
+        InvalidError: another user owns it, so its content cannot be trusted.
     """
     base = Path(_temporary()) / f"core-infra-{os.getuid()}"
     with written("a run's files", base.parent), contextlib.suppress(FileExistsError):
@@ -75,12 +75,12 @@ class RunDirectory:
 
     Attributes:
         path: the directory; it goes with :meth:`close`.
-        swept: what dead runs had left, removed when this one was made.
+        swept: what was left of dead runs, removed when this one was made.
     """
 
     def __init__(self) -> None:
         base = base_directory()
-        # Held while directories appear and disappear, so that nobody sweeps one half made.
+        # Held while directories are made and removed, so that no half-made one is swept.
         with written("a run's files", base), FileLock(base / ".lock"):
             self.swept = _sweep(base)
             self.path = Path(tempfile.mkdtemp(prefix=f"{_RUN}{os.getpid()}-", dir=base))
@@ -92,7 +92,7 @@ class RunDirectory:
         """A directory for a machine that is about to start; removed if it does not.
 
         Raises:
-            InvalidError: no machine can have this name, or another one has it.
+            InvalidError: the name is not possible, or another machine has it.
             UnavailableError: there is no room for its files.
         """
         if not _is_name(name):
@@ -101,7 +101,7 @@ class RunDirectory:
                 why="the name becomes a directory's",
                 todo="Use letters, digits and dashes.",
             )
-        directory = self.place(name)
+        directory = self.new_directory(name)
         try:
             yield directory
         except BaseException as error:
@@ -110,7 +110,7 @@ class RunDirectory:
                 raise no_room(f"the files of machine {name}", directory, error) from error
             raise
 
-    def place(self, name: str) -> Path:
+    def new_directory(self, name: str) -> Path:
         """A new directory.
 
         Raises:
@@ -133,7 +133,7 @@ class RunDirectory:
 
         Args:
             machine: the directory.
-            facts: what else is worth knowing, for its record.
+            facts: more entries for its record.
         """
         record = json.loads((machine / RECORD).read_text())
         (machine / RECORD).write_text(json.dumps(record | facts, indent=2))
@@ -184,9 +184,36 @@ def own_runs() -> list[Path]:
 
 
 def write_record(directory: Path, pid: int, **facts: Any) -> None:
-    """Note in a machine's directory which process it is, and what else is worth knowing."""
+    """Write the record of a machine's process, with more entries, to its directory."""
     record = {"pid": pid, "start_time": _process(pid)[1], **facts}
     (directory / RECORD).write_text(json.dumps(record, indent=2))
+
+
+def left_behind(run: Path, machines: set[str], processes: set[int]) -> list[str]:
+    """What no machine uses any more, of a run directory and of the VMM processes: a line for each.
+
+    Args:
+        run: the run directory.
+        machines: the names of the directories of machines that are in use.
+        processes: the ids of this process's VMM processes, without those that are kept.
+    """
+    # Other launchers of this process account for their own.
+    others = [path for path in own_runs() if path != run]
+    accounted = {_recorded(path) for other in others for path in other.iterdir()}
+    left = []
+    for path in sorted(path for path in run.iterdir() if path.is_dir()):
+        if path.name in machines or path.name.startswith(INTERNAL):
+            accounted.add(_recorded(path))
+        else:
+            left.append(f"the directory {path}")
+    return left + [f"the hypervisor with process id {pid}" for pid in processes - accounted]
+
+
+def _recorded(directory: Path) -> int | None:
+    try:
+        return int(json.loads((directory / RECORD).read_text())["pid"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _sweep(base: Path) -> list[Swept]:

@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from core_infra._unpatched import Path, tempfile
 from core_infra.vm import _timeouts
@@ -17,16 +17,15 @@ from core_infra.vm._guest.waiting import SOCKETS, listening
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from core_infra.vm._guest.command import ExecResult
-    from core_infra.vm._machine import Machine
+    from core_infra.vm._guest.results import ExecResult
 
 _HOST = "127.0.0.1"
 _KEY = "ssh-key"
 _LOGIN = 30.0
-"""Seconds, before scaling, that the server may take to let somebody in; it may first make a key."""
+"""Seconds, before scaling, that a login may take; the server may have to make a key first."""
 _LOOK = 60.0
 
-# As the user, who then owns what is made. A server trusts no file that others may write to.
+# Run as the user, who then owns the files. A server trusts no file that others may write to.
 _AUTHORIZE = """\
 umask 077
 cd && mkdir -p .ssh && chmod go-w .ssh && cd .ssh && touch authorized_keys || exit
@@ -47,7 +46,7 @@ class SshLogin:
 
     Attributes:
         port: of this host's *host*; it leads to the server.
-        user: who logs in.
+        user: the user to log in as.
         key: the file with the private key.
         known_hosts: the file with the server's key.
         host: this host's loopback address.
@@ -63,7 +62,7 @@ class SshLogin:
     def options(self) -> list[str]:
         """Arguments for ``ssh``, ``scp``, ``sftp``, or ``rsync -e``.
 
-        The user's own configuration, keys and agent have no part in it, and nothing is asked for.
+        The user's own configuration, keys and agent are ignored, and nothing is prompted for.
         """
         settings = {
             "Port": self.port,
@@ -98,7 +97,22 @@ class SshLogin:
         return shlex.join(self.command())
 
 
-def log_in(machine: Machine, user: str, port: int, run: Callable[..., ExecResult]) -> SshLogin:
+class Reachable(Protocol):
+    """The part of a machine that a login needs."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def directory(self) -> Path:
+        """The directory for the login's files."""
+
+    def port(self, number: int) -> int:
+        """The port of this host that leads to this port of the guest."""
+
+
+def log_in(machine: Reachable, user: str, port: int, run: Callable[..., ExecResult]) -> SshLogin:
     """See :meth:`core_infra.vm._machine.Machine.ssh`; *run* is :meth:`Guest.exec`, unseen."""
     key = _key(machine.directory)
     line = public_key(key)

@@ -1,8 +1,8 @@
-"""How long to wait on this host: every default timeout is scaled by one factor.
+"""Timeouts on this host: one factor scales every default.
 
-A runner without KVM is about ten times slower than a laptop. The library's default timeouts are
-told for a machine whose guest boots in :data:`NOMINAL_BOOT` seconds, and multiplied by how much
-slower this host was seen to be.
+A runner without KVM is about ten times slower than a laptop. The library's default timeouts are for
+a host whose guests boot in :data:`NOMINAL_BOOT` seconds; they are multiplied by how much slower
+this host has booted guests.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from core_infra._unpatched import os
 from core_infra.errors import InvalidError
 
 NOMINAL_BOOT = 0.5
-"""Seconds in which a guest boots on the host that the default timeouts are told for."""
+"""Seconds in which a guest boots on the host that the default timeouts are for."""
 
 VARIABLE = "CORE_INFRA_TIMEOUT_FACTOR"
 _UNMEASURED = 10.0
-_LONGEST = 1e9  # a lifetime; what is longer does not fit the system's clocks
+_LONGEST = 1e9  # a longer time does not fit the system's clocks
 _measured: float | None = None
 
 
@@ -29,10 +29,10 @@ def scaled(seconds: float) -> float:
 
 
 def limit(given: object, default: float) -> float:
-    """Seconds to wait: those that were given, else the default, scaled.
+    """Seconds to wait: *given*, else the default, scaled.
 
     Raises:
-        InvalidError: what was given is no time.
+        InvalidError: *given* is not a time.
     """
     if given is None:
         return scaled(default)

@@ -1,4 +1,4 @@
-"""A hypervisor's process and our connections with it, whichever way it came to be."""
+"""The process of a virtual machine monitor (VMM) and our connections with it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from core_infra.process._child import Child, spawn
 from core_infra.vm import _disks as layering
 from core_infra.vm._console import Console
 from core_infra.vm._guest.client import AgentClient, GuestGoneError
-from core_infra.vm._guest.command import describe_exit
-from core_infra.vm._hypervisors.qemu_arguments import NODE
+from core_infra.vm._guest.results import describe_exit
+from core_infra.vm._hypervisors.qemu_arguments import DISK_NODE
 from core_infra.vm._hypervisors.qmp import Qmp
 from core_infra.vm._images.image import Image
 from core_infra.vm._io_pause import IoPause
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from core_infra.vm._hypervisors.disposable import Disk, Hypervisor, MachineSpec, MemoryFile
+    from core_infra.vm._hardware import Disk
     from core_infra.vm._hypervisors.fork_server import ForkServer
+    from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor, MemoryFile
+    from core_infra.vm._machine_spec import MachineSpec
 
 
 COMMAND = "command"
@@ -45,33 +47,33 @@ class FileGoneError(NotFoundError):
     """A file that a machine is to be made of was removed."""
 
 
-_living: set[int] = set()
+_running: set[int] = set()
 
 
-def living() -> set[int]:
-    """The process ids of all instances of this process that have not ended."""
-    return set(_living)
+def running_processes() -> set[int]:
+    """The ids of the VMM processes that this process has started and that have not ended."""
+    return set(_running)
 
 
 class VmmProcess:
-    """A running hypervisor: its process, its monitor, its guest's agent, its console.
+    """A VMM process: the process itself, its monitor, its guest's agent, its console.
 
     Args:
-        child: its process.
-        wires: our ends of its connections; the instance owns them from now on.
+        child: the process.
+        sockets: our ends of its connections; they are owned by this object from now on.
         directory: its files on this host.
-        fds: the hypervisor's own descriptors of the connections, by name.
+        fds: its own descriptors of the connections, by name.
         spec: what the machine is made of.
-        accelerator: how its instructions run.
-        disks: what it writes to.
-        past: what its console had printed before it became this instance.
-        server: the fork server within it, if there is one.
+        accelerator: how the guest's instructions run.
+        disks: the disks that it writes to.
+        past: what the console had printed before this process existed.
+        server: the fork server in it, if there is one.
     """
 
     def __init__(
         self,
         child: Child,
-        wires: SocketPairs,
+        sockets: SocketPairs,
         directory: Path,
         fds: Mapping[str, int],
         *,
@@ -89,28 +91,28 @@ class VmmProcess:
         self.fds = dict(fds)
         self.server = server
         self._asked = False
-        _living.add(child.pid)
+        _running.add(child.pid)
         self._listener: Callable[[int], None] = lambda _exit_code: None
-        self.console = Console(wires.ours["console"], directory / CONSOLE, past)
-        self.qmp = Qmp(wires.ours["monitor"])
-        # The connection closes a moment before the process has ended, which tells more.
-        self.agent = AgentClient(wires.ours["agent"], on_lost=lambda: None)
+        self.console = Console(sockets.ours["console"], directory / CONSOLE, past)
+        self.qmp = Qmp(sockets.ours["monitor"])
+        # The connection closes a moment before the process ends, and its end says more.
+        self.agent = AgentClient(sockets.ours["agent"], on_lost=lambda: None)
         self._paused: Callable[[], None] = lambda: None
-        self.stall = IoPause(self.qmp, self._written_to, self._stalled, self.agent.give_up)
+        self.pause = IoPause(self.qmp, self._disk, self._pause_changed, self.agent.fail_paused)
         child.on_exit(self._ended)
 
     def on_end(self, listener: Callable[[int], None]) -> None:
-        """Call *listener(exit_code)* when the process has ended, before anybody is told."""
+        """Call *listener(exit_code)* when the process has ended, before calls under way fail."""
         self._listener = listener
         if self.child.exit_code is not None:
             listener(self.child.exit_code)
 
     def on_pause(self, listener: Callable[[], None]) -> None:
-        """Call *listener* on the supervisor's thread when it was paused, and when it goes on."""
+        """Call *listener* on the supervisor's thread when the machine is paused or resumed."""
         self._paused = listener
 
     def gone(self) -> GuestGoneError:
-        """The error that tells how it ended, as far as is known."""
+        """The error that says how it ended, as far as is known."""
         code = self.child.exit_code
         how = "it was stopped" if self._asked or code is None else describe_exit(code)
         why = self.console.panic() or how
@@ -120,13 +122,13 @@ class VmmProcess:
         )
 
     def end(self) -> None:
-        """End it, now: neither its guest nor its files are worth a farewell."""
+        """End it at once: neither its guest nor its files need an orderly end."""
         self._asked = True
         self.child.kill()
         self.disconnect()
 
     def rename(self, name: str, directory: Path) -> None:
-        """Make it the instance of another machine, with its files in an empty *directory*."""
+        """Make it the process of another machine, with its files in an empty *directory*."""
         self.directory.rename(directory)
         self.directory = directory
         self.disks = layering.moved(self.disks, directory)
@@ -139,43 +141,50 @@ class VmmProcess:
             if part is not None:
                 part.close()
 
-    def _stalled(self) -> None:
-        self.agent.stall(self.stall.error, self.stall.until)
+    def has_panicked(self) -> bool:
+        """Whether the guest's kernel has panicked; call it on the supervisor's thread."""
+        self.console.drain()  # QEMU has sent all that was printed before it sent its event
+        return self.console.panic() is not None
+
+    def _pause_changed(self) -> None:
+        self.agent.pause(self.pause.error, self.pause.until)
         self._paused()
 
-    def _written_to(self, node: str) -> tuple[str, Path]:
+    def _disk(self, node: str) -> tuple[str, Path]:
         """The machine's name, and the file that a block device of QEMU writes to."""
-        number = node.removeprefix(NODE)
+        number = node.removeprefix(DISK_NODE)
         found = [each for each in self.disks if not each.read_only]
         if number.isdecimal() and int(number) < len(self.disks):
             found = [self.disks[int(number)]]
         return self.spec.name, found[0].path if found else self.directory
 
     def _ended(self, exit_code: int) -> None:
-        _living.discard(self.child.pid)
-        self.stall.close()
+        _running.discard(self.child.pid)
+        self.pause.close()
         self._listener(exit_code)
         self.console.drain()
         self.agent.fail(self.gone())
 
     def expose(self) -> None:
-        """Give console and agent sockets with names in its directory, for whoever comes later."""
-        for wire, name in (("console", CONSOLE_SOCKET), ("agent", AGENT_SOCKET)):
+        """Give console and agent sockets with names in its directory, for other processes."""
+        for connection, name in (("console", CONSOLE_SOCKET), ("agent", AGENT_SOCKET)):
             with socket.socket(socket.AF_UNIX) as server:
                 with short_path(self.directory / name) as address:
                     server.bind(address)
                 server.listen(1)
-                self.qmp.execute("getfd", fds=[server.fileno()], fdname=wire)
+                self.qmp.execute("getfd", fds=[server.fileno()], fdname=connection)
             backend = {
-                "addr": {"type": "fd", "data": {"str": wire}},
+                "addr": {"type": "fd", "data": {"str": connection}},
                 "server": True,
                 "wait": False,
             }
-            self.qmp.execute("chardev-change", id=wire, backend={"type": "socket", "data": backend})
+            self.qmp.execute(
+                "chardev-change", id=connection, backend={"type": "socket", "data": backend}
+            )
 
 
 def launch(
-    hypervisor: Hypervisor,
+    hypervisor: DisposableHypervisor,
     spec: MachineSpec,
     accelerator: str,
     directory: Path,
@@ -207,9 +216,9 @@ def launch(
     """
     _require_files(spec, incoming=incoming)
     written = layering.layers(spec.disks if disks is None else disks, directory)
-    wires = SocketPairs()
+    sockets = SocketPairs()
     try:
-        fds = wires.fds
+        fds = sockets.fds
         command = hypervisor.command_line(
             dataclasses.replace(spec, disks=written),
             accelerator,
@@ -226,15 +235,15 @@ def launch(
                 die_with_parent=die_with_parent,
                 without_file_signals=True,
             )
-        wires.inherited()
+        sockets.inherited()
         if server is not None:
             server.inherited()
         with contextlib.ExitStack() as undo:
             undo.callback(child.kill)
             write_record(directory, child.pid, name=spec.name)
-            instance = VmmProcess(
+            process = VmmProcess(
                 child,
-                wires,
+                sockets,
                 directory,
                 fds,
                 spec=spec,
@@ -245,9 +254,9 @@ def launch(
             )
             undo.pop_all()
     except BaseException:
-        wires.close()
+        sockets.close()
         raise
-    return instance
+    return process
 
 
 def _require_files(spec: MachineSpec, *, incoming: bool) -> None:
@@ -262,61 +271,61 @@ def _require_files(spec: MachineSpec, *, incoming: bool) -> None:
 
 
 def fork(
-    instance: VmmProcess, directory: Path, *, name: str, past: bytes, die_with_parent: bool
+    process: VmmProcess, directory: Path, *, name: str, past: bytes, die_with_parent: bool
 ) -> VmmProcess:
-    """A copy of a stopped instance with a fork server in it; it is stopped, too.
+    """A copy of a stopped process with a fork server in it; the copy is stopped, too.
 
     Its memory and its translated code are the first one's until it writes there; what is written
     to its disks goes to a copy of the first one's layer.
 
     Args:
-        instance: what is copied.
+        process: the process to copy.
         directory: where the copy's files go.
         name: the copy's.
-        past: what its console's log begins, or goes on, with.
+        past: what to append to the console's log first.
         die_with_parent: it ends when this process does, however that ends.
 
     Raises:
         UnavailableError: it cannot be forked.
-        TimeoutExpiredError: its threads did not stand still in time.
+        TimeoutExpiredError: its threads did not stop in time.
     """
-    if instance.server is None:
-        raise UnavailableError(f"machine {instance.spec.name} has no fork server")
-    wires = SocketPairs()
+    if process.server is None:
+        raise UnavailableError(f"machine {process.spec.name} has no fork server")
+    sockets = SocketPairs()
     try:
-        replacements = {instance.fds[wire]: fd for wire, fd in wires.fds.items()}
+        replacements = {process.fds[connection]: fd for connection, fd in sockets.fds.items()}
         with (directory / LOG).open("ab") as log, contextlib.ExitStack() as files:
-            pid, server = instance.server.fork(
+            pid, server = process.server.fork(
                 replacements
                 | dict.fromkeys((1, 2), log.fileno())
-                | layering.copied(instance.disks, instance.child.pid, directory, files),
+                | layering.copied(process.disks, process.child.pid, directory, files),
                 die_with_parent=die_with_parent,
                 timeout=scaled(FORK_TIMEOUT),
             )
-        child = Child(instance.child.argv, pid)
+        child = Child(process.child.argv, pid)
         with contextlib.ExitStack() as undo:
             undo.callback(child.kill)
-            wires.inherited()
+            sockets.inherited()
             write_record(directory, child.pid, name=name)
             copy = VmmProcess(
                 child,
-                wires,
+                sockets,
                 directory,
-                instance.fds,
-                spec=dataclasses.replace(instance.spec, name=name),
-                accelerator=instance.accelerator,
-                disks=layering.moved(instance.disks, directory),
+                process.fds,
+                spec=dataclasses.replace(process.spec, name=name),
+                accelerator=process.accelerator,
+                disks=layering.moved(process.disks, directory),
                 past=past,
                 server=server,
             )
             undo.pop_all()
     except BaseException:
-        wires.close()
+        sockets.close()
         raise
     return copy
 
 
-NAMES = ("monitor", "console", "agent")
+_CONNECTIONS = ("monitor", "console", "agent")
 
 
 class SocketPairs:
@@ -330,7 +339,7 @@ class SocketPairs:
         self.ours: dict[str, socket.socket] = {}
         self._theirs: dict[str, socket.socket] = {}
         try:
-            for name in NAMES:
+            for name in _CONNECTIONS:
                 self.ours[name], self._theirs[name] = socket.socketpair()
         except BaseException:
             self.close()

@@ -185,7 +185,7 @@ def test_a_shell_completes_names_and_ids(web: str) -> None:
         (["run", "default", "-p", "80-90:80-90"], 2, "'80-90' is not a port"),
         (["run", "default", "-p", "::1:80:80"], 2, "an IPv6 address is in []"),
         (["run", "default", "-p", "[::1]:8080:80"], 5, "IPv4 addresses only"),
-        (["run", "default", "-p", "localhost:8080:80"], 5, "'localhost' is no IP address"),
+        (["run", "default", "-p", "localhost:8080:80"], 5, "'localhost' is not an IP address"),
         (["cp", "a:b", "c:d"], 2, "a path of this host with a colon begins with / or ./"),
         (["cp", "x", "web:"], 2, "'web:' has no path after the colon"),
         (["run", "default", "-v", "/tm:p:/a"], 3, "there is no directory /tm:p"),

@@ -144,7 +144,7 @@ def test_what_no_system_can_run_is_refused_and_harms_nothing(
 def test_a_session_that_broke_begins_anew(machine: Machine) -> None:
     with machine.stream("echo begun; sleep 600") as process:
         assert next(iter(process)) == "begun"
-        machine.agent._send(Frame(0x7F, 1))
+        machine._agent()._send(Frame(0x7F, 1))
         with pytest.raises(ProtocolError, match="unknown type"):
             process.wait(60)
     assert machine.exec("echo back").stdout == "back\n"

@@ -206,7 +206,7 @@ def test_what_has_no_end_is_not_pulled(machine: Machine, tmp_path: Path) -> None
 def test_what_the_kernel_makes_up_is_not_pulled(
     machine: Machine, tmp_path: Path, path: str
 ) -> None:
-    with pytest.raises(InvalidError, match="makes it up"):
+    with pytest.raises(InvalidError, match="virtual file system"):
         machine.pull(path, tmp_path / "there")
     machine.pull("/proc/cpuinfo", tmp_path / "cpuinfo")
     assert "processor" in (tmp_path / "cpuinfo").read_text()

@@ -17,7 +17,7 @@ from core_infra.vm._guest.protocol import FrameType, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core_infra.vm._guest.command import GuestProcess
+    from core_infra.vm._guest.process import GuestProcess
 
 GROUPS = "/sys/fs/cgroup"
 COUNT = "echo go; while :; do echo >>/tmp/count; done"
@@ -36,7 +36,7 @@ def counter(machine: Machine) -> Iterator[GuestProcess]:
     with machine.stream(COUNT) as process:
         assert next(process.chunks())
         yield process
-        machine.agent.thaw()
+        machine._agent().thaw()
 
 
 LOOK = "wc -c </tmp/count"
@@ -56,18 +56,18 @@ def stands_still(machine: Machine) -> bool:
 @pytest.mark.usefixtures("counter")
 def test_a_busy_loop_stands_still_until_thaw(machine: Machine) -> None:
     assert goes_on(machine)
-    machine.agent.freeze()
+    machine._agent().freeze()
     assert stands_still(machine)
-    machine.agent.thaw()
+    machine._agent().thaw()
     assert goes_on(machine)
 
 
 def test_the_session_goes_on_and_its_commands_too(machine: Machine) -> None:
     with machine.stream("while read line; do echo got $line; done") as process:
-        machine.agent.freeze()
+        machine._agent().freeze()
         process.send_input("while frozen\n")
         assert machine.exec("echo another").stdout == "another\n"
-        machine.agent.thaw()
+        machine._agent().thaw()
         assert next(iter(process)) == "got while frozen"
         process.close_stdin()
         assert process.wait(60) == 0
@@ -79,9 +79,9 @@ def test_processes_that_fork_meanwhile_are_caught(machine: Machine, times: int) 
     with machine.stream(forks) as one, machine.stream(forks, user="nobody") as two:
         assert next(one.chunks())
         assert next(two.chunks())
-        machine.agent.freeze()
+        machine._agent().freeze()
         assert machine.exec(OTHERS).stdout == ""
-        machine.agent.thaw()
+        machine._agent().thaw()
         for process in (one, two):
             process.kill()
             assert process.wait(60) < 0
@@ -89,13 +89,13 @@ def test_processes_that_fork_meanwhile_are_caught(machine: Machine, times: int) 
 
 @pytest.mark.usefixtures("counter")
 def test_a_second_freeze_takes_what_was_started_since(machine: Machine) -> None:
-    machine.agent.freeze()
+    machine._agent().freeze()
     with machine.stream(f"echo $$; {COUNT}") as late:
         assert next(late.chunks())
         assert goes_on(machine)
-        machine.agent.freeze()
+        machine._agent().freeze()
         assert stands_still(machine)
-    machine.agent.thaw()
+    machine._agent().thaw()
     assert goes_on(machine)
 
 
@@ -104,9 +104,9 @@ def test_other_groups_stand_still_and_one_frozen_by_its_owner_stays_so(machine: 
     with machine.stream(["sh", "-c", script, "busy"]) as busy:
         assert next(busy.chunks())
         machine.exec(f"mkdir {GROUPS}/held && echo 1 >{GROUPS}/held/cgroup.freeze", check=True)
-        machine.agent.freeze()
+        machine._agent().freeze()
         assert stands_still(machine)
-        machine.agent.thaw()
+        machine._agent().thaw()
         assert goes_on(machine)
         states = machine.exec(f"cat {GROUPS}/held/cgroup.freeze {GROUPS}/busy/cgroup.freeze")
         assert states.stdout.split() == ["1", "0"]
@@ -121,21 +121,21 @@ def test_what_cannot_be_frozen_is_told_and_all_go_on(machine: Machine) -> None:
     machine.exec(f"cd {GROUPS}; for i in $(seq 70); do mkdir many$i; done", check=True)
     try:
         with pytest.raises(GuestOperationError, match="cannot freeze the other processes"):
-            machine.agent.freeze()
+            machine._agent().freeze()
         assert goes_on(machine)
     finally:
         machine.exec(f"rmdir {GROUPS}/many*", check=True)
-    machine.agent.freeze()
+    machine._agent().freeze()
     assert stands_still(machine)
 
 
 @pytest.mark.usefixtures("counter")
 def test_a_group_that_is_removed_while_frozen_does_not_disturb(machine: Machine) -> None:
     machine.exec(f"mkdir {GROUPS}/short", check=True)
-    machine.agent.freeze()
+    machine._agent().freeze()
     machine.exec(f"rmdir {GROUPS}/short", check=True)
-    machine.agent.freeze()
-    machine.agent.thaw()
+    machine._agent().freeze()
+    machine._agent().thaw()
     assert goes_on(machine)
 
 
@@ -143,14 +143,14 @@ def test_thaw_gives_an_identity_with_or_without_freeze(machine: Machine) -> None
     for number in range(2):
         name, identity, mac = f"vm-{number}", f"{number:032x}", bytes([2, 0, 0, 0, 0, number])
         if number:
-            machine.agent.freeze()
-        machine.agent.thaw(hostname=name, machine_id=identity, mac=mac)
+            machine._agent().freeze()
+        machine._agent().thaw(hostname=name, machine_id=identity, mac=mac)
         assert machine.exec("hostname; cat /etc/hostname /etc/machine-id").stdout.split() == [
             *(name, name, identity)
         ]
         address = machine.exec("cat /sys/class/net/eth0/address", check=True).stdout
         assert address == f"02:00:00:00:00:0{number}\n"
-    machine.agent.thaw()
+    machine._agent().thaw()
     assert machine.exec("hostname").stdout == "vm-1\n"
     machine.exec("ping -c1 10.0.2.2", check=True)
 
@@ -158,24 +158,24 @@ def test_thaw_gives_an_identity_with_or_without_freeze(machine: Machine) -> None
 def test_an_identity_that_cannot_be_told_fails_and_nobody_goes_on(machine: Machine) -> None:
     with machine.stream(COUNT) as process:
         assert next(process.chunks())
-        machine.agent.freeze()
+        machine._agent().freeze()
         machine.exec("mv /etc/machine-id /etc/kept; mkdir /etc/machine-id", check=True)
         with pytest.raises(GuestOperationError, match="/etc/machine-id"):
-            machine.agent.thaw(machine_id="0" * 32)
+            machine._agent().thaw(machine_id="0" * 32)
         assert stands_still(machine)
         machine.exec("rmdir /etc/machine-id; mv /etc/kept /etc/machine-id", check=True)
         for name, identity in (("x" * 65, ""), ("", "y" * 65)):
             with pytest.raises(GuestOperationError, match="too long"):
-                machine.agent.thaw(hostname=name, machine_id=identity)
-        machine.agent.thaw(machine_id="0" * 32)
+                machine._agent().thaw(hostname=name, machine_id=identity)
+        machine._agent().thaw(machine_id="0" * 32)
         assert goes_on(machine)
 
 
 def test_resume_greets_and_thaws_in_one_go(machine: Machine) -> None:
-    machine.agent.freeze()
-    former = machine.agent.hello(60)
-    machine.agent.set_clock(10**18)
-    resumed = machine.agent.resume(hostname="resumed", timeout=60)
+    machine._agent().freeze()
+    former = machine._agent().hello(60)
+    machine._agent().set_clock(10**18)
+    resumed = machine._agent().resume(hostname="resumed", timeout=60)
     assert resumed.ack.info["former"] == former.nonce.hex()
     assert resumed.ack.info["boot_id"] == former.info["boot_id"]
     assert resumed.ack.info["random"] != former.info["random"]
@@ -187,10 +187,10 @@ def test_resume_greets_and_thaws_in_one_go(machine: Machine) -> None:
 
 def test_left_over_processes_survive_freeze_hello_and_thaw(machine: Machine) -> None:
     machine.exec(f"(exec >/dev/null 2>&1; {COUNT}) & echo $! >/tmp/left", check=True)
-    machine.agent.freeze()
-    machine.agent.hello(60)
+    machine._agent().freeze()
+    machine._agent().hello(60)
     assert stands_still(machine)
-    machine.agent.resume(timeout=60)
+    machine._agent().resume(timeout=60)
     assert goes_on(machine)
     machine.exec("kill $(cat /tmp/left)", check=True)
 
@@ -209,10 +209,10 @@ def test_left_over_processes_survive_freeze_hello_and_thaw(machine: Machine) -> 
     ),
 )
 def test_no_payload_harms_the_guest(machine: Machine, kind: FrameType, payload: bytes) -> None:
-    channel = machine.agent._open(kind, payload)
+    channel = machine._agent()._open(kind, payload)
     try:
         raise_failure(channel.result(time.monotonic() + 60), "x")
     except (GuestOperationError, ProtocolError):
-        machine.agent.hello(60)
-    machine.agent.thaw()
+        machine._agent().hello(60)
+    machine._agent().thaw()
     assert machine.exec("echo fine").stdout == "fine\n"

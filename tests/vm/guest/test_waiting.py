@@ -4,7 +4,7 @@ import pytest
 
 from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.vm import GuestCommandTimeoutError, Machine
-from core_infra.vm._guest.command import WaitResult
+from core_infra.vm._guest.results import WaitResult
 
 
 def test_until_succeeds(machine: Machine) -> None:

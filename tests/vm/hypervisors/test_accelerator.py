@@ -9,7 +9,7 @@ from core_infra.errors import InvalidError, UnavailableError
 from core_infra.vm import Launcher
 from core_infra.vm._hypervisors import accelerator
 from core_infra.vm._hypervisors.accelerator import choose
-from core_infra.vm._hypervisors.disposable import Accelerator
+from core_infra.vm._hypervisors.hypervisor import Accelerator
 
 
 class Host:

@@ -10,11 +10,11 @@ import pytest
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.testing._hypervisor_contract import HypervisorContract
 from core_infra.vm._cache import cache_root
+from core_infra.vm._hardware import Disk
 from core_infra.vm._hypervisors.detect import detect_hypervisor, get_hypervisor
-from core_infra.vm._hypervisors.disposable import Disk
 from core_infra.vm._hypervisors.hyperkit import HyperkitHypervisor
 from core_infra.vm._hypervisors.hypervisor import PersistentSpec, Share
-from core_infra.vm._hypervisors.qemu_persistent import PersistentQemu
+from core_infra.vm._hypervisors.qemu import QemuHypervisor
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.image import Image, host_arch
 
@@ -40,8 +40,8 @@ time.sleep(600)
 class TestQemu(HypervisorContract):
     formats = ("raw", "qcow2", "vmdk", "iso")
 
-    def make_hypervisor(self) -> PersistentQemu:
-        return PersistentQemu()
+    def make_hypervisor(self) -> QemuHypervisor:
+        return QemuHypervisor()
 
     def make_image(self) -> Image:
         return default_image(host_arch(), cache_dir=cache_root())
@@ -88,14 +88,14 @@ def test_none_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_commas_end_none_of_qemus_arguments(tmp_path: Path) -> None:
     path = tmp_path / "a,b"
     disks = [Disk(path, "qcow2", boot=True), Disk(path, "iso", read_only=True, disc=True)]
-    command = PersistentQemu().build(spec(path, disks=disks, shares=[Share("v", path)]), "tcg")
+    command = QemuHypervisor().build(spec(path, disks=disks, shares=[Share("v", path)]), "tcg")
     told = [part for part in command if "a,b" in part.replace("a,,b", "") and part[0] != "{"]
     assert told == [f"{path}/hypervisor.pid"], "an argument of its own needs no quoting"
 
 
 def test_a_disk_boots_with_a_bios_that_can(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "d", "raw", boot=True)
-    command = PersistentQemu().build(spec(tmp_path, disks=[disk]), "tcg")
+    command = QemuHypervisor().build(spec(tmp_path, disks=[disk]), "tcg")
     assert "-bios" not in command
     assert "-no-reboot" not in command
     assert any('"driver": "raw"' in part for part in command), "what is guessed can be forged"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import InvalidError
+from core_infra.vm._hardware import check_processor
 from core_infra.vm._hypervisors.processor import (
     advice,
-    check_processor,
     explanation,
     kernel_arguments,
     kernel_release,

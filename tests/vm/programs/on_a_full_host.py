@@ -24,7 +24,7 @@ from core_infra.vm._cache import cache_root
 from core_infra.vm._disks import as_disks, layers
 from core_infra.vm._free_space import HostFullError, free
 from core_infra.vm._hypervisors.hypervisor import PersistentSpec
-from core_infra.vm._hypervisors.qemu_persistent import PersistentQemu
+from core_infra.vm._hypervisors.qemu import QemuHypervisor
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.image import host_arch
 from core_infra.vm._manager.machine_directory import MachineDirectory
@@ -69,7 +69,7 @@ def goes_on_when_there_is_room(machine: Machine, small: Path, told: list[str]) -
     assert machine.pause is None
     assert machine.exec("cmp -n 20000000 /dev/vda /dev/zero").exit_code == 0
     assert "is paused" in told[-2]
-    assert "goes on" in told[-1]
+    assert "resumes" in told[-1]
 
 
 def says_so_at_once(machine: Machine, small: Path) -> None:
@@ -124,7 +124,7 @@ def a_machine_that_stays(small: Path) -> None:
         lines={name: line.fileno() for name, line in lines.items()},
         mac="52:54:00:00:00:01",
     )
-    child = spawn(PersistentQemu().build(spec, "tcg"), pass_fds=list(spec.lines.values()))
+    child = spawn(QemuHypervisor().build(spec, "tcg"), pass_fds=list(spec.lines.values()))
     container = Container(id="0" * 8, name="stays", image="default")
     monitor(folder, "cont")
     access = AgentAccess([folder.socket_path("agent")], boot=120, patience=120)
@@ -138,7 +138,7 @@ def a_machine_that_stays(small: Path) -> None:
         assert isinstance(resume_if_possible(container, folder), MachinePausedError)
         waste.unlink()
         command.join()
-        until(lambda: len(told) == len(["it is paused", "it goes on"]))
+        until(lambda: len(told) == len(["it is paused", "it resumes"]))
     assert outputs == ["written\n"]
     assert "machine stays is paused" in told[0]
     assert "(tmpfs) has 0 MiB free" in told[0]

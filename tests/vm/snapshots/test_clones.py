@@ -240,7 +240,7 @@ def test_a_clone_that_is_not_what_was_saved_is_not_handed_out(
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr(cloning, "_progress", told.append)
-    monkeypatch.setattr(CloneVerifier, "_prove", refuse)
+    monkeypatch.setattr(CloneVerifier, "_verify", refuse)
     machine = cloning.clone()
     assert machine.exec("echo booted").stdout == "booted\n"
     assert machine.boot_seconds > 1

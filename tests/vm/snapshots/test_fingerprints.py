@@ -1,4 +1,4 @@
-"""The digest of a function's code: another one after each edit, and no other by anything else."""
+"""The digest of a function's code changes with each edit only, that of files with their content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.vm._snapshots.fingerprints import fingerprint
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._snapshots.fingerprints import digest_of_code, digest_of_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 SOURCE = '''
 import dataclasses, enum, functools, os, sys
 from pathlib import Path
-from core_infra.vm._snapshots.fingerprints import fingerprint
+from core_infra.vm._snapshots.fingerprints import digest_of_code
 import other
 
 PACKAGES = ["nginx", "curl"]
@@ -63,11 +64,11 @@ def prepare(vm):
     def nested():
         return 42
 
-print(fingerprint(prepare))
-print(fingerprint(functools.partial(prepare, 1)))
-print(fingerprint(functools.cache(prepare)))
-print(fingerprint(Installer().run))
-print(fingerprint(lambda vm: prepare(vm)))
+print(digest_of_code(prepare))
+print(digest_of_code(functools.partial(prepare, 1)))
+print(digest_of_code(functools.cache(prepare)))
+print(digest_of_code(Installer().run))
+print(digest_of_code(lambda vm: prepare(vm)))
 '''
 OTHER = "constant = 1\nunused = 1\n"
 KINDS = ["function", "partial", "cached", "method", "lambda"]
@@ -130,5 +131,38 @@ def test_what_is_no_function_of_python_cannot_be_read() -> None:
     class Callable:
         def __call__(self) -> None: ...
 
-    assert fingerprint(print) is None
-    assert fingerprint(Callable()) is None
+    assert digest_of_code(print) is None
+    assert digest_of_code(Callable()) is None
+
+
+def test_contents_count_and_nothing_else(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "below").mkdir(parents=True)
+    (tree / "file").write_text("one")
+    (tree / "link").symlink_to("file")
+    seen = {digest_of_files([tree])}
+    tree = tree.rename(tmp_path / "moved")
+    assert digest_of_files([tree]) in seen
+    assert digest_of_files([str(tree)]) == digest_of_files(tree)
+    (tree / "file").write_text("two")
+    seen.add(digest_of_files([tree]))
+    (tree / "file").chmod(0o755)
+    seen.add(digest_of_files([tree]))
+    (tree / "below" / "new").touch()
+    seen.add(digest_of_files([tree]))
+    (tree / "link").unlink()
+    (tree / "link").symlink_to("below")
+    seen.add(digest_of_files([tree]))
+    (tree / "file").rename(tree / "other")
+    seen.add(digest_of_files([tree]))
+    assert len(seen) == 6
+
+
+def test_bad_paths_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"missing.*begins at"):
+        digest_of_files(["missing"])
+    with pytest.raises(InvalidError, match="depends=3"):
+        digest_of_files([3])  # type: ignore[list-item] # on purpose
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InvalidError, match="loop"):
+        digest_of_files([tmp_path / "loop"])

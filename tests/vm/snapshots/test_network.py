@@ -104,8 +104,8 @@ def test_the_name_in_etc_hosts_follows(machine: Machine) -> None:
     lines = f"127.0.1.1 {machine.name}.home {machine.name} # {machine.name}\n::1 {machine.name}\n"
     others = f"10.0.0.1 {machine.name}\n127.0.0.2 x{machine.name} {machine.name}x\n"
     machine.write_text("/etc/hosts", lines + others)
-    machine.agent.freeze()
-    machine.agent.thaw(hostname="a-longer-name")
+    machine._agent().freeze()
+    machine._agent().thaw(hostname="a-longer-name")
     assert machine.read_text("/etc/hosts") == (
         f"127.0.1.1 a-longer-name.home a-longer-name # {machine.name}\n::1 a-longer-name\n{others}"
     )

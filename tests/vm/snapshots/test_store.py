@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._cache import tell_news
+from core_infra.vm._cache import report_news
 from core_infra.vm._snapshots.snapshot import (
     CONSOLE,
     MEMORY,
@@ -113,7 +113,7 @@ def use_read_only(root: str) -> None:
         assert os.lseek(memory.fileno(), 0, os.SEEK_DATA) > 0, "its holes stay holes"
     verify(copy)
     said: list[str] = []
-    tell_news(said.append)
+    report_news(said.append)
     assert len(said) == 1
     assert root in said[0]
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
+from core_infra._host import processors
 from core_infra.build._archives.contents import (
     BUNDLE,
     Contents,
@@ -20,7 +21,7 @@ from core_infra.build._archives.contents import (
     members,
     source_date_epoch,
 )
-from core_infra.build._archives.deflate import isal_codec, usable_cpus, zlib_ng_codec
+from core_infra.build._archives.deflate import isal_codec, zlib_ng_codec
 from core_infra.build._archives.streams import gzip, tar, xz
 from core_infra.build._archives.zip_writer import pack_zip
 from core_infra.build._errors import ArchiveError
@@ -125,7 +126,7 @@ def archive_with_format(
     path = archive_path(artifact, form)
     contents = Contents(medium, members(medium, artifact), epoch)
     digest = hashlib.sha256()
-    pieces = _pack(contents, form, profile, threads or usable_cpus())
+    pieces = _pack(contents, form, profile, threads or processors())
     with closing(pieces), medium.create(path) as file:
         for piece in pieces:
             digest.update(piece)

@@ -128,7 +128,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def usable_cpus() -> int:
+def processors() -> int:
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from core_infra._host import processors
 from core_infra.build._archives.contents import check_artifact, hash_file
-from core_infra.build._archives.deflate import usable_cpus
 from core_infra.build._errors import ArtifactError, ChecksumError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def checksum_all(
     medium: Medium, artifacts: Iterable[Artifact], *, threads: int | None = None
 ) -> list[Artifact]:
     """Compute the checksums of many artifacts in parallel, like :func:`checksum`; in order."""
-    with ThreadPoolExecutor(threads or usable_cpus()) as pool:
+    with ThreadPoolExecutor(threads or processors()) as pool:
         return list(pool.map(lambda artifact: checksum(medium, artifact), artifacts))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from core_infra.vm._guest.command import GuestProcess
+    from core_infra.vm._guest.process import GuestProcess
 
 _PAUSE = 0.05
 _NOTICED = 1.0
@@ -46,7 +46,7 @@ class AgentAccess(Guest):
         patience: float,
         progress: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        super().__init__()
+        super().__init__(lambda: self._client)
         socket, self._lock = _free(sockets, patience, progress)
         try:
             self._client = AgentClient(connect(socket))
@@ -68,14 +68,13 @@ class AgentAccess(Guest):
             self._lock.release()
             raise
 
-    @property
-    def agent(self) -> AgentClient:
-        """The connection to the agent."""
-        return self._client
-
     def start(self, argv: Sequence[str], *, timeout: float | None = None) -> GuestProcess:
         """Start a command as root in /root."""
         return self.stream(argv, timeout=timeout)
+
+    def poweroff(self) -> None:
+        """Make the guest write its disks back and power itself off; does not wait for it."""
+        self._client.poweroff()
 
     def close(self) -> None:
         """Close the session; the agent ends commands that still run."""

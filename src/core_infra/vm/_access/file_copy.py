@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from core_infra.vm._access.interface import GuestAccess, RunningCommand
-    from core_infra.vm._guest.command import GuestProcess
+    from core_infra.vm._guest.process import GuestProcess
 
 
 _REGULAR = "regular"

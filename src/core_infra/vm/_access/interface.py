@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from core_infra._unpatched import time
 from core_infra.errors import TimeoutExpiredError, UnavailableError
-from core_infra.vm._guest.command import ExecResult
+from core_infra.vm._guest.results import ExecResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,42 +1,73 @@
-"""A guest for asyncio: the same commands and errors, and no thread that waits for them."""
+"""A guest for asyncio: the same commands and errors, without a thread that waits."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from core_infra._unpatched import time
+from core_infra._unpatched import signal, time
 from core_infra.errors import InvalidError, TimeoutExpiredError
-from core_infra.vm import _timeouts
+from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest import waiting
-from core_infra.vm._guest.channel import STDERR, STDOUT
-from core_infra.vm._guest.command import (
-    STREAMS,
+from core_infra.vm._guest.channel import STDERR, STDOUT, STREAMS
+from core_infra.vm._guest.command import last_lines, lines_of, start_command
+from core_infra.vm._guest.results import (
     ExecResult,
     GuestCommandTimeoutError,
-    GuestProcess,
     OutputLine,
     unfinished,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+    from collections import deque
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Mapping,
+        Sequence,
+    )
 
     from core_infra.vm._guest.channel import Chunk
-    from core_infra.vm._guest.guest import Guest
+    from core_infra.vm._guest.client import AgentClient
+    from core_infra.vm._guest.command import RunningCommand
+
+
+class FileCopier(Protocol):
+    """The part of a guest that has no asynchronous form, and its history."""
+
+    history: deque[ExecResult]
+
+    def push(
+        self, source: str | os.PathLike[str], target: str, *, timeout: float | None = None
+    ) -> None:
+        """Copy a file or a directory into the guest."""
+
+    def pull(
+        self, source: str, target: str | os.PathLike[str], *, timeout: float | None = None
+    ) -> None:
+        """Copy a file or a directory of the guest."""
 
 
 class AsyncGuest:
-    """What ``machine.aio`` is; arguments and errors are those of the machine's own methods.
+    """The type of ``machine.aio``; arguments and errors are those of the machine's own methods.
 
-    Cancelling a call ends its command in the guest, with all of its process group. Copying files is
-    done on a thread, as asyncio has no files.
+    Cancelling a call ends its command in the guest, with all of its process group. Files are copied
+    on a thread, as asyncio has no file operations.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(
+        self,
+        guest: FileCopier,
+        agent: Callable[[], AgentClient],
+        needs_greeting: Callable[[], bool],
+    ) -> None:
         self._guest = guest
+        self._agent = agent
+        self._needs_greeting = needs_greeting
 
     async def exec(
         self,
@@ -50,7 +81,7 @@ class AsyncGuest:
         check: bool = False,
     ) -> ExecResult:
         """Run a command to its end, and keep all its output; as ``Machine.exec``."""
-        limit = _timeouts.limit(timeout, 60)
+        limit = timeouts.limit(timeout, 60)
         try:
             result = await self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
         except GuestCommandTimeoutError as error:
@@ -77,7 +108,7 @@ class AsyncGuest:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - the same as without asyncio
     ) -> ExecResult:
-        """Run a command again and again until it succeeds; as ``Machine.wait_until_succeeds``."""
+        """Run a command repeatedly until it succeeds; as ``Machine.wait_until_succeeds``."""
         return await self._take(waiting.until_succeeds(self._guest.history, command, timeout))
 
     async def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
@@ -118,12 +149,22 @@ class AsyncGuest:
         timeout: float | None,
         no_input: bool = False,
     ) -> AsyncGuestProcess:
-        def start() -> GuestProcess:
-            return self._guest.begin(
-                command, env=env, cwd=cwd, user=user, timeout=timeout, no_input=no_input
+        def start() -> RunningCommand:
+            return start_command(
+                self._agent(),
+                command,
+                env=env,
+                cwd=cwd,
+                user=user,
+                timeout=timeout,
+                no_input=no_input,
             )
 
-        return AsyncGuestProcess(self._guest, start)
+        return AsyncGuestProcess(start, self._greet)
+
+    async def _greet(self) -> None:
+        if self._needs_greeting():  # the agent has ended; rare, and takes about a second
+            await asyncio.to_thread(self._agent)
 
     async def _run(
         self,
@@ -167,48 +208,47 @@ class AsyncGuest:
 class AsyncGuestProcess:
     """A command that runs in the guest, in an ``async with`` block, whose end kills it.
 
-    Iterate over it for its lines as they come: ``async for line in process``.
+    Iterate over it for its lines as they arrive: ``async for line in process``.
     """
 
-    def __init__(self, guest: Guest, start: Callable[[], GuestProcess]) -> None:
-        self._guest = guest
+    def __init__(
+        self, start: Callable[[], RunningCommand], greet: Callable[[], Awaitable[None]]
+    ) -> None:
         self._start = start
+        self._greet = greet
         self._changed = asyncio.Event()
-        self._begun: GuestProcess | None = None
+        self._started: RunningCommand | None = None
 
     @property
     def exit_code(self) -> int | None:
         """Its exit code, minus the signal's number if one ended it; None until that is read."""
-        return self._process.exit_code
+        return self._running.exit_code
 
     async def __aenter__(self) -> Self:
-        if self._guest.needs_greeting:  # its agent was ended; a second, and seldom
-            await asyncio.to_thread(lambda: self._guest.agent)
+        await self._greet()
         loop = asyncio.get_running_loop()
 
         def changed() -> None:  # on the supervisor's thread
             with contextlib.suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(self._changed.set)
 
-        self._begun = self._start()
-        self._begun.channel.listen(changed)
+        self._started = self._start()
+        self._started.channel.listen(changed)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._process.end()
+        self._running.end()
 
     async def __aiter__(self) -> AsyncGenerator[OutputLine]:
-        partial = {"stdout": b"", "stderr": b""}
+        partial: dict[str, bytes] = {}
         async for stream, data in self.chunks():
-            *lines, partial[stream] = (partial[stream] + data).split(b"\n")
-            for line in lines:
-                yield OutputLine(line.decode("utf-8", "replace"), stream)
-        for stream, rest in partial.items():
-            if rest:
-                yield OutputLine(rest.decode("utf-8", "replace"), stream)
+            for line in lines_of(partial, stream, data):
+                yield line
+        for line in last_lines(partial):
+            yield line
 
     async def chunks(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Its output as it comes: pairs of stream ("stdout", "stderr") and bytes.
+        """Its output as it arrives: pairs of stream ("stdout", "stderr") and bytes.
 
         Raises:
             GuestCommandTimeoutError: the command's time is up; it was killed.
@@ -216,7 +256,7 @@ class AsyncGuestProcess:
         while chunks := await self._read({}):
             for stream, data in chunks:
                 yield STREAMS[stream], data
-        self._process.wait()
+        self._running.read_end()
 
     async def collect(self) -> ExecResult:
         """Read it to its end; its whole output and its exit code.
@@ -228,23 +268,20 @@ class AsyncGuestProcess:
         while chunks := await self._read(output):
             for stream, data in chunks:
                 output[stream].append(data)
-        return self._process.result(b"".join(output[STDOUT]), b"".join(output[STDERR]))
+        return self._running.result(b"".join(output[STDOUT]), b"".join(output[STDERR]))
 
     async def wait(self) -> int:
         """Drop what it still writes and wait for its end; its exit code."""
         while await self._read({}):
             pass
-        return self._process.wait()
+        return self._running.read_end()
 
     async def send_input(self, data: str | bytes) -> None:
         """Write to its standard input; waits while it does not read."""
-        if not isinstance(data, str | bytes | bytearray | memoryview):
-            raise InvalidError(f"cannot write {data!r} to a command", todo="Give text or bytes.")
-        given = data.encode() if isinstance(data, str) else data
         while True:
             self._changed.clear()
             try:
-                self._process.channel.write(given, 0.0)
+                self._running.write(data, 0.0)
             except TimeoutExpiredError:
                 await self._await_change({})
             else:
@@ -252,39 +289,39 @@ class AsyncGuestProcess:
 
     def close_stdin(self) -> None:
         """End its standard input."""
-        self._process.close_stdin()
+        self._running.channel.close_input()
 
     def signal(self, number: int) -> None:
         """Send a signal to the command and what it started in its process group."""
-        self._process.signal(number)
+        self._running.signal(number)
 
     def kill(self) -> None:
         """Send SIGKILL to the command and what it started in its process group."""
-        self._process.kill()
+        self._running.signal(signal.SIGKILL)
 
     @property
-    def _process(self) -> GuestProcess:
-        if self._begun is None:
+    def _running(self) -> RunningCommand:
+        if self._started is None:
             raise InvalidError(
                 "the command has not been started",
                 todo="Use it as: async with machine.aio.stream(...) as process",
             )
-        return self._begun
+        return self._started
 
     async def _read(self, output: Mapping[int, Sequence[bytes]]) -> list[Chunk]:
         while True:
             self._changed.clear()  # before looking, so that no change is missed
             try:
-                return self._process.channel.read(0.0)
+                return self._running.channel.read(0.0)
             except TimeoutExpiredError:
                 await self._await_change(output)
 
     async def _await_change(self, output: Mapping[int, Sequence[bytes]]) -> None:
-        deadline = self._process.deadline
+        deadline = self._running.deadline
         try:
             async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
                 await self._changed.wait()
         except TimeoutError:
-            self._process.give_up(
+            self._running.time_out(
                 b"".join(output.get(STDOUT, ())), b"".join(output.get(STDERR, ()))
             )

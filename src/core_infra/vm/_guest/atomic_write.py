@@ -1,8 +1,8 @@
-"""What makes files of a guest arrive whole on this host.
+"""Writes files and directories of this host atomically.
 
-They are written beside their place and renamed to it once they are complete. Whoever is killed
-meanwhile leaves a file named ``.core-infra-copy-PID-…``, which the next copy into that directory
-removes.
+They are written beside their destination and renamed to it once they are complete. A process that
+is killed meanwhile leaves a file named ``.core-infra-copy-PID-…``, which the next copy into that
+directory removes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _BLOCK = 4096
 def atomic_file(path: Path, what: str) -> Iterator[BinaryIO]:
     """A file to write to, which becomes *path* at the end of the block.
 
-    A link is followed; what exists and is no regular file is written straight.
+    A link is followed; an existing device or the like is written directly.
 
     Args:
-        path: its place; the directory is made.
-        what: what is being done, for an error.
+        path: the destination; its directory is made.
+        what: the operation, for an error.
 
     Raises:
         InvalidError: this host cannot write it.
@@ -109,7 +109,7 @@ def _merge(source: Path, target: Path, what: str) -> None:
         there = target / one.name
         if one.is_dir() and not one.is_symlink():
             if there.is_symlink() or (there.exists() and not there.is_dir()):
-                raise InvalidError(what, why=f"{there} is no directory")
+                raise InvalidError(what, why=f"{there} is not a directory")
             if there.is_dir():
                 _merge(one, there, what)
                 continue

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STDOUT = 1
 STDERR = 2
+STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
 Chunk = tuple[int, bytes]
 _GRANT = struct.Struct("<I")
 
@@ -24,13 +25,13 @@ _GRANT = struct.Struct("<I")
 class Channel:
     """A command, a file being read or a file being written, in the guest.
 
-    Frames come in on the supervisor's thread; the user's thread waits in :meth:`read`. What the
-    user has taken is granted back to the guest, so at most a window per stream is ever held here.
+    Frames arrive on the supervisor's thread; the user's thread waits in :meth:`read`. What that
+    returns is granted back to the guest, so at most a window per stream is ever held here.
 
     Args:
         number: its own among those of the session.
         send: sends a frame, without blocking.
-        input_ended: the guest knows already that there is no input.
+        input_ended: the request has told the guest that there is no input.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class Channel:
         self._owed = {STDOUT: 0, STDERR: 0}
         self._window = {STDOUT: WINDOW, STDERR: WINDOW}
         self._abandoned = False
-        self._stall: CoreInfraError | None = None
-        self._patience = 0.0
+        self._pause_error: CoreInfraError | None = None
+        self._pause_ends = 0.0
 
     @property
     def ended(self) -> bool:
@@ -62,11 +63,11 @@ class Channel:
         self._listener = listener
 
     def read(self, deadline: float | None = None) -> list[Chunk]:
-        """What has arrived: at least one piece, or nothing once the request is done.
+        """Returns what has arrived: at least one piece, or nothing once the request is done.
 
         Raises:
             TimeoutExpiredError: nothing came before *deadline* (on ``time.monotonic``).
-            CoreInfraError: the machine or the connection has gone.
+            CoreInfraError: the machine has ended, or the connection is lost.
         """
         with self._changed:
             self._wait(lambda: self._chunks or self._done or self._error, deadline)
@@ -78,7 +79,7 @@ class Channel:
         return chunks
 
     def result(self, deadline: float | None = None) -> Done:
-        """Wait until the request has ended, dropping output that nobody read."""
+        """Wait until the request has ended; drops output that was not read."""
         while self.read(deadline):
             pass
         assert self._done is not None  # noqa: S101 - read() returned nothing
@@ -87,8 +88,8 @@ class Channel:
     def write(self, data: bytes, deadline: float | None = None) -> None:
         """Queue input; waits while a whole window is queued already.
 
-        Once the request is done the input has no reader any more and is dropped, as what a pipe
-        still held would be; :meth:`result` tells how it ended.
+        Once the request is done, input is dropped, as a pipe's content would be; :meth:`result`
+        says how it ended.
         """
         with self._changed:
             self._wait(lambda: self._queued() < WINDOW or self.ended, deadline)
@@ -104,11 +105,11 @@ class Channel:
             self._flush()
 
     def signal(self, number: int) -> None:
-        """Send a signal to the command's process group; a file transfer is given up."""
+        """Send a signal to the command's process group; it ends a file transfer."""
         self._send(Frame(FrameType.SIGNAL, self.number, struct.pack("<I", number)))
 
     def abandon(self) -> None:
-        """Nobody will read on: what still comes is granted and dropped until the end."""
+        """Read no more: output that still arrives is granted and dropped until the end."""
         with self._changed:
             self._abandoned = True
             chunks = list(self._chunks)
@@ -119,7 +120,7 @@ class Channel:
         """Take a frame of this channel, on the supervisor's thread; True if it was the last.
 
         Raises:
-            ProtocolError: the frame is not possible; the guest is not trusted to be ours.
+            ProtocolError: the frame is not possible; the guest is not trusted.
         """
         with self._changed:
             if frame.type in (FrameType.STDOUT, FrameType.STDERR):
@@ -142,32 +143,32 @@ class Channel:
         return self._done is not None
 
     def fail(self, error: CoreInfraError) -> None:
-        """The connection has gone: wake whoever waits."""
+        """The connection is lost: calls that wait raise *error*."""
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
         self._listener()
 
-    def stall(self, error: CoreInfraError | None, until: float) -> None:
-        """The guest stands still: who waits raises *error* from *until* on; None: it goes on."""
+    def pause(self, error: CoreInfraError | None, until: float) -> None:
+        """The machine is paused: from *until* on, calls raise *error*; None: it runs again."""
         with self._changed:
-            self._stall, self._patience = error, until
+            self._pause_error, self._pause_ends = error, until
             self._changed.notify_all()
 
-    def wake(self) -> None:
-        """Have who does not wait here look again: the guest has stood still for too long."""
+    def notify(self) -> None:
+        """Call the listener again: the machine has been paused for too long."""
         self._listener()
 
     def _wait(self, ready: Callable[[], object], deadline: float | None) -> None:
         while not ready():
             ends = [] if deadline is None else [deadline]
-            if self._stall is not None:
-                ends.append(self._patience)
+            if self._pause_error is not None:
+                ends.append(self._pause_ends)
             left = min(ends) - time.monotonic() if ends else None
             if left is not None and left <= 0:
-                is_late = time.monotonic() >= self._patience or deadline  # 0: it only looks
-                if self._stall is not None and is_late:
-                    raise copy.copy(self._stall)  # which says more than that the time is up
+                is_late = time.monotonic() >= self._pause_ends or deadline  # 0: it only looks
+                if self._pause_error is not None and is_late:
+                    raise copy.copy(self._pause_error)  # which says more than that the time is up
                 raise TimeoutExpiredError("the guest did not answer in time", timeout=None)
             self._changed.wait(left)
 

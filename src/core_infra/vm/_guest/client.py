@@ -71,10 +71,10 @@ class AgentClient:
     Args:
         sock: connected to the agent, perhaps long before the guest runs.
         on_lost: called on the supervisor's thread when the connection closes, to :meth:`fail` the
-            client with a reason, then or soon; without it the client says that it closed.
+            client with a reason, then or soon; default: it fails as closed.
 
     Attributes:
-        nonce: of the last session, in hex: what the guest's memory tells as ``former`` in the next.
+        nonce: that of the last session, in hex; the agent returns it as ``former`` in the next one.
     """
 
     def __init__(self, sock: socket.socket, *, on_lost: Callable[[], None] | None = None) -> None:
@@ -88,8 +88,8 @@ class AgentClient:
         self.nonce = ""
         self._pong: Future[None] = Future()
         self._lost = False
-        self._stall: CoreInfraError | None = None
-        self._patience = 0.0
+        self._pause_error: CoreInfraError | None = None
+        self._pause_ends = 0.0
         self._link = SocketLink(sock, on_data=self._receive, on_close=on_lost or self._closed)
 
     def hello(self, timeout: float, hopeless: Callable[[], object] = lambda: False) -> HelloAck:
@@ -100,7 +100,7 @@ class AgentClient:
 
         Args:
             timeout: seconds until it must have answered.
-            hopeless: is asked now and then whether it is not worth while to wait any longer.
+            hopeless: called now and then; if it returns true, the wait ends.
 
         Raises:
             TimeoutExpiredError: the agent did not answer within *timeout* seconds.
@@ -126,14 +126,14 @@ class AgentClient:
 
         Raises:
             GuestOperationError: the guest's kernel cannot (cgroup v2 of Linux 5.2 is needed), or a
-                process does not stop; then all of them go on.
+                process does not stop; then all of them continue.
         """
         self._request(FrameType.FREEZE, b"", timeout)
 
     def thaw(
         self, *, hostname: str = "", machine_id: str = "", mac: bytes = b"", timeout: float = 30.0
     ) -> None:
-        """Give the guest an identity of its own, then let its processes go on.
+        """Give the guest an identity of its own, then resume its processes.
 
         Args:
             hostname: also written to /etc/hostname; empty: as it is.
@@ -142,7 +142,7 @@ class AgentClient:
             timeout: seconds until the guest must have answered.
 
         Raises:
-            GuestOperationError: something could not be set; the processes still stand still.
+            GuestOperationError: something could not be set; the processes are still stopped.
         """
         identity = _identity(hostname, machine_id, mac)
         self._request(FrameType.THAW, identity, timeout)
@@ -221,7 +221,7 @@ class AgentClient:
         return self._lost
 
     def lose_session(self, error: CoreInfraError) -> None:
-        """The agent has gone, though not the machine: what is under way raises *error*."""
+        """The agent has ended, though not the machine: calls under way raise *error*."""
         with self._lock:
             self._lost = True
             channels = list(self._channels.values())
@@ -230,7 +230,7 @@ class AgentClient:
             channel.fail(error)
 
     def fail(self, error: CoreInfraError) -> None:
-        """The machine has gone: everything under way, and all that follows, raises *error*."""
+        """The machine has ended: calls under way, and all later ones, raise *error*."""
         with self._lock:
             self._error = self._error or error
         for future in (self._hello, self._pong):
@@ -238,25 +238,25 @@ class AgentClient:
                 future.set_exception(self._error)
         self.lose_session(self._error)
 
-    def stall(self, error: CoreInfraError | None, until: float) -> None:
-        """The machine is paused: who waits for it raises *error* from *until* on; None: it runs."""
+    def pause(self, error: CoreInfraError | None, until: float) -> None:
+        """The machine is paused: from *until* on, calls raise *error*; None: it runs again."""
         with self._lock:
-            self._stall, self._patience = error, until
+            self._pause_error, self._pause_ends = error, until
             channels = list(self._channels.values())
         for channel in channels:
-            channel.stall(error, until)
+            channel.pause(error, until)
 
-    def give_up(self) -> None:
-        """The machine is still paused: who waits for its agent raises the error of that, too."""
-        if self._stall is None:
+    def fail_paused(self) -> None:
+        """The machine is still paused: calls that wait for its agent raise that error, too."""
+        if self._pause_error is None:
             return
         for future in (self._hello, self._pong):
             if not future.done():
-                future.set_exception(self._stall)
+                future.set_exception(self._pause_error)
         with self._lock:
             channels = list(self._channels.values())
         for channel in channels:
-            channel.wake()
+            channel.notify()
 
     def close(self) -> None:
         """Close the connection."""
@@ -293,9 +293,11 @@ class AgentClient:
             if self._error is not None:
                 raise copy.copy(self._error)
             self._channels[channel.number] = channel
-            if self._stall is not None:
-                channel.stall(self._stall, max(self._patience, time.monotonic() + _AT_LEAST))
-                supervisor().after(_AT_LEAST, channel.wake)
+            if self._pause_error is not None:
+                channel.pause(
+                    self._pause_error, max(self._pause_ends, time.monotonic() + _AT_LEAST)
+                )
+                supervisor().after(_AT_LEAST, channel.notify)
         self._link.send(data)
         return channel
 
@@ -313,7 +315,7 @@ class AgentClient:
     def _dispatch(self, frame: Frame) -> None:
         if frame.type == FrameType.HELLO_ACK:
             if self._hello.done():
-                raise ProtocolError("the guest agent began a session that nobody asked for")
+                raise ProtocolError("the guest agent began a session without a request")
             self._greeted_ns = time.time_ns()
             self._hello.set_result(HelloAck.decode(frame.payload))
         elif frame.type == FrameType.PONG:
@@ -355,7 +357,7 @@ def _result(future: Future[T], timeout: float, what: str) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What a clone's agent answered, and when.
+    """The answer of a clone's agent, and when it came.
 
     Attributes:
         ack: its ``info`` has ``former``, ``random`` and ``clock``, the proofs of a good clone.
@@ -375,9 +377,9 @@ class Resumed:
         never less than half of the time that passed between them.
 
         Raises:
-            ProtocolError: the agent told no time.
+            ProtocolError: the agent reported no time.
         """
-        told = self.ack.info.get("clock", "")
-        if not (told.isascii() and told.isdigit()):
-            raise ProtocolError(f"the guest agent told {told!r} as its clock")
-        return max(int(told) - self.sent_ns, self.received_ns - int(told))
+        clock = self.ack.info.get("clock", "")
+        if not (clock.isascii() and clock.isdigit()):
+            raise ProtocolError(f"the guest agent reported {clock!r} as its clock")
+        return max(int(clock) - self.sent_ns, self.received_ns - int(clock))

@@ -1,7 +1,7 @@
-"""What makes files arrive whole in a guest: scripts for its own shell.
+"""Scripts for a guest's shell that write files and directories atomically.
 
-What arrives is written beside its place and renamed to it once it is complete, so that a reader
-sees the old or the new, and whoever is killed meanwhile leaves nothing or, at worst, a file named
+They write beside the destination and rename to it once the content is complete, so that a reader
+sees the old content or the new. A script that is killed meanwhile leaves at worst a file named
 ``.core-infra-copy-BOOT-PID``, which the next copy into that directory removes.
 """
 
@@ -92,7 +92,7 @@ merge() {{ # the content of the directory $1 into the directory $2: what is ther
                 (merge "$one" "$there") || exit
                 continue
             fi
-            [ ! -e "$there" ] || fail "$there is no directory"
+            [ ! -e "$there" ] || fail "$there is not a directory"
         elif [ -d "$there" ] && [ ! -L "$there" ]; then
             fail "$there is a directory"
         fi
@@ -115,7 +115,7 @@ target=${{1%/}} name=$2 mode=$3 time=$4
 if [ -d "$target" ]; then
     begin "${{target%/}}/"
 else
-    [ ! -e "$target" ] && [ ! -L "$target" ] || fail "$target is no directory"
+    [ ! -e "$target" ] && [ ! -L "$target" ] || fail "$target is not a directory"
     parent "$target"
     [ -z "$dir" ] || mkdir -p "$dir" || exit
     begin "$dir"

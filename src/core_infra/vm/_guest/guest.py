@@ -1,4 +1,4 @@
-"""What a test does with a machine's inside: run commands, move files, wait for things."""
+"""The inside of a machine as tests use it: run commands, copy files, wait for conditions."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from typing import TYPE_CHECKING
 
 from core_infra._unpatched import os, signal, time
 from core_infra.errors import CommandFailedError, InvalidError
-from core_infra.vm import _timeouts
+from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._free_space import HostFullError
 from core_infra.vm._guest import file_transfer, tree_transfer, waiting
 from core_infra.vm._guest.atomic_write import atomic_file, atomic_tree
-from core_infra.vm._guest.command import (
+from core_infra.vm._guest.command import as_argv, start_command
+from core_infra.vm._guest.process import GuestProcess
+from core_infra.vm._guest.results import (
     ExecResult,
     GuestCommandTimeoutError,
-    GuestProcess,
-    as_argv,
     describe_exit,
-    encoded,
-    encoded_environment,
     shown_output,
     unfinished,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from core_infra.vm._guest.async_guest import AsyncGuest
     from core_infra.vm._guest.client import AgentClient
 
 _COPY = 60.0
-_MADE_UP = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
+_VIRTUAL = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
 
 
 class Guest:
     """The inside of a running machine, reached through its agent.
 
     A command is a string, run by ``/bin/sh -c``, or a sequence of arguments, run as it is. It runs
-    as root in ``/root`` unless told otherwise. Timeouts are in seconds; where none is given, a
-    default applies that grows on slow hosts (``CORE_INFRA_TIMEOUT_FACTOR``): a minute for a command
-    or for copying files, half a minute for waiting, on a host that boots a guest in half a second.
+    as root in ``/root`` by default. Timeouts are in seconds. The defaults grow on slow hosts
+    (``CORE_INFRA_TIMEOUT_FACTOR``): a minute for a command or for copying files, half a minute for
+    waiting, on a host that boots a guest in half a second.
+
+    Args:
+        agent: returns the connection to the agent; raises WrongStateError unless the machine runs.
+        needs_greeting: whether *agent* would first wait for an answer of the agent.
 
     Attributes:
-        history: the last commands and what came of them, newest last. All attempts of a call that
-            waits are one step, a :class:`~core_infra.vm._guest.command.WaitResult`.
+        history: the last commands with their results, newest last. All attempts of a call that
+            waits are one step, a :class:`WaitResult`.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        agent: Callable[[], AgentClient],
+        *,
+        needs_greeting: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.history: deque[ExecResult] = deque(maxlen=10)
+        self._agent = agent
+        self._needs_greeting = needs_greeting
 
     @functools.cached_property
     def aio(self) -> AsyncGuest:
         """The same for asyncio: ``await machine.aio.exec(...)``; no thread waits meanwhile."""
-        from core_infra.vm._guest.async_guest import AsyncGuest  # noqa: PLC0415 - who uses it pays for it
+        # Imported here: asyncio is slow to import, and few tests use it.
+        from core_infra.vm._guest.async_guest import AsyncGuest  # noqa: PLC0415
 
-        return AsyncGuest(self)
-
-    @property
-    def needs_greeting(self) -> bool:
-        """Whether :attr:`agent` will first wait for the agent's answer."""
-        return False
-
-    @property
-    def agent(self) -> AgentClient:
-        """The connection to the agent; raises WrongStateError when the machine is not running."""
-        raise NotImplementedError
+        return AsyncGuest(self, self._agent, self._needs_greeting)
 
     def exec(
         self,
@@ -79,27 +79,26 @@ class Guest:
         timeout: float | None = None,
         check: bool = False,
     ) -> ExecResult:
-        """Run a command to its end, and keep all its output: :meth:`stream` is for the endless.
+        """Run a command to its end, and keep all its output; :meth:`stream` follows one instead.
 
         Args:
             command: a line for the shell, or a sequence of arguments.
-            input: its standard input; without it that is empty.
+            input: its standard input; empty by default.
             env: variables added to the guest's own.
-            cwd: its working directory; the user's home if not given.
-            user: whom it runs as, a name or a number; root if not given.
+            cwd: its working directory; default: the user's home.
+            user: the user that it runs as, a name or a number; default: root.
             timeout: seconds until it is killed, with all of its process group.
-            check: raise if its exit code is not 0.
+            check: raise an error if its exit code is not 0.
 
         Raises:
-            GuestCommandError: *check* was asked for and it failed.
-            GuestCommandTimeoutError: it did not end in time; carries what it wrote until then.
+            GuestCommandError: *check* was set and it failed.
+            GuestCommandTimeoutError: it did not end in time; carries its output until then.
             GuestOperationError: it could not be started: no such program, user or directory.
-            InvalidError: the command is empty, or something of it cannot be passed to a program.
+            InvalidError: the command is empty, or a part of it cannot be passed to a program.
             GuestGoneError: the machine ended meanwhile.
-            MachinePausedError: this host has no room for what the guest writes, and none came
-                within seconds.
+            MachinePausedError: this host's disk is full, and stayed so for some seconds.
         """
-        limit = _timeouts.limit(timeout, 60)
+        limit = timeouts.limit(timeout, 60)
         try:
             result = self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
         except GuestCommandTimeoutError as error:
@@ -122,14 +121,17 @@ class Guest:
     ) -> GuestProcess:
         """Start a command and follow it: iterate for its lines, or wait, signal, feed it.
 
-        Args are those of :meth:`exec`; without *timeout* it may run for ever. Use it in a
-        ``with`` block, which kills it at the end.
+        The arguments are those of :meth:`exec`; there is no default timeout. Use it in a ``with``
+        block, which kills it at the end.
         """
-        return self.begin(command, env=env, cwd=cwd, user=user, timeout=timeout)
+        running = start_command(
+            self._agent(), command, env=env, cwd=cwd, user=user, timeout=timeout
+        )
+        return GuestProcess(running)
 
     def read_bytes(self, path: str) -> bytes:
         """The content of a file in the guest; GuestOperationError if it cannot be read."""
-        return b"".join(file_transfer.read_file(self.agent, path, _timeouts.scaled(30)))
+        return b"".join(file_transfer.read_file(self._agent(), path, timeouts.scaled(30)))
 
     def read_text(self, path: str) -> str:
         """The content of a UTF-8 text file in the guest."""
@@ -138,7 +140,7 @@ class Guest:
     def write_bytes(self, path: str, data: bytes) -> None:
         """Replace a file in the guest, all at once; parents are made, an old mode is kept."""
         file_transfer.write_file(
-            self.agent, path, file_transfer.pieces_of(data), _timeouts.scaled(30)
+            self._agent(), path, file_transfer.pieces_of(data), timeouts.scaled(30)
         )
 
     def write_text(self, path: str, text: str) -> None:
@@ -157,9 +159,9 @@ class Guest:
         Raises:
             TimeoutExpiredError: it takes longer than *timeout* seconds.
             NotFoundError: there is no *source*.
-            InvalidError: it is no file and no directory, or cannot be read.
+            InvalidError: *source* is neither a file nor a directory, or cannot be read.
         """
-        limit = _timeouts.limit(timeout, _COPY)
+        limit = timeouts.limit(timeout, _COPY)
         path = file_transfer.host_path(source)
         file_transfer.guest_path(target)
         try:
@@ -176,7 +178,7 @@ class Guest:
                 pieces = file_transfer.in_time(
                     file_transfer.chunks_of(file), limit, f"pushing {path}"
                 )
-                file_transfer.write_file(self.agent, target, pieces, _timeouts.scaled(30), mode)
+                file_transfer.write_file(self._agent(), target, pieces, timeouts.scaled(30), mode)
         except OSError as error:
             raise InvalidError(f"cannot push {path}", why=str(error)) from error
 
@@ -191,18 +193,19 @@ class Guest:
 
         Raises:
             TimeoutExpiredError: it takes longer than *timeout* seconds.
-            InvalidError: it is a device or the like, or a directory that the kernel makes up, whose
-                content has no end.
+            InvalidError: *source* is a device or the like, or a directory of a virtual file system
+                (procfs, sysfs), whose content has no end.
         """
-        limit = _timeouts.limit(timeout, _COPY)
+        limit = timeouts.limit(timeout, _COPY)
         path = file_transfer.host_path(target)
         file_transfer.guest_path(source)
-        told = self._look(["stat", "-L", "-c", "%F|%a", source]).stdout.strip()
-        kind, _, mode = told.partition("|")
+        found = self._look(["stat", "-L", "-c", "%F|%a", source]).stdout.strip()
+        kind, _, mode = found.partition("|")
         if kind == "directory":
-            if self._look(["stat", "-f", "-c", "%t", source]).stdout.strip() in _MADE_UP:
+            if self._look(["stat", "-f", "-c", "%t", source]).stdout.strip() in _VIRTUAL:
                 raise InvalidError(
-                    f"cannot pull {source!r}", why="the kernel makes it up, and it may have no end"
+                    f"cannot pull {source!r}",
+                    why="it is of a virtual file system of the kernel, and may have no end",
                 )
             with atomic_tree(path, f"cannot pull {source!r}") as part:
                 with self.stream(tree_transfer.pack_command(source), timeout=limit) as process:
@@ -215,11 +218,11 @@ class Guest:
             return
         if kind and not kind.startswith("regular"):
             raise InvalidError(
-                f"cannot pull {source!r}", why=f"it is no file and no directory, but a {kind}"
+                f"cannot pull {source!r}", why=f"it is neither a file nor a directory, but a {kind}"
             )
         if path.is_dir():
             path = path / file_transfer.base_name(source)
-        content = file_transfer.read_file(self.agent, source, _timeouts.scaled(30))
+        content = file_transfer.read_file(self._agent(), source, timeouts.scaled(30))
         with atomic_file(path, f"cannot pull {source!r} to {path}") as file:
             file.writelines(file_transfer.in_time(content, limit, f"pulling {source!r}"))
             if mode and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -228,7 +231,7 @@ class Guest:
     def wait_until_succeeds(
         self, command: str | Sequence[str | os.PathLike[str]], *, timeout: float | None = None
     ) -> ExecResult:
-        """Run a command again and again until its exit code is 0; that result.
+        """Run a command repeatedly until its exit code is 0; returns that result.
 
         Raises:
             TimeoutExpiredError: it still fails after *timeout* seconds; shows the last attempt.
@@ -257,43 +260,26 @@ class Guest:
         cwd: str = "",
         user: str = "",
     ) -> ExecResult:
-        """Run a command to its end; it is not of the history."""
-        # The block kills the command if something comes between, such as Ctrl-C.
-        start = self.begin(
-            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
+        """Run a command to its end; it is not added to the history."""
+        running = start_command(
+            self._agent(),
+            command,
+            env=env,
+            cwd=cwd,
+            user=user,
+            timeout=limit,
+            no_input=input is None,
         )
-        with start as process:
+        # The block kills the command if an exception such as Ctrl-C's interrupts it.
+        with GuestProcess(running) as process:
             if input is not None:
                 process.send_input(input)
             process.close_stdin()
             return process.collect()
 
     def _look(self, command: str | Sequence[str]) -> ExecResult:
-        """Run a command of our own, which the test did not ask for."""
-        return self._run(command, _timeouts.scaled(60))
-
-    def begin(
-        self,
-        command: str | Sequence[str | os.PathLike[str]],
-        *,
-        env: Mapping[str, str] | None,
-        cwd: str,
-        user: str,
-        timeout: float | None,
-        no_input: bool = False,
-    ) -> GuestProcess:
-        """Start a command, for the faces of a guest; :meth:`stream` is the user's."""
-        argv = as_argv(command)
-        if timeout is not None:
-            timeout = _timeouts.limit(timeout, 0)
-        channel = self.agent.open_exec(
-            [encoded(part, "an argument") for part in argv],
-            env=encoded_environment(env or {}),
-            cwd=encoded(cwd, "cwd"),
-            user=encoded(user, "user"),
-            no_input=no_input,
-        )
-        return GuestProcess(argv, channel, timeout)
+        """Run a command of our own, not the test's."""
+        return self._run(command, timeouts.scaled(60))
 
     def _take(self, steps: waiting.Steps) -> ExecResult:
         """Take the steps of waiting, on this thread."""

@@ -1,6 +1,6 @@
-"""The wire format between host and guest agent: frames, and the codec for them.
+"""The protocol between host and guest agent: frames, and the codec for them.
 
-The whole protocol, with its reasons, is told in ``docs/agent-protocol.md``; the guest's side is
+``docs/agent-protocol.md`` describes the protocol and its reasons; the guest's side is
 ``agent/`` beside this file. A frame is a 12-byte header and a payload, little-endian::
 
     0  2  magic    b"CI"
@@ -224,7 +224,7 @@ class Done:
         except (struct.error, ValueError) as error:
             raise ProtocolError(f"bad DONE payload {payload[:64]!r}", why=str(error)) from error
         if code > (_LAST_SIGNAL if done.outcome is Outcome.SIGNALED else _LAST_CODE):
-            raise ProtocolError(f"bad DONE payload {payload[:64]!r}", why=f"{code} is no code")
+            raise ProtocolError(f"bad DONE payload {payload[:64]!r}", why=f"{code} is not a code")
         return done
 
 

@@ -20,13 +20,13 @@ from core_infra.vm._guest import copy_scripts
 from core_infra.vm._guest.atomic_write import write_sparsely
 
 if TYPE_CHECKING:
-    from core_infra.vm._guest.command import GuestProcess
+    from core_infra.vm._guest.process import GuestProcess
 
 _BUFFER = 256 * 1024
 
 
 class UnsafeTreeError(InvalidError):
-    """A guest's tree has something that must not, or cannot, be made on this host.
+    """A guest's tree has a member that must not, or cannot, be made on this host.
 
     Attributes:
         member: its path in the tree.
@@ -70,7 +70,7 @@ def receive_tree(process: GuestProcess, target: Path) -> bytes:
     Raises:
         UnsafeTreeError: a member would be written outside *target* or through a link, or is
             neither a file, a directory nor a link. What came before it has been unpacked: so
-            *target* is no place where anybody looks, but one of :mod:`~.landing`.
+            *target* must be a temporary directory, as of :mod:`~.atomic_write`.
     """
     output = _OutputFile(process)
     target.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def receive_tree(process: GuestProcess, target: Path) -> bytes:
             with tarfile.open(fileobj=file, mode="r|") as archive:
                 _unpack(archive, target)
         except tarfile.ReadError:
-            if not output.errors:  # else the guest's own words tell the reason better
+            if not output.errors:  # else the guest's own message says more
                 raise
         while file.read(_BUFFER):
             pass
@@ -137,7 +137,7 @@ def _linked(target: Path, member: tarfile.TarInfo) -> Path:
     if source.is_symlink() or not source.is_file():
         raise UnsafeTreeError(
             f"cannot link {member.name!r} to {member.linkname!r}",
-            why="that is no file of the same tree",
+            why="that is not a file of the same tree",
             member=member.name,
         )
     return source

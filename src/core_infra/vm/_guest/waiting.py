@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from core_infra._unpatched import os, time
 from core_infra.errors import TimeoutExpiredError
-from core_infra.vm import _port_forwarding, _timeouts
+from core_infra.vm import _timeouts
 from core_infra.vm._guest.client import AgentGoneError
-from core_infra.vm._guest.command import (
+from core_infra.vm._guest.command import as_argv
+from core_infra.vm._guest.results import (
     ExecResult,
     GuestCommandTimeoutError,
     WaitResult,
-    as_argv,
     describe_exit,
     shown_command,
     shown_output,
     unfinished,
 )
+from core_infra.vm._hardware import check_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, MutableSequence, Sequence
@@ -38,17 +39,17 @@ _LISTEN = "0A"
 
 @dataclass(frozen=True)
 class Run:
-    """Run a command to its end, and go on with its result."""
+    """Run a command to its end, and continue with its result."""
 
     command: str | Sequence[str | os.PathLike[str]]
     limit: float
 
 
 Steps: TypeAlias = "Generator[Run | None, ExecResult, ExecResult]"
-"""What is to be done: a command, or None: let :data:`INTERVAL` pass. Returns the last result."""
+"""Yields the next command, or None: wait for :data:`INTERVAL`. Returns the last result."""
 
 _Why: TypeAlias = "Generator[Run, ExecResult, str]"
-"""What there is instead, in words."""
+"""Returns what there is instead, in words."""
 
 
 def until_succeeds(
@@ -93,7 +94,7 @@ def for_file(history: MutableSequence[ExecResult], path: str, timeout: float | N
 
 def for_port(history: MutableSequence[ExecResult], port: int, timeout: float | None) -> Steps:
     """Wait until a program listens on a TCP port, by the guest's own table of sockets."""
-    _port_forwarding.check(port)
+    check_port(port)
 
     def why(result: ExecResult) -> _Why:
         yield from ()
@@ -133,7 +134,7 @@ def _steps(
 
     Args:
         history: gets a WaitResult.
-        attempt: is given the seconds that are left.
+        attempt: called with the seconds that are left.
         is_met: whether a result is what is waited for.
         limit: seconds; after them, TimeoutExpiredError.
         goal: what is waited for, in words.

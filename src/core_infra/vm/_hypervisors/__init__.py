@@ -1,1 +1,1 @@
-"""What runs machines: the port, and QEMU behind it."""
+"""Hypervisors: what one must be able to do, and QEMU and Hyperkit, which can."""

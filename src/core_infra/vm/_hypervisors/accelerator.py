@@ -1,12 +1,15 @@
-"""Which accelerator works here: decided by booting something, once per start of the host.
+"""Which accelerator works here: found out by booting a guest, once per start of the host.
 
-``/dev/kvm`` proves nothing. On nested hosts it often opens, and creates virtual machines, whose
-kernels then hang; and QEMU's own ``accel=kvm:tcg`` neither fails nor falls back. So a small guest
-is booted under a deadline, and the verdict remembered until the host restarts or QEMU changes.
+That ``/dev/kvm`` exists proves nothing. On nested hosts it often opens, and creates virtual
+machines whose kernels then hang; and QEMU's own ``accel=kvm:tcg`` neither fails nor falls back. So
+a small guest is booted with a deadline, and the result kept until the host restarts or QEMU
+changes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import sys
@@ -15,13 +18,18 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from core_infra._unpatched import Path, os
-from core_infra.errors import InvalidError, UnavailableError
-from core_infra.vm._cache import places, writable
-from core_infra.vm._hypervisors.disposable import Accelerator
+from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
+from core_infra.vm._cache import cache_root, places, writable
+from core_infra.vm._hypervisors.hypervisor import Accelerator
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._timeouts import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor
+    from core_infra.vm._images.image import Bootable
+    from core_infra.vm._machine_spec import SpecResolver
 
     Probe = Callable[[str, float], str | None]
 
@@ -31,6 +39,67 @@ PROBE_TIMEOUT = 1.0
 """Seconds, before scaling, that the probe's guest may take: KVM boots it in a fraction."""
 
 _KVM = Path("/dev/kvm")
+
+
+class AcceleratorSelector:
+    """Selects the accelerator for a launcher's machines.
+
+    Args:
+        requested: one of :data:`NAMES`.
+        hypervisor: what runs the machines.
+        resolver: has the images that can be booted to try an accelerator.
+        probe: boots an image with an accelerator within some seconds; None, or why it failed.
+        progress: called with a line before a probe starts.
+    """
+
+    def __init__(
+        self,
+        requested: str,
+        hypervisor: DisposableHypervisor,
+        resolver: SpecResolver,
+        probe: Callable[[Bootable, str, float], str | None],
+        progress: Callable[[str], None],
+    ) -> None:
+        self._requested = requested
+        self._hypervisor = hypervisor
+        self._resolver = resolver
+        self._probe = probe
+        self._progress = progress
+        self._chosen: Accelerator | None = None
+
+    def for_arch(self, arch: str) -> Accelerator:
+        """The accelerator for machines of this architecture.
+
+        Raises:
+            InvalidError: the requested one does not exist.
+            UnavailableError: the requested one does not work here.
+        """
+        if arch != host_arch():
+            return foreign(self._requested, arch)
+        if self._chosen is None:
+            self._chosen = choose(
+                self._requested,
+                probe=lambda name, limit: self._probe(self._image, name, limit),
+                identity=self._identity,
+                cache_dir=cache_root(),
+                progress=self._progress,
+            )
+        return self._chosen
+
+    def _identity(self) -> str:
+        # The image counts, too: one that boots nowhere says nothing of the accelerator.
+        return f"{self._hypervisor.name} {self._hypervisor.version()} {self._image}"
+
+    @functools.cached_property
+    def _image(self) -> Bootable:
+        """What is booted to try an accelerator: the default image instead of a whole system."""
+        image = self._resolver.image
+        if image.arch != host_arch():
+            return self._resolver.default_image()
+        if not image.has_agent:
+            with contextlib.suppress(CoreInfraError):
+                return self._resolver.default_image()
+        return image
 
 
 def choose(
@@ -45,22 +114,21 @@ def choose(
 
     Args:
         requested: one of :data:`NAMES`.
-        probe: boots a guest with an accelerator within some seconds; None or why it failed.
-        identity: what besides the host's start decides, asked for only if something must be
-            booted: the hypervisor and its version.
-        cache_dir: where verdicts are remembered.
-        progress: is told before a probe starts.
+        probe: boots a guest with an accelerator within some seconds; None, or why it failed.
+        identity: what else the result depends on, called only if a guest must be booted.
+        cache_dir: where results are kept.
+        progress: called with a line before a probe starts.
 
     Raises:
         InvalidError: *requested* is not one of :data:`NAMES`.
-        UnavailableError: the one asked for does not work here; says why.
+        UnavailableError: the requested one does not work here; says why.
     """
     _check(requested)
     if requested == "tcg":
         return Accelerator("tcg", "asked for")
     native = "hvf" if sys.platform == "darwin" else "kvm"
     wanted = native if requested == "auto" else requested
-    why = _obstacle(wanted, native) or _verdict(wanted, probe, identity, cache_dir, progress)
+    why = _obstacle(wanted, native) or _result(wanted, probe, identity, cache_dir, progress)
     if why is None:
         return Accelerator(wanted, f"{wanted} booted a guest")
     if requested == "auto":
@@ -73,11 +141,11 @@ def choose(
 
 
 def foreign(requested: str, arch: str) -> Accelerator:
-    """The accelerator for machines of another architecture than this host's: there is one only.
+    """The accelerator for machines of a foreign architecture: only emulation is possible.
 
     Raises:
         InvalidError: *requested* is not one of :data:`NAMES`.
-        UnavailableError: another one is asked for.
+        UnavailableError: another one is requested.
     """
     _check(requested)
     if requested in ("auto", "tcg"):
@@ -108,7 +176,7 @@ def _obstacle(wanted: str, native: str) -> str | None:
     return None
 
 
-def _verdict(
+def _result(
     wanted: str,
     probe: Probe,
     identity: Callable[[], str],

@@ -1,4 +1,4 @@
-"""Which hypervisor there is."""
+"""Finds the hypervisors of this host."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import NotFoundError, UnavailableError
 from core_infra.vm._hypervisors.hyperkit import HyperkitHypervisor
-from core_infra.vm._hypervisors.qemu_persistent import PersistentQemu
+from core_infra.vm._hypervisors.qemu import QemuHypervisor
 
 if TYPE_CHECKING:
-    from core_infra.vm._hypervisors.hypervisor import HostedHypervisor
+    from core_infra.vm._hypervisors.hypervisor import Hypervisor
 
 
-def hypervisors() -> list[HostedHypervisor]:
-    """All that are known here, the best one first."""
-    return [PersistentQemu(), HyperkitHypervisor()]
+def hypervisors() -> list[Hypervisor]:
+    """All known hypervisors, the best one first."""
+    return [QemuHypervisor(), HyperkitHypervisor()]
 
 
-def detect_hypervisor() -> HostedHypervisor:
-    """The best one that is installed.
+def detect_hypervisor() -> Hypervisor:
+    """The best hypervisor that is installed.
 
     Raises:
         UnavailableError: there is none.
@@ -33,11 +33,11 @@ def detect_hypervisor() -> HostedHypervisor:
     )
 
 
-def get_hypervisor(name: str) -> HostedHypervisor:
-    """The one of this name, installed or not.
+def get_hypervisor(name: str) -> Hypervisor:
+    """The hypervisor of this name, installed or not.
 
     Raises:
-        NotFoundError: there is none of this name; tells those that there are.
+        NotFoundError: there is none of this name; lists the known ones.
     """
     known = {one.name: one for one in hypervisors()}
     if name not in known:

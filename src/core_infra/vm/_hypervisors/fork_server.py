@@ -6,7 +6,7 @@ a child of this process, not of the QEMU that it is a copy of. What such a clone
 machine lacks is the translation of the guest's code, which under TCG costs more than all the rest.
 
 Sources: the fork server of AFL (Zalewski, 2014), for the idea; DMTCP (Ansel, Arya, Cooperman,
-2009), for making threads anew. ``docs/fork-server.md`` tells how it works and what it refuses.
+2009), for making threads anew. ``docs/fork-server.md`` describes how it works and what it refuses.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class ForkServer:
             raise
 
     def _acknowledge(self, pid: int, clock: _Clock) -> None:
-        """Wait until the clone has its threads, and tell it that it is wanted."""
+        """Wait until the clone has its threads, and confirm it; without that it ends itself."""
         try:
             self._receive(_READY, clock, _GRACE)
             self._ready = True

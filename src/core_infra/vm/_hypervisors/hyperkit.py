@@ -1,6 +1,6 @@
 """Hyperkit: the hypervisor of Docker's and LinuxKit's earlier days on Intel Macs.
 
-There is no Mac among the hosts that this is tested on: its command line is held to the contract of
+It is not tested on a Mac: its command line is held to the contract of
 :mod:`core_infra.testing._hypervisor_contract` with a program that stands in for it.
 """
 
@@ -24,7 +24,7 @@ _FIRST_SLOT = 4
 
 
 class HyperkitHypervisor:
-    """Hyperkit, which boots a kernel on the CPU's own virtualisation and knows no monitor."""
+    """Hyperkit, which boots a kernel on the CPU's own virtualisation and has no monitor."""
 
     name = "hyperkit"
     has_monitor = False
@@ -42,7 +42,7 @@ class HyperkitHypervisor:
         return match[1] if match else "unknown"
 
     def build(self, spec: PersistentSpec, accelerator: str) -> list[str]:
-        """The command that runs *spec*; the port tells the arguments."""
+        """The command that runs *spec*; see the protocol for the arguments."""
         del accelerator  # it has one
         self._check(spec)
         image = spec.image

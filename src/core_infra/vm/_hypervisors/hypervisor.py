@@ -1,6 +1,7 @@
-"""The port to a hypervisor for machines that outlive their starter, with disks and shared folders.
+"""What a hypervisor must be able to do, and the types that it gets.
 
-Those of :mod:`~core_infra.vm._hypervisors.disposable` are for clones: they have neither.
+A :class:`Hypervisor` runs machines that persist: their process lives on when the starter ends. Only
+a :class:`DisposableHypervisor` runs machines of tests as well, which are cloned.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from core_infra.vm._hypervisors.disposable import Disk
+    from core_infra.vm._hardware import Disk
     from core_infra.vm._images.image import Image
+    from core_infra.vm._machine_spec import MachineSpec
 
 CONSOLE_LOG = "console.log"
 """The console's log, in a machine's directory."""
@@ -23,8 +25,34 @@ PID_FILE = "hypervisor.pid"
 
 
 def agent_line(number: int) -> str:
-    """The name of a line to the agent, of which there are several."""
+    """The name of one of the lines to the agent."""
     return f"agent{number or ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """How the guest's instructions run.
+
+    Attributes:
+        name: "kvm", "hvf" or "tcg" (plain emulation).
+        reason: why it is this one, for users.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFile:
+    """A file that is the machine's memory.
+
+    Attributes:
+        path: the file.
+        shared: what the machine writes goes to the file; else it stays the machine's own.
+    """
+
+    path: Path
+    shared: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +96,8 @@ class PersistentSpec:
         lines: listening UNIX sockets that the hypervisor inherits, by the name of what is at their
             other end: ``monitor``, ``console``, ``agent``, ``agent1``,
             …, ``qga``.
-        servers: sockets that the hypervisor inherits, connected with who serves a share by
-            virtiofs, by the share's tag.
+        servers: sockets that the hypervisor inherits, connected with the virtiofs servers, by
+            the share's tag.
         mac: the network card's address.
         cpu: the processor, as QEMU's ``-cpu`` takes it; None is one that suits the guest.
     """
@@ -89,13 +117,13 @@ class PersistentSpec:
     cpu: str | None = None
 
 
-class HostedHypervisor(Protocol):
+class Hypervisor(Protocol):
     """A program that runs machines.
 
     Attributes:
-        name: what it is asked for by.
-        has_monitor: it is told what to do over the line ``monitor``, by QEMU's protocol: it waits
-            there for ``cont`` before the guest starts, and forwards ports.
+        name: the name to select it by.
+        has_monitor: it is controlled over the line ``monitor`` by QEMU's protocol: it waits for
+            ``cont`` before the guest starts, and forwards ports.
     """
 
     name: str
@@ -113,4 +141,34 @@ class HostedHypervisor(Protocol):
         Raises:
             UnavailableError: it is not installed.
             InvalidError: it cannot run such a machine.
+        """
+
+
+class DisposableHypervisor(Hypervisor, Protocol):
+    """A hypervisor whose machines can be saved and cloned."""
+
+    def program(self, arch: str) -> Path:
+        """The program for guests of *arch*; UnavailableError says how to install it."""
+
+    def command_line(
+        self,
+        spec: MachineSpec,
+        accelerator: str,
+        *,
+        monitor: int,
+        console: int,
+        agent: int,
+        memory: MemoryFile | None = None,
+        incoming: bool = False,
+    ) -> Sequence[str]:
+        """The whole command that runs *spec*.
+
+        Args:
+            spec: its specification.
+            accelerator: how its instructions run.
+            monitor: the inherited descriptor of the hypervisor's own protocol.
+            console: that of the serial line.
+            agent: that of the guest agent's port.
+            memory: the file that is its memory; None is memory of its own.
+            incoming: do not boot, but wait for a saved state.
         """

@@ -1,7 +1,6 @@
-"""The processor of an emulated guest: what QEMU's version and the guest's kernel get on with.
+"""The processor of an emulated guest: one that works with QEMU's version and the guest's kernel.
 
-``docs/processors.md`` has the reason for each of the flags, and what was tried with which QEMU and
-which kernel.
+``docs/processors.md`` has the reason for each flag, and the QEMUs and kernels that were tried.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import mmap
 import re
 from typing import TYPE_CHECKING
 
-from core_infra.errors import InvalidError
 from core_infra.vm._images.image import Image
 
 if TYPE_CHECKING:
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
 
     from core_infra.vm._images.image import Bootable
 
-# What costs an emulated guest much and gives it nothing. SMAP and SMEP guard a kernel that nobody
-# attacks here; LA57 makes page walks longer. With ERMS and FSRM a kernel copies and clears by
+# What costs an emulated guest much and gives it nothing. SMAP and SMEP guard against attacks that
+# do not happen here; LA57 makes page walks longer. With ERMS and FSRM a kernel copies and clears by
 # bytes, which QEMU emulates one by one. Always both: with FSRM alone, the memmove of Linux before
 # 6.3 takes no path at all for short blocks, and hangs (QEMU has FSRM since 8.0).
 _SLOW = "smap=off,smep=off,erms=off,fsrm=off,la57=off"
@@ -40,7 +38,6 @@ _CX16 = 141
 
 _RELEASE = re.compile(rb"(\d+)\.(\d+)\S*")
 _BANNER = b"Linux version "
-_MODEL = re.compile(r"[!-~]+")
 
 
 def processor(arch: str, accelerator: str, wanted: str | None = None) -> str:
@@ -50,15 +47,6 @@ def processor(arch: str, accelerator: str, wanted: str | None = None) -> str:
     if accelerator != "tcg":
         return "host"
     return _EMULATED[arch]
-
-
-def check_processor(wanted: object) -> None:
-    """Raise InvalidError for what cannot be a value of QEMU's ``-cpu``."""
-    if wanted is not None and not (isinstance(wanted, str) and _MODEL.fullmatch(wanted)):
-        raise InvalidError(
-            f"cannot use {wanted!r} as a processor",
-            todo="Give a model and its features as QEMU's -cpu takes them, such as max,cx16=off.",
-        )
 
 
 def kernel_arguments(image: Image, cpu: str, accelerator: str, version: str) -> list[str]:

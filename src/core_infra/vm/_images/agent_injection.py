@@ -24,7 +24,7 @@ from core_infra._binaries import agent_binary
 from core_infra.vm._cache import cache_root, found, writable
 from core_infra.vm._free_space import written
 from core_infra.vm._guest.protocol import PORT_NAME
-from core_infra.vm._hypervisors.disposable import Disk
+from core_infra.vm._hardware import Disk
 from core_infra.vm._images.cloud_init import write_disc
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import DiskImage, disk_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path  # noqa: TC003 - pydantic evaluates the annotations
 
 from core_infra.errors import InvalidError
-from core_infra.vm._hypervisors.disposable import Disk
+from core_infra.vm._hardware import Disk
 from core_infra.vm._images.formats import ImageFormat, detect_format
 
 CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from core_infra._yaml.document import Document
 from core_infra._yaml.reading import read_document, whole
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
-from core_infra.vm._hardware import MAXIMUM_CPUS, check
-from core_infra.vm._hypervisors.processor import check_processor
+from core_infra.vm._hardware import MAXIMUM_CPUS, check_memory_and_cpus, check_processor
 from core_infra.vm._images.formats import ImageFormat, detect_format
 from core_infra.vm._images.image import DiskImage, checked_arch, host_arch
 from core_infra.vm._images.kernel_set import (
@@ -152,7 +151,7 @@ def _text(field: Field) -> str:
 
 def _memory(field: Field) -> int:
     memory = whole(1)(field)
-    _check(field, lambda: check(memory, 1))
+    _check(field, lambda: check_memory_and_cpus(memory, 1))
     return memory
 
 

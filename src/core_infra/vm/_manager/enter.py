@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from core_infra.vm._access.interface import GuestAccess
-    from core_infra.vm._guest.command import ExecResult
+    from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._manager.machine_directory import MachineDirectory
     from core_infra.vm._manager.record import Container
     from core_infra.vm._manager.registry import Registry

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from core_infra.medium import Medium
     from core_infra.vm._access.interface import GuestAccess
-    from core_infra.vm._guest.command import ExecResult
+    from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._images.linuxkit.assembly import Assembler
     from core_infra.vm._manager.pause import PauseWatch

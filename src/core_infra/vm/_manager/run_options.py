@@ -20,7 +20,7 @@ from core_infra.vm._manager.record import Port, Volume
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from core_infra.vm._hypervisors.hypervisor import HostedHypervisor
+    from core_infra.vm._hypervisors.hypervisor import Hypervisor
     from core_infra.vm._images.image import Bootable
 
 DEFAULT = "default"
@@ -109,7 +109,7 @@ def _why_read_only(image: Bootable) -> str:
 
 
 def choose_accelerator(
-    hypervisor: HostedHypervisor, requested: str, arch: str, progress: Callable[[str], None]
+    hypervisor: Hypervisor, requested: str, arch: str, progress: Callable[[str], None]
 ) -> str:
     """The name of the accelerator for machines of *arch* on this host.
 

@@ -19,8 +19,8 @@ from core_infra.vm._attach import connect
 from core_infra.vm._disks import examine, file_name, layers, usable
 from core_infra.vm._free_space import written
 from core_infra.vm._guest.protocol import LINES
-from core_infra.vm._hypervisors.disposable import Disk
-from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_line
+from core_infra.vm._hardware import Disk
+from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_chardev
 from core_infra.vm._hypervisors.qmp import Qmp
 from core_infra.vm._images import cloud_init
 from core_infra.vm._images.formats import ImageFormat
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from core_infra.process._child import Child
-    from core_infra.vm._hypervisors.hypervisor import HostedHypervisor, Share
+    from core_infra.vm._hypervisors.hypervisor import Hypervisor, Share
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._manager.machine_directory import MachineDirectory
     from core_infra.vm._manager.record import Container
@@ -83,7 +83,7 @@ class Starter:
         image: Bootable,
         directory: MachineDirectory,
         *,
-        hypervisor: HostedHypervisor,
+        hypervisor: Hypervisor,
         accelerator: str,
         options: RunOptions,
         progress: Callable[[str], None],
@@ -138,7 +138,7 @@ class Starter:
         return Started(child, facts, console, shares)
 
     def _spawn(self, disks: list[Disk], shares: list[Share], *, die_with_parent: bool) -> Child:
-        inside = [agent_line(number) for number in range(LINES)] if self._has_agent else ["qga"]
+        inside = [agent_chardev(number) for number in range(LINES)] if self._has_agent else ["qga"]
         names = ["monitor", "console", *inside]
         with contextlib.ExitStack() as stack:
             lines = {name: stack.enter_context(self._directory.listen(name)) for name in names}

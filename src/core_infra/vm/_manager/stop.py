@@ -64,7 +64,7 @@ def ask_agent(sockets: Sequence[Path]) -> bool:
     except CoreInfraError:  # busy, or not there
         return False
     try:
-        access.agent.poweroff()
+        access.poweroff()
     except CoreInfraError:
         return False
     finally:

@@ -1,1 +1,1 @@
-"""Machines that stand still, to be cloned: on disk, and in a hypervisor's memory."""
+"""Snapshots of machines on disk and in memory, and the clones that are made from them."""

@@ -1,4 +1,4 @@
-"""What clones are made from: a file that is loaded, or a hypervisor that is forked."""
+"""The sources of clones: a snapshot to load, or a stopped VMM process to fork."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from core_infra._unpatched import shutil
 from core_infra.vm._disks import Origins, kept
-from core_infra.vm._hypervisors.disposable import MemoryFile
+from core_infra.vm._hypervisors.hypervisor import MemoryFile
 from core_infra.vm._snapshots.migration import restore
 from core_infra.vm._timeouts import scaled
 from core_infra.vm._vmm_process import fork, launch
@@ -15,8 +15,9 @@ from core_infra.vm._vmm_process import fork, launch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.vm._hypervisors.disposable import Hypervisor, MachineSpec
     from core_infra.vm._hypervisors.fork_server import ForkServer
+    from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor
+    from core_infra.vm._machine_spec import MachineSpec
     from core_infra.vm._snapshots.snapshot import Snapshot
     from core_infra.vm._vmm_process import VmmProcess
 
@@ -24,11 +25,11 @@ RESTORE_TIMEOUT = 2.0
 """Seconds, before scaling, that loading a saved state may take."""
 
 
-class Template(Protocol):
-    """A machine that stands still, to be cloned.
+class CloneSource(Protocol):
+    """A stopped machine, to be cloned.
 
     Attributes:
-        nonce: of its agent's last session.
+        nonce: that of its agent's last session.
         past: what its console had printed.
     """
 
@@ -43,15 +44,15 @@ class Template(Protocol):
         Args:
             directory: where its files go.
             name: the machine's.
-            past: what its console's log begins, or goes on, with.
+            past: what to append to the console's log first.
             die_with_parent: it ends when this process does, however that ends.
         """
 
     def is_whole(self) -> bool:
-        """Whether all that it needs is still there."""
+        """Whether the files that it needs still exist."""
 
     def close(self) -> None:
-        """End what it needs itself; its clones live on."""
+        """Release what it holds; its clones live on."""
 
 
 class SnapshotSource:
@@ -62,12 +63,12 @@ class SnapshotSource:
         spec: what the machine is made of.
         accelerator: how its instructions run.
         snapshot: the files.
-        temporary: the files go with the template.
+        temporary: the files are removed when the source is closed.
     """
 
     def __init__(
         self,
-        hypervisor: Hypervisor,
+        hypervisor: DisposableHypervisor,
         spec: MachineSpec,
         accelerator: str,
         snapshot: Snapshot,
@@ -95,7 +96,7 @@ class SnapshotSource:
         """A new hypervisor that has loaded the snapshot; with *server*, one that can be forked."""
         self._origins.check()
         memory = self._snapshot.memory
-        instance = launch(
+        process = launch(
             self._hypervisor,
             dataclasses.replace(self._spec, name=name),
             self._accelerator,
@@ -109,40 +110,40 @@ class SnapshotSource:
         )
         try:
             limit = scaled(RESTORE_TIMEOUT)
-            restore(instance, self._snapshot.state, with_memory=memory is None, timeout=limit)
+            restore(process, self._snapshot.state, with_memory=memory is None, timeout=limit)
         except BaseException:
-            instance.end()
+            process.end()
             raise
-        return instance
+        return process
 
     def is_whole(self) -> bool:
-        """Whether its files are still there."""
+        """Whether its files still exist."""
         return self._snapshot.state.exists()
 
     def close(self) -> None:
-        """Remove the files that are its own."""
+        """Remove its files if they are temporary."""
         if self._temporary:
             shutil.rmtree(self._snapshot.directory, ignore_errors=True)
 
 
 class ForkSource:
-    """A hypervisor that stands still with a fork server in it: each clone is a fork of it.
+    """A stopped VMM process with a fork server in it: each clone is a fork of it.
 
     Args:
-        instance: the hypervisor, stopped; the template owns it now.
-        nonce: of its agent's last session.
+        process: the process, stopped; owned by this object from now on.
+        nonce: that of its agent's last session.
         past: what its console had printed.
-        source: the snapshot that it was loaded from, if it was; goes with the template.
+        source: the snapshot that it was loaded from, if it was; closed with this object.
     """
 
     def __init__(
-        self, instance: VmmProcess, nonce: str, past: bytes, source: SnapshotSource | None = None
+        self, process: VmmProcess, nonce: str, past: bytes, source: SnapshotSource | None = None
     ) -> None:
         self.nonce = nonce
         self.past = past
-        self._instance = instance
+        self._instance = process
         self._source = source
-        self._origins = Origins(instance.spec.disks, reopened=False)
+        self._origins = Origins(process.spec.disks, reopened=False)
 
     def clone(
         self, directory: Path, *, name: str, past: bytes, die_with_parent: bool
@@ -154,11 +155,11 @@ class ForkSource:
         )
 
     def is_whole(self) -> bool:
-        """Always: it needs no files that others could remove."""
+        """True: it needs no files that others could remove."""
         return True
 
     def close(self) -> None:
-        """End the hypervisor that stands still."""
+        """End the stopped process."""
         self._instance.end()
         shutil.rmtree(self._instance.directory, ignore_errors=True)
         if self._source is not None:

@@ -1,4 +1,6 @@
-"""What a function does and reads, as one digest: another one as soon as its code is edited.
+"""Digests of what prepares a machine: of a function's code, and of files.
+
+The digest of a function changes when its code is edited.
 
 Its code counts, and what that refers to: constants, defaults, what it closes over, and the globals
 that it names, the user's own functions, classes and modules among them, to any depth. What is of
@@ -40,7 +42,7 @@ _SLOTS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _NUMBERED = re.compile(r"(pytest-of-[^/]+/pytest-)\d+(/popen-gw\d+)?")
 
 
-def fingerprint(function: Callable[..., object]) -> str | None:
+def digest_of_code(function: Callable[..., object]) -> str | None:
     """The digest of a function with all that it refers to; None if its code cannot be read.
 
     Read are functions, methods, lambdas, partial objects and what decorators make of them.
@@ -209,12 +211,12 @@ def _is_the_users(file: str) -> bool:
 _EXECUTABLE = 0o111
 
 
-def contents(paths: Iterable[str | os.PathLike[str]] | os.PathLike[str]) -> str:
+def digest_of_files(paths: Iterable[str | os.PathLike[str]] | os.PathLike[str]) -> str:
     """One digest of files and of all that is in directories; what they are called does not count.
 
     Raises:
         NotFoundError: there is no such file or directory.
-        InvalidError: it cannot be read, or is no path.
+        InvalidError: it cannot be read, or is not a path.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]

@@ -1,4 +1,4 @@
-"""What a snapshot was made from, as one digest: another one as soon as anything differs."""
+"""The key of a snapshot: a digest of all that it is made from."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from core_infra.vm._vmm_process import FileGoneError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.vm._hypervisors.disposable import Hypervisor, MachineSpec
+    from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor
+    from core_infra.vm._machine_spec import MachineSpec
 
 _BOOTED = ("-kernel", "-initrd", "-append")
 
 
-def identity(hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, *more: str) -> str:
+def snapshot_key(
+    hypervisor: DisposableHypervisor, spec: MachineSpec, accelerator: str, *more: str
+) -> str:
     """The key of the snapshot of *spec* on this host.
 
     Args:
         hypervisor: its program, version and command line count.
         spec: its image, memory and cpus count; its name does not.
         accelerator: it counts, and for all but plain emulation the host's processor.
-        more: whatever else counts.
+        more: more parts that count.
     """
     program = hypervisor.program(spec.image.arch)
     status = program.stat()
@@ -52,7 +55,7 @@ def identity(hypervisor: Hypervisor, spec: MachineSpec, accelerator: str, *more:
 def _lasting(command: Sequence[str], name: str) -> list[str]:
     """What counts of a command: not the machine's name, nor what it boots.
 
-    The kernel's arguments tell the host's clock rate, which wanders; its files count by content.
+    The kernel's arguments have the host's clock rate, which varies; its files count by content.
     """
     pairs = zip(["", *command], command, strict=False)
     return [part for before, part in pairs if part != name and before not in _BOOTED]
@@ -69,7 +72,7 @@ def _digest(path: Path) -> str:
     try:
         status = path.stat()
     except FileNotFoundError:
-        if path in _known:  # removed meanwhile; a template that was made of it needs it no more
+        if path in _known:  # removed meanwhile: a source that exists does not need it
             return _known[path]
         raise FileGoneError(f"the image has no file {path} any more") from None
     _known[path] = _digest_of(path, status.st_size, status.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""Save a machine's state with QEMU's migration, and take one up again."""
+"""Save and restore a machine's state with QEMU's migration."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _POLL = 0.002
 _UNDER_WAY = {None, "none", "setup", "active", "device", "pre-switchover"}
 
 
-def save(instance: VmmProcess, directory: Path, *, with_memory: bool, timeout: float) -> None:
+def save(process: VmmProcess, directory: Path, *, with_memory: bool, timeout: float) -> None:
     """Write the state of a stopped machine, and its disks, to *directory*.
 
     Args:
-        instance: stopped (QMP ``stop``), so that nothing changes meanwhile.
+        process: stopped (QMP ``stop``), so that nothing changes meanwhile.
         directory: where the files go.
         with_memory: the memory, too; without, it must be in a shared file of its own.
         timeout: seconds that it may take.
@@ -35,29 +35,29 @@ def save(instance: VmmProcess, directory: Path, *, with_memory: bool, timeout: f
         UnavailableError: QEMU could not do it; says why.
         TimeoutExpiredError: it took longer.
     """
-    _capabilities(instance.qmp, with_memory=with_memory)
+    _capabilities(process.qmp, with_memory=with_memory)
     if with_memory:  # the default is for a network that others use
-        instance.qmp.execute("migrate-set-parameters", max_bandwidth=1 << 40)
-    instance.qmp.execute("migrate", uri=f"exec:cat >{shlex.quote(str(directory / STATE))}")
+        process.qmp.execute("migrate-set-parameters", max_bandwidth=1 << 40)
+    process.qmp.execute("migrate", uri=f"exec:cat >{shlex.quote(str(directory / STATE))}")
     try:
-        _await(instance, "saved", timeout)
+        _await(process, "saved", timeout)
     except UnavailableError as error:
         if is_full(directory):
             raise no_room("a machine's state", directory) from error
         raise
-    _disks.keep(instance.disks, instance.spec.disks, directory)
+    _disks.keep(process.disks, process.spec.disks, directory)
 
 
-def restore(instance: VmmProcess, state: Path, *, with_memory: bool, timeout: float) -> None:
-    """Give an instance that waits for it the state in the file *state*; it stays stopped.
+def restore(process: VmmProcess, state: Path, *, with_memory: bool, timeout: float) -> None:
+    """Load the file *state* into a process that waits for it; the machine stays stopped.
 
     Raises:
         UnavailableError: QEMU could not do it; says why.
         TimeoutExpiredError: it took longer.
     """
-    _capabilities(instance.qmp, with_memory=with_memory)
-    instance.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(state))}")
-    _await(instance, "restored", timeout)
+    _capabilities(process.qmp, with_memory=with_memory)
+    process.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(state))}")
+    _await(process, "restored", timeout)
 
 
 def _capabilities(qmp: Qmp, *, with_memory: bool) -> None:
@@ -65,16 +65,16 @@ def _capabilities(qmp: Qmp, *, with_memory: bool) -> None:
     qmp.execute("migrate-set-capabilities", capabilities=[ignore])
 
 
-def _await(instance: VmmProcess, done: str, timeout: float) -> None:
-    # Asked for, not told of: the event must be asked for as well, and says less.
+def _await(process: VmmProcess, done: str, timeout: float) -> None:
+    # Polled: QEMU's event must be enabled first, and says less.
     deadline = time.monotonic() + timeout
     while True:
-        answer = instance.qmp.execute("query-migrate")
+        answer = process.qmp.execute("query-migrate")
         status = answer.get("status")
         if status == "completed":
             return
         if status not in _UNDER_WAY:
-            log = (instance.directory / LOG).read_text(errors="replace").strip()
+            log = (process.directory / LOG).read_text(errors="replace").strip()
             raise UnavailableError(
                 f"a machine could not be {done}",
                 why=answer.get("error-desc") or log or f"QEMU says {status}",

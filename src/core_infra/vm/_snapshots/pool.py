@@ -1,4 +1,4 @@
-"""Clones that are ready before they are asked for: made while a test runs, awake and proven."""
+"""Clones that are ready before they are asked for: made while a test runs, and verified."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core_infra.errors import CoreInfraError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from core_infra.vm._snapshots.clone_source import Template
+    from core_infra.vm._snapshots.clone_source import CloneSource
     from core_infra.vm._vmm_process import VmmProcess
 
 _SHARE_OF_MEMORY = 8
@@ -37,32 +37,32 @@ def affordable(memory: int, *, processes: int = 1) -> int:
 
 
 class Pool:
-    """Keeps some clones of each template ready, once one was asked for.
+    """Keeps some clones of each source ready, once the first was asked for.
 
     Args:
         size: how many of each.
         make: makes one; called on the pool's own thread.
     """
 
-    def __init__(self, size: int, make: Callable[[Template], VmmProcess]) -> None:
+    def __init__(self, size: int, make: Callable[[CloneSource], VmmProcess]) -> None:
         self._size = size
         self._make = make
         self._changed = threading.Condition()
         self._making = threading.Lock()
-        self._ready: defaultdict[Template, deque[VmmProcess]] = defaultdict(deque)
-        self._wanted: deque[Template] = deque()
+        self._ready: defaultdict[CloneSource, deque[VmmProcess]] = defaultdict(deque)
+        self._wanted: deque[CloneSource] = deque()
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def take(self, template: Template) -> VmmProcess | None:
+    def take(self, source: CloneSource) -> VmmProcess | None:
         """A clone that is ready, or None; the next ones are made in the background."""
         if self._size < 1:
             return None
         with self._changed:
-            ready = self._ready[template]
+            ready = self._ready[source]
             taken = ready.popleft() if ready else None
-            missing = self._size - len(ready) - self._wanted.count(template)
-            self._wanted.extend([template] * missing)
+            missing = self._size - len(ready) - self._wanted.count(source)
+            self._wanted.extend([source] * missing)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._fill, name="core-infra-pool")
                 self._thread.daemon = True
@@ -70,16 +70,16 @@ class Pool:
             self._changed.notify_all()
         return taken
 
-    def forget(self, template: Template) -> None:
-        """End the ready clones of a template, which is about to be closed."""
+    def forget(self, source: CloneSource) -> None:
+        """End the ready clones of a source, which is about to be closed."""
         with self._changed:
-            self._wanted = deque(one for one in self._wanted if one is not template)
-            ready = self._ready.pop(template, deque())
-        for instance in ready:
-            instance.end()
+            self._wanted = deque(one for one in self._wanted if one is not source)
+            ready = self._ready.pop(source, deque())
+        for process in ready:
+            process.end()
 
     def pausing(self) -> threading.Lock:
-        """A lock: while somebody holds it, nothing is made."""
+        """A lock: while it is held, nothing is made."""
         return self._making
 
     def close(self) -> None:
@@ -89,8 +89,8 @@ class Pool:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
-        for template in list(self._ready):
-            self.forget(template)
+        for source in list(self._ready):
+            self.forget(source)
 
     def _fill(self) -> None:
         while True:
@@ -98,17 +98,17 @@ class Pool:
                 self._changed.wait_for(lambda: self._closed or self._wanted)
                 if self._closed:
                     return
-                template = self._wanted[0]
-            instance: VmmProcess | None = None
-            # Whoever asks for the next one makes it, and is told why it cannot be made.
+                source = self._wanted[0]
+            process: VmmProcess | None = None
+            # The next call makes a clone itself, and raises the reason if it cannot be made.
             with self._making, contextlib.suppress(CoreInfraError, OSError):
-                instance = self._make(template)
+                process = self._make(source)
             with self._changed:
-                wanted = template in self._wanted
+                wanted = source in self._wanted
                 if wanted:
-                    self._wanted.remove(template)
-                if wanted and instance is not None and not self._closed:
-                    self._ready[template].append(instance)
-                    instance = None
-            if instance is not None:
-                instance.end()
+                    self._wanted.remove(source)
+                if wanted and process is not None and not self._closed:
+                    self._ready[source].append(process)
+                    process = None
+            if process is not None:
+                process.end()

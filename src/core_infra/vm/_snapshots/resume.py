@@ -1,11 +1,11 @@
-"""Put a machine to sleep so that it can be saved, and prove of each clone that it is right.
+"""Quiesce a machine so that it can be saved; resume each clone as a machine of its own, verified.
 
-A clone is handed out only when all of this holds, and is ended otherwise:
+A clone is handed out only if all of this holds, and is ended otherwise:
 
-- it is the saved machine that goes on, and not one that has booted: its agent knows the session
-  before this one, which only the saved memory tells;
+- it continues the saved machine, and has not booted: its agent knows the nonce of the session
+  before this one, which only the saved memory has;
 - its random generator is its own: reseeded from the host before any process of the guest runs, and
-  the first bytes drawn after that were drawn by no other clone;
+  no other clone drew the same first bytes after that;
 - its clock is the host's, within :data:`CLOCK_LIMIT_NS`;
 - its host name, machine id and network address are its own.
 """
@@ -27,44 +27,47 @@ if TYPE_CHECKING:
     from core_infra.vm._vmm_process import VmmProcess
 
 
+RESUME_TIMEOUT = 2.0
+"""Seconds, before scaling, that a clone may take to answer."""
+
 CLOCK_LIMIT_NS = 50_000_000
 """Nanoseconds that a clone's clock may differ from the host's."""
 
 
 class CloneError(UnavailableError):
-    """A clone is not what it must be, and was not handed out."""
+    """A clone failed verification, and was not handed out."""
 
 
 class CloneVerifier:
-    """Wakes clones, and remembers what must not come twice."""
+    """Resumes clones, and checks that no two of them draw the same random bytes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._drawn: set[str] = set()
 
-    def wake(self, instance: VmmProcess, *, name: str, nonce: str, limit: float) -> HelloAck:
-        """Let a clone go on, make it a machine of its own, and prove that.
+    def resume(self, process: VmmProcess, *, name: str, nonce: str, limit: float) -> HelloAck:
+        """Resume a clone, give it an identity of its own, and verify that.
 
         Args:
-            instance: the clone, still stopped.
+            process: the clone, still stopped.
             name: the machine's.
-            nonce: of the agent's last session before it was put to sleep.
+            nonce: that of the agent's last session before it was quiesced.
             limit: seconds that it may take to answer.
 
         Raises:
-            CloneError: a proof failed.
+            CloneError: a check failed.
             TimeoutExpiredError: it does not answer.
         """
-        instance.qmp.post("cont")
+        process.qmp.post("cont")
         deadline = time.monotonic() + limit
         while True:
-            resumed = instance.agent.resume(
+            resumed = process.agent.resume(
                 hostname=host_name(name),
                 machine_id=secrets.token_hex(16),
                 mac=b"\x52\x54\x00" + secrets.token_bytes(3),  # QEMU's own prefix
                 timeout=limit,
             )
-            self._prove(resumed.ack, nonce)
+            self._verify(resumed.ack, nonce)
             if resumed.clock_error_ns <= CLOCK_LIMIT_NS:
                 return resumed.ack
             if time.monotonic() > deadline:
@@ -75,9 +78,9 @@ class CloneVerifier:
                     todo="Is this host very busy?",
                 )
             # On a busy host an answer takes longer than the clock may be off: ask again.
-            nonce = instance.agent.nonce  # the session that the next one will know
+            nonce = process.agent.nonce  # the session that the next one will know
 
-    def _prove(self, ack: HelloAck, nonce: str) -> None:
+    def _verify(self, ack: HelloAck, nonce: str) -> None:
         former, drawn = ack.info.get("former", ""), ack.info.get("random", "")
         if former != nonce:
             raise CloneError(
@@ -93,32 +96,32 @@ class CloneVerifier:
             self._drawn.add(drawn)
 
 
-def sleep(instance: VmmProcess, limit: float) -> str:
-    """Put a running machine to sleep: its processes, then its processors.
+def quiesce(process: VmmProcess, limit: float) -> str:
+    """Stop a running machine for a snapshot: its processes, then its processors.
 
     Returns:
-        The nonce of its agent's session, for the proof that a clone remembers it.
+        The nonce of its agent's session, by which a clone is verified.
 
     Raises:
-        CoreInfraError: its guest cannot be put to sleep; it goes on running.
+        CoreInfraError: its guest cannot be quiesced; it continues to run.
     """
     try:
-        instance.agent.freeze(limit)
+        process.agent.freeze(limit)
     except TimeoutExpiredError as error:
         raise TimeoutExpiredError(
-            f"machine {instance.spec.name} was not put to sleep within {limit:.0f} s",
+            f"machine {process.spec.name} was not quiesced within {limit:.0f} s",
             why="its agent does not answer: was it stopped, or is the guest very busy?",
             timeout=limit,
         ) from error
-    instance.qmp.execute("stop")
-    return instance.agent.nonce
+    process.qmp.execute("stop")
+    return process.agent.nonce
 
 
-def rouse(instance: VmmProcess, limit: float) -> None:
-    """Let the machine that was put to sleep go on as itself, in the session that it had."""
-    instance.qmp.execute("cont")
-    instance.agent.set_clock(time.time_ns(), limit)
-    instance.agent.thaw(timeout=limit)
+def unquiesce(process: VmmProcess, limit: float) -> None:
+    """Let a machine that was quiesced continue as itself, in the session that it had."""
+    process.qmp.execute("cont")
+    process.agent.set_clock(time.time_ns(), limit)
+    process.agent.thaw(timeout=limit)
 
 
 def host_name(name: str) -> str:
@@ -135,21 +138,15 @@ _ROUNDS = 3
 
 
 class AgentGuest(Guest):
-    """The inside of a machine that nobody holds yet."""
+    """The inside of a machine that was not handed out yet."""
 
     def __init__(self, agent: AgentClient) -> None:
-        super().__init__()
-        self._agent = agent
-
-    @property
-    def agent(self) -> AgentClient:
-        """The connection to the agent."""
-        return self._agent
+        super().__init__(lambda: agent)
 
 
-def warm_up(instance: VmmProcess, *, rounds: int = _ROUNDS) -> None:
-    """Run in a guest what tests do first."""
-    guest = AgentGuest(instance.agent)
+def warm_up(process: VmmProcess, *, rounds: int = _ROUNDS) -> None:
+    """Run in a guest what tests run first: under emulation, that code is translated then."""
+    guest = AgentGuest(process.agent)
     for _ in range(rounds):
         guest.exec(_WARM_UP, check=True)
         guest.write_text("/root/.warm", "x")

@@ -1,4 +1,4 @@
-"""A saved machine: its memory, its devices' state, and the record that proves both.
+"""A saved machine: its memory, its devices' state, and a record with digests of both.
 
 The technique is QEMU's migration to a file with the memory left out, as Kata Containers' VM
 templating does it: the memory is a file that the builder's machine wrote and that every clone maps
@@ -35,7 +35,7 @@ class Snapshot:
         key: what it was made from, as one digest.
         nonce: of the agent's last session before it was saved, in hex; only its memory has it.
         boot_seconds: how long its machine had taken to boot.
-        facts: what it was made from, for people: ``image``, ``memory``, ``cpus``, ….
+        facts: what it was made from, for users: ``image``, ``memory``, ``cpus``, ….
         digests: of each of its files.
         created: when, in seconds since the epoch.
     """
@@ -81,7 +81,7 @@ def write_snapshot(snapshot: Snapshot) -> None:
 
 
 def read_snapshot(directory: Path) -> Snapshot:
-    """The snapshot in *directory*, as its record tells it; its files are not looked at.
+    """The snapshot in *directory*, by its record; its other files are not read.
 
     Raises:
         NotFoundError: there is none.

@@ -36,7 +36,7 @@ class SnapshotStore:
     Args:
         root: the directory; made when the first snapshot is.
         limit: bytes that they may take together.
-        progress: is told before something takes long.
+        progress: called with a line before something takes long.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SnapshotStore:
 
         Args:
             key: a digest of all that matters.
-            build: makes its files in an empty directory, and tells what it is.
+            build: makes its files in an empty directory, and returns it.
             room: bytes that these may take.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Run by test_forkserver_life.py: forks a process, and prints a line for each fork.
+"""Run by test_fork_server_life.py: forks a process, and prints a line for each fork.
 
 forking.py [die] [again]: the clones die with this process; fork again and again.
 """

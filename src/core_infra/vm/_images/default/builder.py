@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from core_infra._host import SHORT_NAMES
 from core_infra._unpatched import time
 from core_infra.errors import (
     InvalidError,
@@ -21,7 +22,7 @@ from core_infra.vm._images.default import apt
 from core_infra.vm._images.default.kernel import unwrap
 from core_infra.vm._images.default.modules import ModuleTree
 from core_infra.vm._images.default.root_filesystem import guest_root
-from core_infra.vm._images.image import CONSOLES, DEBIAN_NAMES
+from core_infra.vm._images.image import CONSOLES
 from core_infra.vm._images.initrd import cpio
 from core_infra.vm._images.kernel_set import built_image
 from core_infra.vm._images.manifest import INITRD, KERNEL, write_manifest
@@ -81,11 +82,11 @@ def kernel_package(recipe: Recipe) -> str:
         UnavailableError: none is known for this distribution or architecture.
     """
     for name in recipe.distributions:
-        if name in _KERNEL_PACKAGE and recipe.arch in DEBIAN_NAMES:
-            return _KERNEL_PACKAGE[name].format(arch=DEBIAN_NAMES[recipe.arch])
+        if name in _KERNEL_PACKAGE and recipe.arch in SHORT_NAMES:
+            return _KERNEL_PACKAGE[name].format(arch=SHORT_NAMES[recipe.arch])
     raise UnavailableError(
         f"There is no default guest image for {recipe.arch} on {recipe.distributions[0]}",
-        why=f"known are {', '.join(DEBIAN_NAMES)} on {', '.join(_KERNEL_PACKAGE)}",
+        why=f"known are {', '.join(SHORT_NAMES)} on {', '.join(_KERNEL_PACKAGE)}",
         todo=USE_OWN_IMAGE,
     )
 
@@ -96,7 +97,7 @@ def _fetch(
     directory = cache_dir / "packages" / recipe.arch
     packages = apt.fetch(
         [kernel_package(recipe), "busybox-static"],
-        DEBIAN_NAMES[recipe.arch],
+        SHORT_NAMES[recipe.arch],
         directory=directory,
         state=cache_dir / "apt" / recipe.arch,
         progress=progress,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from filelock import FileLock
 
+from core_infra._host import SHORT_NAMES
 from core_infra.errors import UnavailableError
 from core_infra.vm._cache import cache_root, found, writable
-from core_infra.vm._images.image import DEBIAN_NAMES, host_arch
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.kernel_set import load_kernel_set
 from core_infra.vm._images.linuxkit.templates import TemplateManager
 from core_infra.vm._images.programs import run
@@ -55,7 +56,7 @@ class LinuxKitProgram:
         run(
             [
                 *("linuxkit", "build", "--format", "kernel+initrd", "--name", _NAME),
-                *("--arch", DEBIAN_NAMES.get(arch, arch), "--dir", str(directory), str(file)),
+                *("--arch", SHORT_NAMES.get(arch, arch), "--dir", str(directory), str(file)),
             ],
             timeout=_PATIENCE,
         )

@@ -17,61 +17,52 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.vm import Launcher
-    from core_infra.vm._guest.client import AgentClient
 
 
-class GuestOf(Guest):
-    """The inside of an instance."""
-
-    def __init__(self, instance: VmmProcess) -> None:
-        super().__init__()
-        self._instance = instance
-
-    @property
-    def agent(self) -> AgentClient:
-        return self._instance.agent
+def guest_of(process: VmmProcess) -> Guest:
+    return Guest(lambda: process.agent)
 
 
 @pytest.fixture
 def template(launcher: Launcher, tmp_path: Path) -> Iterator[VmmProcess]:
     """A machine that has booted, under TCG, and is stopped."""
     spec = launcher.spec("template")
-    instance = launch(launcher.hypervisor, spec, "tcg", tmp_path, server=ForkServer())
+    process = launch(launcher.hypervisor, spec, "tcg", tmp_path, server=ForkServer())
     try:
-        await_agent(instance, spec, 120)
-        GuestOf(instance).exec("cat /proc/sys/kernel/random/boot_id > /tmp/whoami")
-        instance.qmp.execute("stop")
-        yield instance
+        await_agent(process, spec, 120)
+        guest_of(process).exec("cat /proc/sys/kernel/random/boot_id > /tmp/whoami")
+        process.qmp.execute("stop")
+        yield process
     finally:
-        instance.end()
+        process.end()
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Iterator[Callable[[VmmProcess, str], VmmProcess]]:
-    """Fork an instance, and let the copy go on."""
+    """Fork an process, and let the copy go on."""
     with contextlib.ExitStack() as stack:
 
-        def forked(instance: VmmProcess, name: str) -> VmmProcess:
+        def forked(process: VmmProcess, name: str) -> VmmProcess:
             directory = tmp_path / name
             directory.mkdir()
-            new = fork(instance, directory, name=name, past=b"", die_with_parent=True)
+            new = fork(process, directory, name=name, past=b"", die_with_parent=True)
             stack.callback(new.end)
             return new
 
         yield forked
 
 
-def wake(instance: VmmProcess) -> Guest:
-    instance.qmp.execute("cont")
-    instance.agent.hello(60)
-    return GuestOf(instance)
+def wake(process: VmmProcess) -> Guest:
+    process.qmp.execute("cont")
+    process.agent.hello(60)
+    return guest_of(process)
 
 
 def test_a_guest_goes_on_in_every_copy(
     template: VmmProcess, copy: Callable[[VmmProcess, str], VmmProcess]
 ) -> None:
     copies = [copy(template, name) for name in ("one", "two", "three")]
-    guests = [wake(instance) for instance in copies]
+    guests = [wake(process) for process in copies]
     for number, guest in enumerate(guests):
         guest.exec("cmp /tmp/whoami /proc/sys/kernel/random/boot_id", check=True)
         guest.exec(f"echo {number} > /tmp/whoami")

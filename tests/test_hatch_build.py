@@ -5,15 +5,21 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hatch
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
-ROOT = Path(__file__).parents[3]
+ROOT = hatch.ROOT
+
+
+@pytest.fixture(scope="session")
+def build_hook() -> ModuleType:
+    return hatch.load()
 
 
 @pytest.fixture

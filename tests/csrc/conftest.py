@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hatch
 import pytest
 from agent_process import Agent
 
@@ -14,9 +14,6 @@ from core_infra import _binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
@@ -34,21 +31,12 @@ def agent(agent_path: Path) -> Iterator[Agent]:
 
 
 @pytest.fixture(scope="session")
-def build_hook() -> ModuleType:
-    """The module hatch_build.py."""
-    pytest.importorskip("hatchling")
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def checked_agent_path(build_hook: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checked_agent_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The agent, compiled so that undefined behaviour traps."""
     pytest.importorskip("ziglang")
     path = tmp_path_factory.mktemp("agent") / "agent"
-    build_hook.compile_program(ROOT, "agent", platform.machine(), path, *build_hook.UBSAN_TRAP)
+    build_hook = hatch.load()
+    build_hook.compile_program(
+        hatch.ROOT, "agent", platform.machine(), path, *build_hook.UBSAN_TRAP
+    )
     return path

@@ -1,0 +1,368 @@
+"""The lifecycle of a machine: its states, its VMM process, its snapshots, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError, WrongStateError
+from core_infra.vm import _port_forwarding as ports
+from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._guest.client import AgentGoneError, GuestGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from core_infra.vm._guest.client import AgentClient
+    from core_infra.vm._hypervisors.qmp import Qmp
+    from core_infra.vm._io_pause import MachinePausedError
+    from core_infra.vm._machine_spec import MachineSpec
+    from core_infra.vm._snapshots.clone_source import CloneSource
+    from core_infra.vm._vmm_process import VmmProcess
+
+
+_RESTART = 10.0
+"""Seconds, before scaling, in which an agent that has ended must be back."""
+
+
+class Status(enum.Enum):
+    """The states of a machine.
+
+    It is PAUSED while this host's disk is full, so that it cannot write to its own, and RUNNING
+    again when there is room. All that a running machine allows is allowed then, too.
+    """
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DETACHED = "detached"
+
+
+_TRANSITIONS = {
+    Status.STARTING: {Status.RUNNING, Status.STOPPING},
+    # Back to STARTING: it is reverted.
+    Status.RUNNING: {Status.STOPPING, Status.FAILED, Status.DETACHED, Status.STARTING},
+    Status.STOPPING: {Status.STOPPED},
+    Status.STOPPED: set[Status](),
+    Status.FAILED: {Status.STOPPING, Status.STARTING},
+    Status.DETACHED: set[Status](),
+}
+
+
+class MachineStateError(WrongStateError):
+    """The machine is not in the state that a call needs."""
+
+
+class Ending(NamedTuple):
+    """What ended a machine, for the errors of later calls.
+
+    Attributes:
+        by: for example ``test_a.py::test_one (call)``.
+        todo: what to use instead of a machine that was ended so.
+    """
+
+    by: str
+    todo: str = ""
+
+
+class Snapshotter(Protocol):
+    """Captures machines, and clones machines from what was captured."""
+
+    def capture(self, process: VmmProcess) -> CloneSource:
+        """The source for clones of a running machine as it is now; the machine continues."""
+
+    def clone(
+        self, source: CloneSource, directory: Path, name: str, past: bytes
+    ) -> tuple[VmmProcess, Mapping[str, str]]:
+        """A clone, running and verified, and what its agent reports of the guest."""
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidError(f"cannot name a snapshot {name!r}", todo="Give it a word.")
+
+
+class MachineLifecycle:
+    """A machine as the launcher runs it; users hold a :class:`~core_infra.vm.Machine`.
+
+    Args:
+        spec: what it is made of.
+        process: the VMM process that runs it.
+        snapshotter: makes its snapshots.
+        source: what it was cloned from; None: it was booted.
+
+    Attributes:
+        spec: what it is made of.
+        directory: its files on this host.
+        boot_seconds: seconds from the start to the agent's answer.
+        guest_info: what the agent reports of the guest.
+        witness: returns what is at work in this process, for :class:`Ending`; None if unknown.
+    """
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        process: VmmProcess,
+        snapshotter: Snapshotter,
+        source: CloneSource | None = None,
+    ) -> None:
+        self.spec = spec
+        self.directory: Path = process.directory
+        self.boot_seconds = 0.0
+        self.guest_info: Mapping[str, str] = {}
+        self.witness: Callable[[], Ending | None] = lambda: None
+        self._ending: Ending | None = None
+        self._process = process
+        self._snapshotter = snapshotter
+        self._source = source
+        self._snapshots: dict[str, CloneSource] = {}
+        self._ports: dict[int, int] = {}
+        self._listener: Callable[[str], None] = lambda _line: None
+        self._status = Status.STARTING
+        self._lock = threading.RLock()
+        # Not the one above: the supervisor's thread takes that one, and must continue to bring the
+        # answer that this one is held for.
+        self._session_lock = threading.Lock()
+        self._watch(process)
+
+    @property
+    def status(self) -> Status:
+        """Its state."""
+        is_paused = self._status is Status.RUNNING and self.pause is not None
+        return Status.PAUSED if is_paused else self._status
+
+    @property
+    def pause(self) -> MachinePausedError | None:
+        """Why it is paused; None while it runs."""
+        return self._process.pause.error
+
+    @property
+    def last_process(self) -> VmmProcess:
+        """The VMM process that runs it, or ran it last."""
+        return self._process
+
+    @property
+    def process(self) -> VmmProcess:
+        """The VMM process that runs it; MachineStateError unless it runs."""
+        self._require(Status.RUNNING)
+        return self._process
+
+    @property
+    def needs_greeting(self) -> bool:
+        """Whether the agent has ended, so that :meth:`agent` first waits for its return."""
+        return self._process.agent.lost
+
+    def agent(self) -> AgentClient:
+        """The connection to the guest's agent; MachineStateError unless the machine runs."""
+        self._require(Status.RUNNING)
+        if self._process.agent.lost:  # the agent ended; the guest's init has started it again
+            with self._session_lock:
+                if self._process.agent.lost:
+                    self._greet()
+        return self._process.agent
+
+    def on_pause(self, listener: Callable[[str], None]) -> None:
+        """Call *listener* with a line, on the supervisor's thread, at each pause and its end."""
+        self._listener = listener
+
+    def started(self, seconds: float, info: Mapping[str, str]) -> None:
+        """The agent has answered, after so many seconds."""
+        self.boot_seconds = seconds
+        self.guest_info = info
+        self._process.qmp.post("set-action", reboot="reset")
+        self._move(Status.RUNNING)
+
+    def port(self, number: int) -> int:
+        """See :meth:`core_infra.vm.Machine.port`."""
+        self._require(Status.RUNNING)
+        with self._session_lock:
+            if number not in self._ports:
+                self._ports[number] = ports.forward(self._process.qmp, number)
+            return self._ports[number]
+
+    def poweroff(self, timeout: float | None) -> None:
+        """See :meth:`core_infra.vm.Machine.poweroff`."""
+        agent, limit = self.agent(), timeouts.limit(timeout, 5)
+        if self.pause is not None:
+            raise self.pause
+        self._ending = self.witness()
+        self._move(Status.STOPPING)
+        agent.poweroff()
+        self._process.child.wait(limit)
+        self.stop()
+
+    def stop(self, ending: Ending | None = None) -> None:
+        """End the machine; a second call does nothing.
+
+        Args:
+            ending: what ends it, for the errors of later calls; None asks the witness.
+        """
+        with self._lock:
+            if self._status in (Status.STOPPED, Status.DETACHED):
+                return
+            if self._status is not Status.STOPPING:
+                self._ending = ending or self.witness()
+                self._move(Status.STOPPING)
+        self._process.end()
+        self._close_snapshots()
+        with self._lock:
+            if self._status is Status.STOPPING:  # else another thread stopped it as well
+                self._move(Status.STOPPED)
+
+    def detach(self) -> None:
+        """Release the machine: it continues to run, and this object can no longer control it.
+
+        Its console and its agent are then at the sockets ``console.sock`` and ``agent.sock`` in
+        its directory.
+        """
+        self._require(Status.RUNNING)
+        self._process.expose()
+        self._move(Status.DETACHED)
+        self._process.disconnect()
+        self._close_snapshots()
+
+    def snapshot(self, name: str) -> None:
+        """See :meth:`core_infra.vm.Machine.snapshot`."""
+        _check_name(name)
+        self._require(Status.RUNNING)
+        with self._without_ports(self._process.qmp):
+            source = self._snapshotter.capture(self._process)
+        former = self._snapshots.pop(name, None)
+        self._snapshots[name] = source
+        if former is not None:
+            former.close()
+
+    def revert(self, name: str | None = None) -> None:
+        """See :meth:`core_infra.vm.Machine.revert`."""
+        source = self._source if name is None else self._snapshots.get(name)
+        if source is None:
+            raise self._nothing_to_revert_to(name)
+        if self._status is not Status.FAILED:
+            self._require(Status.RUNNING)
+        self._move(Status.STARTING)
+        what = "its start" if name is None else f"the snapshot {name!r}"
+        self._process.end()
+        line = f"\n[core-infra: reverted to {what}]\n".encode()
+        try:
+            process, info = self._snapshotter.clone(source, self.directory, self.spec.name, line)
+        except BaseException:
+            self._move(Status.STOPPING)
+            self.stop()
+            raise
+        for number, host in self._ports.items():
+            ports.forward(process.qmp, number, host=host)
+        self._process = process
+        self._ending = None
+        self.guest_info = info
+        self._watch(process)
+        self._move(Status.RUNNING)
+
+    def _greet(self) -> None:
+        limit = timeouts.scaled(_RESTART)
+        try:
+            self.guest_info = self._process.agent.hello(limit).info
+        except GuestGoneError:
+            self._require(Status.RUNNING)  # its error says more
+            raise
+        except TimeoutExpiredError as error:
+            raise AgentGoneError(
+                f"the agent in machine {self.spec.name} has ended",
+                why=f"it did not come back within {limit:.0f} s: the guest is rebooting, or "
+                "nothing there starts the agent again",
+                todo="wait_until_succeeds('true', timeout=…) waits for a guest that reboots.",
+            ) from error
+        self._ending = None
+
+    def _watch(self, process: VmmProcess) -> None:
+        process.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(process, data))
+        process.qmp.on_event("RESET", lambda _data: self._reset(process))
+        process.on_end(lambda _exit_code: self._ended(process))
+        process.on_pause(self._paused)
+
+    def _paused(self) -> None:
+        line = f"machine {self.spec.name} resumes: there is room again"
+        self._listener(str(self.pause or line))
+
+    @contextlib.contextmanager
+    def _without_ports(self, qmp: Qmp) -> Iterator[None]:
+        """No snapshot has ports: two machines cannot listen on one. Open connections stay."""
+        for host in self._ports.values():
+            ports.withdraw(qmp, host)
+        try:
+            yield
+        finally:
+            for number, host in self._ports.items():
+                ports.forward(qmp, number, host=host)
+
+    def _close_snapshots(self) -> None:
+        while self._snapshots:
+            self._snapshots.popitem()[1].close()
+
+    def _ended(self, process: VmmProcess) -> None:
+        with self._lock:
+            if process is self._process and self._status is Status.RUNNING:
+                self._ending = self._ending or self.witness()
+                self._move(Status.FAILED)
+
+    def _port_changed(self, process: VmmProcess, data: dict[str, Any]) -> None:
+        if not data.get("open") and self._status is Status.RUNNING:
+            self._ending = self.witness()  # the machine may go down, a moment later
+            if process.has_panicked():
+                return  # it will end, which says more
+            process.agent.lose_session(
+                AgentGoneError(
+                    f"the agent in machine {self.spec.name} has ended",
+                    why="it was killed in the guest, or the guest is going down",
+                )
+            )
+
+    def _reset(self, process: VmmProcess) -> None:
+        """The guest restarts: it reboots, or it has panicked, which ends the machine."""
+        if process.has_panicked():
+            process.qmp.post("quit")
+
+    def _nothing_to_revert_to(self, name: str | None) -> NotFoundError:
+        if name is None:
+            return NotFoundError(
+                f"machine {self.spec.name} has no initial state to return to",
+                why="it was booted cold",
+                todo="Take a snapshot(name) when it is as you want it, and revert(name).",
+            )
+        known = ", ".join(map(repr, self._snapshots)) or "none"
+        return NotFoundError(
+            f"machine {self.spec.name} has no snapshot {name!r}", why=f"there is {known}"
+        )
+
+    def _require(self, needed: Status) -> None:
+        if self._status is Status.FAILED:
+            error = self._process.gone()
+            if self._ending is not None:
+                error.what += f" during {self._ending.by}"
+            raise error
+        if self._status is not needed:
+            ending = self._ending
+            raise MachineStateError(
+                f"machine {self.spec.name} is {self._status.value}",
+                why=f"this needs one that is {needed.value}"
+                + (f", and it was ended by {ending.by}" if ending else ""),
+                todo=ending.todo if ending else "",
+                needed=needed.value,
+                found=self._status.value,
+            )
+
+    def _move(self, to: Status) -> None:
+        with self._lock:
+            if to not in _TRANSITIONS[self._status]:
+                raise MachineStateError(
+                    f"machine {self.spec.name} cannot become {to.value}",
+                    why=f"it is {self._status.value}",
+                    needed=to.value,
+                    found=self._status.value,
+                )
+            self._status = to
