@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core_infra._host import SHORT_NAMES
 from core_infra.build._errors import ArtifactError
 from core_infra.medium._local import LocalMedium
 
@@ -90,7 +91,7 @@ class Artifact:
         return self.path.rstrip("/").rpartition("/")[2]
 
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
+_ARCHITECTURES = {**SHORT_NAMES, "i386": "386", "i686": "386"}
 
 
 def host_target() -> Target:

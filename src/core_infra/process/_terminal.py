@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
 import termios
 from typing import TYPE_CHECKING, Protocol
-
-from pexpect.exceptions import EOF, TIMEOUT
-from pexpect.spawnbase import SpawnBase
 
 from core_infra._unpatched import signal, time
 from core_infra.errors import InvalidError
 from core_infra.process._options import is_size
+from core_infra.process._pexpect_adapter import PexpectAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from core_infra._eventloop.latch import Latch
     from core_infra.process._output import Piece
     from core_infra.process._streams import TerminalInput
 
-    _Spawn = SpawnBase[str]
-else:
-    _Spawn = SpawnBase  # generic only in its type stubs
-
-_KEYS = {"@": 0, "`": 0, "[": 27, "{": 27, "\\": 28, "|": 28, "]": 29, "}": 29, "^": 30, "~": 30}
-_KEYS |= {"_": 31, "?": 127}
 _INTERVAL = 0.02
 
 
@@ -53,7 +44,7 @@ def _of_process(look: Callable[[OnTerminal], object]) -> property:
     return property(lambda self: look(self._process), lambda _self, _value: None)
 
 
-class Terminal(_Spawn):
+class Terminal(PexpectAdapter):
     """The user's side of a terminal, with the methods of ``pexpect.spawn``.
 
     ``expect``, ``send``, ``sendline``, ``sendcontrol``, ``setwinsize``, ``setecho``, …; also for
@@ -76,73 +67,17 @@ class Terminal(_Spawn):
         *,
         timeout: float = 30.0,
     ) -> None:
-        super().__init__(timeout=timeout, maxread=1 << 16, encoding="utf-8", codec_errors="replace")
-        self._text = codecs.getincrementaldecoder("utf-8")("replace")
+        super().__init__(f"<terminal of {process.id}>", timeout=timeout)
         self._process = process
         self._input = terminal_input
         self._offset = 0
         self._ahead = b""
-        self.name = f"<terminal of {process.id}>"
         self.closed = False
 
     pid = _of_process(lambda process: process.pid)
     terminated = _of_process(lambda process: process.over.is_set())
     exitstatus = _of_process(lambda process: _code(process, exited=True))
     signalstatus = _of_process(lambda process: _code(process, exited=False))
-
-    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
-        """Read for pexpect; raises its TIMEOUT and EOF."""
-        wait = self.timeout if timeout == -1 else timeout
-        deadline = None if wait is None else time.monotonic() + wait
-        while not self._ahead:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            is_over = self._process.over.is_set()
-            self._ahead, _, self._offset = self._process.read(self._offset, left)
-            if not self._ahead:
-                if is_over:
-                    self.flag_eof = True
-                    raise EOF(f"{self._process} has ended")
-                if not self._process.over.is_set():
-                    raise TIMEOUT(f"{self._process} wrote nothing for {wait} s")
-        data, self._ahead = self._ahead[:size], self._ahead[size:]
-        text = self._text.decode(data)
-        self._log(text, "read")  # type: ignore[attr-defined] # missing in the stubs
-        return text
-
-    def send(self, text: str | bytes) -> int:
-        """Type *text*; returns the number of bytes sent."""
-        data = text if isinstance(text, bytes) else self._encoded(text)
-        shown = data.decode(errors="replace") if isinstance(text, bytes) else text
-        self._log(shown, "send")  # type: ignore[attr-defined] # missing in the stubs
-        self._process.send_input(data)
-        return len(data)
-
-    def write(self, text: str | bytes) -> None:
-        """Type *text*."""
-        self.send(text)
-
-    def writelines(self, lines: Iterable[str | bytes]) -> None:
-        """Type each, with nothing between them."""
-        for line in lines:
-            self.send(line)
-
-    def sendline(self, text: str | bytes = "") -> int:
-        """Type *text* and Enter."""
-        return self.send(text + b"\n" if isinstance(text, bytes) else f"{text}\n")
-
-    def sendcontrol(self, char: str) -> int:
-        """Type a control character: ``sendcontrol("c")`` is Ctrl-C.
-
-        Raises:
-            InvalidError: there is no such key.
-        """
-        if len(char) == 1 and char.isascii() and char.isalpha():
-            return self.send(chr(ord(char.upper()) & 0x1F))
-        if char not in _KEYS:
-            raise InvalidError(
-                f"there is no control character {char!r}", why="a letter or @[\\]^_?"
-            )
-        return self.send(chr(_KEYS[char]))
 
     def sendeof(self) -> int:
         """Type Ctrl-D: the end of the input, at the beginning of a line."""
@@ -237,11 +172,22 @@ class Terminal(_Spawn):
         self.terminate(force)
         self.closed = True
 
-    def _encoded(self, text: str) -> bytes:
-        try:
-            return text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidError(f"cannot type {text!r}", why=str(error)) from None
+    def _read(self, size: int, timeout: float | None) -> bytes:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._ahead:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            is_over = self._process.over.is_set()
+            self._ahead, _, self._offset = self._process.read(self._offset, left)
+            if not self._ahead:
+                if is_over:
+                    self._at_end(f"{self._process} has ended")
+                if not self._process.over.is_set():
+                    self._timed_out(f"{self._process} wrote nothing for {timeout} s")
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data
+
+    def _type(self, data: bytes) -> None:
+        self._process.send_input(data)
 
 
 def _code(process: OnTerminal, *, exited: bool) -> int | None:

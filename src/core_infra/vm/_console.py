@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 import threading
 from typing import TYPE_CHECKING
 
-from pexpect.exceptions import EOF, TIMEOUT
-from pexpect.spawnbase import SpawnBase
-
 from core_infra._eventloop.sockets import SocketLink
+from core_infra.process._pexpect_adapter import PexpectAdapter
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    _Spawn = SpawnBase[str]
-else:
-    _Spawn = SpawnBase  # generic only in its type stubs
+PANIC = r"Kernel panic - not syncing: [^\r\n]*"
+"""The message of a kernel that panicked, as a regular expression."""
 
 _TAIL_BYTES = 64 * 1024
 _LIMIT = 64 * 1024 * 1024
@@ -91,7 +87,7 @@ class Console:
 
     def panic(self) -> str | None:
         """The kernel's message if it panicked since this line began, else None."""
-        found = re.findall(r"Kernel panic - not syncing: .*", self._last(self._begun))
+        found = re.findall(PANIC, self._last(self._begun))
         return str(found[-1]) if found else None
 
     def failed_boot(self) -> str | None:
@@ -166,7 +162,7 @@ class Console:
             self._changed.notify_all()
 
 
-class ConsoleSpawn(_Spawn):
+class ConsoleSpawn(PexpectAdapter):
     """A pexpect object on a machine's console: ``expect``, ``send``, ``sendline``, ….
 
     Reading begins at the console's first byte, so that nothing is missed.
@@ -177,41 +173,22 @@ class ConsoleSpawn(_Spawn):
     """
 
     def __init__(self, console: Callable[[], Console], *, timeout: float) -> None:
-        super().__init__(timeout=timeout, maxread=1 << 16, encoding="utf-8", codec_errors="replace")
-        self._text = codecs.getincrementaldecoder("utf-8")("replace")
+        super().__init__("<console>", timeout=timeout)
         self._console = console
         self._offset = 0
-        self.name = "<console>"
-
-    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
-        """What pexpect reads with; raises its TIMEOUT and EOF."""
-        wait = self.timeout if timeout == -1 else timeout
-        data = self._console().read(self._offset, size, wait)
-        if data is None:
-            self.flag_eof = True
-            raise EOF("the machine has ended")
-        if not data:
-            raise TIMEOUT(f"nothing new on the console for {wait} s")
-        self._offset += len(data)
-        text = self._text.decode(data)
-        self._log(text, "read")  # type: ignore[attr-defined] # missing in the stubs
-        return text
-
-    def send(self, text: str) -> int:
-        """Type *text*; the number of bytes sent."""
-        data = text.encode()
-        self._log(text, "send")  # type: ignore[attr-defined] # missing in the stubs
-        self._console().send(data)
-        return len(data)
-
-    def sendline(self, text: str = "") -> int:
-        """Type *text* and Enter."""
-        return self.send(f"{text}\n")
-
-    def sendcontrol(self, char: str) -> int:
-        """Type a control character: ``sendcontrol("c")`` is Ctrl-C."""
-        return self.send(chr(ord(char.upper()) & 0x1F))
 
     def isalive(self) -> bool:
         """Whether the line is still open."""
         return not self.flag_eof
+
+    def _read(self, size: int, timeout: float | None) -> bytes:
+        data = self._console().read(self._offset, size, timeout)
+        if data is None:
+            self._at_end("the machine has ended")
+        if not data:
+            self._timed_out(f"nothing new on the console for {timeout} s")
+        self._offset += len(data)
+        return data
+
+    def _type(self, data: bytes) -> None:
+        self._console().send(data)

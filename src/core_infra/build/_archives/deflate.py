@@ -6,7 +6,6 @@ does not depend on the number of threads.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,13 +125,6 @@ def _missing(package: str) -> ToolMissingError:
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from core_infra._unpatched import os
+from core_infra._host import processors
 from core_infra.errors import InvalidError
 from core_infra.process._options import check_seconds
 from core_infra.process._runner.backends import ExecutorBackend, FreshnessBackend, ServiceBackend
@@ -177,7 +177,9 @@ class Runner:
         durations = self._known_durations()
         return make_plan(
             graph,
-            self._schedule(graph, self._workers or cpus(), durations, keep_going=self._keep_going),
+            self._schedule(
+                graph, self._workers or processors(), durations, keep_going=self._keep_going
+            ),
             durations,
         )
 
@@ -215,7 +217,7 @@ class Runner:
         workers = self._workers
         make_backend: Callable[[OnOutcome, Loop, OnLines | None], Backend]
         if executor is None:
-            workers = workers or cpus()
+            workers = workers or processors()
             make_backend = partial(ServiceBackend, self._service)
         else:
             make_backend = partial(ExecutorBackend, executor)
@@ -248,11 +250,6 @@ class Runner:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and value >= 1
-
-
-def cpus() -> int:
-    """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _check_ends(timeout: Any, cancel: Any) -> None:

@@ -6,6 +6,7 @@ import platform
 from dataclasses import dataclass, replace
 from pathlib import Path  # noqa: TC003 - pydantic evaluates the annotations
 
+from core_infra._host import SHORT_NAMES
 from core_infra.errors import InvalidError
 from core_infra.vm._hardware import Disk
 from core_infra.vm._images.formats import ImageFormat, detect_format
@@ -13,10 +14,7 @@ from core_infra.vm._images.formats import ImageFormat, detect_format
 CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 """The serial line of each architecture that a guest may have."""
 
-DEBIAN_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""Debian's name of each of these architectures, which is also Go's, LinuxKit's and Docker's."""
-
-_ARCHES = {name: arch for arch, name in DEBIAN_NAMES.items()}
+_ARCHES = {name: arch for arch, name in SHORT_NAMES.items()}
 
 
 @dataclass(frozen=True)

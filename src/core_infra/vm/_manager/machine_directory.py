@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core_infra._eventloop.sockets import short_path
+from core_infra.vm._console import PANIC
 from core_infra.vm._guest.protocol import LINES
 from core_infra.vm._hypervisors.hypervisor import CONSOLE_LOG, PID_FILE, agent_chardev
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _TAIL = 64 * 1024
 _SHOWN_LINES = 3
-_PANIC = re.compile(rb"Kernel panic - not syncing: [^\r\n]*")
+_PANIC = re.compile(PANIC.encode())
 
 
 @dataclass(frozen=True)

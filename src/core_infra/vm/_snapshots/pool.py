@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from core_infra._unpatched import os
+from core_infra._host import processors
 from core_infra.errors import CoreInfraError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def affordable(memory: int, *, processes: int = 1) -> int:
     spare = psutil.virtual_memory().available >> 20
     if spare < _SHARE_OF_MEMORY * memory:
         return 0
-    return max(0, min(2, len(os.sched_getaffinity(0)) // processes - 1))
+    return max(0, min(2, processors() // processes - 1))
 
 
 class Pool:
