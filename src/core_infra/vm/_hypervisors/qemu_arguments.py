@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from core_infra._unpatched import Path, shutil
 from core_infra.errors import UnavailableError
 from core_infra.vm._guest.protocol import LINES, port_name
-from core_infra.vm._hypervisors.hypervisor import CONSOLE_LOG, agent_chardev
+from core_infra.vm._hypervisors.hypervisor import CONSOLE_LOG, agent_line
 from core_infra.vm._hypervisors.processor import kernel_arguments
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def lines(spec: PersistentSpec) -> list[str]:
         arguments += ["-chardev", chardev]
     arguments += ["-mon", "chardev=monitor,mode=control", "-serial", "chardev:console"]
     arguments += ["-device", "virtio-serial-pci"]
-    agents = [(agent_chardev(number), port_name(number)) for number in range(LINES)]
+    agents = [(agent_line(number), port_name(number)) for number in range(LINES)]
     for line, port in (*agents, ("qga", _QGA_PORT_NAME)):
         if line in spec.lines:
             arguments += ["-device", f"virtserialport,chardev={line},name={port}"]

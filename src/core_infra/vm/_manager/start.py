@@ -20,7 +20,7 @@ from core_infra.vm._disks import examine, file_name, layers, usable
 from core_infra.vm._free_space import written
 from core_infra.vm._guest.protocol import LINES
 from core_infra.vm._hardware import Disk
-from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_chardev
+from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_line
 from core_infra.vm._hypervisors.qmp import Qmp
 from core_infra.vm._images import cloud_init
 from core_infra.vm._images.formats import ImageFormat
@@ -138,7 +138,7 @@ class Starter:
         return Started(child, facts, console, shares)
 
     def _spawn(self, disks: list[Disk], shares: list[Share], *, die_with_parent: bool) -> Child:
-        inside = [agent_chardev(number) for number in range(LINES)] if self._has_agent else ["qga"]
+        inside = [agent_line(number) for number in range(LINES)] if self._has_agent else ["qga"]
         names = ["monitor", "console", *inside]
         with contextlib.ExitStack() as stack:
             lines = {name: stack.enter_context(self._directory.listen(name)) for name in names}
