@@ -100,7 +100,10 @@ def test_the_help_of_prune_tells_that_it_needs_a_date(here: Path) -> None:
             CONFIG.replace("pr_state: OPEN", "pr_number: many"),
             "handlers[0].when.pr_number: expected a valid integer",
         ),
-        (CONFIG.replace("name: greet", "name: a/b"), "a handler whose name is 'a/b'"),
+        (
+            CONFIG.replace("name: greet", "name: a/b"),
+            "handlers[0].name: cannot add a handler whose name is 'a/b'",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_one_clear_error(here: Path, text: str, told: str) -> None:

@@ -16,7 +16,8 @@ class ConfigError(InvalidFileError):
 
     Attributes:
         path: the file.
-        mistakes: all of them.
+        mistakes: all of them, each with ``file``, ``line``, ``column``, ``field``, ``message`` and
+            ``expected``.
         file: the path, as well.
         line: the line of the first mistake, from 1.
         column: its column, from 1.

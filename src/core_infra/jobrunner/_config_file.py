@@ -15,6 +15,7 @@ from core_infra.errors import InvalidError, NotFoundError
 from core_infra.jobrunner._forges.endpoint import checked_address
 from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._signal import PipelineSignal, why_impossible
+from core_infra.jobrunner._validation import usable_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,7 @@ def _source(field: Field) -> DirectoryConfig | ForgeConfig:
     fields = field.fields(("type", "path", "name"))
     return DirectoryConfig(
         path=fields.required("path", Field.string, ""),
-        name=fields.optional("name", Field.string, "directory"),
+        name=fields.optional("name", _name("source"), "directory"),
     )
 
 
@@ -166,11 +167,11 @@ def _handler(field: Field) -> DispatchConfig | CommandConfig:
         fields = field.fields(("type", "queue", "name"))
         return DispatchConfig(
             queue=fields.required("queue", Field.string, ""),
-            name=fields.optional("name", Field.string, "dispatch"),
+            name=fields.optional("name", _name("handler"), "dispatch"),
         )
     fields = field.fields(("type", "name", "command", "when", "check", "timeout"))
     return CommandConfig(
-        name=fields.required("name", Field.string, ""),
+        name=fields.required("name", _name("handler"), ""),
         command=fields.required("command", _some(_private_string), ()),
         when=fields.required("when", _when, {}),
         check=fields.optional("check", each(_private_string), ()),
@@ -181,6 +182,16 @@ def _handler(field: Field) -> DispatchConfig | CommandConfig:
 def _type(field: Field, names: Sequence[str]) -> str:
     """The type of a source or a handler, which decides about its other fields."""
     return one_of(names)(field.entries().get("type") or field.missing("type"))
+
+
+def _name(what: str) -> Callable[[Field], str]:
+    def read(field: Field) -> str:
+        try:
+            return usable_name(field.string(), what)
+        except InvalidError as error:
+            field.fail(describe_error(error))
+
+    return read
 
 
 def _when(field: Field) -> dict[str, Wanted]:
@@ -257,7 +268,7 @@ def _seconds(field: Field) -> float:
     value = field.value() if field.kind in {"int", "float"} else None
     if not isinstance(value, int | float) or not 0 < value <= threading.TIMEOUT_MAX:
         field.reject(f"a number of seconds above 0 and at most {threading.TIMEOUT_MAX:.0f}")
-    return value
+    return float(value)
 
 
 def _timeout(field: Field) -> float | None:

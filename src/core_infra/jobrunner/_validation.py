@@ -39,7 +39,7 @@ def checked_name(part: object, what: str, *methods: str) -> str:
             why=f"it has no {', no '.join(lacks)}",
             todo=f"A {what} has a name, {needs}: see core_infra.jobrunner.Job{what.title()}.",
         )
-    return _usable(part.name, what)
+    return usable_name(part.name, what)
 
 
 def check_handler_names(names: Collection[str], known: Collection[str]) -> None:
@@ -58,7 +58,8 @@ def check_handler_names(names: Collection[str], known: Collection[str]) -> None:
         )
 
 
-def _usable(name: object, what: str) -> str:
+def usable_name(name: object, what: str) -> str:
+    """The name, if a source or a handler can have it; raises InvalidError otherwise."""
     if not isinstance(name, str) or not 0 < len(name) <= _LENGTH_MAX or not name.isprintable():
         todo = f"Give it one of 1 to {_LENGTH_MAX} characters that can be printed."
     elif what == "handler" and ("/" in name or not name.strip(".")):

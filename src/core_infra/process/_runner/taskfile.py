@@ -61,7 +61,8 @@ class TaskFileError(InvalidFileError):
 
     Attributes:
         path: the file.
-        mistakes: all of them.
+        mistakes: all of them, each with ``file``, ``line``, ``column``, ``field``, ``message`` and
+            ``expected``.
     """
 
 
