@@ -1,21 +1,32 @@
-"""The options of a program: what to run and how, and the checks of their values."""
+"""The options of a program: what to run and how, its environment, and checks of the values."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
-from typing import IO, Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any, NamedTuple, TypeAlias
 
 from core_infra._unpatched import os, signal
 from core_infra.errors import InvalidError
-from core_infra.process._environment import Environment, exactly, inherited
 from core_infra.process._restart import RestartPolicy
 
 Input: TypeAlias = str | bytes | int | None
 """A program's standard input: text or bytes and then the end, a descriptor, or a pipe of ours."""
 USUAL_SIZE = (24, 80)
 """Rows and columns of a terminal."""
+
+
+class Environment(NamedTuple):
+    r"""Environment variables, encoded for the reaper.
+
+    Attributes:
+        number: how many.
+        block: ``NAME=value\0`` for each.
+    """
+
+    number: int
+    block: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +114,7 @@ class RunOptions:
 
     def environment(self) -> Environment:
         """The whole environment that the program gets."""
-        return exactly(self.env) if self.clean_env else inherited(self.env)
+        return _exactly(self.env) if self.clean_env else _inherited(self.env)
 
     def check(self) -> None:
         """Raise InvalidError if a value is not possible; the error lists all that are wrong."""
@@ -274,3 +285,41 @@ def check_seconds(name: str, value: Any) -> None:
     """Raise InvalidError unless *value*, the argument *name* of a caller, is a number or None."""
     if value is not None and (not isinstance(value, int | float) or value != value):  # noqa: PLR0124 - NaN
         raise InvalidError(f"{name} is {value!r}", why="it must be a number of seconds")
+
+
+def _exactly(variables: Mapping[str, str | None]) -> Environment:
+    """Encode an environment of *variables* only; those that are None are left out."""
+    return _encode(
+        (os.fsencode(name), os.fsencode(value))
+        for name, value in variables.items()
+        if value is not None
+    )
+
+
+def _inherited(changes: Mapping[str, str | None]) -> Environment:
+    """Encode our environment as it is now, with *changes*; those that are None are removed."""
+    return _exactly({**os.environ, **changes}) if changes else _unchanged()
+
+
+_last: tuple[dict[bytes, bytes], Environment] = ({}, Environment(0, b""))
+
+
+def _unchanged() -> Environment:
+    """Our environment, encoded again only if it has changed.
+
+    Decoding and encoding each variable takes a tenth of the time of starting a program. os.environ
+    keeps the encoded variables, and comparing these is quick; without them, all is encoded again.
+    """
+    global _last  # noqa: PLW0603 - a cache between calls
+    data = getattr(os.environ, "_data", None)
+    known, found = _last
+    if data is None or data != known:
+        known = dict(os.environb)
+        found = _encode(known.items())
+        _last = (known, found)
+    return found
+
+
+def _encode(variables: Iterable[tuple[bytes, bytes]]) -> Environment:
+    strings = [b"%b=%b\0" % variable for variable in variables]
+    return Environment(len(strings), b"".join(strings))

@@ -39,9 +39,9 @@ class OnTerminal(Protocol):
     def read(self, offset: int, timeout: float | None) -> Piece: ...
 
 
-def _of_process(look: Callable[[OnTerminal], object]) -> property:
+def _of_process(look: Callable[[OnTerminal], object], doc: str) -> property:
     """An attribute that pexpect would set when it polls its child; here it is always current."""
-    return property(lambda self: look(self._process), lambda _self, _value: None)
+    return property(lambda self: look(self._process), lambda _self, _value: None, doc=doc)
 
 
 class Terminal(PexpectAdapter):
@@ -74,10 +74,14 @@ class Terminal(PexpectAdapter):
         self._ahead = b""
         self.closed = False
 
-    pid = _of_process(lambda process: process.pid)
-    terminated = _of_process(lambda process: process.over.is_set())
-    exitstatus = _of_process(lambda process: _code(process, exited=True))
-    signalstatus = _of_process(lambda process: _code(process, exited=False))
+    pid = _of_process(lambda process: process.pid, "The process id.")
+    terminated = _of_process(lambda process: process.over.is_set(), "Whether it is over.")
+    exitstatus = _of_process(
+        lambda process: _code(process, exited=True), "Its exit code, if no signal ended it."
+    )
+    signalstatus = _of_process(
+        lambda process: _code(process, exited=False), "The signal that ended it, if one did."
+    )
 
     def sendeof(self) -> int:
         """Type Ctrl-D: the end of the input, at the beginning of a line."""

@@ -68,11 +68,11 @@ def test_plain_text_groups_output_and_tells_root_causes_first_and_last(service: 
     assert totals.startswith("2 passed, 2 failed, 1 skipped in ")
 
 
-def test_a_board_leaves_what_failed_and_nothing_of_itself(service: Service) -> None:
+def test_a_live_display_leaves_what_failed_and_nothing_of_itself(service: Service) -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)
-    with LiveDisplay(console) as board:
-        Runner(service, workers=1, listener=board).run_all(SPECS)
+    with LiveDisplay(console) as display:
+        Runner(service, workers=1, listener=display).run_all(SPECS)
     told = stream.getvalue()
     assert "passed   build" in told
     assert told.index("failed   flaky") < told.rindex("hm") < told.rindex("sure")
@@ -80,16 +80,16 @@ def test_a_board_leaves_what_failed_and_nothing_of_itself(service: Service) -> N
     assert "\x1b[?25h" in told  # the cursor is back
 
 
-def test_a_board_shows_what_runs_and_for_how_long_yet() -> None:
+def test_a_live_display_shows_what_runs_and_for_how_long_yet() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     specs = tuple(RunSpec(name, "true") for name in ("a", "b", "c", "new"))
-    with LiveDisplay(console) as board:
-        board(RunStarted(specs, 1, {"a": 2.0, "b": 70.0, "c": 30.0}))
-        board(SpecStarted(specs[0], 1, None))
-        board(SpecFinished(RunResult("a", specs[0], exit_code=0, duration=2.0)))
-        board(SpecStarted(specs[1], 1, None))
+    with LiveDisplay(console) as display:
+        display(RunStarted(specs, 1, {"a": 2.0, "b": 70.0, "c": 30.0}))
+        display(SpecStarted(specs[0], 1, None))
+        display(SpecFinished(RunResult("a", specs[0], exit_code=0, duration=2.0)))
+        display(SpecStarted(specs[1], 1, None))
         with console.capture() as capture:
-            console.print(board._draw())
+            console.print(display._draw())
         shown = capture.get()
     assert "1/4" in shown
     assert "of about 1:10 min" in shown
@@ -97,11 +97,11 @@ def test_a_board_shows_what_runs_and_for_how_long_yet() -> None:
     assert "new" not in shown
 
 
-def test_a_board_that_is_left_by_an_error_gives_the_terminal_back() -> None:
+def test_a_live_display_that_is_left_by_an_error_gives_the_terminal_back() -> None:
     stream = io.StringIO()
-    board = LiveDisplay(Console(file=stream, force_terminal=True))
-    with contextlib.suppress(OSError), board:
-        board(RunStarted((), 1, {}))
+    display = LiveDisplay(Console(file=stream, force_terminal=True))
+    with contextlib.suppress(OSError), display:
+        display(RunStarted((), 1, {}))
         assert "\x1b[?25h" not in stream.getvalue()
         raise OSError
     assert "\x1b[?25h" in stream.getvalue()  # the cursor is back

@@ -31,7 +31,7 @@ from core_infra.process._reaper.protocol import Flag, Op, Reply, RequestSocket, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from core_infra.process._environment import Environment
+    from core_infra.process._options import Environment
 
 _STAGE_DIRECTORY = 1
 

@@ -14,10 +14,9 @@ from core_infra._yaml.field import Field
 from core_infra._yaml.mistakes import InvalidFileError, Mistake, in_order
 from core_infra._yaml.reading import each, each_value, read_document, whole
 from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.process._runner import command_text
 from core_infra.process._runner.graph import mistakes
 from core_infra.process._runner.spec import RunSpec
-from core_infra.process._runner.variables import Scope
+from core_infra.process._runner.variables import Scope, split_command, unprotect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -263,12 +262,12 @@ class _Loader:
                 field.fail("the command is empty")
             return [*each(self._scope.text)(field)] or [UNUSED]
         try:
-            words = command_text.split(field.text().strip())
+            words = split_command(field.text().strip())
         except ValueError as error:
             field.fail(str(error))
         if not words:
             field.fail("the command is empty")
-        return [command_text.unprotect(self._scope.expanded(field, word)) for word in words]
+        return [unprotect(self._scope.expanded(field, word)) for word in words]
 
     def _dir(self, given: Fields) -> str | None:
         own = given.optional("dir", self._scope.text, "")

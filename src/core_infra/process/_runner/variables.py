@@ -1,10 +1,11 @@
-"""Variables of task files: ``${NAME}``, and files of them."""
+"""Variables of task files: ``${NAME}``, dotenv files, and commands in which they occur."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from core_infra._suggestions import similar
@@ -30,6 +31,14 @@ _ASSIGNMENT = re.compile(rf"(?:export\s+)?({NAME.pattern})\s*=\s*(.*)", re.DOTAL
 _QUOTED = re.compile(r"""'([^']*)'\s*(?:\#.*)?|"((?:\\.|[^"\\])*)"\s*(?:\#.*)?""", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+_QUOTED_WORD = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
+_EXPANDED = re.compile(r"[$`]|\\\n")
+"""What a shell expands within double quotes."""
+_FOR_A_SHELL = re.compile(r"[|&;<>()$`*\n]")
+"""What has a meaning for a shell, while here the program would get it unchanged."""
+_DOLLAR = "\0"
+"""Replaces a protected dollar while variables are replaced; no command can contain it."""
 
 
 def expand(text: str, values: Mapping[str, str | None], complain: Callable[[str], None]) -> str:
@@ -103,6 +112,38 @@ def read_dotenv(text: str, complain: Callable[[int, str], None]) -> dict[str, st
 
 def _unescaped(found: re.Match[str]) -> str:
     return _ESCAPES.get(found[1], found[1] if found[1] in '"\\$`' else found[0])
+
+
+def split_command(text: str) -> list[str]:
+    """Split a command into words as a shell would, before its variables are replaced.
+
+    :func:`unprotect` must be applied to each word after that.
+
+    Raises:
+        ValueError: it cannot be split, or needs a shell.
+    """
+    if found := _FOR_A_SHELL.search(_QUOTED_WORD.sub(_expanded_part, REFERENCE.sub("", text))):
+        hint = "write it under 'shell' instead of 'command', or within single quotes"
+        raise ValueError(f"{found[0]!r} needs a shell: {hint}")
+    if _DOLLAR in text:
+        raise ValueError("a NUL character is in the command")
+    try:
+        return shlex.split(_QUOTED_WORD.sub(_protect, text))
+    except ValueError as error:
+        raise ValueError(f"{error} in {text!r}") from None
+
+
+def unprotect(word: str) -> str:
+    """Restore the protected dollars of a word."""
+    return word.replace(_DOLLAR, "$")
+
+
+def _expanded_part(quoted: re.Match[str]) -> str:
+    return "".join(_EXPANDED.findall(quoted[0])) if quoted[0][0] == '"' else ""
+
+
+def _protect(quoted: re.Match[str]) -> str:
+    return quoted[0] if quoted[0][0] == '"' else quoted[0].replace("$", _DOLLAR)
 
 
 class Scope:
