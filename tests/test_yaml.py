@@ -203,7 +203,7 @@ def test_two_mistakes_are_reported_together(kind: Kind) -> None:
         ("? [a]\n: b\n", 1, "a key must be a string"),
     ],
 )
-def test_what_is_no_such_file(kind: Kind, text: str, line: int, message: str) -> None:
+def test_content_that_is_not_such_a_file(kind: Kind, text: str, line: int, message: str) -> None:
     assert any(one.startswith(f"{line}: {message}") for one in mistakes(kind, text))
 
 

@@ -87,12 +87,12 @@ class Field:
 
     @property
     def key(self) -> str:
-        """Its key as it is written; empty if it is in no mapping."""
+        """Its key as it is written; empty if it is not in a mapping."""
         return str(self._key.value) if self._key else ""
 
     @property
     def scalar(self) -> str:
-        """A scalar as it is written, whatever its kind; empty if it is none."""
+        """A scalar as it is written, whatever its kind; empty if it is not a scalar."""
         return str(self.node.value) if isinstance(self.node, yaml.ScalarNode) else ""
 
     @property
