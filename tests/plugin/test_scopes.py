@@ -149,7 +149,7 @@ def test_reports_say_what_a_test_did_and_who_ended_what_it_needs(
     assert "of the first" not in fails
     assert "vm3" not in fails, "the session's machine, which the test cannot reach"
     assert "will be left running" in fails
-    assert "ended by the end of test_it.py::test_first, whose own it was" in parts["test_holds"]
+    assert "ended by the end of test_it.py::test_first, which it belonged to" in parts["test_holds"]
     assert "core_vm_module" in parts["test_holds"]
     assert "ended by test_it.py::test_stops (call)" in parts["test_finds_it_stopped"]
     found = parts["TestClass.test_finds_it_ended"]
@@ -202,7 +202,7 @@ def test_a_marker_that_no_machine_can_heed_is_one_error(pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(
         [
             "test_it.py::test_wrong: the marker core_vm(memory=128) cannot change core_vm_module*",
-            "test_it.py::test_own: the marker core_vm has no use for revert on a test, *",
+            "test_it.py::test_own: revert in the marker core_vm has no effect on a test*",
         ]
     )
     assert "test_both:" not in result.stdout.str()

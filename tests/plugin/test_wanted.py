@@ -8,7 +8,7 @@ import pytest
 
 from core_infra.vm._cache import cache_root
 from core_infra.vm._snapshots.store import SnapshotStore
-from pytest_core_infra._vm.wanted import wanted
+from pytest_core_infra._vm.marker import requested_by_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ TESTS = """
 def test_each_kind_that_collected_tests_ask_for_is_wanted_once(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     items, _ = pytester.inline_genitems("--core-vm")
-    assert wanted(items) == [
+    assert requested_by_all(items) == [
         {},
         {"memory": 300, "cpus": 2},
         {"memory": 301},

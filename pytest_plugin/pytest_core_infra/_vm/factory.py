@@ -1,68 +1,90 @@
-"""The machines of a test or of several: booted when asked for, described if a test fails."""
+"""Factories of machines for one test or several: start machines, describe them, end them."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import re
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra._unpatched import Path, shutil, time
 from core_infra.errors import InvalidError
 from core_infra.vm._machine_lifecycle import Status
 from pytest_core_infra._reports import FAILURES
-from pytest_core_infra._vm import describe
+from pytest_core_infra._vm import reporting
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    import pytest
+
     from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
+    from core_infra.vm._machine_lifecycle import Ending
     from pytest_core_infra._vm.owner import Owner
-    from pytest_core_infra._vm.session import VmSession
-
-FACTORY = pytest.StashKey["MachineFactory"]()
-"""Where a test keeps its factory."""
+    from pytest_core_infra._vm.settings import Settings
 
 _BEFORE = "core-infra: before the test"
-"""The snapshot that a shared machine goes back to between tests."""
+"""The snapshot that a shared machine is reverted to between tests."""
+
+
+class MachineStarter(Protocol):
+    """What a factory needs to start and end machines."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        ...
+
+    def start(self, **options: Any) -> Machine:
+        """Start a machine."""
+        ...
+
+    def keep(self, machine: Machine, owner: str) -> None:
+        """Leave a machine running when this process ends."""
+        ...
+
+    def discard(self, machine: Machine, ending: Ending) -> None:
+        """Stop a machine and remove its files."""
+        ...
 
 
 class MachineFactory:
-    """Boots machines for one test, or for the tests of a class, a module or the session.
+    """Starts machines for one test, or for the tests of a class, a module or the session.
 
-    What the fixture ``core_vm_factory`` and those named after scopes return.
+    The value of the fixture ``core_vm_factory`` and of those for other scopes.
 
     Args:
-        session: boots and ends them.
-        owner: whose machines they are.
-        asked_for: what markers ask for: arguments of a call.
-        tmp_path_factory: makes the directory for the consoles' logs if a test fails.
-        revert: machines go back between tests to what they were before; None: not possible, as
-            only one test has them.
+        starter: starts and ends the machines.
+        owner: the owner of the machines.
+        requested: arguments of a call that markers request.
+        tmp_path_factory: makes the directory for console logs of failed tests.
+        revert: whether machines are reverted after each test; None if they are not shared.
+
+    Attributes:
+        machines: the machines that were started and have not ended.
+        owner: the same.
     """
 
     def __init__(
         self,
-        session: VmSession,
+        starter: MachineStarter,
         owner: Owner,
-        asked_for: Mapping[str, Any],
+        requested: Mapping[str, Any],
         tmp_path_factory: pytest.TempPathFactory,
         *,
         revert: bool | None = None,
     ) -> None:
         self.machines: list[Machine] = []
         self.owner = owner
-        self._session = session
-        self._asked_for = asked_for
+        self._starter = starter
+        self._requested = requested
         self._tmp_path_factory = tmp_path_factory
         self._revert = revert
         self._reverted: list[Machine] = []
-        self._stale: list[Machine] = []
+        self._without_snapshot: list[Machine] = []
         self._seen: dict[Machine, ExecResult | None] = {}
         self._since_when: dict[Machine, float] = {}
         self._logs: Path | None = None
@@ -92,25 +114,24 @@ class MachineFactory:
         Args:
             memory: MiB.
             cpus: virtual processors.
-            disks: sizes of empty ones, such as ``2G``, or images, which are never written to.
-            image: what to boot: a path, or an Image.
+            disks: sizes of empty disks, such as ``2G``, or images, which are never changed.
+            image: the image to boot, or its path.
             template: the name of a template of an image, which the program linuxkit builds.
             variables: the template's.
             cpu: the processor, as QEMU's ``-cpu`` takes it.
             arch: the architecture, ``x86_64`` or ``aarch64``.
             kernel: a kernel to boot instead of the image's.
             initrd: an initrd instead of the image's.
-            cmdline: more for the kernel's command line, put after the image's own.
-            name: what it is called in reports.
+            cmdline: added to the end of the kernel's command line.
+            name: its name in reports.
             timeout: seconds that it may take to boot.
-            cold: boot it, though it could be cloned.
-            revert: after each test that could use it, it goes back to what it was before; only for
-                machines that tests share.
+            cold: boot it instead of cloning it.
+            revert: revert it after each test that uses it; only for machines that tests share.
 
         Raises:
-            InvalidError: a value is not possible.
-            NotFoundError: there is no such image.
-            BootError: it did not come up; carries the console's tail and the command.
+            InvalidError: a value is invalid.
+            NotFoundError: the image does not exist.
+            BootError: it did not boot; has the last lines of the console and the command.
         """
         given = {
             "memory": memory,
@@ -130,10 +151,10 @@ class MachineFactory:
         }
         chosen = {key: value for key, value in given.items() if value is not None}
         reverts = self._reverts(revert)
-        return self._add(self._session.start(**{**self._asked_for, **chosen}), reverts=reverts)
+        return self._add(self._starter.start(**{**self._requested, **chosen}), reverts=reverts)
 
     def add(self, machine: Machine) -> Machine:
-        """Take a machine that was started for the owner: it is described and ended with it."""
+        """Add a machine that was started elsewhere: it is described and ended with the others."""
         return self._add(machine, reverts=self._reverts(None))
 
     def _add(self, machine: Machine, *, reverts: bool) -> Machine:
@@ -141,7 +162,7 @@ class MachineFactory:
         self._since_when[machine] = time.monotonic()
         if reverts:
             self._reverted.append(machine)
-            self._stale.append(machine)
+            self._without_snapshot.append(machine)
         return machine
 
     def is_used_by(self, item: pytest.Item) -> bool:
@@ -150,64 +171,66 @@ class MachineFactory:
             self._has_run(machine) for machine in self.machines
         )
 
-    def begin_report(self) -> None:
-        """Another test begins: its report has what its machines do from now on."""
+    def start_report(self) -> None:
+        """Start the report of another test: it shows what the machines do from now on."""
         self._seen = {machine: _last(machine) for machine in self.machines}
         self._since_when = dict.fromkeys(self.machines, time.monotonic())
 
     def sections(self) -> list[tuple[str, str]]:
-        """For a failed test's report: what its machines have done since it began."""
+        """The sections of a failed test's report: what the machines did during the test."""
         self._failed = True
         sections = []
         for machine in self.machines:
             if machine.pause is not None:
                 sections.append((f"machine {machine.name} is paused", str(machine.pause)))
             try:
-                sections.append(describe.console(machine, self._copy_log(machine)))
+                sections.append(reporting.console(machine, self._copy_log(machine)))
             except FAILURES as error:
                 sections.append((f"machine {machine.name}: no console", str(error)))
             if results := self._since(machine):
-                sections.append(describe.commands(machine, results))
+                sections.append(reporting.commands(machine, results))
             if self._is_kept(machine):
                 sections.append(
-                    describe.kept(machine)
+                    reporting.kept(machine)
                     if self._revert is None
-                    else describe.kept_later(machine, self.owner.label)
+                    else reporting.kept_later(machine, self.owner.label)
                 )
         return sections
 
     def uses(self) -> list[tuple[str, float]]:
-        """The image of each machine that the test had, and for how many seconds."""
+        """The image of each machine of the test, and for how many seconds it was used."""
         now = time.monotonic()
         return [
             (machine.spec.image.name, now - self._since_when[machine]) for machine in self.machines
         ]
 
-    def set_stale(self) -> None:
-        """A fixture that tests share was set up or torn down: that is not to be undone."""
-        self._stale = list(self._reverted)
+    def forget_snapshots(self) -> None:
+        """Revert to a later state: what a shared fixture has changed must not be undone."""
+        self._without_snapshot = list(self._reverted)
 
     def before_test(self) -> None:
-        """Remember what the machines go back to after the test."""
-        for machine in self._stale:
+        """Save the state that machines are reverted to after the test."""
+        for machine in self._without_snapshot:
             if machine.status is Status.RUNNING:
                 machine.snapshot(_BEFORE)
-        self._stale = [one for one in self._stale if one.status is not Status.RUNNING]
+        self._without_snapshot = [
+            one for one in self._without_snapshot if one.status is not Status.RUNNING
+        ]
 
     def after_test(self) -> None:
-        """Take the machines back to what they were before the test, also those that crashed."""
+        """Revert the machines to their state before the test, even if they crashed."""
         for machine in self._reverted:
             if machine.status in (Status.RUNNING, Status.PAUSED, Status.FAILED):
-                machine.revert(_BEFORE if machine not in self._stale else None)
+                machine.revert(_BEFORE if machine not in self._without_snapshot else None)
 
     def release(self) -> None:
-        """Its scope is over: keep its machines if that is wanted, else end them."""
+        """End the machines at the end of their scope, except those that are to be kept."""
         while self.machines:
             machine = self.machines.pop()
             if self._is_kept(machine):
-                self._session.keep(machine, self.owner.label)
+                self._starter.keep(machine, self.owner.label)
             else:
-                self._session.discard(machine, self.owner.ending())
+                self._starter.discard(machine, self.owner.ending())
 
     def _reverts(self, asked: bool | None) -> bool:  # noqa: FBT001 - a value that is passed on
         if self._revert is not None:
@@ -215,7 +238,7 @@ class MachineFactory:
         if asked:
             raise InvalidError(
                 "cannot revert a machine between tests",
-                why="it is one test's own",
+                why="it belongs to one test",
                 todo="Use a fixture for several tests, such as core_vm_module.",
             )
         return False
@@ -224,7 +247,7 @@ class MachineFactory:
         return _last(machine) is not self._seen.get(machine)
 
     def _since(self, machine: Machine) -> list[ExecResult]:
-        """The commands of the test that runs, as far as they are remembered."""
+        """The commands of the current test that are in the machine's history."""
         results, seen = list(machine.history), self._seen.get(machine)
         for number, result in enumerate(results):
             if result is seen:
@@ -232,12 +255,12 @@ class MachineFactory:
         return results
 
     def _is_kept(self, machine: Machine) -> bool:
-        keep = self._session.settings.keep
+        keep = self._starter.settings.keep
         wanted = keep == "always" or (keep == "failed" and self._failed)
         return wanted and machine.status in (Status.RUNNING, Status.PAUSED)
 
     def _copy_log(self, machine: Machine) -> str:
-        """Copy the console's log to where it stays; says where, or why not."""
+        """Copy the console log to a place where it stays; return a note about it."""
         try:
             if self._logs is None:
                 self._logs = self._new_directory()
@@ -248,7 +271,7 @@ class MachineFactory:
         return f"all of it: {target}"
 
     def _new_directory(self) -> Path:
-        # Not by mktemp(), which uses what a test may have patched.
+        # Not by mktemp(): a test may have patched what it uses.
         base = re.sub(r"\W", "_", self.owner.name)[:30]
         for number in itertools.count():
             directory = Path(self._tmp_path_factory.getbasetemp(), f"{base}-machines{number}")

@@ -1,6 +1,6 @@
-"""Machines: the options ``--core-vm…``, the marker and the fixtures.
+"""The fixtures ``core_vm…``, their options and their marker.
 
-What runs the machines is loaded by ``--core-vm`` only.
+The modules that run machines are imported only with ``--core-vm``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from pytest_core_infra._vm.session import VmSession
 
 SESSION = "core_infra_vm"
-"""The name that the plugin with everything else is registered by, once ``--core-vm`` is given."""
+"""The name of the plugin that ``--core-vm`` registers."""
 
 FIXTURES = {*marker.FACTORIES.values(), "core_vm_snapshot"}
-"""Those that need a machine; every other one asks for one of them."""
+"""The fixtures that need a machine; all others depend on one of them."""
 
 SKIP_REASON = "needs a real machine: run pytest with --core-vm"
 
@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker and, if machines are wanted, what runs them."""
+    """Register the marker and, with ``--core-vm``, the plugin that runs machines."""
     config.addinivalue_line("markers", marker.DESCRIPTION)
     if switched_on(config):
         from pytest_core_infra._vm.session import VmSession  # noqa: PLC0415 - imported only if it is used
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Report wrong markers and parameters; without ``--core-vm``, skip what needs a machine."""
+    """Report wrong markers and parameters; without ``--core-vm``, skip tests with machines."""
     skip = None if _session(config) else pytest.mark.skip(reason=SKIP_REASON)
     for item in items:
         marked = item.get_closest_marker(marker.NAME) is not None
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name a parameter of a machine's by what it asks for."""
+    """Make the test id of a machine's parameter from its arguments."""
     if argname in marker.PARAMETRIZED and isinstance(val, dict):
         return "-".join(f"{name}={value}" for name, value in val.items()) or "default"
     return None
@@ -62,23 +62,24 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 @pytest.fixture
 def core_vm(request: pytest.FixtureRequest, core_vm_factory: MachineFactory) -> Machine:
-    """A real Linux machine of this test's own: made for it in a tenth of a second, gone after it.
+    """A real Linux machine for this test: started in a tenth of a second, discarded after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
-    ``exec(command, input=, env=, cwd=, user=, timeout=, check=)`` runs a command as root and gives
-    ``stdout``, ``stderr``, ``exit_code``, ``duration``; ``stream(command)`` follows one that runs.
-    ``push(here, there)`` and ``pull(there, here)`` copy files and directories; ``read_text`` and
-    ``write_text`` are short for small ones. ``wait_until_succeeds(command)``,
-    ``wait_for_file(path)`` and ``wait_for_port(number)`` wait. ``console`` is the serial console
-    as a pexpect object, ``logs()`` what it has printed; ``port(number)`` is the port of this host
-    that leads to one of the guest's; ``stop()`` ends the machine early.
-    It is a clone of a machine that has booted (``--core-vm-cold`` boots each one). ``revert()``
-    takes it back to its start, and to any ``snapshot(name)`` by ``revert(name)``.
-    ``@pytest.mark.core_vm(memory=512, cpus=2)`` asks for another machine than the default
+    ``exec(command, input=, env=, cwd=, user=, timeout=, check=)`` runs a command as root and
+    returns ``stdout``, ``stderr``, ``exit_code``, ``duration``; ``stream(command)`` reads the
+    output of a command while it runs. ``push(here, there)`` and ``pull(there, here)`` copy files
+    and directories; ``read_text`` and ``write_text`` are shorter for small files.
+    ``wait_until_succeeds(command)``, ``wait_for_file(path)`` and ``wait_for_port(number)`` wait.
+    ``console`` is the serial console as a pexpect object, ``logs()`` its output; ``port(number)``
+    is the port of this host that is forwarded to a port of the guest; ``stop()`` ends the machine
+    early. The machine is a clone of one that has booted (``--core-vm-cold`` boots each one).
+    ``revert()`` returns it to its initial state, ``revert(name)`` to the state at
+    ``snapshot(name)``.
+    ``@pytest.mark.core_vm(memory=512, cpus=2)`` requests another machine than the default
     (``--core-vm-memory``, ``--core-vm-cpus``, ``--core-vm-image``);
     ``@pytest.mark.parametrize("core_vm", [{"memory": 512}, {"cpus": 2}], indirect=True)`` runs the
-    test once on each, and ``core_vm_factory`` takes the same. If the test fails, its report has the
-    console's end and the last commands, and ``--core-vm-keep=failed`` leaves the machine running
-    for you to look around in.
+    test once on each, and also works with ``core_vm_factory``. If the test fails, its report has
+    the end of the console and the last commands; ``--core-vm-keep=failed`` leaves the machine
+    running for you to inspect.
 
     Example::
 
@@ -92,18 +93,17 @@ def core_vm(request: pytest.FixtureRequest, core_vm_factory: MachineFactory) -> 
 
 @pytest.fixture
 def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
-    """Starts as many machines as the test wants; they are thrown away after it.
+    """Starts any number of machines for the test; they are discarded after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
     ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, cpu=, arch=, kernel=,
     initrd=, cmdline=, name=, timeout=, cold=)`` returns a running machine, like ``core_vm``. Each
     argument is optional: ``memory`` in MiB, ``cpus``, ``disks`` (``["2G", "data.qcow2"]``: sizes of
-    empty ones, or images, which are never written to), ``image`` (a path, or an ``Image``), or
-    ``template`` with its ``variables`` (a LinuxKit file's), ``cpu`` (the processor, as QEMU's
+    empty disks, or images, which are never changed), ``image`` (a path, or an ``Image``), or
+    ``template`` with its ``variables`` (of a LinuxKit file), ``cpu`` (the processor, as QEMU's
     ``-cpu`` takes it), ``arch`` (``aarch64``), ``kernel`` and ``initrd`` (instead of the image's),
-    ``cmdline`` (put after that of the image), ``name`` (what it is called in reports), ``timeout``
-    (seconds that it may take to boot), ``cold`` (boot it, though it could be cloned). What is not
-    given comes from the
-    test's marker ``core_vm``, then from the options.
+    ``cmdline`` (added to the image's), ``name`` (in reports), ``timeout`` (seconds that it may
+    take to boot), ``cold`` (boot it instead of cloning it). The default of an argument is that of
+    the test's marker ``core_vm``, then that of the options.
 
     Example::
 
@@ -114,16 +114,16 @@ def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
             other = core_vm_factory(name="other", cpus=2, image="build/my-image")
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     session = _session(request.config)
-    if session is None:  # asked for by a name that nobody could see when tests were collected
+    if session is None:  # requested by a name that was unknown when tests were collected
         pytest.skip(SKIP_REASON)
     return session.factory(request.node)
 
 
 @pytest.fixture(scope="class")
 def core_vm_class(request: pytest.FixtureRequest, core_vm_factory_class: MachineFactory) -> Machine:
-    """A machine like ``core_vm`` that the tests of a class share, from the first that uses it.
-    ``@pytest.mark.core_vm(memory=512, revert=True)`` on the class asks for another than the default
-    one, and takes it back after each test to what it was before, as ``--core-vm-revert`` does.
+    """A machine like ``core_vm`` that the tests of a class share.
+    ``@pytest.mark.core_vm(memory=512, revert=True)`` on the class requests another machine than the
+    default, and reverts it after each test, as ``--core-vm-revert`` does.
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return core_vm_factory_class(**marker.parameter(request))
 
@@ -132,10 +132,10 @@ def core_vm_class(request: pytest.FixtureRequest, core_vm_factory_class: Machine
 def core_vm_module(
     request: pytest.FixtureRequest, core_vm_factory_module: MachineFactory
 ) -> Machine:
-    """A machine like ``core_vm`` that the tests of a module share, from the first that uses it.
-    ``pytestmark = pytest.mark.core_vm(memory=512, revert=True)`` asks for another than the default
-    one, and takes it back after each test to what it was before, as ``--core-vm-revert`` does. What
-    fixtures of the module, the class or the session have done to it stays.
+    """A machine like ``core_vm`` that the tests of a module share.
+    ``pytestmark = pytest.mark.core_vm(memory=512, revert=True)`` requests another machine than the
+    default, and reverts it after each test, as ``--core-vm-revert`` does. Changes by fixtures of
+    the module, the class or the session stay.
 
     Example::
 
@@ -153,50 +153,50 @@ def core_vm_module(
 def core_vm_session(
     request: pytest.FixtureRequest, core_vm_factory_session: MachineFactory
 ) -> Machine:
-    """A machine like ``core_vm`` that all tests share; with pytest-xdist, those of each worker.
-    ``--core-vm-revert`` takes it back after each test to what it was before; what fixtures of a
-    wider scope than one test have done to it stays. The options say what it is made of;
-    ``core_vm_factory_session(memory=512, revert=True)`` makes others.
+    """A machine like ``core_vm`` that all tests share; with pytest-xdist, one for each worker.
+    ``--core-vm-revert`` reverts it after each test; changes by fixtures of a wider scope than one
+    test stay. The options define its hardware and image;
+    ``core_vm_factory_session(memory=512, revert=True)`` starts others.
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return core_vm_factory_session(**marker.parameter(request))
 
 
 @pytest.fixture(scope="class")
 def core_vm_factory_class(request: pytest.FixtureRequest) -> MachineFactory:
-    """Starts machines for a class as ``core_vm_factory`` does for a test; ``revert=`` takes one
-    back after each test.
+    """Starts machines for a class as ``core_vm_factory`` does for a test; ``revert=`` reverts one
+    after each test.
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return _shared_factory(request)
 
 
 @pytest.fixture(scope="module")
 def core_vm_factory_module(request: pytest.FixtureRequest) -> MachineFactory:
-    """Starts machines for a module as ``core_vm_factory`` does for a test; ``revert=`` takes one
-    back after each test.
+    """Starts machines for a module as ``core_vm_factory`` does for a test; ``revert=`` reverts one
+    after each test.
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return _shared_factory(request)
 
 
 @pytest.fixture(scope="session")
 def core_vm_factory_session(request: pytest.FixtureRequest) -> MachineFactory:
-    """Starts machines for the whole run as ``core_vm_factory`` does for a test; ``revert=`` takes
-    one back after each test.
+    """Starts machines for the whole run as ``core_vm_factory`` does for a test; ``revert=`` reverts
+    one after each test.
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return _shared_factory(request)
 
 
 @pytest.fixture(scope="session")
 def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[..., Machine]]:
-    r"""Prepares a machine once, and gives each test a clone of what came of it.
+    r"""Prepares a machine once, and gives each test a clone of it.
     Needs ``pytest --core-vm``; without that, the tests are skipped.
     ``core_vm_snapshot(prepare, image=, memory=, cpus=, disks=, cache=, depends=)`` calls
     ``prepare`` with a fresh machine, to install, migrate, seed or start what all tests need, and
-    returns a function. Each call of that returns a machine that begins where the preparation
-    ended, files, memory and processes; it lives as long as its caller, a test or a fixture with a
-    scope. ``cache="word"`` keeps the prepared machine on this host for later runs: it is prepared
-    again when the word, the machine's make, the code of ``prepare`` or the contents of the files
-    and directories in ``depends`` change. If ``prepare`` fails, the first test's report has its
-    commands and the console, and the reports of the others say where that is.
+    returns a function. Each call of it returns a machine in the state at the end of the
+    preparation, with files, memory and processes; it exists as long as its caller, a test or a
+    fixture with a scope. ``cache="key"`` keeps the prepared machine on this host for later runs: it
+    is prepared again if the key, the machine's hardware or image, the code of ``prepare``, or the
+    files and directories in ``depends`` change. If ``prepare`` fails, the report of the first test
+    has its commands and the console, and the reports of other tests refer to it.
 
     Example::
 
@@ -226,8 +226,8 @@ def _session(config: pytest.Config) -> VmSession | None:
 
 
 def _report_collection_error(item: pytest.Item, mistakes: list[str]) -> None:
-    # As a report and not as an exception: each wrong test is told, and by pytest-xdist's workers
-    # as well, where an exception at this point is an internal error.
+    # As a report and not as an exception: so each wrong test is reported, also by workers of
+    # pytest-xdist, where an exception at this point is an internal error.
     text = "\n".join(f"{item.nodeid}: {mistake}" for mistake in mistakes)
     report = pytest.CollectReport(item.nodeid, "failed", longrepr=text, result=None)
     item.ihook.pytest_collectreport(report=report)

@@ -1,4 +1,4 @@
-"""The marker ``core_vm`` and the parameters of fixtures: what one test's machines are made of."""
+"""The marker ``core_vm`` and the parameters of fixtures: which machines tests request."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.skipping import evaluate_skip_marks, evaluate_xfail_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from _pytest.nodes import Node
 
@@ -18,10 +19,10 @@ NAME = "core_vm"
 DESCRIPTION = (
     f"{NAME}(memory=MIB, cpus=N, disks=[SIZE], image=PATH, template=NAME, variables=DICT, "
     "cpu=MODEL, arch=NAME, kernel=PATH, initrd=PATH, cmdline=TEXT, timeout=SECONDS, cold=BOOL, "
-    "revert=BOOL): what this test's machines are made of, how long one may take to boot, and "
-    "whether it boots though it could be cloned. On a class or a module (pytestmark) it is for "
-    "core_vm_class or core_vm_module, too; revert takes those back after each test. Each argument "
-    "is optional."
+    "revert=BOOL): the hardware and image of this test's machines, how long one may take to boot, "
+    "and whether to boot it instead of cloning it. On a class or a module (pytestmark) it also "
+    "applies to core_vm_class or core_vm_module; revert reverts those after each test. Each "
+    "argument is optional."
 )
 
 MACHINES = {
@@ -30,7 +31,7 @@ MACHINES = {
     "module": "core_vm_module",
     "session": "core_vm_session",
 }
-"""The fixtures that are a machine, by how far it is shared."""
+"""The fixtures that are a machine, by scope."""
 
 FACTORIES = {
     "function": "core_vm_factory",
@@ -38,10 +39,10 @@ FACTORIES = {
     "module": "core_vm_factory_module",
     "session": "core_vm_factory_session",
 }
-"""The fixtures whose parameters count for all machines that they start."""
+"""The fixtures whose parameters apply to all machines that they start."""
 
 PARAMETRIZED = (*MACHINES.values(), *FACTORIES.values())
-"""The fixtures that can be parametrized, by a dict of the marker's arguments."""
+"""The fixtures that can be parametrized with a dict of the marker's arguments."""
 
 _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "memory": ((int,), "a number of MiB"),
@@ -63,30 +64,30 @@ _OURS = "pytest_core_infra."
 
 
 def mistakes(item: pytest.Item) -> list[str]:
-    """What is wrong with the markers and the parameters of a test, in one sentence each."""
+    """The mistakes in the markers and parameters of a test, one sentence each."""
     found = [text for mark in item.iter_markers(NAME) for text in _mistakes_of(mark)]
-    found += [text for mark in item.own_markers for text in _in_vain(item, mark)]
+    found += [text for mark in item.own_markers for text in _without_effect(item, mark)]
     for fixture, value in _parameters(item).items():
         found += _parameter_mistakes(fixture, value)
     return found
 
 
-def _in_vain(item: pytest.Item, mark: pytest.Mark) -> list[str]:
-    """What a test's own marker asks for that no machine of the test can heed.
+def _without_effect(item: pytest.Item, mark: pytest.Mark) -> list[str]:
+    """The arguments of a test's own marker that apply to none of its machines.
 
-    A marker of a class or a module is for those of its tests that can heed it.
+    A marker of a class or a module applies only to the tests for which it has an effect.
     """
     if mark.name != NAME or not mark.kwargs:
         return []
     if "revert" in mark.kwargs:
-        return [f"the marker {NAME} has no use for revert on a test, whose core_vm is its own"]
+        return [f"revert in the marker {NAME} has no effect on a test: core_vm is not shared"]
     names = getattr(item, "fixturenames", ())
     used = [scope for scope, name in FACTORIES.items() if name in names]
     if not used or "function" in used:
         return []
     asked = ", ".join(f"{name}={value!r}" for name, value in mark.kwargs.items())
     what = f"the marker {NAME}({asked}) cannot change {MACHINES[used[0]]}"
-    return [f"{what}, which other tests use, too. {_TODO[used[0]]}"]
+    return [f"{what}, which other tests also use. {_TODO[used[0]]}"]
 
 
 _TODO = {
@@ -123,27 +124,42 @@ def _argument_mistakes(arguments: Mapping[Any, object]) -> Iterator[str]:
             yield f"needs {meaning} as {name}, but was given {value!r}"
 
 
-def asked_for(item: pytest.Item, *fixtures: str, scope: str = "function") -> dict[str, Any]:
-    """What markers ask for, and the parameters of fixtures.
+def requested(item: pytest.Item, *fixtures: str, scope: str = "function") -> dict[str, Any]:
+    """The arguments of markers, and of the parameters of fixtures.
 
-    A marker closer to the test, the class or the module overrides those around it, and a parameter
-    overrides markers.
+    A marker overrides those on outer nodes, and a parameter overrides markers.
 
     Args:
         item: the test.
-        fixtures: whose parameters count besides those of the factory.
-        scope: how far the machine is shared; markers count from there on outwards.
+        fixtures: fixtures whose parameters apply, besides those of the factory.
+        scope: the scope of the machine; markers on this node and outer ones apply.
     """
     marks = reversed(list(_scope_node(item, scope).iter_markers(NAME)))
-    asked = {name: value for mark in marks for name, value in mark.kwargs.items()}
+    found = {name: value for mark in marks for name, value in mark.kwargs.items()}
     parameters = _parameters(item)
     for fixture in (FACTORIES.get(scope, ""), *fixtures):
-        asked.update(parameters.get(fixture, {}))
-    return asked
+        found.update(parameters.get(fixture, {}))
+    return found
+
+
+def requested_by_all(items: Iterable[pytest.Item]) -> list[dict[str, Any]]:
+    """The arguments of the machines that tests will use, each combination once.
+
+    Machines that a test starts by a factory are unknown before it runs.
+    """
+    kinds: list[dict[str, Any]] = []
+    for item in items:
+        for scope, fixture in MACHINES.items():
+            if uses(item, fixture) and not _is_skipped(item):
+                kind = requested(item, fixture, scope=scope)
+                kind.pop("revert", None)
+                if kind not in kinds:
+                    kinds.append(kind)
+    return kinds
 
 
 def parameter(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The parameter of one of our fixtures, as it asks for it; checked when it was collected."""
+    """The parameter of one of our fixtures; it was checked when it was collected."""
     name = str(request.fixturename)
     found: dict[str, Any] = _parameters(request._pyfuncitem).get(name, {})  # noqa: SLF001 - node is wider
     return found
@@ -157,16 +173,16 @@ def _scope_node(item: pytest.Item, scope: str) -> Node:
         "module": pytest.Module,
         "package": pytest.Package,
     }
-    # As pytest does where there is no class.
+    # Like pytest, the test itself if there is no class.
     return (item.getparent(kinds[scope]) if scope in kinds else None) or item
 
 
 def uses(item: pytest.Item, fixture: str) -> bool:
-    """Whether a test uses this fixture of ours, and not only one that has its name."""
+    """Whether a test uses our fixture of a name, and not only another of this name."""
     for definition in reversed(_definitions(item, fixture)):
         if _is_ours(definition):
             return True
-        if fixture not in definition.argnames:  # else it builds on the one that it overrides
+        if fixture not in definition.argnames:  # else it uses the one that it overrides
             return False
     return False
 
@@ -183,10 +199,20 @@ def _parameters(item: pytest.Item) -> dict[str, Any]:
 
 
 def _definitions(item: pytest.Item, fixture: str) -> Sequence[pytest.FixtureDef[Any]]:
-    """What defines a fixture for a test; the last one counts."""
+    """The definitions of a fixture for a test; the last one applies."""
     found = getattr(item, "_fixtureinfo", None)
     return found.name2fixturedefs.get(fixture, ()) if found else ()
 
 
 def _is_ours(definition: pytest.FixtureDef[Any]) -> bool:
     return str(getattr(definition.func, "__module__", "")).startswith(_OURS)
+
+
+def _is_skipped(item: pytest.Item) -> bool:
+    try:
+        if evaluate_skip_marks(item) is not None:
+            return True
+        expected = evaluate_xfail_marks(item)
+    except BaseException:  # noqa: BLE001 - an error of the user's condition; pytest reports it later
+        return True
+    return expected is not None and not expected.run

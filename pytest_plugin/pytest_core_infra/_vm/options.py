@@ -1,6 +1,6 @@
-"""The options, and where a value comes from: command line, environment, ini file, in this order.
+"""The options, and the order of their sources: command line, environment, ini file.
 
-Every pytest run on a host that has core-infra imports this, so it imports next to nothing.
+Every pytest run on a host that has core-infra imports this, so it imports very little.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class Option(NamedTuple):
     metavar: str
     help: str
     words: tuple[str, ...] = ()
-    """What a switch may be besides on and off."""
+    """The values of a switch besides on and off."""
 
     @property
     def flag(self) -> str:
-        """Its form on the command line."""
+        """Its name on the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """Its form in the environment."""
+        """Its name in the environment."""
         return "CORE_INFRA_" + self.name.removeprefix("core_").upper()
 
 

@@ -1,4 +1,4 @@
-"""Whose a machine is: a test's, or a fixture's that several tests share."""
+"""The owner of a machine: a test, or a fixture that several tests share."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from _pytest.nodes import Node
 
 _SHARED = "Tests share a machine by core_vm_class, core_vm_module or core_vm_session."
-_LEFT = "A machine that tests share is left running; core_vm is one that a test may end."
+_LEFT = "Do not end a machine that tests share; a test may end its core_vm."
 
 
 class Owner(NamedTuple):
-    """Whose a machine is.
+    """The owner of a machine.
 
     Attributes:
-        node: the part of the run after which the machine goes: a test, a class, a module, ….
-        fixture: the fixture that it belongs to; empty for a test's own.
+        node: the part of the run at whose end the machine ends: a test, a class, a module, ….
+        fixture: the fixture that it belongs to; empty if it belongs to a test.
     """
 
     node: Node
@@ -29,29 +29,29 @@ class Owner(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What files are named after."""
+        """A name for files."""
         return self.node.name or self.fixture
 
     @property
     def label(self) -> str:
-        """What it is called in messages."""
+        """The name in messages."""
         return f"{self.fixture} of {_place(self.node)}" if self.fixture else self.node.nodeid
 
     def outlives(self, following: pytest.Item | None) -> bool:
-        """Whether it goes on with the test that comes next."""
+        """Whether it still exists in the next test."""
         return following is not None and self.node in following.listchain()
 
     def ending(self) -> Ending:
-        """What the errors of a machine say that went with its owner."""
+        """What errors of a machine say after it ended with its owner."""
         if not self.fixture:
-            return Ending(f"the end of {self.node.nodeid}, whose own it was", _SHARED)
-        return Ending(f"the end of {_place(self.node)}: it was of {self.fixture}")
+            return Ending(f"the end of {self.node.nodeid}, which it belonged to", _SHARED)
+        return Ending(f"the end of {_place(self.node)}: it belonged to {self.fixture}")
 
     def interrupted_by(self, request: pytest.FixtureRequest | None) -> Ending | None:
-        """What the errors of a machine say that somebody else has ended now.
+        """What errors of a machine say after a test or fixture has ended it.
 
         Args:
-            request: of the fixture that is being set up, if any is.
+            request: the request of the fixture that is being set up, if any.
         """
         test = os.environ.get("PYTEST_CURRENT_TEST")  # "test_a.py::test_one (call)"
         if test is None:

@@ -1,36 +1,30 @@
-"""The part of the plugin that ``--core-vm`` loads: one launcher per process, and what it did."""
+"""The hooks of a run with ``--core-vm``: when machines are made, reported and ended."""
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.errors import CoreInfraError, InvalidError
+from core_infra.errors import CoreInfraError
 from core_infra.vm import _timeouts
-from core_infra.vm._images.linuxkit.assembly import template_image
-from core_infra.vm._launcher import Launcher
 from core_infra.vm._run_directory import RunDirectory
 from pytest_core_infra._reports import FAILURES, guarded
-from pytest_core_infra._vm import describe, marker
-from pytest_core_infra._vm.factory import FACTORY, MachineFactory
-from pytest_core_infra._vm.owner import Owner
-from pytest_core_infra._vm.preparing import Preparations
+from pytest_core_infra._vm import marker, reporting
+from pytest_core_infra._vm.failed_preparations import FailedPreparations
+from pytest_core_infra._vm.machines import Machines
+from pytest_core_infra._vm.registry import FactoryRegistry
 from pytest_core_infra._vm.settings import read_settings
-from pytest_core_infra._vm.tally import Tally
-from pytest_core_infra._vm.wanted import wanted
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Sequence
 
-    from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
+    from pytest_core_infra._vm.factory import MachineFactory
 
 _OUTPUT = "core_infra_vm"
-"""The key of what a pytest-xdist worker tells the controller at its end."""
+"""The key of the summary that a pytest-xdist worker sends to the controller."""
 
 _WITHOUT_TESTS = (
     "cacheshow",
@@ -39,272 +33,133 @@ _WITHOUT_TESTS = (
     "showfixtures",
     "show_fixtures_per_test",
 )
+"""Options of pytest with which no test runs."""
 
 
 class VmSession:
-    """Runs the machines of this process's tests, and tells the user about them.
+    """The plugin that ``--core-vm`` registers.
 
-    Attributes:
-        settings: what the options ask for.
+    Args:
+        config: the config of the run.
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self.settings = read_settings(config)
         self._config = config
-        self._tally = Tally()
-        self._launcher: Launcher | None = None
-        self._header: list[str] | None = None
-        self._item: pytest.Item | None = None
-        self._next: pytest.Item | None = None
-        self._requests: list[pytest.FixtureRequest] = []  # of the fixtures that are being set up
-        self._shared: list[MachineFactory] = []
-        self._retired: list[MachineFactory] = []  # their scope is over, their test not quite
-        self._preparations = Preparations()
         self._is_worker = hasattr(config, "workerinput")  # of pytest-xdist
+        settings = read_settings(config)
+        self._machines = Machines(
+            settings,
+            processes=int(config.workerinput["workercount"]) if self._is_worker else 1,  # type: ignore[attr-defined] # xdist's
+            progress=self._say,
+            ending=self._ending_of,
+        )
+        self._factories = FactoryRegistry(config, self._machines, revert=settings.revert)
+        self._failed_preparations = FailedPreparations()
+        self._header: list[str] | None = None
 
-    @property
-    def launcher(self) -> Launcher:
-        """The launcher of this process, made at first use."""
-        if self._launcher is None:
-            self._launcher = Launcher(
-                accelerator=self.settings.accelerator,
-                image=self.settings.image,
-                memory=self.settings.memory,
-                cpus=self.settings.cpus,
-                cpu=self.settings.cpu,
-                arch=self.settings.arch,
-                outlive=self.settings.keep != "never",
-                processes=self._processes,
-                progress=self._say,
-                witness=self._witness,
-            )
-        return self._launcher
+    # What the fixtures call.
 
     def factory(self, item: pytest.Item) -> MachineFactory:
-        """The factory of a test's machines, always the same one."""
-        if FACTORY not in item.stash:
-            asked_for = marker.asked_for(item)
-            asked_for.pop("revert", None)  # meant for a machine that this test shares
-            item.stash[FACTORY] = MachineFactory(self, Owner(item), asked_for, self._paths)
-        return item.stash[FACTORY]
+        """The factory of a test's own machines."""
+        return self._factories.of_test(item)
 
     def shared_factory(self, request: pytest.FixtureRequest) -> MachineFactory:
-        """The factory of the machines of a fixture that several tests share; it goes with it."""
-        owner = Owner(request.node, request.fixturename or "")
-        for factory in self._shared:
-            if factory.owner == owner:
-                return factory
-        item = request._pyfuncitem  # noqa: SLF001 - node is what the machine is shared by
-        asked_for = marker.asked_for(item, scope=request.scope)
-        revert = asked_for.pop("revert", self.settings.revert)
-        factory = MachineFactory(self, owner, asked_for, self._paths, revert=revert)
-        self._shared.append(factory)
-
-        def retire() -> None:
-            self._shared.remove(factory)
-            self._retired.append(factory)
-
-        request.addfinalizer(retire)
-        return factory
+        """The factory of a fixture that several tests share."""
+        return self._factories.of_fixture(request)
 
     def prepare(
-        self,
-        prepare: Callable[[Machine], object],
-        *,
-        image: str | os.PathLike[str] | Bootable | None = None,
-        template: str | None = None,
-        variables: Mapping[str, str] | None = None,
-        **chosen: Any,
+        self, prepare: Callable[[Machine], object], **options: Any
     ) -> Callable[..., Machine]:
-        """Prepare a machine; gives what starts clones of it for the test that runs.
+        """Prepare a machine; return a function that starts clones of it for the current test.
 
         Args:
-            prepare: is given a fresh machine.
-            image: what it has booted: an image, or its path.
-            template: the name of a template of an image.
-            variables: the template's.
-            chosen: more arguments of ``Launcher.prepare``.
+            prepare: called with a fresh machine.
+            options: arguments of :meth:`Machines.prepare`.
         """
-        self._tally.asked += 1
-        found = self._image(image, template, variables)
-        prepared = self.launcher.prepare(
-            prepare, image=found, on_failure=self._preparation_failed, **chosen
-        )
+        start = self._machines.prepare(prepare, on_failure=self._preparation_failed, **options)
 
         def clone(name: str | None = None) -> Machine:
-            return self._current_factory().add(self._counted(lambda: prepared.clone(name)))
+            return self._factories.current().add(start(name))
 
         return clone
 
     def _preparation_failed(self, machine: Machine, error: BaseException) -> None:
-        if self._item is None:
-            return  # nobody has a report to show it in
-        owner = Owner(self._item)
-        if self._requests:
-            owner = Owner(self._requests[-1].node, self._requests[-1].fixturename or "")
-        machines = MachineFactory(self, owner, {}, self._paths)
-        machines.add(machine)
-        self._tally.unprepared += 1
-        self._preparations.add(error, machines)
-        machines.release()
+        factory = self._factories.for_failed_preparation(machine)
+        if factory is not None:  # else there is no report to show it in
+            self._machines.summary.unprepared += 1
+            self._failed_preparations.add(error, factory)
+            factory.release()
 
-    def _current_factory(self) -> MachineFactory:
-        """Of the fixture that is being set up, where tests share it; else of the test."""
-        if self._requests and self._requests[-1].scope != "function":
-            return self.shared_factory(self._requests[-1])
-        if self._item is None:
-            raise RuntimeError("a prepared machine is cloned by a test, and none runs")
-        return self.factory(self._item)
-
-    def start(
-        self,
-        *,
-        image: str | os.PathLike[str] | Bootable | None = None,
-        template: str | None = None,
-        variables: Mapping[str, str] | None = None,
-        cold: bool | None = None,
-        **chosen: Any,
-    ) -> Machine:
-        """Start a machine.
-
-        Args:
-            image: what it boots, or has booted: an image, or its path.
-            template: the name of a template of an image.
-            variables: the template's.
-            cold: boot it; None is what the options say.
-            chosen: more arguments of ``Launcher.boot`` and ``Launcher.clone``.
-        """
-        is_cold = self.settings.cold if cold is None else cold
-        start = self.launcher.boot if is_cold else self.launcher.clone
-        return self._counted(lambda: start(self._image(image, template, variables), **chosen))
-
-    def _image(
-        self,
-        image: str | os.PathLike[str] | Bootable | None,
-        template: str | None,
-        variables: Mapping[str, str] | None,
-    ) -> str | os.PathLike[str] | Bootable | None:
-        """The requested image, its path, or the image of a template; None is the options'."""
-        if template is None:
-            return image
-        if image is not None:
-            raise InvalidError(f"a machine boots either image={image} or template={template!r}")
-        return template_image(template, variables or {}, progress=self._say)
-
-    def _counted(self, start: Callable[[], Machine]) -> Machine:
-        self._tally.asked += 1
-        machine = start()
-        self._tally.boots.append(machine.boot_seconds)
-        return machine
-
-    def keep(self, machine: Machine, owner: str) -> None:
-        """Leave a machine running when this process ends."""
-        self.launcher.keep(machine, owner)
-        self._tally.kept.append((owner, machine.name, machine.pid))
-
-    def discard(self, machine: Machine, ending: Ending) -> None:
-        """End a machine."""
-        self.launcher.discard(machine, ending)
+    # The hooks, in the order of a run.
 
     def pytest_report_header(self) -> list[str]:
-        """Say what will run the machines."""
-        return [] if self._is_idle else self._begin()
+        """Show what runs the machines."""
+        return [] if self._is_idle else self._start()
 
     def pytest_sessionstart(self) -> None:
-        """Find out what will run the machines, before tests are collected; once, for all workers.
+        """Find out what runs the machines, before tests are collected; once, for all workers.
 
         Raises:
             pytest.UsageError: no machine can run here; ends the run with this one message.
         """
         if not (self._is_worker or self._is_idle):
-            self._begin()
+            self._start()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Boot and save what the collected tests' machines are cloned from.
 
-        So no test's own time has that in it. Of several workers, one does it and the others wait.
+        So this does not count as the time of a test. One worker does it, the others wait.
         """
         interrupted = session.testsfailed and not self._config.option.continue_on_collection_errors
         if not (self._is_idle or interrupted):
-            self._paths.getbasetemp()  # made now, before a test can patch what makes it
-            for kind in wanted(session.items):
-                self._save_for_clones(**kind)
+            self._factories.paths.getbasetemp()  # made now, before a test can patch what makes it
+            for kind in marker.requested_by_all(session.items):
+                self._machines.save_for_clones(**kind)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
-        """Know which test runs."""
-        self._item, self._next = item, nextitem
-        for factory in self._shared:
-            factory.begin_report()
-        try:
+        """Note which test runs."""
+        with self._factories.running(item, nextitem):
             return (yield)
-        finally:
-            self._item = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
         self, request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
-        """Know which fixture is being set up."""
-        self._requests.append(request)
-        try:
+        """Note which fixture is being set up."""
+        with self._factories.setting_up(request):
             return (yield)
-        finally:
-            self._requests.pop()
-            self._shared_fixture_changed(request.scope)
 
     def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[object]) -> None:
-        """A fixture was torn down."""
-        self._shared_fixture_changed(fixturedef.scope)
-
-    def _shared_fixture_changed(self, scope: str) -> None:
-        if scope != "function" and self._item is not None:
-            for factory in self._shared:
-                if factory.is_used_by(self._item):
-                    factory.set_stale()
+        """Note that a fixture was torn down."""
+        self._factories.fixture_changed(fixturedef.scope)
 
     @pytest.fixture(autouse=True)
     def _core_vm_between_tests(self, request: pytest.FixtureRequest) -> Generator[None]:
-        """Take shared machines back after each test, where that is asked for."""
-        # It is the first of a test's own fixtures, so it is torn down as the last of them.
-        for factory in self._shared:
-            factory.before_test()
+        """Revert shared machines after each test, if that is requested."""
+        # The first of a test's own fixtures, so it is torn down as the last of them.
+        self._factories.before_test()
         yield
-        for factory in self._shared:
-            if factory.owner.outlives(self._next) and factory.is_used_by(request.node):
-                factory.after_test()
+        self._factories.after_test(request.node)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Complete the report of a failed test; after its teardown, its machines go."""
+        """Complete the report of a failed test; after its teardown, end its machines."""
         report = yield
-        own = [item.stash[FACTORY]] if FACTORY in item.stash else []
-        shared = [one for one in (*self._retired, *self._shared) if one.is_used_by(item)]
+        own, shared = self._factories.used_by(item)
+        used = [*([] if own is None else [own]), *shared]
         if report.failed:
-            guarded(
-                report,
-                "describe machines",
-                lambda: self._describe(call, [*own, *shared], report),
-            )
+            guarded(report, "describe machines", lambda: self._describe(call, used, report))
         if report.when == "teardown":
-            if uses := [use for factory in (*own, *shared) for use in factory.uses()]:
-                report.user_properties += describe.properties(uses, self.launcher.accelerator.name)
-            if own:
-                del item.stash[FACTORY]
-            owners = [one.owner.label for one in (*own, *self._retired)]
-            for factory in (*own, *self._retired):
-                if not guarded(
-                    report, f"end the machines of {factory.owner.label}", factory.release
-                ):
-                    report.outcome = "failed"
-            self._retired.clear()
-            if owners:
-                guarded(report, "look for what is left", lambda: self._report_leaks(owners, report))
+            if uses := [use for factory in used for use in factory.uses()]:
+                accelerator = self._machines.launcher.accelerator.name
+                report.user_properties += reporting.properties(uses, accelerator)
+            self._end(self._factories.take_ended(item), report)
         return report
 
     def _describe(
@@ -315,109 +170,80 @@ class VmSession:
     ) -> None:
         for factory in factories:
             report.sections += factory.sections()
-        self._preparations.complete(report, call)
+        self._failed_preparations.complete(report, call)
+
+    def _end(self, factories: Sequence[MachineFactory], report: pytest.TestReport) -> None:
+        owners = [factory.owner.label for factory in factories]
+        for factory in factories:
+            if not guarded(report, f"end the machines of {factory.owner.label}", factory.release):
+                report.outcome = "failed"
+        if owners:
+            guarded(report, "look for leaks", lambda: self._report_leaks(owners, report))
 
     def _report_leaks(self, owners: list[str], report: pytest.TestReport) -> None:
-        _fail_for(self.launcher.leaks(), owners, report)
-
-    def _release_retired(self) -> None:
-        while self._retired:
-            self._retired.pop().release()
+        leaks = self._machines.launcher.leaks()
+        if leaks and report.passed:
+            report.outcome = "failed"
+            head = f"the machines of {' and '.join(owners)} left something behind:"
+            report.longrepr = "\n".join([head, *leaks])
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """End what an interrupted run has left; hand the tally to pytest-xdist's controller."""
-        self._release_retired()
+        """End what an interrupted run has left; send the summary to pytest-xdist's controller."""
+        while self._factories.ended:
+            self._factories.ended.pop().release()
         if self._is_worker:
             output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined] # xdist's
-            output[_OUTPUT] = self._tally.as_data()
+            output[_OUTPUT] = self._machines.summary.as_data()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take a worker's tally; a worker that crashed has none."""
+        """Add the summary of a worker; a worker that crashed has none."""
         data = getattr(node, "workeroutput", {}).get(_OUTPUT)
         if data is not None:
-            self._tally.add(data)
+            self._machines.summary.add(data)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Tell what machines there were, and which are left."""
+        """Show how many machines there were, and which still run."""
         if not self._is_idle:
-            self._tally.write(terminalreporter, self.launcher.accelerator.name)
+            accelerator = self._machines.launcher.accelerator.name
+            self._machines.summary.write(terminalreporter, accelerator)
 
     def pytest_unconfigure(self) -> None:
-        """End whatever is left, however the run ended."""
-        if self._launcher is not None:
-            try:
-                self._launcher.close()
-            except FAILURES as error:
-                self._say(f"could not end what is left: {type(error).__name__}: {error}")
+        """End all machines, however the run ended."""
+        try:
+            self._machines.close()
+        except FAILURES as error:
+            self._say(f"could not end machines: {type(error).__name__}: {error}")
         if self._config.pluginmanager.has_plugin("dsession"):
-            # A worker of pytest-xdist that is interrupted ends at once; making a run's directory
-            # removes what dead runs left.
+            # An interrupted worker of pytest-xdist ends at once. Making a run directory removes
+            # what dead runs have left.
             RunDirectory().close()
-
-    def _witness(self, machine: Machine) -> Ending | None:
-        """Who ends a machine now, for its errors."""
-        if self._item is None:
-            return None
-        own = self._item.stash.get(FACTORY, None)
-        for factory in (*self._shared, *self._retired, *([] if own is None else [own])):
-            if machine in factory.machines:
-                request = self._requests[-1] if self._requests else None
-                return factory.owner.interrupted_by(request)
-        return None
-
-    @property
-    def _paths(self) -> pytest.TempPathFactory:
-        return self._config._tmp_path_factory  # type: ignore[attr-defined,no-any-return] # noqa: SLF001
-
-    @property
-    def _processes(self) -> int:
-        """How many processes of this run start machines."""
-        return int(self._config.workerinput["workercount"]) if self._is_worker else 1  # type: ignore[attr-defined] # xdist's
 
     @property
     def _is_idle(self) -> bool:
         return any(getattr(self._config.option, name, False) for name in _WITHOUT_TESTS)
 
-    def _begin(self) -> list[str]:
-        """Sweep what dead runs left, find or make the image and the accelerator; the header."""
+    def _start(self) -> list[str]:
+        """Remove what dead runs left, find the image and the accelerator; return the header."""
         if self._header is None:
             try:
                 _timeouts.factor()  # a wrong one is reported now, not by the first test that waits
-                self._header = describe.host(self.launcher)
+                self._header = reporting.host(self._machines.launcher)
             except CoreInfraError as error:
                 raise pytest.UsageError(f"no machine can run: {error}") from None
-            if self._config.getoption("verbose") < 0:  # there is no header to say it in
-                for line in describe.swept(self.launcher):
+            if self._config.getoption("verbose") < 0:  # there is no header to show it in
+                for line in reporting.swept(self._machines.launcher):
                     self._say(line.removeprefix("core_vm: "))
         return self._header
 
-    def _save_for_clones(
-        self,
-        *,
-        image: str | os.PathLike[str] | None = None,
-        template: str | None = None,
-        variables: Mapping[str, str] | None = None,
-        cold: bool | None = None,
-        timeout: float | None = None,  # noqa: ARG002 - of what is booted in the test itself
-        **sizes: Any,
-    ) -> None:
-        if self.settings.cold if cold is None else cold:
-            return
-        with contextlib.suppress(CoreInfraError):  # the tests that ask for it will fail with it
-            self.launcher.save_for_clones(self._image(image, template, variables), **sizes)
+    def _ending_of(self, machine: Machine) -> Ending | None:
+        return self._factories.ending_of(machine)
 
     def _say(self, line: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        notes = self._machines.summary.notes
         if reporter is not None:
             reporter.write_line(f"core_vm: {line}")
-        elif self._item is not None and line not in self._tally.notes:  # in a worker
-            self._tally.notes.append(line)
-
-
-def _fail_for(leaks: list[str], owners: list[str], report: pytest.TestReport) -> None:
-    if leaks and report.passed:
-        report.outcome = "failed"
-        head = f"the machines of {' and '.join(owners)} left something behind:"
-        report.longrepr = "\n".join([head, *leaks])
+        elif self._factories.item is not None and line not in notes:  # in a worker
+            notes.append(line)

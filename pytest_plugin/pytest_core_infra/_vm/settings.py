@@ -1,4 +1,4 @@
-"""What the options ask for, checked."""
+"""The settings of a run: the checked values of its options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEEP = ("never", "failed", "always")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the options ask for.
+    """The settings of a run.
 
     Attributes:
         image: what machines boot; None is the default image.

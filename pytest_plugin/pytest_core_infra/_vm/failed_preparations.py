@@ -1,4 +1,4 @@
-"""Preparations that failed: reported in full once, and then by where that is."""
+"""Failed preparations: reported in full once, and then by a reference to that report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Failure(NamedTuple):
     sections: list[tuple[str, str]]
 
 
-class Preparations:
+class FailedPreparations:
     """The failed preparations of a run.
 
     The fixture that prepares is set up once for many tests, and pytest gives its error to each.
@@ -30,16 +30,14 @@ class Preparations:
         self._failures: list[_Failure] = []
 
     def add(self, error: BaseException, machines: MachineFactory) -> None:
-        """Remember what is to be reported of a machine; it is not there any more by then."""
-        if isinstance(
-            error, Exception | pytest.fail.Exception
-        ):  # nobody asks why a test is skipped
+        """Collect the sections about a machine, which no longer exists when they are reported."""
+        if isinstance(error, Exception | pytest.fail.Exception):  # not of a test that is skipped
             test = os.environ.get("PYTEST_CURRENT_TEST", "a test")  # "test_a.py::test_one (setup)"
             names = ", ".join(machine.name for machine in machines.machines)
             self._failures.append(_Failure(error, names, test, machines.sections()))
 
     def complete(self, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
-        """Report, of a test that failed by it, a preparation that failed."""
+        """Add the sections of the failed preparations that made a test fail."""
         if call.excinfo is None:
             return
         for failure in self._failures:
@@ -49,12 +47,12 @@ class Preparations:
                 report.sections += failure.sections
                 failure.sections.clear()
                 continue
-            title = f"machine {failure.machine}: its preparation has failed before"
+            title = f"machine {failure.machine}: its preparation failed earlier"
             report.sections.append((title, f"its commands and console: see {failure.test}"))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and all that it came of."""
+    """An error, its causes and contexts."""
     seen: list[BaseException] = []
     waiting = [error]
     while waiting:
