@@ -121,8 +121,8 @@ def conformance(session: nox.Session) -> None:
     packages = ("openapi", "graphql-schema", "webhooks-examples")
     names = [*(f"@octokit/{name}" for name in packages), "@stoplight/prism-cli"]
     session.run("npm", "install", "--no-audit", "--prefix", where, *names, external=True)
-    script = ("tests/jobrunner/conformance.py", f"{where}/node_modules", *session.posargs)
-    session.run("python", *script, env={"PYTHONPATH": "tests"})
+    script = ("tests/jobrunner/programs/conformance.py", f"{where}/node_modules", *session.posargs)
+    session.run("python", *script, env={"PYTHONPATH": "tests/helpers"})
 
 
 @nox.session(python=["3.12", "3.13", "3.14"], default=False)

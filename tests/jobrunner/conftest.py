@@ -3,15 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jobs.samples import signal
 
 from core_infra.jobrunner import FakeClock, Journal, Poller, PollerConfig, RecordedSource
-from jobrunner.samples import signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from jobrunner.polling import Make
+    from jobs.polling import Make
 
 
 @pytest.fixture

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from jobs.actors import Actor, Teller
+from jobs.polling import last, phases
+from jobs.samples import intent
+
 from core_infra.jobrunner import FakeClock, Journal, Phase
-from jobrunner.actors import Actor, Teller
-from jobrunner.polling import last, phases
-from jobrunner.samples import intent
 
 if TYPE_CHECKING:
     import pytest
+    from jobs.polling import Make
 
     from core_infra.jobrunner import Poller, RecordedSource
-    from jobrunner.polling import Make
 
 
 def open_intents(journal: Journal, handler: Actor, poller: Poller) -> None:

@@ -10,14 +10,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jobs.actors import Actor, Elsewhere, Gate, Teller
+from jobs.polling import last, phases
+from jobs.samples import signal
 
 from core_infra.jobrunner import Journal, Phase, RecordedSource
-from jobrunner.actors import Actor, Elsewhere, Gate, Teller
-from jobrunner.polling import last, phases
-from jobrunner.samples import signal
 
 if TYPE_CHECKING:
-    from jobrunner.polling import Make
+    from jobs.polling import Make
 
 
 def test_handlers_run_on_any_executor(make: Make, journal: Journal) -> None:

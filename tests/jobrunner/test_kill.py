@@ -13,7 +13,9 @@ import pytest
 from core_infra.jobrunner import NotLeaderError
 from core_infra.jobrunner._leadership import Leadership
 
-BOT = Path(__file__).with_name("killed_bot.py")
+PROGRAMS = Path(__file__).parent / "programs"
+BOT = PROGRAMS / "killed_bot.py"
+FORKED_LEADER = PROGRAMS / "forked_leader.py"
 
 
 def test_no_kill_loses_repeats_or_forgets_anything(tmp_path: Path) -> None:
@@ -33,20 +35,8 @@ def test_no_kill_loses_repeats_or_forgets_anything(tmp_path: Path) -> None:
 
 def test_what_a_killed_poller_has_forked_does_not_go_on_leading(base: Path) -> None:
     """As the workers of its executor: they outlive it, with all files that it had open."""
-    program = """if True:
-        import os, sys
-        from core_infra.jobrunner import Journal
-        from core_infra.jobrunner._leadership import Leadership
-
-        Journal(sys.argv[1])
-        leadership = Leadership(sys.argv[1])
-        leadership.acquire()
-        if not os.fork():
-            print("forked", flush=True)  # and it has let go of what it must not hold
-        sys.stdin.read()
-    """
     poller = subprocess.Popen(
-        [sys.executable, "-c", program, base], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, FORKED_LEADER, base], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with poller:
         assert poller.stdout is not None

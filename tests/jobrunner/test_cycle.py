@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jobs.actors import Actor, Gate, Teller
+from jobs.polling import last, phases
+from jobs.samples import signal
 
 from core_infra.errors import WrongStateError
 from core_infra.jobrunner import (
@@ -20,13 +23,11 @@ from core_infra.jobrunner import (
     PollerConfig,
     RecordedSource,
 )
-from jobrunner.actors import Actor, Gate, Teller
-from jobrunner.polling import last, phases
-from jobrunner.samples import signal
 
 if TYPE_CHECKING:
+    from jobs.polling import Make
+
     from core_infra.jobrunner import Job, PipelineSignal
-    from jobrunner.polling import Make
 
 
 def test_no_two_actions_touch_one_item_at_once(make: Make) -> None:

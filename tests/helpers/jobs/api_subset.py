@@ -1,6 +1,6 @@
 """Makes fixtures/api: the part of the forges' published descriptions that our clients use.
 
-Run: python tests/jobrunner/api_subset.py NODE_MODULES FORGEJO_SWAGGER
+Run: python tests/helpers/jobs/api_subset.py NODE_MODULES FORGEJO_SWAGGER
 
 NODE_MODULES has @octokit/openapi, @octokit/graphql-schema and @octokit/webhooks-examples (MIT);
 FORGEJO_SWAGGER is what a Forgejo server has at /swagger.v1.json (MIT, as it says). Needs: pip
@@ -18,7 +18,7 @@ import graphql
 
 from core_infra.jobrunner._forges import github_graphql as queries
 
-OUT = Path(__file__).parents[2] / "fixtures" / "api"
+OUT = Path(__file__).parents[3] / "fixtures" / "api"
 REPO = "/repos/{owner}/{repo}"
 GITHUB = {
     f"{REPO}/issues": ["get"],

@@ -1,6 +1,6 @@
-"""Our clients before mock servers that are made from the forges' whole published descriptions.
+"""Runs our clients against mock servers made from the forges' complete published descriptions.
 
-Run: PYTHONPATH=tests python tests/jobrunner/conformance.py NODE_MODULES FORGEJO_SWAGGER
+Run: nox -s conformance -- FORGEJO_SWAGGER
 
 Not part of the test suite: NODE_MODULES needs @stoplight/prism-cli and, as api_subset.py does,
 @octokit/openapi, @octokit/graphql-schema and @octokit/webhooks-examples. Prism refuses requests
@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs import api_subset
+
 from core_infra.errors import CoreInfraError
 from core_infra.jobrunner import (
     Forgejo,
@@ -33,7 +35,6 @@ from core_infra.jobrunner import (
     Repo,
     Token,
 )
-from jobrunner import api_subset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

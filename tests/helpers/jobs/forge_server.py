@@ -23,7 +23,7 @@ import jsonschema
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-API = Path(__file__).parents[2] / "fixtures" / "api"
+API = Path(__file__).parents[3] / "fixtures" / "api"
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jobs.forge_server import NOW, ForgejoServer, ForgeServer, GitHubServer, Reply
 
 from core_infra.jobrunner import (
     Completion,
@@ -24,7 +25,6 @@ from core_infra.jobrunner import (
     TickParent,
     Token,
 )
-from jobrunner.forge_server import NOW, ForgejoServer, ForgeServer, GitHubServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

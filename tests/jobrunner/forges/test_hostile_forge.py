@@ -10,6 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jobs.actors import Actor
+from jobs.forge_server import GitHubServer, Reply, Request
+from jobs.samples import signal
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.jobrunner import (
@@ -28,9 +31,6 @@ from core_infra.jobrunner import (
     Repo,
     Token,
 )
-from jobrunner.actors import Actor
-from jobrunner.forge_server import GitHubServer, Reply, Request
-from jobrunner.samples import signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

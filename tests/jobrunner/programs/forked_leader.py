@@ -1,0 +1,17 @@
+"""Run by the tests as a program: leads a journal, and forks a child that outlives it.
+
+argv: directory. Both processes read standard input until it ends.
+"""
+
+import os
+import sys
+
+from core_infra.jobrunner import Journal
+from core_infra.jobrunner._leadership import Leadership
+
+Journal(sys.argv[1])
+leadership = Leadership(sys.argv[1])
+leadership.acquire()
+if not os.fork():
+    print("forked", flush=True)  # noqa: T201 - the child has released what it must not hold
+sys.stdin.read()
