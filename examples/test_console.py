@@ -1,4 +1,4 @@
-"""The serial console: what the machine says while it boots, and a terminal to type on."""
+"""The serial console: the output of the boot, and a terminal to type on."""
 
 import re
 
@@ -8,10 +8,10 @@ PROMPT = "core-infra:"
 
 
 def test_type_on_the_console(core_vm: Machine) -> None:
-    assert "Linux version" in core_vm.logs()  # all that the console has said so far
+    assert "Linux version" in core_vm.logs()  # all output of the console so far
 
     # ``console`` is a pexpect object: https://pexpect.readthedocs.io
-    # It begins at the very first line of the boot, and a root shell waits at its end.
+    # It starts at the first line of the boot; at the end, a root shell waits for input.
     console = core_vm.console
     console.expect_exact(PROMPT)
     console.sendline("echo $((6 * 7))")

@@ -12,11 +12,11 @@ def web_server(core_vm: Machine) -> Machine:
     """A machine that serves a page.
 
     Fixtures build on ``core_vm`` like on any other fixture. Nothing needs to be stopped or removed
-    at the end: the server goes with its machine.
+    at the end: the server ends with its machine.
     """
     core_vm.write_text("/srv/index.html", "It works.\n")
     core_vm.exec(f"httpd -p {PORT} -h /srv", check=True)
-    # httpd goes to the background. Wait until it listens: never sleep and hope.
+    # httpd runs in the background. Wait until it listens instead of sleeping.
     core_vm.wait_for_port(PORT)
     return core_vm
 

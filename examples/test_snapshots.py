@@ -1,4 +1,4 @@
-"""Back to the start, or to where you were; and one preparation for many tests."""
+"""Revert a machine to an earlier state; prepare one machine for many tests."""
 
 from collections.abc import Callable
 
@@ -12,16 +12,16 @@ def test_revert(core_vm: Machine) -> None:
     core_vm.snapshot("good")
 
     core_vm.exec("rm -rf /srv /etc", check=True)
-    core_vm.revert("good")  # memory, files and processes are what they were
+    core_vm.revert("good")  # memory, files and processes are as they were
     assert core_vm.read_text("/srv/state") == "good"
 
-    core_vm.revert()  # without a name: as the test got it
+    core_vm.revert()  # without a name: to its initial state
     assert core_vm.exec("ls /srv/state").exit_code != 0
 
 
 @pytest.fixture(scope="session")
 def seeded(core_vm_snapshot: Callable[..., Callable[..., Machine]]) -> Callable[..., Machine]:
-    """Prepared once in a run: each test that asks gets a clone of it."""
+    """Prepared once in a run: each call returns a clone of it."""
 
     def prepare(machine: Machine) -> None:
         machine.write_text("/srv/users", "ada\ngrace\n")

@@ -289,7 +289,7 @@ def test_what_is_no_handler_is_refused(make: Make, handler: Any, told: str) -> N
 
 
 def test_what_is_no_source_is_refused(make: Make) -> None:
-    with pytest.raises(InvalidError, match=r"it has no poll\(\), no report\(\)"):
+    with pytest.raises(InvalidError, match=r"it lacks poll\(\), report\(\)"):
         make(sources=[Actor()])
 
 

@@ -232,10 +232,10 @@ class MachineFactory:
             else:
                 self._starter.discard(machine, self.owner.ending())
 
-    def _reverts(self, asked: bool | None) -> bool:  # noqa: FBT001 - a value that is passed on
+    def _reverts(self, requested: bool | None) -> bool:  # noqa: FBT001 - a value that is passed on
         if self._revert is not None:
-            return self._revert if asked is None else asked
-        if asked:
+            return self._revert if requested is None else requested
+        if requested:
             raise InvalidError(
                 "cannot revert a machine between tests",
                 why="it belongs to one test",

@@ -85,8 +85,8 @@ def _without_effect(item: pytest.Item, mark: pytest.Mark) -> list[str]:
     used = [scope for scope, name in FACTORIES.items() if name in names]
     if not used or "function" in used:
         return []
-    asked = ", ".join(f"{name}={value!r}" for name, value in mark.kwargs.items())
-    what = f"the marker {NAME}({asked}) cannot change {MACHINES[used[0]]}"
+    arguments = ", ".join(f"{name}={value!r}" for name, value in mark.kwargs.items())
+    what = f"the marker {NAME}({arguments}) cannot change {MACHINES[used[0]]}"
     return [f"{what}, which other tests also use. {_TODO[used[0]]}"]
 
 

@@ -105,7 +105,7 @@ class Found(NamedTuple):
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Tell pytest of all options."""
+    """Add the options to pytest."""
     group = parser.getgroup("core-infra", "real machines (core-infra)")
     for option in OPTIONS:
         text = f"{option.help}. Also {option.variable} in the environment."
@@ -138,7 +138,7 @@ def _ini_type(option: Option) -> Any:
 
 
 def find(config: pytest.Config, name: str) -> Found | None:
-    """The value of the option *name*; None where nobody gave one."""
+    """The value of the option *name*; None if it is not set."""
     option = next(option for option in OPTIONS if option.name == name)
     here = config.invocation_params.dir
     if (value := config.getoption(name)) is not None:

@@ -51,7 +51,7 @@ class Cycle:
 
     Attributes:
         number: its number.
-        handlers: the handlers that it asks, by name.
+        handlers: its handlers, by name.
         dry_run: whether actions are only rehearsed.
         report: what happened.
         errors: what could not be written down.
@@ -305,7 +305,7 @@ class CycleRunner:
             _LOG.info("dry run: %s would: %s", job.action, step, extra=job_fields(job))
 
     def _report_results(self) -> None:
-        """Step 4: tell the report, the bus and the sources about results that are on the disk."""
+        """Step 4: pass results that are on the disk to the report, the bus and the sources."""
         while self._writer.written:
             records, error = self._writer.written.popleft()
             if error is not None:

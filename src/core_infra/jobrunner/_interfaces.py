@@ -118,7 +118,7 @@ class JobHandler(Protocol):
 class Reconciling(Protocol):
     """A handler that can find out later whether an action was done.
 
-    It is asked after a crash, and before a failed action is tried again. The actions of other
+    The poller calls it after a crash, and before it retries a failed action. The actions of other
     handlers are never tried a second time on the same state.
     """
 
@@ -126,7 +126,7 @@ class Reconciling(Protocol):
         """Whether the action was done; False also if repeating it does no harm.
 
         Raises:
-            Exception: it cannot be found out now. It is asked again later.
+            Exception: it cannot be found out now. The poller tries again later.
         """
         ...
 

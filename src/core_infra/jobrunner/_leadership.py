@@ -45,7 +45,7 @@ class Leadership:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise NotLeaderError(
-                f"cannot act on the journal beside {path}",
+                f"cannot act on the journal of {path}",
                 why="another poller does",
                 todo="Stop it, or let this one stand by: run it instead of a single cycle.",
                 needed="leader",

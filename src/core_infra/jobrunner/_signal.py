@@ -134,7 +134,7 @@ class ActionResult:
         error: what went wrong; empty if nothing did.
         ts: when the action ended, with a time zone.
         duration_ms: how long it took, in milliseconds.
-        cycle: the poller's cycle in which it began.
+        cycle: the poller's cycle in which it started.
     """
 
     action: str
@@ -233,13 +233,13 @@ def _message(error: ValidationError) -> str:
 
 
 def canonical_json(value: object) -> bytes:
-    """A value as JSON on one line, in UTF-8; the order is the value's own.
+    """A value as JSON on one line, in UTF-8; members keep their order.
 
-    What JSON has no word for is written as its text.
+    Types that JSON does not have are written as text.
     """
     try:
         return to_json(value)
-    except PydanticSerializationError:  # half of a surrogate pair, or a type that it does not know
+    except PydanticSerializationError:  # half of a surrogate pair, or an unknown type
         return _ENCODER.encode(value).encode("ascii")
 
 

@@ -36,7 +36,7 @@ def checked_name(part: object, what: str, *methods: str) -> str:
         needs = ", ".join(f"{method}()" for method in methods)
         raise InvalidError(
             f"cannot add {part!r:.200} as a {what}",
-            why=f"it has no {', no '.join(lacks)}",
+            why=f"it lacks {', '.join(lacks)}",
             todo=f"A {what} has a name, {needs}: see core_infra.jobrunner.Job{what.title()}.",
         )
     return usable_name(part.name, what)

@@ -153,7 +153,7 @@ def _check_values(name: str, field: str, wanted: Collection[object]) -> None:
         found = repr(next(iter(wanted))) if len(wanted) == 1 else repr(list(wanted))
         raise InvalidError(
             f"handler {name!r} would never match",
-            why=f"it wants {field} to be {found:.100}",
+            why=f"it requires {field} to be {found:.100}",
             todo=f"{problem}.",
         )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Phase(enum.StrEnum):
-    """What a line of the journal says about an action."""
+    """The event in the life of an action that a line of the journal records."""
 
     INTENT = "intent"
     """It is about to start."""
@@ -39,7 +39,7 @@ class Entry:
     """One line of a journal.
 
     Attributes:
-        phase: what it says.
+        phase: the event that it records.
         ts: the time, UTC.
         action: the name of the handler.
         owner: of the repository.
@@ -119,7 +119,7 @@ class Entry:
         """The path of the file that the entry belongs in.
 
         Raises:
-            InvalidError: the owner or the repository has no name, or ``ts`` no time zone.
+            InvalidError: the owner or the repository is empty, or ``ts`` has no time zone.
         """
         if self.ts.tzinfo is None:
             stamp(self.ts)

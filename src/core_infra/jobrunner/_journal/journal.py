@@ -89,7 +89,7 @@ class Journal:
         """Record the result of an action; it is on the disk when this returns.
 
         Raises:
-            InvalidError: the owner or the repository has no name, or the time has no time zone.
+            InvalidError: the owner or the repository is empty, or the time has no time zone.
             StorageError: the disk is full or failing.
         """
         self.write([Entry.of_result(signal, result)])

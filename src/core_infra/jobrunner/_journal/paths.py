@@ -51,7 +51,7 @@ def safe_name(name: str, what: str, *, hidden: bool = True) -> str:
     # Surrogates come from file names that are not UTF-8.
     raw = name.encode("utf-8", "surrogatepass")
     text = _STRANGE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
-    # ".github" is a common repository; the journal's own files begin with a dot, beside the owners.
+    # ".github" is a common repository; names of owners never start with a dot, as our own files do.
     if text.startswith(".") and (not hidden or text in {".", ".."} or text.startswith(RESERVED)):
         text = "%2E" + text[1:]
     if len(text) > _LONG:
