@@ -267,7 +267,7 @@ def test_a_dry_handler_that_is_not_there_is_refused(make: Make, names: Any) -> N
 @pytest.mark.parametrize(
     ("handler", "told"),
     [
-        (5, "cannot add 5 as a handler: it has no match(), no execute(), no name"),
+        (5, "cannot add 5 as a handler: it lacks match(), execute(), name"),
         (None, "cannot add None as a handler"),
         (object(), "A handler has a name, match(), execute()"),
         (Actor, "cannot add Actor as a handler: it is a class"),

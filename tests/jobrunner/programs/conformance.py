@@ -8,8 +8,6 @@ that are not as described. Afterwards the recorded
 subset in fixtures/api is compared with the descriptions.
 """
 
-# ruff: noqa: T201 - for a person on a terminal
-
 from __future__ import annotations
 
 import contextlib

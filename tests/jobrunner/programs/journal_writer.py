@@ -16,4 +16,4 @@ for number in range(int(count)):
     result = ActionResult.of(signal, "test", error="x" * (number % 50), ts=NOON)
     name = f"{me}-{number}"
     journal.write([Entry.of_result(signal, result, id=name, phase=Phase.RESULT)])
-    print(name, flush=True)  # noqa: T201 - this is what it is for
+    print(name, flush=True)
