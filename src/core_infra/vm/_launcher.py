@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from core_infra._unpatched import shutil, time
-from core_infra.errors import CoreInfraError, WrongStateError
+from core_infra.errors import CoreInfraError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._boot import BootError, await_agent, boot_limit
 from core_infra.vm._cache import cache_root
@@ -16,26 +16,28 @@ from core_infra.vm._hypervisors.accelerator import AcceleratorSelector
 from core_infra.vm._hypervisors.processor import explanation, processor
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
 from core_infra.vm._io_pause import MachinePausedError
-from core_infra.vm._machine import Machine
+from core_infra.vm._live_machines import LiveMachines
 from core_infra.vm._machine_lifecycle import MachineLifecycle
 from core_infra.vm._machine_spec import Defaults, MachineOptions, SpecResolver
 from core_infra.vm._prepared_machine import PreparationCode, PreparedMachine
-from core_infra.vm._run_directory import INTERNAL, RunDirectory, left_behind
+from core_infra.vm._run_directory import INTERNAL
 from core_infra.vm._snapshots.cloner import Cloner
 from core_infra.vm._snapshots.fingerprints import digest_of_files
 from core_infra.vm._snapshots.pool import affordable
 from core_infra.vm._snapshots.store import SnapshotStore
-from core_infra.vm._vmm_process import FileGoneError, launch, running_processes
+from core_infra.vm._vmm_process import FileGoneError, launch
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from core_infra.vm._hypervisors.hypervisor import Accelerator
     from core_infra.vm._images.image import Bootable
+    from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
     from core_infra.vm._machine_spec import MachineSpec
+    from core_infra.vm._run_directory import RunDirectory
     from core_infra.vm._snapshots.clone_source import CloneSource
     from core_infra.vm._vmm_process import VmmProcess
 
@@ -85,15 +87,12 @@ class Launcher:
         self.hypervisor = QemuHypervisor()
         self._outlive = outlive
         self._progress = progress or (lambda _line: None)
-        self._witness = witness
+        self._live = LiveMachines(outlive=outlive, witness=witness, progress=self._progress)
         self._resolver = SpecResolver(
             Defaults(image, memory, cpus, cpu, arch),
             require=self.hypervisor.program,
             progress=self._progress,
         )
-        self._run: RunDirectory | None = None
-        self._machines: dict[Machine, MachineLifecycle] = {}
-        self._kept: set[int] = set()
         self._numbers = itertools.count(1)
         self._accelerators = AcceleratorSelector(
             accelerator, self.hypervisor, self._resolver, self._probe, self._progress
@@ -115,9 +114,7 @@ class Launcher:
     @property
     def run(self) -> RunDirectory:
         """The directory of this launcher's machines, made (and dead runs swept) at first use."""
-        if self._run is None:
-            self._run = RunDirectory()
-        return self._run
+        return self._live.run
 
     @property
     def accelerator(self) -> Accelerator:
@@ -275,14 +272,12 @@ class Launcher:
                 prepare(machine)
                 if code is not None:
                     self._code.has_run(prepare, code)
-                process = self._machines[machine].process
+                return self._live.take_process(machine)
             except BaseException as error:
                 if on_failure is not None:
                     on_failure(machine, error)
                 self.discard(machine)
                 raise
-            del self._machines[machine]
-            return process
 
         kept_by = () if cache is None else (cache, code or "", digest_of_files(depends))
         source = self._cloner.prepared_source(spec, self._accelerator_of(spec), make, kept_by)
@@ -297,7 +292,7 @@ class Launcher:
             started = time.monotonic()
             process, info = self._cloner.start(source, directory, spec.name)
             lifecycle = MachineLifecycle(spec, process, self._cloner, source)
-        return self._running(lifecycle, started, info)
+        return self._live.add(lifecycle, started, info)
 
     def save_for_clones(
         self,
@@ -324,14 +319,7 @@ class Launcher:
 
     def leaks(self) -> list[str]:
         """Processes and directories of ended machines that are left: a line for each."""
-        if self._run is None:
-            return []
-        held = {machine.directory.name for machine in self._machines}
-        found = left_behind(self._run.path, held, running_processes() - self._kept)
-        if found:
-            with self._cloner.pausing():  # a clone that was just being made is recorded now
-                found = left_behind(self._run.path, held, running_processes() - self._kept)
-        return found
+        return self._live.leaks(self._cloner.pausing)
 
     def keep(self, machine: Machine, owner: str = "") -> Path:
         """Leave a machine running; returns its new directory, with the sockets to reach it.
@@ -343,18 +331,7 @@ class Launcher:
         Raises:
             WrongStateError: the launcher was made without *outlive*.
         """
-        if not self._outlive:
-            raise WrongStateError(
-                f"cannot keep machine {machine.name}",
-                why="its launcher does not let machines outlive it",
-                needed="outlive=True",
-                found="outlive=False",
-            )
-        self._machines.pop(machine).detach()
-        self._kept.add(machine.pid)
-        spec = machine.spec
-        facts = {"image": spec.image.name, "memory": spec.memory, "cpus": spec.cpus}
-        return self.run.keep(machine.directory, owner=owner, **facts)
+        return self._live.keep(machine, owner)
 
     def discard(self, machine: Machine, ending: Ending | None = None) -> None:
         """Stop a machine and remove its files.
@@ -363,22 +340,13 @@ class Launcher:
             machine: the machine.
             ending: what ends it, for the errors of later calls.
         """
-        lifecycle = self._machines.get(machine)
-        if lifecycle is None:
-            machine.stop()
-            return
-        lifecycle.stop(ending)
-        del self._machines[machine]
-        shutil.rmtree(machine.directory, ignore_errors=True)
+        self._live.discard(machine, ending)
 
     def close(self) -> None:
         """Stop every machine and remove the run's directory."""
-        for machine in list(self._machines):
-            self.discard(machine)
+        self._live.discard_all()
         self._cloner.close()
-        if self._run is not None:
-            self._run.close()
-            self._run = None
+        self._live.close()
 
     def __enter__(self) -> Self:
         return self
@@ -403,17 +371,7 @@ class Launcher:
                 raise
             lifecycle = MachineLifecycle(spec, process, self._cloner)
         timeouts.record_boot(time.monotonic() - started)
-        return self._running(lifecycle, started, info)
-
-    def _running(
-        self, lifecycle: MachineLifecycle, started: float, info: Mapping[str, str]
-    ) -> Machine:
-        machine = Machine(lifecycle)
-        lifecycle.witness = lambda: self._witness(machine)
-        lifecycle.started(time.monotonic() - started, info)
-        lifecycle.on_pause(self._progress)
-        self._machines[machine] = lifecycle
-        return machine
+        return self._live.add(lifecycle, started, info)
 
     def _name(self, name: str | None) -> str:
         return f"vm{next(self._numbers)}" if name is None else name
