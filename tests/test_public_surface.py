@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from core_infra.process import Process
+from core_infra.vm import GuestProcess, Machine
 
 PACKAGES = (
     "core_infra.build",
@@ -73,4 +74,19 @@ def test_a_process_shows_only_what_its_users_call() -> None:
         *("leftovers", "output", "output_bytes", "over", "pid", "read", "read_by_stream"),
         *("restarts", "run_beside", "run_start", "send_input", "signal", "status", "stop"),
         *("terminal", "timed_out", "usage", "wait", "wait_ready", "written"),
+    }
+
+
+def test_a_machine_shows_only_what_its_users_call() -> None:
+    assert {name for name in dir(Machine) if not name.startswith("_")} == {
+        *("aio", "exec", "stream", "ssh", "testinfra"),
+        *("push", "pull", "read_bytes", "read_text", "write_bytes", "write_text"),
+        *("wait_for_file", "wait_for_port", "wait_until_succeeds"),
+        *("console", "console_tail", "logs", "panic", "port"),
+        *("boot_seconds", "directory", "guest_info", "name", "pause", "pid", "spec", "status"),
+        *("poweroff", "revert", "snapshot", "stop"),
+    }
+    assert {name for name in dir(GuestProcess) if not name.startswith("_")} == {
+        *("chunks", "close_stdin", "collect", "duration", "exit_code", "is_running", "kill"),
+        *("send_input", "signal", "wait"),
     }
