@@ -128,12 +128,12 @@ class HypervisorContract:
             sockets: dict[str, socket.socket] = {
                 name: lines.enter_context(folder.listen(name)) for name in ("monitor", "console")
             }
-            spec = replace(bare, lines={name: one.fileno() for name, one in sockets.items()})
+            spec = replace(bare, sockets={name: one.fileno() for name, one in sockets.items()})
             with folder.hypervisor_log.open("wb") as log:
                 child = spawn(
                     hypervisor.build(spec, self.accelerator),
                     output=log,
-                    pass_fds=list(spec.lines.values()),
+                    pass_fds=list(spec.sockets.values()),
                 )
             try:
                 if hypervisor.has_monitor:

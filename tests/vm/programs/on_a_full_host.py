@@ -121,10 +121,10 @@ def a_machine_that_stays(small: Path) -> None:
         cpus=1,
         image=default_image(host_arch(), cache_dir=cache_root()),
         disks=[disk],
-        lines={name: line.fileno() for name, line in lines.items()},
+        sockets={name: line.fileno() for name, line in lines.items()},
         mac="52:54:00:00:00:01",
     )
-    child = spawn(QemuHypervisor().build(spec, "tcg"), pass_fds=list(spec.lines.values()))
+    child = spawn(QemuHypervisor().build(spec, "tcg"), pass_fds=list(spec.sockets.values()))
     container = Container(id="0" * 8, name="stays", image="default")
     monitor(folder, "cont")
     access = AgentAccess([folder.socket_path("agent")], boot=120, patience=120)

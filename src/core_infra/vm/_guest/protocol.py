@@ -40,13 +40,13 @@ WINDOW = 256 * 1024
 PORT_NAME = "org.core-infra.agent.0"
 """The name of the virtio-serial port that the agent listens on."""
 
-LINES = 8
-"""Lines that a machine that stays has to its agent: one for each session at a time."""
+AGENT_PORTS = 8
+"""Ports of the agent in a machine that persists: each serves one session at a time."""
 
 
-def port_name(line: int) -> str:
-    """The name of the virtio-serial port of a line, 0 to 9."""
-    return f"{PORT_NAME[:-1]}{line}"
+def port_name(number: int) -> str:
+    """The name of one of the agent's virtio-serial ports, 0 to 9."""
+    return f"{PORT_NAME[:-1]}{number}"
 
 
 class FrameType(enum.IntEnum):

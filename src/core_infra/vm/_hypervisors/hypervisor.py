@@ -24,8 +24,8 @@ PID_FILE = "hypervisor.pid"
 """Has the hypervisor's process id while it runs; it removes the file when it ends in order."""
 
 
-def agent_line(number: int) -> str:
-    """The name of one of the lines to the agent."""
+def agent_socket_name(number: int) -> str:
+    """The name of the socket of one of the agent's ports."""
     return f"agent{number or ''}"
 
 
@@ -89,14 +89,13 @@ class PersistentSpec:
         arch: its architecture, as ``uname -m`` says it.
         memory: MiB.
         cpus: virtual processors.
-        image: the kernel that it boots; None boots a disk.
+        image: the kernel that it boots; None: it boots a disk.
         disks: its disks, the first one first.
         shares: directories that it can mount.
-        isolated: it reaches neither this host nor any other.
-        lines: listening UNIX sockets that the hypervisor inherits, by the name of what is at their
-            other end: ``monitor``, ``console``, ``agent``, ``agent1``,
-            …, ``qga``.
-        servers: sockets that the hypervisor inherits, connected with the virtiofs servers, by
+        isolated: it cannot reach this host or any other.
+        sockets: listening UNIX sockets that the hypervisor inherits, by what they are for:
+            ``monitor``, ``console``, ``agent``, ``agent1``, …, ``qga``.
+        virtiofs: sockets that the hypervisor inherits, connected with the virtiofs servers, by
             the share's tag.
         mac: the network card's address.
         cpu: the processor, as QEMU's ``-cpu`` takes it; None is one that suits the guest.
@@ -111,8 +110,8 @@ class PersistentSpec:
     disks: Sequence[Disk] = ()
     shares: Sequence[Share] = ()
     isolated: bool = False
-    lines: Mapping[str, int] = field(default_factory=dict)
-    servers: Mapping[str, int] = field(default_factory=dict)
+    sockets: Mapping[str, int] = field(default_factory=dict)
+    virtiofs: Mapping[str, int] = field(default_factory=dict)
     mac: str = "52:54:00:12:34:56"
     cpu: str | None = None
 
@@ -122,7 +121,7 @@ class Hypervisor(Protocol):
 
     Attributes:
         name: the name to select it by.
-        has_monitor: it is controlled over the line ``monitor`` by QEMU's protocol: it waits for
+        has_monitor: it is controlled over the socket ``monitor`` by QEMU's protocol: it waits for
             ``cont`` before the guest starts, and forwards ports.
     """
 

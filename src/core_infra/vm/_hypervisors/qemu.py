@@ -17,10 +17,10 @@ from core_infra.vm._hypervisors.qemu_arguments import (
     drives,
     escaped,
     kernel,
-    lines,
     memory_arguments,
     share_arguments,
     shared_memory,
+    socket_arguments,
 )
 from core_infra.vm._images.image import Image
 
@@ -126,7 +126,7 @@ class QemuHypervisor:
             *("-nodefaults", "-no-user-config", "-display", "none"),
             # The guest waits until its ports are forwarded and its record is written.
             *("-S", "-pidfile", str(spec.directory / PID_FILE)),
-            *lines(spec),
+            *socket_arguments(spec),
             *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
             *("-device", "virtio-rng-pci,rng=entropy"),
             # Forwarded ports are added later, on the loopback address.
@@ -136,7 +136,7 @@ class QemuHypervisor:
             *(
                 part
                 for share in spec.shares
-                for part in share_arguments(share, spec.servers.get(share.tag))
+                for part in share_arguments(share, spec.virtiofs.get(share.tag))
             ),
         ]
 

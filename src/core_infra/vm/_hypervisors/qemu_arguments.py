@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from core_infra._unpatched import Path, shutil
 from core_infra.errors import UnavailableError
-from core_infra.vm._guest.protocol import LINES, port_name
-from core_infra.vm._hypervisors.hypervisor import CONSOLE_LOG, agent_line
+from core_infra.vm._guest.protocol import AGENT_PORTS, port_name
+from core_infra.vm._hypervisors.hypervisor import CONSOLE_LOG, agent_socket_name
 from core_infra.vm._hypervisors.processor import kernel_arguments
 
 if TYPE_CHECKING:
@@ -182,20 +182,20 @@ def _device(number: int, disk: Disk, arch: str) -> str:
     return f"{device},id=drive{number},drive={DISK_NODE}{number}{boot}"
 
 
-def lines(spec: PersistentSpec) -> list[str]:
+def socket_arguments(spec: PersistentSpec) -> list[str]:
     """The sockets of a machine that persists: monitor, console, agents."""
     log = escaped(spec.directory / CONSOLE_LOG)
     options = {"console": f",logfile={log},logappend=on"}
     arguments = []
-    for name, fd in spec.lines.items():
+    for name, fd in spec.sockets.items():
         chardev = f"socket,id={name},fd={fd},server=on,wait=off{options.get(name, '')}"
         arguments += ["-chardev", chardev]
     arguments += ["-mon", "chardev=monitor,mode=control", "-serial", "chardev:console"]
     arguments += ["-device", "virtio-serial-pci"]
-    agents = [(agent_line(number), port_name(number)) for number in range(LINES)]
-    for line, port in (*agents, ("qga", _QGA_PORT_NAME)):
-        if line in spec.lines:
-            arguments += ["-device", f"virtserialport,chardev={line},name={port}"]
+    agents = [(agent_socket_name(number), port_name(number)) for number in range(AGENT_PORTS)]
+    for socket, port in (*agents, ("qga", _QGA_PORT_NAME)):
+        if socket in spec.sockets:
+            arguments += ["-device", f"virtserialport,chardev={socket},name={port}"]
     return arguments
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from core_infra._eventloop.sockets import short_path
 from core_infra.vm._console import PANIC
-from core_infra.vm._guest.protocol import LINES
-from core_infra.vm._hypervisors.hypervisor import CONSOLE_LOG, PID_FILE, agent_line
+from core_infra.vm._guest.protocol import AGENT_PORTS
+from core_infra.vm._hypervisors.hypervisor import CONSOLE_LOG, PID_FILE, agent_socket_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ class MachineDirectory:
 
     def agent_sockets(self) -> list[Path]:
         """The sockets of the agent's ports; a machine of an earlier version has only one."""
-        paths = [self.socket_path(agent_line(number)) for number in range(LINES)]
+        paths = [self.socket_path(agent_socket_name(number)) for number in range(AGENT_PORTS)]
         return [path for path in paths if path.exists()] or paths[:1]
 
     @property

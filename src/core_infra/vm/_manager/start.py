@@ -18,9 +18,9 @@ from core_infra.vm._access import ssh
 from core_infra.vm._attach import connect
 from core_infra.vm._disks import examine, file_name, layers, usable
 from core_infra.vm._free_space import written
-from core_infra.vm._guest.protocol import LINES
+from core_infra.vm._guest.protocol import AGENT_PORTS
 from core_infra.vm._hardware import Disk
-from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_line
+from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_socket_name
 from core_infra.vm._hypervisors.qmp import Qmp
 from core_infra.vm._images import cloud_init
 from core_infra.vm._images.formats import ImageFormat
@@ -138,7 +138,11 @@ class Starter:
         return Started(child, facts, console, shares)
 
     def _spawn(self, disks: list[Disk], shares: list[Share], *, die_with_parent: bool) -> Child:
-        inside = [agent_line(number) for number in range(LINES)] if self._has_agent else ["qga"]
+        inside = (
+            [agent_socket_name(number) for number in range(AGENT_PORTS)]
+            if self._has_agent
+            else ["qga"]
+        )
         names = ["monitor", "console", *inside]
         with contextlib.ExitStack() as stack:
             lines = {name: stack.enter_context(self._directory.listen(name)) for name in names}
@@ -157,8 +161,8 @@ class Starter:
                 disks=disks,
                 shares=shares,
                 isolated=self._options.isolated,
-                lines={name: line.fileno() for name, line in lines.items()},
-                servers={tag: server.fileno() for tag, server in servers.items()},
+                sockets={name: line.fileno() for name, line in lines.items()},
+                virtiofs={tag: server.fileno() for tag, server in servers.items()},
                 mac="52:54:00:" + ":".join(self._container.id[at : at + 2] for at in (0, 2, 4)),
             )
             command = self._hypervisor.build(spec, self._accelerator)
@@ -167,7 +171,7 @@ class Starter:
                 return spawn(
                     command,
                     output=log,
-                    pass_fds=[*spec.lines.values(), *spec.servers.values()],
+                    pass_fds=[*spec.sockets.values(), *spec.virtiofs.values()],
                     die_with_parent=die_with_parent,
                     without_file_signals=True,
                 )
