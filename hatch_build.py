@@ -1,4 +1,4 @@
-"""Compiles what we have in C when the package is built or installed, and names the wheel.
+"""Compiles the programs in C when the package is built or installed, and names the wheel.
 
 The guest agent runs inside guests of two architectures, whatever the host is, so this needs a cross
 compiler: Zig, which PyPI carries as ``ziglang``. The reaper and the fork server run on the host.
@@ -6,12 +6,12 @@ The sources are in ``csrc``, a directory for each program; the binaries go to
 ``src/core_infra/bin``. The compiler is required only if a binary is missing or was made from other
 sources. By hand: ``python hatch_build.py``.
 
-Where Zig cannot be had, CORE_INFRA_CC names a C compiler of the host: it makes what runs on the
-host, and the agent for guests of its architecture. A build without isolation takes ``cc`` by itself
+If Zig is not available, CORE_INFRA_CC names a C compiler of the host: it compiles the programs that
+run on the host, and the agent for guests of its architecture. A build without isolation uses ``cc``
 if Zig is not installed.
 
-A wheel holds the agents and the programs of one platform, which its tag names. CORE_INFRA_WHEEL
-chooses another platform than this host: one of PLATFORMS.
+A wheel has the agents and the programs of one platform, which its tag names. CORE_INFRA_WHEEL
+selects another platform than this host's: one of PLATFORMS.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _GLIBC = (2, 31)
 
 
 class Kind(NamedTuple):
-    """What becomes of sources: the system they are compiled for, how, and the file's suffix."""
+    """How a program is compiled: for which system, with which flags, and the file's suffix."""
 
     system: str
     flags: tuple[str, ...]
@@ -81,17 +81,17 @@ PROGRAMS = {"agent": STATIC, "reaper": STATIC, "forkserver": PRELOADED}
 
 
 class CustomBuildHook(BuildHookInterface[BuilderConfig]):
-    """What hatchling calls for a wheel and for an editable install."""
+    """The hook that hatchling calls for a wheel and for an editable install."""
 
     def dependencies(self) -> list[str]:
-        """The compiler, if there is something to compile and no other is chosen."""
+        """Zig, if a program must be compiled and no other compiler is chosen."""
         root = Path(self.root)
         if OWN_COMPILER in os.environ or is_fresh(root, programs_for(_platform())):
             return []
         return [COMPILER]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile what is stale, take it into the wheel, and give this its tag."""
+        """Compile stale programs, add the binaries to the wheel, and set the wheel's tag."""
         root = Path(self.root)
         if version == "editable":
             build(root)
@@ -118,7 +118,7 @@ def programs_for(chosen: str) -> list[tuple[str, str]]:
 
 
 def _platform() -> str:
-    """The platform that the wheel is for: the one that is chosen, or this host."""
+    """The platform that the wheel is for: the chosen one, or this host's."""
     chosen = os.environ.get(CHOSEN_PLATFORM)
     if chosen is None:
         return _host_platform()
@@ -144,12 +144,12 @@ def _all_programs() -> list[tuple[str, str]]:
 
 
 def is_fresh(root: Path, programs: list[tuple[str, str]] | None = None) -> bool:
-    """Whether the binaries are there and made from the sources as they are now."""
+    """Whether the binaries exist and were made from the current sources."""
     return not _stale(root, programs)
 
 
 def build(root: Path, programs: list[tuple[str, str]] | None = None) -> None:
-    """Compile what is stale of some programs, each with an architecture; by default of all."""
+    """Compile the stale ones of some programs, each with an architecture; by default of all."""
     stale = _stale(root, programs)
     if not stale:
         return
@@ -167,7 +167,7 @@ def build(root: Path, programs: list[tuple[str, str]] | None = None) -> None:
 
 
 def _own_compiler() -> list[str] | None:
-    """The host's compiler and its first arguments, if it is to be used; None for Zig."""
+    """The host's compiler and its first arguments; None: use Zig."""
     if OWN_COMPILER in os.environ:
         return shlex.split(os.environ[OWN_COMPILER]) or ["cc"]
     if importlib.util.find_spec("ziglang") is None and shutil.which("cc") is not None:
@@ -177,7 +177,7 @@ def _own_compiler() -> list[str] | None:
 
 @contextlib.contextmanager
 def _zig_cache() -> Iterator[None]:
-    """Give Zig a place for its cache where it would find none: without HOME, it fails."""
+    """Give Zig a directory for its cache if it would find none: without HOME, it fails."""
     places = ("ZIG_GLOBAL_CACHE_DIR", "XDG_CACHE_HOME", "HOME")
     if any(os.environ.get(name) for name in places):
         yield
@@ -205,7 +205,7 @@ def _compile_and_stamp(root: Path, program: str, arch: str) -> None:
 
 
 def compile_program(root: Path, program: str, arch: str, output: Path, *flags: str) -> None:
-    """Compile a program for *arch* to the file *output*, with *flags* besides the usual ones."""
+    """Compile a program for *arch* to the file *output*, with the usual flags and *flags*."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         binary = Path(scratch) / program

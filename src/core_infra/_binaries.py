@@ -1,13 +1,15 @@
-"""The guest agent's program, compiled for each architecture of a guest."""
+"""The programs in C that are compiled when core-infra is built or installed."""
 
 from __future__ import annotations
 
-from importlib.resources import files
-
+from core_infra._unpatched import Path
 from core_infra.errors import UnavailableError
 
+BINARIES = Path(__file__).parent / "bin"
+"""The directory of the programs, each named NAME-ARCH."""
+
 ARCHITECTURES = ("x86_64", "aarch64")
-"""What the agent is compiled for, as ``uname -m`` calls it in the guest."""
+"""The architectures that the agent is compiled for, as ``uname -m`` prints them."""
 
 
 def agent_binary(arch: str) -> bytes:
@@ -23,7 +25,7 @@ def agent_binary(arch: str) -> bytes:
             todo="Use an image of one of these architectures.",
             arch=arch,
         )
-    path = files(__package__) / "bin" / f"agent-{arch}"
+    path = BINARIES / f"agent-{arch}"
     if not path.is_file():
         raise UnavailableError(
             f"the guest agent for {arch} is missing: {path}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hatch
@@ -14,6 +13,7 @@ from core_infra import _binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def agent_path() -> Path:
     """The agent as it is shipped, for this host's architecture."""
     arch = platform.machine()
     assert _binaries.agent_binary(arch)
-    return Path(_binaries.__file__).parent / "bin" / f"agent-{arch}"
+    return _binaries.BINARIES / f"agent-{arch}"
 
 
 @pytest.fixture

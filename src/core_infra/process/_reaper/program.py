@@ -6,7 +6,7 @@ import logging
 import platform
 import resource
 
-import core_infra
+from core_infra._binaries import BINARIES
 from core_infra._unpatched import Path, os, subprocess
 from core_infra.errors import UnavailableError
 from core_infra.process._listeners import proc_is_ours
@@ -46,7 +46,7 @@ def start_reaper(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
 
 
 def _binary() -> Path:
-    path = Path(core_infra.__file__).parent / "bin" / f"reaper-{platform.machine()}"
+    path = BINARIES / f"reaper-{platform.machine()}"
     if not path.is_file():
         raise UnavailableError(
             f"there is no reaper of processes for {platform.machine()}: {path}",

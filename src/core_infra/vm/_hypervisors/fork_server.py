@@ -20,8 +20,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
-import core_infra
-from core_infra._unpatched import Path, os, shutil, signal, socket, time
+from core_infra._binaries import BINARIES
+from core_infra._unpatched import os, shutil, signal, socket, time
 from core_infra.errors import (
     CoreInfraError,
     InvalidError,
@@ -269,7 +269,7 @@ def _gone(error: OSError | None) -> UnavailableError:
 
 def _library() -> str:
     """The library for this host."""
-    path = Path(core_infra.__file__).parent / "bin" / f"forkserver-{platform.machine()}.so"
+    path = BINARIES / f"forkserver-{platform.machine()}.so"
     if not sys.platform.startswith("linux"):
         why = "it needs Linux"
     elif not path.is_file():
