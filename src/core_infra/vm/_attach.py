@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEAVE = b"\x1d"
-"""What leaves the console: Ctrl-], as telnet has it."""
+"""The key that leaves the console: Ctrl-], as in telnet."""
 
 _CHUNK = 1 << 16
 
@@ -61,7 +61,7 @@ def attach(console: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def raw_terminal() -> Iterator[None]:
-    """Pass every key on, Ctrl-C too, where there is a terminal."""
+    """Pass every key on, also Ctrl-C, if there is a terminal."""
     if not sys.stdin.isatty():
         yield
         return

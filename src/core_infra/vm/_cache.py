@@ -1,7 +1,7 @@
-"""Where core_infra keeps what it may make again: images, disks, verdicts, snapshots.
+"""The cache directory: images, disks, accelerators that work, snapshots. All can be made again.
 
-A cache that cannot be written, or is full, still serves: what it lacks goes to a private directory
-that ends with this process.
+A cache that is full, or cannot be written, can still be read: what it lacks goes to a private
+directory, which is removed when this process ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _news: list[str] = []
 
 
 def cache_root() -> Path:
-    """The cache directory: ``$CORE_INFRA_CACHE_DIR``, else core-infra's place in the user's own.
+    """The cache directory: ``$CORE_INFRA_CACHE_DIR``, else core-infra's in the user's own.
 
     It need not exist yet. Deleting it costs nothing but the time to fill it again.
     """
@@ -31,18 +31,18 @@ def cache_root() -> Path:
 
 
 def places(directory: Path) -> list[Path]:
-    """Where to look for what is kept in *directory*: there, and in its stand-in if there is one."""
+    """The directories to search for files of *directory*: itself, and its stand-in if any."""
     stand_in = _stand_ins.get((os.getpid(), directory))
     return [directory] if stand_in is None else [directory, stand_in]
 
 
 def found(directory: Path, name: str) -> Path | None:
-    """The file *name* of *directory* or its stand-in; None if it has to be made."""
+    """The file *name* of *directory* or its stand-in; None if it must be made."""
     return next((path for place in places(directory) if (path := place / name).exists()), None)
 
 
 def writable(directory: Path, room: int = LITTLE) -> Path:
-    """The directory, made, if it can be written to; else a private one that stands in for it.
+    """The directory, made if necessary; if it cannot be written, its private stand-in.
 
     Args:
         directory: a directory of the cache.
@@ -64,11 +64,11 @@ def writable(directory: Path, room: int = LITTLE) -> Path:
 
 
 def stand_in(directory: Path, why: str, room: int = LITTLE) -> Path:
-    """The private directory that stands in for one of the cache, which ends with this process.
+    """The private stand-in for a directory of the cache; it is removed when this process ends.
 
     Args:
         directory: a directory of the cache.
-        why: why it cannot be used; it is said once.
+        why: why it cannot be used; reported once.
         room: bytes that must be free in the private one.
 
     Raises:
@@ -111,5 +111,5 @@ def _of_process(process: int) -> Path:
 
 
 def _private() -> Path:
-    """A directory that ends with this process, however that ends."""
+    """A directory that is removed when this process ends, or by the next run if it is killed."""
     return _of_process(os.getpid())

@@ -30,13 +30,13 @@ _LIKE_A_SIZE = re.compile(r"[-+]?[\d.]+\s*[a-zA-Z]*")
 _UNITS = {"M": 20, "G": 30, "T": 40}
 _LARGEST = 64 << 40
 MOST = 20
-"""Disks that a machine can have: as many as there is room for on its bus."""
+"""The most disks that a machine can have: its bus has room for no more."""
 
 _NO_CHECK = 63
 _LEAKS_ONLY = 3
 _FORM = f"Say a size, such as 500M or 2G, or the path of an image. {IMAGES}"
 _CLONEABLE = (ImageFormat.QCOW2, ImageFormat.RAW)
-"""What QEMU can save and load a machine with."""
+"""The formats with which QEMU can save and load a machine."""
 
 
 def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
@@ -122,7 +122,7 @@ def _disk(what: object) -> Disk:
 
 
 def layers(below: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
-    """A new layer in *directory* over each disk that is written to; the others as they are.
+    """A new layer in *directory* over each writable disk; the others as they are.
 
     Raises:
         CoreInfraError: one cannot be made.
@@ -134,12 +134,12 @@ def layers(below: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
 
 
 def file_name(number: int) -> str:
-    """The name of the file that the disk of this number is written to."""
+    """The name of the file that disk *number* writes to."""
     return f"disk{number}.qcow2"
 
 
 def moved(disks: Iterable[Disk], directory: Path) -> tuple[Disk, ...]:
-    """The disks with what is written to in another directory."""
+    """The disks, with the files that they write to in another directory."""
     return tuple(
         each if each.read_only else replace(each, path=directory / each.path.name) for each in disks
     )
@@ -179,8 +179,8 @@ def _descriptors(pid: int, path: Path) -> list[int]:
     return numbers
 
 
-def keep(disks: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
-    """Copy what has been written to *directory*, as layers over nothing but *bases*.
+def save_layers(disks: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
+    """Copy what the disks have written to *directory*, as layers over *bases* only.
 
     Args:
         disks: those of a stopped machine.
@@ -192,13 +192,13 @@ def keep(disks: Sequence[Disk], bases: Sequence[Disk], directory: Path) -> None:
             path = directory / file_name(number)
             with written("a machine's disk", directory):
                 shutil.copyfile(disk_.path, path)
-            # A machine that was cloned writes over another snapshot, which may be gone one day.
+            # A clone's layer is over another snapshot, which may be removed one day.
             arguments = ("-f", "qcow2", "-F", base.format, "-b", str(base.path), str(path))
             qemu_img(base.path, "rebase", *arguments)
 
 
-def kept(bases: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
-    """The disks whose layers :func:`keep` has put into *directory*."""
+def saved_disks(bases: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
+    """The disks whose layers :func:`save_layers` has put into *directory*."""
     return tuple(
         base
         if base.read_only
@@ -255,7 +255,7 @@ def _layer(below: Disk, path: Path) -> Disk:
 
 
 def _empty(size: int, text: str) -> Path:
-    """An empty disk of so many bytes, the same file for all that are as large."""
+    """An empty disk of *size* bytes; the same file for all of that size."""
     if size > _LARGEST:
         raise InvalidError(f"cannot make a disk of {text}", why="64T are the most")
     directory, name = cache_root() / "disks", f"empty-{size}.qcow2"

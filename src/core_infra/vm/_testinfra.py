@@ -1,4 +1,4 @@
-"""A machine as a host of pytest-testinfra, whose commands go by :meth:`Guest.exec`."""
+"""A machine as a host of pytest-testinfra, whose commands run by :meth:`Guest.exec`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def host(guest: Guest, name: str, user: str) -> Any:
             )
 
     class Host(hosts.Host):  # type: ignore[misc,name-defined] # the same
-        """Says what the default image lacks, where testinfra would name another system's tools."""
+        """Reports what the default image lacks; testinfra would name another system's tools."""
 
         def __getattr__(self, module: str) -> Any:
             if module in _LACKING and self.system_info.distribution == "core-infra":

@@ -43,14 +43,14 @@ T = TypeVar("T")
 
 _ENTROPY_BYTES = 64
 _GLANCE = 1.0
-"""Seconds after which a guest that boots is looked at again."""
+"""Seconds between two checks of a guest that boots."""
 _AT_LEAST = 2.0  # seconds that a request to a paused machine waits: there may be room again
 KEEP_MODE = 0xFFFFFFFF
 """For :meth:`AgentClient.open_write`: the replaced file's mode, or 0644 for a new one."""
 
 
 class GuestGoneError(UnavailableError):
-    """The machine, or its agent, went away while something was under way."""
+    """The machine, or its agent, ended during a call."""
 
 
 class AgentGoneError(GuestGoneError):
@@ -150,7 +150,7 @@ class AgentClient:
     def resume(
         self, *, hostname: str = "", machine_id: str = "", mac: bytes = b"", timeout: float
     ) -> Resumed:
-        """Greet a guest that was just resumed from a snapshot, and :meth:`thaw` it, in one go.
+        """Greet a guest that was just resumed from a snapshot, and :meth:`thaw` it, in one step.
 
         Both are sent before either is answered, so nothing of a former session may be in the
         stream. The greeting sets the clock, and an emulated guest is slow until it has translated
@@ -181,7 +181,7 @@ class AgentClient:
         user: bytes,
         no_input: bool = False,
     ) -> Channel:
-        """Start a program in the guest; *no_input*: its standard input is at its end."""
+        """Start a program in the guest; *no_input*: its standard input is empty."""
         payload = encode_exec(argv, env=env, cwd=cwd, user=user)
         return self._open(FrameType.EXEC, payload, no_input=no_input)
 
@@ -202,7 +202,7 @@ class AgentClient:
         self._request(FrameType.RESEED, entropy, timeout)
 
     def bind(self) -> None:
-        """End the session's commands when this connection closes; serve further lines, too."""
+        """End commands when this connection closes; serve the agent's other ports, too."""
         self._send(Frame(FrameType.BIND, 0))
 
     def poweroff(self) -> None:
@@ -309,7 +309,7 @@ class AgentClient:
             for frame in self._decoder.feed(data):
                 self._dispatch(frame)
         except ProtocolError as error:
-            # Both sides begin anew with the next HELLO, whatever they had come to.
+            # Both sides begin anew with the next HELLO, whatever state they are in.
             self.lose_session(error)
 
     def _dispatch(self, frame: Frame) -> None:

@@ -39,7 +39,7 @@ def read_file(client: AgentClient, path: str, timeout: float) -> Iterator[bytes]
 def write_file(
     client: AgentClient, path: str, data: Iterator[bytes], timeout: float, mode: int = KEEP_MODE
 ) -> None:
-    """Write a guest's file: a reader there sees the old one or the whole new one."""
+    """Write a guest's file atomically: a reader there sees the old content or all of the new."""
     channel = client.open_write(guest_path(path), mode)
     try:
         for piece in data:
@@ -61,7 +61,7 @@ def chunks_of(file: BinaryIO) -> Iterator[bytes]:
 
 
 def pieces_of(data: bytes) -> Iterator[bytes]:
-    """Data in pieces, so that a timeout is of a piece and not of the whole."""
+    """Data in pieces, so that a timeout applies to a piece and not to the whole."""
     view = memoryview(data)
     return (bytes(view[start : start + _CHUNK]) for start in range(0, len(view), _CHUNK))
 

@@ -34,7 +34,7 @@ class UnsafeTreeError(InvalidError):
 
 
 def unpack_command(target: str, source: Path, *, name: str = "") -> list[str]:
-    """The guest's command that makes of a tree from its standard input the directory *target*.
+    """The guest's command that unpacks a tree from its standard input to the directory *target*.
 
     Args:
         target: a directory; if there is one, the tree's content goes there.
@@ -55,7 +55,7 @@ def send_tree(process: GuestProcess, source: Path) -> None:
     """Write the content of a local directory to the input of an unpacking command."""
     with (
         io.BufferedWriter(_InputFile(process), _BUFFER) as file,
-        # The GNU form is the one that busybox's tar reads with long names.
+        # Of the forms with long names, busybox's tar reads the GNU one.
         tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as archive,
     ):
         for entry in sorted(source.iterdir()):

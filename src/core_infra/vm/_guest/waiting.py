@@ -1,4 +1,4 @@
-"""Waiting in a guest, as steps that a thread or an event loop takes."""
+"""Waiting in a guest, as steps that a thread or an event loop runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def until_succeeds(
     command: str | Sequence[str | os.PathLike[str]],
     timeout: float | None,
 ) -> Steps:
-    """Wait until a command succeeds; its result."""
+    """Wait until a command succeeds; returns its result."""
 
     def why(result: ExecResult) -> _Why:
         yield from ()
@@ -117,7 +117,7 @@ def listening(sockets: str) -> set[int]:
 
 
 def _look(command: str | Sequence[str]) -> Run:
-    """Run a command of our own, which the test did not ask for."""
+    """Run a command of our own, not the test's."""
     return Run(command, _timeouts.scaled(_LOOK))
 
 
@@ -130,7 +130,7 @@ def _steps(
     goal: str,
     why: Callable[[ExecResult], _Why],
 ) -> Steps:
-    """Attempt again and again until it is what is waited for; one step of the history.
+    """Attempt repeatedly until the condition is met; all attempts are one step of the history.
 
     Args:
         history: gets a WaitResult.

@@ -39,8 +39,8 @@ MAX_REPLACEMENTS = 32
 _ENV = "/usr/bin/env"
 _REQUEST = struct.Struct(f"=IiqI{MAX_REPLACEMENTS}i4x")
 _REPLY = struct.Struct("=iii116s")
-# What may pass after the deadline until the answer is here: copying the page tables of a large
-# guest, and a busy host.
+# Seconds after the deadline that the answer may take: for copying the page tables of a large guest,
+# and for a busy host.
 _GRACE = 5.0
 
 _READY, _FORKED, _NOT_IDLE = 0, 1, 5
@@ -74,7 +74,7 @@ class Fork(NamedTuple):
 
 
 class ForkServer:
-    """The fork server of one process: of a QEMU that is to be started, or of a clone.
+    """The fork server in one process: in a QEMU that is started with it, or in a clone.
 
     Start QEMU with :meth:`command` and :meth:`fds`, then call :meth:`inherited`. It must be a
     direct child of this process. Can be used from several threads.
@@ -165,7 +165,7 @@ class ForkServer:
         self._theirs.close()
 
     def _ask(self, request: bytes, fds: list[int], clock: _Clock) -> int:
-        """Have the process forked; the clone's pid."""
+        """Have the process forked; returns the clone's pid."""
         if self._ours.fileno() < 0:
             raise WrongStateError(
                 "cannot fork the process: its fork server is closed", needed="open", found="closed"
@@ -222,7 +222,7 @@ class ForkServer:
 
 
 class _Clock:
-    """How long something may still take."""
+    """A deadline."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm._images.image import Bootable
 
-# What costs an emulated guest much and gives it nothing. SMAP and SMEP guard against attacks that
+# Features that are slow to emulate and useless in tests. SMAP and SMEP guard against attacks that
 # do not happen here; LA57 makes page walks longer. With ERMS and FSRM a kernel copies and clears by
 # bytes, which QEMU emulates one by one. Always both: with FSRM alone, the memmove of Linux before
 # 6.3 takes no path at all for short blocks, and hangs (QEMU has FSRM since 8.0).
@@ -41,7 +41,7 @@ _BANNER = b"Linux version "
 
 
 def processor(arch: str, accelerator: str, wanted: str | None = None) -> str:
-    """The value of QEMU's ``-cpu``: the one that is wanted, else what suits the accelerator."""
+    """The value of QEMU's ``-cpu``: *wanted*, else one that suits the accelerator."""
     if wanted:
         return wanted
     if accelerator != "tcg":
@@ -50,7 +50,7 @@ def processor(arch: str, accelerator: str, wanted: str | None = None) -> str:
 
 
 def kernel_arguments(image: Image, cpu: str, accelerator: str, version: str) -> list[str]:
-    """What the guest's kernel must be given to run on this processor of this QEMU.
+    """The arguments that the guest's kernel needs on this processor of this QEMU.
 
     Args:
         image: what is booted.
@@ -63,12 +63,12 @@ def kernel_arguments(image: Image, cpu: str, accelerator: str, version: str) -> 
     release = kernel_release(image.kernel)
     if "clearcpuid=" in image.cmdline or (release is not None and release < _CONCERNED):
         return []
-    # Only the kernel does without: programs that were built for x86-64-v2 look for it.
+    # Only the kernel does not use it: programs that were built for x86-64-v2 check for it.
     return [f"clearcpuid={_CX16}"]
 
 
 def explanation(image: Bootable, cpu: str, accelerator: str, version: str) -> str:
-    """Why a guest's kernel gets other arguments than its image says; "" if it does not."""
+    """Why a guest's kernel gets more arguments than the image's; "" if it does not."""
     if isinstance(image, Image) and kernel_arguments(image, cpu, accelerator, version):
         return (
             f"its kernel does without cmpxchg16b (clearcpuid={_CX16}), "

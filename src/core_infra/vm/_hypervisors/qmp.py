@@ -52,7 +52,7 @@ class Qmp:
     def execute(
         self, command: str, *, timeout: float = 10.0, fds: Sequence[int] = (), **arguments: Any
     ) -> Any:
-        """Run a QMP command; its return value.
+        """Run a QMP command; returns its return value.
 
         Args:
             command: its name.

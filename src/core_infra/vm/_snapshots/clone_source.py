@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra._unpatched import shutil
-from core_infra.vm._disks import Origins, kept
+from core_infra.vm._disks import Origins, saved_disks
 from core_infra.vm._hypervisors.hypervisor import MemoryFile
 from core_infra.vm._snapshots.migration import restore
 from core_infra.vm._timeouts import scaled
@@ -101,7 +101,7 @@ class SnapshotSource:
             dataclasses.replace(self._spec, name=name),
             self._accelerator,
             directory,
-            disks=kept(self._spec.disks, self._snapshot.directory),
+            disks=saved_disks(self._spec.disks, self._snapshot.directory),
             memory=None if memory is None else MemoryFile(memory, shared=False),
             incoming=True,
             die_with_parent=die_with_parent,

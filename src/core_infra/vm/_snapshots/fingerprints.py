@@ -38,7 +38,7 @@ _NOT_THE_USERS = (
     "<frozen ",
 )
 _SLOTS = (types.GetSetDescriptorType, types.MemberDescriptorType)
-# pytest numbers its temporary directories anew in each run.
+# pytest gives its temporary directories new numbers in each run.
 _NUMBERED = re.compile(r"(pytest-of-[^/]+/pytest-)\d+(/popen-gw\d+)?")
 
 
@@ -62,19 +62,19 @@ def digest_of_code(function: Callable[..., object]) -> str | None:
 
 
 def _unwrapped(value: Any) -> Any:
-    """What a decorator written in C, such as functools.cache, is around."""
+    """The function in a decorator written in C, such as functools.cache."""
     is_plain = isinstance(value, types.FunctionType | types.MethodType | type)
     return value if is_plain else getattr(value, "__wrapped__", value)
 
 
 class _Reader:
-    """Reads objects part by part; what may be part of itself, once."""
+    """Reads objects part by part; an object that may be part of itself is read once."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, Any]] = {}  # with the object, so that the id stays its
 
     def parts(self, value: Any) -> Iterator[str]:
-        """What makes a value what it is, as texts."""
+        """The parts of a value, as texts."""
         value = _unwrapped(value)
         kind = type(value)
         yield kind.__qualname__
@@ -147,7 +147,7 @@ class _Reader:
         yield from self._all(code.co_consts)
 
     def _named(self, code: types.CodeType, namespace: dict[str, Any]) -> Iterator[str]:
-        """What code names of a module's globals, and of the user's modules among them."""
+        """The globals of a module that code names, and those of the user's modules among them."""
         names = sorted(_names(code))
         for name in names:
             if name not in namespace:
@@ -171,7 +171,7 @@ class _Reader:
 
 
 def _members(value: Any) -> Iterable[Any] | None:
-    """What an object of a kind that we know is made of."""
+    """The parts of an object of a known kind."""
     found: Iterable[Any] | None = None
     match value:
         case types.MethodType():
@@ -212,7 +212,7 @@ _EXECUTABLE = 0o111
 
 
 def digest_of_files(paths: Iterable[str | os.PathLike[str]] | os.PathLike[str]) -> str:
-    """One digest of files and of all that is in directories; what they are called does not count.
+    """One digest of files and of all that is in directories; their names do not count.
 
     Raises:
         NotFoundError: there is no such file or directory.

@@ -45,7 +45,7 @@ def save(process: VmmProcess, directory: Path, *, with_memory: bool, timeout: fl
         if is_full(directory):
             raise no_room("a machine's state", directory) from error
         raise
-    _disks.keep(process.disks, process.spec.disks, directory)
+    _disks.save_layers(process.disks, process.spec.disks, directory)
 
 
 def restore(process: VmmProcess, state: Path, *, with_memory: bool, timeout: float) -> None:

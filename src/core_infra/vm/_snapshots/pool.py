@@ -1,4 +1,4 @@
-"""Clones that are ready before they are asked for: made while a test runs, and verified."""
+"""Clones that are made and verified in advance, while a test runs."""
 
 from __future__ import annotations
 

@@ -50,12 +50,12 @@ class Snapshot:
 
     @property
     def state(self) -> Path:
-        """The devices' state, and the memory where that has no file of its own."""
+        """The devices' state, and the memory if that has no file of its own."""
         return self.directory / STATE
 
     @property
     def memory(self) -> Path | None:
-        """The memory; None where it is within the state."""
+        """The memory; None if it is part of the state."""
         path = self.directory / MEMORY
         return path if MEMORY in self.digests else None
 
@@ -70,7 +70,7 @@ class Snapshot:
 
 
 def write_snapshot(snapshot: Snapshot) -> None:
-    """Complete a snapshot whose files are there, by its record."""
+    """Write the record of a snapshot whose files exist."""
     names = sorted({path.name for path in snapshot.directory.iterdir()} - {RECORD})
     record = asdict(snapshot) | {
         "format": FORMAT,
@@ -143,8 +143,8 @@ def _update(total: Any, file: Any, start: int, end: int) -> None:
         data = file.read(min(_CHUNK, end - start))
         if not data:
             break
-        # A page of zeros may be a hole in a copy of the file: neither counts, nor does it count
-        # where a hole ends: a page has one number only, its place in the file.
+        # A page of zeros may be a hole in a copy of the file, so neither counts. Each other page
+        # counts with its offset, so that the places of holes do not matter.
         for offset in range(0, len(data), 4096):
             page = data[offset : offset + 4096]
             if page.count(0) != len(page):

@@ -1,4 +1,4 @@
-"""The snapshots in the cache directory: each built once, however many processes ask for it."""
+"""The snapshots in the cache directory: each is built once, whatever number of processes use it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEFAULT_LIMIT = 4 << 30
-"""Bytes on the disk beyond which the snapshots that were not used for longest are removed."""
+"""Bytes on the disk; beyond them the least recently used snapshots are removed."""
 
 _UNFINISHED = ".building-"
 
@@ -85,7 +85,7 @@ class SnapshotStore:
         return read_snapshot(place / snapshot.key)
 
     def _at(self, root: Path) -> SnapshotStore:
-        """A store like this one, in another place."""
+        """A store like this one, in another directory."""
         return SnapshotStore(root, limit=self._limit, progress=self._progress)
 
     def _built(self, key: str, build: Callable[[Path], Snapshot]) -> Snapshot:
@@ -112,7 +112,7 @@ class SnapshotStore:
         return [snapshot for _, snapshot in sorted(found, key=lambda pair: -pair[0])]
 
     def prune(self, limit: int, *, keep: str = "") -> list[Snapshot]:
-        """Remove the snapshots that were not used for longest, until *limit* bytes are left.
+        """Remove the least recently used snapshots until *limit* bytes are left.
 
         A machine that is being cloned from one is not disturbed: its files live on until it ends.
 
@@ -159,12 +159,12 @@ class SnapshotStore:
             lock.release()
 
     def _sweep(self, key: str) -> None:
-        """Remove what builders left that were killed; only with the lock held."""
+        """Remove what killed builders left; only with the lock held."""
         for path in self._root.glob(f"{_UNFINISHED}{key}-*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def _remove(self, directory: Path) -> None:
-        # First its name, at one stroke: a half removed snapshot would look like a damaged one.
+        # First its name, atomically: a half removed snapshot would look like a damaged one.
         aside = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{directory.name}-", dir=self._root))
         with contextlib.suppress(OSError):
             directory.rename(aside / "removed")
