@@ -13,6 +13,7 @@ from core_infra.medium._errors import (
     PathNotDirectoryError,
     PathNotFoundError,
     StorageError,
+    StrPath,
 )
 from core_infra.medium._fake import FakeMedium
 from core_infra.medium._faulty import FaultyMedium
@@ -20,7 +21,7 @@ from core_infra.medium._load import load
 from core_infra.medium._local import LocalMedium
 from core_infra.medium._medium import FileInfo, Medium
 from core_infra.medium._memory import MemoryMedium
-from core_infra.medium._paths import StrPath, rooted
+from core_infra.medium._paths import rooted
 from core_infra.medium._sandbox import SandboxMedium
 from core_infra.medium._tar import pack, unpack
 from core_infra.medium._writer import AtomicWriter, writer_in_memory

@@ -10,8 +10,8 @@ from core_infra.medium._errors import InvalidPathError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from core_infra.medium._errors import StrPath
     from core_infra.medium._medium import FileInfo, Medium
-    from core_infra.medium._paths import StrPath
 
 _PIECE = 1 << 18
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from core_infra.errors import (
     AlreadyExistsError,
@@ -19,8 +18,8 @@ from core_infra.errors import (
     WrongStateError,
 )
 
-if TYPE_CHECKING:
-    from core_infra.medium._paths import StrPath
+StrPath = str | os.PathLike[str]
+"""A path: a string, or a path object such as pathlib's."""
 
 
 class PathNotFoundError(NotFoundError, FileNotFoundError):

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from pyfakefs.fake_filesystem import FakeFilesystem
 
+    from core_infra.medium._errors import StrPath
     from core_infra.medium._nodes import Node
-    from core_infra.medium._paths import StrPath
 
 _UNFINISHED = f"{RESERVED}fake"
 _locks: weakref.WeakKeyDictionary[FakeFilesystem, threading.RLock] = weakref.WeakKeyDictionary()

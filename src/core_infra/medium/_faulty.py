@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from core_infra.medium._paths import StrPath
+    from core_infra.medium._errors import StrPath
 
 _SHORT, _CRASH = "short", "crash"
 _CODES = {

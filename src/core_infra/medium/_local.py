@@ -14,7 +14,7 @@ from core_infra.medium._paths import clean
 from core_infra.medium._real import RealMedium
 
 if TYPE_CHECKING:
-    from core_infra.medium._paths import StrPath
+    from core_infra.medium._errors import StrPath
 
 
 class LocalMedium(RealMedium):

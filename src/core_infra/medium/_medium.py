@@ -39,7 +39,7 @@ from core_infra.medium._paths import clean
 if TYPE_CHECKING:
     import builtins
 
-    from core_infra.medium._paths import StrPath
+    from core_infra.medium._errors import StrPath
 
 
 class FileInfo(NamedTuple):

@@ -23,8 +23,8 @@ from core_infra.medium._writer import AtomicWriter, writer_in_memory
 if TYPE_CHECKING:
     import builtins
 
+    from core_infra.medium._errors import StrPath
     from core_infra.medium._nodes import File, GrowingFile
-    from core_infra.medium._paths import StrPath
 
 
 class MemoryMedium(Medium):

@@ -6,17 +6,13 @@ import errno
 import os
 import posixpath
 
-from core_infra.medium._errors import InvalidPathError, path_error
+from core_infra.medium._errors import InvalidPathError, StrPath, path_error
 
 RESERVED = ".core-infra-tmp-"
 """The prefix of the names of unfinished files; reserved in paths of users."""
 
 _NAME_MAX = 255
 _PATH_MAX = 4095
-
-
-StrPath = str | os.PathLike[str]
-"""A path: a string, or a path object such as pathlib's."""
 
 
 def clean(path: StrPath) -> str:

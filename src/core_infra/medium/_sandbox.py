@@ -18,7 +18,7 @@ from core_infra.medium._real import RealMedium
 from core_infra.medium._real_file import map_os_errors
 
 if TYPE_CHECKING:
-    from core_infra.medium._paths import StrPath
+    from core_infra.medium._errors import StrPath
 
 
 class SandboxMedium(RealMedium):

@@ -13,8 +13,8 @@ from core_infra.medium._errors import path_error
 if TYPE_CHECKING:
     import tarfile
 
+    from core_infra.medium._errors import StrPath
     from core_infra.medium._medium import Medium
-    from core_infra.medium._paths import StrPath
 
 _DIRECTORY = b"5"  # tarfile.DIRTYPE
 

@@ -6,7 +6,7 @@ import errno
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from core_infra.build._builders.environment import build_environment, redact
 from core_infra.build._builders.sources import copy_sources
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from core_infra.build._artifact import Artifact
-    from core_infra.build._builders.builder import Builder
     from core_infra.build._builders.steps import BuildContext, Command, Step
     from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunAllResult, RunResult
@@ -33,8 +32,20 @@ _FULL = "No space left on device"
 _LAUNCH = ("/bin/sh", "-c", 'umask 022; exec "$@"', "build")
 
 
+class StepOwner(Protocol):
+    """The part of a builder that running its steps needs."""
+
+    source_directories: frozenset[str]
+
+    def gather(self, context: BuildContext, step: Step) -> None:
+        """Move what the tool left elsewhere to the step's output."""
+
+    def collect(self, context: BuildContext, step: Step) -> list[Artifact]:
+        """Return the artifacts in the step's output."""
+
+
 def run_steps(
-    builder: Builder,
+    builder: StepOwner,
     context: BuildContext,
     steps: Sequence[Step],
     *,
@@ -95,7 +106,7 @@ def _redacting(listener: Callable[[RunEvent], object]) -> Callable[[RunEvent], N
     return listen
 
 
-def _specs(builder: Builder, context: BuildContext, step: Step) -> Iterator[RunSpec]:
+def _specs(builder: StepOwner, context: BuildContext, step: Step) -> Iterator[RunSpec]:
     environment = build_environment(context)
     before = f"{step.name}: prepare"
     yield RunSpec(before, call=lambda: _prepare(builder, context, step))
@@ -115,7 +126,7 @@ def _specs(builder: Builder, context: BuildContext, step: Step) -> Iterator[RunS
     )
 
 
-def _collect(builder: Builder, context: BuildContext, step: Step) -> list[Artifact]:
+def _collect(builder: StepOwner, context: BuildContext, step: Step) -> list[Artifact]:
     made = builder.collect(context, step)
     if step.packed:
         return made
@@ -125,7 +136,7 @@ def _collect(builder: Builder, context: BuildContext, step: Step) -> list[Artifa
     return [replace(one, path=str(new)) for one, (_, new) in zip(made, moves, strict=True)]
 
 
-def _prepare(builder: Builder, context: BuildContext, step: Step) -> None:
+def _prepare(builder: StepOwner, context: BuildContext, step: Step) -> None:
     if step.copy is not None:
         copy_sources(
             context.project_dir,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom, BomMetaData
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from core_infra.build._artifact import Artifact
-    from core_infra.build._documents.sbom import Dependency
+
+
+class Dependency(Protocol):
+    """A package and its version; see :class:`core_infra.build._documents.sbom.Dependency`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
 
 
 def document(
@@ -28,7 +38,8 @@ def document(
 ) -> str:
     """Return the document of a release as JSON: its files and its dependencies."""
     root = Component(name=name, version=version, type=ComponentType.APPLICATION, bom_ref="project")
-    parts = [_package(one) for one in sorted(set(dependencies))]
+    used = sorted(set(dependencies), key=lambda one: (one.kind, one.name, one.version))
+    parts = [_package(one) for one in used]
     files = [_file(one) for one in sorted(artifacts, key=lambda one: one.name)]
     seed = [name, version, when.isoformat()]
     seed += [str(part.purl) for part in parts]
