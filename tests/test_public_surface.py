@@ -32,11 +32,11 @@ NAMES = [
 
 
 def own_methods(cls: type) -> list[tuple[str, Any]]:
-    """The public functions that a class defines, without those that Python generates."""
+    """The public functions that a class defines, without published tests: their names say it."""
     return [
         (name, getattr(member, "fget", None) or getattr(member, "__func__", member))
         for name, member in vars(cls).items()
-        if not name.startswith("_")
+        if not name.startswith(("_", "test_"))
         and (inspect.isroutine(member) or isinstance(member, property | classmethod | staticmethod))
         and cls.__module__.startswith("core_infra")
     ]
