@@ -18,7 +18,7 @@ from core_infra.vm._hardware import (
 from core_infra.vm._images.agent_injection import delivered
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import DiskImage, checked_arch, host_arch
-from core_infra.vm._images.kernel_set import beside, check_content, kernel_image
+from core_infra.vm._images.kernel_set import files_beside, check_content, kernel_image
 from core_infra.vm._images.load import resolve_image
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def with_kernel(image: Bootable, **options: Unpack[MachineOptions]) -> Bootable:
 
 
 def _of_kernel(image: Bootable, kernel: Path) -> Bootable:
-    initrd, cmdline = beside(kernel)
+    initrd, cmdline = files_beside(kernel)
     if isinstance(image, DiskImage):
         if image.format is ImageFormat.ISO:
             raise InvalidError(f"cannot give {image.name} a kernel", why="it is a disc")

@@ -14,7 +14,7 @@ from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.image import host_arch
 from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.record import Container, Status
+from core_infra.vm._manager.record import Container, ContainerStatus
 from core_infra.vm._manager.run_options import RunOptions
 from core_infra.vm._manager.state_file import State
 
@@ -51,7 +51,7 @@ def shared(
             name="shared", detach=True, publish=[80], volumes={str(volume): "/mnt/the volume"}
         ),
     )
-    if manager.find("shared").status is Status.RUNNING:
+    if manager.find("shared").status is ContainerStatus.RUNNING:
         manager.stop("shared", grace=0)
 
 
@@ -68,5 +68,5 @@ def linuxkit_like(
     yield manager.run(
         standin.make(default, root, directory), RunOptions(name="kit", detach=True, memory=256)
     )
-    if manager.find("kit").status is Status.RUNNING:
+    if manager.find("kit").status is ContainerStatus.RUNNING:
         manager.stop("kit", grace=0)

@@ -16,7 +16,7 @@ from core_infra.errors import (
     WrongStateError,
 )
 from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.record import Container, Port, Status, Volume
+from core_infra.vm._manager.record import Container, ContainerStatus, Port, Volume
 from core_infra.vm._manager.run_options import RunOptions
 from core_infra.vm._manager.state_file import FILE, State
 from core_infra.vm._manager.volumes import shares
@@ -65,7 +65,7 @@ def test_a_machine_keeps_its_ports_and_volumes(
         taken.bind(("127.0.0.1", tcp.host))
         taken.listen()
         second = manager.start("again")
-    assert (second.id, second.name, second.status) == (first.id, "again", Status.RUNNING)
+    assert (second.id, second.name, second.status) == (first.id, "again", ContainerStatus.RUNNING)
     assert second.published[1:] == first.published[1:]
     assert second.published[0].host != tcp.host
     assert manager.exec("again", look).stdout == "of the host\ntwo\nf\nnew\nrefused\n"

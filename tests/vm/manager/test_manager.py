@@ -24,7 +24,7 @@ from core_infra.errors import (
     WrongStateError,
 )
 from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.record import Access, Container, Status
+from core_infra.vm._manager.record import Access, Container, ContainerStatus
 from core_infra.vm._manager.registry import MACHINES
 from core_infra.vm._manager.run_options import RunOptions
 from core_infra.vm._manager.state_file import VARIABLE, State
@@ -45,7 +45,7 @@ def listening(pid: int) -> list[tuple[str, int]]:
 def test_a_detached_machine_is_remembered_as_it_is(
     manager: LinuxKitManager, shared: Container
 ) -> None:
-    assert shared.status is Status.RUNNING
+    assert shared.status is ContainerStatus.RUNNING
     assert shared.pid is not None
     assert is_running(shared.pid)
     assert os.getsid(shared.pid) == shared.pid, "no terminal's end reaches it"
@@ -122,7 +122,9 @@ def test_names_that_nobody_has(manager: LinuxKitManager, shared: Container) -> N
 def test_an_ambiguous_prefix_names_those_that_it_means(tmp_path: Path) -> None:
     manager = LinuxKitManager(state=State(tmp_path))
     for id_ in ("abcd0001", "abcd0002"):
-        manager.state.add(Container(id=id_, name=f"n{id_}", image="i", status=Status.STOPPED))
+        manager.state.add(
+            Container(id=id_, name=f"n{id_}", image="i", status=ContainerStatus.STOPPED)
+        )
     with pytest.raises(InvalidError, match=r"abcd0001 \(nabcd0001\), abcd0002"):
         manager.find("abcd")
     assert manager.find("abcd0002").name == "nabcd0002"
@@ -175,7 +177,7 @@ def test_a_machine_that_was_killed_is_in_error_with_its_reason(
     os.kill(container.pid, signal.SIGKILL)
     wait_gone(container.pid)
     found = manager.find("killed")
-    assert found.status is Status.ERROR
+    assert found.status is ContainerStatus.ERROR
     assert "killed, or crashed" in found.reason
     assert found.pid is None
     with pytest.raises(WrongStateError, match="it is error: its process was killed"):
@@ -190,7 +192,7 @@ def test_another_process_with_the_same_pid_is_no_machine(tmp_path: Path) -> None
     manager = LinuxKitManager(state=State(tmp_path))
     mine = Container(id="00000001", name="mine", image="i", pid=os.getpid(), start="0/1")
     manager.state.add(mine)
-    assert manager.find("mine").status is Status.STOPPED
+    assert manager.find("mine").status is ContainerStatus.STOPPED
     assert manager.find("mine").reason == "this host was restarted"
 
 
@@ -205,7 +207,7 @@ def test_a_starter_that_is_killed_leaves_no_machine_that_nobody_knows(tmp_path: 
     assert pid is not None
     assert is_running(pid), "the machine had been started"
     (found,) = manager.list()
-    assert found.status is Status.ERROR
+    assert found.status is ContainerStatus.ERROR
     assert found.reason == "the process that started it was ended before it ran"
     wait_gone(pid)
     assert [one.id for one in manager.prune()] == [found.id]
@@ -249,7 +251,7 @@ def test_a_stop_is_asked_for_and_then_told(manager: LinuxKitManager, default: Im
     manager.run(default, RunOptions(name="polite", detach=True, memory=96))
     manager.exec("polite", "true")  # it has booted
     stopped = manager.stop("polite")
-    assert (stopped.status, stopped.reason) == (Status.STOPPED, "the guest shut down")
+    assert (stopped.status, stopped.reason) == (ContainerStatus.STOPPED, "the guest shut down")
     with pytest.raises(WrongStateError, match="it is stopped"):
         manager.stop("polite")
     assert b"reboot: Power down" in b"".join(manager.logs("polite"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, UnavailableError
-from core_infra.vm._manager.record import Container, Status, checked_name
+from core_infra.vm._manager.record import Container, ContainerStatus, checked_name
 from core_infra.vm._manager.state_file import FILE, State
 
 HAMMER = Path(__file__).parent / "programs" / "state_hammer.py"
@@ -54,9 +54,9 @@ def test_the_place_is_the_users_or_the_one_asked_for(
 def test_changes_and_removal(state: State) -> None:
     state.add(one())
     before = state.get(one().id)
-    assert state.update(one().id, status="stopped", pid=None).status is Status.STOPPED
-    assert before.status is Status.RUNNING, "what was got does not change"
-    assert state.remove(one().id).status is Status.STOPPED
+    assert state.update(one().id, status="stopped", pid=None).status is ContainerStatus.STOPPED
+    assert before.status is ContainerStatus.RUNNING, "what was got does not change"
+    assert state.remove(one().id).status is ContainerStatus.STOPPED
     for call in (state.get, state.remove, state.update):
         with pytest.raises(NotFoundError, match="no machine 00000001"):
             call(one().id)

@@ -18,7 +18,7 @@ from core_infra._cli.vm.shared import (
 )
 from core_infra.errors import CoreInfraError
 from core_infra.vm._kept_machines import kept
-from core_infra.vm._manager.record import Status
+from core_infra.vm._manager.record import ContainerStatus
 from core_infra.vm._manager.stop import GRACE
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def rm(machines: tuple[str, ...], *, force: bool, stopped: bool) -> None:
         raise click.UsageError("Give either MACHINES or --stopped.")
     found = manager()
     if stopped:
-        machines = tuple(one.id for one in found.list() if one.status is not Status.RUNNING)
+        machines = tuple(
+            one.id for one in found.list() if one.status is not ContainerStatus.RUNNING
+        )
     _for_each(machines, lambda one: found.remove(one, force=force).name)
 
 
@@ -97,7 +99,7 @@ def ps(*, with_all: bool, quiet: bool, as_json: bool) -> None:
     """List running machines, including those that test runs left running (--core-vm-keep)."""
     if quiet and as_json:
         raise click.UsageError("--quiet and --json exclude each other.")
-    found = [one for one in manager().list() if with_all or one.status is Status.RUNNING]
+    found = [one for one in manager().list() if with_all or one.status is ContainerStatus.RUNNING]
     left = kept()
     if quiet:
         ids = [*(one.id for one in found), *(str(one.pid) for one in left)]
@@ -137,7 +139,7 @@ def _row(one: Container) -> list[str]:
     ports = [str(port) for port in one.published]
     if one.ssh_port:
         ports.append(f"{one.ssh_port}→22")
-    if one.status is not Status.RUNNING:
+    if one.status is not ContainerStatus.RUNNING:
         ports.clear()  # they are not open
     reason = f" ({one.reason})" if one.reason else ""
     return [

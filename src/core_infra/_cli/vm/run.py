@@ -7,7 +7,7 @@ import click
 from core_infra._cli.vm import values
 from core_infra._cli.vm.shared import manager, pairs
 from core_infra.errors import CommandFailedError
-from core_infra.vm._manager.record import Status
+from core_infra.vm._manager.record import ContainerStatus
 from core_infra.vm._manager.run_options import RunOptions
 
 
@@ -105,5 +105,5 @@ def command(
         container = machines.run(image, options)
     if detach:
         click.echo(container.id)
-    elif container.status is Status.ERROR:
+    elif container.status is ContainerStatus.ERROR:
         raise CommandFailedError(f"machine {container.name} failed", why=container.reason)

@@ -93,8 +93,8 @@ def pull(access: GuestAccess, source: str, target: str) -> None:
         with atomic_tree(path, what) as part:
             with access.start(["/bin/sh", "-c", tree_transfer.pack_command(source)]) as process:
                 process.close_stdin()
-                said = tree_transfer.receive_tree(_as_guests(process), part)
-                _require(process, what, said)
+                output = tree_transfer.receive_tree(_as_guests(process), part)
+                _require(process, what, output)
             _set(part, about)
         return
     if kind and not kind.startswith(_REGULAR):
@@ -167,24 +167,24 @@ def _output_of(access: GuestAccess, argv: Sequence[str]) -> str:
     """A command's output; empty if it fails."""
     with access.start(argv) as process:
         process.close_stdin()
-        said = b"".join(data for stream, data in process.chunks() if stream == "stdout")
-        return said.decode("utf-8", "replace").strip() if process.wait() == 0 else ""
+        output = b"".join(data for stream, data in process.chunks() if stream == "stdout")
+        return output.decode("utf-8", "replace").strip() if process.wait() == 0 else ""
 
 
 def _finish(process: RunningCommand, what: str) -> None:
     _require(process, what, b"".join(data for _, data in process.chunks()))
 
 
-def _require(process: RunningCommand, what: str, said: bytes) -> None:
+def _require(process: RunningCommand, what: str, output: bytes) -> None:
     code = process.wait()
     if code != 0:
         raise CommandFailedError(
             what,
-            why=said.decode("utf-8", "replace").strip() or f"exit code {code}",
+            why=output.decode("utf-8", "replace").strip() or f"exit code {code}",
             command=[],
             exit_code=code,
             stdout=b"",
-            stderr=said,
+            stderr=output,
         )
 
 

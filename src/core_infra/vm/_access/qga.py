@@ -187,13 +187,13 @@ class QgaCommand:
         """
         if self._pid is not None:
             return
-        looked = self._run(['command -v -- "$1"', self._argv[0]], self._deadline)
-        if looked["exitcode"] != 0:
+        lookup = self._run(['command -v -- "$1"', self._argv[0]], self._deadline)
+        if lookup["exitcode"] != 0:
             raise CommandFailedError(
                 "QEMU's agent refuses guest-exec",
                 why=f"the machine has no program {self._argv[0]}",
                 command=self._argv,
-                exit_code=looked["exitcode"],
+                exit_code=lookup["exitcode"],
                 stdout=b"",
                 stderr=b"",
             )

@@ -22,7 +22,7 @@ from core_infra.errors import (
 )
 from core_infra.vm._access import guard
 from core_infra.vm._access.interface import NoAccessError
-from core_infra.vm._access.ssh_command import SshCommand, announced
+from core_infra.vm._access.ssh_command import SshCommand, start_announced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -121,14 +121,16 @@ class SshAccess:
         except UnicodeEncodeError as error:
             raise InvalidError(f"cannot run {line!r} by SSH", why="it must be UTF-8") from error
         try:
-            process, pid, said = self.call(self._start(line, argv), timeout)
+            process, pid, early_output = self.call(self._start(line, argv), timeout)
         except TimeoutError:
             raise TimeoutExpiredError(
                 f"{line!r} did not start within {timeout} s by SSH",
                 why="the machine does not answer",
                 timeout=timeout,
             ) from None
-        return SshCommand(self, line, process, pid=pid, said=said, deadline=deadline)
+        return SshCommand(
+            self, line, process, pid=pid, early_output=early_output, deadline=deadline
+        )
 
     def send_to_guard(self, line: str) -> None:
         """Send a line to the script :data:`~.guard.WATCH`; to be called in the event loop."""
@@ -227,8 +229,8 @@ class SshAccess:
             async with self._guarding, asyncio.TaskGroup() as group:
                 if self._guard is None:
                     group.create_task(self._start_guard())
-                started = group.create_task(announced(self._connection, argv))
-            process, pid, said = await started
+                started = group.create_task(start_announced(self._connection, argv))
+            process, pid, early_output = await started
             if pid is not None:
                 self.send_to_guard(f"watch {pid}")
                 process.stdin.write(b"go\n")
@@ -241,7 +243,7 @@ class SshAccess:
                 stdout=b"",
                 stderr=b"",
             ) from errors
-        return process, pid, said
+        return process, pid, early_output
 
     async def _start_guard(self) -> None:
         self._guard = await self._connection.create_process(

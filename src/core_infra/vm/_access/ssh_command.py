@@ -45,7 +45,7 @@ class SshConnection(Protocol):
         """Send a line to the guard in the machine; to be called in the event loop."""
 
 
-async def announced(connection: Any, argv: Sequence[str]) -> tuple[Any, int | None, bytes]:
+async def start_announced(connection: Any, argv: Sequence[str]) -> tuple[Any, int | None, bytes]:
     """Start a command that waits for a line of input before it runs.
 
     Returns:
@@ -58,16 +58,16 @@ async def announced(connection: Any, argv: Sequence[str]) -> tuple[Any, int | No
         shlex.join(["exec", "/bin/sh", "-c", script, "sh", *argv]), encoding=None
     )
     try:
-        mark, said = f"core-infra-{token} ".encode(), b""
-        while b"\n" not in said.partition(mark)[2]:
+        mark, early_output = f"core-infra-{token} ".encode(), b""
+        while b"\n" not in early_output.partition(mark)[2]:
             data = await process.stderr.read(_CHUNK)
             if not data:
-                return process, None, said
-            said += data
+                return process, None, early_output
+            early_output += data
     except BaseException:
         process.close()  # the command ends at the end of its input
         raise
-    before, _, after = said.partition(mark)
+    before, _, after = early_output.partition(mark)
     number, _, rest = after.partition(b"\n")
     return process, int(number), before + rest
 
@@ -80,7 +80,7 @@ class SshCommand:
         shown: the command, as messages show it.
         process: asyncssh's process.
         pid: its process id in the guest; None if the login shell has ended instead of running it.
-        said: what was written to its standard error so far.
+        early_output: what was written to its standard error so far.
         deadline: the time of ``time.monotonic`` at which it is killed.
     """
 
@@ -91,7 +91,7 @@ class SshCommand:
         process: Any,
         *,
         pid: int | None,
-        said: bytes,
+        early_output: bytes,
         deadline: float | None,
     ) -> None:
         self._connection = connection
@@ -100,8 +100,8 @@ class SshCommand:
         self._pid = pid
         self._deadline = deadline
         self._output: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue(_AHEAD)
-        if said:
-            self._output.put_nowait(("stderr", said))
+        if early_output:
+            self._output.put_nowait(("stderr", early_output))
         self._all_read = False
         self._readers = connection.call(self._begin())
 

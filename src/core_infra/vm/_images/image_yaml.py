@@ -28,8 +28,8 @@ from core_infra.vm._images.formats import ImageFormat, detect_format
 from core_infra.vm._images.image import DiskImage, checked_arch, host_arch
 from core_infra.vm._images.kernel_set import (
     arch_of_kernel,
-    beside,
     check_content,
+    files_beside,
     kernel_image,
     only_kernel,
 )
@@ -123,7 +123,7 @@ class _Description:
         name = path.parent.name if path.name == DESCRIPTION else path.stem
         found: Bootable
         if kernel is not None:
-            default, cmdline = beside(kernel)
+            default, cmdline = files_beside(kernel)
             text = cmdline if self.cmdline is None else " ".join(self.cmdline.split())
             found = kernel_image(kernel, self.initrd or default, text, name=name, disk=self.disk)
         elif self.disk is not None and self.format is not None:

@@ -80,7 +80,7 @@ def kernel_image(
     return Image(kernel, initrd, cmdline, arch, name, has_agent=False, console=console, disk=disk)
 
 
-def beside(kernel: Path) -> tuple[Path | None, str]:
+def files_beside(kernel: Path) -> tuple[Path | None, str]:
     """The initrd and the command line that belong to NAME-kernel by their names, if any."""
     if not kernel.name.endswith(_KERNEL):
         return None, ""

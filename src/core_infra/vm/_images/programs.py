@@ -62,13 +62,13 @@ def run(command: list[str], *, cwd: Path | None = None, timeout: float = 900) ->
             timeout=timeout,
         ) from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
         full = os.strerror(errno.ENOSPC)
-        if any(full in line for line in said):
+        if any(full in line for line in lines):
             raise OSError(errno.ENOSPC, f"{full} ({command[0]} needs more)")
         raise CommandFailedError(
             f"{' '.join(command)} failed with exit code {done.returncode}",
-            why="\n".join(said[-_SHOWN_LINES:]),
+            why="\n".join(lines[-_SHOWN_LINES:]),
             command=command,
             exit_code=done.returncode,
             stdout=done.stdout,

@@ -71,20 +71,24 @@ def convert(
                 try:
                     child.wait(_LOOK)
                 except TimeoutExpiredError:
-                    if found := _PERCENT.findall(_said(output)):
+                    if found := _PERCENT.findall(_output_so_far(output)):
                         on_percent(int(found[-1]))
         finally:
             child.kill()
         if not child.exit_code:
             return
-        lines = [line for line in re.split(r"[\r\n]+", _said(output)) if not _PERCENT.search(line)]
+        lines = [
+            line
+            for line in re.split(r"[\r\n]+", _output_so_far(output))
+            if not _PERCENT.search(line)
+        ]
     why = "\n".join(line for line in lines if line.strip())
     if says_full(why) or is_full(target.parent):
         raise no_room(f"{about}, converted", target.parent)
     raise InvalidError(f"cannot use {about} as a disk", why=why)
 
 
-def _said(output: IO[bytes]) -> str:
+def _output_so_far(output: IO[bytes]) -> str:
     # pread does not move the position, which the program shares.
     size = os.fstat(output.fileno()).st_size
     return os.pread(output.fileno(), size, 0).decode(errors="replace")

@@ -19,7 +19,7 @@ from core_infra.vm._images.image import Bootable, DiskImage
 from core_infra.vm._images.load import resolve_image
 from core_infra.vm._machine_spec import default_memory
 from core_infra.vm._manager.process_identity import start_of
-from core_infra.vm._manager.record import Container, Status, checked_name
+from core_infra.vm._manager.record import Container, ContainerStatus, checked_name
 from core_infra.vm._manager.run_options import DEFAULT, RunOptions
 from core_infra.vm._manager.start import access_of
 
@@ -160,7 +160,7 @@ def restarted_record(
     if not isinstance(image, DiskImage) and image.disk is None:  # it has a new key at each boot
         directory.host_key.unlink(missing_ok=True)
     changes = {
-        "status": Status.RUNNING,
+        "status": ContainerStatus.RUNNING,
         "reason": "",
         # Until the hypervisor runs, this process stands for the machine.
         "pid": os.getpid(),

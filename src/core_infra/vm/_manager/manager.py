@@ -13,7 +13,7 @@ from core_infra.vm._manager.console import Foreground, follow_log
 from core_infra.vm._manager.enter import MachineAccess
 from core_infra.vm._manager.launch_record import load_settings, new_record, restarted_record
 from core_infra.vm._manager.process_identity import ForeignProcess
-from core_infra.vm._manager.record import Container, Status
+from core_infra.vm._manager.record import Container, ContainerStatus
 from core_infra.vm._manager.registry import Registry, end_unrecorded
 from core_infra.vm._manager.run_options import (
     DEFAULT,
@@ -145,16 +145,16 @@ class LinuxKitManager:
         """
         before = self.find(id_)
         directory = self._registry.directory(before)
-        if before.status is not Status.RUNNING:
+        if before.status is not ContainerStatus.RUNNING:
             end_unrecorded(directory)
             image, options = load_settings(before, directory, self._progress)
         with self.state.changing() as known:
-            if known[before.id].status is Status.RUNNING:
+            if known[before.id].status is ContainerStatus.RUNNING:
                 raise WrongStateError(
                     f"machine {before.name} is already running",
                     todo=f"To start it again: core-infra vm restart {before.name}",
-                    needed=Status.STOPPED,
-                    found=Status.RUNNING,
+                    needed=ContainerStatus.STOPPED,
+                    found=ContainerStatus.RUNNING,
                 )
             container = known[before.id] = restarted_record(before, image, directory)
         try:
@@ -181,13 +181,13 @@ class LinuxKitManager:
             return self.find(container.id)
         with process:
             how = stop_process(process, container, self._registry.directory(container), grace=grace)
-        changes = {"status": Status.STOPPED, "reason": how, "pid": None, "start": None}
+        changes = {"status": ContainerStatus.STOPPED, "reason": how, "pid": None, "start": None}
         return self.state.update(container.id, **changes)
 
     def restart(self, id_: str, *, grace: float = GRACE) -> Container:
         """Stop a machine if it is running (see :meth:`stop`), and start it (see :meth:`start`)."""
         container = self.find(id_)
-        if container.status is Status.RUNNING:
+        if container.status is ContainerStatus.RUNNING:
             self.stop(container.id, grace=grace)
         return self.start(container.id)
 
@@ -203,14 +203,14 @@ class LinuxKitManager:
             WrongStateError: it is running.
         """
         container = self.find(id_)
-        if container.status is Status.RUNNING:
+        if container.status is ContainerStatus.RUNNING:
             if not force:
                 raise WrongStateError(
                     f"cannot remove machine {container.name}",
                     why="it is running",
                     todo=f"Stop it first (core-infra vm stop {container.name}), or use --force.",
-                    needed=Status.STOPPED,
-                    found=Status.RUNNING,
+                    needed=ContainerStatus.STOPPED,
+                    found=ContainerStatus.RUNNING,
                 )
             self.stop(container.id, grace=0)
         directory = self._registry.directory(container)
@@ -220,7 +220,7 @@ class LinuxKitManager:
 
     def prune(self) -> builtins.list[Container]:
         """Remove all machines that are not running."""
-        idle = [one for one in self.list() if one.status is not Status.RUNNING]
+        idle = [one for one in self.list() if one.status is not ContainerStatus.RUNNING]
         return [self.remove(one.id) for one in idle]
 
     def list(self) -> builtins.list[Container]:

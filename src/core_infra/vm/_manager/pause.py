@@ -105,13 +105,13 @@ class PauseWatch:
         self._thread.join()
 
     def _look(self) -> None:
-        said = False
+        reported = False
         while not self._ended.wait(_LOOK):
-            if not said and free(self._directory.path) >= _SCARCE:
+            if not reported and free(self._directory.path) >= _SCARCE:
                 continue
             found = resume_if_possible(self._container, self._directory)
-            if found is not None and not said:
+            if found is not None and not reported:
                 self._progress(str(found))
-            elif found is None and said:
+            elif found is None and reported:
                 self._progress(f"machine {self._container.name} was resumed: there is room again")
-            said = found is not None
+            reported = found is not None

@@ -17,7 +17,7 @@ _ID = re.compile(r"[0-9a-f]{8}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
-class Status(enum.StrEnum):
+class ContainerStatus(enum.StrEnum):
     """The states of a machine in its record."""
 
     RUNNING = "running"
@@ -110,7 +110,7 @@ class Container(BaseModel):
     id: Annotated[str, Field(pattern=f"^{_ID.pattern}$")]
     name: Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
     image: str
-    status: Status = Status.RUNNING
+    status: ContainerStatus = ContainerStatus.RUNNING
     reason: str = ""
     pid: int | None = None
     start: str | None = None

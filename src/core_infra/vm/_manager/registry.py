@@ -12,7 +12,7 @@ from core_infra.errors import InvalidError, NotFoundError, WrongStateError
 from core_infra.vm._manager.machine_directory import MachineDirectory
 from core_infra.vm._manager.pause import resume_if_possible
 from core_infra.vm._manager.process_identity import ForeignProcess, is_of_this_boot
-from core_infra.vm._manager.record import Container, Status
+from core_infra.vm._manager.record import Container, ContainerStatus
 
 if TYPE_CHECKING:
     import builtins
@@ -76,22 +76,22 @@ class Registry:
             WrongStateError: it is not running.
         """
         container = self.find(id_)
-        if container.status is not Status.RUNNING:
+        if container.status is not ContainerStatus.RUNNING:
             reason = f": {container.reason}" if container.reason else ""
             raise WrongStateError(
                 f"machine {container.name} is not running",
                 why=f"it is {container.status}{reason}",
-                needed=Status.RUNNING,
+                needed=ContainerStatus.RUNNING,
                 found=container.status,
             )
         return container
 
     def is_running(self, container: Container) -> bool:
         """Whether a machine is running now."""
-        return self.find(container.id).status is Status.RUNNING
+        return self.find(container.id).status is ContainerStatus.RUNNING
 
     def _with_pause(self, container: Container) -> Container:
-        if container.status is not Status.RUNNING or container.starting:
+        if container.status is not ContainerStatus.RUNNING or container.starting:
             return container
         found = resume_if_possible(container, self.directory(container))
         if found is None:
@@ -111,7 +111,7 @@ class Registry:
 
 
 def _running(known: Mapping[str, Container]) -> builtins.list[Container]:
-    return [one for one in known.values() if one.status is Status.RUNNING]
+    return [one for one in known.values() if one.status is ContainerStatus.RUNNING]
 
 
 def _changes(container: Container, directory: MachineDirectory) -> dict[str, Any]:
@@ -125,18 +125,18 @@ def _changes(container: Container, directory: MachineDirectory) -> dict[str, Any
     return {**gone, "status": status, "reason": reason}
 
 
-def _ending(container: Container, directory: MachineDirectory) -> tuple[Status, str]:
+def _ending(container: Container, directory: MachineDirectory) -> tuple[ContainerStatus, str]:
     if container.starting:
         end_unrecorded(directory)
-        return Status.ERROR, "the process that started it was ended before it ran"
+        return ContainerStatus.ERROR, "the process that started it was ended before it ran"
     if panic := directory.panic(container.log_from):
-        return Status.ERROR, panic
+        return ContainerStatus.ERROR, panic
     if container.start and not is_of_this_boot(container.start):
-        return Status.STOPPED, "this host was restarted"
+        return ContainerStatus.STOPPED, "this host was restarted"
     if directory.pid() is None:
-        return Status.STOPPED, "it ended by itself"
+        return ContainerStatus.STOPPED, "it ended by itself"
     last = directory.last_log_lines()
-    return Status.ERROR, f"its process was killed, or crashed{': ' if last else ''}{last}"
+    return ContainerStatus.ERROR, f"its process was killed, or crashed{': ' if last else ''}{last}"
 
 
 def end_unrecorded(directory: MachineDirectory) -> None:

@@ -23,7 +23,7 @@ from core_infra.errors import (
     UnavailableError,
 )
 from core_infra.medium._local import LocalMedium
-from core_infra.vm._manager.record import Container, Status
+from core_infra.vm._manager.record import Container, ContainerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,7 +114,7 @@ class State:
                         todo="Choose another name, or "
                         + (
                             ""
-                            if other.status is Status.RUNNING
+                            if other.status is ContainerStatus.RUNNING
                             else f"start that one: core-infra vm start {other.name}; or "
                         )
                         + f"remove it: core-infra vm rm {other.name}",

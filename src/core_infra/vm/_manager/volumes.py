@@ -182,17 +182,17 @@ def mount(access: GuestAccess, found: Sequence[Share], volumes: Sequence[Volume]
     command = mount_command(found, volumes)
     with access.start(command) as process:
         process.close_stdin()
-        said = b"".join(data for _, data in process.chunks())
+        output = b"".join(data for _, data in process.chunks())
     if process.exit_code != 0:
         kind = found[0].type
         raise CommandFailedError(
             "the machine cannot mount its volumes",
-            why=said.decode("utf-8", "replace").strip() or f"no {kind} in its kernel?",
+            why=output.decode("utf-8", "replace").strip() or f"no {kind} in its kernel?",
             todo="Only root can mount there, or a user with sudo without a password. By hand: "
             f"mount -t {kind} {found[0].tag} {volumes[0].place}",
             command=command[:2],
             exit_code=process.exit_code,
-            stdout=said,
+            stdout=output,
             stderr=b"",
         )
 
@@ -243,7 +243,7 @@ def _program() -> str:
 
 @functools.cache
 def _knows_readonly(program: str) -> bool:
-    said = subprocess.run(
+    output = subprocess.run(
         [program, "--help"], capture_output=True, text=True, timeout=60, check=False
     )
-    return "--readonly" in said.stdout + said.stderr
+    return "--readonly" in output.stdout + output.stderr

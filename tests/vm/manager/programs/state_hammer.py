@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from core_infra.vm._manager.record import Container, Status
+from core_infra.vm._manager.record import Container, ContainerStatus
 from core_infra.vm._manager.state_file import State
 
 WORKERS = 16
@@ -97,7 +97,7 @@ def work(directory: Path, number: int, chance: random.Random) -> None:
             id_ = chance.choice(sorted(mine))
             if choice < 0.7:
                 note("begin", id_, memory)
-                state.update(id_, memory=memory, status=Status.STOPPED)
+                state.update(id_, memory=memory, status=ContainerStatus.STOPPED)
                 note("done", id_, memory)
             else:
                 note("begin", id_, None)

@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.linuxkit.yaml_values import Marked, fill
+from core_infra.vm._images.linuxkit.yaml_values import MarkedText, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +105,7 @@ def apply_variables(text: str, variables: Mapping[str, str]) -> str:
         else:
             marked.append(word := f"{mark}{number}x")
             values[word] = _value(part, variables)
-    return fill(Marked("".join(marked), values, re.compile(f"{mark}[0-9]+x")))
+    return substitute(MarkedText("".join(marked), values, re.compile(f"{mark}[0-9]+x")))
 
 
 def _parse(text: str) -> list[str | _Place]:

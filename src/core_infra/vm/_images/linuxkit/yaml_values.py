@@ -33,7 +33,7 @@ _FLOW_END = (yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedText:
     """A text with placeholders for values.
 
     Attributes:
@@ -50,16 +50,16 @@ class Marked:
         """A part of the text, with each value as *write* returns it."""
         return self.word.sub(lambda match: write(self.values[match[0]]), text)
 
-    def naive(self, text: str) -> str:
+    def unquoted(self, text: str) -> str:
         """A part of the text, with the values unchanged."""
         return self.sub(text, str)
 
     def quoted(self, text: str) -> str:
         """One scalar in double quotes."""
-        return _quoted(self.naive(text))
+        return _quoted(self.unquoted(text))
 
 
-def fill(marked: Marked) -> str:
+def substitute(marked: MarkedText) -> str:
     """The text with its values; if it is not a YAML mapping or sequence, they are not quoted.
 
     Raises:
@@ -69,9 +69,9 @@ def fill(marked: Marked) -> str:
         tokens = _tokens(marked.text)
         events = list(yaml.parse(marked.text))
     except _NOT_YAML:
-        return marked.naive(marked.text)
+        return marked.unquoted(marked.text)
     if not any(isinstance(token, _COLLECTIONS) for token in tokens):
-        return marked.naive(marked.text)  # a single scalar has no structure
+        return marked.unquoted(marked.text)  # a single scalar has no structure
     pieces, at, depth = [], 0, 0
     for token in tokens:
         depth += isinstance(token, _FLOW_START) - isinstance(token, _FLOW_END)
@@ -101,15 +101,15 @@ def _tokens(text: str) -> list[yaml.Token]:
     return found
 
 
-def _between(marked: Marked, text: str) -> str:
+def _between(marked: MarkedText, text: str) -> str:
     """Text that is not a scalar: above all comments, which a line break would end."""
     return marked.sub(text, lambda value: "".join(c if c.isprintable() else " " for c in value))
 
 
-def _scalar(marked: Marked, token: yaml.ScalarToken, source: str, *, in_flow: bool) -> str:
+def _scalar(marked: MarkedText, token: yaml.ScalarToken, source: str, *, in_flow: bool) -> str:
     if token.plain:
-        written = marked.naive(source)
-        fits = _is_plain(written, marked.naive(token.value), in_flow=in_flow)
+        written = marked.unquoted(source)
+        fits = _is_plain(written, marked.unquoted(token.value), in_flow=in_flow)
         return written if fits else marked.quoted(token.value)
     if token.style == '"':
         return marked.sub(source, lambda value: _quoted(value)[1:-1])
@@ -159,7 +159,7 @@ def _quoted(value: str) -> str:
     return text.removesuffix("\n")
 
 
-def _same_structure(marked: Marked, before: Sequence[yaml.Event], filled: str) -> bool:
+def _same_structure(marked: MarkedText, before: Sequence[yaml.Event], filled: str) -> bool:
     try:
         after = list(yaml.parse(filled))
     except _NOT_YAML:
@@ -167,10 +167,10 @@ def _same_structure(marked: Marked, before: Sequence[yaml.Event], filled: str) -
     return [_shape(event, marked) for event in before] == [_shape(event, None) for event in after]
 
 
-def _shape(event: yaml.Event, marked: Marked | None) -> tuple[object, ...]:
+def _shape(event: yaml.Event, marked: MarkedText | None) -> tuple[object, ...]:
     """An event without its position and its quotes."""
     found: list[object] = [type(event)]
     for name in ("value", "tag", "anchor"):
         text = getattr(event, name, None)
-        found.append(marked.naive(text) if marked and isinstance(text, str) else text)
+        found.append(marked.unquoted(text) if marked and isinstance(text, str) else text)
     return tuple(found)
