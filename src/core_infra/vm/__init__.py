@@ -16,7 +16,7 @@ from core_infra import _lazy as lazy
 
 if TYPE_CHECKING:
     from core_infra._binaries import agent_binary
-    from core_infra.vm._access.interface import NoAccessError
+    from core_infra.vm._access.interface import GuestAccess, NoAccessError, RunningCommand
     from core_infra.vm._boot import BootError
     from core_infra.vm._console import ConsoleSpawn
     from core_infra.vm._free_space import HostFullError
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from core_infra.vm._hypervisors.qemu import QemuHypervisor
     from core_infra.vm._images.formats import ImageFormat
     from core_infra.vm._images.image import Bootable, DiskImage, Image
+    from core_infra.vm._images.linuxkit.assembly import Assembler
     from core_infra.vm._images.linuxkit.templates import Template, TemplateManager
     from core_infra.vm._images.linuxkit.variables import (
         MissingVariablesError,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from core_infra.vm._machine_lifecycle import MachineStateError, Status
     from core_infra.vm._machine_spec import MachineOptions, MachineSpec
     from core_infra.vm._manager.manager import LinuxKitManager, Manager
-    from core_infra.vm._manager.record import Access, Container, Port, Volume
+    from core_infra.vm._manager.record import Access, Container, ContainerStatus, Port, Volume
     from core_infra.vm._manager.run_options import RunOptions
     from core_infra.vm._manager.state_file import State
     from core_infra.vm._prepared_machine import PreparedMachine
@@ -63,7 +64,7 @@ else:
         __name__,
         {
             "core_infra._binaries": ("agent_binary",),
-            "._access.interface": ("NoAccessError",),
+            "._access.interface": ("GuestAccess", "NoAccessError", "RunningCommand"),
             "._boot": ("BootError",),
             "._console": ("ConsoleSpawn",),
             "._free_space": ("HostFullError",),
@@ -87,6 +88,7 @@ else:
             "._images.formats": ("ImageFormat",),
             "._images.image": ("Bootable", "DiskImage", "Image"),
             "._images.load": ("load_image",),
+            "._images.linuxkit.assembly": ("Assembler",),
             "._images.linuxkit.templates": ("Template", "TemplateManager"),
             "._images.linuxkit.variables": (
                 "MissingVariablesError",
@@ -100,7 +102,7 @@ else:
             "._machine_lifecycle": ("MachineStateError", "Status"),
             "._machine_spec": ("MachineOptions", "MachineSpec"),
             "._manager.manager": ("LinuxKitManager", "Manager"),
-            "._manager.record": ("Access", "Container", "Port", "Volume"),
+            "._manager.record": ("Access", "Container", "ContainerStatus", "Port", "Volume"),
             "._manager.run_options": ("RunOptions",),
             "._manager.state_file": ("State",),
             "._prepared_machine": ("PreparedMachine",),
@@ -112,16 +114,19 @@ __all__ = [
     "Accelerator",
     "Access",
     "AgentGoneError",
+    "Assembler",
     "AsyncGuest",
     "AsyncGuestProcess",
     "BootError",
     "Bootable",
     "ConsoleSpawn",
     "Container",
+    "ContainerStatus",
     "Disk",
     "DiskImage",
     "ExecResult",
     "Guest",
+    "GuestAccess",
     "GuestCommandError",
     "GuestCommandTimeoutError",
     "GuestGoneError",
@@ -148,6 +153,7 @@ __all__ = [
     "PreparedMachine",
     "QemuHypervisor",
     "RunOptions",
+    "RunningCommand",
     "Share",
     "SshLogin",
     "State",

@@ -18,7 +18,7 @@ from core_infra.vm._cache import cache_root, found, writable
 from core_infra.vm._free_space import written
 from core_infra.vm._hardware import Disk
 from core_infra.vm._images.conversion import converted
-from core_infra.vm._images.disk_files import Part, parts
+from core_infra.vm._images.disk_files import DiskFile, disk_files
 from core_infra.vm._images.formats import IMAGES, ImageFormat, detect_format
 from core_infra.vm._images.qemu_img import qemu_img
 
@@ -72,7 +72,7 @@ def usable(disk_: Disk, tell: Callable[[str], None]) -> Disk:
     format_ = ImageFormat(disk_.format)
     if disk_.content or format_ is ImageFormat.ISO:
         return disk_
-    files = parts(disk_.path, format_)
+    files = disk_files(disk_.path, format_)
     if all(part.format in _CLONEABLE for part in files):
         examine(disk_)
         return disk_
@@ -86,7 +86,7 @@ def examine(disk_: Disk) -> None:
     Raises:
         InvalidError: it is damaged or was cut, or refers to other files of this host.
     """
-    files = parts(disk_.path, ImageFormat(disk_.format))
+    files = disk_files(disk_.path, ImageFormat(disk_.format))
     if disk_.format in (ImageFormat.QCOW2, ImageFormat.VMDK):
         _examine(disk_.path, disk_.format, json.dumps([part.stamp for part in files]))
 
@@ -211,7 +211,7 @@ def stamps(disk_: Disk) -> list[list[str | int]]:
     """What identifies the content of a disk, which is too large to be read in each run."""
     if disk_.content:
         return [[disk_.content]]
-    return [part.stamp for part in _parts(disk_)]
+    return [file.stamp for file in _files_of(disk_)]
 
 
 class Origins:
@@ -223,28 +223,28 @@ class Origins:
     """
 
     def __init__(self, disks: Sequence[Disk], *, reopened: bool) -> None:
-        self._files = [part for disk in disks if not disk.content for part in _parts(disk)]
-        self._stamps = [part.stamp for part in self._files]
+        self._files = [file for disk in disks if not disk.content for file in _files_of(disk)]
+        self._stamps = [file.stamp for file in self._files]
         self._reopened = reopened
 
     def check(self) -> None:
         """Raise InvalidError if a clone would have a mixture of old and new content."""
-        for part, (_, inode, *content) in zip(self._files, self._stamps, strict=True):
+        for file, (_, inode, *content) in zip(self._files, self._stamps, strict=True):
             try:
-                _, current, *found = part.stamp
+                _, current, *found = file.stamp
             except FileNotFoundError:
                 current, found = None, []
             same_file = current == inode
             if (self._reopened and not same_file) or (same_file and found != content):
                 raise InvalidError(
-                    f"the disk {part.path} has changed",
+                    f"the disk {file.path} has changed",
                     why="machines that were made of it have the rest of it as it was",
                     todo="Give machines a copy, or change it between runs.",
                 )
 
 
-def _parts(disk_: Disk) -> list[Part]:
-    return parts(disk_.path, ImageFormat(disk_.format))
+def _files_of(disk_: Disk) -> list[DiskFile]:
+    return disk_files(disk_.path, ImageFormat(disk_.format))
 
 
 def _layer(below: Disk, path: Path) -> Disk:

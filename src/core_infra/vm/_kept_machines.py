@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import select
 import shutil
-import signal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._access.agent import AgentAccess
-from core_infra.vm._manager.stop import ask_agent
+from core_infra.vm._manager.process_identity import ForeignProcess
+from core_infra.vm._manager.stop import ask_agent, stop_process
 from core_infra.vm._run_directory import RECORD, kept_machines, open_process
 from core_infra.vm._timeouts import scaled
 from core_infra.vm._vmm_process import AGENT_SOCKET, CONSOLE_SOCKET
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
 
 _ANSWER = 10.0
 """Seconds, before scaling, that its agent may take to answer."""
-_TERM = 2.0
-"""Seconds that its hypervisor may take to end by a signal."""
 
 
 class KeptMachine(NamedTuple):
@@ -67,22 +62,12 @@ class KeptMachine(NamedTuple):
         handle = open_process(self.directory)
         how = "it had ended"
         if handle is not None:
-            try:
-                how = self._end(handle, grace)
-            finally:
-                os.close(handle)
+            with ForeignProcess(self.pid, handle) as process:
+                how = stop_process(
+                    process, lambda: ask_agent([self.directory / AGENT_SOCKET]), grace=grace
+                )
         shutil.rmtree(self.directory, ignore_errors=True)
         return how
-
-    def _end(self, handle: int, grace: float) -> str:
-        if grace > 0 and ask_agent([self.directory / AGENT_SOCKET]) and _wait(handle, grace):
-            return "the guest shut down"
-        _signal(handle, signal.SIGTERM)
-        if _wait(handle, _TERM):
-            return "terminated"
-        _signal(handle, signal.SIGKILL)
-        _wait(handle, None)
-        return "killed"
 
 
 def kept() -> list[KeptMachine]:
@@ -108,15 +93,6 @@ def find_kept(word: str) -> KeptMachine:
     if len(found) > 1:
         raise InvalidError(f"several kept machines are called {word!r}", why=shown)
     return found[0]
-
-
-def _signal(handle: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has ended
-        signal.pidfd_send_signal(handle, number)
-
-
-def _wait(handle: int, timeout: float | None) -> bool:
-    return bool(select.select([handle], [], [], timeout)[0])
 
 
 def _read(directory: Path) -> KeptMachine:

@@ -15,10 +15,10 @@ from core_infra.vm._hardware import (
     check_memory_and_cpus,
     check_processor,
 )
-from core_infra.vm._images.agent_injection import delivered
+from core_infra.vm._images.agent_injection import with_agent
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import DiskImage, checked_arch, host_arch
-from core_infra.vm._images.kernel_set import files_beside, check_content, kernel_image
+from core_infra.vm._images.kernel_set import check_content, files_beside, kernel_image
 from core_infra.vm._images.load import resolve_image
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ class SpecResolver:
             raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
         # The image comes first, since the rest depends on it.
         chosen = with_kernel(self._chosen(image, options.get("arch")), **options)
-        boots, delivery = delivered(chosen)
-        wanted = [*delivery, *as_disks(options.get("disks") or ())]
+        boots, own_disks = with_agent(chosen)
+        wanted = [*own_disks, *as_disks(options.get("disks") or ())]
         disks = tuple(usable(disk, self._progress) for disk in wanted)
         report_news(self._progress)
         defaults = self._defaults

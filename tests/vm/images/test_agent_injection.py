@@ -10,7 +10,7 @@ import pytest
 
 from core_infra.vm import GuestGoneError, Launcher
 from core_infra.vm._cache import cache_root
-from core_infra.vm._images.agent_injection import delivered
+from core_infra.vm._images.agent_injection import with_agent
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import DiskImage, host_arch
@@ -78,7 +78,7 @@ def test_into_a_linuxkit_image(linuxkit: Path, launcher: Launcher) -> None:
 @pytest.mark.long
 def test_into_a_cloud_image(launcher: Launcher, tmp_path: Path) -> None:
     image = DiskImage(tmp_path / "cloud.qcow2", ImageFormat.QCOW2, host_arch(), "cloud")
-    boots, (disk, disc) = delivered(image)
+    boots, (disk, disc) = with_agent(image)
     assert boots == image
     assert (disk.path, disk.boot, disc.disc) == (image.path, True, True)
     machine = launcher.boot(disks=[disc.path])
@@ -96,4 +96,4 @@ def test_into_a_cloud_image(launcher: Launcher, tmp_path: Path) -> None:
 
 def test_an_image_of_ours_is_left_alone() -> None:
     image = default_image(host_arch(), cache_dir=cache_root())
-    assert delivered(image) == (image, ())
+    assert with_agent(image) == (image, ())

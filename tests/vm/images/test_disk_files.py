@@ -13,7 +13,7 @@ import pytest
 from disk_images import FORMATS, is_same, make, qemu_img, use
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
-from core_infra.vm._images.disk_files import parts
+from core_infra.vm._images.disk_files import disk_files
 from core_infra.vm._images.formats import ImageFormat
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_an_image_may_build_upon_one_beside_it(raw: Path, tmp_path: Path, where:
         is_same(raw, use(path))
     chained = tmp_path / "chained.qcow2"
     qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", path, chained)
-    assert [part.path.name for part in parts(chained, ImageFormat.QCOW2)] == [
+    assert [part.path.name for part in disk_files(chained, ImageFormat.QCOW2)] == [
         *("chained.qcow2", "disk.qcow2", "base.raw")
     ]
     is_same(raw, use(chained))

@@ -63,7 +63,7 @@ setsid sh -c 'while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done' </dev/null
 """
 
 
-def delivered(image: Bootable) -> tuple[Bootable, tuple[Disk, ...]]:
+def with_agent(image: Bootable) -> tuple[Bootable, tuple[Disk, ...]]:
     """The image and the disks with which a machine's agent starts.
 
     Raises:
@@ -75,10 +75,10 @@ def delivered(image: Bootable) -> tuple[Bootable, tuple[Disk, ...]]:
         return image, (*disks, _cloud_disc(image.arch))
     if image.has_agent or image.initrd is None:
         return image, disks
-    return _with_agent(image), disks
+    return _with_agent_archive(image), disks
 
 
-def _with_agent(image: Image) -> Image:
+def _with_agent_archive(image: Image) -> Image:
     archive = cpio(
         [
             file(_PLACE, agent_binary(image.arch), 0o755),

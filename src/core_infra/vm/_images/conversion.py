@@ -23,7 +23,7 @@ from core_infra.errors import InvalidError
 from core_infra.vm._cache import cache_root, found, places, writable
 from core_infra.vm._free_space import written
 from core_infra.vm._images.compression import unpacked
-from core_infra.vm._images.disk_files import Part, parts, qcow_tables
+from core_infra.vm._images.disk_files import DiskFile, disk_files, qcow_tables
 from core_infra.vm._images.formats import ImageFormat, detect_format
 from core_infra.vm._images.qemu_img import convert, qemu_img
 
@@ -61,7 +61,7 @@ class Converted(NamedTuple):
 
 
 def converted(
-    path: Path, format_: ImageFormat, files: Sequence[Part], progress: Callable[[str], None]
+    path: Path, format_: ImageFormat, files: Sequence[DiskFile], progress: Callable[[str], None]
 ) -> Path:
     """The disk at *path* as qcow2, from the cache; converted first if it is not there.
 
@@ -139,7 +139,7 @@ def _directory() -> Path:
     return cache_root() / "disks"
 
 
-def _stamps(files: Sequence[Part]) -> list[list[str | int]]:
+def _stamps(files: Sequence[DiskFile]) -> list[list[str | int]]:
     # The inode's change time, too: the modification time can be set to any value.
     return [[*part.stamp, part.path.stat().st_ctime_ns, part.format] for part in files]
 
@@ -158,7 +158,7 @@ def _make(path: Path, format_: ImageFormat, target: Path, progress: Callable[[st
     with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as directory:
         work = Path(directory)
         made = work / "disk.qcow2"
-        size = sum(part.path.stat().st_size for part in parts(path, format_))
+        size = sum(part.path.stat().st_size for part in disk_files(path, format_))
         progress(f"converting {path.name} ({format_}, {size >> 20} MiB): once, then it is cached")
         report = _Report(path, progress)
         source, kind = path, format_
@@ -183,7 +183,7 @@ def _inside(path: Path, source: Path) -> ImageFormat:
     """The format of the unpacked file, which must be a disk that refers to no other file."""
     try:
         kind = detect_format(source)
-        parts(source, kind, alone=True)
+        disk_files(source, kind, alone=True)
     except InvalidError as error:
         raise InvalidError(
             f"cannot use {path} as a disk", why=error.why or error.what, todo=error.todo

@@ -45,7 +45,7 @@ _FLATTEN = "Make one file of it: qemu-img convert -O qcow2 {path} NEW.qcow2"
 
 
 @dataclass(frozen=True)
-class Part:
+class DiskFile:
     """A file of a disk image.
 
     Attributes:
@@ -63,7 +63,7 @@ class Part:
         return [str(self.path), status.st_ino, status.st_size, status.st_mtime_ns]
 
 
-def parts(path: Path, format_: ImageFormat, *, alone: bool = False) -> list[Part]:
+def disk_files(path: Path, format_: ImageFormat, *, alone: bool = False) -> list[DiskFile]:
     """All files of the disk image at *path*, the image itself first.
 
     Args:
@@ -76,8 +76,8 @@ def parts(path: Path, format_: ImageFormat, *, alone: bool = False) -> list[Part
             damaged.
         NotFoundError: one of its files is missing.
     """
-    found: list[Part] = []
-    todo = [Part(path, format_)]
+    found: list[DiskFile] = []
+    todo = [DiskFile(path, format_)]
     while todo:
         part = todo.pop(0)
         if part in found:
@@ -95,7 +95,7 @@ def parts(path: Path, format_: ImageFormat, *, alone: bool = False) -> list[Part
         for name, kind in references:
             if alone:
                 raise _cannot(path, f"it is not whole: it refers to {name!r}")
-            todo.append(Part(_beside(part, name), kind))
+            todo.append(DiskFile(_beside(part, name), kind))
     return found
 
 
@@ -119,7 +119,7 @@ def _cannot(path: Path, why: str, todo: str = "") -> InvalidError:
     return InvalidError(f"cannot use the image {path}", why=why, todo=todo.format(path=path))
 
 
-def _beside(part: Part, name: str) -> Path:
+def _beside(part: DiskFile, name: str) -> Path:
     """The file that an image refers to, if the reference is allowed."""
     image = part.path
     refers = f"it refers to {name!r}"

@@ -23,7 +23,7 @@ from core_infra.vm._manager.run_options import (
 )
 from core_infra.vm._manager.start import Starter
 from core_infra.vm._manager.state_file import State
-from core_infra.vm._manager.stop import GRACE, stop_process
+from core_infra.vm._manager.stop import GRACE, stop_machine
 
 if TYPE_CHECKING:
     import builtins
@@ -180,7 +180,7 @@ class LinuxKitManager:
         if process is None:
             return self.find(container.id)
         with process:
-            how = stop_process(process, container, self._registry.directory(container), grace=grace)
+            how = stop_machine(process, container, self._registry.directory(container), grace=grace)
         changes = {"status": ContainerStatus.STOPPED, "reason": how, "pid": None, "start": None}
         return self.state.update(container.id, **changes)
 
@@ -360,7 +360,7 @@ class LinuxKitManager:
         if process is not None:
             with process:
                 if not current.starting:
-                    stop_process(process, current, directory, grace=0)
+                    stop_machine(process, current, directory, grace=0)
         end_unrecorded(directory)
 
     def _foreground(self, container: Container, started: Started) -> None:

@@ -24,26 +24,46 @@ GRACE = 10.0
 """Seconds for a guest to shut down by itself."""
 
 _STEP = 2.0
+"""Seconds for each of the later steps."""
+
+
+def stop_machine(
+    process: ForeignProcess, container: Container, directory: MachineDirectory, *, grace: float
+) -> str:
+    """Stop a machine of the manager; see :func:`stop_process`."""
+    return stop_process(
+        process,
+        lambda: _ask_guest(container, directory),
+        lambda: monitor(directory, "quit"),
+        grace=grace,
+    )
 
 
 def stop_process(
-    process: ForeignProcess, container: Container, directory: MachineDirectory, *, grace: float
+    process: ForeignProcess,
+    ask_guest: Callable[[], bool],
+    quit_hypervisor: Callable[[], None] | None = None,
+    *,
+    grace: float,
 ) -> str:
-    """Stop a machine, and return the step that has ended it, for its record.
+    """Stop a hypervisor in steps, and return the step that has ended it, in words.
 
-    The guest is asked to shut down; then the hypervisor is asked to flush its disks and end; then
-    it gets SIGTERM, then SIGKILL.
+    Args:
+        process: the hypervisor.
+        ask_guest: asks the guest to shut down; returns whether it has received the request.
+        quit_hypervisor: asks the hypervisor to flush its disks and end. Then it gets SIGTERM, and
+            at last SIGKILL.
+        grace: seconds for the guest to shut down; with 0 it is not asked.
     """
-    if grace > 0 and _ask_guest(container, directory) and process.wait(grace):
+    if grace > 0 and ask_guest() and process.wait(grace):
         return "the guest shut down"
-    steps: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("the hypervisor ended on request", lambda: monitor(directory, "quit")),
-        ("terminated", lambda: process.signal(signal.SIGTERM)),
-    )
-    for outcome, take in steps:
-        take()
+    if quit_hypervisor is not None:
+        quit_hypervisor()
         if process.wait(_STEP):
-            return outcome
+            return "the hypervisor ended on request"
+    process.signal(signal.SIGTERM)
+    if process.wait(_STEP):
+        return "terminated"
     process.signal(signal.SIGKILL)
     process.wait(None)
     return "killed"
