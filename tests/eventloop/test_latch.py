@@ -1,4 +1,4 @@
-"""A latch lets go whoever waits, whatever has happened to others who waited."""
+"""A latch wakes all that wait, whatever has happened to others that waited."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_all_who_wait_are_let_go_and_all_who_come_later() -> None:
 
 
 @pytest.mark.parametrize("timeout", [-1.0, 0, 0.001])
-def test_who_does_not_wait_longer_is_told(timeout: float) -> None:
+def test_wait_reports_that_its_time_is_over(timeout: float) -> None:
     assert not Latch().wait(timeout)
 
 

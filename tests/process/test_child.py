@@ -1,4 +1,4 @@
-"""Programs start, end when they are told to, and never outlive the process that began them."""
+"""Direct children start, stop on request, and never outlive the process that started them."""
 
 import os
 import signal

@@ -30,7 +30,9 @@ def test_binary_output_is_kept_as_it_is(service: Service) -> None:
     assert "\N{REPLACEMENT CHARACTER}" in process.output()
 
 
-def test_the_last_bytes_are_kept_and_a_reader_is_told_what_is_gone(service: Service) -> None:
+def test_the_last_bytes_are_kept_and_a_reader_gets_the_number_of_lost_ones(
+    service: Service,
+) -> None:
     options = RunOptions("seq", ["200000"], buffer_size=1000)
     process = service.start_with_options(options)
     process.wait(30)
@@ -73,7 +75,7 @@ def test_what_was_written_before_is_there(service: Service, tmp_path: os.PathLik
         assert process.output().endswith(f"{number}\n")
 
 
-def test_run_returns_all_unless_told_otherwise(service: Service) -> None:
+def test_run_returns_all_unless_limited(service: Service) -> None:
     numbers = "".join(f"{number}\n" for number in range(1, 300_001))
     assert service.run("seq", "300000") == numbers
     assert (
@@ -90,7 +92,7 @@ def test_a_log_takes_both_streams(service: Service, tmp_path: os.PathLike[str]) 
         assert file.read() == "out\nerr\n" * 2
 
 
-def test_a_log_that_cannot_be_written_is_told_and_holds_up_nobody(
+def test_a_log_that_cannot_be_written_is_an_error_and_blocks_nothing(
     service: Service, tmp_path: os.PathLike[str]
 ) -> None:
     fifo = os.path.join(tmp_path, "fifo")  # noqa: PTH118
@@ -219,7 +221,7 @@ def test_a_large_ring_takes_memory_only_as_it_fills() -> None:
     assert bytes(ring) == b"small"
 
 
-def test_a_reader_that_follows_gets_every_byte_or_is_told_how_many_it_lost() -> None:
+def test_a_reader_that_follows_gets_every_byte_or_the_number_of_lost_ones() -> None:
     ring = RingBuffer(1000)
     total = 300_000
 

@@ -1,4 +1,4 @@
-"""What the bus is told."""
+"""The events of processes on the bus."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def service(core: Core) -> Service:
 
 
 @pytest.fixture
-def told(core: Core) -> list[object]:
+def published(core: Core) -> list[object]:
     messages: list[object] = []
     core.register_action(messages.append)
     return messages
 
 
-def test_a_run_from_its_start_to_its_end(service: Service, told: list[object]) -> None:
+def test_a_run_from_its_start_to_its_end(service: Service, published: list[object]) -> None:
     service.run_with_options(RunOptions("sh", ["-c", "echo out; echo err >&2; echo tail"]))
-    started, *output, exited = told
+    started, *output, exited = published
     assert isinstance(started, ActionProcessStarted)
     assert (started.id, started.command, started.args[0]) == ("proc-1", "sh", "-c")
     assert started.pid > 0
@@ -65,48 +65,50 @@ def test_a_run_from_its_start_to_its_end(service: Service, told: list[object]) -
     assert exited.duration > 0
 
 
-def test_an_end_by_signal(service: Service, told: list[object]) -> None:
+def test_an_end_by_signal(service: Service, published: list[object]) -> None:
     service.start("sleep", "60").kill()
     stubborn = service.start("sh", "-c", STUBBORN)
     stubborn.wait_ready(LogPattern("ready"))
     stubborn.stop(0.01)
-    kills = [message for message in told if isinstance(message, ActionProcessKilled)]
+    kills = [message for message in published if isinstance(message, ActionProcessKilled)]
     assert kills == [
         ActionProcessKilled("proc-1", signal.SIGKILL),
         ActionProcessKilled("proc-2", signal.SIGKILL),
     ]
 
 
-def test_what_cannot_start_is_told(service: Service, told: list[object]) -> None:
+def test_a_failed_start_is_published(service: Service, published: list[object]) -> None:
     with pytest.raises(ProgramNotFoundError):
         service.start("no-such-program")
     service.run("true")
-    [failed] = [event for event in told if isinstance(event, ActionProcessExited)][:1]
+    [failed] = [event for event in published if isinstance(event, ActionProcessExited)][:1]
     assert failed.exit_code is None
     assert isinstance(failed.error, ProgramNotFoundError)
 
 
-def test_all_is_told_before_wait_returns(service: Service, told: list[object]) -> None:
+def test_everything_is_published_before_wait_returns(
+    service: Service, published: list[object]
+) -> None:
     for number in range(1, 30):
         service.start("seq", "100").wait(30)
-        lines = [event for event in told if isinstance(event, ActionProcessOutput)]
+        lines = [event for event in published if isinstance(event, ActionProcessOutput)]
         assert len(lines) == 100 * number
-        assert isinstance(told[-1], ActionProcessExited)
+        assert isinstance(published[-1], ActionProcessExited)
 
 
-def test_a_last_line_needs_no_end(service: Service, told: list[object]) -> None:
+def test_a_last_line_needs_no_end(service: Service, published: list[object]) -> None:
     service.run("printf", r"one\r\ntwo\xff\n\nthree")
-    lines = [event.line for event in told if isinstance(event, ActionProcessOutput)]
+    lines = [event.line for event in published if isinstance(event, ActionProcessOutput)]
     assert lines == ["one", "two\N{REPLACEMENT CHARACTER}", "", "three"]
 
 
-def test_a_line_of_megabytes_is_whole(service: Service, told: list[object]) -> None:
+def test_a_line_of_megabytes_is_whole(service: Service, published: list[object]) -> None:
     service.run(PYTHON, "-c", f"print('x' * {MAX_LINE - 1}); print('y')")
-    lines = [event for event in told if isinstance(event, ActionProcessOutput)]
+    lines = [event for event in published if isinstance(event, ActionProcessOutput)]
     assert [(len(line.line), line.partial) for line in lines] == [(MAX_LINE - 1, False), (1, False)]
 
 
-def test_a_line_without_end_is_told_in_parts(service: Service, core: Core) -> None:
+def test_a_line_without_end_is_published_in_parts(service: Service, core: Core) -> None:
     sizes: list[int] = []
 
     def note(event: ActionProcessOutput) -> None:
@@ -133,7 +135,7 @@ def test_a_handler_may_start_programs_and_wait_for_them(service: Service, core: 
 
 
 def test_a_handler_that_raises_is_logged_and_stops_nothing(
-    service: Service, core: Core, told: list[object], caplog: pytest.LogCaptureFixture
+    service: Service, core: Core, published: list[object], caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(event: ActionProcessOutput) -> None:
         raise ValueError(event.line)
@@ -141,7 +143,7 @@ def test_a_handler_that_raises_is_logged_and_stops_nothing(
     core.register_action(refuse, ActionProcessOutput)
     with caplog.at_level(logging.ERROR):
         assert service.run("seq", "3") == "1\n2\n3\n"
-    assert [event.line for event in told if isinstance(event, ActionProcessOutput)] == [
+    assert [event.line for event in published if isinstance(event, ActionProcessOutput)] == [
         *("1", "2", "3")
     ]
     assert len(caplog.records) == 3
@@ -168,9 +170,11 @@ def test_a_slow_handler_makes_the_program_wait(service: Service, core: Core) -> 
     assert lines == 30_000
 
 
-def test_each_run_of_a_restarted_program_is_told(service: Service, told: list[object]) -> None:
+def test_each_run_of_a_restarted_program_is_published(
+    service: Service, published: list[object]
+) -> None:
     policy = RestartPolicy("on_failure", max_restarts=2, backoff=0)
     options = RunOptions("sh", ["-c", "printf half; exit 1"], restart=policy)
     service.start_with_options(options).wait(30)
-    kinds = [type(message) for message in told]
+    kinds = [type(message) for message in published]
     assert kinds == [ActionProcessStarted, ActionProcessOutput] * 3 + [ActionProcessExited]

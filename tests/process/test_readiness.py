@@ -1,4 +1,4 @@
-"""Waiting until a program is ready, and being told why it is not."""
+"""Waiting until a program is ready, and the error if it is not."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def raise_oops() -> object:
 
 
 @pytest.mark.parametrize(
-    ("probe", "told"),
+    ("probe", "expected"),
     [
         (LogPattern("never said"), "no line matches in"),
         (TcpPort(1), "Connection refused"),
@@ -78,7 +78,7 @@ def raise_oops() -> object:
         (Check(raise_oops), "ValueError: oops"),
     ],
 )
-def test_a_failure_tells_all_that_is_known(server: Process, probe: Probe, told: str) -> None:
+def test_the_error_has_all_that_is_known(server: Process, probe: Probe, expected: str) -> None:
     log = LogPattern(r"listening on (\d+)\n")
     server.wait_ready(log)
     assert log.match is not None
@@ -86,14 +86,14 @@ def test_a_failure_tells_all_that_is_known(server: Process, probe: Probe, told: 
         server.wait_ready(probe, timeout=0.7)
     text = str(caught.value)
     assert repr(probe) in text
-    assert told in text
+    assert expected in text
     assert f"it still runs, as process {server.pid}" in text
     assert f"it listens on 127.0.0.1:{log.match[1]}" in text
     assert "listening on" in text
     assert isinstance(caught.value, TimeoutExpiredError)
 
 
-def test_the_wrong_status_is_told(server: Process) -> None:
+def test_the_error_has_the_wrong_status(server: Process) -> None:
     log = LogPattern(r"listening on (\d+)\n")
     server.wait_ready(log)
     assert log.match is not None
@@ -225,7 +225,7 @@ def test_a_prompt_is_looked_at_by_who_asks_for_it(service: Service) -> None:
     process.wait_ready(LogPattern("login", unended=True))
 
 
-def test_a_pattern_begins_where_it_is_told(service: Service) -> None:
+def test_a_pattern_starts_at_its_offset(service: Service) -> None:
     process = service.start("sh", "-c", "echo ready; read line; echo ready again; sleep 600")
     process.wait_ready(LogPattern("ready"))
     before = process.read().end

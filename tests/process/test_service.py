@@ -147,7 +147,7 @@ def test_programs_have_no_signal_ignored_whatever_their_starter_has(ignored: str
 
 
 @pytest.mark.parametrize(
-    ("command", "directory", "error", "told"),
+    ("command", "directory", "error", "expected"),
     [
         ("no-such-program", None, ProgramNotFoundError, "no-such-program"),
         ("/no/such/program", None, FileNotFoundError, "/no/such/program"),
@@ -155,24 +155,24 @@ def test_programs_have_no_signal_ignored_whatever_their_starter_has(ignored: str
         ("/etc/passwd", None, CannotStartError, "Permission denied"),
     ],
 )
-def test_what_cannot_be_started_is_told(
-    service: Service, command: str, directory: str | None, error: type[Exception], told: str
+def test_what_cannot_be_started_is_an_error(
+    service: Service, command: str, directory: str | None, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=expected):
         service.start_with_options(RunOptions(command, dir=directory))
     [process] = service.list()
     assert process.status is Status.FAILED
     assert process.exit_code is None
     assert process.done.is_set()
     assert isinstance(process.error, error)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=expected):
         process.wait()
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=expected):
         service.run_with_options(RunOptions(command, dir=directory))
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "told"),
+    ("content", "mode", "expected"),
     [
         (b"#!/no/such/interpreter\n", 0o755, "interpreter of .*/program is not there: /no/such"),
         (b"#!/bin/sh\r\n", 0o755, "ends in CR LF"),
@@ -182,8 +182,8 @@ def test_what_cannot_be_started_is_told(
         (None, 0o755, "program is a directory"),
     ],
 )
-def test_what_keeps_a_program_from_starting_is_told(
-    service: Service, tmp_path: Path, content: bytes | None, mode: int, told: str
+def test_the_error_has_what_keeps_a_program_from_starting(
+    service: Service, tmp_path: Path, content: bytes | None, mode: int, expected: str
 ) -> None:
     program = tmp_path / "program"
     if content is None:
@@ -192,7 +192,7 @@ def test_what_keeps_a_program_from_starting_is_told(
         program.write_bytes(content)
     program.chmod(mode)
     for command in (str(program), "program"):
-        with pytest.raises((ProgramNotFoundError, CannotStartError), match=told):
+        with pytest.raises((ProgramNotFoundError, CannotStartError), match=expected):
             service.run_with_options(RunOptions(command, env={"PATH": str(tmp_path)}))
 
 
@@ -201,13 +201,13 @@ def test_what_the_system_cannot_be_given_is_named(service: Service, tmp_path: Pa
     loop = tmp_path / "loop"
     loop.write_text(f"#!{loop}\n")
     loop.chmod(0o755)
-    for options, told in (
+    for options, expected in (
         (RunOptions("true", pass_fds=[0, 99_999]), r"pass_fds has \[99999\], not open"),
         (RunOptions("true", ["-n", long]), "argument 2 has 200000 bytes"),
         (RunOptions("true", env={"LONG": long}), "variable LONG has 200005 bytes"),
         (RunOptions(loop), "is a script for a script"),
     ):
-        with pytest.raises(CannotStartError, match=told):
+        with pytest.raises(CannotStartError, match=expected):
             service.run_with_options(options)
 
 
@@ -222,7 +222,7 @@ def test_as_many_descriptors_as_allowed_are_passed(service: Service) -> None:
             os.close(fd)
 
 
-def test_a_missing_loader_is_told(service: Service, tmp_path: Path) -> None:
+def test_the_error_has_a_missing_loader(service: Service, tmp_path: Path) -> None:
     binary = Path("/bin/true").read_bytes()
     found = re.search(rb"/lib[^\0]*/ld-[^\0]*", binary)
     assert found is not None
@@ -238,17 +238,23 @@ def test_a_variable_can_be_taken_away(service: Service, monkeypatch: pytest.Monk
     assert service.run_with_options(options) == "unset\n"
 
 
-def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> None:
+def test_all_mistakes_of_options_are_reported_at_once(service: Service) -> None:
     options = RunOptions("", "arguments", env={"A=B": "c"}, timeout=0, grace_period=-1)
     with pytest.raises(InvalidError) as caught:
         service.start_with_options(options)
-    for told in ("command is empty", "one string", "'A=B'", "timeout is 0", "grace_period is -1"):
-        assert told in str(caught.value)
+    for expected in (
+        "command is empty",
+        "one string",
+        "'A=B'",
+        "timeout is 0",
+        "grace_period is -1",
+    ):
+        assert expected in str(caught.value)
     assert service.list() == []
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"args": [5]}, "5 is not a string"),
         ({"args": iter(["a"])}, "give a list"),
@@ -264,9 +270,9 @@ def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> Non
         ({"stdin": 2.5}, "cannot read from 2.5"),
         ({"stdin": "\ud800"}, "give bytes"),
         ({"args": ["a\0b"]}, "a NUL character is in the command"),
-        ({"args": ["\ud800"]}, "has no bytes for are in the command"),
+        ({"args": ["\ud800"]}, "cannot encode are in the command"),
         ({"dir": "/\0/usr/bin/id"}, "a NUL character is in dir"),
-        ({"dir": "\ud800"}, "has no bytes for are in dir"),
+        ({"dir": "\ud800"}, "cannot encode are in dir"),
         ({"dir": b"/"}, "give a path"),
         ({"log": "a\0b"}, "a NUL character is in log"),
         ({"env": {"NAME": "a\0b"}}, "no environment can have"),
@@ -277,17 +283,15 @@ def test_all_that_is_wrong_with_options_is_told_at_once(service: Service) -> Non
         ({"stdin": io.StringIO("text")}, "cannot read from <_io.StringIO"),
     ],
 )
-def test_what_has_a_wrong_type_is_told(
-    service: Service, options: dict[str, Any], told: str
-) -> None:
+def test_a_wrong_type_is_reported(service: Service, options: dict[str, Any], expected: str) -> None:
     for start in (service.start_with_options, service.run_with_options):
         with pytest.raises(InvalidError) as caught:
             start(RunOptions("cat", **options))
-        assert told in str(caught.value)
+        assert expected in str(caught.value)
     assert service.list() == []
 
 
-def test_what_cannot_be_asked_of_a_process_is_told(service: Service) -> None:
+def test_what_cannot_be_asked_of_a_process_is_an_error(service: Service) -> None:
     process = service.start("cat")
     wrong: list[Callable[[], object]] = [
         lambda: process.stop(cast("Any", "soon")),
@@ -446,7 +450,7 @@ def test_detached_programs_outlive_the_service(tmp_path: Path) -> None:
     assert log.read_text() == "alive\n"
 
 
-def test_streams_can_be_told_apart(service: Service) -> None:
+def test_streams_can_be_distinguished(service: Service) -> None:
     script = "for i in 1 2 3; do echo out$i; echo err$i >&2; done"
     process = service.start("sh", "-c", script)
     process.wait(30)
@@ -506,7 +510,7 @@ def test_an_environment_may_be_larger_than_a_packet(service: Service) -> None:
     assert service.run_with_options(options) == "500000\n"
 
 
-def test_a_killed_reaper_is_told_to_who_runs(service: Service) -> None:
+def test_a_run_reports_that_the_reaper_was_killed(service: Service) -> None:
     service.run("true")
     script = f"import os, signal; os.kill({reaper().pid}, signal.SIGKILL); signal.pause()"
     with pytest.raises(RunFailedError) as caught:

@@ -41,7 +41,7 @@ def test_what_is_left_of_a_program_that_has_ended_has_its_time(
     assert process.output_bytes().endswith(b"cleaned up\n")
 
 
-def test_who_is_stopped_has_its_time(service: Service, cleaner: str) -> None:
+def test_a_stopped_process_has_its_time(service: Service, cleaner: str) -> None:
     process = service.start("sh", "-c", f"{cleaner} & kill -STOP $$; wait")
     process.wait_ready(LogPattern("up"))
     process.signal(signal.SIGSTOP)

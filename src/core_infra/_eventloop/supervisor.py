@@ -201,7 +201,7 @@ def require_real_threads() -> None:
         patched = getattr(sys.modules.get(patcher), query, None)
         if patched is not None and (patched("select") or patched("thread")):
             raise UnavailableError(
-                f"processes cannot be attended to under {library}",
+                f"core_infra.process does not work under {library}",
                 why=f"{library} has patched the modules select or threading of this Python",
                 todo="Run what uses core_infra.process in a Python of its own, or leave both out:"
                 " patch_all(select=False, thread=False).",

@@ -51,7 +51,7 @@ class RunFailedError(CommandFailedError):
 
 
 class RunTimeoutError(TimeoutExpiredError):
-    """A program did not end in time and was ended.
+    """A program did not end in time and was stopped.
 
     Attributes:
         timeout: the seconds that were allowed.

@@ -138,7 +138,7 @@ def _find_wrong(options: RunOptions) -> list[str]:
     if options.dir is not None or options.log is not None:
         wrong += _wrong_path("dir", options.dir) + _wrong_path("log", options.log)
     if isinstance(options.stdin, str) and not _can_encode(options.stdin, "utf-8", "strict"):
-        wrong.append("stdin has characters that UTF-8 has no bytes for: give bytes")
+        wrong.append("stdin has characters that UTF-8 cannot encode: give bytes")
     if options.pass_fds:
         wrong += [f"{fd!r} is not a descriptor" for fd in options.pass_fds if not _is_fd(fd)]
         if len(options.pass_fds) > _MAX_FDS:
@@ -256,7 +256,7 @@ def _wrong_text(text: str) -> str:
     encoding = sys.getfilesystemencoding()
     if _can_encode(text, encoding, sys.getfilesystemencodeerrors()):
         return ""
-    return f"characters that {encoding} has no bytes for are"
+    return f"characters that {encoding} cannot encode are"
 
 
 def _can_encode(text: str, encoding: str, errors: str) -> bool:

@@ -272,7 +272,8 @@ def _check_name(probe: Probe, name: str) -> None:
         good = "\0" not in name
     if not good:
         raise InvalidError(
-            f"cannot look for {probe!r}", why="it has a NUL, or characters that have no bytes"
+            f"cannot look for {probe!r}",
+            why="it contains a NUL, or characters that cannot be encoded",
         )
 
 

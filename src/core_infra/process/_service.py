@@ -380,7 +380,7 @@ def _run_error(process: Process, exit_code: int) -> RunFailedError | RunTimeoutE
     shown = f"its last output:\n{tail}" if tail else "it wrote nothing"
     if process.timed_out:
         timeout = process.options.timeout
-        what = f"{argv[0]!r} did not end within {timeout:g} s and was ended"
+        what = f"{argv[0]!r} did not end within {timeout:g} s and was stopped"
         return RunTimeoutError(what, why=shown, timeout=timeout, **facts)
     how = f"exit code {exit_code}" if exit_code >= 0 else f"signal {-exit_code}"
     return RunFailedError(f"{argv[0]!r} failed with {how}", why=shown, **facts)

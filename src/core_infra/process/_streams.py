@@ -290,7 +290,7 @@ class TerminalInput(InputWriter):
         def do() -> T:
             if not self._open:
                 raise WrongStateError(
-                    "the terminal is gone",
+                    "the terminal is closed",
                     why="its program has ended",
                     needed="open",
                     found="closed",

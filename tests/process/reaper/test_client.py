@@ -1,4 +1,4 @@
-"""Nothing that a program started gets away."""
+"""Nothing that a program started escapes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_daemon_without_session_parent_or_environment_is_found_and_killed(
         assert not is_running(daemon)
 
 
-def test_daemons_belong_to_who_started_them(service: Service) -> None:
+def test_daemons_belong_to_the_process_that_started_them(service: Service) -> None:
     first, second = (service.start(*program("daemon")) for _ in range(2))
     first.wait(30)
     second.wait(30)
@@ -77,7 +77,7 @@ def test_a_number_is_not_given_twice_while_its_service_lives() -> None:
             other.run("true")
     assert process.is_running()
     assert of_forgotten.is_running()
-    with pytest.raises(UnavailableError, match="services of processes at once"):
+    with pytest.raises(UnavailableError, match="services of processes"):
         [Service() for _ in range(20)]
     of_forgotten.kill()
     with Service() as other:
@@ -86,7 +86,7 @@ def test_a_number_is_not_given_twice_while_its_service_lives() -> None:
 
 
 @pytest.mark.usefixtures("_few_numbers")
-def test_a_service_that_is_over_knows_nothing_of_who_has_its_number_now() -> None:
+def test_a_service_that_is_over_does_not_touch_the_next_one_with_its_number() -> None:
     over = Service()
     over.shutdown()
     others = [Service() for _ in range(20)]
@@ -99,11 +99,11 @@ def test_a_service_that_is_over_knows_nothing_of_who_has_its_number_now() -> Non
         service.shutdown()
 
 
-def test_who_changes_even_the_number_belongs_to_the_only_service() -> None:
+def test_a_daemon_without_a_mark_belongs_to_the_only_service() -> None:
     assert output_of("unmarked_daemon") == "True\n[]\nTrue\nFalse\n"
 
 
-def test_who_forks_all_the_time_does_not_outrun_the_end(service: Service) -> None:
+def test_a_chain_of_forks_does_not_outrun_the_end(service: Service) -> None:
     chain = "import os\nwhile True:\n    if os.fork(): os._exit(0)\n    os.setsid()"
     process = service.start(PYTHON, "-c", chain)
     process.wait(30)
@@ -121,7 +121,7 @@ def test_a_tree_ends_with_its_root(service: Service) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, None])
-def test_who_dies_takes_all_but_the_detached_along(how: signal.Signals | None) -> None:
+def test_the_end_of_a_process_kills_all_but_the_detached(how: signal.Signals | None) -> None:
     with subprocess.Popen(
         program("parent_of_trees"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:

@@ -1,4 +1,4 @@
-"""Hosts, and programs, that make it hard to end what was started."""
+"""Hosts that limit the reaper."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_trees_end_without_a_proc_of_ours(host: list[str], why: str) -> None:
 
 @as_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
-def test_another_users_process_is_told_of(tmp_path: Path) -> None:
+def test_another_users_process_is_reported(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     command = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"]
     command += program("other_users_process", str(pid_file))
@@ -90,7 +90,7 @@ def test_a_reaper_that_cannot_be_started_is_the_error(
         reaper_program.start_reaper((0, 0))
 
 
-def test_who_patches_select_is_told() -> None:
+def test_a_patched_select_is_reported() -> None:
     assert output_lines(program("under_gevent")) == ["UnavailableError True"]
 
 

@@ -1,4 +1,4 @@
-"""What a person, and other programs, are told of a run."""
+"""Displays and reports of a run."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def result(service: Service) -> RunAllResult:
     return Runner(service, workers=1).run_all(SPECS)
 
 
-def test_plain_text_groups_output_and_tells_root_causes_first_and_last(service: Service) -> None:
+def test_a_log_groups_output_and_shows_root_causes_first_and_last(service: Service) -> None:
     stream = io.StringIO()
     Runner(service, workers=1, listener=LogDisplay(stream)).run_all(SPECS)
-    told = stream.getvalue()
-    head, flaky, test, totals = told.split("\n\n")
+    text = stream.getvalue()
+    head, flaky, test, totals = text.split("\n\n")
     assert "  | built\n" in head
     assert "again    flaky: exit code 1\n" in head
     assert "skipped  deploy (needs test)" in head
@@ -73,11 +73,11 @@ def test_a_live_display_leaves_what_failed_and_nothing_of_itself(service: Servic
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)
     with LiveDisplay(console) as display:
         Runner(service, workers=1, listener=display).run_all(SPECS)
-    told = stream.getvalue()
-    assert "passed   build" in told
-    assert told.index("failed   flaky") < told.rindex("hm") < told.rindex("sure")
-    assert "2 passed, 2 failed, 1 skipped" in told.splitlines()[-1]
-    assert "\x1b[?25h" in told  # the cursor is back
+    text = stream.getvalue()
+    assert "passed   build" in text
+    assert text.index("failed   flaky") < text.rindex("hm") < text.rindex("sure")
+    assert "2 passed, 2 failed, 1 skipped" in text.splitlines()[-1]
+    assert "\x1b[?25h" in text  # the cursor is back
 
 
 def test_a_live_display_shows_what_runs_and_for_how_long_yet() -> None:
@@ -107,18 +107,18 @@ def test_a_live_display_that_is_left_by_an_error_gives_the_terminal_back() -> No
     assert "\x1b[?25h" in stream.getvalue()  # the cursor is back
 
 
-def test_of_an_interrupted_run_only_real_failures_are_told() -> None:
+def test_of_an_interrupted_run_only_real_failures_are_shown() -> None:
     spec = RunSpec("a", "true")
     real, ended = RunResult("a", spec, exit_code=1), RunResult("b", spec, exit_code=-15)
     found = [
-        told for told, _ in formatting.failures(RunAllResult((real, ended), 1.0, interrupted=True))
+        text for text, _ in formatting.failures(RunAllResult((real, ended), 1.0, interrupted=True))
     ]
     assert len(found) == 1
     assert "interrupted after" in formatting.totals(RunAllResult((), 1.0, interrupted=True))
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         (0.0, "0 ms"),
         (0.0994, "99 ms"),
@@ -131,16 +131,16 @@ def test_of_an_interrupted_run_only_real_failures_are_told() -> None:
         (3599.6, "1:00:00 h"),
     ],
 )
-def test_durations_as_one_reads_them(value: float, told: str) -> None:
-    assert formatting.seconds(value) == told
+def test_durations_for_people(value: float, text: str) -> None:
+    assert formatting.seconds(value) == text
 
 
 def test_a_plan_says_what_a_run_would_do(service: Service) -> None:
     specs = [RunSpec("b", "echo", ["two words"], after=["a"]), sh("a", "one\ntwo"), SPECS[-1]]
-    told = list(formatting.plan(Runner(service, workers=2).plan(specs)))
-    assert [line.split()[0] for line in told] == ["a", "call", "b"]
-    assert told[0] == "a     sh -c 'one ⏎ two'"
-    assert told[2] == "b     echo 'two words'  (after a)"
+    text = list(formatting.plan(Runner(service, workers=2).plan(specs)))
+    assert [line.split()[0] for line in text] == ["a", "call", "b"]
+    assert text[0] == "a     sh -c 'one ⏎ two'"
+    assert text[2] == "b     echo 'two words'  (after a)"
     assert not service.list()
 
 
@@ -234,7 +234,7 @@ def test_a_trace_of_a_real_run_has_no_overlaps_in_a_lane(service: Service) -> No
         assert all(before[1] <= after[0] + 1 for before, after in pairwise(spans))  # rounding
 
 
-def test_the_result_is_told_last(service: Service) -> None:
-    told: list[object] = []
-    result = Runner(service, listener=told.append).run_all(SPECS)
-    assert told[-1] == RunFinished(result)
+def test_the_result_comes_last(service: Service) -> None:
+    text: list[object] = []
+    result = Runner(service, listener=text.append).run_all(SPECS)
+    assert text[-1] == RunFinished(result)

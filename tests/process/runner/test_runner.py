@@ -171,13 +171,13 @@ def test_a_worker_does_not_wait_for_others_of_its_wave(service: Service) -> None
 
 
 def test_a_retry_until_it_passes(service: Service, tmp_path: Path) -> None:
-    told: list[RunEvent] = []
+    events: list[RunEvent] = []
     script = f"echo try >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) = 3"
     specs = [sh("flaky", script, retries=5), RunSpec("after", "true", after=["flaky"])]
-    result = Runner(service, listener=told.append).run_all(specs)
+    result = Runner(service, listener=events.append).run_all(specs)
     assert result.success
     assert result["flaky"].attempts == 3
-    starts = [event for event in told if isinstance(event, SpecStarted)]
+    starts = [event for event in events if isinstance(event, SpecStarted)]
     assert [(one.spec.name, one.attempt) for one in starts] == [
         ("flaky", 1),
         ("flaky", 2),
@@ -188,18 +188,18 @@ def test_a_retry_until_it_passes(service: Service, tmp_path: Path) -> None:
     assert starts[1].previous.exit_code == 1
 
 
-def test_an_end_is_told_before_what_it_lets_start(service: Service) -> None:
-    told: list[str] = []
+def test_an_end_is_published_before_the_starts_that_follow(service: Service) -> None:
+    events: list[str] = []
 
     def listen(event: RunEvent) -> None:
         if isinstance(event, SpecStarted):
-            told.append(f"start {event.spec.name}")
+            events.append(f"start {event.spec.name}")
         elif isinstance(event, SpecFinished):
-            told.append(f"end {event.result.name}")
+            events.append(f"end {event.result.name}")
 
     specs = [RunSpec("a", "true"), RunSpec("b", "true", after=["a"]), RunSpec("c", "true")]
     Runner(service, workers=1, listener=listen).run_all(specs)
-    assert told == ["start a", "end a", "start b", "end b", "start c", "end c"]
+    assert events == ["start a", "end a", "start b", "end b", "start c", "end c"]
 
 
 @pytest.mark.parametrize("threads", [False, True], ids=["service", "executor"])
@@ -296,18 +296,18 @@ def test_no_specs_at_all(service: Service) -> None:
 
 
 def test_events_reach_a_bus(service: Service) -> None:
-    core, told = Core(), list[object]()
-    core.register_action(told.append)
+    core, events = Core(), list[object]()
+    core.register_action(events.append)
     specs = [RunSpec("a", "false"), RunSpec("b", "true", after=["a"])]
     result = Runner(service, workers=1, listener=core.action).run_all(specs)
-    assert [type(event) for event in told] == [
+    assert [type(event) for event in events] == [
         RunStarted,
         SpecStarted,
         SpecFinished,
         SpecFinished,
         RunFinished,
     ]
-    assert told[-1] == RunFinished(result)
+    assert events[-1] == RunFinished(result)
 
 
 def test_what_a_listener_raises_ends_the_run_and_comes_out(service: Service) -> None:
@@ -323,7 +323,7 @@ def test_what_a_listener_raises_ends_the_run_and_comes_out(service: Service) -> 
 
 def test_ctrl_c_ends_what_runs_and_reports(service: Service, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    told: list[RunEvent] = []
+    events: list[RunEvent] = []
     specs = [
         RunSpec("quick", "true"),
         sh("long", f"sleep 60 & echo $! > {pids}; wait", retries=3),
@@ -334,7 +334,7 @@ def test_ctrl_c_ends_what_runs_and_reports(service: Service, tmp_path: Path) -> 
         RunSpec("later", "true", after=["long"]),
     ]
     with pytest.raises(RunInterruptedError) as caught:
-        Runner(service, workers=3, listener=told.append).run_all(specs)
+        Runner(service, workers=3, listener=events.append).run_all(specs)
     result = caught.value.result
     assert isinstance(caught.value, KeyboardInterrupt)
     assert result.interrupted
@@ -342,7 +342,7 @@ def test_ctrl_c_ends_what_runs_and_reports(service: Service, tmp_path: Path) -> 
     assert result["long"].exit_code == -signal.SIGTERM
     assert result["long"].attempts == 1
     assert result["later"].reason == "'later' did not run: the run was interrupted"
-    assert told[-1] == RunFinished(result)
+    assert events[-1] == RunFinished(result)
     wait_gone(int(pids.read_text()))
 
 

@@ -39,7 +39,7 @@ def graphs(draw: st.DrawFn) -> list[RunSpec]:
 
 
 class Reference:
-    """Who may run, told by the rules and without any bookkeeping."""
+    """The specs that may run, by the rules and without any bookkeeping."""
 
     def __init__(self, specs: Sequence[RunSpec], workers: int | None) -> None:
         self.specs = {spec.name: spec for spec in specs}
@@ -224,7 +224,7 @@ def test_each_cycle_is_named_and_a_long_one_cut_short() -> None:
     ]
 
 
-def test_all_other_mistakes_are_told_at_once() -> None:
+def test_all_other_mistakes_are_reported_at_once() -> None:
     specs = [
         RunSpec("build", "true", after=["tets"], pools=["databse", "none"]),
         RunSpec("test", "true"),

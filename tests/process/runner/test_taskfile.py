@@ -182,12 +182,12 @@ def test_a_shell_task_gets_its_args_as_a_script_does(service: Service) -> None:
         ("tasks: " + "[" * 9999, 1, "it is nested more than 32 levels deep"),
     ],
 )
-def test_each_mistake_is_told_with_its_line(text: str, line: int, mistake: str) -> None:
+def test_each_mistake_is_reported_with_its_line(text: str, line: int, mistake: str) -> None:
     found = wrong(text)
     assert any(where == line and mistake in what for where, what in found), found
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     text = "tasks:\n  a: {comand: x}\n  b: {command: x, retries: no}\npols: {}"
     assert [line for line, _ in wrong(text)] == [2, 3, 4]
 
@@ -333,7 +333,7 @@ def test_included_files_have_their_own_names_directories_and_variables() -> None
     assert [spec.name for spec in tasks.cleanup] == ["docs:stop"]
 
 
-def test_mistakes_in_all_files_are_told_with_their_files() -> None:
+def test_mistakes_are_reported_with_their_files() -> None:
     with pytest.raises(TaskFileError) as caught:
         included(
             tasks="tasks: {a: {comand: x}}\ninclude: {b: sub/b.yml, c: sub/c.yml, d: gone.yml}\n",

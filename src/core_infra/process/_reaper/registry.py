@@ -105,8 +105,8 @@ def _free_number() -> int:
                 return number
             _released.append(number)  # its service was dropped without being shut down
     raise UnavailableError(
-        f"there are {GROUPS - 1} services of processes at once",
-        why="there are no more numbers to tell their programs apart by",
+        f"there are already {GROUPS - 1} services of processes",
+        why="no more numbers are free to identify their programs",
         todo="Shut down those that are not needed any more, or share one.",
     )
 

@@ -85,7 +85,7 @@ def outcome(process: ManagedProcess, *, stopped: bool) -> Outcome:
     error: BaseException | None = process.error
     if process.timed_out:
         timeout = process.options.timeout
-        what = f"{process.options.command!r} did not end within {timeout:g} s and was ended"
+        what = f"{process.options.command!r} did not end within {timeout:g} s and was stopped"
         error = TimeoutExpiredError(what, timeout=timeout)
     try:
         if process.timed_out or stopped:

@@ -43,7 +43,7 @@ class Durations:
         except PathNotFoundError:
             return {}
         except (CoreInfraError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            _log.warning("durations of earlier runs are unknown: %s: %s", self._path, error)
+            _log.warning("cannot read the durations of earlier runs: %s: %s", self._path, error)
             return {}
 
     def record(self, result: RunAllResult) -> None:
@@ -64,7 +64,7 @@ class Durations:
             text = json.dumps({name: round(seconds, 6) for name, seconds in kept.items()}, indent=0)
             self._medium.write_text(self._path, text + "\n")
         except CoreInfraError as error:
-            _log.warning("durations are not remembered: %s", error)
+            _log.warning("cannot store durations: %s", error)
 
 
 def _seconds(value: object) -> float:

@@ -89,7 +89,7 @@ class Graph:
             name = todo.pop()
             if name not in self.specs:
                 text = f"there is no {name!r}{similar(name, self.specs)}"
-                raise InvalidGraphError("cannot run what is asked for", why=text, mistakes=[text])
+                raise InvalidGraphError("cannot run these specs", why=text, mistakes=[text])
             if name not in wanted:
                 wanted.add(name)
                 todo += self.after[name]

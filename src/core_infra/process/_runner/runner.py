@@ -241,7 +241,7 @@ class Runner:
                 result = _on_a_thread(engine, self._durations)
         if engine.timed_out:
             raise RunAllTimeoutError(
-                f"the run did not end within {timeout:g} s and was ended",
+                f"the run did not end within {timeout:g} s and was stopped",
                 timeout=timeout,
                 result=result,
             )
