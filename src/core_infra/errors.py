@@ -6,6 +6,7 @@
     ├── NotFoundError        something does not exist
     ├── AlreadyExistsError   something to be created already exists
     ├── InvalidError         a value, a file or a message is malformed or not allowed
+    │   └── InvalidFileError a file has mistakes: carries all of them
     ├── WrongStateError      the call is not possible in the current state
     ├── TimeoutExpiredError  something did not happen in time
     ├── CommandFailedError   a program ran and failed: carries its exit code and output
@@ -19,7 +20,7 @@ to the controller that way).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 
 class CoreInfraError(Exception):
@@ -81,6 +82,44 @@ class AlreadyExistsError(CoreInfraError):
 
 class InvalidError(CoreInfraError):
     """A value, a file or a message is malformed or not allowed."""
+
+
+class Mistake(NamedTuple):
+    """One mistake in a file. As text it is ``FILE:LINE: FIELD: MESSAGE``.
+
+    Attributes:
+        file: the path of the file.
+        line: its line, from 1.
+        field: the path of the field, as in ``targets[0].os``; empty for the file as a whole.
+        message: what was expected, and what was found.
+        column: its column, from 1.
+        expected: the expected value; empty if the message has no such part.
+    """
+
+    file: str
+    line: int
+    field: str
+    message: str
+    column: int = 1
+    expected: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}"
+        return ": ".join(filter(None, (where, self.field, self.message)))
+
+
+class InvalidFileError(InvalidError):
+    """A file has mistakes; the message lists them in the order of the file.
+
+    Attributes:
+        path: the file; it may include other files with mistakes.
+        mistakes: all mistakes, each a :class:`Mistake`.
+        file: the file of the first mistake.
+        line: its line, from 1.
+        column: its column, from 1.
+        field: its field; empty for the file as a whole.
+        expected: the expected value.
+    """
 
 
 class WrongStateError(CoreInfraError):

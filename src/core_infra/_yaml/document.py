@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import yaml
 
-from core_infra._yaml.mistakes import InvalidFileError, Mistake, in_order
+from core_infra._yaml.mistakes import file_error, in_order
+from core_infra.errors import InvalidFileError, Mistake
 
 Entries: TypeAlias = dict[str, tuple[yaml.Node, yaml.Node]]
 """The key and the value of each name of a mapping."""
@@ -57,7 +58,7 @@ class Document:
     def check(self, error: type[InvalidFileError] = InvalidFileError) -> None:
         """Raise *error* if there is a mistake."""
         if self.mistakes:
-            raise error.of(self.file, in_order(self.mistakes))
+            raise file_error(error, self.file, in_order(self.mistakes))
 
     def note(self, line: int, column: int, field: str, message: str, expected: str = "") -> None:
         """Note a mistake."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from core_infra._suggestions import similar
 from core_infra._yaml.document import SIZE_MAX, Document, TooManyError
 from core_infra._yaml.field import Field, Wrong
-from core_infra._yaml.mistakes import InvalidFileError
+from core_infra.errors import InvalidFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core_infra._yaml.mistakes import InvalidFileError
 from core_infra.errors import (
     CommandFailedError,
     InvalidError,
+    InvalidFileError,
     NotFoundError,
     UnavailableError,
 )

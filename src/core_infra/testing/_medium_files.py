@@ -28,13 +28,13 @@ class FileContract(Contract):
     """Content, modes, writers and readers."""
 
     def test_bytes_come_back_as_written(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         for data in (b"", b"a\r\nb\n\0", _ALL_BYTES, _ALL_BYTES * 12):
             subject.do("write_bytes", "f", data)
             subject.gives(data, "read_bytes", "f")
 
     def test_text_is_utf8_and_keeps_its_line_ends(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         for text in ("", "grüße ☃\n", "a\r\nb\rc\n", "\ufeffmarked"):
             subject.do("write_text", "f", text)
             subject.gives(text, "read_text", "f")
@@ -43,26 +43,26 @@ class FileContract(Contract):
             subject.holds(size == found, f"the size must be {size} bytes, but is {found}")
 
     def test_reading_bytes_that_are_not_utf8_as_text_is_refused(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         subject.do("write_bytes", "f", b"ab\xff")
         subject.refuses(InvalidTextError, "read_text", "f")
 
     def test_text_without_utf8_form_is_refused_and_nothing_is_written(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         subject.refuses(InvalidTextError, "write_text", "f", "a\ud800")
         subject.refuses(InvalidTextError, "write_text", "file", "a\ud800")
         subject.gives(False, "exists", "f")
         subject.gives(b"old", "read_bytes", "file")
 
     def test_nothing_can_be_written_over_something(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         for operation, nothing in (("write_bytes", b""), ("write_text", "")):
             subject.do("write_bytes", "f", b"something")
             subject.do(operation, "f", nothing)
             subject.gives(b"", "read_bytes", "f")
 
     def test_path_objects_are_paths(self) -> None:
-        subject, path = self.filled(), PurePosixPath("dir/new")
+        subject, path = self._filled(), PurePosixPath("dir/new")
         subject.do("write_bytes", path, b"1")
         subject.gives(b"1", "read_bytes", "dir/new")
         subject.gives(b"1", "read_bytes", path)
@@ -75,7 +75,7 @@ class FileContract(Contract):
 
     def test_values_that_are_not_paths_are_refused(self) -> None:
         for path in (b"file", 5, None, ["file"]):
-            subject = self.filled()
+            subject = self._filled()
             subject.refuses(InvalidPathError, "read_bytes", path)
             subject.refuses(InvalidPathError, "write_bytes", path, b"new")
             subject.refuses(InvalidPathError, "delete_all", path)
@@ -83,7 +83,7 @@ class FileContract(Contract):
 
     def test_only_bytes_are_written(self) -> None:
         for data in (5, "text", [1, 2], None):
-            subject = self.filled()
+            subject = self._filled()
             try:
                 subject.medium.write_bytes("file", data)  # type: ignore[arg-type]
             except Exception as error:  # noqa: BLE001 - any error is right
@@ -93,7 +93,7 @@ class FileContract(Contract):
             subject.gives(b"old", "read_bytes", "file")
 
     def test_writing_makes_parents_and_replaces(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         subject.do("write_text", "a/b/c", "long old content")
         subject.do("write_text", "a/b/c", "new")
         subject.gives("new", "read_text", "a/b/c")
@@ -101,7 +101,7 @@ class FileContract(Contract):
 
     def test_new_entries_have_the_usual_modes(self) -> None:
         if self.modes:
-            subject = self.empty()
+            subject = self._empty()
             subject.do("write_text", "d/f", "")
             modes = subject.do("stat", "d").mode, subject.do("stat", "d/f").mode
             subject.holds(modes == (0o755, 0o644), f"modes must be 755 and 644, not {modes}")
@@ -109,7 +109,7 @@ class FileContract(Contract):
     def test_a_mode_is_set_as_given_and_kept_by_later_writes(self) -> None:
         if not self.modes:
             return
-        subject = self.empty()
+        subject = self._empty()
 
         def must_be(mode: int) -> None:
             found = subject.do("stat", "f").mode
@@ -134,7 +134,7 @@ class FileContract(Contract):
         must_be(0)
 
     def test_stat_describes_files_and_directories(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
 
         def must_be(path: str, name: str, size: int, *, is_dir: bool) -> None:
             info = subject.do("stat", path)
@@ -155,7 +155,7 @@ class FileContract(Contract):
         if not self.times:
             return
         for operation in ("write_bytes", "append"):
-            subject = self.filled()
+            subject = self._filled()
             first = subject.do("stat", "file").modified
             end = time.monotonic() + _CLOCK
             # Clocks of file systems are coarse: by up to two seconds.
@@ -172,7 +172,7 @@ class FileContract(Contract):
             )
 
     def test_create_shows_the_file_when_it_is_closed(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         writer = subject.do("create", "new/file")
         writer.write(b"half")
         writer.flush()
@@ -185,7 +185,7 @@ class FileContract(Contract):
         subject.gives(b"half", "read_bytes", "new/file")
 
     def test_create_keeps_the_old_file_when_its_block_fails(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         try:
             with subject.do("create", "file") as writer:
                 writer.write(b"x" * 200_000)
@@ -196,7 +196,7 @@ class FileContract(Contract):
         subject.gives(["dir", "empty", "file"], "list", ".")
 
     def test_a_writer_that_is_never_closed_writes_nothing(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             subject.do("create", "file").write(b"half")
@@ -206,7 +206,7 @@ class FileContract(Contract):
 
     def test_writers_copy_the_data_that_they_are_given(self) -> None:
         for operation in ("create", "append"):
-            subject = self.empty()
+            subject = self._empty()
             buffer = bytearray(b"given")
             with subject.do(operation, "f") as writer:
                 writer.write(buffer)
@@ -217,7 +217,7 @@ class FileContract(Contract):
     def test_the_writer_of_create_is_seekable(self) -> None:
         if not self.seekable:
             return
-        subject = self.empty()
+        subject = self._empty()
         with (
             subject.do("create", "a.tar") as raw,
             tarfile.open(fileobj=raw, mode="w") as tar,
@@ -233,7 +233,7 @@ class FileContract(Contract):
         subject.gives(b"aBc", "read_bytes", "f")
 
     def test_append_adds_to_the_existing_content(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         for path, before in (("file", b"old"), ("new/log", b"")):
             for piece in (b"1", b"2"):
                 with subject.do("append", path) as writer:
@@ -244,7 +244,7 @@ class FileContract(Contract):
             subject.holds(size == len(before) + 2, f"the size of {path!r} must follow, not {size}")
 
     def test_append_shows_what_is_flushed_and_two_can_append(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         with subject.do("append", "f") as first, subject.do("append", "f") as second:
             subject.gives(b"", "read_bytes", "f")
             for writer in (first, second, first):
@@ -254,7 +254,7 @@ class FileContract(Contract):
             subject.gives(b"xxx", "read_bytes", "f")
 
     def test_append_keeps_what_was_written_before_a_failure(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         try:
             with subject.do("append", "f") as writer:
                 writer.write(b"kept")
@@ -265,7 +265,7 @@ class FileContract(Contract):
 
     def test_a_reader_keeps_the_version_that_it_opened(self) -> None:
         if self.snapshots:
-            subject = self.filled()
+            subject = self._filled()
             with subject.do("open", "file") as reader:
                 subject.do("write_bytes", "file", b"changed")
                 subject.do("delete", "file")
@@ -273,7 +273,7 @@ class FileContract(Contract):
             subject.holds(found == b"old", f"the reader must read b'old', but read {found!r}")
 
     def test_a_reader_reads_lines_and_pieces(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         subject.do("write_bytes", "f", b"1\n2\n3")
         with subject.do("open", "f") as reader:
             found = next(reader), reader.read(1), reader.seek(-1, io.SEEK_END), reader.read()
@@ -283,7 +283,7 @@ class FileContract(Contract):
     def test_threads_that_append_lose_nothing(self) -> None:
         if not self.threads:
             return
-        subject = self.empty()
+        subject = self._empty()
 
         def append(letter: bytes) -> None:
             for _ in range(_APPENDS):
@@ -305,7 +305,7 @@ class FileContract(Contract):
     def test_threads_that_write_one_file_never_mix(self) -> None:
         if not self.threads:
             return
-        subject = self.empty()
+        subject = self._empty()
         medium = subject.medium
         mixed: list[object] = []
 

@@ -152,13 +152,13 @@ class Contract:
             f"{type(self).__name__} must have make_medium(), which returns a new, empty medium"
         )
 
-    def empty(self) -> Subject:
+    def _empty(self) -> Subject:
         """Return a new medium."""
         return Subject(self.make_medium())
 
-    def filled(self) -> Subject:
+    def _filled(self) -> Subject:
         """Return a new medium with two files and an empty directory."""
-        subject = self.empty()
+        subject = self._empty()
         subject.do("write_bytes", "file", b"old")
         subject.do("write_bytes", "dir/inner", b"x")
         subject.do("ensure_dir", "empty")

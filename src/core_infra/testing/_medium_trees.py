@@ -32,7 +32,7 @@ class TreeContract(Contract):
     """Paths, directories, moving and deleting, and the error for each situation."""
 
     def test_list_is_sorted_by_code_points(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         names = [
             "b",
             "a",
@@ -48,14 +48,14 @@ class TreeContract(Contract):
         subject.gives(sorted(names), "list", "d")
 
     def test_list_is_sorted_however_many_there_are(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         names = [f"{number:x}" for number in range(40)]
         for name in names:
             subject.do("write_text", f"d/{name}", "")
         subject.gives(sorted(names), "list", "d")
 
     def test_files_and_directories_are_distinguished(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
 
         def kinds(path: str, *expected: bool) -> None:
             for operation, answer in zip(_LOOKS, expected, strict=True):
@@ -71,7 +71,7 @@ class TreeContract(Contract):
 
     def test_a_path_may_be_written_in_many_ways(self) -> None:
         def check(path: str) -> None:
-            subject = self.empty()
+            subject = self._empty()
             subject.do("write_text", path, "1")
             subject.gives("1", "read_text", "a/b")
             subject.gives("1", "read_text", path)
@@ -84,7 +84,7 @@ class TreeContract(Contract):
 
     def test_unusual_names_are_names(self) -> None:
         def check(name: str) -> None:
-            subject = self.empty()
+            subject = self._empty()
             subject.do("write_text", f"d/{name}", "1")
             subject.gives([name], "list", "d")
             subject.gives("1", "read_text", f"d/{name}")
@@ -98,7 +98,7 @@ class TreeContract(Contract):
 
     def test_names_are_not_patterns(self) -> None:
         def check(name: str) -> None:
-            subject = self.empty()
+            subject = self._empty()
             for path in (name, "axb", "a-b", "ab"):
                 subject.do("write_text", f"{path}/f", path)
             subject.do("rename", name, "moved")
@@ -115,7 +115,7 @@ class TreeContract(Contract):
 
     def test_upper_and_lower_case_are_different_names(self) -> None:
         if self.case_sensitive:
-            subject = self.empty()
+            subject = self._empty()
             subject.do("write_text", "a", "lower")
             subject.do("write_text", "A", "upper")
             subject.gives("lower", "read_text", "a")
@@ -129,7 +129,7 @@ class TreeContract(Contract):
 
     def test_rename_refuses_an_impossible_new_path(self) -> None:
         def check(path: str) -> None:
-            subject = self.filled()
+            subject = self._filled()
             subject.refuses(InvalidPathError, "rename", "file", path)
             subject.gives(b"old", "read_bytes", "file")
 
@@ -160,7 +160,7 @@ class TreeContract(Contract):
         self._each_refuses(InvalidPathError, ["delete", "delete_all", "rename"], [".", "dir/.."])
 
     def test_rename_replaces_a_file_and_makes_parents(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         subject.do("rename", "file", "dir/inner")
         subject.gives(b"old", "read_bytes", "dir/inner")
         subject.gives(False, "exists", "file")
@@ -169,7 +169,7 @@ class TreeContract(Contract):
         subject.gives([], "list", "dir")
 
     def test_rename_moves_a_whole_directory_tree(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         subject.do("write_text", "a/b/c", "1")
         subject.do("ensure_dir", "a/d")
         subject.do("rename", "a", "z")
@@ -180,7 +180,7 @@ class TreeContract(Contract):
         subject.gives("1", "read_text", "z/b/c")
 
     def test_rename_moves_deep_entries_and_none_with_a_similar_name(self) -> None:
-        subject = self.empty()
+        subject = self._empty()
         for path in ("dir/a/b/c/file", "dirt", "dir.old/file", "other/dir"):
             subject.do("write_text", path, path)
         subject.do("rename", "dir", "new")
@@ -192,14 +192,14 @@ class TreeContract(Contract):
     def test_rename_keeps_the_time_of_the_last_write(self) -> None:
         if not self.times:
             return
-        subject = self.filled()
+        subject = self._filled()
         before = subject.do("stat", "file").modified
         subject.do("rename", "file", "dir/moved")
         after = subject.do("stat", "dir/moved").modified
         subject.holds(before == after, f"modified must stay {before}, but is {after}")
 
     def test_rename_reports_the_old_path_if_both_are_wrong(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         for old in (".", "dir/.."):
             try:
                 subject.medium.rename(old, "")
@@ -212,14 +212,14 @@ class TreeContract(Contract):
                 subject.holds(fact=False, what=f"rename({old!r}, '') raises InvalidPathError")
 
     def test_rename_to_itself_changes_nothing(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         subject.do("rename", "file", "./file")
         subject.do("rename", "dir", "dir/")
         self._is_as_filled(subject)
 
     def test_an_impossible_rename_changes_nothing(self) -> None:
         def check(old: str, new: str, kind: type[CoreInfraError]) -> None:
-            subject = self.filled()
+            subject = self._filled()
             subject.refuses(kind, "rename", old, new)
             self._is_as_filled(subject)
 
@@ -240,7 +240,7 @@ class TreeContract(Contract):
         )
 
     def test_delete_removes_only_a_file_or_an_empty_directory(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         subject.refuses(DirectoryNotEmptyError, "delete", "dir")
         self._is_as_filled(subject)
         subject.do("ensure_dir", "outer/inner")
@@ -252,7 +252,7 @@ class TreeContract(Contract):
         subject.gives(["dir"], "list", ".")
 
     def test_delete_all_removes_everything_and_ignores_missing_paths(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         subject.do("write_text", "dir/sub/deep", "1")
         subject.do("write_text", "dirt", "not in dir")
         for path in ("dir", "dir", "file", "no/such", "empty/x", "dirt/x"):
@@ -263,7 +263,7 @@ class TreeContract(Contract):
         subject.gives(["again"], "list", "dir")
 
     def test_ensure_dir_makes_parents_and_keeps_existing_entries(self) -> None:
-        subject = self.filled()
+        subject = self._filled()
         subject.do("ensure_dir", "a/b/c")
         subject.do("ensure_dir", "dir")
         subject.do("ensure_dir", ".")
@@ -271,8 +271,8 @@ class TreeContract(Contract):
         subject.gives(["inner"], "list", "dir")
 
     def test_a_tree_can_be_copied_to_another_medium_and_back(self) -> None:
-        there, back = MemoryMedium(), self.empty()
-        subject = self.empty()
+        there, back = MemoryMedium(), self._empty()
+        subject = self._empty()
         subject.do("write_bytes", "a/run", b"#!" * 100_000, mode=0o755)
         subject.do("ensure_dir", "a/empty")
         copy(subject.medium, "a", there, "b")
@@ -288,7 +288,7 @@ class TreeContract(Contract):
         self, kind: type[CoreInfraError], operations: list[str], paths: list[str]
     ) -> None:
         def check(operation: str, path: str) -> None:
-            subject = self.filled()
+            subject = self._filled()
             subject.refuses(kind, operation, path, *_MORE.get(operation, ()))
             self._is_as_filled(subject)
 

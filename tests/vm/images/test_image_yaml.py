@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra._yaml.mistakes import InvalidFileError
-from core_infra.errors import InvalidError, NotFoundError
+from core_infra.errors import InvalidError, InvalidFileError, NotFoundError
 from core_infra.vm._images.image import DiskImage, Image, disk_of, host_arch
 from core_infra.vm._images.load import load_image
 

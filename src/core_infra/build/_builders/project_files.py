@@ -6,8 +6,9 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from core_infra._yaml.mistakes import Mistake
+from core_infra._yaml.mistakes import file_error
 from core_infra.build._errors import ConfigError
+from core_infra.errors import Mistake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,4 +61,4 @@ def text(document: dict[str, Any], name: str) -> str:
 
 
 def _unreadable(path: Path, why: str, line: int) -> ConfigError:
-    return ConfigError.of(str(path), [Mistake(str(path), line, "", why)])
+    return file_error(ConfigError, str(path), [Mistake(str(path), line, "", why)])

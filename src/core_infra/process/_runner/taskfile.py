@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from core_infra._suggestions import similar
 from core_infra._yaml.document import Document
 from core_infra._yaml.field import Field
-from core_infra._yaml.mistakes import InvalidFileError, Mistake, in_order
+from core_infra._yaml.mistakes import file_error, in_order
 from core_infra._yaml.reading import each, each_value, read_document, whole
-from core_infra.errors import CoreInfraError, InvalidError
+from core_infra.errors import CoreInfraError, InvalidError, InvalidFileError, Mistake
 from core_infra.process._runner.graph import mistakes
 from core_infra.process._runner.spec import RunSpec
 from core_infra.process._runner.variables import Scope, split_command, unprotect
@@ -105,7 +105,7 @@ def load_tasks(medium: Medium, path: str, variables: Mapping[str, str] | None = 
     loader = _Loader(medium, (path,), variables or {}, medium.read_bytes(path))
     loaded = loader.load()
     if loader.mistakes:
-        raise TaskFileError.of(path, in_order(loader.mistakes))
+        raise file_error(TaskFileError, path, in_order(loader.mistakes))
     return loaded
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from core_infra._suggestions import similar
 from core_infra._yaml.field import Field
-from core_infra._yaml.mistakes import Mistake
 from core_infra._yaml.reading import each
-from core_infra.errors import CoreInfraError, InvalidError
+from core_infra.errors import CoreInfraError, InvalidError, Mistake
 from core_infra.medium._errors import PathNotFoundError
 
 if TYPE_CHECKING:
