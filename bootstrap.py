@@ -51,7 +51,12 @@ SUITE = {
     "unzip": ("unzip", "the same"),
     "xz": ("xz-utils", "the same"),
     "cpio": ("cpio", "to unpack what a guest boots from"),
+    "virtiofsd": ("virtiofsd", "to share directories with machines, where QEMU has none"),
 }
+# Programs that only other programs start need not be on PATH.
+DAEMONS = "/usr/libexec:/usr/lib/qemu"
+# Up to QEMU 7.2 virtiofsd is part of QEMU, and some releases have no package of it.
+NOT_EVERYWHERE = ("virtiofsd",)
 TOOLS = {
     "tests": SUITE,
     "tests-long": SUITE,
@@ -171,9 +176,18 @@ def missing_packages(session: str) -> "dict[str, str]":
         if shutil.which(program) is None:
             packages[name] = f"{program}, which runs the virtual machines"
     for program, (name, why) in TOOLS.get(session, {}).items():
-        if shutil.which(program) is None:
+        if not shutil.which(program) and not shutil.which(program, path=DAEMONS):
             packages[name] = why
     return packages
+
+
+def offered(packages: "dict[str, str]") -> "list[str]":
+    """The names without those of NOT_EVERYWHERE that this release does not have."""
+    return [
+        name
+        for name in packages
+        if name not in NOT_EVERYWHERE or run(["apt-cache", "show", name])[0] == 0
+    ]
 
 
 def install_packages(packages: "dict[str, str]") -> None:
@@ -184,18 +198,19 @@ def install_packages(packages: "dict[str, str]") -> None:
         print(f"      {name}: {why}", flush=True)
     if shutil.which("apt-get") is None:
         raise SetupError(4, f"there is no apt-get here: install the like of {names} by hand")
-    install = ["install", "-y", "--no-install-recommends", *packages]
-    by_hand = f"apt-get update && apt-get {' '.join(install)}"
+    install = ["install", "-y", "--no-install-recommends"]
     sudo = []
     if os.geteuid() != 0:
         sudo = ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
         if not shutil.which("sudo") or subprocess.run([*sudo, "true"], check=False).returncode:
+            by_hand = f"apt-get update && apt-get {' '.join(install + offered(packages))}"
             raise SetupError(4, f"neither root nor sudo: have an administrator type: {by_hand}")
     command = [*sudo, "env", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
     command += ["-o", "DPkg::Lock::Timeout=300"]  # A fresh host may be upgrading itself.
     say("apt-get update")
     # Also when it fails: one dead source among many must not stop us, and `install` will tell.
     _, complaints = run([*command, "update"])
+    install += offered(packages)
     say(f"apt-get {' '.join(install)} (about a minute)")
     code, output = run([*command, *install])
     if code != 0:

@@ -109,12 +109,16 @@ def ready(offline: Project) -> Project:
     return offline
 
 
-def fake_apt(host: Project, *, update: str = "", install: str) -> None:
-    """Like apt-get: `update` succeeds whatever happens, and `install` tells."""
-    apt = Path(host.env["PATH"], "apt-get")
+def fake_apt(host: Project, *, update: str = "", install: str, known: str = "") -> None:
+    """Like apt-get: `update` succeeds whatever happens, and `install` fails with what it says.
+
+    And like apt-cache, which knows one package.
+    """
     words = f"case $* in *update) echo '{update}' ;; *) echo '{install}'; exit 100 ;; esac"
-    apt.write_text(f"#!/bin/sh\n{words}\n")
-    apt.chmod(0o755)
+    for name, line in (("apt-get", words), ("apt-cache", f'[ "$*" = "show {known}" ]')):
+        program = Path(host.env["PATH"], name)
+        program.write_text(f"#!/bin/sh\n{line}\n")
+        program.chmod(0o755)
 
 
 def test_an_old_python_is_told_what_is_needed(project: Project) -> None:
@@ -189,6 +193,22 @@ def test_a_failing_apt_is_shown_and_explained(
     assert update in run.stderr
     assert install in run.stderr
     assert sentence in run.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("known", "times"), [("virtiofsd", 1), ("other", 0)])
+def test_a_package_that_not_every_release_has_is_installed_where_it_is(
+    bare_host: Project, known: str, times: int
+) -> None:
+    fake_apt(bare_host, install="", known=known)
+    prelude = "import os, shutil; os.geteuid = lambda: 0\n"
+    prelude += "shutil.which = lambda name, **_: '/bin/apt-get' if name == 'apt-get' else None"
+    (line,) = (
+        line
+        for line in bare_host.run("tests", prelude=prelude).stdout.splitlines()
+        if "apt-get install" in line
+    )
+    assert "cpio" in line.split()
+    assert line.split().count("virtiofsd") == times
 
 
 def test_nox_gets_the_arguments_and_its_exit_code_is_ours(ready: Project) -> None:

@@ -17,6 +17,7 @@ from core_infra.vm._manager.manager import LinuxKitManager
 from core_infra.vm._manager.record import Container, ContainerStatus
 from core_infra.vm._manager.run_options import RunOptions
 from core_infra.vm._manager.state_file import State
+from core_infra.vm._manager.volumes import can_serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,17 +40,22 @@ def default() -> Image:
 
 
 @pytest.fixture(scope="session")
+def virtiofsd() -> None:
+    """Skip where this user's machines of the default image can have no volumes."""
+    if not can_serve():
+        pytest.skip("virtiofsd is not installed, or works for root only")
+
+
+@pytest.fixture(scope="session")
 def shared(
     manager: LinuxKitManager, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Container]:
-    """A machine of the default image, detached, with a volume and a port."""
+    """A machine of the default image, detached, with a port and, if possible, a volume."""
     volume = tmp_path_factory.mktemp("vol,ume")
     (volume / "here").write_text("from the host\n")
+    volumes = {str(volume): "/mnt/the volume"} if can_serve() else {}
     yield manager.run(
-        "default",
-        RunOptions(
-            name="shared", detach=True, publish=[80], volumes={str(volume): "/mnt/the volume"}
-        ),
+        "default", RunOptions(name="shared", detach=True, publish=[80], volumes=volumes)
     )
     if manager.find("shared").status is ContainerStatus.RUNNING:
         manager.stop("shared", grace=0)

@@ -34,8 +34,8 @@ _CAP_SYS_ADMIN = 1 << 21
 _MOUNT_POINT = 4  # among the fields of mountinfo, proc(5)
 _OPTIONS = {"9p": ",trans=virtio,version=9p2000.L,msize=262144", "virtiofs": ""}
 _REMEDY = (
-    "As root, apt-get install qemu-system-common (Debian 12) has it; for other users it is the "
-    "package virtiofsd (from Debian 13 on). Without: core-infra vm cp copies files."
+    "On Debian 13 and newer: apt-get install virtiofsd. On Debian 12 it is in qemu-system-common, "
+    "and works for root only. Without it, core-infra vm cp copies files."
 )
 # $0 is this text, for sudo. Five arguments for each volume: its tag, type, options, path in the
 # guest, and the name of its file. A file is bind-mounted from a directory in /run.
