@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import signal
+import struct
 import subprocess
 import threading
 from pathlib import Path
@@ -222,11 +223,19 @@ def test_as_many_descriptors_as_allowed_are_passed(service: Service) -> None:
             os.close(fd)
 
 
-def test_the_error_has_a_missing_loader(service: Service, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["as it was linked", "at the end, as patchelf does"])
+def test_the_error_has_a_missing_loader(service: Service, tmp_path: Path, place: str) -> None:
     binary = Path("/bin/true").read_bytes()
-    found = re.search(rb"/lib[^\0]*/ld-[^\0]*", binary)
+    found = re.search(rb"/lib[^\0]*/ld-[^\0]*\0", binary)
     assert found is not None
-    (tmp_path / "program").write_bytes(binary.replace(found[0], b"/no" + found[0][3:], 1))
+    missing = b"/no" + found[0][3:]
+    if place.startswith("at the end"):
+        header = struct.pack("=IIQ", 3, 4, found.start())  # a program header: PT_INTERP, readable
+        assert header in binary
+        binary = binary.replace(header, struct.pack("=IIQ", 3, 4, len(binary)), 1) + missing
+    else:
+        binary = binary.replace(found[0], missing, 1)
+    (tmp_path / "program").write_bytes(binary)
     (tmp_path / "program").chmod(0o755)
     with pytest.raises(ProgramNotFoundError, match=r"loader of .*/program is not there: /no"):
         service.run(tmp_path / "program")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 import stat
+import struct
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,12 @@ _MAX_DEPTH = 4  # of interpreters of interpreters, as in the kernel
 _MACHINE = slice(18, 20)  # in an ELF header
 _EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
-# Linkers put the path of the dynamic loader right after the headers.
-_LOADER = re.compile(rb"\0(/[^\0\n]{1,200}/ld[^\0\n/]*)\0")
+# The ELF format, by its class, 32 or 64 bits: of the file's header, where the program headers are,
+# how large and how many; of a program header, its type, and the offset and length of its data.
+_ELF = {1: ("28xI10xHH", "II8xI"), 2: ("32xQ14xHH", "I4xQ16xQ")}
+_BYTE_ORDER = {1: "<", 2: ">"}
+_PT_INTERP = 3
+_PATH_MAX = 4096
 
 
 def start_error(
@@ -133,11 +137,26 @@ def _inspect_elf(path: Path, head: bytes, error: int) -> str:
             ours = file.read(_HEAD)
         is_foreign = ours[_MACHINE] != head[_MACHINE]
         return f"{path} is {'built for another kind of processor' if is_foreign else 'damaged'}"
-    found = _LOADER.search(head)
-    if error == errno.ENOENT and found:
-        loader = os.fsdecode(found[1])
-        if not Path(loader).exists():
-            return f"the loader of {path} is not there: {loader}, perhaps of another C library"
+    if error == errno.ENOENT and (loader := _loader(path)) and not Path(loader).exists():
+        return f"the loader of {path} is not there: {loader}, perhaps of another C library"
+    return ""
+
+
+def _loader(program: Path) -> str:
+    """The dynamic loader that an ELF program names; empty if it names none, or is damaged."""
+    try:
+        with program.open("rb") as file:
+            head = file.read(64)
+            header, segment = (_BYTE_ORDER[head[5]] + layout for layout in _ELF[head[4]])
+            table, size, count = struct.unpack_from(header, head)
+            for number in range(count):
+                file.seek(table + number * size)
+                kind, offset, length = struct.unpack(segment, file.read(struct.calcsize(segment)))
+                if kind == _PT_INTERP:
+                    file.seek(offset)
+                    return os.fsdecode(file.read(min(length, _PATH_MAX)).rstrip(b"\0"))
+    except (IndexError, KeyError, OverflowError, struct.error):
+        pass
     return ""
 
 
