@@ -146,6 +146,25 @@ def test_a_package_with_two_kernels_is_refused(repository: Repository, target: P
         build(target)
 
 
+@pytest.mark.parametrize(
+    ("long_options", "taken"),
+    [
+        (b"\0\0timeout\0\0\0user-agent\0\1Utries\0\1t", b"\1"),  # nslookup's, as in Debian 12
+        (b"\0\0timeout\0\0\0user-agent\0\1Utimeout\0\1Ttries\0\1t", b"T"),
+    ],
+)
+def test_wget_has_a_timeout_only_if_it_was_built_with_it(
+    repository: Repository, target: Path, long_options: bytes, taken: bytes
+) -> None:
+    repository.add_guest()
+    program = busybox() + b"\0^cqSO:o:P:Y:U:T:+t:n::" + long_options
+    repository.add("busybox-static", {"bin/busybox": program}, version="2:0")
+    initrd = build(target).initrd
+    assert initrd is not None
+    (found,) = (one for one in read_cpio(initrd.read_bytes()) if one.name == "usr/bin/busybox")
+    assert found.data == program.replace(b":U:T:", b":U:" + taken + b":")
+
+
 def test_a_package_that_was_changed_on_its_way_is_refused(
     repository: Repository, target: Path
 ) -> None:

@@ -6,6 +6,7 @@ checked against the hash in the signed index, by apt and once more here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from core_infra.errors import (
 from core_infra.vm._images.programs import USE_OWN_IMAGE, require_programs, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 _OPTIONS = (
@@ -35,9 +36,10 @@ _OPTIONS = (
 # package of their own. In Debian 14 the built-in modules and the kernel's file are separate, too.
 _KERNEL_PART = re.compile(r"(?:^|,)\s*(linux-(?:image|modules|binary|base)-\d[^\s,(|:]*)")
 _NO_NETWORK = re.compile(
-    r"Temporary failure|Could not (?:resolve|connect)|Network is unreachable|timed out"
-    r"|Connection (?:failed|refused)|Cannot initiate the connection"
+    r"Temporary failure|(?:Could not|Unable to) (?:resolve|connect)|Network is unreachable"
+    r"|timed out|Connection (?:failed|refused)|Cannot initiate the connection"
 )
+_MISMATCH = "The package {0.name} {0.version} differs from its index"
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,15 @@ class _Apt:
         run(["apt-get", "download", "-q", *self._options, *wanted], cwd=directory)
 
 
+def _damaged(packages: Iterable[Package], directory: Path) -> Iterator[Package]:
+    """Those whose file is there in its full length, but with another hash."""
+    for package in packages:
+        with contextlib.suppress(FileNotFoundError):
+            whole = package.file(directory).stat().st_size == package.size
+            if whole and not package.is_in(directory):
+                yield package
+
+
 def _download(
     apt: _Apt, packages: list[Package], directory: Path, progress: Callable[[str], None]
 ) -> dict[Package, Path]:
@@ -209,11 +220,18 @@ def _download(
         progress(f"downloading {largest.name} {largest.version} ({size / 1e6:.1f} MB)")
         for package in missing:  # apt trusts a file of the right size
             package.file(directory).unlink(missing_ok=True)
-        apt.download(missing, directory)
+        try:
+            apt.download(missing, directory)
+        except CommandFailedError as error:
+            # apt 3.0 calls this "Undetermined Error" if the file came from a directory.
+            error.why += "".join(
+                f"\n{_MISMATCH.format(one)}" for one in _damaged(missing, directory)
+            )
+            raise
     for package in missing:
         if not package.is_in(directory):
             raise InvalidError(
-                f"The package {package.name} {package.version} differs from its index",
+                _MISMATCH.format(package),
                 why=f"no file in {directory} has the SHA-256 {package.sha256}",
             )
     return {package: package.file(directory) for package in packages}

@@ -105,7 +105,7 @@ _DEVICES = [
 _TESTER = (1000, 1000)
 # The getopt string of busybox's wget, and the long option that it has if -T is implemented.
 _WGET_OPTION = re.compile(rb"(?<=:P:Y:U:)T(?=:\+t:n::)")
-_WGET_TIMEOUT = b"\0timeout\0\1T"
+_WGET_TIMEOUT = b"user-agent\0\1Utimeout\0\1T"
 _NO_OPTION = b"\1"  # cannot be typed as an option
 
 
