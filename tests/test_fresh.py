@@ -50,7 +50,8 @@ def test_pip_finds_what_it_finds_here(tmp_path: Path) -> None:
     assert "cert='/certificates/ours.pem'" in listed
     assert r"extra-index-url='file:///packages%20here/simple\nhttps://index.test/simple'" in listed
     assert "install.find-links='/wheels'" in listed
-    assert "user" not in listed
+    assert ":env:.user" not in listed
+    assert "global.user" not in listed
     places = ["/certificates/ours.pem", "/packages here/simple", "/wheels"]
     assert named_paths(parser) == [Path(place) for place in places]
 

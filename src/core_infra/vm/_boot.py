@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
 from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
+from core_infra.vm._hardware import memory_advice
 from core_infra.vm._hypervisors.processor import advice, processor
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
 from core_infra.vm._io_pause import MachinePausedError
@@ -88,7 +89,8 @@ def _boot_error(process: VmmProcess, spec: MachineSpec, why: str) -> BootError:
     tail = process.console.tail(TAIL_LINES)
     shown = f"the console's last lines:\n{tail}" if tail else "the console is empty"
     command = (process.directory / COMMAND).read_text().strip()
-    hint = f"{_advice(process, spec)}\n" if process.console.panic() else ""
+    panic = process.console.panic()
+    hint = f"{memory_advice(panic, spec.memory) or _advice(process, spec)}\n" if panic else ""
     return BootError(
         f"machine {spec.name} did not come up ({spec.image.name})",
         why=f"{why}\n{shown}",

@@ -26,6 +26,7 @@ MAXIMUM_CPUS = 255
 
 _HIGHEST_PORT = 65535
 _CPU_MODEL = re.compile(r"[!-~]+")
+_LACK_OF_MEMORY = re.compile("panic.*(?:deadlocked on|[Oo]ut of) memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,18 @@ class Disk:
     disc: bool = False
     locked: bool = True
     content: str = ""
+
+
+def memory_advice(said: str, memory: int) -> str:
+    """What to do about a kernel that panicked because of too little memory; otherwise empty.
+
+    Args:
+        said: its last sentence.
+        memory: the machine's MiB.
+    """
+    if not _LACK_OF_MEMORY.search(said):
+        return ""
+    return f"{memory} MiB are too few for what it does: give it more memory."
 
 
 def check_memory_and_cpus(memory: object, cpus: object) -> None:

@@ -43,7 +43,7 @@ def web(directory: Path) -> Iterator[str]:
     """A machine that a command has started, which has ended; its id."""
     environment = {**os.environ, VARIABLE: str(directory)}
     done = subprocess.run(
-        [*COMMAND, "run", "-d", "default", "--name", "web", "-p", "80", "-m", "96"],
+        [*COMMAND, "run", "-d", "default", "--name", "web", "-p", "80", "-m", "128"],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -67,7 +67,7 @@ def test_nothing_at_first() -> None:
 def test_it_outlives_its_command_and_is_listed(web: str) -> None:
     assert run("ps", "-q").output == f"{web}\n"
     (row,) = json.loads(run("ps", "--json").output)
-    assert (row["name"], row["status"], row["memory"]) == ("web", "running", 96)
+    assert (row["name"], row["status"], row["memory"]) == ("web", "running", 128)
     assert list(row["ports"].values()) == [80]
     assert "web" in run("ps").output
 

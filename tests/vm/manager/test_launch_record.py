@@ -35,7 +35,7 @@ def options(tmp_path: Path) -> RunOptions:
     return RunOptions(
         name="again",
         detach=True,
-        memory=96,
+        memory=128,
         publish=[80, Port(guest=53, udp=True, chosen=True), Port(guest=81, address="127.0.0.2")],
         volumes=[
             Volume(path=str(tmp_path / "a"), place="/work"),
@@ -45,6 +45,7 @@ def options(tmp_path: Path) -> RunOptions:
     )
 
 
+@pytest.mark.usefixtures("virtiofsd")
 def test_a_machine_keeps_its_ports_and_volumes(
     manager: LinuxKitManager, default: Image, options: RunOptions, tmp_path: Path
 ) -> None:
@@ -77,13 +78,14 @@ def test_a_machine_keeps_its_ports_and_volumes(
     assert (tmp_path / "conf").read_text() == "two\n"
 
 
+@pytest.mark.usefixtures("virtiofsd")
 def test_a_start_that_fails_leaves_the_machine_as_it_was(
     manager: LinuxKitManager, default: Image, tmp_path: Path
 ) -> None:
     (tmp_path / "a").mkdir()
     volumes = {str(tmp_path / "a"): "/a"}
     container = manager.run(
-        default, RunOptions(name="gone", detach=True, memory=96, volumes=volumes)
+        default, RunOptions(name="gone", detach=True, memory=128, volumes=volumes)
     )
     stopped = manager.stop("gone", grace=0)
     (tmp_path / "a").rmdir()

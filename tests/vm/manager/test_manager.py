@@ -72,6 +72,7 @@ def test_commands(manager: LinuxKitManager, shared: Container) -> None:
     assert manager.exec("shared", ["echo", "a  b"]).stdout == "a  b\n"
 
 
+@pytest.mark.usefixtures("virtiofsd")
 def test_a_volume_is_the_directory_itself(manager: LinuxKitManager, shared: Container) -> None:
     ((host, guest),) = shared.volumes.items()
     assert guest == "/mnt/the volume"
@@ -172,7 +173,7 @@ def test_a_taken_port_is_told_and_leaves_nothing(tmp_path: Path, shared: Contain
 def test_a_machine_that_was_killed_is_in_error_with_its_reason(
     manager: LinuxKitManager, default: Image
 ) -> None:
-    container = manager.run(default, RunOptions(name="killed", detach=True, memory=96))
+    container = manager.run(default, RunOptions(name="killed", detach=True, memory=128))
     assert container.pid is not None
     os.kill(container.pid, signal.SIGKILL)
     wait_gone(container.pid)
@@ -248,7 +249,7 @@ def test_ssh_is_chosen_where_there_is_no_agent(
 
 
 def test_a_stop_is_asked_for_and_then_told(manager: LinuxKitManager, default: Image) -> None:
-    manager.run(default, RunOptions(name="polite", detach=True, memory=96))
+    manager.run(default, RunOptions(name="polite", detach=True, memory=128))
     manager.exec("polite", "true")  # it has booted
     stopped = manager.stop("polite")
     assert (stopped.status, stopped.reason) == (ContainerStatus.STOPPED, "the guest shut down")
@@ -259,6 +260,7 @@ def test_a_stop_is_asked_for_and_then_told(manager: LinuxKitManager, default: Im
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("virtiofsd")
 def test_volumes_are_mounted_by_who_comes_first_if_the_starter_was_killed(tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume" / "here").write_text("from the host\n")

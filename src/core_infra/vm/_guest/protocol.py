@@ -41,7 +41,7 @@ PORT_NAME = "org.core-infra.agent.0"
 """The name of the virtio-serial port that the agent listens on."""
 
 AGENT_PORTS = 8
-"""Ports of the agent in a machine that persists: each serves one session at a time."""
+"""The most ports of the agent in a machine that persists: each serves one session at a time."""
 
 
 def port_name(number: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError, WrongStateError
+from core_infra.vm._hardware import memory_advice
 from core_infra.vm._manager.machine_directory import MachineDirectory
 from core_infra.vm._manager.pause import resume_if_possible
 from core_infra.vm._manager.process_identity import ForeignProcess, is_of_this_boot
@@ -81,6 +82,7 @@ class Registry:
             raise WrongStateError(
                 f"machine {container.name} is not running",
                 why=f"it is {container.status}{reason}",
+                todo=memory_advice(container.reason, container.memory),
                 needed=ContainerStatus.RUNNING,
                 found=container.status,
             )

@@ -46,6 +46,11 @@ SSH = 22
 
 _ANSWER = 2.0
 
+# MiB of a machine. A port of the agent can cost 4 of them: QEMU 10.0.13 gives each virtio queue
+# 1024 entries, and Linux allocates a page for each entry of a port's queue in advance.
+_MEMORY_FOR_A_PORT = 32
+_FEWEST_PORTS = 2
+
 
 @dataclass(frozen=True)
 class Started:
@@ -138,11 +143,12 @@ class Starter:
         return Started(child, facts, console, shares)
 
     def _spawn(self, disks: list[Disk], shares: list[Share], *, die_with_parent: bool) -> Child:
-        inside = (
-            [agent_socket_name(number) for number in range(AGENT_PORTS)]
-            if self._has_agent
-            else ["qga"]
-        )
+        inside = ["qga"]
+        if self._has_agent:
+            fitting = max(_FEWEST_PORTS, self._container.memory // _MEMORY_FOR_A_PORT)
+            inside = [agent_socket_name(number) for number in range(min(AGENT_PORTS, fitting))]
+        for left in self._directory.agent_sockets():  # of an earlier start
+            left.unlink(missing_ok=True)
         names = ["monitor", "console", *inside]
         with contextlib.ExitStack() as stack:
             lines = {name: stack.enter_context(self._directory.listen(name)) for name in names}
