@@ -7,16 +7,19 @@ directory, which is removed when this process ends.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 from typing import TYPE_CHECKING
 
 import platformdirs
+from filelock import FileLock, Timeout
 
 from core_infra._unpatched import Path, os, tempfile
+from core_infra.errors import TimeoutExpiredError
 from core_infra.vm._free_space import LITTLE, MAKE_ROOM, HostFullError, described, free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _news: list[str] = []
 
@@ -90,6 +93,38 @@ def stand_in(directory: Path, why: str, room: int = LITTLE) -> Path:
             "only; CORE_INFRA_CACHE_DIR chooses another place"
         )
     return _stand_ins[key]
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path, doing: str, progress: Callable[[str], None], *, timeout: float | None = None
+) -> Iterator[None]:
+    """Hold a lock file, which the kernel releases with the process.
+
+    Args:
+        path: the file.
+        doing: what another process does while it holds the lock, such as "builds the same image".
+        progress: called with a line if the lock is held.
+        timeout: seconds to wait for it; None is no limit.
+
+    Raises:
+        TimeoutExpiredError: another process holds it for longer.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress(f"waiting for another process that {doing}")
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout as error:
+            raise TimeoutExpiredError(
+                f"another process has held {path} for more than {timeout} s", timeout=timeout
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def report_news(report: Callable[[str], None]) -> None:

@@ -16,11 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError
-from core_infra.vm._cache import cache_root, found, places, writable
+from core_infra.vm._cache import cache_root, found, locked, places, writable
 from core_infra.vm._free_space import written
 from core_infra.vm._images.compression import unpacked
 from core_infra.vm._images.disk_files import DiskFile, disk_files, qcow_tables
@@ -28,7 +26,7 @@ from core_infra.vm._images.formats import ImageFormat, detect_format
 from core_infra.vm._images.qemu_img import convert, qemu_img
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 LIMIT = 16 << 30
 """Bytes on the disk; above this limit the least recently used converted disks are removed."""
@@ -84,7 +82,10 @@ def converted(
     if kept is None:
         needed = _needed(path, format_)
         directory = writable(directory, needed)
-        with written(f"{path}, converted", directory), _lock(directory / f"{key}.lock", progress):
+        with (
+            written(f"{path}, converted", directory),
+            locked(directory / f"{key}.lock", "converts the same disk", progress),
+        ):
             kept = found(directory, name) or _make(path, format_, directory / name, progress)
             if _stamps(files) != before:
                 kept.unlink()
@@ -246,17 +247,3 @@ class _Report:
         if time.monotonic() - self._last >= _STEP:
             self._last = time.monotonic()
             self._progress(line)
-
-
-@contextlib.contextmanager
-def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress("waiting for another process that converts the same disk")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -6,11 +6,9 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from core_infra._unpatched import Path, os, shutil, tempfile
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
-from core_infra.vm._cache import places, stand_in, writable
+from core_infra.vm._cache import locked, places, stand_in, writable
 from core_infra.vm._free_space import LITTLE
 from core_infra.vm._guest.atomic_write import write_sparsely
 from core_infra.vm._snapshots.snapshot import (
@@ -22,7 +20,7 @@ from core_infra.vm._snapshots.snapshot import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 DEFAULT_LIMIT = 4 << 30
 """Bytes on the disk; beyond them the least recently used snapshots are removed."""
@@ -89,7 +87,7 @@ class SnapshotStore:
         return SnapshotStore(root, limit=self._limit, progress=self._progress)
 
     def _built(self, key: str, build: Callable[[Path], Snapshot]) -> Snapshot:
-        with self._lock(key):
+        with locked(self._root / f"{key}.lock", "saves the same machine", self._progress):
             try:
                 return self._usable(key)  # another process has just built it
             except InvalidError as error:
@@ -144,19 +142,6 @@ class SnapshotStore:
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
-
-    @contextlib.contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
-        lock = FileLock(self._root / f"{key}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self._progress("waiting for another process that saves the same machine")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _sweep(self, key: str) -> None:
         """Remove what killed builders left; only with the lock held."""

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import filelock
 
 from core_infra._host import SHORT_NAMES
 from core_infra._unpatched import time
 from core_infra.errors import (
     InvalidError,
     NotFoundError,
-    TimeoutExpiredError,
     UnavailableError,
 )
+from core_infra.vm._cache import locked
 from core_infra.vm._images.default import apt
 from core_infra.vm._images.default.kernel import unwrap
 from core_infra.vm._images.default.modules import ModuleTree
@@ -29,7 +26,7 @@ from core_infra.vm._images.manifest import INITRD, KERNEL, write_manifest
 from core_infra.vm._images.programs import USE_OWN_IMAGE, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from core_infra.vm._images.default.recipe import Recipe
     from core_infra.vm._images.image import Image
@@ -57,7 +54,7 @@ def build(recipe: Recipe, target: Path, progress: Callable[[str], None]) -> Imag
     images = target.parent
     try:
         images.mkdir(parents=True, exist_ok=True)
-        with _lock(images / ".lock", progress):
+        with locked(images / ".lock", "builds the guest image", progress, timeout=_PATIENCE):
             try:
                 return built_image(target)
             except (NotFoundError, InvalidError):
@@ -145,26 +142,6 @@ def _only(root: Path, *patterns: str) -> Path:
             todo=USE_OWN_IMAGE,
         )
     return found[0]
-
-
-@contextmanager
-def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        progress("waiting for another process that builds the guest image")
-        try:
-            lock.acquire(timeout=_PATIENCE)
-        except filelock.Timeout as error:
-            raise TimeoutExpiredError(
-                f"Another process has held {path} for more than {_PATIENCE} s",
-                timeout=_PATIENCE,
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _clean(target: Path) -> None:
