@@ -61,9 +61,9 @@ static void answer_last(int channel, const void *data, size_t size) {
 
 /* Retry kills soon that have long pauses: perhaps the process that has ended was their last. */
 static void expedite(uint64_t tag) {
-    for (struct kill *d = kills; d; d = d->next)
-        if (!tag || (tag & d->mask) == d->value)
-            d->due = 0;
+    for (struct kill *k = kills; k; k = k->next)
+        if (!tag || (tag & k->mask) == k->value)
+            k->due = 0;
 }
 
 static void reap(void) {
@@ -79,7 +79,7 @@ static void reap(void) {
             struct reply start;
             struct end end;
         } report = {{.value = pid}, {status, now(), microseconds(use.ru_utime),
-                                   microseconds(use.ru_stime), use.ru_maxrss}};
+                                     microseconds(use.ru_stime), use.ru_maxrss}};
         if (p->report_due)
             answer_last(p->channel, &report, sizeof report);
         else
@@ -108,19 +108,19 @@ static void run_kills(void) {
         return;
     bool looked = false;
     for (struct kill **at = &kills; *at;) {
-        struct kill *d = *at;
-        if (now() >= d->due) {
+        struct kill *k = *at;
+        if (now() >= k->due) {
             looked = true;
-            if (tree_kill(d->mask, d->value) == 0) {
-                answer_last(d->channel, "", 1);
-                *at = d->next;
-                free(d);
+            if (tree_kill(k->mask, k->value) == 0) {
+                answer_last(k->channel, "", 1);
+                *at = k->next;
+                free(k);
                 continue;
             }
-            d->pause = next_pause(d->pause, d->rounds++);
-            d->due = now() + d->pause * 1000000ull;
+            k->pause = next_pause(k->pause, k->rounds++);
+            k->due = now() + k->pause * 1000000ull;
         }
-        at = &d->next;
+        at = &k->next;
     }
     if (looked)
         next_kill = now() + SHORT_MS * 1000000ull;
@@ -149,9 +149,9 @@ static int timeout(void) {
     if (table_unreported())
         return SHORT_MS;
     uint64_t first = UINT64_MAX;
-    for (struct kill *d = kills; d; d = d->next)
-        if (d->due < first)
-            first = d->due;
+    for (struct kill *k = kills; k; k = k->next)
+        if (k->due < first)
+            first = k->due;
     if (first == UINT64_MAX)
         return -1;
     if (first < next_kill)
@@ -210,19 +210,19 @@ static struct reply start(const struct request *r, char *body, const int *fds, i
 
 static struct reply send_signal(const struct request *r) {
     pid_t pid = table_pid(r->tag); /* not reaped, so the pid is not reused */
-    bool group = r->flags & SIGNAL_GROUP;
+    bool group = r->flags & SIGNAL_PROCESS_GROUP;
     if (!pid || kill(group ? -pid : pid, r->number) != 0)
         return (struct reply){.error = pid ? errno : ESRCH};
     return (struct reply){0};
 }
 
 static struct reply add_kill(const struct request *r, int channel) {
-    struct kill *d = malloc(sizeof *d);
-    if (!d)
+    struct kill *k = malloc(sizeof *k);
+    if (!k)
         abort();
-    *d = (struct kill){.next = kills, .mask = r->mask, .value = r->tag, .channel = channel};
+    *k = (struct kill){.next = kills, .mask = r->mask, .value = r->tag, .channel = channel};
     tree_killing(r->mask, r->tag);
-    kills = d;
+    kills = k;
     return (struct reply){0};
 }
 

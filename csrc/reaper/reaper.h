@@ -44,7 +44,7 @@ struct request { /* with descriptors: the pipe, perhaps a file, then one for eac
 
 /* SPAWN_COALESCE: the start may be reported a moment late, together with an end that comes soon: a
  * second wake-up takes the requester a tenth of the time of a short program. */
-enum flags { SPAWN_TERMINAL = 1, SIGNAL_GROUP = 1, IN_FILE = 2, SPAWN_COALESCE = 4 };
+enum flags { SPAWN_TERMINAL = 1, SIGNAL_PROCESS_GROUP = 1, IN_FILE = 2, SPAWN_COALESCE = 4 };
 
 enum stage { STAGE_START, STAGE_DIRECTORY, STAGE_TERMINAL };
 

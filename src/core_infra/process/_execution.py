@@ -58,7 +58,7 @@ class Execution:
         self._report = ProgramReport()
         self._lost = False
         self._killed: Latch | None = None
-        self._group_members: GroupMembers | None = None
+        self._process_group: ProcessGroup | None = None
         self.channel = -1
         self.began, self.began_at = time.monotonic(), time.time()
         self.end: End | None = None
@@ -120,31 +120,31 @@ class Execution:
 
     def close(self) -> None:
         """Close everything: it was not started, or its remaining output is not read any more."""
-        self.forget_group_members()
+        self.forget_process_group()
         self.stdio.close()
         self.close_channel()
 
-    def signal(self, number: int, *, group: bool = False) -> int:
+    def signal(self, number: int, *, process_group: bool = False) -> int:
         """Send a signal to the program, or to its process group.
 
         Returns:
             An errno; 0 if it was sent. ESRCH: the program has ended.
         """
-        return self._reaper.signal(self._tag, number, group=group)
+        return self._reaper.signal(self._tag, number, process_group=process_group)
 
-    def group_members(self) -> GroupMembers:
+    def process_group(self) -> ProcessGroup:
         """The other members of its process group, once it has been started itself."""
-        if self._group_members is None:
+        if self._process_group is None:
             reply = self._report.start()
             pid = reply.value if reply is not None else 0
             # Without a reference to self: a cycle would keep descriptors until it is collected.
             find = partial(_members, self._reaper, self._tag)
-            self._group_members = GroupMembers(self._loop, pid, find)
-        return self._group_members
+            self._process_group = ProcessGroup(self._loop, pid, find)
+        return self._process_group
 
-    def forget_group_members(self) -> None:
+    def forget_process_group(self) -> None:
         """Stop watching them."""
-        members, self._group_members = self._group_members, None
+        members, self._process_group = self._process_group, None
         if members is not None:
             members.close()
 
@@ -178,7 +178,7 @@ def _members(reaper: Reaper, tag: int) -> list[int]:
     return [] if reaper.lost else reaper.members(reaper.tree(tag))
 
 
-class GroupMembers:
+class ProcessGroup:
     """The other members of a program's process group, such as programs that a shell has started.
 
     All methods are called on the loop's thread.

@@ -329,7 +329,7 @@ class Lifecycle:
         if self._waits_for_others(run, end):
             return
         self.deferred.cancel()
-        run.forget_group_members()
+        run.forget_process_group()
         run.stdio.on_closed = None
         if end.exit_code < 0:
             self.last_signal = -end.exit_code
@@ -347,7 +347,7 @@ class Lifecycle:
             self.conclude(run, end)
 
         if self._escalation.started:
-            return self._escalation.waits_for_group(run, conclude)
+            return self._escalation.waits_for_process_group(run, conclude)
         self._lingers = self._linger > 0 and not self._linger_over and run.stdio.is_read()
         if self._lingers:
             run.stdio.on_closed = conclude

@@ -25,7 +25,7 @@ from core_infra.process._managed_process import ManagedProcess
 from core_infra.process._options import RunOptions
 from core_infra.process._output import DEFAULT_SIZE
 from core_infra.process._publisher import BusPublisher, NullPublisher
-from core_infra.process._reaper.registry import Group
+from core_infra.process._reaper.registry import ProgramGroup
 from core_infra.process._status import ENDED, Status
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Service:
         self._lock = threading.RLock()
         self._open = True
         self._owner = os.getpid()
-        self._group = Group()
+        self._group = ProgramGroup()
 
     def start(self, command: str | os.PathLike[str], *args: str | os.PathLike[str]) -> Process:
         """Start a program and return at once; raises as :meth:`start_with_options` does."""

@@ -79,12 +79,13 @@ class StopEscalation:
         number = life.options.stop_signal
         if run.end is None:
             life.last_signal = number
-            run.signal(number, group=True)
-            run.signal(signal.SIGCONT, group=True)  # a stopped process (SIGTTIN) gets it only then
+            run.signal(number, process_group=True)
+            # A stopped process (SIGTTIN) receives it only when it continues.
+            run.signal(signal.SIGCONT, process_group=True)
         else:
-            run.group_members().signal(number)
-            run.group_members().signal(signal.SIGCONT)
-            if life.status in ENDED and not run.group_members().watch(lambda: self.kill(life, run)):
+            run.process_group().signal(number)
+            run.process_group().signal(signal.SIGCONT)
+            if life.status in ENDED and not run.process_group().watch(lambda: self.kill(life, run)):
                 self.kill(life, run)
                 return
         if self._grace_over is None or self._grace_over.is_set():
@@ -98,16 +99,16 @@ class StopEscalation:
         run.kill()
         self.finish()
         if life.status is not Status.RUNNING:
-            run.forget_group_members()
+            run.forget_process_group()
         elif run.end is not None:
             life.conclude(run, run.end)
         else:
             life.last_signal = signal.SIGKILL
             life.deferred.later(KILL_TIMEOUT, lambda: life.report_unkillable(run))
 
-    def waits_for_group(self, run: Execution, then: Callable[[], None]) -> bool:
+    def waits_for_process_group(self, run: Execution, then: Callable[[], None]) -> bool:
         """Whether other members of its group still have time; if so, call *then* at their end."""
-        return self._grace > 0 and run.group_members().watch(then)
+        return self._grace > 0 and run.process_group().watch(then)
 
     def finish(self) -> None:
         """End the time of the group."""

@@ -97,7 +97,7 @@ class Reaper:
         """Choose a tag, the reaper's name for a program that is to be started.
 
         Args:
-            group: of :class:`~core_infra.process._reaper.registry.Group`.
+            group: of :class:`~core_infra.process._reaper.registry.ProgramGroup`.
             detached: the program outlives this process.
         """
         while True:
@@ -162,9 +162,9 @@ class Reaper:
             raise refused
         return reply.value
 
-    def signal(self, tag: int, number: int, *, group: bool = False) -> int:
+    def signal(self, tag: int, number: int, *, process_group: bool = False) -> int:
         """Send a signal to a program or its process group; returns an errno, 0 on success."""
-        flags = Flag.GROUP if group else 0
+        flags = Flag.PROCESS_GROUP if process_group else 0
         channel, (error, _, _) = self._ask(Op.SIGNAL, tag, flags=flags, number=number)
         os.close(channel)
         return error

@@ -38,7 +38,7 @@ class Flag(enum.IntEnum):
 
     TERMINAL = 1
     """Of SPAWN: standard input becomes the controlling terminal."""
-    GROUP = 1
+    PROCESS_GROUP = 1
     """Of SIGNAL: send it to the process group."""
     IN_FILE = 2
     """The body is too large for a packet and comes in a file."""

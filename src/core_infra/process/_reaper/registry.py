@@ -44,7 +44,7 @@ _numbers = itertools.count(1)
 _released: deque[int] = deque()
 
 
-class Group:
+class ProgramGroup:
     """A number for programs that can be killed together; unique until it is released.
 
     Raises:
