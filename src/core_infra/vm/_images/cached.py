@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from filelock import FileLock
 
 from core_infra.errors import CoreInfraError
-from core_infra.vm._images.default.recipe import recipe_for
+from core_infra.vm._images.default.recipe import PREFIX, recipe_for
 from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.kernel_set import built_image
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_PATTERN = "default-*"
 
 
 class StoredImage(NamedTuple):
@@ -38,7 +36,7 @@ class StoredImage(NamedTuple):
 def stored_images(cache: Path) -> list[StoredImage]:
     """All images in a cache directory, the last used one first."""
     found = []
-    for path in (cache / "images").glob(_PATTERN):
+    for path in (cache / "images").glob(f"{PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):  # another process has just removed it
             size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
             found.append(StoredImage(path, _name(path), path.stat().st_mtime, size))
@@ -76,5 +74,5 @@ def _name(path: Path) -> str:
 
 def _current() -> str:
     with contextlib.suppress(CoreInfraError):
-        return f"default-{host_arch()}-{recipe_for(host_arch()).key}"
+        return recipe_for(host_arch()).image_name
     return ""

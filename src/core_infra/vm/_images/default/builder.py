@@ -18,6 +18,7 @@ from core_infra.vm._cache import locked
 from core_infra.vm._images.default import apt
 from core_infra.vm._images.default.kernel import unwrap
 from core_infra.vm._images.default.modules import ModuleTree
+from core_infra.vm._images.default.recipe import PREFIX
 from core_infra.vm._images.default.root_filesystem import guest_root
 from core_infra.vm._images.image import CONSOLES
 from core_infra.vm._images.initrd import cpio
@@ -147,7 +148,7 @@ def _only(root: Path, *patterns: str) -> Path:
 def _clean(target: Path) -> None:
     """Remove what killed builds left, a damaged image, and old ones. Only with the lock held."""
     old = time.time() - _UNUSED
-    for path in target.parent.glob("default-*"):
+    for path in target.parent.glob(f"{PREFIX}*"):
         if path == target or path.stat().st_mtime < old:
             shutil.rmtree(path)
     for left in target.parent.glob(f"{_UNFINISHED}*"):

@@ -47,7 +47,7 @@ def default_image(
         TimeoutExpiredError: a program, or another process that builds the image, took too long.
     """
     recipe = recipe_for(arch)
-    root, name = cache_dir.absolute(), f"default-{arch}-{recipe.key}"
+    root, name = cache_dir.absolute(), recipe.image_name
     for place in places(root):
         target = place / "images" / name
         with suppress(NotFoundError, InvalidError):

@@ -12,6 +12,9 @@ from core_infra._binaries import agent_binary
 _CODE = Path(__file__).parent
 _ROOTFS = _CODE.parent.parent / "_guest" / "rootfs"
 
+PREFIX = "default-"
+"""The names of all default images in the cache begin so."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -42,6 +45,11 @@ class Recipe:
             digest.update(f"{path.name}\0{len(data)}\0".encode() + data)
         digest.update(self.agent)
         return digest.hexdigest()[:16]
+
+    @property
+    def image_name(self) -> str:
+        """The name of the image's directory in the cache."""
+        return f"{PREFIX}{self.arch}-{self.key}"
 
 
 def recipe_for(arch: str) -> Recipe:
