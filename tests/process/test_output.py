@@ -70,8 +70,8 @@ def test_what_was_written_before_is_there(service: Service, tmp_path: os.PathLik
     process = service.start("sh", "-c", f"while read n; do echo $n; echo >{fifo}; done")
     for number in range(1, 301):
         process.send_input(f"{number}\n")
-        with open(fifo) as told:  # noqa: PTH123
-            told.read()
+        with open(fifo) as reader:  # noqa: PTH123
+            reader.read()
         assert process.output().endswith(f"{number}\n")
 
 

@@ -474,7 +474,7 @@ def test_a_timeout_may_be_beyond_all_time(service: Service, timeout: float) -> N
     process = service.start_with_options(options)
     assert process.wait(30) == 0
     late = service.start_with_options(RunOptions("sleep", ["600"], timeout=0.01))
-    assert late.wait(30) == -signal.SIGTERM  # who keeps the time still does
+    assert late.wait(30) == -signal.SIGTERM  # the timer still runs
 
 
 def test_a_timeout_waits_for_descriptors() -> None:

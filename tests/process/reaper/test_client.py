@@ -163,7 +163,7 @@ def test_a_forked_child_leaves_its_parents_programs_alone(service: Service) -> N
                     use()
             with Service() as own:
                 assert own.run("echo", "mine") == "mine\n"
-        except BaseException:  # noqa: BLE001 - told by the exit code
+        except BaseException:  # noqa: BLE001 - the exit code has it
             os._exit(1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
