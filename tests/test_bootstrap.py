@@ -121,7 +121,7 @@ def fake_apt(host: Project, *, update: str = "", install: str, known: str = "") 
         program.chmod(0o755)
 
 
-def test_an_old_python_is_told_what_is_needed(project: Project) -> None:
+def test_an_old_python_is_reported_with_the_needed_version(project: Project) -> None:
     run = project.run(
         "tests", prelude="import sys; sys.version = '3.9.2 (main)'; sys.version_info = (3, 9, 2)"
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from build_samples import copy_sample, need, tree
+
 from core_infra.build._artifact import Target
 from core_infra.build._build_cache import carry_out_cached
 from core_infra.build._errors import BuildFailedError
@@ -101,7 +101,7 @@ def test_a_copy_into_the_cache_that_was_cut_short_is_made_anew(
     assert [path.name for path in (tmp_path / "cache").glob("*/")] == [entry.name]
 
 
-def test_what_nobody_has_used_for_long_is_forgotten(project: Path, tmp_path: Path) -> None:
+def test_unused_entries_are_deleted(project: Path, tmp_path: Path) -> None:
     carry_out_cached(plan(project, 1), tmp_path / "cache")
     (entry,) = (tmp_path / "cache").glob("*/")
     os.utime(entry, (1, 1))

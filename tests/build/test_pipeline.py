@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from build_samples import copy_sample, need, tree
 from build_support import accepts
+
 from core_infra.build._archives.archive import Format, Profile
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.workspace import WORK, workspace
@@ -102,7 +102,7 @@ def test_a_release_is_signed_and_verified_and_tampering_is_found(
         verify_release(LocalMedium(), str(package.directory))
 
 
-def test_signing_that_is_asked_for_and_impossible_is_told_before_anything_is_built(
+def test_impossible_signing_is_reported_before_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need("gpg")
@@ -197,7 +197,7 @@ def test_a_killed_build_leaves_nothing_that_looks_finished_and_the_next_succeeds
     assert not (project / "dist" / WORK).exists()
 
 
-def test_a_program_that_fails_is_told_with_what_it_said(tmp_path: Path) -> None:
+def test_a_failing_program_is_reported_with_its_output(tmp_path: Path) -> None:
     project = task_project(tmp_path / "app", "echo no such luck >&2; exit 3")
 
     with pytest.raises(BuildFailedError, match="no such luck") as caught:
@@ -207,7 +207,7 @@ def test_a_program_that_fails_is_told_with_what_it_said(tmp_path: Path) -> None:
     assert not (project / "dist").exists()
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     project = task_project(
         tmp_path / "app", 'touch "$OUTPUT_DIR/app"; /bin/cp Taskfile.yml /dev/full'
     )
@@ -262,7 +262,7 @@ def test_two_artifacts_of_one_name_are_refused(tmp_path: Path) -> None:
     assert not (project / "dist").exists()
 
 
-def test_a_task_that_makes_nothing_is_told(tmp_path: Path) -> None:
+def test_a_task_without_artifacts_is_reported(tmp_path: Path) -> None:
     project = task_project(tmp_path / "app", "true")
 
     with pytest.raises(CoreInfraError, match="made no artifacts"):

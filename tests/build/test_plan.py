@@ -8,8 +8,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-
 from build_samples import copy_sample, need, tree
+
 from core_infra.build import _preflight
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._config.settings import DEFAULT_TARGETS
@@ -51,7 +51,7 @@ def test_what_is_planned_is_what_is_run(tmp_path: Path) -> None:
     assert [tuple(call.argv) for call in tools.calls()] == commands(plan)
 
 
-def test_all_that_is_missing_is_told_at_once(
+def test_everything_missing_is_reported_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = configure(copy_sample("rust", tmp_path / "project"), "targets: []\n")
@@ -70,7 +70,7 @@ def test_all_that_is_missing_is_told_at_once(
     assert not (project / "dist").exists()
 
 
-def test_a_tool_that_does_not_work_is_told_with_what_it_says(
+def test_a_broken_tool_is_reported_with_its_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "task"
@@ -103,14 +103,14 @@ def test_a_plan_is_json_and_tells_no_secret(tmp_path: Path) -> None:
     assert "abcdef" not in json.dumps(data)
 
 
-def test_what_is_no_project_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
+def test_a_directory_without_project_is_reported_with_the_missing_markers(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no go\.mod"):
         make_plan(tmp_path)
     with pytest.raises(NotFoundError, match="does not exist"):
         make_plan(tmp_path / "missing")
 
 
-def test_a_malformed_configuration_is_told_before_anything(tmp_path: Path) -> None:
+def test_a_malformed_configuration_is_reported_first(tmp_path: Path) -> None:
     project = configure(copy_sample("go", tmp_path / "project"), "targets: [{os: ../../x}]\n")
     before = tree(tmp_path)
     with pytest.raises(ConfigError, match=r"build\.yaml"):
@@ -186,7 +186,7 @@ def test_packages_that_a_goal_needs_are_looked_for(
     assert missing == [[], ["zlib_ng"], ["zlib_ng", "cyclonedx"]]
 
 
-def test_what_else_a_project_could_be_is_told_with_what_is_missing(tmp_path: Path) -> None:
+def test_other_possible_types_are_reported_with_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "package.json").write_text('{"packageManager": "yarn@4.0.0"}')
     (tmp_path / "composer.json").write_text("{}")
     plan = make_plan(tmp_path)

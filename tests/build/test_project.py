@@ -36,7 +36,7 @@ def test_each_marker_tells_its_type(marker: str, kind: ProjectType) -> None:
     assert discover(tree(marker), "it") == [kind]
 
 
-def test_a_directory_that_is_no_project_has_no_type() -> None:
+def test_a_directory_without_project_has_no_type() -> None:
     assert discover(tree("README.md"), "it") == []
     assert primary_type(tree("README.md"), "it") is None
 
@@ -59,7 +59,7 @@ def test_a_directory_of_a_markers_name_is_none(marker: str) -> None:
     assert discover(medium, "it") == []
 
 
-def test_wails_3_is_told_by_its_go_mod_and_taskfile() -> None:
+def test_wails_3_is_recognized_by_go_mod_and_taskfile() -> None:
     medium = tree("Taskfile.yml")
     medium.write_text(
         "it/go.mod", "module x\nrequire (\n\tgithub.com/wailsapp/wails/v3 v3.0.1\n)\n"

@@ -84,7 +84,7 @@ def test_a_good_release_is_good_and_everything_was_looked_at() -> None:
     assert [one.what for one in report.checks if one.skipped] == ["signature"]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     medium = release()
     data = bytearray(medium.read_bytes(f"dist/{ARCHIVE}"))
     data[-1] ^= 1

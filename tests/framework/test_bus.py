@@ -83,7 +83,7 @@ def test_any_object_is_a_message(bus: Bus, message: object) -> None:
     assert bus.query(message) == bus.perform(message) == [message]
 
 
-def test_an_action_that_nobody_hears_is_no_error(bus: Bus) -> None:
+def test_an_action_without_handlers_is_fine(bus: Bus) -> None:
     bus.action("hello")
 
 
@@ -114,9 +114,7 @@ def test_one_error_is_a_group_as_well(bus: Bus) -> None:
 
 
 @pytest.mark.parametrize("fatal", [KeyboardInterrupt(), SystemExit(2), GeneratorExit()])
-def test_what_is_no_exception_passes_at_once_and_loses_no_error(
-    bus: Bus, fatal: BaseException
-) -> None:
+def test_a_base_exception_passes_at_once_and_loses_no_error(bus: Bus, fatal: BaseException) -> None:
     counter = Counter()
     earlier = ValueError("bad")
     bus.register_action(failing(earlier))
@@ -218,7 +216,7 @@ def test_a_handler_of_another_kind_declines(bus: Bus) -> None:
         bus.query(7)
 
 
-def test_nobody_answering_is_an_error_that_names_the_message(bus: Bus) -> None:
+def test_an_unanswered_query_is_an_error_that_names_the_message(bus: Bus) -> None:
     bus.register_query(lambda _: DECLINED)
     bus.register_action(lambda _: "an action's handler answers nothing")
     for send, what in ((bus.query, "answered the query"), (bus.perform, "took the task")):
@@ -455,7 +453,7 @@ def test_many_actions_end_with_the_one_that_fails_and_go_on_when_given_again() -
     assert seen == [1, 2, 3]
 
 
-def test_whoever_passes_for_a_type_gets_its_messages() -> None:
+def test_handlers_get_messages_that_pass_as_their_type() -> None:
     class Virtual(abc.ABC):  # noqa: B024 - it is there to be registered with
         pass
 

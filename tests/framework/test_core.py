@@ -321,7 +321,7 @@ def test_an_interrupted_block_is_not_hidden_by_a_failing_shutdown(diary: Diary) 
     assert caught.value.__cause__.exceptions == (error,)
 
 
-def test_a_failing_block_and_a_failing_shutdown_are_both_told(diary: Diary) -> None:
+def test_a_failing_block_and_a_failing_shutdown_are_both_reported(diary: Diary) -> None:
     with (
         pytest.raises(ShutdownError) as caught,
         Core(diary.service("a", shutdown=ValueError("no end"))),

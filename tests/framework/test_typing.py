@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_mypy_knows_services_handlers_and_answers() -> None:
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "tests/framework/typed_use.py"],
+        [sys.executable, "-m", "mypy", "--strict", "tests/framework/programs/typed_use.py"],
         cwd=ROOT,
         capture_output=True,
         text=True,

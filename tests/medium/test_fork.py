@@ -275,6 +275,6 @@ def test_a_member_that_cannot_be_is_refused(name: str, kind: bytes, why: str) ->
     assert not medium.exists("x")
 
 
-def test_what_is_no_archive_is_refused() -> None:
+def test_an_invalid_archive_is_refused() -> None:
     with pytest.raises(InvalidError, match="cannot unpack"):
         unpack(io.BytesIO(b"no tar" * 200), MemoryMedium(), ".")

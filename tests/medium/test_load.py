@@ -67,7 +67,9 @@ def test_a_write_keeps_the_mode_of_what_was_loaded(project: Path) -> None:
     assert medium.stat("bin/run").mode == 0o751
 
 
-def test_what_cannot_be_loaded_is_told_with_its_path(tmp_path: Path, project: Path) -> None:
+def test_an_entry_that_cannot_be_loaded_is_reported_with_its_path(
+    tmp_path: Path, project: Path
+) -> None:
     with pytest.raises(PathNotFoundError) as missing:
         load(tmp_path / "missing")
     assert missing.value.path == f"{tmp_path}/missing"

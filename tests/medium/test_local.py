@@ -30,7 +30,7 @@ from core_infra.medium._paths import RESERVED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WRITER = Path(__file__).with_name("crashing_writer.py")
+WRITER = Path(__file__).parent / "programs/crashing_writer.py"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_without_a_root_paths_are_the_real_ones(
     assert medium.read_text(str(tmp_path / "d/f")) == "1"
 
 
-def test_a_root_is_no_fence_and_holds_when_the_working_directory_changes(
+def test_a_root_does_not_confine_and_survives_chdir(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -133,7 +133,7 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, local: LocalMedium) 
         writer.write(b"x")
 
 
-def test_a_working_directory_that_is_gone_is_told(
+def test_a_deleted_working_directory_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gone").mkdir()

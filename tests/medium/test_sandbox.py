@@ -144,7 +144,7 @@ def test_links_that_stay_inside_work(tmp_path: Path, sandbox: SandboxMedium) -> 
     assert sandbox.stat("dir").is_dir
 
 
-def test_links_in_a_circle_are_told_as_such(tmp_path: Path, sandbox: SandboxMedium) -> None:
+def test_circular_links_are_reported(tmp_path: Path, sandbox: SandboxMedium) -> None:
     (tmp_path / "root/a").symlink_to("b")
     (tmp_path / "root/b").symlink_to("a")
     for operation in ("read_bytes", "write_bytes", "append", "stat", "list", "ensure_dir"):
@@ -226,7 +226,7 @@ def test_a_pickled_sandbox_is_one_of_the_same_directory_or_an_error(tmp_path: Pa
         pickle.loads(pickled)  # noqa: S301 - our own
 
 
-def test_a_root_that_cannot_be_is_told(tmp_path: Path) -> None:
+def test_an_impossible_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for root in ("file", "file/x"):
         with pytest.raises(PathNotDirectoryError, match="make a sandbox"):
@@ -269,7 +269,7 @@ def make_node(path: Path, kind: str) -> None:
 
 @pytest.mark.usefixtures("_nobody_waits")
 @pytest.mark.parametrize("kind", ["pipe", "socket", "CHR", "BLK"])
-def test_what_is_no_file_is_told_and_nobody_waits_for_it(
+def test_a_device_or_pipe_is_reported_without_blocking(
     tmp_path: Path, sandbox: SandboxMedium, kind: str
 ) -> None:
     make_node(tmp_path / "root/odd", kind)

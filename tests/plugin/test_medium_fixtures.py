@@ -130,7 +130,7 @@ def test_a_report_stays_readable_when_very_much_changed(pytester: pytest.Pyteste
     assert text.count("+ mine") == 1
 
 
-def test_a_directory_that_is_missing_is_told_with_where_it_was_looked_for(
+def test_a_missing_directory_is_reported_with_the_searched_places(
     pytester: pytest.Pytester,
 ) -> None:
     pytester.makepyfile("def test_it(core_medium_from): core_medium_from('no/such')")
@@ -183,7 +183,7 @@ def test_plain_open_sees_what_the_medium_writes(pytester: pytest.Pytester, argum
         ),
     ],
 )
-def test_what_keeps_it_from_sharing_is_told(
+def test_the_reason_for_not_sharing_is_reported(
     pytester: pytest.Pytester, prepare: str, message: str
 ) -> None:
     pytester.makeconftest(prepare)

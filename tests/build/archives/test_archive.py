@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
+from build_support import accepts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build_support import accepts
 from core_infra.build._archives import streams, zip_writer
 from core_infra.build._archives.archive import (
     Format,
@@ -267,7 +267,7 @@ def test_two_artifacts_that_would_be_one_archive_are_refused_before_any_is_made(
     assert medium.list("a") == ["x", "x.exe"]
 
 
-def test_what_is_no_artifact_is_one_clear_error() -> None:
+def test_an_invalid_artifact_is_one_clear_error() -> None:
     medium = MemoryMedium()
     medium.ensure_dir("dist/linux_amd64/dir")
     medium.write_text("dist/linux_amd64/file", "")
@@ -323,7 +323,7 @@ def test_a_file_that_grows_while_it_is_read_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("form", Format)
-def test_wherever_it_fails_there_is_no_archive(form: Format) -> None:
+def test_a_failure_at_any_step_leaves_no_archive(form: Format) -> None:
     medium = MemoryMedium()
     medium.write_bytes(APP.path, some_data(300_000))
     whole = FaultyMedium(medium.fork())

@@ -34,7 +34,7 @@ def read(data: bytes, name: str = "x") -> list[str]:
 
 
 @pytest.mark.parametrize("form", Format)
-def test_what_was_packed_is_told(form: Format) -> None:
+def test_the_packed_members_are_read(form: Format) -> None:
     medium = MemoryMedium()
     medium.write_bytes("x", WHOLE[form])
     members = read_archive(medium, "x")
@@ -83,7 +83,7 @@ def test_a_damaged_tar_is_an_archive_or_one_error(noise: bytes) -> None:
         read(bytes(data))
 
 
-def test_other_members_of_tar_are_told_by_their_type() -> None:
+def test_other_members_of_tar_have_their_type() -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for kind in (tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.SYMTYPE):
@@ -106,7 +106,7 @@ def test_an_encrypted_zip_is_one_error() -> None:
         read(bytes(data))
 
 
-def test_archives_are_told_by_their_names() -> None:
+def test_archives_are_recognized_by_their_names() -> None:
     assert is_archive("a.tar.gz")
     assert is_archive("a.zip")
     assert not is_archive("CHECKSUMS.txt")

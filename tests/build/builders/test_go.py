@@ -6,8 +6,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-
 from build_samples import copy_sample, need
+
 from core_infra.build._artifact import host_target
 from core_infra.build._pipeline import carry_out
 from core_infra.build._preflight import make_plan
@@ -59,7 +59,7 @@ def test_what_the_project_says_reaches_the_compiler(tmp_path: Path) -> None:
         ("go 1.13\n", "", "GOFLAGS=-mod=mod", False),
     ],
 )
-def test_an_older_module_is_told_to_use_what_it_vendors(
+def test_an_older_module_gets_the_flag_to_use_vendor(
     language: str,
     flags: str,
     env: str,

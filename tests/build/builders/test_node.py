@@ -7,8 +7,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-
 from build_samples import need, tree
+
 from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._errors import ArtifactMissingError, ConfigError
 from core_infra.build._pipeline import carry_out
@@ -115,7 +115,7 @@ def test_modules_that_came_with_the_sources_are_used_as_they_are(
     assert tree(carry_out(plan, twice=not git).program()) == {"x": b"vendored\n"}
 
 
-def test_a_script_that_makes_nothing_is_told(tmp_path: Path) -> None:
+def test_a_script_without_artifacts_is_reported(tmp_path: Path) -> None:
     need("node", "npm")
     with pytest.raises(ArtifactMissingError, match="OUTPUT_DIR"):
         carry_out(make_plan(package(tmp_path)))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from build_samples import copy_sample, need, tree
+
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.docker import DockerBuilder
 from core_infra.build._errors import ArtifactMissingError
@@ -188,7 +188,7 @@ def test_a_program_of_rust_runs_and_has_no_path_in_it(tmp_path: Path) -> None:
     assert not (project / "Cargo.lock").exists()
 
 
-def test_a_target_that_rust_lacks_is_told_before(tmp_path: Path) -> None:
+def test_a_target_that_rust_lacks_is_reported_before_the_build(tmp_path: Path) -> None:
     need("cargo", "rustc")
     project = copy_sample("rust", tmp_path / "app")
     plan = make_plan(project, targets=[Target("plan9", "amd64"), Target("freebsd", "amd64")])
@@ -196,7 +196,7 @@ def test_a_target_that_rust_lacks_is_told_before(tmp_path: Path) -> None:
     assert "rustup target add x86_64-unknown-freebsd" in plan.problems[1]
 
 
-def test_a_task_is_told_the_platform_and_what_to_make(tmp_path: Path) -> None:
+def test_a_task_gets_the_platform_and_the_output(tmp_path: Path) -> None:
     need("task")
     project = copy_sample("taskfile", tmp_path / "app")
     targets = [Target("linux", "arm64"), Target("windows", "amd64")]

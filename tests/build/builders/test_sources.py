@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from build_samples import need
+
 from core_infra.build._builders.environment import redact
 from core_infra.build._builders.sources import copy_sources, source_digest, source_files
 
@@ -56,7 +57,7 @@ def test_elsewhere_these_are_all_but_what_developers_tools_leave(tmp_path: Path)
     assert source_files(project, project / "dist") == ["a", "directory", "link", "src/b"]
 
 
-def test_a_copy_is_the_same_whoever_makes_it(tmp_path: Path) -> None:
+def test_a_copy_does_not_depend_on_the_user(tmp_path: Path) -> None:
     project = lay(tmp_path / "app", "a", "bin/run")
     (project / "bin" / "run").chmod(0o700)
     (project / "a").chmod(0o664)

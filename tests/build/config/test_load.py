@@ -150,7 +150,7 @@ def test_keys_come_from_the_environment() -> None:
     assert sign.apple_app_password.value == "apple_app_password"
 
 
-def test_a_variable_that_is_not_set_is_told_of() -> None:
+def test_a_variable_that_is_not_set_is_reported() -> None:
     sign = load("sign: {gpg: {key: $NO_SUCH}}").sign
     assert sign.gpg_key == ""
     assert sign.unset == ("NO_SUCH",)
@@ -219,7 +219,7 @@ def test_anchors_work_where_they_are_no_bomb() -> None:
         ("<<: 1", 1, "", "a mapping to merge"),
     ],
 )
-def test_a_mistake_is_told_with_its_line_and_field(
+def test_a_mistake_is_reported_with_its_line_and_field(
     text: str | bytes, line: int, field: str, expected: str
 ) -> None:
     error = mistake(text)
@@ -261,7 +261,7 @@ def test_a_bomb_of_anchors_does_not_go_off() -> None:
     assert mistake(f"x: &a0 [x]\n{as_flags}").field == "x"
 
 
-def test_an_anchor_that_is_in_itself_is_no_trap() -> None:
+def test_an_anchor_that_contains_itself_is_reported() -> None:
     assert mistake("build: &b\n  flags: [*b]\n").field == "build.flags[0]"
     assert "merged into itself" in str(mistake("build: &b\n  <<: *b\n"))
 
@@ -270,7 +270,7 @@ def test_a_huge_file_is_refused_unread() -> None:
     assert "256 KiB" in str(mistake(b"#" * (300 << 20)))
 
 
-def test_an_alias_in_a_wrong_place_is_told_there() -> None:
+def test_an_alias_in_a_wrong_place_is_reported_there() -> None:
     error = mistake("build:\n  flags: &f [a]\n  env: [*f]\n")
     assert error.field == "build.env[0]"
 

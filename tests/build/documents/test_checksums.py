@@ -5,10 +5,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from build_support import accepts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from build_support import accepts
 from core_infra.build._artifact import Artifact
 from core_infra.build._documents.checksums import (
     checksum,
@@ -47,7 +47,7 @@ def test_all_checksums_come_in_order() -> None:
     assert [one.checksum for one in made] == expected
 
 
-def test_what_is_no_file_is_one_clear_error() -> None:
+def test_a_path_that_is_not_a_file_is_one_clear_error() -> None:
     medium = MemoryMedium()
     medium.ensure_dir("dist/web")
     with pytest.raises(ArtifactMissingError):
@@ -107,7 +107,7 @@ def test_what_cannot_be_a_line_is_an_error_and_nothing_is_written(
         (f"{SUM}  a\n{SUM}  a\n", 2),
     ],
 )
-def test_a_malformed_line_is_told_by_its_number(text: str, line: int) -> None:
+def test_a_malformed_line_is_reported_with_its_number(text: str, line: int) -> None:
     medium = MemoryMedium()
     medium.write_text("CHECKSUMS.txt", text)
     with pytest.raises(ChecksumError, match=f"CHECKSUMS.txt, line {line}"):
@@ -175,7 +175,7 @@ def listing(**wrong: str) -> str:
         "\x00\xff",
     ],
 )
-def test_what_is_no_manifest_is_one_error(text: str) -> None:
+def test_an_invalid_manifest_is_one_error(text: str) -> None:
     medium = MemoryMedium()
     medium.write_bytes("manifest.json", text.encode("latin-1"))
     with pytest.raises(ChecksumError, match="is not a manifest"):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from build_support import accepts, needs
+from signing_programs import certificate, windows_program
+
 from core_infra.build._config.settings import SigningSettings
 from core_infra.build._errors import SigningError, SigningUnavailableError
 from core_infra.build._secret import NO_SECRET, Secret
@@ -22,12 +23,12 @@ from core_infra.build._signing.gpg import GpgSigner
 from core_infra.build._signing.macos import AppleNotary, CodesignSigner
 from core_infra.build._signing.windows import OsslSigner, SigntoolSigner
 from core_infra.medium import LocalMedium
-from signing_programs import certificate, windows_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build_support import GpgHome
+
     from core_infra.build._signing.signer import Signer
 
 PASSWORD = "swordfish and plugh"  # noqa: S105 - of nothing
@@ -58,7 +59,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Puts fakes on PATH, and real tools behind a wrapper that can fail; all are written down."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    fake = f"#!{sys.executable}\n" + Path(__file__).with_name("fake_tool.py").read_text()
+    program = Path(__file__).parents[1] / "programs/signing_tool.py"
+    fake = f"#!{sys.executable}\n" + program.read_text()
     for name in FAKED:
         (programs / name).write_text(fake)
     for name in ("gpg", "osslsigncode", "openssl"):
@@ -139,7 +141,7 @@ def test_its_secret_is_in_no_argument(subject: Subject, medium: LocalMedium, log
     assert "correct horse" not in said
 
 
-def test_a_tool_that_fails_is_told_and_leaves_nothing(
+def test_a_failing_tool_is_reported_and_leaves_nothing(
     subject: Subject, medium: LocalMedium, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = tree(medium)
@@ -175,7 +177,7 @@ def test_codesign_is_asked_for_the_hardened_runtime(medium: LocalMedium, log: Pa
     ]
 
 
-def test_an_identity_that_the_keychain_lacks_is_told(log: Path) -> None:
+def test_an_identity_missing_from_the_keychain_is_reported(log: Path) -> None:
     del log
     with pytest.raises(SigningUnavailableError, match="no valid identity"):
         CodesignSigner("Developer ID Application: Other").check()
@@ -203,20 +205,20 @@ def test_what_apple_does_not_accept_is_an_error(
         AppleNotary("me@example.org", "T1", Secret(PASSWORD)).sign(medium, PROGRAM)
 
 
-def test_a_wrong_apple_password_is_told_and_not_shown(medium: LocalMedium, log: Path) -> None:
+def test_a_wrong_apple_password_is_reported_but_not_shown(medium: LocalMedium, log: Path) -> None:
     del log
     with pytest.raises(SigningError, match="Invalid credentials") as caught:
         AppleNotary("me@example.org", "T1", Secret("not this")).sign(medium, PROGRAM)
     assert "not this" not in f"{caught.value} {caught.value.facts}"
 
 
-def test_what_the_account_lacks_is_told_at_once(log: Path) -> None:
+def test_all_missing_parts_of_the_account_are_reported(log: Path) -> None:
     del log
     with pytest.raises(SigningUnavailableError, match="APPLE_ID, APPLE_APP_PASSWORD"):
         AppleNotary("", "T1", NO_SECRET).check()
 
 
-def test_a_wrong_certificate_password_is_told_before_anything_is_built(tmp_path: Path) -> None:
+def test_a_wrong_certificate_password_is_reported_before_the_build(tmp_path: Path) -> None:
     path = str(certificate(tmp_path, PASSWORD))
     with pytest.raises(SigningUnavailableError, match="Is its password right"):
         OsslSigner(path, password=Secret("no")).check()

@@ -5,9 +5,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from build_support import accepts, needs
 from support import wait_gone
 
-from build_support import accepts, needs
 from core_infra.build._errors import SigningError, SigningUnavailableError
 from core_infra.build._secret import Secret
 from core_infra.build._signing.gpg import GpgSigner, verify_gpg
@@ -77,7 +77,7 @@ def test_only_the_key_that_is_named_is_accepted(gpg_home: GpgHome, medium: Memor
         verify_gpg(medium, FILE, key_file="bad.asc")
 
 
-def test_a_wrong_passphrase_is_told_before_anything_is_built(gpg_home: GpgHome) -> None:
+def test_a_wrong_passphrase_is_reported_before_the_build(gpg_home: GpgHome) -> None:
     accepts("gpgconf", "--homedir", gpg_home.path, "--kill", "gpg-agent")  # it remembers
     with pytest.raises(SigningUnavailableError, match="GPG_PASSPHRASE") as caught:
         signer(gpg_home, "not the one").check()
@@ -91,12 +91,12 @@ def test_a_failed_signature_leaves_nothing(gpg_home: GpgHome, medium: MemoryMedi
     assert medium.list("dist") == ["CHECKSUMS.txt"]
 
 
-def test_a_key_that_is_not_there_is_told(gpg_home: GpgHome) -> None:
+def test_a_missing_key_is_reported(gpg_home: GpgHome) -> None:
     with pytest.raises(SigningUnavailableError, match="no secret key"):
         GpgSigner("nobody@example.org", home=gpg_home.path).check()
 
 
-def test_without_gpg_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gpg_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(SigningUnavailableError, match="apt-get install gpg"):
         GpgSigner("x").check()
@@ -142,6 +142,6 @@ def test_a_tool_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> Non
     wait_gone(int(pid.read_text()))
 
 
-def test_a_pipe_that_nobody_reads_does_not_block() -> None:
+def test_an_unread_pipe_does_not_block() -> None:
     with pipe_with(b"x" * (1 << 20)):
         pass

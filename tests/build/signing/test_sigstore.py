@@ -17,7 +17,7 @@ def _without(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_without")
-def test_without_the_extra_the_way_to_get_it_is_told() -> None:
+def test_without_the_extra_the_error_names_it() -> None:
     medium = MemoryMedium()
     medium.write_text("f", "")
     signer = SigstoreSigner(ME, ISSUER)

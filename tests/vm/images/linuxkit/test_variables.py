@@ -63,7 +63,7 @@ def test_texts(text: str, expected: str) -> None:
     assert apply_variables(text, values) == expected
 
 
-def test_all_that_is_missing_is_told_at_once() -> None:
+def test_everything_missing_is_reported_at_once() -> None:
     with pytest.raises(MissingVariablesError, match="missing: B, A, D") as error:
         apply_variables("${B} ${A} ${B} ${C:-${D}} ${E:-e}", {})
     assert error.value.names == ["B", "A", "D"]

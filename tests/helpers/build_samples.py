@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLES = Path(__file__).parents[1] / "fixtures" / "projects"
+SAMPLES = Path(__file__).parents[2] / "fixtures" / "projects"
 
 
 def need(*names: str) -> None:
