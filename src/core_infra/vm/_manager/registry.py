@@ -66,7 +66,7 @@ class Registry:
             raise InvalidError(f"the ids of several machines begin with {id_!r}", why=shown)
         if not matches:
             names = ", ".join(sorted(by_name)) or "none"
-            raise NotFoundError(f"there is no machine {id_!r}", why=f"there is {names}")
+            raise NotFoundError(f"there is no machine {id_!r}", why=f"known machines: {names}")
         return matches[0]
 
     def running(self, id_: str) -> Container:

@@ -26,8 +26,8 @@ _COLLECTIONS = (
     yaml.FlowSequenceStartToken,
 )
 _DEEPEST = 100
-"""Levels of a document; what has more is taken for text of another kind."""
-_NOT_YAML = (yaml.YAMLError, ValueError)  # as of an escape that is no character
+"""Levels of a YAML document; deeper text is treated as plain text."""
+_NOT_YAML = (yaml.YAMLError, ValueError)  # such as an escape of an invalid character
 _FLOW_START = (yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken)
 _FLOW_END = (yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
