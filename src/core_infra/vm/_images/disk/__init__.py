@@ -1,0 +1,1 @@
+"""Root disks made of a tree of files, without root and without programs of the host."""

@@ -1,0 +1,251 @@
+"""Merges the layers of an image into one tree.
+
+A layer is an archive of what was changed (OCI image specification, "Image Layer Filesystem
+Changeset"): a file ``.wh.NAME`` in it removes NAME of the layers below, ``.wh..wh..opq`` removes
+all that its directory has from below. The result is what ``umoci unpack`` extracts.
+
+A layer is unpacked to one file, and the tree refers to places in it, so nothing is extracted: an
+owner is a number, a path that leads out of the image leads nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import stat
+import tarfile
+from typing import TYPE_CHECKING
+
+from core_infra.errors import InvalidError
+from core_infra.vm._images.disk.tree import Node, Piece, directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_PAX = "SCHILY.xattr."
+_LIBARCHIVE = "LIBARCHIVE.xattr."
+_LINKS = 255
+"""How many symbolic links on the way to one path are followed."""
+_KINDS = {
+    tarfile.DIRTYPE: stat.S_IFDIR,
+    tarfile.SYMTYPE: stat.S_IFLNK,
+    tarfile.CHRTYPE: stat.S_IFCHR,
+    tarfile.BLKTYPE: stat.S_IFBLK,
+    tarfile.FIFOTYPE: stat.S_IFIFO,
+}
+
+
+def merge(layers: list[Path]) -> Node:
+    """Return the tree that an image's layers make.
+
+    Args:
+        layers: the unpacked archives, the lowest first. They must stay as they are for as long
+            as the tree's content is read.
+
+    Raises:
+        InvalidError: an archive is damaged, or has an entry that cannot be.
+    """
+    root = directory()
+    for layer in layers:
+        _Layer(root, layer).apply()
+    return root
+
+
+class _Layer:
+    """One layer that is put on a tree."""
+
+    def __init__(self, root: Node, path: Path) -> None:
+        self._root = root
+        self._path = path
+        self._own: set[tuple[int, bytes]] = set()  # names that this layer has: directory, name
+        self._kept: list[Node] = []  # so that no other directory takes an id of _own
+
+    def apply(self) -> None:
+        """Change the tree as the layer says."""
+        name = ""
+        try:
+            with tarfile.open(self._path, "r:") as archive:
+                for entry in archive:
+                    name = entry.name
+                    self._take(entry)
+                    archive.members = []  # a layer may have a million
+        except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
+            after = f", after {name}" if name else ""
+            raise InvalidError(
+                "a layer of the image is not a whole tar archive", why=f"{error}{after}"
+            ) from error
+
+    def _take(self, entry: tarfile.TarInfo) -> None:
+        parts = _parts(entry.name)
+        if not parts:
+            if entry.isdir():
+                self._describe(self._root, entry)
+            return
+        parent = self._parent(parts)
+        name = parts[-1]
+        if name == _OPAQUE:
+            self._remove_lower(parent)
+        elif name.startswith(_WHITEOUT):
+            hidden = name.removeprefix(_WHITEOUT)
+            if hidden in {b"", b".", b".."}:
+                raise InvalidError(
+                    "a layer of the image has an entry that cannot be",
+                    why=f"{entry.name!r} removes no file",
+                )
+            node = parent.entries.get(hidden)
+            if node is not None and (id(parent), hidden) not in self._own:
+                del parent.entries[hidden]
+            elif node is not None:
+                self._remove_lower(node)
+        else:
+            self._add(parent, name, entry)
+
+    def _add(self, parent: Node, name: bytes, entry: tarfile.TarInfo) -> None:
+        if entry.islnk():
+            node = self._linked(entry)
+        elif entry.isdir() and (old := parent.entries.get(name)) is not None and old.is_dir:
+            node = old
+            self._describe(node, entry)
+        else:
+            node = self._node(entry)
+        parent.entries[name] = node
+        self._mark(parent, name)
+
+    def _node(self, entry: tarfile.TarInfo) -> Node:
+        kind = _KINDS.get(entry.type)
+        if kind is None and not entry.isreg():
+            raise InvalidError(
+                "a layer of the image has an entry of an unknown type",
+                why=f"{entry.name!r} is of type {entry.type!r}",
+            )
+        node = Node(stat.S_IFREG if kind is None else kind)
+        self._describe(node, entry)
+        if kind is None:
+            node.size = entry.size
+            node.pieces = self._content(entry)
+        elif kind == stat.S_IFLNK:
+            node.target = _bytes(entry.linkname)
+        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+            node.device = (entry.devmajor, entry.devminor)
+        return node
+
+    def _content(self, entry: tarfile.TarInfo) -> tuple[Piece, ...]:
+        if entry.sparse is None:
+            if not entry.size:
+                return ()
+            return (Piece(0, entry.size, self._path, entry.offset_data),)
+        pieces, offset = [], entry.offset_data
+        for at, size in entry.sparse:
+            if size:
+                pieces.append(Piece(at, size, self._path, offset))
+            offset += size
+        return tuple(sorted(pieces, key=lambda piece: piece.at))
+
+    def _linked(self, entry: tarfile.TarInfo) -> Node:
+        parts = _parts(entry.linkname)
+        parent = self._look(parts[:-1]) if parts else None
+        node = parent.entries.get(parts[-1]) if parent is not None else None
+        if node is None or node.is_dir:
+            why = "which is a directory" if node is not None else "which does not exist"
+            raise InvalidError(
+                "a layer of the image has a hard link that cannot be",
+                why=f"{entry.name!r} is a link to {entry.linkname!r}, {why}",
+            )
+        return node
+
+    def _describe(self, node: Node, entry: tarfile.TarInfo) -> None:
+        """Give a node the owner, mode, time and attributes of an entry."""
+        permissions = 0o777 if entry.issym() else stat.S_IMODE(entry.mode)
+        node.mode = stat.S_IFMT(node.mode) | permissions
+        node.uid, node.gid = entry.uid, entry.gid
+        node.mtime = int(entry.mtime // 1)
+        node.xattrs = _xattrs(entry)
+
+    def _mark(self, parent: Node, name: bytes) -> None:
+        self._own.add((id(parent), name))
+        self._kept.append(parent)
+
+    def _remove_lower(self, node: Node) -> None:
+        """Remove what a directory has from the layers below, at any depth."""
+        waiting = [node]
+        while waiting:
+            place = waiting.pop()
+            for name, child in list(place.entries.items()):
+                if (id(place), name) not in self._own:
+                    del place.entries[name]
+                elif child.is_dir:
+                    waiting.append(child)
+
+    def _parent(self, parts: list[bytes]) -> Node:
+        """Return the directory of a path, made with those above it if they are missing."""
+        found = self._look(parts[:-1], make=True)
+        assert found is not None  # noqa: S101 - it was made
+        return found
+
+    def _look(self, parts: list[bytes], *, make: bool = False) -> Node | None:
+        """Return the directory at a path; links are followed, and lead nowhere but inside.
+
+        With *make*, what is missing or is no directory becomes one.
+        """
+        way = [self._root]
+        waiting = parts[::-1]
+        links = 0
+        while waiting:
+            name = waiting.pop()
+            if name == b"..":
+                way = way[: max(1, len(way) - 1)]
+                continue
+            node = way[-1].entries.get(name)
+            if node is not None and node.is_link:
+                links += 1
+                if links > _LINKS:
+                    path = b"/".join(parts).decode(errors="backslashreplace")
+                    raise InvalidError(
+                        "a layer of the image has a circle of symbolic links", why=f"below {path!r}"
+                    )
+                if node.target.startswith(b"/"):
+                    way = [self._root]
+                waiting += _split(node.target)[::-1]
+                continue
+            if node is None or not node.is_dir:
+                if not make:
+                    return None
+                node = way[-1].entries[name] = directory()
+            if make:
+                self._mark(way[-1], name)
+            way.append(node)
+        return way[-1]
+
+
+def _xattrs(entry: tarfile.TarInfo) -> dict[bytes, bytes]:
+    found = {}
+    for key, value in entry.pax_headers.items():
+        if key.startswith(_LIBARCHIVE):
+            padded = value + "=" * (-len(value) % 4)
+            found[_bytes(key.removeprefix(_LIBARCHIVE))] = base64.b64decode(padded)
+    for key, value in entry.pax_headers.items():
+        if key.startswith(_PAX):
+            found[_bytes(key.removeprefix(_PAX))] = _bytes(value)
+    return found
+
+
+def _parts(name: str) -> list[bytes]:
+    """Return the parts of an entry's path: it begins at the root, and cannot leave it."""
+    parts: list[bytes] = []
+    for part in _split(_bytes(name)):
+        if part != b"..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
+    if any(b"\0" in part for part in parts):
+        raise InvalidError("a layer of the image has an entry that cannot be", why=f"{name!r}")
+    return parts
+
+
+def _split(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in {b"", b"."}]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
