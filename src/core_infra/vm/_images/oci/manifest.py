@@ -1,0 +1,241 @@
+"""What an image consists of: reads indexes, manifests and configurations, as OCI and Docker have them.
+
+They come from strangers, so each field is checked when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._images.oci.reference import DIGEST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.vm._images.oci.store import Store
+
+INDEXES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+LARGEST = 4 << 20
+"""Bytes of a manifest or a configuration: the limit of other registries and clients, too."""
+_ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
+_DEPTH = 3
+_MOST_LAYERS = 1000
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A blob that another one names.
+
+    Attributes:
+        digest: the SHA-256 of its content, as ``sha256:…``.
+        size: its bytes.
+        media_type: what it is; "" if that is not said.
+    """
+
+    digest: str
+    size: int
+    media_type: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """How an image's author wants it to be run.
+
+    Attributes:
+        env: its environment.
+        workdir: the directory that its programs start in.
+        user: who runs them, as ``USER[:GROUP]``, by name or number; "" is root.
+        entrypoint: the program that it is for, with its first arguments.
+        cmd: further arguments; the program itself if there is no entrypoint.
+        layers: the digests of the unpacked layers.
+    """
+
+    env: dict[str, str]
+    workdir: str
+    user: str
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OciImage:
+    """An image whose blobs are all in a store.
+
+    Attributes:
+        digest: of its manifest.
+        config: how it is run.
+        layers: its packed layers, the lowest first.
+        store: where they are.
+    """
+
+    digest: str
+    config: Config
+    layers: tuple[Descriptor, ...]
+    store: Store
+
+
+class Origin(Protocol):
+    """Where an image comes from."""
+
+    def manifest(self, version: str) -> tuple[str, bytes]:
+        """Return the digest and the content of a manifest or index, by its digest or tag."""
+
+    def blob(self, descriptor: Descriptor, store: Store) -> None:
+        """Bring a blob into the store."""
+
+
+def fetch(
+    origin: Origin, version: str, arch: str, store: Store, progress: Callable[[str], None]
+) -> OciImage:
+    """Bring an image into a store, except what is there.
+
+    Args:
+        origin: where it comes from.
+        version: its tag or digest there.
+        arch: of an image for several: which one, as ``uname -m`` says it.
+        store: where it goes.
+        progress: is called with a line of text before anything slow.
+
+    Raises:
+        NotFoundError: there is no such image, or none for *arch*.
+        InvalidError: a part of it is malformed, or not what its digest says.
+        UnavailableError: its origin cannot be reached, or the store cannot be written.
+    """
+    digest, data = origin.manifest(version)
+    for _ in range(_DEPTH):
+        document = _document(data, "manifest")
+        if "manifests" not in document:
+            break
+        chosen = _choose(document, arch)
+        digest, data = origin.manifest(chosen.digest)
+    else:
+        raise InvalidError("the image's index names another index", why="and so on")
+    layers, config = _parts(document)
+    for number, blob in enumerate((config, *layers)):
+        if not store.has(blob.digest):
+            if number:
+                progress(f"fetching layer {number} of {len(layers)} ({blob.size / 1e6:.1f} MB)")
+            origin.blob(blob, store)
+    read = _config(_document(store.read(config.digest, LARGEST), "configuration"), arch)
+    if len(read.layers) != len(layers):
+        raise InvalidError(
+            "the image's configuration does not fit its manifest",
+            why=f"they have {len(read.layers)} and {len(layers)} layers",
+        )
+    store.add([data], digest)
+    return OciImage(digest, read, layers, store)
+
+
+def _document(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(f"the image's {what} is not JSON", why=str(error)) from error
+    if not isinstance(document, dict):
+        raise InvalidError(f"the image's {what} is malformed", why="it must be an object")
+    return document
+
+
+def _choose(index: dict[str, Any], arch: str) -> Descriptor:
+    """Return the manifest for an architecture; attestations are for none."""
+    found = []
+    for entry in _list(index, "manifests"):
+        platform = entry.get("platform") if isinstance(entry, dict) else None
+        if platform is None:  # an index of one image says nothing of it
+            platform = {"os": "linux", "architecture": _ARCHES[arch]}
+        if not isinstance(platform, dict):
+            raise InvalidError("the image's index is malformed", why="a platform must be an object")
+        os, machine = platform.get("os"), platform.get("architecture")
+        if (os, machine) == ("linux", _ARCHES[arch]):
+            return _descriptor(entry, "index")
+        if "unknown" not in (os, machine):
+            found.append(f"{os}/{machine}")
+    raise NotFoundError(
+        f"the image has no version for linux/{_ARCHES[arch]}",
+        why=f"it has {', '.join(found) or 'none at all'}",
+    )
+
+
+def _parts(manifest: dict[str, Any]) -> tuple[tuple[Descriptor, ...], Descriptor]:
+    if manifest.get("schemaVersion") == 1:
+        raise InvalidError(
+            "the image's manifest is of the first version",
+            why="it was replaced in 2016, and cannot be checked",
+            todo="Copy the image with skopeo, which converts it.",
+        )
+    layers = [_descriptor(entry, "manifest") for entry in _list(manifest, "layers")]
+    if len(layers) > _MOST_LAYERS:
+        raise InvalidError("the image has too many layers", why=f"it has {len(layers)}")
+    return tuple(layers), _descriptor(manifest.get("config"), "manifest")
+
+
+def _descriptor(entry: object, where: str) -> Descriptor:
+    if isinstance(entry, dict):
+        digest, size = entry.get("digest"), entry.get("size")
+        media_type = entry.get("mediaType", "")
+        if (
+            isinstance(digest, str)
+            and DIGEST.fullmatch(digest)
+            and isinstance(size, int)
+            and size >= 0
+            and isinstance(media_type, str)
+        ):
+            return Descriptor(digest, size, media_type)
+    raise InvalidError(
+        f"the image's {where} is malformed",
+        why=f"a digest (sha256:…) and a size are needed, not {str(entry)[:200]}",
+    )
+
+
+def _config(document: dict[str, Any], arch: str) -> Config:
+    machine = document.get("architecture")
+    if machine != _ARCHES[arch]:
+        raise NotFoundError(
+            f"the image has no version for linux/{_ARCHES[arch]}", why=f"it is for {machine}"
+        )
+    run = document.get("config") or {}
+    root = document.get("rootfs")
+    if not isinstance(run, dict) or not isinstance(root, dict):
+        raise InvalidError("the image's configuration is malformed", why="it has no root")
+    env = dict(text.partition("=")[::2] for text in _texts(run, "Env"))
+    return Config(
+        env=env,
+        workdir=_text(run, "WorkingDir") or "/",
+        user=_text(run, "User"),
+        entrypoint=_texts(run, "Entrypoint"),
+        cmd=_texts(run, "Cmd"),
+        layers=_texts(root, "diff_ids"),
+    )
+
+
+def _list(document: dict[str, Any], field: str) -> list[Any]:
+    value = document.get(field)
+    if not isinstance(value, list):
+        raise InvalidError("the image's manifest is malformed", why=f"{field} must be a list")
+    return value
+
+
+def _texts(document: dict[str, Any], field: str) -> tuple[str, ...]:
+    value = document.get(field) or []
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        why = f"{field} must be a list of texts"
+        raise InvalidError("the image's configuration is malformed", why=why)
+    return tuple(value)
+
+
+def _text(document: dict[str, Any], field: str) -> str:
+    value = document.get(field) or ""
+    if not isinstance(value, str):
+        raise InvalidError("the image's configuration is malformed", why=f"{field} must be a text")
+    return value
