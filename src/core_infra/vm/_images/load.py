@@ -19,6 +19,7 @@ from core_infra.vm._images.image import (
 )
 from core_infra.vm._images.image_yaml import DESCRIPTION, DESCRIPTIONS, read_description
 from core_infra.vm._images.kernel_set import load_kernel_set
+from core_infra.vm._images.oci.sources import is_oci, load_oci
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,10 +48,15 @@ def resolve_image(
         return default_image(arch or host_arch(), cache_dir=cache_root(), progress=progress)
     if isinstance(wanted, Bootable):
         return for_arch(wanted, arch)
-    return load_image(wanted, arch=arch)
+    return load_image(wanted, arch=arch, progress=progress)
 
 
-def load_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Bootable:
+def load_image(
+    path: str | os.PathLike[str],
+    *,
+    arch: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Bootable:
     """The image at *path*, in any supported form.
 
     Args:
@@ -66,8 +72,12 @@ def load_image(path: str | os.PathLike[str], *, arch: str | None = None) -> Boot
     """
     if not os.fspath(path):
         raise InvalidError("the path of an image must not be empty")
-    given = Path(path).expanduser().absolute()
     arch = None if arch is None else checked_arch(arch)
+    if is_oci(path):
+        return load_oci(
+            os.fspath(path), arch or host_arch(), cache_dir=cache_root(), progress=progress
+        )
+    given = Path(path).expanduser().absolute()
     described = given if given.suffix in DESCRIPTIONS and given.is_file() else given / DESCRIPTION
     found: Bootable
     if described.is_file():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 KERNEL = "kernel"
 INITRD = "initrd"
+DISK = "disk.raw"
 
 
 def write_manifest(
@@ -45,6 +46,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         record = json.loads(path.read_bytes())
         sizes = {name: record["outputs"][name]["size"] for name in (KERNEL, INITRD)}
         image = dict(record["image"], kernel=directory / KERNEL, initrd=directory / INITRD)
+        if (directory / DISK).exists():
+            image["disk"] = directory / DISK
     except FileNotFoundError as error:
         raise NotFoundError(f"There is no built image in {directory}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

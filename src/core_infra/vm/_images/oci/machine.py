@@ -1,0 +1,164 @@
+"""Makes an image that a machine boots of an OCI image: its layers on a disk, and our kernel.
+
+It is made once per host and kept in the cache by the digest of the image's manifest, so a tag that
+moves makes another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._cache import writable
+from core_infra.vm._free_space import written
+from core_infra.vm._images.compression import is_packed_file, unpacked
+from core_infra.vm._images.default.image import default_image
+from core_infra.vm._images.disk.ext4 import write_ext4
+from core_infra.vm._images.disk.tree import Node, directory, text_file
+from core_infra.vm._images.initrd import cpio, file
+from core_infra.vm._images.kernel_set import built_image
+from core_infra.vm._images.manifest import DISK, INITRD, KERNEL, write_manifest
+from core_infra.vm._images.oci.layers import merge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from core_infra.vm._images.image import Image
+    from core_infra.vm._images.oci.manifest import OciImage
+
+_SCRIPTS = Path(__file__).parents[2] / "_guest" / "disk_root"
+_FREE = 4 << 30
+_CHUNK = 1 << 20
+
+
+def machine_image(
+    image: OciImage, name: str, arch: str, *, cache_dir: Path, progress: Callable[[str], None]
+) -> Image:
+    """Return the image that boots *image*, made if it is not in the cache.
+
+    Args:
+        image: the OCI image.
+        name: the name that messages show.
+        arch: its architecture.
+        cache_dir: the directory whose ``images`` holds what is made.
+        progress: is called with a line of text before anything slow.
+
+    Raises:
+        InvalidError: a layer is damaged, or holds what a disk cannot.
+        UnavailableError: there is no room for it, or the default image's kernel cannot be had.
+    """
+    base = default_image(arch, cache_dir=cache_dir, progress=progress)
+    scripts = {path.name: path.read_bytes() for path in sorted(_SCRIPTS.iterdir())}
+    key = hashlib.sha256(
+        json.dumps([image.digest, base.kernel.parent.name, _FREE, _code()]).encode()
+        + repr(scripts).encode()
+    ).hexdigest()[:24]
+    images = writable(cache_dir / "images")
+    target = images / f"oci-{arch}-{key}"
+    with suppress(NotFoundError, InvalidError):
+        found = built_image(target)
+        with suppress(OSError):
+            os.utime(target)
+        return found
+    with (
+        written(f"the disk of {name}", images),
+        FileLock(images / f".{target.name}.lock"),
+    ):
+        with suppress(NotFoundError, InvalidError):
+            return built_image(target)  # another process has just made it
+        shutil.rmtree(target, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=images) as work:
+            made = Path(work) / "image"
+            made.mkdir()
+            tree = _tree(image, Path(work), progress)
+            progress(f"writing the disk of {name}")
+            write_ext4(made / DISK, tree, free=_FREE)
+            shutil.copyfile(base.kernel, made / KERNEL)
+            assert base.initrd is not None  # noqa: S101 - the default image has one
+            data = base.initrd.read_bytes()
+            (made / INITRD).write_bytes(
+                data + bytes(-len(data) % 4) + _scripts(scripts, base.console)
+            )
+            write_manifest(
+                made,
+                image={
+                    "cmdline": base.cmdline,
+                    "arch": arch,
+                    "name": name,
+                    "has_agent": True,
+                    "console": base.console,
+                },
+                packages=[],
+            )
+            (made / "oci.json").write_text(json.dumps(asdict(image.config), indent=1))
+            made.rename(target)
+    return built_image(target)
+
+
+def _code() -> str:
+    """Return a digest of what makes a disk."""
+    total = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *(here.parent / "disk").glob("*.py")]):
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def _tree(image: OciImage, work: Path, progress: Callable[[str], None]) -> Node:
+    """Unpack the layers, merge them, and add the places that a machine needs."""
+    layers = []
+    for number, (layer, digest) in enumerate(
+        zip(image.layers, image.config.layers, strict=True), 1
+    ):
+        progress(f"unpacking layer {number} of {len(image.layers)}")
+        path = work / f"layer-{number}.tar"
+        total = hashlib.sha256()
+        with path.open("wb") as target:
+            for piece in _content(image.store.path(layer.digest)):
+                total.update(piece)
+                target.write(piece)
+        if f"sha256:{total.hexdigest()}" != digest:
+            raise InvalidError(
+                f"layer {number} of the image is not what its configuration says",
+                why=f"{digest} is expected, and sha256:{total.hexdigest()} was unpacked",
+            )
+        layers.append(path)
+    tree = merge(layers)
+    for name in (b"dev", b"etc", b"proc", b"run", b"sys"):
+        if not (name in tree.entries and tree.entries[name].is_dir):
+            tree.entries[name] = directory()
+    tree.entries.setdefault(b"tmp", directory(0o1777))
+    tree.entries[b"etc"].entries.setdefault(b"inittab", text_file(""))
+    return tree
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file_:
+        head = file_.read(8)
+        if is_packed_file(head):
+            yield from unpacked(path, _CHUNK)
+            return
+        file_.seek(0)
+        while piece := file_.read(_CHUNK):
+            yield piece
+
+
+def _scripts(scripts: dict[str, bytes], console: str) -> bytes:
+    entries = []
+    for name, data in scripts.items():
+        content = data.replace(b"@CONSOLE@", console.encode()).replace(b"@INIT@", b"")
+        permissions = 0o755 if data.startswith(b"#!") else 0o644
+        entries.append(
+            file("init" if name == "init" else f"disk_root/{name}", content, permissions)
+        )
+    return cpio(entries)

@@ -1,0 +1,215 @@
+"""Images by their addresses: ``oci:NAME``, ``oci-layout:DIRECTORY[:NAME]``, ``oci-archive:FILE``."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._images.oci.credentials import find_credentials
+from core_infra.vm._images.oci.machine import machine_image
+from core_infra.vm._images.oci.manifest import LARGEST, fetch
+from core_infra.vm._images.oci.reference import DIGEST, parse_reference
+from core_infra.vm._images.oci.registry import Registry
+from core_infra.vm._images.oci.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from core_infra.vm._images.image import Image
+    from core_infra.vm._images.oci.manifest import Descriptor, OciImage
+
+SCHEMES = ("oci:", "oci-layout:", "oci-archive:")
+"""What the address of an OCI image begins with."""
+
+_NAME = "org.opencontainers.image.ref.name"
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+def load_oci(
+    address: str, arch: str, *, cache_dir: Path, progress: Callable[[str], None], pull: bool = False
+) -> Image:
+    """Return the image at an address as one that a machine boots.
+
+    Args:
+        address: of the image, as above.
+        arch: which one, if there are several: as ``uname -m`` says it.
+        cache_dir: the directory where images are kept.
+        progress: is called with a line of text before anything slow.
+        pull: ask the registry again what a tag means, even if it is known.
+
+    Raises:
+        CoreInfraError: it does not exist, cannot be fetched, or is malformed.
+    """
+    scheme, _, rest = address.partition(":")
+    store = Store(cache_dir / "oci")
+    if scheme == "oci":
+        image = _from_registry(rest, arch, store, progress, pull=pull)
+    elif scheme == "oci-layout":
+        image = _from_layout(rest, arch, progress)
+    else:
+        image = _from_archive(Path(rest).expanduser().absolute(), arch, store, progress)
+    return machine_image(image, address, arch, cache_dir=cache_dir, progress=progress)
+
+
+def _from_registry(
+    name: str, arch: str, store: Store, progress: Callable[[str], None], *, pull: bool
+) -> OciImage:
+    reference = parse_reference(name)
+    if not pull and (known := store.find(str(reference))) is not None:
+        with contextlib.suppress(NotFoundError, InvalidError):  # an incomplete one is fetched again
+            return fetch(_Local(store), known["digest"], arch, store, progress)
+    progress(f"fetching {reference}")
+    origin = Registry(reference, find_credentials, progress)
+    image = fetch(origin, reference.version, arch, store, progress)
+    digest, data = origin.manifest(reference.version)
+    store.add([data], digest)
+    store.name(str(reference), {"mediaType": _MANIFEST, "digest": digest, "size": len(data)})
+    return image
+
+
+def _from_layout(rest: str, arch: str, progress: Callable[[str], None]) -> OciImage:
+    directory, name = rest, ""
+    if not Path(rest).expanduser().is_dir() and ":" in rest:
+        directory, _, name = rest.rpartition(":")
+    root = Path(directory).expanduser().absolute()
+    if not (root / "oci-layout").is_file():
+        raise NotFoundError(
+            f"there is no OCI image layout in {root}",
+            why="it has no file oci-layout",
+            todo="Write it as oci-layout:DIRECTORY or oci-layout:DIRECTORY:NAME.",
+        )
+    store = Store(root)
+    return fetch(_Local(store), _named(store, name, root), arch, store, progress)
+
+
+def _named(store: Store, name: str, place: Path) -> str:
+    """Return the digest of the image with a name; without a name, of the only one."""
+    entries = store.named()
+    names = [str(one.get("annotations", {}).get(_NAME, "")) for one in entries]
+    found = [one for one, own in zip(entries, names, strict=True) if not name or own == name]
+    if len(found) == 1:
+        return str(found[0].get("digest"))
+    listed = ", ".join(filter(None, names)) or "none that has a name"
+    if found:
+        raise InvalidError(
+            f"{place} holds {len(found)} images", why=f"they are {listed}", todo="Name one of them."
+        )
+    raise NotFoundError(f"{place} holds no image {name}", why=f"it holds {listed}")
+
+
+class _Local:
+    """A layout whose blobs are all there."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def manifest(self, version: str) -> tuple[str, bytes]:
+        """Return a manifest by its digest."""
+        return version, self._store.read(version, LARGEST)
+
+    def blob(self, descriptor: Descriptor, store: Store) -> None:
+        """Raise NotFoundError: what is not there is nowhere."""
+        raise NotFoundError(
+            f"the image lacks the blob {descriptor.digest}", why=str(store.path(descriptor.digest))
+        )
+
+
+def _from_archive(path: Path, arch: str, store: Store, progress: Callable[[str], None]) -> OciImage:
+    """Take the blobs of an archive into the store: an OCI layout, or what ``docker save`` writes."""
+    try:
+        with tarfile.open(path) as archive:
+            files = {member.name.removeprefix("./"): member for member in archive if member.isreg()}
+            progress(f"reading {path}")
+            if "index.json" in files:
+                return _layout_in(archive, files, path, arch, store, progress)
+            if "manifest.json" in files:
+                return _saved_in(archive, files, path, arch, store, progress)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no archive {path}") from error
+    except OSError as error:
+        if error.errno is None:
+            raise InvalidError(f"the archive {path} is damaged", why=str(error)) from error
+        why = error.strerror or str(error)
+        raise InvalidError(f"the archive {path} cannot be read", why=why) from error
+    except (tarfile.TarError, EOFError) as error:
+        raise InvalidError(f"{path} is not a tar archive", why=str(error)) from error
+    raise InvalidError(
+        f"{path} holds no image",
+        why="it has neither index.json (OCI) nor manifest.json (docker save)",
+    )
+
+
+def _layout_in(
+    archive: tarfile.TarFile,
+    files: dict[str, tarfile.TarInfo],
+    path: Path,
+    arch: str,
+    store: Store,
+    progress: Callable[[str], None],
+) -> OciImage:
+    for name, member in files.items():
+        digest = name.removeprefix("blobs/").replace("/", ":")
+        if DIGEST.fullmatch(digest) and not store.has(digest):
+            store.add(_pieces(archive, member), digest)
+    index = _json(archive, files["index.json"], path)
+    entries = index.get("manifests") if isinstance(index, dict) else None
+    if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], dict):
+        count = len(entries) if isinstance(entries, list) else "no"
+        raise InvalidError(f"the archive {path} must hold one image", why=f"it lists {count}")
+    return fetch(_Local(store), str(entries[0].get("digest")), arch, store, progress)
+
+
+def _saved_in(
+    archive: tarfile.TarFile,
+    files: dict[str, tarfile.TarInfo],
+    path: Path,
+    arch: str,
+    store: Store,
+    progress: Callable[[str], None],
+) -> OciImage:
+    """Make a manifest of Docker's own list: its layers are not packed, and have no digests."""
+    listed = _json(archive, files["manifest.json"], path)
+    try:
+        (entry,) = listed
+        config, layers = files[entry["Config"]], [files[name] for name in entry["Layers"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidError(
+            f"the archive {path} must hold one whole image", why=repr(error)
+        ) from error
+
+    def kept(member: tarfile.TarInfo) -> dict[str, Any]:
+        return {"digest": store.add(_pieces(archive, member)), "size": member.size}
+
+    manifest = {"schemaVersion": 2, "config": kept(config), "layers": [kept(one) for one in layers]}
+    data = json.dumps(manifest, sort_keys=True).encode()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    store.add([data], digest)
+    return fetch(_Local(store), digest, arch, store, progress)
+
+
+def _json(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Any:
+    if member.size > LARGEST:
+        raise InvalidError(f"{member.name} in {path} is too long", why=f"{member.size} bytes")
+    try:
+        return json.loads(b"".join(_pieces(archive, member)))
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(f"{member.name} in {path} is not JSON", why=str(error)) from error
+
+
+def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+    file = archive.extractfile(member)
+    assert file is not None  # noqa: S101 - a regular file
+    with file:
+        while piece := file.read(1 << 20):
+            yield piece
+
+
+def is_oci(path: str | os.PathLike[str]) -> bool:
+    """Whether the path of an image is the address of an OCI image."""
+    return os.fspath(path).startswith(SCHEMES)
