@@ -200,7 +200,7 @@ struct user {
     size_t group_count;
     char *text;                /* to be freed */
 };
-bool user_find(const char *name, struct user *u);  /* a name or number; "": the agent's own */
+bool user_find(const char *name, struct user *u);  /* "": the agent's own */
 
 /* tree.c */
 void tree_kill(pid_t root);    /* the process, its session, and what descends from it */

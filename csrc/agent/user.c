@@ -54,7 +54,7 @@ static void find_groups(struct user *u) {
     char *text = slurp("/etc/group"), *rest = text, *fields[FIELDS];
     unsigned gid;
     u->groups[u->group_count++] = u->gid;
-    while (rest && u->group_count < MAX_GROUPS && next_line(&rest, fields))
+    while (rest && *u->name && u->group_count < MAX_GROUPS && next_line(&rest, fields))
         if (to_id(fields[2], &gid) && gid != u->gid && is_member(fields[3], u->name))
             u->groups[u->group_count++] = gid;
     free(text);
@@ -81,15 +81,43 @@ static bool find_line(struct user *u, const char *name, bool by_uid, unsigned wa
     return false;
 }
 
+/* The group with a name or number: of a number, it need not be in the file. */
+static bool find_group(const char *name, unsigned *gid) {
+    char *text = slurp("/etc/group"), *rest = text, *fields[FIELDS];
+    bool found = false;
+    while (rest && !found && next_line(&rest, fields))
+        found = strcmp(fields[0], name) == 0 && to_id(fields[2], gid);
+    free(text);
+    return found || to_id(name, gid);
+}
+
+/* NAME, UID, NAME:GROUP or UID:GID, as container runtimes have it. A number need not be that of a
+ * user in the file; then its group is 0. */
 bool user_find(const char *name, struct user *u) {
+    char user[256];
+    const char *group = strchr(name, ':');
+    size_t length = group ? (size_t)(group - name) : strlen(name);
     unsigned uid;
     if (!*name) {
         if (!find_line(u, NULL, true, geteuid()))
             *u = (struct user){.name = geteuid() ? "" : "root", .home = "/", .shell = "/bin/sh"};
         return true;
     }
-    if (!find_line(u, name, false, 0) && !(to_id(name, &uid) && find_line(u, NULL, true, uid)))
+    if (length >= sizeof user)
         return false;
+    memcpy(user, name, length);
+    user[length] = '\0';
+    if (!find_line(u, user, false, 0)) {
+        if (!to_id(user, &uid))
+            return false;
+        if (!find_line(u, NULL, true, uid))
+            *u = (struct user){.name = "", .home = "/", .shell = "/bin/sh", .uid = uid};
+    }
+    if (group && !find_group(group + 1, &u->gid)) {
+        free(u->text);
+        u->text = NULL;
+        return false;
+    }
     find_groups(u);
     return true;
 }

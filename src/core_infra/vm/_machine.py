@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._console import ConsoleSpawn
 from core_infra.vm._guest.guest import Guest
+from core_infra.vm._images.image import Image
 from core_infra.vm._vmm_process import TAIL_LINES
 
 if TYPE_CHECKING:
@@ -31,7 +32,12 @@ class Machine(Guest):
     """
 
     def __init__(self, lifecycle: MachineLifecycle) -> None:
-        super().__init__(lifecycle.agent, needs_greeting=lambda: lifecycle.needs_greeting)
+        image = lifecycle.spec.image
+        super().__init__(
+            lifecycle.agent,
+            needs_greeting=lambda: lifecycle.needs_greeting,
+            run_config=image.run if isinstance(image, Image) else None,
+        )
         self._lifecycle = lifecycle
         self._console: ConsoleSpawn | None = None
 

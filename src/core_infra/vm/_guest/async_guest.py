@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.channel import Chunk
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.command import RunningCommand
+    from core_infra.vm._images.image import RunConfig
 
 
 class FileCopier(Protocol):
@@ -64,10 +65,12 @@ class AsyncGuest:
         guest: FileCopier,
         agent: Callable[[], AgentClient],
         needs_greeting: Callable[[], bool],
+        run_config: RunConfig | None,
     ) -> None:
         self._guest = guest
         self._agent = agent
         self._needs_greeting = needs_greeting
+        self._run_config = run_config
 
     async def exec(
         self,
@@ -158,6 +161,7 @@ class AsyncGuest:
                 user=user,
                 timeout=timeout,
                 no_input=no_input,
+                image=self._run_config,
             )
 
         return AsyncGuestProcess(start, self._greet)
@@ -195,7 +199,7 @@ class AsyncGuest:
                         await asyncio.sleep(waiting.INTERVAL)
                         result = waiting.NOTHING
                     else:
-                        result = await self._run(step.command, step.limit)
+                        result = await self._run(step.command, step.limit, **step.place)
                 except BaseException as error:  # noqa: BLE001 - the steps raise it again
                     step = steps.throw(error)
                 else:

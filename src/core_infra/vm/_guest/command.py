@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm._guest.channel import Channel
     from core_infra.vm._guest.client import AgentClient
+    from core_infra.vm._images.image import RunConfig
 
 
 class RunningCommand:
@@ -123,8 +124,11 @@ def start_command(
     user: str,
     timeout: float | None,
     no_input: bool = False,
+    image: RunConfig | None = None,
 ) -> RunningCommand:
     """Start a command in the guest; the arguments are those of :meth:`Guest.exec`.
+
+    What is not given is as *image* has it.
 
     Raises:
         InvalidError: the command is empty, or a part of it cannot be passed to a program.
@@ -132,6 +136,10 @@ def start_command(
     argv = as_argv(command)
     if timeout is not None:
         timeout = timeouts.limit(timeout, 0)
+    if image is not None:
+        env = {**image.env, **(env or {})}
+        cwd = cwd or image.workdir
+        user = user or image.user
     channel = agent.open_exec(
         [encoded(part, "an argument") for part in argv],
         env=_encoded_environment(env or {}),

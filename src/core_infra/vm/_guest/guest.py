@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm._guest.async_guest import AsyncGuest
     from core_infra.vm._guest.client import AgentClient
+    from core_infra.vm._images.image import RunConfig
 
 _COPY = 60.0
 _VIRTUAL = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
@@ -37,13 +38,15 @@ class Guest:
     """The inside of a running machine, reached through its agent.
 
     A command is a string, run by ``/bin/sh -c``, or a sequence of arguments, run as it is. It runs
-    as root in ``/root`` by default. Timeouts are in seconds. The defaults grow on slow hosts
+    as root in ``/root`` by default; in the machine of an OCI image, with the environment and directory
+    and as the user that the image sets. Timeouts are in seconds. The defaults grow on slow hosts
     (``CORE_INFRA_TIMEOUT_FACTOR``): a minute for a command or for copying files, half a minute for
     waiting, on a host that boots a guest in half a second.
 
     Args:
         agent: returns the connection to the agent; raises WrongStateError unless the machine runs.
         needs_greeting: whether *agent* would first wait for an answer of the agent.
+        run_config: how its image wants commands to be run.
 
     Attributes:
         history: the last commands with their results, newest last. All attempts of a call that
@@ -55,10 +58,12 @@ class Guest:
         agent: Callable[[], AgentClient],
         *,
         needs_greeting: Callable[[], bool] = lambda: False,
+        run_config: RunConfig | None = None,
     ) -> None:
         self.history: deque[ExecResult] = deque(maxlen=10)
         self._agent = agent
         self._needs_greeting = needs_greeting
+        self._run_config = run_config
 
     @functools.cached_property
     def aio(self) -> AsyncGuest:
@@ -66,7 +71,7 @@ class Guest:
         # Imported here: asyncio is slow to import, and few tests use it.
         from core_infra.vm._guest.async_guest import AsyncGuest  # noqa: PLC0415
 
-        return AsyncGuest(self, self._agent, self._needs_greeting)
+        return AsyncGuest(self, self._agent, self._needs_greeting, self._run_config)
 
     def exec(
         self,
@@ -125,7 +130,13 @@ class Guest:
         block, which kills it at the end.
         """
         running = start_command(
-            self._agent(), command, env=env, cwd=cwd, user=user, timeout=timeout
+            self._agent(),
+            command,
+            env=env,
+            cwd=cwd,
+            user=user,
+            timeout=timeout,
+            image=self._run_config,
         )
         return GuestProcess(running)
 
@@ -269,6 +280,7 @@ class Guest:
             user=user,
             timeout=limit,
             no_input=input is None,
+            image=self._run_config,
         )
         # The block kills the command if an exception such as Ctrl-C's interrupts it.
         with GuestProcess(running) as process:
@@ -279,7 +291,7 @@ class Guest:
 
     def _look(self, command: str | Sequence[str]) -> ExecResult:
         """Run a command of our own, not the test's."""
-        return self._run(command, timeouts.scaled(60))
+        return self._run(command, timeouts.scaled(60), **waiting.OWN)
 
     def _take(self, steps: waiting.Steps) -> ExecResult:
         """Take the steps of waiting, on this thread."""
@@ -291,7 +303,7 @@ class Guest:
                     step = steps.send(waiting.NOTHING)
                     continue
                 try:
-                    result = self._run(step.command, step.limit)
+                    result = self._run(step.command, step.limit, **step.place)
                 except BaseException as error:  # noqa: BLE001 - the steps raise it again
                     step = steps.throw(error)
                 else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 
 from core_infra._unpatched import os, time
 from core_infra.errors import TimeoutExpiredError
@@ -22,7 +22,7 @@ from core_infra.vm._guest.results import (
 from core_infra.vm._hardware import check_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, MutableSequence, Sequence
+    from collections.abc import Callable, Generator, Mapping, MutableSequence, Sequence
 
 INTERVAL = 0.05
 """Seconds between two attempts."""
@@ -37,12 +37,27 @@ _LOOK = 60.0
 _LISTEN = "0A"
 
 
+class _Place(TypedDict, total=False):
+    env: Mapping[str, str]
+    cwd: str
+    user: str
+
+
+OWN: Final[_Place] = {
+    "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/run/core-infra/bin"},
+    "cwd": "/",
+    "user": "0",
+}
+"""How our own commands are run: what they need is there, whatever the image is."""
+
+
 @dataclass(frozen=True)
 class Run:
     """Run a command to its end, and continue with its result."""
 
     command: str | Sequence[str | os.PathLike[str]]
     limit: float
+    place: _Place = field(default_factory=_Place)
 
 
 Steps: TypeAlias = "Generator[Run | None, ExecResult, ExecResult]"
@@ -118,7 +133,7 @@ def listening(sockets: str) -> set[int]:
 
 def _look(command: str | Sequence[str]) -> Run:
     """Run a command of our own, not the test's."""
-    return Run(command, _timeouts.scaled(_LOOK))
+    return Run(command, _timeouts.scaled(_LOOK), OWN)
 
 
 def _steps(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path  # noqa: TC003 - pydantic evaluates the annotations
 
 from core_infra._host import SHORT_NAMES
@@ -15,6 +15,25 @@ CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 """The serial line of each architecture that a guest may have."""
 
 _ARCHES = {name: arch for arch, name in SHORT_NAMES.items()}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How the author of an OCI image wants its programs to be run.
+
+    Attributes:
+        env: their environment.
+        workdir: the directory that they start in.
+        user: who runs them, as ``USER[:GROUP]``, by name or number; "" is root.
+        entrypoint: the program that the image is for, with its first arguments.
+        cmd: further arguments; the program itself if there is no entrypoint.
+    """
+
+    env: dict[str, str] = field(default_factory=dict, hash=False)
+    workdir: str = "/"
+    user: str = ""
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,7 @@ class Image:
         memory: MiB of a machine; None is the default.
         cpus: virtual processors of a machine; None is one.
         cpu: the processor of a machine, as QEMU's ``-cpu`` takes it; None chooses a suitable one.
+        run: how its programs are run; None if the image does not say.
     """
 
     kernel: Path
@@ -46,6 +66,7 @@ class Image:
     memory: int | None = None
     cpus: int | None = None
     cpu: str | None = None
+    run: RunConfig | None = None
 
 
 @dataclass(frozen=True)

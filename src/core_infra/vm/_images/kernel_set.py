@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.image import CONSOLES, Image
+from core_infra.vm._images.image import CONSOLES, Image, RunConfig
 from core_infra.vm._images.magic import LOOK, describe, kernel_arch
 from core_infra.vm._images.manifest import MANIFEST, read_manifest
 
@@ -59,7 +59,11 @@ def built_image(directory: Path) -> Image:
         NotFoundError: the directory has no built image.
         InvalidError: it is damaged.
     """
-    return Image(**read_manifest(directory))
+    fields = read_manifest(directory)
+    if (run := fields.get("run")) is not None:
+        commands = {name: tuple(run[name]) for name in ("entrypoint", "cmd")}
+        fields["run"] = RunConfig(**(run | commands))
+    return Image(**fields)
 
 
 def kernel_image(

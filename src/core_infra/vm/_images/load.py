@@ -65,6 +65,7 @@ def load_image(
             directory.
         arch: the architecture of a disk, which its content does not show: by default this host's.
             Any other image must be for it.
+        progress: called with a line of text before anything slow.
 
     Raises:
         NotFoundError: the file, or a part of a set, does not exist.

@@ -24,7 +24,7 @@ _MASK = (1 << 32) - 1
 
 
 class _Attribute(NamedTuple):
-    index: int
+    prefix: int
     name: bytes
     value: bytes
 
@@ -77,7 +77,7 @@ def _attributes(xattrs: Mapping[bytes, bytes]) -> list[_Attribute]:
                 why=f"ext4 has those that begin with {b', '.join(_PREFIXES).decode()}",
             )
         found.append(_Attribute(_PREFIXES[prefix], name.removeprefix(prefix), value))
-    return sorted(found, key=lambda one: (one.index, len(one.name), one.name))
+    return sorted(found, key=lambda one: (one.prefix, len(one.name), one.name))
 
 
 def _packed(attributes: list[_Attribute], room: int, *, base: int, hashed: bool) -> bytes:
@@ -91,7 +91,7 @@ def _packed(attributes: list[_Attribute], room: int, *, base: int, hashed: bool)
         hash_ = _hash(attribute) if hashed else 0
         name = attribute.name
         _ENTRY.pack_into(
-            result, front, len(name), attribute.index, offset, 0, len(attribute.value), hash_
+            result, front, len(name), attribute.prefix, offset, 0, len(attribute.value), hash_
         )
         result[front + _ENTRY.size : front + _ENTRY.size + len(name)] = name
         front += _ENTRY.size + _padded(len(name))

@@ -108,7 +108,7 @@ def _credentials(entry: object, name: str, path: Path) -> Credentials | None:
 
 
 def _ask(helper: object, key: str, path: Path) -> Credentials | None:
-    """Ask a credential helper, in the protocol of ``github.com/docker/docker-credential-helpers``."""
+    """Ask a credential helper, by the protocol of docker-credential-helpers."""
     if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
         raise InvalidError(f"{path} is malformed", why=f"{helper!r} is not the name of a helper")
     program = f"docker-credential-{helper}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import stat
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from core_infra.errors import InvalidError
 from core_infra.vm._images.disk.tree import Node, Piece, directory
@@ -69,7 +69,7 @@ class _Layer:
                 for entry in archive:
                     name = entry.name
                     self._take(entry)
-                    archive.members = []  # a layer may have a million
+                    archive.members = []  # type: ignore[attr-defined] # a layer may have a million
         except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
             after = f", after {name}" if name else ""
             raise InvalidError(
@@ -131,12 +131,11 @@ class _Layer:
         return node
 
     def _content(self, entry: tarfile.TarInfo) -> tuple[Piece, ...]:
-        if entry.sparse is None:
-            if not entry.size:
-                return ()
-            return (Piece(0, entry.size, self._path, entry.offset_data),)
+        segments = cast("list[tuple[int, int]] | None", entry.sparse)
+        if segments is None:
+            segments = [(0, entry.size)]
         pieces, offset = [], entry.offset_data
-        for at, size in entry.sparse:
+        for at, size in segments:
             if size:
                 pieces.append(Piece(at, size, self._path, offset))
             offset += size

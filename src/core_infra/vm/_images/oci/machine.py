@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _SCRIPTS = Path(__file__).parents[2] / "_guest" / "disk_root"
 _FREE = 4 << 30
+_MEMORY = 512
 _CHUNK = 1 << 20
 
 
@@ -97,10 +98,11 @@ def machine_image(
                     "name": name,
                     "has_agent": True,
                     "console": base.console,
+                    "memory": _MEMORY,
+                    "run": asdict(image.run),
                 },
                 packages=[],
             )
-            (made / "oci.json").write_text(json.dumps(asdict(image.config), indent=1))
             made.rename(target)
     return built_image(target)
 
@@ -117,9 +119,7 @@ def _code() -> str:
 def _tree(image: OciImage, work: Path, progress: Callable[[str], None]) -> Node:
     """Unpack the layers, merge them, and add the places that a machine needs."""
     layers = []
-    for number, (layer, digest) in enumerate(
-        zip(image.layers, image.config.layers, strict=True), 1
-    ):
+    for number, (layer, digest) in enumerate(zip(image.layers, image.unpacked, strict=True), 1):
         progress(f"unpacking layer {number} of {len(image.layers)}")
         path = work / f"layer-{number}.tar"
         total = hashlib.sha256()

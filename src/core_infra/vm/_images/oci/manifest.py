@@ -1,4 +1,4 @@
-"""What an image consists of: reads indexes, manifests and configurations, as OCI and Docker have them.
+"""What an image consists of: its index, manifest and configuration, of OCI and of Docker.
 
 They come from strangers, so each field is checked when it is read.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._images.image import DEBIAN_NAMES, RunConfig
 from core_infra.vm._images.oci.reference import DIGEST
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ MANIFESTS = (
 )
 LARGEST = 4 << 20
 """Bytes of a manifest or a configuration: the limit of other registries and clients, too."""
-_ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 _DEPTH = 3
 _MOST_LAYERS = 1000
 
@@ -48,40 +48,21 @@ class Descriptor:
 
 
 @dataclass(frozen=True)
-class Config:
-    """How an image's author wants it to be run.
-
-    Attributes:
-        env: its environment.
-        workdir: the directory that its programs start in.
-        user: who runs them, as ``USER[:GROUP]``, by name or number; "" is root.
-        entrypoint: the program that it is for, with its first arguments.
-        cmd: further arguments; the program itself if there is no entrypoint.
-        layers: the digests of the unpacked layers.
-    """
-
-    env: dict[str, str]
-    workdir: str
-    user: str
-    entrypoint: tuple[str, ...]
-    cmd: tuple[str, ...]
-    layers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class OciImage:
     """An image whose blobs are all in a store.
 
     Attributes:
         digest: of its manifest.
-        config: how it is run.
+        run: how its programs are run.
         layers: its packed layers, the lowest first.
+        unpacked: the digests of the unpacked ones.
         store: where they are.
     """
 
     digest: str
-    config: Config
+    run: RunConfig
     layers: tuple[Descriptor, ...]
+    unpacked: tuple[str, ...]
     store: Store
 
 
@@ -127,14 +108,15 @@ def fetch(
             if number:
                 progress(f"fetching layer {number} of {len(layers)} ({blob.size / 1e6:.1f} MB)")
             origin.blob(blob, store)
-    read = _config(_document(store.read(config.digest, LARGEST), "configuration"), arch)
-    if len(read.layers) != len(layers):
+    document = _document(store.read(config.digest, LARGEST), "configuration")
+    run, unpacked = _config(document, arch)
+    if len(unpacked) != len(layers):
         raise InvalidError(
             "the image's configuration does not fit its manifest",
-            why=f"they have {len(read.layers)} and {len(layers)} layers",
+            why=f"they have {len(unpacked)} and {len(layers)} layers",
         )
     store.add([data], digest)
-    return OciImage(digest, read, layers, store)
+    return OciImage(digest, run, layers, unpacked, store)
 
 
 def _document(data: bytes, what: str) -> dict[str, Any]:
@@ -153,16 +135,16 @@ def _choose(index: dict[str, Any], arch: str) -> Descriptor:
     for entry in _list(index, "manifests"):
         platform = entry.get("platform") if isinstance(entry, dict) else None
         if platform is None:  # an index of one image says nothing of it
-            platform = {"os": "linux", "architecture": _ARCHES[arch]}
+            platform = {"os": "linux", "architecture": DEBIAN_NAMES[arch]}
         if not isinstance(platform, dict):
             raise InvalidError("the image's index is malformed", why="a platform must be an object")
         os, machine = platform.get("os"), platform.get("architecture")
-        if (os, machine) == ("linux", _ARCHES[arch]):
+        if (os, machine) == ("linux", DEBIAN_NAMES[arch]):
             return _descriptor(entry, "index")
         if "unknown" not in (os, machine):
             found.append(f"{os}/{machine}")
     raise NotFoundError(
-        f"the image has no version for linux/{_ARCHES[arch]}",
+        f"the image has no version for linux/{DEBIAN_NAMES[arch]}",
         why=f"it has {', '.join(found) or 'none at all'}",
     )
 
@@ -198,25 +180,25 @@ def _descriptor(entry: object, where: str) -> Descriptor:
     )
 
 
-def _config(document: dict[str, Any], arch: str) -> Config:
+def _config(document: dict[str, Any], arch: str) -> tuple[RunConfig, tuple[str, ...]]:
     machine = document.get("architecture")
-    if machine != _ARCHES[arch]:
+    if machine != DEBIAN_NAMES[arch]:
         raise NotFoundError(
-            f"the image has no version for linux/{_ARCHES[arch]}", why=f"it is for {machine}"
+            f"the image has no version for linux/{DEBIAN_NAMES[arch]}", why=f"it is for {machine}"
         )
     run = document.get("config") or {}
     root = document.get("rootfs")
     if not isinstance(run, dict) or not isinstance(root, dict):
         raise InvalidError("the image's configuration is malformed", why="it has no root")
     env = dict(text.partition("=")[::2] for text in _texts(run, "Env"))
-    return Config(
+    config = RunConfig(
         env=env,
         workdir=_text(run, "WorkingDir") or "/",
         user=_text(run, "User"),
         entrypoint=_texts(run, "Entrypoint"),
         cmd=_texts(run, "Cmd"),
-        layers=_texts(root, "diff_ids"),
     )
+    return config, _texts(root, "diff_ids")
 
 
 def _list(document: dict[str, Any], field: str) -> list[Any]:

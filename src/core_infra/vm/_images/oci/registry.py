@@ -196,7 +196,7 @@ class Registry:
             raise self._unreachable(error) from error
         return answer
 
-    # -- authorization ------------------------------------------------------------------------------
+    # -- authorization -----------------------------------------------------------------------------
 
     def _authorize(self, headers: Message) -> None:
         """Get what the registry asks for: a token, or a name and password."""
@@ -219,7 +219,7 @@ class Registry:
         secure = self._base.startswith("https")
         if urllib.parse.urlsplit(realm).scheme not in (("https",) if secure else ("http", "https")):
             raise InvalidError(
-                f"the registry of {self._reference} asks for a token from an address that is not used",
+                f"the registry of {self._reference} sends us elsewhere for a token",
                 why=_shown(realm) or "it names none",
             )
         query = {"scope": challenge.get("scope") or f"repository:{self._reference.repository}:pull"}
@@ -247,14 +247,15 @@ class Registry:
                 return token
         raise InvalidError(f"no token came for {self._reference}", why=f"from {_shown(realm)}")
 
-    # -- errors ---------------------------------------------------------------------------------------
+    # -- errors ------------------------------------------------------------------------------------
 
     def _refused(self, status: int, text: str) -> UnavailableError | NotFoundError:
         why = f"the registry answers {status}{f': {text}' if text else ''}"
         if status == _MISSING:
             return NotFoundError(f"there is no image {self._reference}", why=why)
         if status in _DENIED:
-            todo = f"Log in: docker login {self._reference.host} (or podman login). It may also not exist."
+            host = self._reference.host
+            todo = f"Log in: docker login {host} (or podman login). It may also not exist."
             return UnavailableError(f"cannot fetch {self._reference}", why=why, todo=todo)
         return UnavailableError(f"cannot fetch {self._reference}", why=why, todo="Try again later.")
 

@@ -1,9 +1,8 @@
-"""Images by their addresses: ``oci:NAME``, ``oci-layout:DIRECTORY[:NAME]``, ``oci-archive:FILE``."""
+"""OCI images by address: ``oci:NAME``, ``oci-layout:DIRECTORY[:NAME]``, ``oci-archive:FILE``."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import tarfile
@@ -121,15 +120,11 @@ class _Local:
 
 
 def _from_archive(path: Path, arch: str, store: Store, progress: Callable[[str], None]) -> OciImage:
-    """Take the blobs of an archive into the store: an OCI layout, or what ``docker save`` writes."""
+    """Take an archive's blobs into the store: of an OCI layout, or of ``docker save``."""
     try:
         with tarfile.open(path) as archive:
-            files = {member.name.removeprefix("./"): member for member in archive if member.isreg()}
             progress(f"reading {path}")
-            if "index.json" in files:
-                return _layout_in(archive, files, path, arch, store, progress)
-            if "manifest.json" in files:
-                return _saved_in(archive, files, path, arch, store, progress)
+            digest = _Archive(archive, path).take(store)
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no archive {path}") from error
     except OSError as error:
@@ -139,75 +134,70 @@ def _from_archive(path: Path, arch: str, store: Store, progress: Callable[[str],
         raise InvalidError(f"the archive {path} cannot be read", why=why) from error
     except (tarfile.TarError, EOFError) as error:
         raise InvalidError(f"{path} is not a tar archive", why=str(error)) from error
-    raise InvalidError(
-        f"{path} holds no image",
-        why="it has neither index.json (OCI) nor manifest.json (docker save)",
-    )
-
-
-def _layout_in(
-    archive: tarfile.TarFile,
-    files: dict[str, tarfile.TarInfo],
-    path: Path,
-    arch: str,
-    store: Store,
-    progress: Callable[[str], None],
-) -> OciImage:
-    for name, member in files.items():
-        digest = name.removeprefix("blobs/").replace("/", ":")
-        if DIGEST.fullmatch(digest) and not store.has(digest):
-            store.add(_pieces(archive, member), digest)
-    index = _json(archive, files["index.json"], path)
-    entries = index.get("manifests") if isinstance(index, dict) else None
-    if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], dict):
-        count = len(entries) if isinstance(entries, list) else "no"
-        raise InvalidError(f"the archive {path} must hold one image", why=f"it lists {count}")
-    return fetch(_Local(store), str(entries[0].get("digest")), arch, store, progress)
-
-
-def _saved_in(
-    archive: tarfile.TarFile,
-    files: dict[str, tarfile.TarInfo],
-    path: Path,
-    arch: str,
-    store: Store,
-    progress: Callable[[str], None],
-) -> OciImage:
-    """Make a manifest of Docker's own list: its layers are not packed, and have no digests."""
-    listed = _json(archive, files["manifest.json"], path)
-    try:
-        (entry,) = listed
-        config, layers = files[entry["Config"]], [files[name] for name in entry["Layers"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidError(
-            f"the archive {path} must hold one whole image", why=repr(error)
-        ) from error
-
-    def kept(member: tarfile.TarInfo) -> dict[str, Any]:
-        return {"digest": store.add(_pieces(archive, member)), "size": member.size}
-
-    manifest = {"schemaVersion": 2, "config": kept(config), "layers": [kept(one) for one in layers]}
-    data = json.dumps(manifest, sort_keys=True).encode()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    store.add([data], digest)
     return fetch(_Local(store), digest, arch, store, progress)
 
 
-def _json(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Any:
-    if member.size > LARGEST:
-        raise InvalidError(f"{member.name} in {path} is too long", why=f"{member.size} bytes")
-    try:
-        return json.loads(b"".join(_pieces(archive, member)))
-    except (ValueError, RecursionError) as error:
-        raise InvalidError(f"{member.name} in {path} is not JSON", why=str(error)) from error
+class _Archive:
+    """An open archive that holds an image."""
 
+    def __init__(self, archive: tarfile.TarFile, path: Path) -> None:
+        self._archive = archive
+        self._path = path
+        self._files = {one.name.removeprefix("./"): one for one in archive if one.isreg()}
 
-def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
-    file = archive.extractfile(member)
-    assert file is not None  # noqa: S101 - a regular file
-    with file:
-        while piece := file.read(1 << 20):
-            yield piece
+    def take(self, store: Store) -> str:
+        """Take all that it has into a store; return the digest of the manifest or index."""
+        if "index.json" in self._files:
+            return self._take_layout(store)
+        if "manifest.json" in self._files:
+            return self._take_saved(store)
+        raise InvalidError(
+            f"{self._path} holds no image",
+            why="it has neither index.json (OCI) nor manifest.json (docker save)",
+        )
+
+    def _take_layout(self, store: Store) -> str:
+        for name, member in self._files.items():
+            digest = name.removeprefix("blobs/").replace("/", ":")
+            if DIGEST.fullmatch(digest) and not store.has(digest):
+                store.add(self._pieces(member), digest)
+        index = self._json("index.json")
+        entries = index.get("manifests") if isinstance(index, dict) else None
+        if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], dict):
+            count = len(entries) if isinstance(entries, list) else "no"
+            why = f"it lists {count}"
+            raise InvalidError(f"the archive {self._path} must hold one image", why=why)
+        return str(entries[0].get("digest"))
+
+    def _take_saved(self, store: Store) -> str:
+        """Make a manifest of Docker's own list, whose layers are not packed and have no digests."""
+        listed = self._json("manifest.json")
+        try:
+            (entry,) = listed
+            blobs = [self._files[name] for name in (entry["Config"], *entry["Layers"])]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidError(
+                f"the archive {self._path} must hold one whole image", why=repr(error)
+            ) from error
+        kept = [{"digest": store.add(self._pieces(one)), "size": one.size} for one in blobs]
+        manifest = {"schemaVersion": 2, "config": kept[0], "layers": kept[1:]}
+        return store.add([json.dumps(manifest, sort_keys=True).encode()])
+
+    def _json(self, name: str) -> Any:
+        member = self._files[name]
+        if member.size > LARGEST:
+            raise InvalidError(f"{name} in {self._path} is too long", why=f"{member.size} bytes")
+        try:
+            return json.loads(b"".join(self._pieces(member)))
+        except (ValueError, RecursionError) as error:
+            raise InvalidError(f"{name} in {self._path} is not JSON", why=str(error)) from error
+
+    def _pieces(self, member: tarfile.TarInfo) -> Iterator[bytes]:
+        file = self._archive.extractfile(member)
+        assert file is not None  # noqa: S101 - a regular file
+        with file:
+            while piece := file.read(1 << 20):
+                yield piece
 
 
 def is_oci(path: str | os.PathLike[str]) -> bool:
