@@ -251,6 +251,7 @@ def test_attributes_are_kept(tmp_path: Path) -> None:
         ([folder("d"), hard_link("a", "d")], "which is a directory"),
         ([link("a", "b"), link("b", "a"), Entry("a/x")], "circle of symbolic links"),
         ([Entry(".wh.")], "removes no file"),
+        ([link("a", "")], "symbolic link that cannot be"),
         ([Entry("x", b"V")], "unknown type"),
     ],
 )

@@ -126,6 +126,11 @@ class _Layer:
             node.pieces = self._content(entry)
         elif kind == stat.S_IFLNK:
             node.target = _bytes(entry.linkname)
+            if not node.target or b"\0" in node.target:
+                raise InvalidError(
+                    "a layer of the image has a symbolic link that cannot be",
+                    why=f"{entry.name!r} leads to {entry.linkname!r}",
+                )
         elif kind in (stat.S_IFCHR, stat.S_IFBLK):
             node.device = (entry.devmajor, entry.devminor)
         return node
