@@ -65,9 +65,7 @@ LEAVES = st.one_of(
         ATTRIBUTES,
         st.integers(0, (1 << 32) - 1),
     ),
-    st.builds(
-        lambda to: Node(stat.S_IFLNK | 0o777, target=to), st.binary(min_size=1, max_size=300)
-    ),
+    st.builds(lambda to: Node(stat.S_IFLNK | 0o777, target=to), TARGETS),
     st.builds(
         lambda kind, device: Node(kind | 0o600, device=device),
         st.sampled_from([stat.S_IFCHR, stat.S_IFBLK]),
@@ -153,7 +151,8 @@ def test_what_ext4_cannot_hold_is_one_clear_error(
 
 def test_linux_finds_the_same_tree(tmp_path: Path, launcher: Launcher) -> None:
     acl = bytes.fromhex(
-        "02000000 01000600ffffffff 02000400e8030000 04000400ffffffff 10000400ffffffff 20000000ffffffff"
+        "02000000 01000600ffffffff 02000400e8030000"
+        "04000400ffffffff 10000400ffffffff 20000000ffffffff"
     )
     middle = Piece(1 << 29, 3, data=b"mid")
     root = folder(
@@ -165,9 +164,7 @@ def test_linux_finds_the_same_tree(tmp_path: Path, launcher: Launcher) -> None:
             b"null": Node(stat.S_IFCHR | 0o666, device=(1, 3)),
             b"wide": Node(stat.S_IFBLK | 0o600, device=(259, 70000)),
             b"acl": Node(stat.S_IFREG | 0o640, xattrs={b"system.posix_acl_access": acl}),
-            b"sparse": Node(
-                stat.S_IFREG | 0o644, size=1 << 30, pieces=(Piece(1 << 29, 3, data=b"mid"),)
-            ),
+            b"sparse": Node(stat.S_IFREG | 0o644, size=1 << 30, pieces=(middle,)),
         }
     )
     root.entries[b"again"] = root.entries[b"plain"]
