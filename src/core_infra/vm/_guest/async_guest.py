@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.channel import Chunk
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.command import RunningCommand
-    from core_infra.vm._images.image import RunConfig
+    from core_infra.vm._guest.run_config import RunConfig
 
 
 class FileCopier(Protocol):

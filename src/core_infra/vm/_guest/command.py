@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm._guest.channel import Channel
     from core_infra.vm._guest.client import AgentClient
-    from core_infra.vm._images.image import RunConfig
+    from core_infra.vm._guest.run_config import RunConfig
 
 
 class RunningCommand:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm._guest.async_guest import AsyncGuest
     from core_infra.vm._guest.client import AgentClient
-    from core_infra.vm._images.image import RunConfig
+    from core_infra.vm._guest.run_config import RunConfig
 
 _COPY = 60.0
 _VIRTUAL = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
@@ -38,10 +38,11 @@ class Guest:
     """The inside of a running machine, reached through its agent.
 
     A command is a string, run by ``/bin/sh -c``, or a sequence of arguments, run as it is. It runs
-    as root in ``/root`` by default; in the machine of an OCI image, with the environment and directory
-    and as the user that the image sets. Timeouts are in seconds. The defaults grow on slow hosts
-    (``CORE_INFRA_TIMEOUT_FACTOR``): a minute for a command or for copying files, half a minute for
-    waiting, on a host that boots a guest in half a second.
+    as root in ``/root`` by default, or as an OCI image sets it: environment, directory, user.
+
+    Timeouts are in seconds. The defaults grow on slow hosts (``CORE_INFRA_TIMEOUT_FACTOR``): a
+    minute for a command or for copying files, half a minute for waiting, on a host that boots a
+    guest in half a second.
 
     Args:
         agent: returns the connection to the agent; raises WrongStateError unless the machine runs.

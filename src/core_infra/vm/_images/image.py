@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path  # noqa: TC003 - pydantic evaluates the annotations
 
 from core_infra._host import SHORT_NAMES
 from core_infra.errors import InvalidError
+from core_infra.vm._guest.run_config import RunConfig  # noqa: TC001 - read by dataclasses
 from core_infra.vm._hardware import Disk
 from core_infra.vm._images.formats import ImageFormat, detect_format
 
@@ -15,25 +16,6 @@ CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 """The serial line of each architecture that a guest may have."""
 
 _ARCHES = {name: arch for arch, name in SHORT_NAMES.items()}
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """How the author of an OCI image wants its programs to be run.
-
-    Attributes:
-        env: their environment.
-        workdir: the directory that they start in.
-        user: who runs them, as ``USER[:GROUP]``, by name or number; "" is root.
-        entrypoint: the program that the image is for, with its first arguments.
-        cmd: further arguments; the program itself if there is no entrypoint.
-    """
-
-    env: dict[str, str] = field(default_factory=dict, hash=False)
-    workdir: str = "/"
-    user: str = ""
-    entrypoint: tuple[str, ...] = ()
-    cmd: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.image import CONSOLES, Image, RunConfig
+from core_infra.vm._guest.run_config import RunConfig
+from core_infra.vm._images.image import CONSOLES, Image
 from core_infra.vm._images.magic import LOOK, describe, kernel_arch
 from core_infra.vm._images.manifest import MANIFEST, read_manifest
 

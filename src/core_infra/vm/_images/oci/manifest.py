@@ -9,8 +9,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from core_infra._host import SHORT_NAMES
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.image import DEBIAN_NAMES, RunConfig
+from core_infra.vm._guest.run_config import RunConfig
 from core_infra.vm._images.oci.reference import DIGEST
 
 if TYPE_CHECKING:
@@ -135,16 +136,16 @@ def _choose(index: dict[str, Any], arch: str) -> Descriptor:
     for entry in _list(index, "manifests"):
         platform = entry.get("platform") if isinstance(entry, dict) else None
         if platform is None:  # an index of one image says nothing of it
-            platform = {"os": "linux", "architecture": DEBIAN_NAMES[arch]}
+            platform = {"os": "linux", "architecture": SHORT_NAMES[arch]}
         if not isinstance(platform, dict):
             raise InvalidError("the image's index is malformed", why="a platform must be an object")
         os, machine = platform.get("os"), platform.get("architecture")
-        if (os, machine) == ("linux", DEBIAN_NAMES[arch]):
+        if (os, machine) == ("linux", SHORT_NAMES[arch]):
             return _descriptor(entry, "index")
         if "unknown" not in (os, machine):
             found.append(f"{os}/{machine}")
     raise NotFoundError(
-        f"the image has no version for linux/{DEBIAN_NAMES[arch]}",
+        f"the image has no version for linux/{SHORT_NAMES[arch]}",
         why=f"it has {', '.join(found) or 'none at all'}",
     )
 
@@ -182,9 +183,9 @@ def _descriptor(entry: object, where: str) -> Descriptor:
 
 def _config(document: dict[str, Any], arch: str) -> tuple[RunConfig, tuple[str, ...]]:
     machine = document.get("architecture")
-    if machine != DEBIAN_NAMES[arch]:
+    if machine != SHORT_NAMES[arch]:
         raise NotFoundError(
-            f"the image has no version for linux/{DEBIAN_NAMES[arch]}", why=f"it is for {machine}"
+            f"the image has no version for linux/{SHORT_NAMES[arch]}", why=f"it is for {machine}"
         )
     run = document.get("config") or {}
     root = document.get("rootfs")
