@@ -96,7 +96,7 @@ def _credentials(entry: object, name: str, path: Path) -> Credentials | None:
     token = entry.get("identitytoken") or ""
     if auth := entry.get("auth"):
         try:
-            user, _, password = base64.b64decode(auth).decode().partition(":")
+            user, _, password = base64.b64decode(auth, validate=True).decode().partition(":")
         except (TypeError, ValueError, binascii.Error) as error:
             raise InvalidError(
                 f"{path} is malformed", why=f"auth of {name} is not base64"

@@ -12,7 +12,6 @@ import http.client
 import json
 import re
 import ssl
-import urllib.error
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -70,7 +69,7 @@ class Registry:
         self._progress = progress
         self._authorization = ""
         self._opener = urllib.request.build_opener(
-            _NoRedirection, urllib.request.HTTPSHandler(context=ssl.create_default_context())
+            _AsItIs, urllib.request.HTTPSHandler(context=ssl.create_default_context())
         )
 
     def manifest(self, version: str) -> tuple[str, bytes]:
@@ -188,10 +187,6 @@ class Registry:
         request = urllib.request.Request(url, data, {"User-Agent": "core-infra", **headers})  # noqa: S310 - http or https
         try:
             answer: http.client.HTTPResponse = self._opener.open(request, timeout=_TIMEOUT)
-        except urllib.error.HTTPError as error:
-            if isinstance(error.fp, http.client.HTTPResponse):
-                return error.fp
-            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._unreachable(error) from error
         return answer
@@ -268,10 +263,14 @@ class Registry:
         )
 
 
-class _NoRedirection(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Follow none: a redirection is an answer like others."""
-        return
+class _AsItIs(urllib.request.HTTPErrorProcessor):
+    """Returns errors and redirections as answers like others."""
+
+    def http_response(self, request: Any, response: Any) -> Any:  # noqa: ARG002 - its name is urllib's
+        """Return the answer."""
+        return response
+
+    https_response = http_response
 
 
 def _origin(url: str) -> tuple[str, str]:
