@@ -51,6 +51,9 @@ SUITE = {
     "unzip": ("unzip", "the same"),
     "xz": ("xz-utils", "the same"),
     "cpio": ("cpio", "to unpack what a guest boots from"),
+    "e2fsck": ("e2fsprogs", "to check file systems"),
+    "skopeo": ("skopeo", "to fill a registry"),
+    "umoci": ("umoci", "to extract images"),
     "virtiofsd": ("virtiofsd", "to share directories with machines, where QEMU has none"),
 }
 # Programs that only other programs start need not be on PATH.

@@ -11,6 +11,7 @@ from core_infra.errors import InvalidError
 from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY, check_processor
 from core_infra.vm._hypervisors import accelerator
 from core_infra.vm._images.image import checked_arch
+from core_infra.vm._images.oci.reference import absolute, is_oci
 from pytest_core_infra._vm.options import find, switched_on
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Settings:
         revert: machines that tests share go back after each test to what they were before it.
     """
 
-    image: Path | None
+    image: Path | str | None
     memory: int | None
     cpus: int | None
     cpu: str | None
@@ -50,7 +51,7 @@ class Settings:
 def read_settings(config: pytest.Config) -> Settings:
     """Read the options; pytest.UsageError names the value that is wrong and where it stands."""
     return Settings(
-        image=_path(config, "core_vm_image"),
+        image=_image(config),
         memory=_number(config, "core_vm_memory", least=MINIMUM_MEMORY),
         cpus=_number(config, "core_vm_cpus", least=1, most=MAXIMUM_CPUS),
         cpu=_checked(config, "core_vm_cpu", check_processor),
@@ -62,9 +63,11 @@ def read_settings(config: pytest.Config) -> Settings:
     )
 
 
-def _path(config: pytest.Config, name: str) -> Path | None:
-    found = find(config, name)
-    return None if found is None else found.base / found.value
+def _image(config: pytest.Config) -> Path | str | None:
+    found = find(config, "core_vm_image")
+    if found is None:
+        return None
+    return absolute(found.value, found.base) if is_oci(found.value) else found.base / found.value
 
 
 def _checked(config: pytest.Config, name: str, check: Callable[[str], object]) -> str | None:

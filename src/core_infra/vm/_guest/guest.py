@@ -180,7 +180,7 @@ class Guest:
             mode = file_transfer.file_mode(path)
             if mode is None:
                 argv = tree_transfer.unpack_command(target, path)
-                with self.stream(argv, timeout=limit) as process:
+                with self.stream(argv, timeout=limit, **waiting.OWN) as process:
                     tree_transfer.send_tree(process, path)
                     self._require_success(process.collect(), f"cannot push {path} to {target!r}")
                 return
@@ -220,7 +220,8 @@ class Guest:
                     why="it is of a virtual file system of the kernel, and may have no end",
                 )
             with atomic_tree(path, f"cannot pull {source!r}") as part:
-                with self.stream(tree_transfer.pack_command(source), timeout=limit) as process:
+                pack = tree_transfer.pack_command(source)
+                with self.stream(pack, timeout=limit, **waiting.OWN) as process:
                     errors = tree_transfer.receive_tree(process, part)
                     code = process.wait()
                 result = ExecResult(process.command, code, b"", errors, 0.0)

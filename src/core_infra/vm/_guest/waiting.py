@@ -39,13 +39,11 @@ _LISTEN = "0A"
 
 class _Place(TypedDict, total=False):
     env: Mapping[str, str]
-    cwd: str
     user: str
 
 
 OWN: Final[_Place] = {
     "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/run/core-infra/bin"},
-    "cwd": "/",
     "user": "0",
 }
 """How our own commands are run: what they need is there, whatever the image is."""

@@ -19,7 +19,7 @@ from core_infra.vm._images.image import (
 )
 from core_infra.vm._images.image_yaml import DESCRIPTION, DESCRIPTIONS, read_description
 from core_infra.vm._images.kernel_set import load_kernel_set
-from core_infra.vm._images.oci.sources import is_oci, load_oci
+from core_infra.vm._images.oci.reference import is_oci
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,9 @@ def load_image(
         raise InvalidError("the path of an image must not be empty")
     arch = None if arch is None else checked_arch(arch)
     if is_oci(path):
+        # Imported here: it brings an HTTP client, and few runs need it.
+        from core_infra.vm._images.oci.sources import load_oci  # noqa: PLC0415
+
         return load_oci(
             os.fspath(path), arch or host_arch(), cache_dir=cache_root(), progress=progress
         )

@@ -19,6 +19,9 @@ from oci_images import Entry, layer, write_layout
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, UnavailableError
 from core_infra.process import Service, TcpPort
+from core_infra._host import SHORT_NAMES
+from core_infra.vm._images.default import apt
+from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.oci.credentials import Credentials, find_credentials
 from core_infra.vm._images.oci.manifest import OciImage, fetch
 from core_infra.vm._images.oci.reference import Reference, parse_reference
@@ -66,10 +69,24 @@ def pull(name: str, store: Store, credentials: Credentials | None = None) -> Oci
     return fetch(origin, reference.version, "x86_64", store, say_nothing)
 
 
-@pytest.mark.skipif(
-    not (shutil.which("docker-registry") and shutil.which("skopeo")),
-    reason="needs docker-registry and skopeo",
-)
+def registry_program(directory: Path) -> str:
+    """Debian's registry, unpacked: installed, it would be a service that is started with the host."""
+    found = shutil.which("docker-registry")
+    if found is None:
+        fetched = apt.fetch(
+            ["docker-registry"],
+            SHORT_NAMES[host_arch()],
+            directory=directory / "packages",
+            state=directory / "apt",
+            progress=say_nothing,
+        )
+        for path in fetched.values():
+            subprocess.run(["dpkg-deb", "--extract", path, directory], check=True)
+        found = str(directory / "usr" / "bin" / "docker-registry")
+    return found
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
 def test_a_real_registry(tmp_path: Path) -> None:
     digest = write_layout(
         tmp_path / "layout",
@@ -86,7 +103,7 @@ def test_a_real_registry(tmp_path: Path) -> None:
         f"http: {{addr: '127.0.0.1:{port}', relativeurls: true}}\n"
     )
     with Service() as service:
-        registry = service.start("docker-registry", "serve", str(config))
+        registry = service.start(registry_program(tmp_path), "serve", str(config))
         registry.wait_ready(TcpPort(port))
         target = f"127.0.0.1:{port}/team/app"
         copy = ["skopeo", "copy", "--dest-tls-verify=false", f"oci:{tmp_path / 'layout'}:latest"]

@@ -1,14 +1,23 @@
-"""Names of images in registries: ``nginx:1.27``, ``ghcr.io/acme/app@sha256:…``.
+"""Addresses of OCI images, and names of those in registries: ``ghcr.io/acme/app@sha256:…``.
 
-The grammar is that of ``github.com/distribution/reference``, which docker, podman and skopeo use.
+The grammar of names is that of ``github.com/distribution/reference``, which docker, podman and
+skopeo use.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMES = ("oci:", "oci-layout:", "oci-archive:")
+"""What the address of an OCI image begins with."""
 
 DOCKER_HUB = "docker.io"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -78,3 +87,14 @@ def _invalid(text: str, why: str) -> InvalidError:
         why=why,
         todo="Write it as NAME:TAG, HOST/NAME:TAG or HOST/NAME@sha256:DIGEST.",
     )
+
+
+def absolute(address: str, base: Path) -> str:
+    """Return the address of an image with its path, if it has one, taken from a directory."""
+    scheme, _, rest = address.partition(":")
+    return address if scheme == "oci" else f"{scheme}:{base / rest}"
+
+
+def is_oci(path: str | os.PathLike[str]) -> bool:
+    """Whether the path of an image is the address of an OCI image."""
+    return os.fspath(path).startswith(SCHEMES)

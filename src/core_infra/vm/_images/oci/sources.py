@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
     from core_infra.vm._images.image import Image
     from core_infra.vm._images.oci.manifest import Descriptor, OciImage
-
-SCHEMES = ("oci:", "oci-layout:", "oci-archive:")
-"""What the address of an OCI image begins with."""
 
 _NAME = "org.opencontainers.image.ref.name"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -198,8 +194,3 @@ class _Archive:
         with file:
             while piece := file.read(1 << 20):
                 yield piece
-
-
-def is_oci(path: str | os.PathLike[str]) -> bool:
-    """Whether the path of an image is the address of an OCI image."""
-    return os.fspath(path).startswith(SCHEMES)

@@ -1,0 +1,150 @@
+"""Machines of OCI images, of which this one has no shell, no init, and hardly a file."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+from oci_images import Entry, folder, hard_link, layer, link, write_layout
+
+from core_infra._binaries import agent_binary
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm import Image, Launcher, Machine, load_image
+from core_infra.vm._images.image import host_arch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CAPABILITY = {"security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00" + "\x00" * 12}
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("layout")
+    program = agent_binary(host_arch())
+    layers = [
+        [
+            folder("usr"),
+            folder("usr/bin"),
+            link("bin", "usr/bin"),
+            Entry("bin/program", data=program, mode=0o755, xattrs=CAPABILITY),
+            Entry("gone"),
+            folder("srv/data", owner=(1234, 56), mode=0o2770),
+        ],
+        [Entry(".wh.gone"), hard_link("srv/same", "bin/program"), Entry("suid", mode=0o4755)],
+    ]
+    config = {
+        "Env": ["GREETING=hello world", "PATH=/bin:/odd"],
+        "WorkingDir": "/srv",
+        "User": "1234:56",
+    }
+    write_layout(directory, [layer(entries) for entries in layers], config=config)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def launcher(layout: Path) -> Iterator[Launcher]:
+    with Launcher(image=f"oci-layout:{layout}") as launcher:
+        yield launcher
+
+
+@pytest.fixture(scope="module")
+def machine(launcher: Launcher) -> Machine:
+    return launcher.clone()
+
+
+def test_commands_run_as_the_image_says(machine: Machine) -> None:
+    done = machine.exec('echo "$GREETING"; pwd; id -u; id -g; echo "$PATH"', check=True)
+    assert done.stdout.splitlines() == ["hello world", "/srv", "1234", "56", "/bin:/odd"]
+    done = machine.exec("id -u; pwd; echo $GREETING", user="0", cwd="/", env={"GREETING": "own"})
+    assert done.stdout.splitlines() == ["0", "/", "own"]
+
+
+def test_its_own_program_runs_without_a_shell(machine: Machine) -> None:
+    done = machine.exec(["program"])
+    assert done.exit_code != 0
+    assert "usage: agent" in done.stderr
+
+
+def test_the_tree_is_the_image_s(machine: Machine) -> None:
+    shown = machine.exec(["/run/core-infra/bin/stat", "-c", "%n %a %u %g", "/srv/data", "/suid"])
+    assert shown.stdout.splitlines() == ["/srv/data 2770 1234 56", "/suid 4755 0 0"]
+    assert machine.exec("[ /srv/same -ef /bin/program ] && [ ! -e /gone ]").exit_code == 0
+
+
+def test_files_go_in_and_out_whoever_the_image_s_user_is(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("x")
+    machine.push(tmp_path / "d", "/srv/pushed")
+    machine.wait_for_file("/srv/pushed/f")
+    machine.pull("/srv/pushed", tmp_path / "back")
+    assert (tmp_path / "back" / "f").read_text() == "x"
+
+
+@pytest.mark.long
+def test_the_disk_survives_a_reboot_and_only_that(launcher: Launcher) -> None:
+    with launcher.clone() as machine:
+        machine.exec("echo kept >/kept && sync && touch /run/gone", user="0", check=True)
+        machine.exec(["/run/core-infra/bin/reboot"], user="0")
+        machine.wait_until_succeeds("[ -e /kept ] && [ ! -e /run/gone ]", timeout=120)
+    assert launcher.clone().exec("[ -e /kept ]").exit_code == 1
+
+
+def test_an_archive_of_docker_save_is_the_same_image(tmp_path: Path) -> None:
+    saved = tmp_path / "saved.tar"
+    plain = [layer([Entry("f", data=b"1")]), layer([Entry("g", data=b"2")])]
+    write_layout(tmp_path / "own", plain, config={"Env": ["A=1"]})
+    index = json.loads((tmp_path / "own" / "index.json").read_text())
+    blobs = tmp_path / "own" / "blobs" / "sha256"
+    manifest = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_text())
+    config = (blobs / manifest["config"]["digest"][7:]).read_bytes()
+    files = {"c.json": config, "0/layer.tar": plain[0], "1/layer.tar": plain[1]}
+    listed = [{"Config": "c.json", "RepoTags": ["x:1"], "Layers": ["0/layer.tar", "1/layer.tar"]}]
+    files["manifest.json"] = json.dumps(listed).encode()
+    with tarfile.open(saved, "w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    one = load_image(f"oci-archive:{saved}")
+    subprocess.run(["tar", "-C", tmp_path / "own", "-cf", tmp_path / "oci.tar", "."], check=True)
+    other = load_image(f"oci-archive:{tmp_path / 'oci.tar'}")
+    disks = []
+    for image in (one, other):
+        assert isinstance(image, Image)
+        assert image.disk is not None
+        with image.disk.open("rb") as file:
+            disks.append(file.read(96 << 20))  # what follows was never written
+    assert disks[0] == disks[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "message"),
+    [
+        ("oci-layout:{dir}/none", NotFoundError, "no OCI image layout in .*/none"),
+        ("oci-layout:{layout}:v9", NotFoundError, "holds no image v9: it holds latest"),
+        ("oci-archive:{dir}/none.tar", NotFoundError, "no archive .*none.tar"),
+        ("oci-archive:{layout}/oci-layout", InvalidError, "is not a tar archive"),
+        ("oci:Upper", InvalidError, "does not name an image"),
+    ],
+)
+def test_a_wrong_address_is_one_clear_error(
+    layout: Path, tmp_path: Path, address: str, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        load_image(address.format(dir=tmp_path, layout=layout))
+
+
+def test_a_damaged_layer_is_found(tmp_path: Path) -> None:
+    write_layout(tmp_path, [layer([Entry("f", data=b"1" * 10_000)])])
+    largest = max((tmp_path / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[-4] ^= 1
+    largest.write_bytes(data)
+    with pytest.raises(InvalidError, match=r"damaged|not what its configuration says"):
+        load_image(f"oci-layout:{tmp_path}")
