@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from oci_images import Entry, layer, write_layout
 
+from core_infra._host import SHORT_NAMES
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, UnavailableError
 from core_infra.process import Service, TcpPort
-from core_infra._host import SHORT_NAMES
 from core_infra.vm._images.default import apt
 from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.oci.credentials import Credentials, find_credentials
@@ -70,7 +70,7 @@ def pull(name: str, store: Store, credentials: Credentials | None = None) -> Oci
 
 
 def registry_program(directory: Path) -> str:
-    """Debian's registry, unpacked: installed, it would be a service that is started with the host."""
+    """Debian's registry, unpacked: if installed, it would be a service that runs from then on."""
     found = shutil.which("docker-registry")
     if found is None:
         fetched = apt.fetch(

@@ -82,24 +82,27 @@ class _Layer:
             if entry.isdir():
                 self._describe(self._root, entry)
             return
-        parent = self._parent(parts)
         name = parts[-1]
+        if not name.startswith(_WHITEOUT):
+            self._add(self._parent(parts), name, entry)
+        elif (parent := self._look(parts[:-1])) is not None:
+            self._remove(parent, name, entry)
+
+    def _remove(self, parent: Node, name: bytes, entry: tarfile.TarInfo) -> None:
+        """Remove of the layers below what a whiteout names."""
+        hidden = name.removeprefix(_WHITEOUT)
         if name == _OPAQUE:
             self._remove_lower(parent)
-        elif name.startswith(_WHITEOUT):
-            hidden = name.removeprefix(_WHITEOUT)
-            if hidden in {b"", b".", b".."}:
-                raise InvalidError(
-                    "a layer of the image has an entry that cannot be",
-                    why=f"{entry.name!r} removes no file",
-                )
-            node = parent.entries.get(hidden)
-            if node is not None and (id(parent), hidden) not in self._own:
-                del parent.entries[hidden]
-            elif node is not None:
+        elif hidden in {b"", b".", b".."}:
+            raise InvalidError(
+                "a layer of the image has an entry that cannot be",
+                why=f"{entry.name!r} removes no file",
+            )
+        elif (node := parent.entries.get(hidden)) is not None:
+            if (id(parent), hidden) in self._own:
                 self._remove_lower(node)
-        else:
-            self._add(parent, name, entry)
+            else:
+                del parent.entries[hidden]
 
     def _add(self, parent: Node, name: bytes, entry: tarfile.TarInfo) -> None:
         if entry.islnk():
