@@ -1,4 +1,4 @@
-"""The default images in the cache directory: listing them, and removing old ones."""
+"""The images in the cache directory: listing them, and removing old ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from core_infra.vm._images.kernel_set import built_image
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+OCI_PREFIX = "oci-"
 
 
 class StoredImage(NamedTuple):
@@ -36,7 +39,8 @@ class StoredImage(NamedTuple):
 def stored_images(cache: Path) -> list[StoredImage]:
     """All images in a cache directory, the last used one first."""
     found = []
-    for path in (cache / "images").glob(f"{PREFIX}*"):
+    images = cache / "images"
+    for path in (*images.glob(f"{PREFIX}*"), *images.glob(f"{OCI_PREFIX}*")):
         with contextlib.suppress(FileNotFoundError):  # another process has just removed it
             size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
             found.append(StoredImage(path, _name(path), path.stat().st_mtime, size))
@@ -62,6 +66,10 @@ def prune_images(cache: Path, *, before: float) -> list[StoredImage]:
             if one.used < before and one.path.name != current:
                 shutil.rmtree(one.path, ignore_errors=True)
                 removed.append(one)
+    for blob in (cache / "oci" / "blobs").glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):
+            if blob.stat().st_mtime < before:
+                blob.unlink()  # it is fetched again if it is needed
     return removed
 
 

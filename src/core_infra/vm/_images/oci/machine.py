@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from filelock import FileLock
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._cache import writable
 from core_infra.vm._free_space import written
+from core_infra.vm._images.cached import OCI_PREFIX
 from core_infra.vm._images.compression import is_packed_file, unpacked
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.disk.ext4 import write_ext4
@@ -65,7 +65,7 @@ def machine_image(
         + repr(scripts).encode()
     ).hexdigest()[:24]
     images = writable(cache_dir / "images")
-    target = images / f"oci-{arch}-{key}"
+    target = images / f"{OCI_PREFIX}{arch}-{key}"
     with suppress(NotFoundError, InvalidError):
         found = built_image(target)
         with suppress(OSError):
@@ -77,11 +77,14 @@ def machine_image(
     ):
         with suppress(NotFoundError, InvalidError):
             return built_image(target)  # another process has just made it
-        shutil.rmtree(target, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=images) as work:
-            made = Path(work) / "image"
+        work = images / f".making-{target.name}"
+        for left in (target, work):  # damaged, or of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        work.mkdir()
+        try:
+            made = work / "image"
             made.mkdir()
-            tree = _tree(image, Path(work), progress)
+            tree = _tree(image, work, progress)
             progress(f"writing the disk of {name}")
             write_ext4(made / DISK, tree, free=_FREE)
             shutil.copyfile(base.kernel, made / KERNEL)
@@ -104,6 +107,8 @@ def machine_image(
                 packages=[],
             )
             made.rename(target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     return built_image(target)
 
 

@@ -7,8 +7,11 @@ whatever was killed. Several processes may write the same one.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +115,17 @@ class Store:
         layout = self.root / "oci-layout"
         if not layout.exists():
             layout.write_text(json.dumps(_LAYOUT))
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=self.root) as directory:
-            yield Path(directory) / "blob"
+        with filelock.FileLock(self.root / ".lock"):
+            for left in self.root.glob(".part-*"):
+                _remove_if_left(left)
+            part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.root))
+            lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield part / "blob"
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            os.close(lock)
 
     def name(self, reference: str, descriptor: dict[str, Any]) -> None:
         """Remember what a name stands for."""
@@ -158,3 +170,19 @@ class Store:
             if one.get("annotations", {}).get(_NAME) == reference:
                 return one
         return None
+
+
+def _remove_if_left(part: Path) -> None:
+    """Remove what a process has left that was killed: nobody holds its lock."""
+    try:
+        lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        shutil.rmtree(part, ignore_errors=True)
+    finally:
+        os.close(lock)
