@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ class Hammer:
 SAW = "saw"
 SECRET = 1
 """
+PACKAGES = ("build", "framework", "jobrunner", "medium", "process", "testing", "vm")
 
 
 @pytest.fixture
@@ -62,3 +65,24 @@ def test_other_names_do_not_exist(package: Any) -> None:
 def test_what_cannot_be_imported_says_why(package: Any) -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere"):
         _ = package.Drill
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_type_checkers_and_python_find_the_same_names(package: str) -> None:
+    module = importlib.import_module(f"core_infra.{package}")
+    tree = ast.parse(inspect.getsource(module))
+    static = {
+        (alias.name, node.module)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and "._" in str(node.module)
+        for alias in node.names
+    }
+    lazy = set()
+    if hasattr(module, "__getattr__"):
+        modules = inspect.getclosurevars(module.__getattr__).nonlocals["modules"]
+        found = {
+            name: importlib.util.resolve_name(modules[name], module.__name__) for name in modules
+        }
+        lazy = set(found.items())
+    assert {name for name, _ in static} == set(module.__all__)
+    assert lazy <= static

@@ -23,6 +23,7 @@ PACKAGES = (
     "core_infra.sessions",
     "core_infra.testing",
     "core_infra.vm",
+    "pytest_core_infra.plugin",
 )
 NAMES = [
     (package, name)
@@ -38,7 +39,7 @@ def own_methods(cls: type) -> list[tuple[str, Any]]:
         for name, member in vars(cls).items()
         if not name.startswith(("_", "test_"))
         and (inspect.isroutine(member) or isinstance(member, property | classmethod | staticmethod))
-        and cls.__module__.startswith("core_infra")
+        and cls.__module__.startswith(("core_infra", "pytest_core_infra"))
     ]
 
 

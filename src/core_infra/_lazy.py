@@ -4,11 +4,11 @@ A package lists each name three times: for readers and ``import *`` in ``__all__
 checkers in an import that never runs, and here, for Python::
 
     if TYPE_CHECKING:
-        from core_infra.vm._machine import Machine, Status
+        from core_infra.jobrunner._clock import Clock, SystemClock
     else:
-        __getattr__ = lazy.exports(__name__, {"._machine": ("Machine", "Status")})
+        __getattr__ = _lazy.exports(__name__, {"._clock": ("Clock", "SystemClock")})
 
-    __all__ = ["Machine", "Status"]
+    __all__ = ["Clock", "SystemClock"]
 
 There is no ``__dir__``: ``dir()`` lists only the names that are loaded. Some programs read every
 attribute that ``dir()`` lists. freezegun does so when it stops the clock, and pytest when it looks
@@ -33,7 +33,7 @@ def exports(package: str, names: Mapping[str, Iterable[str]]) -> Callable[[str],
 
     Args:
         package: the package's ``__name__``.
-        names: the exported names by the module that defines them; ``._machine`` is relative to the
+        names: the exported names by the module that defines them; ``._clock`` is relative to the
             package.
     """
     modules = {name: module for module, members in names.items() for name in members}
