@@ -1,7 +1,7 @@
 """Fetches images from registries by HTTP: the pulling half of the OCI distribution specification.
 
 Names and passwords come from where docker and podman keep them. They, and the tokens that they are
-exchanged for, go to the registry that they are for and to nobody else: not along a redirection.
+exchanged for, go only to the registry that they are for, not along a redirection.
 """
 
 from __future__ import annotations

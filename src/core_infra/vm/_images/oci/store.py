@@ -173,7 +173,7 @@ class Store:
 
 
 def _remove_if_left(part: Path) -> None:
-    """Remove what a process has left that was killed: nobody holds its lock."""
+    """Remove what a killed process has left, unless another process holds its lock."""
     try:
         lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
