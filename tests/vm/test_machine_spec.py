@@ -11,6 +11,7 @@ import pytest
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm import Launcher
 from core_infra.vm._cache import cache_root
+from core_infra.vm._hardware import memory_advice
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import DiskImage, Image, host_arch
@@ -153,3 +154,18 @@ def test_a_launcher_takes_the_path_of_an_image(default: Image, tmp_path: Path) -
         pytest.raises(NotFoundError, match="none"),
     ):
         launcher.spec("one")
+
+
+@pytest.mark.parametrize(
+    ("said", "advised"),
+    [
+        ("Kernel panic - not syncing: System is deadlocked on memory", "96 MiB are too few"),
+        ("Kernel panic - not syncing: Out of memory: compulsory panic", "96 MiB are too few"),
+        ("Kernel panic - not syncing: Attempted to kill init!", ""),
+        ("", ""),
+    ],
+)
+def test_a_kernel_that_lacks_memory_gets_advice(said: str, advised: str) -> None:
+    advice = memory_advice(said, 96)
+    assert advised in advice
+    assert bool(advice) is bool(advised)

@@ -238,6 +238,16 @@ def test_images(tmp_path: Path) -> None:
     assert rows[str(tmp_path / "b.iso")]["format"] == "?"
 
 
+def test_full_file_systems_do_not_harm_a_machine(web: str) -> None:
+    fill = "for d in /tmp /run /dev/shm /dev; do dd if=/dev/zero of=$d/fill bs=64k 2>&1; done"
+    line = [*COMMAND, "exec", web, "sh", "-c", fill]
+    assert subprocess.run(line, capture_output=True, check=False).stdout.count(b"No space") == 4
+    assert (
+        run("exec", "web", "sh", "-c", "rm /tmp/fill /run/fill /dev/fill /dev/shm/fill").exit_code
+        == 0
+    )
+
+
 def test_stop_and_rm(web: str) -> None:
     assert run("exec", "web", "true").exit_code == 0
     assert run("rm", "web").exit_code == 6
