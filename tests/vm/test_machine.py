@@ -218,14 +218,7 @@ def test_a_missing_hypervisor_tells_the_package(monkeypatch: pytest.MonkeyPatch)
         launcher.boot()
 
 
-KILLED = """
-import sys
-from core_infra.vm import Launcher
-launcher = Launcher(accelerator="tcg", outlive=sys.argv[1] == "outlive")
-machine = launcher.boot()
-print(machine.pid, launcher.run.path, flush=True)
-sys.stdin.read()
-"""
+OWNER = Path(__file__).parent / "programs" / "machine_owner.py"
 
 
 @pytest.mark.long
@@ -236,7 +229,7 @@ def test_a_killed_owner_leaves_nothing_that_the_next_start_does_not_remove(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, OWNER, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as owner:
         assert owner.stdout is not None
         pid, run = owner.stdout.readline().decode().split()
@@ -257,7 +250,7 @@ def test_a_killed_owner_leaves_nothing_that_the_next_start_does_not_remove(
 
 def test_a_kept_machine_outlives_its_launcher_and_can_be_reached() -> None:
     with Launcher(accelerator="tcg", outlive=True) as launcher:
-        machine = launcher.boot(name="keeper")
+        machine = launcher.boot(name="kept")
         directory = launcher.keep(machine)
     try:
         assert is_running(machine.pid)

@@ -18,12 +18,7 @@ from core_infra.vm._run_directory import (
     write_record,
 )
 
-OWNER = """
-import sys
-from core_infra.vm._run_directory import RunDirectory
-print(RunDirectory().path, flush=True)
-sys.stdin.read()
-"""
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +31,7 @@ def own_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def dead_run() -> Path:
     """The directory of a run whose process was killed."""
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, PROGRAMS / "run_owner.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as owner:
         assert owner.stdout is not None
         path = Path(owner.stdout.readline().decode().strip())
@@ -130,21 +125,9 @@ def test_somebody_elses_directory_is_refused(own_base: Path) -> None:
         RunDirectory()
 
 
-ONE_OF_MANY = """
-from core_infra.vm._run_directory import RunDirectory
-swept = []
-for _ in range(8):
-    run = RunDirectory()
-    assert run.path.exists()
-    swept += run.swept
-    run.close()
-print(len(swept))
-"""
-
-
 def test_many_at_once_never_sweep_each_other() -> None:
     many = [
-        subprocess.Popen([sys.executable, "-c", ONE_OF_MANY], stdout=subprocess.PIPE)
+        subprocess.Popen([sys.executable, PROGRAMS / "one_of_many_runs.py"], stdout=subprocess.PIPE)
         for _ in range(8)
     ]
     assert [process.communicate()[0] for process in many] == [b"0\n"] * 8

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import uuid
 from pathlib import Path
@@ -25,6 +24,10 @@ from core_infra.vm._hypervisors.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+HELPERS = Path(__file__).parents[2] / "helpers"
+PROGRAMS = Path(__file__).parent / "programs"
+DRIVER = PROGRAMS / "forking.py"
 
 
 @pytest.fixture
@@ -43,19 +46,8 @@ def test_the_child_is_ours_and_has_its_own_session(process: Forkable) -> None:
 def test_only_its_parent_can_fork_a_process(process: Forkable) -> None:
     """Another process that has the control socket can't."""
     with os.fdopen(os.dup(process.server._ours.fileno()), closefd=True) as control:
-        script = textwrap.dedent(f"""
-            import socket
-            from core_infra.errors import UnavailableError
-            from core_infra.vm._hypervisors.fork_server import ForkServer
-            server = ForkServer()
-            server._ours = socket.socket(fileno={control.fileno()})
-            try:
-                server.fork({{}})
-            except UnavailableError as error:
-                print(error.why)
-        """)
         answer = subprocess.run(
-            [sys.executable, "-c", script],
+            [sys.executable, PROGRAMS / "not_the_parent.py", str(control.fileno())],
             check=True,
             capture_output=True,
             text=True,
@@ -133,10 +125,6 @@ def test_where_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(UnavailableError, match="needs Linux"):
         ForkServer()
-
-
-HELPERS = Path(__file__).parents[2] / "helpers"
-DRIVER = Path(__file__).parent / "programs" / "forking.py"
 
 
 class Driver:

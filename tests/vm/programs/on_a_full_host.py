@@ -1,4 +1,4 @@
-"""Run by test_full_host.py in a mount namespace: machines whose files are on a small file system.
+"""Run by test_io_pause.py in a mount namespace: machines whose files are on a small file system.
 
 on_a_full_host.py DIRECTORY: where it may be mounted. Prints what it has come to.
 """
