@@ -10,7 +10,7 @@ from pathlib import Path
 from core_infra._binaries import agent_binary
 
 _CODE = Path(__file__).parent
-_ROOTFS = _CODE.parent.parent / "_guest" / "rootfs"
+_ROOTFS = _CODE / "rootfs"
 
 PREFIX = "default-"
 """The names of all default images in the cache begin so."""
