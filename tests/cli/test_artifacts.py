@@ -5,9 +5,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from build_support import accepts
 from click.testing import CliRunner
 
-from build_support import accepts
 from core_infra._cli.main import main
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def test_archives_are_named_by_the_directory_of_their_platform(here: Path) -> No
     assert ran.returncode == 0
 
 
-def test_the_target_the_format_and_the_profile_can_be_told(here: Path) -> None:
+def test_the_target_the_format_and_the_profile_can_be_given(here: Path) -> None:
     (here / "web/assets").mkdir(parents=True)
     run("archive", "web", "--tree", "--target", "linux/arm64", "--format", "zip")
     assert (here / "web_linux_arm64.zip").exists()

@@ -10,7 +10,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-
 from build_samples import copy_sample, need
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
 
 
-def test_a_build_tells_what_it_made_on_stdout_and_its_progress_on_stderr(project: Path) -> None:
+def test_a_build_lists_artifacts_on_stdout_and_progress_on_stderr(project: Path) -> None:
     done = run("build", project, "-t", "linux/arm64", "-t", "darwin/arm64")
     names = ["linux_arm64/greeter", "darwin_arm64/greeter"]
     assert done.stdout.splitlines() == [f"{project}/dist/{name}" for name in names]
@@ -49,7 +48,7 @@ def test_json_is_all_of_stdout(project: Path) -> None:
     ]
 
 
-def test_a_release_is_a_dry_run_unless_told_otherwise(project: Path) -> None:
+def test_a_release_is_a_dry_run_by_default(project: Path) -> None:
     done = run("release", project)
     assert done.returncode == 0
     assert "task build GOOS=" in done.stdout

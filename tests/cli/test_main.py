@@ -8,7 +8,7 @@ from core_infra import errors
 from core_infra._cli.main import COMMANDS, EXIT_CODES, exit_code, main
 
 
-def test_help_tells_of_each_command_and_exit_code() -> None:
+def test_help_lists_each_command_and_exit_code() -> None:
     text = CliRunner().invoke(main, ["--help"]).output
     assert all(name in text and command.help in text for name, command in COMMANDS.items())
     assert all(f"  {code}  " in text for _, code in EXIT_CODES)

@@ -62,7 +62,7 @@ def test_all_tasks(here: Path) -> None:
     assert (here / ".core" / "cache" / ".gitignore").read_text() == "*\n"
 
 
-def test_what_is_lost_of_long_output_is_told(here: Path) -> None:
+def test_the_loss_of_long_output_is_reported(here: Path) -> None:
     (here / "tasks.yml").write_text("tasks: {count: {command: seq 200000}}")
     lines = run("tasks.yml", "--json", "report.json").output.splitlines()
     assert lines[1] == "  | [240319 bytes before this are not kept]"
@@ -78,14 +78,14 @@ def test_where_no_report_can_be_written_nothing_is_run(here: Path, place: str) -
     assert not (here / "ran").exists()
 
 
-def test_a_file_that_is_no_text_is_told(here: Path) -> None:
+def test_a_file_that_is_not_text_is_reported(here: Path) -> None:
     (here / "tasks.yml").write_bytes(b"tasks:\n  caf\xe9: {command: 'true'}\n")
     result = run("tasks.yml")
     assert result.exit_code == 5
     assert "byte 12 is 0xe9" in result.output
 
 
-def test_output_that_cannot_be_written_is_told() -> None:
+def test_output_that_cannot_be_written_is_an_error() -> None:
     line = [sys.executable, "-m", "core_infra", "run", "tasks.yml"]
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)

@@ -123,7 +123,7 @@ def test_a_change_during_a_run_starts_it_again(
     assert "a | two\n" not in until(process, WAITING)
 
 
-def test_a_broken_file_is_told_and_waited_for(
+def test_a_broken_file_is_reported_and_waited_for(
     here: Path, watch: Callable[..., subprocess.Popen[str]]
 ) -> None:
     put(here / "tasks.yml", "tasks: {a: {comand: x}}")

@@ -46,13 +46,11 @@ def test_a_reader_that_has_seen_enough(line: str) -> None:
 
 @pytest.mark.parametrize(("line", "code"), [("--help", 0), ("run no.yml", 3), ("--bogus", 2)])
 @pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
-def test_streams_that_are_closed_or_that_nobody_can_read(
-    line: str, code: int, streams: str
-) -> None:
+def test_streams_that_are_closed_or_cannot_be_read(line: str, code: int, streams: str) -> None:
     assert shell(f'"$@" {line} {streams}').returncode == code
 
 
-def test_a_closed_stream_is_no_other_file_in_what_is_started(here: Path) -> None:
+def test_a_closed_stream_does_not_become_another_file_in_a_child(here: Path) -> None:
     (here / "tasks.yml").write_text("tasks: {see: {command: readlink /proc/self/fd/2}}")
     assert "  | pipe:" in shell('"$@" run tasks.yml <&- 2>&-').stdout
 

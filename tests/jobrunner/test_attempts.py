@@ -67,7 +67,7 @@ def test_after_a_crash_nothing_is_done_before_it_can_be_looked_up(
     assert len(teller.done) == 1
 
 
-def test_an_open_action_whose_signal_is_none_keeps_nobody_from_acting(
+def test_an_open_action_without_a_signal_does_not_block_others(
     make: Make, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.write([intent(1, signal={"odd": 1})])
@@ -77,7 +77,7 @@ def test_an_open_action_whose_signal_is_none_keeps_nobody_from_acting(
     assert "action id-1 is open: cannot use the signal of action id-1" in caplog.text
 
 
-def test_a_handler_that_cannot_tell_never_acts_twice(make: Make, journal: Journal) -> None:
+def test_a_handler_that_cannot_look_up_never_acts_twice(make: Make, journal: Journal) -> None:
     actor = Actor()
     open_intents(journal, actor, make(actor))
     poller = make(actor)
@@ -122,7 +122,7 @@ def test_a_failed_action_that_turns_out_to_be_done_is_not_taken_again(
     assert len(teller.done) == 1
 
 
-def test_a_failed_action_of_a_handler_that_cannot_tell_is_left(
+def test_a_failed_action_of_a_handler_that_cannot_look_up_is_not_retried(
     make: Make, clock: FakeClock
 ) -> None:
     actor = Actor(do=lambda *_: "no")

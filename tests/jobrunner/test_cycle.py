@@ -68,7 +68,7 @@ def test_what_else_a_handler_touches_counts_too(make: Make) -> None:
     assert [result.error for result in report.results] == [""] * 58
 
 
-def test_an_action_that_takes_too_long_is_given_up_and_its_item_left_alone(
+def test_an_action_that_takes_too_long_is_abandoned_and_its_item_not_touched(
     make: Make, journal: Journal, source: RecordedSource
 ) -> None:
     gate = Gate()
@@ -89,7 +89,7 @@ def test_an_action_that_takes_too_long_is_given_up_and_its_item_left_alone(
     assert ends[0].success
 
 
-def test_stopping_lets_running_actions_end_and_begins_no_others(
+def test_stopping_lets_running_actions_end_and_starts_no_others(
     make: Make, journal: Journal
 ) -> None:
     gate = Gate()
@@ -198,7 +198,7 @@ def test_run_ends_with_what_no_cycle_can_follow(make: Make) -> None:
         poller.run()
 
 
-def test_a_closed_poller_says_so_and_keeps_nobody_out(make: Make) -> None:
+def test_a_closed_poller_raises_and_blocks_no_other(make: Make) -> None:
     poller, other = make(Actor()), make(Actor())
     poller.close()
     for again in (poller.run_once, poller.run):

@@ -42,7 +42,7 @@ class Refusing(concurrent.futures.ThreadPoolExecutor):
 
 
 @pytest.mark.parametrize("kind", [Actor, Teller])
-def test_what_an_executor_refuses_is_tried_again(
+def test_a_call_that_an_executor_refuses_is_retried(
     make: Make, journal: Journal, caplog: pytest.LogCaptureFixture, kind: type[Actor]
 ) -> None:
     actor = kind()
@@ -57,7 +57,7 @@ def test_what_an_executor_refuses_is_tried_again(
     assert sorted(job.signal.pr_number for job in actor.done) == [1, 2, 3]
 
 
-def test_what_is_cancelled_before_it_begins_is_tried_again(make: Make, journal: Journal) -> None:
+def test_a_call_that_is_cancelled_before_it_starts_is_retried(make: Make, journal: Journal) -> None:
     gate = Gate()
     actor = Actor(do=gate)
     signals = [signal(child_number=n, pr_number=n) for n in range(1, 4)]
@@ -78,7 +78,9 @@ def test_what_is_cancelled_before_it_begins_is_tried_again(make: Make, journal: 
     assert len(again.done) == 2
 
 
-def test_what_an_executor_has_not_begun_in_time_is_taken_back(make: Make, journal: Journal) -> None:
+def test_a_call_that_an_executor_has_not_started_in_time_is_cancelled(
+    make: Make, journal: Journal
+) -> None:
     gate = Gate()
     actor = Actor(do=gate)
     signals = [signal(child_number=n, pr_number=n) for n in range(1, 4)]

@@ -126,7 +126,7 @@ def test_a_result_of_wrong_types_harms_no_other(
     assert told in ends[1].error
 
 
-def test_an_error_that_cannot_be_told_is_told_by_its_name(make: Make, journal: Journal) -> None:
+def test_an_error_without_a_text_is_reported_by_its_name(make: Make, journal: Journal) -> None:
     class MuteError(Exception):
         def __str__(self) -> str:
             raise ValueError("not even this")
@@ -171,7 +171,7 @@ def test_the_first_handler_that_matches_wins_and_one_that_raises_is_passed_over(
     assert "handler a cannot match: ZeroDivisionError" in caplog.text
 
 
-def test_a_dry_run_tells_and_does_nothing(make: Make, journal: Journal) -> None:
+def test_a_dry_run_lists_actions_and_does_nothing(make: Make, journal: Journal) -> None:
     planner = Planner()
     poller = make(planner, dry_run=True)
     (rehearsal,) = poller.run_once().rehearsals
@@ -243,7 +243,7 @@ def test_no_action_begins_whose_intent_cannot_be_written(
 
 
 @pytest.mark.parametrize("field", ["repo_owner", "repo_name"])
-def test_an_item_that_no_file_can_be_for_is_told_and_the_others_are_acted_on(
+def test_an_item_without_a_possible_file_is_reported_and_the_others_are_acted_on(
     make: Make, caplog: pytest.LogCaptureFixture, field: str
 ) -> None:
     actor = Actor()
@@ -279,7 +279,7 @@ def test_a_dry_handler_that_is_not_there_is_refused(make: Make, names: Any) -> N
         (Actor(5), "whose name is 5"),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_no_handler_is_refused(make: Make, handler: Any, told: str) -> None:
+def test_an_object_that_is_not_a_handler_is_refused(make: Make, handler: Any, told: str) -> None:
     poller = make()
     for add in (poller.add_handler, make):
         with pytest.raises(InvalidError) as caught:
@@ -288,7 +288,7 @@ def test_what_is_no_handler_is_refused(make: Make, handler: Any, told: str) -> N
         assert len(str(caught.value)) < 400
 
 
-def test_what_is_no_source_is_refused(make: Make) -> None:
+def test_an_object_that_is_not_a_source_is_refused(make: Make) -> None:
     with pytest.raises(InvalidError, match=r"it lacks poll\(\), report\(\)"):
         make(sources=[Actor()])
 

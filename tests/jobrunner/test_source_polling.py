@@ -101,7 +101,7 @@ def test_a_moment_without_a_time_zone_is_none_to_wait_for(
         (signal(last_commit_at="now"), "last_commit_at: Input should be a valid datetime"),
     ],
 )
-def test_a_signal_with_a_wrong_value_is_told_and_the_others_are_acted_on(
+def test_a_signal_with_a_wrong_value_is_reported_and_the_others_are_acted_on(
     make: Make, journal: Journal, caplog: pytest.LogCaptureFixture, odd: Any, told: str
 ) -> None:
     actor = Actor(wants=lambda _: True)

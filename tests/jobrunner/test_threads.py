@@ -51,7 +51,7 @@ def test_tasks_that_wait_for_each_other_all_run_at_once(threads: Threads) -> Non
     assert len(ours()) == COUNT
 
 
-def test_a_task_that_hangs_holds_up_nobody(threads: Threads) -> None:
+def test_a_task_that_hangs_delays_no_other(threads: Threads) -> None:
     go_on = threading.Event()
     threads.begin(go_on.wait, 30)
     for number in range(100):
@@ -81,7 +81,7 @@ def test_tasks_of_many_threads_at_once_are_all_done_once(threads: Threads) -> No
     assert sorted(done) == [(number, each) for number in range(8) for each in range(500)]
 
 
-def test_what_a_task_raises_is_for_who_asks(threads: Threads) -> None:
+def test_the_caller_gets_what_a_task_raises(threads: Threads) -> None:
     threads.begin(int, "no number")
     assert isinstance(threads.answers.get(timeout=30), ValueError)
     threads.begin(int, "1")
@@ -106,7 +106,7 @@ def test_without_new_threads_the_old_ones_do_it(
     assert none.answers.empty()
 
 
-def test_who_is_interrupted_while_he_asks_is_told_that_it_is_not_begun(
+def test_an_interrupted_caller_learns_that_the_task_is_not_started(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Waited:

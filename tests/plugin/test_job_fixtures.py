@@ -71,7 +71,7 @@ def test_a_dry_step(core_poller: Stepper) -> None:
 
 
 @pytest.mark.parametrize("handler", [5, None, object(), Actor])
-def test_what_is_no_handler_is_refused(core_poller: Stepper, handler: Any) -> None:
+def test_an_object_that_is_not_a_handler_is_refused(core_poller: Stepper, handler: Any) -> None:
     with pytest.raises(InvalidError, match="as a handler"):
         core_poller.add_handler(handler)
     core_poller.restart()  # nothing of it is left

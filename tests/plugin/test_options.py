@@ -13,7 +13,7 @@ def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess(*args)
 
 
-def test_header_tells_what_will_run_the_machines(pytester: pytest.Pytester) -> None:
+def test_header_shows_what_runs_the_machines(pytester: pytest.Pytester) -> None:
     result = run(pytester, "--core-vm", "--core-vm-accel=tcg", "--core-vm-cpus=2")
     result.stdout.fnmatch_lines(
         [
@@ -25,7 +25,7 @@ def test_header_tells_what_will_run_the_machines(pytester: pytest.Pytester) -> N
     assert result.ret == 0
 
 
-def test_header_tells_the_processor_that_was_asked_for(pytester: pytest.Pytester) -> None:
+def test_header_shows_the_requested_processor(pytester: pytest.Pytester) -> None:
     result = run(pytester, "--core-vm", "--core-vm-accel=tcg", "--core-vm-cpu=max,aes=off")
     result.stdout.fnmatch_lines(["core_vm: image default*", "core_vm: -cpu max,aes=off*"])
     assert result.ret == 0
@@ -141,7 +141,7 @@ def test_required_machines_are_not_skipped(
     result.stderr.fnmatch_lines("ERROR: no machine can run: *qemu*")
 
 
-def test_help_tells_every_option_with_its_variable_and_ini_form(pytester: pytest.Pytester) -> None:
+def test_help_lists_every_option_with_its_variable_and_ini_form(pytester: pytest.Pytester) -> None:
     words = pytester.runpytest_inprocess("--help").stdout.str().split()
     for option in OPTIONS:
         assert {option.variable, f"{option.name}"} <= {word.rstrip(":.") for word in words}

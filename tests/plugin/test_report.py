@@ -36,7 +36,7 @@ FAILING = """
 """
 
 
-def test_a_failing_test_tells_what_its_machines_did(pytester: pytest.Pytester, runs: Path) -> None:
+def test_a_failing_test_shows_what_its_machines_did(pytester: pytest.Pytester, runs: Path) -> None:
     pytester.makepyfile(test_it=FAILING)
     result = pytester.runpytest_subprocess("--core-vm")
     result.assert_outcomes(failed=1, passed=1, errors=3)

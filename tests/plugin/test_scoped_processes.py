@@ -43,7 +43,9 @@ SHARED = """
 """
 
 
-def test_workers_share_one_server_and_a_killed_one_harms_nobody(pytester: pytest.Pytester) -> None:
+def test_workers_share_one_server_and_a_killed_worker_harms_no_other(
+    pytester: pytest.Pytester,
+) -> None:
     pytester.makepyfile(
         test_it=SHARED
         + """
@@ -96,7 +98,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_it_lasts_as_long_as_the_run_also_while_nobody_uses_it(
+def test_it_lasts_as_long_as_the_run_even_while_it_is_not_used(
     pytester: pytest.Pytester, workers: int
 ) -> None:
     pytester.makepyfile(**LEFT, test_b=LEFT["test_a"])

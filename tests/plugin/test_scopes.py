@@ -137,7 +137,7 @@ FAILING = """
 """
 
 
-def test_reports_say_what_a_test_did_and_who_ended_what_it_needs(
+def test_reports_show_what_a_test_did_and_what_ended_its_machine(
     pytester: pytest.Pytester, runs: Path
 ) -> None:
     pytester.makepyfile(test_it=FAILING)

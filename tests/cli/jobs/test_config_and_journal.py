@@ -67,7 +67,7 @@ def test_help_needs_no_file(here: Path, name: str) -> None:
     assert f"jobs {name} [OPTIONS]" in done.stdout
 
 
-def test_the_help_of_prune_tells_that_it_needs_a_date(here: Path) -> None:
+def test_the_help_of_prune_shows_that_it_needs_a_date(here: Path) -> None:
     assert here.exists()
     assert "prune [OPTIONS] YYYY-MM-DD\n" in jobs("prune", "--help").stdout
 
@@ -168,7 +168,7 @@ def test_a_password_is_not_repeated(here: Path, text: str) -> None:
         assert "token_env" in done.stderr
 
 
-def test_a_folder_is_no_file(here: Path) -> None:
+def test_a_directory_instead_of_a_file_is_an_error(here: Path) -> None:
     (here / "jobs.yaml").unlink()
     (here / "jobs.yaml").mkdir()
     done = jobs("once")
@@ -176,7 +176,7 @@ def test_a_folder_is_no_file(here: Path) -> None:
     assert "cannot read jobs.yaml: Is a directory" in done.stderr
 
 
-def test_a_signal_of_nobody_costs_nothing_but_a_line(here: Path) -> None:
+def test_a_signal_without_a_repository_costs_only_a_line(here: Path) -> None:
     put(here, "bad", repo_owner="")
     done = jobs("once")
     assert done.exit_code == 0
@@ -186,7 +186,7 @@ def test_a_signal_of_nobody_costs_nothing_but_a_line(here: Path) -> None:
     assert out(here) == 1
 
 
-def test_a_source_that_fails_is_told_once(here: Path) -> None:
+def test_a_source_that_fails_is_reported_once(here: Path) -> None:
     (here / "jobs.yaml").write_text(CONFIG.replace("path: signals", "path: none"))
     done = jobs("once")
     assert done.exit_code == 1
@@ -198,7 +198,7 @@ def test_a_dry_run_names_the_item(here: Path) -> None:
     assert re.search(r"greet +acme/widgets#5 +would: ", jobs("dry-run").stdout)
 
 
-def test_a_line_that_nobody_can_read_stops_no_command(here: Path) -> None:
+def test_an_unreadable_line_stops_no_command(here: Path) -> None:
     jobs("once")
     (file,) = (here / "journal").rglob("*.jsonl")
     with file.open("a") as lines:

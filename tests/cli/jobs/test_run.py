@@ -55,7 +55,7 @@ def jobs(here: Path, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_dry_run_tells_and_does_nothing(here: Path) -> None:
+def test_a_dry_run_lists_actions_and_does_nothing(here: Path) -> None:
     done = jobs(here, "dry-run")
     assert done.returncode == 0
     assert "would: run sh -c 'echo hi >> out' for acme/widgets" in done.stdout
@@ -152,7 +152,7 @@ def test_a_bad_file_is_one_clear_error(
     assert told in done.stderr
 
 
-def test_run_goes_on_until_it_is_told_to_stop(here: Path) -> None:
+def test_run_continues_until_it_is_stopped(here: Path) -> None:
     with subprocess.Popen(
         command("--log-format", "json", "run"), cwd=here, stderr=subprocess.PIPE, text=True
     ) as poller:

@@ -227,14 +227,14 @@ def test_a_comment_that_was_posted_before_a_crash_is_not_posted_again(
     assert len(server.comments[50]) == 1
 
 
-def test_results_are_told_on_the_epic(server: ForgeServer, poller: Poller) -> None:
+def test_results_are_reported_on_the_epic(server: ForgeServer, poller: Poller) -> None:
     server.add_pull(50, body="#42", mergeable=False)
     poller.run_once()
     poller.run_once()
     assert [text for _, text in server.comments[1]] == ["`send_fix_command` was done for #50."]
 
 
-def test_a_dry_run_tells_each_request_and_sends_none(server: ForgeServer, poller: Poller) -> None:
+def test_a_dry_run_lists_each_request_and_sends_none(server: ForgeServer, poller: Poller) -> None:
     server.add_pull(50, body="#42", mergeable=False)
     server.add_pull(51, body="closes #44", open=False, merged=True)
     before = {number: dict(issue) for number, issue in server.issues.items()}

@@ -211,7 +211,7 @@ def test_a_limit_is_kept(
     assert github.epic(REPO, 1)[0].number == 1
 
 
-def test_a_limit_of_years_is_cut_short_and_told(
+def test_a_limit_of_years_is_shortened_and_reported(
     server: GitHubServer, github: GitHub, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.override = always(Reply(429, {}, {"Retry-After": "86000"}))
@@ -311,7 +311,7 @@ def test_a_token_is_in_no_pickle_and_no_repr(server: GitHubServer, tmp_path: Pat
     copy.close()
 
 
-def test_a_missing_token_is_told_by_its_place(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_token_names_its_place(tmp_path: Path) -> None:
     for token, told in [
         (Token(file=tmp_path / "none"), "none: FileNotFoundError"),
         (Token(env="CORE_INFRA_NO_SUCH"), "CORE_INFRA_NO_SUCH is empty or not set"),

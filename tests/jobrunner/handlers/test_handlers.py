@@ -77,7 +77,7 @@ def test_a_program_gets_the_signal_on_its_input(tmp_path: Path, *, own: bool) ->
     assert (env["CORE_INFRA_JOB_ACTION"], env["CORE_INFRA_JOB_ATTEMPT"]) == ("run", "1")
 
 
-def test_a_program_that_reads_nothing_is_no_problem() -> None:
+def test_a_program_need_not_read_its_input() -> None:
     large = signal(issue_body="x" * 1_000_000)
     handler = CommandHandler("run", ["true"], when={})
     assert handler.execute(large, job(large)).success
@@ -146,13 +146,13 @@ def test_what_never_matches_is_refused(field: str, value: Any, told: str) -> Non
 
 
 @pytest.mark.parametrize(("code", "answer"), [(0, True), (1, False)])
-def test_a_second_program_tells_whether_it_was_done(code: int, *, answer: bool) -> None:
+def test_a_second_program_finds_out_whether_it_was_done(code: int, *, answer: bool) -> None:
     check = ["sh", "-c", f"test $CORE_INFRA_JOB_ID = 0123 && exit {code}"]
     handler = CheckedCommandHandler("run", ["true"], check=check, when={})
     assert handler.happened(signal(), job(signal())) is answer
 
 
-def test_a_second_program_that_fails_tells_nothing() -> None:
+def test_a_second_program_that_fails_finds_out_nothing() -> None:
     handler = CheckedCommandHandler("run", ["true"], check=["sh", "-c", "exit 2"], when={})
     with pytest.raises(CoreInfraError, match="cannot find out about run"):
         handler.happened(signal(), job(signal()))

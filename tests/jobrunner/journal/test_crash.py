@@ -141,7 +141,7 @@ def test_eight_processes_append_to_one_journal(base: Path) -> None:
         assert check.entries == len(ids)
 
 
-def test_the_index_tells_how_far_each_action_has_come(journal: Journal) -> None:
+def test_the_index_has_the_state_of_each_action(journal: Journal) -> None:
     with Index(journal) as index:
         entries = [intent(number) for number in range(1, 7)]
         index.apply(entries, journal.write(entries))
@@ -209,7 +209,7 @@ def test_an_index_that_has_seen_lost_lines_reads_again(base: Path) -> None:
             assert index.states(["id-3"])["id-3"].status is ActionStatus.DONE
 
 
-def test_what_only_a_person_can_mend_is_told_and_nothing_is_made_anew(
+def test_an_error_that_only_a_person_can_fix_rebuilds_nothing(
     base: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.write([intent(1)])

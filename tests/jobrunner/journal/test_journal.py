@@ -195,7 +195,7 @@ def test_blocks_that_never_reached_the_disk_are_kept_aside(base: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["change", "drop", "swap", "insert", "digest", "first"])
-def test_tampering_is_told_and_stops_nobody(base: Path, how: str) -> None:
+def test_tampering_is_reported_and_stops_no_writer(base: Path, how: str) -> None:
     with Journal(base) as journal:
         journal.write([end(number) for number in range(5)])
     old = lines(base)
@@ -226,7 +226,7 @@ def test_tampering_is_told_and_stops_nobody(base: Path, how: str) -> None:
     assert not list((base / FILE).parent.glob("*.torn-*"))
 
 
-def test_a_file_in_the_place_of_another_is_told(base: Path, journal: Journal) -> None:
+def test_a_file_in_the_place_of_another_is_reported(base: Path, journal: Journal) -> None:
     journal.append(signal(), result())
     (base / FILE).rename(base / FILE.replace("04.jsonl", "05.jsonl"))
     assert journal.verify()[0].tampered
@@ -348,7 +348,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_a_line_that_is_no_entry_is_passed_over(
+def test_a_line_that_is_not_an_entry_is_skipped(
     base: Path, journal: Journal, garbage: bytes
 ) -> None:
     journal.write([intent(1), end(1)])
@@ -421,7 +421,7 @@ def test_a_forked_child_goes_on_with_the_journal(base: Path, journal: Journal) -
     assert (check.entries, check.breaks) == (101, [])
 
 
-def test_a_link_that_leads_out_is_told_and_passed_over(
+def test_a_link_that_leads_out_is_reported_and_skipped(
     base: Path, journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.write([intent(1), end(1)])

@@ -61,7 +61,7 @@ def test_each_file_is_a_signal_or_a_list(medium: MemoryMedium) -> None:
         ("\ud800", None),
     ],
 )
-def test_a_bad_file_is_told_and_the_others_are_read(
+def test_a_bad_file_is_reported_and_the_others_are_read(
     medium: MemoryMedium, caplog: pytest.LogCaptureFixture, text: str, told: str | None
 ) -> None:
     medium.write_bytes("in/bad.json", text.encode("utf-8", "surrogatepass"))
@@ -70,7 +70,7 @@ def test_a_bad_file_is_told_and_the_others_are_read(
     assert (told or "bad.json") in caplog.text
 
 
-def test_a_link_to_itself_is_told_and_the_others_are_read(
+def test_a_link_to_itself_is_reported_and_the_others_are_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -92,7 +92,9 @@ class Opened(LocalMedium):
         return super().open(path)
 
 
-def test_a_huge_file_is_told_and_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_huge_file_is_reported_and_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "good.json").write_text(written(5))
     with (tmp_path / "in" / "huge.json").open("wb") as file:
@@ -125,7 +127,7 @@ def test_signals_survive_json() -> None:
 
 
 @pytest.mark.parametrize("fields", [None, [], "x", {"is_draft": "perhaps"}])
-def test_what_is_no_signal_is_refused(fields: Any) -> None:
+def test_fields_that_are_not_a_signal_are_refused(fields: Any) -> None:
     with pytest.raises(InvalidError, match="cannot use a signal"):
         PipelineSignal.from_dict(fields)
 
