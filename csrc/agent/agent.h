@@ -93,8 +93,8 @@ ssize_t port_write(const void *buffer, size_t size);  /* 0: nothing now */
 
 /* input.c */
 bool input_read(void);             /* take what the port has; false: nothing */
-bool input_next(struct frame *f);  /* the next whole frame; false: none, or bytes that are none */
-problem input_problem(void);       /* why input_next() found bytes that are no frame */
+bool input_next(struct frame *f);  /* the next whole frame; false: none yet, or other bytes */
+problem input_problem(void);       /* why input_next() found no frame in the bytes */
 void input_lost(void);             /* give up on frames; look for the next HELLO */
 bool input_empty(void);
 int input_patience(void);          /* ms until a half frame counts as abandoned; -1: never */

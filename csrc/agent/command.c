@@ -158,7 +158,7 @@ static void kill_all(struct channel *c) {
     send_signal(c, SIGKILL);
 }
 
-/* A command that does not read its input, or whose pipe is broken, goes on. */
+/* A command that does not read its input, or whose pipe is broken, continues. */
 static void ignore(struct channel *c, int error) {
     (void)c, (void)error;
 }

@@ -1,4 +1,4 @@
-/* Bytes in: cut into frames, however they arrive, and recovery when they are no frames.
+/* Bytes in: cut into frames, however they arrive, and recovery when they are not frames.
  *
  * A former host may have left half a frame in the stream, so that the next host's HELLO is taken
  * for the rest of it, in part or whole. But a host waits for the answer after HELLO. So when no

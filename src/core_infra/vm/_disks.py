@@ -58,12 +58,12 @@ def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
     return [_disk(what) for what in asked]
 
 
-def usable(disk_: Disk, tell: Callable[[str], None]) -> Disk:
+def usable(disk_: Disk, progress: Callable[[str], None]) -> Disk:
     """The disk as machines that use it can be cloned: whole, and converted if necessary.
 
     Args:
         disk_: the disk of a user.
-        tell: called with a line now and then while it is converted.
+        progress: called with a line now and then while it is converted.
 
     Raises:
         InvalidError: it is damaged or was cut, refers to other files of this host, or is encrypted.
@@ -76,7 +76,7 @@ def usable(disk_: Disk, tell: Callable[[str], None]) -> Disk:
     if all(part.format in _CLONEABLE for part in files):
         examine(disk_)
         return disk_
-    path = converted(disk_.path, format_, files, tell)
+    path = converted(disk_.path, format_, files, progress)
     return replace(disk_, path=path, format=ImageFormat.QCOW2, content=path.name)
 
 
