@@ -29,9 +29,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-# Not sys.executable: that may be the Python of the very .venv that is to be made anew.
+# Not sys.executable: that may be the Python of the .venv to be created again.
 BASE = str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)))
-# Written before anything else is in .venv, and completed last: an interrupted run shows.
+# Created before anything else in .venv, and completed last, so that interrupted runs are detected.
 STAMP = VENV / ".bootstrap"
 # By machine: the program, and the package of Debian and Ubuntu that has it.
 QEMU = {
@@ -42,7 +42,7 @@ QEMU = {
 SUITE = {
     "php": ("php-cli", "to build PHP projects"),
     "composer": ("composer", "the same"),
-    "git": ("git", "to tell a project's sources from what was made of them"),
+    "git": ("git", "to distinguish a project's sources from build output"),
     "gpg": ("gnupg", "to sign releases"),
     "openssl": ("openssl", "to make certificates"),
     "osslsigncode": ("osslsigncode", "to sign Windows programs"),
@@ -100,7 +100,7 @@ class SetupError(Exception):
 
 
 def main() -> int:
-    """Set up what is missing, then become nox; returns an exit code only if it came to neither."""
+    """Set up what is missing, then become nox; returns an exit code only if that failed."""
     session, arguments = parse_arguments()
     try:
         packages = missing_packages(session)
@@ -174,7 +174,7 @@ def missing_packages(session: str) -> "dict[str, str]":
     if session not in ("lint", "fresh"):  # All others start machines on this host.
         machine = platform.machine()
         if machine not in QEMU:
-            raise SetupError(4, f"there is no guest for {machine}: use {' or '.join(QEMU)}")
+            raise SetupError(4, f"{machine} has no guest image: use {' or '.join(QEMU)}")
         program, name = QEMU[machine]
         if shutil.which(program) is None:
             packages[name] = f"{program}, which runs the virtual machines"
@@ -200,7 +200,7 @@ def install_packages(packages: "dict[str, str]") -> None:
     for name, why in packages.items():
         print(f"      {name}: {why}", flush=True)
     if shutil.which("apt-get") is None:
-        raise SetupError(4, f"there is no apt-get here: install the like of {names} by hand")
+        raise SetupError(4, f"there is no apt-get: install the equivalents of {names} by hand")
     install = ["install", "-y", "--no-install-recommends"]
     sudo = []
     if os.geteuid() != 0:
@@ -211,7 +211,7 @@ def install_packages(packages: "dict[str, str]") -> None:
     command = [*sudo, "env", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
     command += ["-o", "DPkg::Lock::Timeout=300"]  # A fresh host may be upgrading itself.
     say("apt-get update")
-    # Also when it fails: one dead source among many must not stop us, and `install` will tell.
+    # Continue if it fails: a single dead source may not matter, and otherwise `install` fails.
     _, complaints = run([*command, "update"])
     install += offered(packages)
     say(f"apt-get {' '.join(install)} (about a minute)")
@@ -231,7 +231,7 @@ def venv_runs(statement: str) -> bool:
 
 
 def make_venv() -> None:
-    """Make .venv anew, with nox in it."""
+    """Create .venv again, with nox."""
     if not STAMP.exists() and venv_runs("pass"):
         raise SetupError(8, f"{VENV} is not from this script: move it away, then retry")
     say(f"{VENV}: a virtual environment with nox")
@@ -247,16 +247,16 @@ def make_venv() -> None:
 
 
 def nox() -> "list[str]":
-    """What pip installs as nox, from the one place that says so."""
+    """The requirements of nox, from pyproject.toml."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     return [str(requirement) for requirement in pyproject["dependency-groups"]["nox"]]
 
 
 def fingerprint() -> str:
-    """All that .venv depends on: a virtual environment survives neither a move nor a new Python.
+    """All that .venv depends on: a virtual environment breaks if it is moved or Python changes.
 
-    BASE tells Pythons apart well enough: a patch release under the same name harms nothing, and
-    apt-get may bring one while we run.
+    BASE identifies the Python well enough: another patch release of the same name does no harm,
+    and apt-get may install one during this run.
     """
     return "\n".join([str(VENV), BASE, *nox()])
 

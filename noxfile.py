@@ -18,7 +18,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.reuse_existing_virtualenvs = True
 # uv is faster, but does not read the configuration of pip: mirrors, certificates, wheel folders.
 nox.options.default_venv_backend = "virtualenv"
-# An environment made by another Python is made anew.
+# An environment that another Python created is created again.
 os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")
 
 ROOT = Path(__file__).parent
@@ -146,7 +146,7 @@ def wheels(session: nox.Session) -> None:
         session.run(*build, "--wheel", env={"CORE_INFRA_WHEEL": platform})
     made = [str(path) for path in Path("dist").glob("core_infra-*")]
     session.run("twine", "check", "--strict", *made)
-    # W004: the fork server's library is no Python module, and its name cannot be one.
+    # W004: the fork server's library is not a Python module.
     expected = ("--toplevel", "core_infra,pytest_core_infra", "--ignore", "W004")
     session.run("check-wheel-contents", *expected, "dist")
 
@@ -157,7 +157,7 @@ def chosen(session: nox.Session, *options: str) -> tuple[str, ...]:
         argument.startswith("-k") or (ROOT / argument).is_relative_to(ROOT / "tests")
         for argument in session.posargs
     )
-    return () if named else options  # What the arguments say comes later, and wins.
+    return () if named else options  # Later arguments win.
 
 
 def run_pytest(session: nox.Session, *args: str) -> None:
@@ -172,7 +172,7 @@ def install(session: nox.Session, *requirements: str, group: str | None = None) 
     if stamp.exists() and stamp.read_text() == inputs:
         return
     if session.run_install("python", "-c", "", silent=True, log=False) is None:
-        return  # nox -R: as it stands, and so without a new stamp.
+        return  # nox -R reuses the environment without an update of the stamp.
     stamp.unlink(missing_ok=True)
     if "-e" in requirements:
         session.log("This also compiles the package's C: minutes the first time, then cached.")

@@ -1,7 +1,7 @@
-"""The README's commands on a bare Debian: what debootstrap makes, python3, and a clone of this.
+"""Runs the README's commands on a bare Debian: debootstrap's system, python3, and a clone of this.
 
-Each release and user has a new root, and each command is started as nohup would start it. What is
-not committed is not in the clone.
+Each release and user gets a new root, and each command is started as by nohup. The clone has only
+committed files.
 """
 
 import argparse
@@ -29,7 +29,7 @@ MONTH = 30 * 24 * 3600
 
 @dataclass(frozen=True)
 class User:
-    """Who types the commands."""
+    """The user who runs the commands."""
 
     name: str
     uid: int
@@ -37,7 +37,7 @@ class User:
     path: str
 
     def environment(self) -> dict[str, str]:
-        """As after login."""
+        """The environment after login."""
         own = {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "PATH": self.path}
         return own | {"SHELL": "/bin/sh", "TERM": "xterm"} | environment()
 
@@ -47,7 +47,7 @@ USERS = {
     "root": User("root", 0, "/root", SYSTEM),
     "user": User("user", 1000, "/home/user", "/usr/local/bin:/usr/bin:/bin"),
 }
-# An ordinary user with sudo is what Debian's installer makes; debootstrap makes none.
+# An ordinary user with sudo, as Debian's installer creates; debootstrap does not.
 ADD_USER = """\
 apt-get -qq update
 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends sudo >/dev/null
@@ -58,13 +58,13 @@ chown -R user:user /home/user
 
 
 class FreshError(Exception):
-    """It cannot go on: a sentence for the user."""
+    """The run failed; the message is for the user."""
 
 
 def main() -> int:
-    """Run all that is asked for, and sum up."""
+    """Run all requested commands, and print a summary."""
     wanted = parse_arguments()
-    # By the default, SIGTERM would leave the root behind.
+    # The default action of SIGTERM would leave the root behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results: list[tuple[int, str]] = []
     try:
@@ -96,7 +96,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def alone(cache: Path) -> Iterator[None]:
-    """Check what is needed, keep others out, and remove what a killed run has left."""
+    """Check the requirements, lock the cache, and remove the remains of killed runs."""
     if os.geteuid() != 0:
         raise FreshError("only root can make a root: sudo python3 bootstrap.py fresh")
     for program in ("debootstrap", "git", "setpriv", "tar", "unshare"):
@@ -114,7 +114,7 @@ def alone(cache: Path) -> Iterator[None]:
 
 
 def try_out(wanted: argparse.Namespace, release: str, user: User) -> list[tuple[int, str]]:
-    """Run the commands one after another in one new root; returns exit codes and what to say."""
+    """Run the commands one after another in a new root; returns exit codes and summary lines."""
     cache: Path = wanted.cache
     results = []
     system = tarball(cache, release)
@@ -136,7 +136,7 @@ def try_out(wanted: argparse.Namespace, release: str, user: User) -> list[tuple[
 
 @contextlib.contextmanager
 def new_root(cache: Path, name: str, *, keep: bool) -> Iterator[Path]:
-    """A directory for a system, gone afterwards."""
+    """Create a directory for a system; it is removed afterwards."""
     root = Path(tempfile.mkdtemp(prefix=f"root-{name}-", dir=cache))
     root.chmod(0o755)
     try:
@@ -151,7 +151,7 @@ def new_root(cache: Path, name: str, *, keep: bool) -> Iterator[Path]:
 
 
 def tarball(cache: Path, release: str) -> Path:
-    """The system that debootstrap makes; made anew if it is a month old."""
+    """The archive of debootstrap's system; created again after a month."""
     made = cache / f"{release}.tar"
     if made.exists() and made.stat().st_mtime > time.time() - MONTH:
         return made
@@ -167,7 +167,7 @@ def tarball(cache: Path, release: str) -> Path:
 
 
 def prepare(root: Path, release: str, user: User, cache: Path) -> Order:
-    """Put into the root what its user has: packages within reach, an account, a clone."""
+    """Set up the root: package sources, an account, a clone."""
     directories = take_over(root, release)
     archives = cache / f"archives-{release}"
     archives.mkdir(exist_ok=True)
@@ -196,7 +196,7 @@ def run(command: list[str], log: Path | None = None, *, check: bool = True) -> i
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    assert process.stdout is not None  # noqa: S101 - we have asked for it
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
     try:
         with process.stdout as output, (log or Path(os.devnull)).open("wb") as file:
             while piece := os.read(output.fileno(), 1 << 16):

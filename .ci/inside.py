@@ -1,4 +1,4 @@
-"""Process 1 of a root: mounts what a system has, goes in, and runs one command there.
+"""Process 1 of a root: mounts the usual file systems, enters, and runs one command there.
 
 `unshare` starts it in mount and process namespaces of its own, so that the kernel undoes every
 mount and ends every process with it, however it ends.
@@ -16,21 +16,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
-"""What nohup and a shell's & ignore."""
+"""The signals that nohup and a shell's & ignore."""
 MNT_DETACH = 2
 GRACE = 10.0
-"""Seconds that what the command has told to end may take."""
+"""Seconds for processes that the command has told to exit."""
 NAMESPACES = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--propagation", "private", "--pid", "--mount-proc"),
     *("--fork", "--kill-child"),
 )
-"""Before a command: all of it ends, and what it has mounted is undone, when it is killed."""
+"""Prefix of a command: if it is killed, its processes end and its mounts are undone."""
 
 
 @dataclass
 class Order:
-    """What to run, where, and as what user."""
+    """What to run, where, and as which user."""
 
     root: str
     argv: list[str]
@@ -38,7 +38,7 @@ class Order:
     uid: int = 0
     env: dict[str, str] = field(default_factory=dict)
     read_only: list[str] = field(default_factory=list)
-    """Directories of the host that are there under the same names."""
+    """Directories of the host that are mounted under the same names."""
     writable: dict[str, str] = field(default_factory=dict)
     """Directories of the host by their names in the root."""
 

@@ -1,4 +1,4 @@
-"""Unpack another release's QEMU beside this host's own, from this host's own mirror.
+"""Unpacks the QEMU of another release next to the host's own, from the host's mirror.
 
 Nothing is installed, and no root is needed: apt downloads the packages and all that they need, with
 a state of its own, and checks their signatures. The programs get the unpacked libraries, the C
@@ -26,7 +26,7 @@ LIBRARIES = ("lib/*-linux-gnu", "usr/lib/*-linux-gnu", "usr/lib/*-linux-gnu/puls
 
 
 def main() -> int:
-    """Unpack what is missing."""
+    """Unpack the missing packages."""
     parser = argparse.ArgumentParser(prog="qemu", description=__doc__)
     parser.add_argument("release", help="as bookworm, trixie")
     parser.add_argument("--cache", type=Path, required=True, help="where all of it goes")
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def unpacked(place: Path, release: str) -> Path:
-    """The directory of the programs; made anew if the release has other packages by now."""
+    """The directory of the programs; created again if the release has newer packages."""
     apt = configured(place, release)
     run("apt-get", "update", "-q", config=apt)
     names = PACKAGES[platform.machine()]
@@ -68,7 +68,7 @@ def unpacked(place: Path, release: str) -> Path:
 
 
 def configured(place: Path, release: str) -> Path:
-    """A configuration of apt that knows only that release, and no installed package."""
+    """An apt configuration with only that release, and without installed packages."""
     for name in ("lists/partial", "archives/partial", "parts"):
         (place / name).mkdir(parents=True, exist_ok=True)
     sources = place / "sources.list"
@@ -88,7 +88,7 @@ def configured(place: Path, release: str) -> Path:
 
 
 def link(root: Path) -> None:
-    """Have the programs find what was unpacked with them."""
+    """Make the programs find the libraries that were unpacked with them."""
     [loader, *_] = [path for pattern in LOADERS for path in root.glob(pattern)]
     libraries = ":".join(str(path) for pattern in LIBRARIES for path in root.glob(pattern))
     programs = root / "programs"
@@ -97,14 +97,14 @@ def link(root: Path) -> None:
         with program.open("rb") as file:
             if program.is_symlink() or file.read(4) != b"\x7fELF":
                 continue
-        # Not RUNPATH: that would not count for the libraries' own libraries.
+        # Not RUNPATH: it does not apply to the libraries of libraries.
         linked = ("--force-rpath", "--set-rpath", libraries, str(program))
         run("patchelf", "--set-interpreter", str(loader), *linked)
         (programs / program.name).symlink_to(program)
 
 
 def run(*command: str, config: Path | None = None) -> str:
-    """Run a program; its output."""
+    """Run a program, and return its output."""
     environment = os.environ | {"LC_ALL": "C"}
     if config is not None:
         environment["APT_CONFIG"] = str(config)

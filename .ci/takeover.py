@@ -1,4 +1,4 @@
-"""What a bare system must know of this host to reach packages: apt's and pip's configuration."""
+"""Copies apt's and pip's configuration to a bare system, so that it reaches the same packages."""
 
 import ast
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 TARGETS = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-# What pip is told about where packages come from; other options are the host's own business.
+# pip's options for the sources of packages; other options stay the host's.
 PIP_OPTIONS = (
     *("index-url", "extra-index-url", "find-links", "no-index", "constraint", "trusted-host"),
     *("proxy", "cert", "client-cert", "timeout", "default-timeout", "retries"),
@@ -30,12 +30,12 @@ DIRECTORIES = (
 
 
 class NoSourceError(Exception):
-    """The host's apt knows no archive of its own distribution."""
+    """The host's apt has no archive of its own distribution."""
 
 
 @dataclass
 class Repository:
-    """One of the host's, of its own distribution: "{release}-security" and the like."""
+    """An apt source of the host's distribution, with a suite such as "{release}-security"."""
 
     uri: str
     suite: str
@@ -58,7 +58,7 @@ def repositories(targets: str, codename: str) -> list[Repository]:
             if component not in one.components:
                 one.components.append(component)
     if not any(one.suite == "{release}" for one in found.values()):
-        raise NoSourceError(f"apt has no source of {codename}, which this host is, to learn from")
+        raise NoSourceError(f"apt has no source of {codename}, this host's release, to copy")
     return sorted(found.values(), key=lambda one: len(one.suite))
 
 
@@ -133,5 +133,5 @@ def take_over(root: Path, release: str) -> list[str]:
 
 
 def shared(directory: Path, root: Path) -> Path:
-    """The directory, or the one around it: the links of an index lead to what is beside it."""
+    """The directory, or its parent: the links of an index lead to sibling directories."""
     return directory if (root / directory.parent.relative_to("/")).exists() else directory.parent

@@ -1,13 +1,13 @@
-"""What archives and checksums cost, beside the standard library, gzip, pigz, xz and openssl.
+"""The cost of archives and checksums, compared with the standard library, gzip, pigz, xz, openssl.
 
 Run: python benchmarks/archive.py [--json FILE] [--rounds N] [--size MB] [--xz-size MB] [--memory]
 
 The corpus is this host's programs, shared libraries and Python files in a random but fixed order.
-All take turns in each round, so that load hits all alike; the table has the medians of the rounds
-and each one's speed as a multiple of the first's in its group: by the clock, and by processor time,
-which a busy host does not distort and which does not count a second core. Ours hash what they read
-and what they write, and bring it to the disk; the peers only compress. --memory also packs an
-artifact of 2 GiB and tells the most memory that took. Peers that are not installed are left out.
+All take turns in each round, so that load affects all equally. The table has the medians of the
+rounds, and the speed of each as a multiple of the first one in its group: by wall time, and by CPU
+time, which a busy host does not distort and which does not reward a second core. Ours hash input
+and output and flush it to the disk; the peers only compress. --memory also packs an artifact of
+2 GiB and reports the peak memory. Peers that are not installed are skipped.
 Needs: pip install core-infra[build]
 """
 
@@ -209,7 +209,7 @@ def peak_memory(directory: Path, corpus: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print a table, and write JSON if asked for."""
+    """Measure, print a table, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=3)

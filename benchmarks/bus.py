@@ -1,9 +1,9 @@
-"""What a message on the bus costs, beside a bare call and what others use for it.
+"""The cost of a message on the bus, compared with a bare call, blinker and pluggy.
 
 Run: python benchmarks/bus.py [--json FILE] [--rounds N]     (needs blinker and pluggy)
 
-All take turns for a moment each, many times over, so that load hits all alike; the time is this
-thread's CPU time. The handlers do nothing: what is measured is the way to them.
+All take short turns, many times, so that load affects all equally; the time is this thread's CPU
+time. The handlers do nothing: the benchmark measures the dispatch.
 """
 
 import argparse
@@ -176,7 +176,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Measure, print a table, and write JSON if asked."""
+    """Measure, print a table, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=100)

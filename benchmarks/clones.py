@@ -1,15 +1,15 @@
-"""What a fresh machine costs from asking for it to its first output, beside its peers.
+"""The time from requesting a fresh machine to its first output, compared with peers.
 
 Run: python benchmarks/clones.py [--json FILE] [--rounds N] [--machines N]
 
-Peers, each in turns with ours so that load hits all alike:
+Peers, each in turns with ours so that load affects all equally:
 
 - ``podman run --rm --network none IMAGE echo hi`` (Debian's podman and runc, vfs storage; its image
   is this host's own busybox);
 - labgrid's QEMUDriver on the same kernel and initrd, by the serial console;
 - our own cold boot.
 
-A peer that is not installed is left out, which is said.
+A peer that is not installed is skipped, with a message.
 """
 
 import argparse
@@ -197,7 +197,7 @@ def rounds(peers: dict[str, Callable[[], float]], count: int) -> dict[str, float
 
 
 def main() -> None:
-    """Measure, print a table, and write JSON if asked."""
+    """Measure, print a table, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=20)

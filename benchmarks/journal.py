@@ -1,11 +1,11 @@
-"""What durability costs: a journal beside a bare fdatasync and beside SQLite, and a whole cycle.
+"""The cost of durability: the journal, a bare fdatasync, SQLite, and a whole cycle.
 
 Run: python benchmarks/journal.py [--json FILE] [--rounds N] [--directory DIR]
 
-All take turns in each round, so that load hits all alike; the table has the medians of the rounds,
-the ratios are medians of each round's own ratio. The peer is SQLite in WAL mode with
-synchronous=FULL, which promises the same: what was acknowledged survives a loss of power.
-Run it on the kind of disk that you will use: in a file system in memory all is free.
+All take turns in each round, so that load affects all equally. The table has the medians of the
+rounds; the ratios are medians of the ratios in each round. The peer is SQLite in WAL mode with
+synchronous=FULL, which gives the same guarantee: acknowledged data survives a loss of power.
+Run it on the kind of disk that you will use: a file system in memory costs nothing.
 """
 
 import argparse

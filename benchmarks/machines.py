@@ -1,9 +1,9 @@
-"""What a machine costs: booting it, a command in it, bytes through it.
+"""The cost of a machine: a boot, a command, and transferred bytes.
 
 Run: python benchmarks/machines.py [--json FILE] [--rounds N]
 
-The peer for commands is what most tools do: type the command on the serial console and wait for
-the prompt. It runs on the same machine, in turns with ours, so that load hits both alike.
+The peer for commands is the method of most tools: type the command on the serial console and wait
+for the prompt. It runs on the same machine, in turns with ours, so that load affects both equally.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def measure_bytes(machine: Machine) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print a table, and write JSON if asked."""
+    """Measure, print a table, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=100)

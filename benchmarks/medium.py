@@ -1,14 +1,14 @@
-"""What a medium costs: files of 1 KiB in memory, and in a sandbox on disk, beside their peers.
+"""The cost of a medium: files of 1 KiB in memory, and in a sandbox on disk, compared with peers.
 
 Run: python benchmarks/medium.py [--json FILE] [--rounds N]
 
-All take turns in each round, so that load hits all alike; the time is this thread's CPU time, and
-the table has the medians of the rounds, and the best round of what is ours: on a shared machine,
-what it does while nobody else uses the other half of its core.
-Peers in memory: pyfakefs, fsspec's memory file system and a bare dict. Peer of the sandbox: what
-most people write, realpath and a comparison of prefixes before each operation, which a link that
-is put in the way meanwhile deceives. Writes on disk are not measured: their fsync would tell of the
-disk only. Needs: pip install fsspec pyfakefs
+All take turns in each round, so that load affects all equally. The time is this thread's CPU time.
+The table has the medians of the rounds, and the best round of ours: on a shared machine, the speed
+while the other half of the core is idle.
+Peers in memory: pyfakefs, fsspec's memory file system and a bare dict. The peer of the sandbox is
+the usual code, realpath and a comparison of prefixes before each operation, which a concurrent
+change of a link defeats. Writes on disk are not measured: their fsync would measure only the disk.
+Needs: pip install fsspec pyfakefs
 """
 
 import argparse
@@ -165,7 +165,7 @@ def table(title: str, rates: Rates) -> Iterable[str]:
 
 
 def main() -> None:
-    """Measure, print the tables, and write JSON if asked."""
+    """Measure, print the tables, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=21)

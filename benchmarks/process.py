@@ -1,9 +1,9 @@
-"""What processes cost, beside a bare Popen and asyncio, and what is left of them.
+"""The cost of processes, compared with a bare Popen and asyncio, and a check for remains.
 
 Run: python benchmarks/process.py [--json FILE] [--rounds N] [--only WORD]
 
-Rates: all take turns, many times over, so that load hits all alike; beside each rate is its ratio
-to the first of its kind, as the median of the rounds. Then what must hold whatever the load:
+Rates: all take turns, many times, so that load affects all equally. Each rate has its ratio to the
+first of its kind, as the median of the rounds. Then conditions that must hold under any load:
 nothing escapes, nothing is left, nothing grows.
 """
 
@@ -308,7 +308,7 @@ CHECKS = (large_parent, thousand_alive, escapes, what_is_left)
 
 
 def main() -> None:
-    """Measure, print tables, and write JSON if asked."""
+    """Measure, print tables, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=9)

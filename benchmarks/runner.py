@@ -1,14 +1,14 @@
-"""What a task costs, and how near to the shortest time a graph of tasks is run.
+"""The cost of a task, and how close the run time of a graph is to the shortest possible.
 
 Run: python benchmarks/runner.py [--json FILE] [--rounds N] [--graphs N]
 (needs make, and ninja and doit from PyPI: pip install ninja doit)
 
-1. 1,000 tasks that do nothing, two at a time: all take turns, so that load hits all alike. Ours
-   also keeps each one's output, CPU time and peak memory.
-2. Random graphs of 120 tasks that sleep, run by two workers. No order takes less than the longest
-   path, or all work spread evenly: by the seconds that they sleep, so what starting a program
-   costs counts against each runner. Ours runs each graph twice and counts the second time, when
-   it remembers how long each task takes.
+1. 1,000 tasks that do nothing, two in parallel: all take turns, so that load affects all equally.
+   Ours also records the output, CPU time and peak memory of each.
+2. Random graphs of 120 tasks that sleep, run by two workers. The lower bound is the longest path,
+   or all work evenly distributed, in seconds of sleep; so the cost of starting programs counts
+   against each runner. Ours runs each graph twice and counts the second run, when it knows how long
+   each task takes.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def measure_order(service: Service, graphs: int, peers: list[str]) -> dict[str, 
 
 
 def main() -> None:
-    """Measure, print two tables, and write JSON if asked."""
+    """Measure, print two tables, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=5)

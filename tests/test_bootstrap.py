@@ -159,7 +159,7 @@ def test_without_apt_it_names_what_to_install(bare_host: Project) -> None:
     run = bare_host.run("tests")
     assert run.returncode == 4
     assert "which runs the virtual machines" in run.stdout
-    assert "there is no apt-get here: install the like of qemu-system-" in run.stderr
+    assert "there is no apt-get: install the equivalents of qemu-system-" in run.stderr
 
 
 def test_without_rights_it_names_the_command(bare_host: Project) -> None:

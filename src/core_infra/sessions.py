@@ -158,7 +158,7 @@ def _install_tools(session: nox.Session, *extras: str) -> None:
         return
     packages = []
     if "build" in extras:
-        # What the builders of Python packages and of documentation start comes along.
+        # The builders of Python packages and of documentation run these.
         packages += ["build"] if _is_python() else []
         packages += ["mkdocs"] if Path("mkdocs.yml").exists() else []
     session.install(requirement(*extras), *packages)
