@@ -1,71 +1,207 @@
-"""What packages export can be imported, is documented and typed, and shows no machinery."""
+"""The public names: importable, documented, typed, in the reference, and without machinery."""
 
 from __future__ import annotations
 
-import enum
+import ast
 import importlib
 import inspect
-from types import ModuleType
-from typing import Any
+import itertools
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from reference import PACKAGES, PAGE, attributes, documented_attributes, exports, methods, render
 
 from core_infra.process import Process
 from core_infra.vm import GuestProcess, Machine
 
-PACKAGES = (
-    "core_infra.build",
-    "core_infra.errors",
-    "core_infra.framework",
-    "core_infra.jobrunner",
-    "core_infra.medium",
-    "core_infra.process",
-    "core_infra.sessions",
-    "core_infra.testing",
-    "core_infra.vm",
-    "pytest_core_infra.plugin",
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reference import Export
+
+ROOT = Path(__file__).parents[1]
+OURS = ("core_infra", "pytest_core_infra")
+DEEP_IMPORT = re.compile(
+    r"^\s*(?:from|import) +((?:pytest_)?core_infra(?:\.\w+)*\._\w+|core_infra(?:\.\w+){2,})",
+    re.MULTILINE,
 )
-NAMES = [
-    (package, name)
-    for package in PACKAGES
-    for name in getattr(importlib.import_module(package), "__all__", ())
-]
+
+OPAQUE = {
+    "Ending",  # of a machine: the plugin passes it to Launcher.discard
+    "Environment",  # of a program: what RunOptions.environment returns is a mapping
+    "Fingerprint",  # of a task: Freshness.begin returns it for Freshness.passed
+    "Latch",  # of a process: Process.over has wait and is_set, like threading.Event
+    "MemoryFile",  # of a machine to fork: only a hypervisor that can fork gets one
+    "PauseWatch",  # what LinuxKitManager.watch returns is a context manager
+    "RunDirectory",  # the plugin reports what Launcher.run has swept
+}
+"""Private types that users get from one call, and pass to another or use by a known protocol."""
+
+surface = pytest.mark.parametrize("package", PACKAGES)
 
 
-def own_methods(cls: type) -> list[tuple[str, Any]]:
-    """The public functions that a class defines, without published tests: their names say it."""
-    return [
-        (name, getattr(member, "fget", None) or getattr(member, "__func__", member))
-        for name, member in vars(cls).items()
-        if not name.startswith(("_", "test_"))
-        and (inspect.isroutine(member) or isinstance(member, property | classmethod | staticmethod))
-        and cls.__module__.startswith(("core_infra", "pytest_core_infra"))
+@surface
+def test_each_name_can_be_imported_and_is_listed_once(package: str) -> None:
+    module = importlib.import_module(package)
+    names = list(getattr(module, "__all__", []))
+    assert len(names) == len(set(names))
+    assert exports(package)
+    modules = [export.name for export in exports(package) if inspect.ismodule(export.value)]
+    assert modules == [], "modules are private: export their names"
+
+
+@surface
+def test_each_name_is_documented(package: str) -> None:
+    missing = [line for export in exports(package) for line in undocumented(export)]
+    assert missing == []
+
+
+@surface
+def test_each_call_is_typed(package: str) -> None:
+    untyped = [
+        f"{name}({parameter})"
+        for export in exports(package)
+        for name, function in calls(export)
+        for parameter in untyped_parameters(function)
     ]
+    assert untyped == []
 
 
-@pytest.mark.parametrize(("package", "name"), NAMES)
-def test_an_exported_name_is_documented_and_typed(package: str, name: str) -> None:
-    found = getattr(importlib.import_module(package), name)
-    assert not name.startswith("_")
-    assert not isinstance(found, ModuleType), "modules are private: export their names"
-    if not inspect.isclass(found) and not inspect.isroutine(found):
-        return  # a constant or an alias
-    assert inspect.getdoc(found), f"{name} has no docstring"
-    routines = own_methods(found) if inspect.isclass(found) else [(name, found)]
-    if inspect.isclass(found) and issubclass(found, enum.Enum):
-        routines = []
-    for method, function in routines:
-        inherited = inspect.getdoc(getattr(found, method, function))
-        assert inherited, f"{name}.{method} has no docstring"
-        if inspect.isfunction(function):
-            parameters = [*inspect.signature(function).parameters.values()]
-            bound = {"self", "cls", "mcs"}
-            untyped = [
-                one.name
-                for one in parameters
-                if one.annotation is one.empty and one.name not in bound
-            ]
-            assert not untyped, f"{name}.{method} has parameters without types: {untyped}"
+@surface
+def test_public_classes_and_functions_use_public_types_only(package: str) -> None:
+    """What the machinery passes around in a public class shows as a private type there."""
+    private = [
+        f"{name}: {found.__module__}.{found.__qualname__}"
+        for export in exports(package)
+        for name, function in calls(export)
+        for found in annotated_types(function)
+        if id(found) not in public_values() and found.__qualname__ not in OPAQUE
+    ]
+    assert sorted(set(private)) == []
+
+
+def test_the_reference_lists_what_is_exported() -> None:
+    assert PAGE.read_text() == render(), "run: python .ci/reference.py"
+
+
+def test_pages_examples_and_fixtures_import_from_public_packages() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    sources = [*(ROOT / "examples").rglob("*.py"), *(ROOT / "fixtures").rglob("*.py")]
+    deep = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (*pages, *sources)
+        for name in DEEP_IMPORT.findall(path.read_text())
+    ]
+    assert deep == []
+
+
+def undocumented(export: Export) -> Iterator[str]:
+    where, value = f"{export.package}.{export.name}", export.value
+    if not inspect.isclass(value) and not inspect.isroutine(value):
+        if export.name not in documented_constants():
+            yield where
+        return
+    if not (value.__doc__ or "").strip():
+        yield where
+    if not inspect.isclass(value):
+        return
+    for name, method in methods(value).items():
+        text = getattr(method, "__doc__", "") or getattr(value, name).__doc__
+        # The tests of a contract say in their names what they test.
+        if not text and not name.startswith("test_"):
+            yield f"{where}.{name}"
+    fields = [*getattr(value, "_fields", ()), *getattr(value, "__dataclass_fields__", ())]
+    documented = {name for base in value.__mro__ for name in documented_attributes(base)}
+    for name in fields:
+        if not name.startswith("_") and name in attributes(value) and name not in documented:
+            yield f"{where}.{name}"
+
+
+def calls(export: Export) -> Iterator[tuple[str, Any]]:
+    """The functions behind a name: itself, or the methods of a class."""
+    value = export.value
+    if inspect.isfunction(value):
+        yield f"{export.package}.{export.name}", value
+    if inspect.isclass(value):
+        found = methods(value)
+        for name, method in found.items():
+            function = getattr(method, "fget", None) or getattr(method, "__func__", method)
+            yield f"{export.package}.{export.name}.{name}", inspect.unwrap(function)
+
+
+def untyped_parameters(function: Any) -> list[str]:
+    signature = inspect.signature(function)
+    names = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.annotation is inspect.Parameter.empty and name not in {"self", "cls"}
+    ]
+    if signature.return_annotation is inspect.Signature.empty and function.__name__ != "__init__":
+        names.append("return")
+    return names if function.__name__ != "<lambda>" else []
+
+
+def annotated_types(function: Any) -> Iterator[type]:
+    """The classes of ours in the annotations of a function, also those imported for types only."""
+    if not function.__module__.startswith(OURS):
+        return
+    names = {
+        node.id
+        for text in function.__annotations__.values()
+        if isinstance(text, str)
+        for node in ast.walk(ast.parse(text, mode="eval"))
+        if isinstance(node, ast.Name)
+    }
+    for name in names & imported(function.__module__).keys():
+        found = imported(function.__module__)[name]
+        # _rebinding has stand-ins of the standard library's classes.
+        if inspect.isclass(found) and found.__module__ != "core_infra._rebinding":
+            yield found
+
+
+@cache
+def imported(module: str) -> dict[str, Any]:
+    """What names of ours mean in a module: its own classes, and what it imports."""
+    found: dict[str, Any] = {}
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(OURS):
+            origin = importlib.import_module(node.module or "")
+            found |= {
+                alias.asname or alias.name: getattr(origin, alias.name, None)
+                for alias in node.names
+            }
+        elif isinstance(node, ast.ClassDef):
+            found[node.name] = getattr(importlib.import_module(module), node.name, None)
+    return found
+
+
+@cache
+def public_values() -> set[int]:
+    return {id(export.value) for package in PACKAGES for export in exports(package)}
+
+
+@cache
+def documented_constants() -> set[str]:
+    """Names at the top of a module that are assigned, and then described by a string."""
+    found: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        body = ast.parse(path.read_text()).body
+        for node, after in itertools.pairwise(body):
+            described = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if described and isinstance(node, (ast.Assign, ast.AnnAssign)):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+@cache
+def parsed(module: str) -> ast.Module:
+    path = importlib.import_module(module).__file__
+    assert path is not None
+    return ast.parse(Path(path).read_text())
 
 
 def test_a_process_shows_only_what_its_users_call() -> None:

@@ -82,7 +82,20 @@ class CommandConfig:
 
 @dataclass(frozen=True)
 class JobsConfig:
-    """The whole file."""
+    """The whole file; docs/jobrunner.md describes each field.
+
+    Attributes:
+        journal: the directory of the journal.
+        poll_interval: seconds between two cycles.
+        poll_timeout: seconds that polling a source may take.
+        job_timeout: seconds that an action may take.
+        workers: how many actions run in parallel.
+        attempts: how often an action is tried until it is given up.
+        dry_run: whether actions are only recorded.
+        dry_run_handlers: the handlers whose actions are only recorded.
+        sources: the sources of signals.
+        handlers: the handlers of signals.
+    """
 
     journal: str = ".core/journal"
     poll_interval: float = 60.0

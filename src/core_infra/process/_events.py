@@ -15,7 +15,15 @@ class Stream(enum.StrEnum):
 
 
 class ActionProcessStarted(NamedTuple):
-    """A process runs; sent again for each restart."""
+    """A process has started; sent again for each restart.
+
+    Attributes:
+        id: the process.
+        command: its program.
+        args: the program's arguments.
+        dir: its working directory; empty for that of this process.
+        pid: its process id.
+    """
 
     id: str
     command: str

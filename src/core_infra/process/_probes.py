@@ -228,6 +228,9 @@ class CommandSucceeds:
 class Check:
     """A function of yours returns something true; an exception means not yet.
 
+    Attributes:
+        function: the function; called without arguments.
+
     Raises:
         InvalidError: it cannot be called, or is async: its result would not be awaited.
     """

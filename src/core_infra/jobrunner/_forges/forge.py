@@ -76,7 +76,16 @@ class Pull(NamedTuple):
 
 
 class Details(NamedTuple):
-    """What needs a request for each pull request; the fields are those of a signal."""
+    """What needs a request for each pull request; the fields are those of a signal.
+
+    Attributes:
+        mergeable: whether it can be merged.
+        check_status: the state of its checks.
+        threads_total: the number of its review threads.
+        threads_resolved: how many of them are resolved.
+        last_commit_at: the time of its last commit.
+        last_review_at: the time of its last review.
+    """
 
     mergeable: Mergeable
     check_status: CheckStatus

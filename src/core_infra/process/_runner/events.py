@@ -57,15 +57,24 @@ class SpecWrote(NamedTuple):
 
 
 class SpecFinished(NamedTuple):
-    """A spec has ended for good, or is skipped."""
+    """A spec has ended for good, or is skipped.
+
+    Attributes:
+        result: its result.
+    """
 
     result: RunResult
 
 
 class RunFinished(NamedTuple):
-    """Nothing runs any more."""
+    """Nothing runs any more.
+
+    Attributes:
+        result: the results of all specs.
+    """
 
     result: RunAllResult
 
 
 RunEvent = RunStarted | SpecStarted | SpecWrote | SpecFinished | RunFinished
+"""Any event of a run."""
