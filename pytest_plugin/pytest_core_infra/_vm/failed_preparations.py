@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_core_infra._vm.factory import MachineFactory
+    from pytest_core_infra._vm.owned_machines import OwnedMachines
 
 
 class _Failure(NamedTuple):
@@ -29,7 +29,7 @@ class FailedPreparations:
     def __init__(self) -> None:
         self._failures: list[_Failure] = []
 
-    def add(self, error: BaseException, machines: MachineFactory) -> None:
+    def add(self, error: BaseException, machines: OwnedMachines) -> None:
         """Collect the sections about a machine, which no longer exists when they are reported."""
         if isinstance(error, Exception | pytest.fail.Exception):  # not of a test that is skipped
             test = os.environ.get("PYTEST_CURRENT_TEST", "a test")  # "test_a.py::test_one (setup)"

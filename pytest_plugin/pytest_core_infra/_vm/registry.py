@@ -1,4 +1,4 @@
-"""Which test and fixtures run now, and the factories of their machines."""
+"""Which test and fixtures run now, and the machines that belong to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_core_infra._vm import marker
-from pytest_core_infra._vm.factory import MachineFactory
+from pytest_core_infra._vm.owned_machines import OwnedMachines
 from pytest_core_infra._vm.owner import Owner
 
 if TYPE_CHECKING:
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
-    from pytest_core_infra._vm.factory import MachineStarter
+    from pytest_core_infra._vm.owned_machines import MachineStarter
 
-_FACTORY = pytest.StashKey[MachineFactory]()
-"""Where a test has its own factory."""
+_OWN = pytest.StashKey[OwnedMachines]()
+"""Where a test has its own machines."""
 
 
-class FactoryRegistry:
-    """The factories of the machines of this process: one for each test, and one for each fixture
-    that several tests share.
+class MachineRegistry:
+    """The machines of this process by owner: a test, or a fixture that several tests share.
 
     Args:
         config: the config of the run.
@@ -33,80 +32,80 @@ class FactoryRegistry:
 
     Attributes:
         item: the test that runs; None between tests.
-        ended: factories of fixtures whose scope has ended, until the report of the last test.
-    """  # noqa: D205 - one sentence
+        ended: the machines of fixtures whose scope has ended, until the report of the last test.
+    """
 
     def __init__(self, config: pytest.Config, machines: MachineStarter, *, revert: bool) -> None:
         self.item: pytest.Item | None = None
-        self.ended: list[MachineFactory] = []
+        self.ended: list[OwnedMachines] = []
         self._config = config
         self._machines = machines
         self._revert = revert
         self._next: pytest.Item | None = None
         self._requests: list[pytest.FixtureRequest] = []  # of the fixtures that are being set up
-        self._shared: list[MachineFactory] = []
+        self._shared: list[OwnedMachines] = []
 
     @property
     def paths(self) -> pytest.TempPathFactory:
         """The factory of the run's temporary directories."""
         return self._config._tmp_path_factory  # type: ignore[attr-defined,no-any-return] # noqa: SLF001
 
-    def of_test(self, item: pytest.Item) -> MachineFactory:
-        """The factory of a test's own machines, made at first use."""
-        if _FACTORY not in item.stash:
+    def of_test(self, item: pytest.Item) -> OwnedMachines:
+        """The machines of a test."""
+        if _OWN not in item.stash:
             requested = marker.requested(item)
             requested.pop("revert", None)  # for machines that this test shares
-            item.stash[_FACTORY] = self._new(Owner(item), requested)
-        return item.stash[_FACTORY]
+            item.stash[_OWN] = self._new(Owner(item), requested)
+        return item.stash[_OWN]
 
-    def of_fixture(self, request: pytest.FixtureRequest) -> MachineFactory:
-        """The factory of a fixture that several tests share; it ends with the fixture."""
+    def of_fixture(self, request: pytest.FixtureRequest) -> OwnedMachines:
+        """The machines of a fixture that several tests share; they end with the fixture."""
         owner = Owner(request.node, request.fixturename or "")
-        for factory in self._shared:
-            if factory.owner == owner:
-                return factory
+        for owned in self._shared:
+            if owned.owner == owner:
+                return owned
         item = request._pyfuncitem  # noqa: SLF001 - node is what the machine is shared by
         requested = marker.requested(item, scope=request.scope)
         revert = requested.pop("revert", self._revert)
-        factory = MachineFactory(self._machines, owner, requested, self.paths, revert=revert)
-        self._shared.append(factory)
+        owned = OwnedMachines(self._machines, owner, requested, self.paths, revert=revert)
+        self._shared.append(owned)
 
         def end() -> None:
-            self._shared.remove(factory)
-            self.ended.append(factory)
+            self._shared.remove(owned)
+            self.ended.append(owned)
 
         request.addfinalizer(end)
-        return factory
+        return owned
 
-    def current(self) -> MachineFactory:
-        """The factory of the fixture that is being set up, if tests share it; else of the test."""
+    def current(self) -> OwnedMachines:
+        """The machines of the fixture that is being set up, if tests share it; else of the test."""
         if self._requests and self._requests[-1].scope != "function":
             return self.of_fixture(self._requests[-1])
         if self.item is None:
             raise RuntimeError("a prepared machine is cloned by a test, and none runs")
         return self.of_test(self.item)
 
-    def for_failed_preparation(self, machine: Machine) -> MachineFactory | None:
-        """A factory that describes a machine whose preparation failed; None between tests."""
+    def for_failed_preparation(self, machine: Machine) -> OwnedMachines | None:
+        """The owner of a machine whose preparation failed, with it; None between tests."""
         if self.item is None:
             return None
         owner = Owner(self.item)
         if self._requests:
             owner = Owner(self._requests[-1].node, self._requests[-1].fixturename or "")
-        factory = self._new(owner, {})
-        factory.add(machine)
-        return factory
+        owned = self._new(owner, {})
+        owned.add(machine)
+        return owned
 
-    def used_by(self, item: pytest.Item) -> tuple[MachineFactory | None, list[MachineFactory]]:
-        """The factory of a test, and those that it shares with other tests and has used."""
+    def used_by(self, item: pytest.Item) -> tuple[OwnedMachines | None, list[OwnedMachines]]:
+        """The machines of a test, and those that it shares with other tests and has used."""
         shared = [one for one in (*self.ended, *self._shared) if one.is_used_by(item)]
-        return item.stash.get(_FACTORY, None), shared
+        return item.stash.get(_OWN, None), shared
 
-    def take_ended(self, item: pytest.Item) -> list[MachineFactory]:
-        """Return, and forget, the factories whose machines end after a test."""
-        own = item.stash.get(_FACTORY, None)
+    def take_ended(self, item: pytest.Item) -> list[OwnedMachines]:
+        """Return, and forget, the machines that end after a test."""
+        own = item.stash.get(_OWN, None)
         if own is not None:
-            del item.stash[_FACTORY]
+            del item.stash[_OWN]
         taken = [*([] if own is None else [own]), *self.ended]
         self.ended.clear()
         return taken
@@ -115,19 +114,19 @@ class FactoryRegistry:
         """Who ends a machine now, for its errors."""
         if self.item is None:
             return None
-        own = self.item.stash.get(_FACTORY, None)
-        for factory in (*self._shared, *self.ended, *([] if own is None else [own])):
-            if machine in factory.machines:
+        own = self.item.stash.get(_OWN, None)
+        for owned in (*self._shared, *self.ended, *([] if own is None else [own])):
+            if machine in owned.machines:
                 request = self._requests[-1] if self._requests else None
-                return factory.owner.interrupted_by(request)
+                return owned.owner.interrupted_by(request)
         return None
 
     @contextlib.contextmanager
     def running(self, item: pytest.Item, following: pytest.Item | None) -> Iterator[None]:
         """Within the block, a test runs."""
         self.item, self._next = item, following
-        for factory in self._shared:
-            factory.start_report()
+        for owned in self._shared:
+            owned.start_report()
         try:
             yield
         finally:
@@ -146,20 +145,20 @@ class FactoryRegistry:
     def fixture_changed(self, scope: str) -> None:
         """A fixture was set up or torn down: a revert must not undo what a shared one did."""
         if scope != "function" and self.item is not None:
-            for factory in self._shared:
-                if factory.is_used_by(self.item):
-                    factory.forget_snapshots()
+            for owned in self._shared:
+                if owned.is_used_by(self.item):
+                    owned.forget_snapshots()
 
     def before_test(self) -> None:
         """Save the state that shared machines are reverted to after the test."""
-        for factory in self._shared:
-            factory.before_test()
+        for owned in self._shared:
+            owned.before_test()
 
     def after_test(self, item: pytest.Item) -> None:
         """Revert shared machines that the test has used and a later test may use."""
-        for factory in self._shared:
-            if factory.owner.outlives(self._next) and factory.is_used_by(item):
-                factory.after_test()
+        for owned in self._shared:
+            if owned.owner.outlives(self._next) and owned.is_used_by(item):
+                owned.after_test()
 
-    def _new(self, owner: Owner, requested: dict[str, object]) -> MachineFactory:
-        return MachineFactory(self._machines, owner, requested, self.paths)
+    def _new(self, owner: Owner, requested: dict[str, object]) -> OwnedMachines:
+        return OwnedMachines(self._machines, owner, requested, self.paths)

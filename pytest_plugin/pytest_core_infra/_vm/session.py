@@ -13,7 +13,7 @@ from pytest_core_infra._reports import FAILURES, guarded
 from pytest_core_infra._vm import marker, reporting
 from pytest_core_infra._vm.failed_preparations import FailedPreparations
 from pytest_core_infra._vm.machines import Machines
-from pytest_core_infra._vm.registry import FactoryRegistry
+from pytest_core_infra._vm.registry import MachineRegistry
 from pytest_core_infra._vm.settings import read_settings
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
     from pytest_core_infra._vm.factory import MachineFactory
+    from pytest_core_infra._vm.owned_machines import OwnedMachines
 
 _OUTPUT = "core_infra_vm"
 """The key of the summary that a pytest-xdist worker sends to the controller."""
@@ -53,7 +54,7 @@ class VmSession:
             progress=self._say,
             ending=self._ending_of,
         )
-        self._factories = FactoryRegistry(config, self._machines, revert=settings.revert)
+        self._registry = MachineRegistry(config, self._machines, revert=settings.revert)
         self._failed_preparations = FailedPreparations()
         self._header: list[str] | None = None
 
@@ -61,11 +62,11 @@ class VmSession:
 
     def factory(self, item: pytest.Item) -> MachineFactory:
         """The factory of a test's own machines."""
-        return self._factories.of_test(item)
+        return self._registry.of_test(item).factory
 
     def shared_factory(self, request: pytest.FixtureRequest) -> MachineFactory:
         """The factory of a fixture that several tests share."""
-        return self._factories.of_fixture(request)
+        return self._registry.of_fixture(request).factory
 
     def prepare(
         self, prepare: Callable[[Machine], object], **options: Any
@@ -79,16 +80,16 @@ class VmSession:
         start = self._machines.prepare(prepare, on_failure=self._preparation_failed, **options)
 
         def clone(name: str | None = None) -> Machine:
-            return self._factories.current().add(start(name))
+            return self._registry.current().add(start(name))
 
         return clone
 
     def _preparation_failed(self, machine: Machine, error: BaseException) -> None:
-        factory = self._factories.for_failed_preparation(machine)
-        if factory is not None:  # else there is no report to show it in
+        owned = self._registry.for_failed_preparation(machine)
+        if owned is not None:  # else there is no report to show it in
             self._machines.summary.unprepared += 1
-            self._failed_preparations.add(error, factory)
-            factory.release()
+            self._failed_preparations.add(error, owned)
+            owned.release()
 
     # The hooks, in the order of a run.
 
@@ -113,7 +114,7 @@ class VmSession:
         """
         interrupted = session.testsfailed and not self._config.option.continue_on_collection_errors
         if not (self._is_idle or interrupted):
-            self._factories.paths.getbasetemp()  # made now, before a test can patch what makes it
+            self._registry.paths.getbasetemp()  # made now, before a test can patch what makes it
             for kind in marker.requested_by_all(session.items):
                 self._machines.save_for_clones(**kind)
 
@@ -122,7 +123,7 @@ class VmSession:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
         """Note which test runs."""
-        with self._factories.running(item, nextitem):
+        with self._registry.running(item, nextitem):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -130,20 +131,20 @@ class VmSession:
         self, request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
         """Note which fixture is being set up."""
-        with self._factories.setting_up(request):
+        with self._registry.setting_up(request):
             return (yield)
 
     def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[object]) -> None:
         """Note that a fixture was torn down."""
-        self._factories.fixture_changed(fixturedef.scope)
+        self._registry.fixture_changed(fixturedef.scope)
 
     @pytest.fixture(autouse=True)
     def _core_vm_between_tests(self, request: pytest.FixtureRequest) -> Generator[None]:
         """Revert shared machines after each test, if that is requested."""
         # The first of a test's own fixtures, so it is torn down as the last of them.
-        self._factories.before_test()
+        self._registry.before_test()
         yield
-        self._factories.after_test(request.node)
+        self._registry.after_test(request.node)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -151,34 +152,34 @@ class VmSession:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Complete the report of a failed test; after its teardown, end its machines."""
         report = yield
-        own, shared = self._factories.used_by(item)
+        own, shared = self._registry.used_by(item)
         used = [*([] if own is None else [own]), *shared]
         if report.failed:
             guarded(report, "describe machines", lambda: self._describe(call, used, report))
         if report.when == "teardown":
-            if uses := [use for factory in used for use in factory.uses()]:
+            if uses := [use for owned in used for use in owned.uses()]:
                 accelerator = self._machines.launcher.accelerator.name
                 report.user_properties += reporting.properties(uses, accelerator)
-            self._end(self._factories.take_ended(item), report)
+            self._end(self._registry.take_ended(item), report)
         return report
 
     def _describe(
         self,
         call: pytest.CallInfo[None],
-        factories: list[MachineFactory],
+        owners: list[OwnedMachines],
         report: pytest.TestReport,
     ) -> None:
-        for factory in factories:
-            report.sections += factory.sections()
+        for owned in owners:
+            report.sections += owned.sections()
         self._failed_preparations.complete(report, call)
 
-    def _end(self, factories: Sequence[MachineFactory], report: pytest.TestReport) -> None:
-        owners = [factory.owner.label for factory in factories]
-        for factory in factories:
-            if not guarded(report, f"end the machines of {factory.owner.label}", factory.release):
+    def _end(self, ended: Sequence[OwnedMachines], report: pytest.TestReport) -> None:
+        labels = [owned.owner.label for owned in ended]
+        for owned in ended:
+            if not guarded(report, f"end the machines of {owned.owner.label}", owned.release):
                 report.outcome = "failed"
-        if owners:
-            guarded(report, "look for leaks", lambda: self._report_leaks(owners, report))
+        if labels:
+            guarded(report, "look for leaks", lambda: self._report_leaks(labels, report))
 
     def _report_leaks(self, owners: list[str], report: pytest.TestReport) -> None:
         leaks = self._machines.launcher.leaks()
@@ -190,8 +191,8 @@ class VmSession:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         """End what an interrupted run has left; send the summary to pytest-xdist's controller."""
-        while self._factories.ended:
-            self._factories.ended.pop().release()
+        while self._registry.ended:
+            self._registry.ended.pop().release()
         if self._is_worker:
             output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined] # xdist's
             output[_OUTPUT] = self._machines.summary.as_data()
@@ -238,12 +239,12 @@ class VmSession:
         return self._header
 
     def _ending_of(self, machine: Machine) -> Ending | None:
-        return self._factories.ending_of(machine)
+        return self._registry.ending_of(machine)
 
     def _say(self, line: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         notes = self._machines.summary.notes
         if reporter is not None:
             reporter.write_line(f"core_vm: {line}")
-        elif self._factories.item is not None and line not in notes:  # in a worker
+        elif self._registry.item is not None and line not in notes:  # in a worker
             notes.append(line)

@@ -1,0 +1,231 @@
+"""The machines of one owner: started for it, described in reports, reverted, ended with it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+from core_infra._unpatched import Path, shutil, time
+from core_infra.errors import InvalidError
+from core_infra.vm._machine_lifecycle import Status
+from pytest_core_infra._reports import FAILURES
+from pytest_core_infra._vm import reporting
+from pytest_core_infra._vm.factory import MachineFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pytest
+
+    from core_infra.vm._guest.results import ExecResult
+    from core_infra.vm._machine import Machine
+    from core_infra.vm._machine_lifecycle import Ending
+    from pytest_core_infra._vm.owner import Owner
+    from pytest_core_infra._vm.settings import Settings
+
+_BEFORE = "core-infra: before the test"
+"""The snapshot that a shared machine is reverted to between tests."""
+
+
+class MachineStarter(Protocol):
+    """What starts and ends machines."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        ...
+
+    def start(self, **options: Any) -> Machine:
+        """Start a machine."""
+        ...
+
+    def keep(self, machine: Machine, owner: str) -> None:
+        """Leave a machine running when this process ends."""
+        ...
+
+    def discard(self, machine: Machine, ending: Ending) -> None:
+        """Stop a machine and remove its files."""
+        ...
+
+
+class OwnedMachines:
+    """The machines of one owner: of a test, or of a fixture that several tests share.
+
+    Args:
+        starter: starts and ends the machines.
+        owner: the owner.
+        requested: default arguments of a start, requested by markers.
+        tmp_path_factory: makes the directory for console logs of failed tests.
+        revert: whether machines are reverted after each test; None if they are not shared.
+
+    Attributes:
+        factory: starts machines for the owner.
+        machines: the machines that were started and have not ended.
+        owner: the same.
+    """
+
+    def __init__(
+        self,
+        starter: MachineStarter,
+        owner: Owner,
+        requested: Mapping[str, Any],
+        tmp_path_factory: pytest.TempPathFactory,
+        *,
+        revert: bool | None = None,
+    ) -> None:
+        self.factory = MachineFactory(self.start)
+        self.machines: list[Machine] = []
+        self.owner = owner
+        self._starter = starter
+        self._requested = requested
+        self._tmp_path_factory = tmp_path_factory
+        self._revert = revert
+        self._reverted: list[Machine] = []
+        self._without_snapshot: list[Machine] = []
+        self._seen: dict[Machine, ExecResult | None] = {}
+        self._since_when: dict[Machine, float] = {}
+        self._logs: Path | None = None
+        self._failed = False
+
+    def start(self, *, revert: bool | None = None, **options: Any) -> Machine:
+        """Start a machine.
+
+        Args:
+            revert: whether it is reverted after each test.
+            options: arguments of :meth:`MachineStarter.start`.
+        """
+        reverts = self._reverts(revert)
+        return self._add(self._starter.start(**{**self._requested, **options}), reverts=reverts)
+
+    def add(self, machine: Machine) -> Machine:
+        """Add a machine that was started elsewhere: it is described and ended with the others."""
+        return self._add(machine, reverts=self._reverts(None))
+
+    def _add(self, machine: Machine, *, reverts: bool) -> Machine:
+        self.machines.append(machine)
+        self._since_when[machine] = time.monotonic()
+        if reverts:
+            self._reverted.append(machine)
+            self._without_snapshot.append(machine)
+        return machine
+
+    def is_used_by(self, item: pytest.Item) -> bool:
+        """Whether a test can use the machines, or has run a command in one of them."""
+        return self.owner.fixture in getattr(item, "fixturenames", ()) or any(
+            self._has_run(machine) for machine in self.machines
+        )
+
+    def start_report(self) -> None:
+        """Start the report of another test: it shows what the machines do from now on."""
+        self._seen = {machine: _last(machine) for machine in self.machines}
+        self._since_when = dict.fromkeys(self.machines, time.monotonic())
+
+    def sections(self) -> list[tuple[str, str]]:
+        """The sections of a failed test's report: what the machines did during the test."""
+        self._failed = True
+        sections = []
+        for machine in self.machines:
+            if machine.pause is not None:
+                sections.append((f"machine {machine.name} is paused", str(machine.pause)))
+            try:
+                sections.append(reporting.console(machine, self._copy_log(machine)))
+            except FAILURES as error:
+                sections.append((f"machine {machine.name}: no console", str(error)))
+            if results := self._since(machine):
+                sections.append(reporting.commands(machine, results))
+            if self._is_kept(machine):
+                sections.append(
+                    reporting.kept(machine)
+                    if self._revert is None
+                    else reporting.kept_later(machine, self.owner.label)
+                )
+        return sections
+
+    def uses(self) -> list[tuple[str, float]]:
+        """The image of each machine of the test, and for how many seconds it was used."""
+        now = time.monotonic()
+        return [
+            (machine.spec.image.name, now - self._since_when[machine]) for machine in self.machines
+        ]
+
+    def forget_snapshots(self) -> None:
+        """Revert to a later state: what a shared fixture has changed must not be undone."""
+        self._without_snapshot = list(self._reverted)
+
+    def before_test(self) -> None:
+        """Save the state that machines are reverted to after the test."""
+        for machine in self._without_snapshot:
+            if machine.status is Status.RUNNING:
+                machine.snapshot(_BEFORE)
+        self._without_snapshot = [
+            one for one in self._without_snapshot if one.status is not Status.RUNNING
+        ]
+
+    def after_test(self) -> None:
+        """Revert the machines to their state before the test, even if they crashed."""
+        for machine in self._reverted:
+            if machine.status in (Status.RUNNING, Status.PAUSED, Status.FAILED):
+                machine.revert(_BEFORE if machine not in self._without_snapshot else None)
+
+    def release(self) -> None:
+        """End the machines at the end of their scope, except those that are to be kept."""
+        while self.machines:
+            machine = self.machines.pop()
+            if self._is_kept(machine):
+                self._starter.keep(machine, self.owner.label)
+            else:
+                self._starter.discard(machine, self.owner.ending())
+
+    def _reverts(self, requested: bool | None) -> bool:  # noqa: FBT001 - a value that is passed on
+        if self._revert is not None:
+            return self._revert if requested is None else requested
+        if requested:
+            raise InvalidError(
+                "cannot revert a machine between tests",
+                why="it belongs to one test",
+                todo="Use a fixture for several tests, such as core_vm_module.",
+            )
+        return False
+
+    def _has_run(self, machine: Machine) -> bool:
+        return _last(machine) is not self._seen.get(machine)
+
+    def _since(self, machine: Machine) -> list[ExecResult]:
+        """The commands of the current test that are in the machine's history."""
+        results, seen = list(machine.history), self._seen.get(machine)
+        for number, result in enumerate(results):
+            if result is seen:
+                return results[number + 1 :]
+        return results
+
+    def _is_kept(self, machine: Machine) -> bool:
+        keep = self._starter.settings.keep
+        wanted = keep == "always" or (keep == "failed" and self._failed)
+        return wanted and machine.status in (Status.RUNNING, Status.PAUSED)
+
+    def _copy_log(self, machine: Machine) -> str:
+        """Copy the console log to a place where it stays; return a note about it."""
+        try:
+            if self._logs is None:
+                self._logs = self._new_directory()
+            target = self._logs / f"{machine.name}-console.log"
+            shutil.copyfile(machine.directory / "console.log", target)
+        except FAILURES as error:
+            return f"it could not be copied: {error}"
+        return f"all of it: {target}"
+
+    def _new_directory(self) -> Path:
+        # Not by mktemp(): a test may have patched what it uses.
+        base = re.sub(r"\W", "_", self.owner.name)[:30]
+        for number in itertools.count():
+            directory = Path(self._tmp_path_factory.getbasetemp(), f"{base}-machines{number}")
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir()
+                break
+        return directory
+
+
+def _last(machine: Machine) -> ExecResult | None:
+    return machine.history[-1] if machine.history else None
