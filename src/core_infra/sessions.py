@@ -51,7 +51,7 @@ def tests(session: nox.Session) -> None:
 
 
 def core_vm(session: nox.Session) -> None:
-    """The test suite with a real machine for each test that asks; arguments go to pytest."""
+    """The test suite with a real machine for each test that needs one; arguments go to pytest."""
     _install_project(session, TEST_GROUPS, "pytest", core_infra=True)
     _run_pytest(session, "--core-vm")
 
@@ -180,7 +180,7 @@ def _install_project(
 
 
 def _brings_core_infra(requirements: Sequence[str]) -> bool:
-    """Whether the project is core-infra itself, or says which core-infra it wants."""
+    """Whether the project is core-infra itself, or pins a version of core-infra."""
     if _normal(_pyproject().get("project", {}).get("name", "")) == _NAME:
         return True
     split = [match.groups() for line in requirements if (match := _REQUIREMENT.match(line))]
@@ -203,7 +203,7 @@ def _run_pytest(session: nox.Session, *arguments: str) -> None:
 
 
 def _can_install(session: nox.Session) -> bool:
-    """Whether the session has an environment of its own; if not, all must be there already."""
+    """Whether the session has its own environment; if not, everything must be installed already."""
     return session.venv_backend != "none"
 
 

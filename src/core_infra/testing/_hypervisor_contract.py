@@ -43,12 +43,12 @@ class HypervisorContract:
     Attributes:
         accelerator: the accelerator of its machines.
         formats: the disk formats that it reads.
-        speaks: bytes that the console prints when a machine starts.
+        console_output: bytes that the console prints when a machine starts.
     """
 
     accelerator = "tcg"
     formats: tuple[str, ...] = ("raw", "iso")
-    speaks = b"Linux version"
+    console_output = b"Linux version"
 
     def make_hypervisor(self) -> Hypervisor:
         """Return the hypervisor under test, installed. Override this."""
@@ -101,7 +101,10 @@ class HypervisorContract:
     def test_a_machine_runs_logs_and_ends(self) -> None:
         with self._running() as (spec, child):
             log = spec.directory / CONSOLE_LOG
-            _await(lambda: self.speaks in _content(log), f"the console must print {self.speaks!r}")
+            _await(
+                lambda: self.console_output in _content(log),
+                f"the console must print {self.console_output!r}",
+            )
             pid = int((spec.directory / PID_FILE).read_text())
             _holds(pid == child.pid, "its file must have its process id")
             child.signal_group(signal.SIGTERM)

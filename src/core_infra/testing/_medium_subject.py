@@ -41,7 +41,7 @@ class Subject:
         """Perform an operation, and check its result."""
         found = self.do(operation, *args)
         self._history.pop()  # the message itself has it
-        if found != expected or not isinstance(found, type(expected)):  # a bytearray is no bytes
+        if found != expected or not isinstance(found, type(expected)):  # not bytearray for bytes
             call = _call(operation, args, {})
             raise self._failed(f"{call} must give {short(expected)}, but gave {short(found)}")
 

@@ -93,7 +93,7 @@ class Variables:
     """Reads values in which ``$NAME`` and ``${NAME}`` stand for variables of the environment.
 
     Attributes:
-        unset: the names that were asked for and are not there.
+        unset: the names of used variables that are not set.
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
