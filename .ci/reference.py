@@ -8,10 +8,13 @@ with it, so that adding or removing a public name is always visible in the page.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
+import functools
 import importlib
 import inspect
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +24,9 @@ from core_infra.errors import CoreInfraError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).parents[1] / "docs/reference.md"
+_ROOT = Path(__file__).parents[1]
+_SOURCE = _ROOT / "src"
+PAGE = _ROOT / "docs/reference.md"
 PACKAGES = (
     "core_infra.vm",
     "core_infra.process",
@@ -109,10 +114,26 @@ def documented_attributes(kind: type) -> list[str]:
     return _ATTRIBUTE.findall(re.split(r"^\w+:$", section[0], flags=re.MULTILINE)[0])
 
 
-def summary(value: Any) -> str:
-    """The first line of a docstring; empty for a constant."""
-    is_documented = inspect.isclass(value) or inspect.isroutine(value)
-    return (inspect.getdoc(value) or "").partition("\n")[0] if is_documented else ""
+def summary(export: Export) -> str:
+    """The first line of a docstring, or of the string after a constant."""
+    has_docstring = inspect.isclass(export.value) or inspect.isroutine(export.value)
+    text = inspect.getdoc(export.value) if has_docstring else constants().get(export.name)
+    return (text or "").partition("\n")[0]
+
+
+@functools.cache
+def constants() -> dict[str, str]:
+    """The strings that describe constants: each follows an assignment at the top of a module."""
+    found: dict[str, str] = {}
+    for path in sorted(_SOURCE.rglob("*.py")):
+        for node, after in itertools.pairwise(ast.parse(path.read_text()).body):
+            if not isinstance(after, ast.Expr) or not isinstance(after.value, ast.Constant):
+                continue
+            if isinstance(node, (ast.Assign, ast.AnnAssign)):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                found |= dict.fromkeys(names, inspect.cleandoc(str(after.value.value)))
+    return found
 
 
 def render() -> str:
@@ -126,7 +147,7 @@ def render() -> str:
 
 
 def _lines(export: Export) -> Iterator[str]:
-    text = summary(export.value)
+    text = summary(export)
     yield f"- `{_call(export.name, export.value)}`{text and f': {text}'}"
     if inspect.isclass(export.value):
         names = [*attributes(export.value), *(f"{name}()" for name in _calls(export.value))]

@@ -5,14 +5,22 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import itertools
 import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from reference import PACKAGES, PAGE, attributes, documented_attributes, exports, methods, render
+from reference import (
+    PACKAGES,
+    PAGE,
+    attributes,
+    constants,
+    documented_attributes,
+    exports,
+    methods,
+    render,
+)
 
 from core_infra.process import Process
 from core_infra.vm import GuestProcess, Machine
@@ -101,7 +109,7 @@ def test_pages_examples_and_fixtures_import_from_public_packages() -> None:
 def undocumented(export: Export) -> Iterator[str]:
     where, value = f"{export.package}.{export.name}", export.value
     if not inspect.isclass(value) and not inspect.isroutine(value):
-        if export.name not in documented_constants():
+        if export.name not in constants():
             yield where
         return
     if not (value.__doc__ or "").strip():
@@ -181,20 +189,6 @@ def imported(module: str) -> dict[str, Any]:
 @cache
 def public_values() -> set[int]:
     return {id(export.value) for package in PACKAGES for export in exports(package)}
-
-
-@cache
-def documented_constants() -> set[str]:
-    """Names at the top of a module that are assigned, and then described by a string."""
-    found: set[str] = set()
-    for path in (ROOT / "src").rglob("*.py"):
-        body = ast.parse(path.read_text()).body
-        for node, after in itertools.pairwise(body):
-            described = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            if described and isinstance(node, (ast.Assign, ast.AnnAssign)):
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                found |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return found
 
 
 @cache

@@ -37,7 +37,7 @@ TEST_GROUPS = ("tests", "test", "dev")
 """Dependency groups that ``tests`` installs: the first of these that the project has."""
 
 LINT_GROUPS = ("lint", "dev")
-"""The same for ``lint``."""
+"""Dependency groups that ``lint`` installs: the first of these that the project has."""
 
 _NAME = "core-infra"
 _ROOT = Path(__file__).parents[2]
