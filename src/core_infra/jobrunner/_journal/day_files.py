@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner._journal.entry import Entry, Phase
-from core_infra.jobrunner._journal.hash_chain import chained_line, first_digest
+from core_infra.jobrunner._journal.hash_chain import (
+    DIGEST,
+    DIGEST_FROM_END,
+    chained_line,
+    first_digest,
+)
 from core_infra.jobrunner._journal.paths import SUFFIX
 from core_infra.medium._errors import InvalidPathError, PathNotFoundError
 
@@ -54,6 +59,13 @@ def read(base: JournalDirectory, path: str, *, start: int = 0) -> Iterator[tuple
             start += len(line)
             with contextlib.suppress(InvalidError):
                 yield Entry.decode(line), start
+
+
+def digest_at(base: JournalDirectory, path: str, end: int) -> str:
+    """The digest in the line that ends at an offset; arbitrary text if no line ends there."""
+    with base.open(path) as file:
+        file.seek(max(end - DIGEST_FROM_END, 0))
+        return file.read(DIGEST).decode("ascii", "replace")
 
 
 def prune(base: JournalDirectory, before: dt.date) -> list[str]:

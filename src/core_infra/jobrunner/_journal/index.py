@@ -19,8 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from core_infra.jobrunner._journal import day_files
 from core_infra.jobrunner._journal.day_files import STATES, unpruned
 from core_infra.jobrunner._journal.entry import Phase
+from core_infra.jobrunner._journal.log_file import JournalDirectory
 from core_infra.medium._errors import PathNotFoundError, StorageError
 from core_infra.medium._real_file import map_os_errors
 
@@ -115,7 +117,7 @@ class Index:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self._directory = JournalDirectory(journal.base_dir)
         self._path = Path(journal.base_dir, _NAME)
         self._lock = threading.RLock()
         with _sqlite_errors(self._path):
@@ -147,13 +149,14 @@ class Index:
     def _catch_up(self) -> None:
         with self._transaction() as db:
             known = {path: (size, head) for path, size, head in db.execute("select * from files")}
-            for path in self._journal.records():
+            for path in list(day_files.records(self._directory)):
                 if path.endswith(STATES) and {path, unpruned(path)} & known.keys():
                     continue  # already read; what came later must stay
                 with contextlib.suppress(PathNotFoundError):  # pruned at this moment
                     size, head = known.get(path, (0, ""))
                     # What was read, and then lost with the power, may have been overwritten.
-                    self._read(db, path, size if self._journal.head(path, size) == head else 0)
+                    is_known = day_files.digest_at(self._directory, path, size) == head
+                    self._read(db, path, size if is_known else 0)
 
     def _rebuild(self) -> None:
         with self._lock:
@@ -228,10 +231,10 @@ class Index:
     def _read(self, db: sqlite3.Connection, path: str, size: int) -> None:
         end = size
         entries = []
-        for entry, end in self._journal.read(path, start=size):  # noqa: B007 - the last one counts
+        for entry, end in day_files.read(self._directory, path, start=size):  # noqa: B007 - the last one counts
             entries.append(entry)
         _apply(db, entries)
-        head = self._journal.head(path, end)
+        head = day_files.digest_at(self._directory, path, end)
         db.execute("insert or replace into files values (?, ?, ?)", (path, end, head))
 
     def _select(self, condition: str, *arguments: object) -> list[ActionState]:

@@ -15,8 +15,6 @@ from core_infra.jobrunner._journal import day_files
 from core_infra.jobrunner._journal.entry import Entry
 from core_infra.jobrunner._journal.group_commit import GroupCommit
 from core_infra.jobrunner._journal.hash_chain import (
-    DIGEST,
-    DIGEST_FROM_END,
     check_chain,
     first_digest,
 )
@@ -117,29 +115,19 @@ class Journal:
 
     def files(self) -> list[str]:
         """The paths of the files, relative to the directory, by repository and day."""
-        return [path for path in self.records() if path.endswith(SUFFIX)]
-
-    def records(self) -> list[str]:
-        """The paths of the files and, before each, of what pruning has left of its day."""
-        return list(day_files.records(self._directory))
+        return [path for path in day_files.records(self._directory) if path.endswith(SUFFIX)]
 
     def read(self, path: str, *, start: int = 0) -> Iterator[tuple[Entry, int]]:
         """Read the entries of one file; lines that are not entries are skipped.
 
         Args:
-            path: one of :meth:`records`.
+            path: one of :meth:`files`.
             start: where to start, in bytes.
 
         Yields:
             Each entry, and where it ends, in bytes.
         """
         return day_files.read(self._directory, path, start=start)
-
-    def head(self, path: str, end: int) -> str:
-        """The digest in the line that ends at an offset; arbitrary text if no line ends there."""
-        with self._directory.open(path) as file:
-            file.seek(max(end - DIGEST_FROM_END, 0))
-            return file.read(DIGEST).decode("ascii", "replace")
 
     def entries(self, *, since: dt.date = dt.date.min) -> Iterator[Entry]:
         """Read all entries, file by file.
@@ -154,7 +142,7 @@ class Journal:
 
     def verify(self) -> list[FileCheck]:
         """Check every file's chain."""
-        return [self._check(path) for path in self.records()]
+        return [self._check(path) for path in day_files.records(self._directory)]
 
     def prune(self, before: dt.date) -> list[str]:
         """Delete the files of days before a date; the states of actions stay known.
