@@ -54,9 +54,9 @@ def shared(
     volume = tmp_path_factory.mktemp("vol,ume")
     (volume / "here").write_text("from the host\n")
     volumes = {str(volume): "/mnt/the volume"} if can_serve() else {}
-    yield manager.run(
-        "default", RunOptions(name="shared", detach=True, publish=[80], volumes=volumes)
-    )
+    manager.run("default", RunOptions(name="shared", detach=True, publish=[80], volumes=volumes))
+    manager.exec("shared", "true").check()  # that it has booted is remembered
+    yield manager.find("shared")
     if manager.find("shared").status is ContainerStatus.RUNNING:
         manager.stop("shared", grace=0)
 
