@@ -1,4 +1,4 @@
-"""Actions side by side: one for an item, each with its time, and none begun after a stop."""
+"""Concurrent actions: one for each item, each with a time limit, and none started after a stop."""
 
 from __future__ import annotations
 

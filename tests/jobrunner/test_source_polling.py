@@ -125,7 +125,7 @@ def test_a_number_at_its_limit_is_acted_on_once(make: Make, journal: Journal, nu
         poller = make(actor, sources=[RecordedSource([signal(pr_number=number, epic_number=9)])])
         poller.run_once()
         poller.close()
-        Path(journal.base_dir, ".index.sqlite3").unlink()  # what counts is what the files tell
+        Path(journal.base_dir, ".index.sqlite3").unlink()  # only the files count
     assert len(actor.done) == 1
     with pytest.raises(InvalidError, match="pr_number: Input should be less than or equal"):
         PipelineSignal.from_dict({"repo_owner": "a", "repo_name": "b", "pr_number": 2**53 + 1})

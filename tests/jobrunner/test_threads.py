@@ -1,4 +1,4 @@
-"""Threads that are made when needed: nobody waits for another's task, and no task is forgotten."""
+"""Threads that are started on demand: no task waits for another, and none is forgotten."""
 
 from __future__ import annotations
 

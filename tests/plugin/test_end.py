@@ -36,7 +36,7 @@ def start(pytester: pytest.Pytester, *args: str) -> tuple[subprocess.Popen[str],
         text=True,
         start_new_session=True,
     )
-    # Opened for writing as well, so that opening waits for nobody.
+    # Opened for writing, too, so that this does not wait for a writer.
     reader, ended = os.open(fifo, os.O_RDWR), os.pidfd_open(run.pid)
     try:
         ready, _, _ = select.select([reader, ended], [], [])

@@ -137,7 +137,7 @@ def test_what_is_shared_ends_with_a_run_that_is_killed(
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    # Opened for writing as well, so that opening waits for nobody.
+    # Opened for writing, too, so that this does not wait for a writer.
     reader, ended = os.open(fifo, os.O_RDWR), os.pidfd_open(run.pid)
     try:
         assert reader in select.select([reader, ended], [], [])[0]

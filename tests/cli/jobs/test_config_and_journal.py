@@ -1,4 +1,4 @@
-"""``core-infra jobs``: what a file may say, and what is told of a cycle."""
+"""``core-infra jobs``: configuration files, and what is reported about a cycle."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Actor:
 
 
 class Teller(Actor):
-    """An actor that can tell whether an action was done."""
+    """An actor that can find out whether an action was done."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -64,7 +64,7 @@ class Planner(Actor):
 
 
 class Gate:
-    """Holds whoever calls it until it is opened, and tells that somebody came."""
+    """Blocks its callers until it is opened, and counts them."""
 
     def __init__(self) -> None:
         self.came = threading.Semaphore(0)

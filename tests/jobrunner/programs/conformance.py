@@ -95,7 +95,7 @@ def only_forgejo(forge: Forgejo) -> dict[str, Callable[[], Any]]:
 
 
 def failures(name: str, calls: dict[str, Callable[[], Any]]) -> Iterator[str]:
-    """Make all calls; tell those that are refused."""
+    """Make all calls; report those that are refused."""
     for what, call in calls.items():
         try:
             call()

@@ -7,7 +7,7 @@ that what is in it stays. The journal is here: after a kill, what was not brough
 lost, or is zeros, or is there. Bots are forked from this process, which has no threads.
 """
 
-# ruff: noqa: S311, BLE001 - dice for tests, and whatever goes wrong is to be told
+# ruff: noqa: S311, BLE001 - random numbers for tests, and every error is reported
 
 from __future__ import annotations
 
