@@ -38,6 +38,8 @@ class MachineFactory:
         kernel: str | os.PathLike[str] | None = None,
         initrd: str | os.PathLike[str] | None = None,
         cmdline: str | None = None,
+        entrypoint: bool | None = None,
+        init: str | None = None,
         name: str | None = None,
         timeout: float | None = None,
         cold: bool | None = None,
@@ -57,6 +59,8 @@ class MachineFactory:
             kernel: a kernel to boot instead of the image's.
             initrd: an initrd instead of the image's.
             cmdline: added to the end of the kernel's command line.
+            entrypoint: start the program that an OCI image is for, its ENTRYPOINT and CMD.
+            init: the first process of an OCI image: ``systemd``, or the path of a program in it.
             name: its name in reports.
             timeout: seconds that it may take to boot.
             cold: boot it instead of cloning it.
@@ -79,6 +83,8 @@ class MachineFactory:
             "kernel": kernel,
             "initrd": initrd,
             "cmdline": cmdline,
+            "entrypoint": entrypoint,
+            "init": init,
             "name": name,
             "timeout": timeout,
             "cold": cold,

@@ -18,9 +18,10 @@ NAME = "core_vm"
 
 DESCRIPTION = (
     f"{NAME}(memory=MIB, cpus=N, disks=[SIZE], image=PATH, template=NAME, variables=DICT, "
-    "cpu=MODEL, arch=NAME, kernel=PATH, initrd=PATH, cmdline=TEXT, timeout=SECONDS, cold=BOOL, "
-    "revert=BOOL): the hardware and image of this test's machines, how long one may take to boot, "
-    "and whether to boot it instead of cloning it. On a class or a module (pytestmark) it also "
+    "cpu=MODEL, arch=NAME, kernel=PATH, initrd=PATH, cmdline=TEXT, entrypoint=BOOL, init=PROGRAM, "
+    "timeout=SECONDS, cold=BOOL, revert=BOOL): the hardware and image of this test's machines, "
+    "how long one may take to boot, and whether to boot it instead of cloning it. On a class or a "
+    "module (pytestmark) it also "
     "applies to core_vm_class or core_vm_module; revert reverts those after each test. Each "
     "argument is optional."
 )
@@ -56,6 +57,8 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "kernel": ((str, os.PathLike), "a path"),
     "initrd": ((str, os.PathLike), "a path"),
     "cmdline": ((str,), "a text"),
+    "entrypoint": ((bool,), "True or False"),
+    "init": ((str,), "systemd or the path of a program"),
     "timeout": ((int, float), "a number of seconds"),
     "cold": ((bool,), "True or False"),
     "revert": ((bool,), "True or False"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from core_infra.vm._images.image import Bootable
 
 T = TypeVar("T")
+_PROGRAM = re.compile(r"/[!-~]+")
 
 
 class MachineOptions(TypedDict, total=False):
@@ -45,6 +47,9 @@ class MachineOptions(TypedDict, total=False):
             beside it is its initrd.
         initrd: an initrd instead of the image's.
         cmdline: text to append to the kernel's command line.
+        entrypoint: start the program that an OCI image is for, its ENTRYPOINT and CMD.
+        init: the first process of an OCI image: ``systemd``, or the path of a program in it;
+            default: busybox's.
     """
 
     memory: int | None
@@ -55,6 +60,8 @@ class MachineOptions(TypedDict, total=False):
     kernel: str | os.PathLike[str] | None
     initrd: str | os.PathLike[str] | None
     cmdline: str | None
+    entrypoint: bool
+    init: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +164,11 @@ class SpecResolver:
         if unknown := options.keys() - MachineOptions.__annotations__:
             raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
         # The image comes first, since the rest depends on it.
-        chosen = with_kernel(self._chosen(image, options.get("arch")), **options)
+        chosen = with_programs(
+            with_kernel(self._chosen(image, options.get("arch")), **options),
+            entrypoint=bool(options.get("entrypoint")),
+            init=options.get("init"),
+        )
         boots, own_disks = with_agent(chosen)
         wanted = [*own_disks, *as_disks(options.get("disks") or ())]
         disks = tuple(usable(disk, self._progress) for disk in wanted)
@@ -218,6 +229,36 @@ def with_kernel(image: Bootable, **options: Unpack[MachineOptions]) -> Bootable:
         image = replace(image, initrd=initrd)
     # Of a parameter that is there twice, Linux takes the last.
     return image if more is None else replace(image, cmdline=f"{image.cmdline} {more}".strip())
+
+
+def with_programs(image: Bootable, *, entrypoint: bool, init: str | None) -> Bootable:
+    """The image of an OCI image that starts its own program, or has its own first process.
+
+    Raises:
+        InvalidError: it is not such an image, or names no program.
+    """
+    if not entrypoint and init is None:
+        return image
+    run = None if isinstance(image, DiskImage) else image.run
+    if isinstance(image, DiskImage) or run is None:
+        raise InvalidError(
+            f"cannot choose the programs that {image.name} starts",
+            why="entrypoint and init are for OCI images",
+        )
+    if entrypoint and not (run.entrypoint or run.cmd):
+        raise InvalidError(
+            f"cannot start the entrypoint of {image.name}",
+            why="the image has neither ENTRYPOINT nor CMD",
+        )
+    if init is not None and init != "systemd" and not _PROGRAM.fullmatch(init):
+        raise InvalidError(
+            f"cannot use {init!r} as the first process",
+            why="it must be systemd, or the path of a program in the image",
+        )
+    words = [image.cmdline]
+    words += [f"core_infra.init={init}"] if init else []
+    words += ["core_infra.entrypoint"] if entrypoint else []
+    return replace(image, cmdline=" ".join(words))
 
 
 def _of_kernel(image: Bootable, kernel: Path) -> Bootable:

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from core_infra.vm import MachineOptions
+
 CAPABILITY = {"security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00" + "\x00" * 12}
+
+
+SHOW = 'echo "$(id -u) $GREETING $1 $(pwd)"'
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "Env": ["GREETING=hello world", "PATH=/bin:/odd"],
         "WorkingDir": "/srv",
         "User": "1234:56",
+        "Entrypoint": ["sh", "-c", f"{SHOW} >data/started; sleep 1000", "x"],
+        "Cmd": ["it's"],
     }
     write_layout(directory, [layer(entries) for entries in layers], config=config)
     return directory
@@ -84,6 +91,40 @@ def test_files_go_in_and_out_whoever_the_image_s_user_is(machine: Machine, tmp_p
     machine.wait_for_file("/srv/pushed/f")
     machine.pull("/srv/pushed", tmp_path / "back")
     assert (tmp_path / "back" / "f").read_text() == "x"
+
+
+def test_its_own_program_is_started_if_asked_for(launcher: Launcher, machine: Machine) -> None:
+    own = launcher.clone(entrypoint=True)
+    own.wait_until_succeeds("grep . data/started")
+    assert own.read_text("/srv/data/started") == "1234 hello world it's /srv\n"
+    assert machine.exec("[ -e data/started ]").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init": "nothing"}, "'nothing' as the first process"),
+        ({"init": "/a b"}, "'/a b' as the first process"),
+    ],
+)
+def test_a_wrong_program_is_refused(
+    launcher: Launcher, options: MachineOptions, message: str
+) -> None:
+    with pytest.raises(InvalidError, match=message):
+        launcher.clone(**options)
+
+
+def test_only_oci_images_have_programs_to_choose() -> None:
+    with Launcher() as launcher, pytest.raises(InvalidError, match="are for OCI images"):
+        launcher.clone(entrypoint=True)
+
+
+def test_an_image_without_a_program_has_none_to_start(tmp_path: Path) -> None:
+    write_layout(tmp_path, [layer([Entry("f")])])
+    message = "has neither ENTRYPOINT nor CMD"
+    launcher = Launcher(image=f"oci-layout:{tmp_path}")
+    with launcher, pytest.raises(InvalidError, match=message):
+        launcher.clone(entrypoint=True)
 
 
 @pytest.mark.long
@@ -138,6 +179,12 @@ def test_a_wrong_address_is_one_clear_error(
 ) -> None:
     with pytest.raises(kind, match=message):
         load_image(address.format(dir=tmp_path, layout=layout))
+
+
+def test_a_layer_may_end_without_padding(tmp_path: Path) -> None:
+    whole = layer([Entry("f", data=b"1" * 700)])
+    write_layout(tmp_path, [whole[: 512 + 700]])
+    assert load_image(f"oci-layout:{tmp_path}").memory == 512
 
 
 def test_a_damaged_layer_is_found(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
+import tarfile
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +35,7 @@ from core_infra.vm._images.oci.layers import merge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from core_infra.vm._guest.run_config import RunConfig
     from core_infra.vm._images.image import Image
     from core_infra.vm._images.oci.manifest import OciImage
 
@@ -91,7 +94,9 @@ def machine_image(
             assert base.initrd is not None  # noqa: S101 - the default image has one
             data = base.initrd.read_bytes()
             (made / INITRD).write_bytes(
-                data + bytes(-len(data) % 4) + _scripts(scripts, base.console)
+                data
+                + bytes(-len(data) % 4)
+                + _scripts(scripts | _entrypoint(image.run), base.console)
             )
             write_manifest(
                 made,
@@ -132,6 +137,8 @@ def _tree(image: OciImage, work: Path, progress: Callable[[str], None]) -> Node:
             for piece in _content(image.store.path(layer.digest)):
                 total.update(piece)
                 target.write(piece)
+            # Some tools leave the padding out, and the end of the archive.
+            target.write(bytes(-target.tell() % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE))
         if f"sha256:{total.hexdigest()}" != digest:
             raise InvalidError(
                 f"layer {number} of the image is not what its configuration says",
@@ -158,10 +165,30 @@ def _content(path: Path) -> Iterator[bytes]:
             yield piece
 
 
+def _entrypoint(run: RunConfig) -> dict[str, bytes]:
+    """Return the script that starts the program that an image is for, if there is one."""
+    argv = [*run.entrypoint, *run.cmd]
+    if not argv:
+        return {}
+    path = run.env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    environment = "".join(
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in ({"HOME": "/"} | run.env).items()
+        if name.isidentifier()
+    )
+    return {
+        "entrypoint": (
+            f"#!/run/core-infra/bin/sh\n{environment}export PATH={shlex.quote(path)}\n"
+            f"cd {shlex.quote(run.workdir)} || cd /\n"
+            f"exec /run/core-infra/agent --as {shlex.quote(run.user or '0')} {shlex.join(argv)}\n"
+        ).encode()
+    }
+
+
 def _scripts(scripts: dict[str, bytes], console: str) -> bytes:
     entries = []
     for name, data in scripts.items():
-        content = data.replace(b"@CONSOLE@", console.encode()).replace(b"@INIT@", b"")
+        content = data.replace(b"@CONSOLE@", console.encode())
         permissions = 0o755 if data.startswith(b"#!") else 0o644
         entries.append(
             file("init" if name == "init" else f"disk_root/{name}", content, permissions)
