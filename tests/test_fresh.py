@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from inside import Order
-from support import wait_gone
 from takeover import NoSourceError, named_paths, pip_configuration, repositories, shared
+
+from support import wait_gone
 
 TARGETS = """\
 http://one.test/debian/ bookworm main

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-import hatch
 import pytest
+
+import hatch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from build_samples import copy_sample, need, tree
 
+from build_samples import copy_sample, need, tree
 from core_infra.build._artifact import Target
 from core_infra.build._build_cache import carry_out_cached
 from core_infra.build._errors import BuildFailedError

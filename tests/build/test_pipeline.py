@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from build_samples import copy_sample, need, tree
 from build_support import accepts
-
 from core_infra.build._archives.archive import Format, Profile
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.workspace import WORK, workspace

@@ -8,8 +8,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from build_samples import copy_sample, need, tree
 
+from build_samples import copy_sample, need, tree
 from core_infra.build import _preflight
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._config.settings import DEFAULT_TARGETS

@@ -5,9 +5,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from build_support import accepts
 from click.testing import CliRunner
 
+from build_support import accepts
 from core_infra._cli.main import main
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from build_samples import copy_sample, need
 
 if TYPE_CHECKING:

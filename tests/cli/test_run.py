@@ -16,9 +16,9 @@ from xml.etree import ElementTree as ET
 import pexpect
 import pytest
 from click.testing import CliRunner
-from support import wait_gone
 
 from core_infra._cli.main import main
+from support import wait_gone
 
 if TYPE_CHECKING:
     from click.testing import Result

@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-import hatch
 import pytest
-from agent_process import Agent
 
+import hatch
+from agent_process import Agent
 from core_infra import _binaries
 
 if TYPE_CHECKING:

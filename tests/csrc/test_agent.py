@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_process import HANG, NONCE, Agent, wait_for_end
 
+from agent_process import HANG, NONCE, Agent, wait_for_end
 from core_infra.vm._guest.protocol import WINDOW, Done, FrameType, Outcome, encode_thaw
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

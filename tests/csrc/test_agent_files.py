@@ -9,8 +9,8 @@ import tty
 from typing import TYPE_CHECKING
 
 import pytest
-from agent_process import KEEP_MODE, Agent
 
+from agent_process import KEEP_MODE, Agent
 from core_infra.vm._guest.protocol import Done, FrameType, Outcome
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from agent_process import NONCE, Agent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent_process import NONCE, Agent
 from core_infra.vm._guest.protocol import (
     MAX_DATA,
     MAX_PAYLOAD,

@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobs.samples import signal
 
 from core_infra.jobrunner import FakeClock, Journal, Poller, PollerConfig, RecordedSource
+from jobs.samples import signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

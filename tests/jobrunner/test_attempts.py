@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from core_infra.jobrunner import FakeClock, Journal, Phase
 from jobs.actors import Actor, Teller
 from jobs.polling import last, phases
 from jobs.samples import intent
 
-from core_infra.jobrunner import FakeClock, Journal, Phase
-
 if TYPE_CHECKING:
     import pytest
-    from jobs.polling import Make
 
     from core_infra.jobrunner import Poller, RecordedSource
+    from jobs.polling import Make
 
 
 def open_intents(journal: Journal, handler: Actor, poller: Poller) -> None:

@@ -9,9 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobs.actors import Actor, Gate, Teller
-from jobs.polling import last, phases
-from jobs.samples import signal
 
 from core_infra.errors import WrongStateError
 from core_infra.jobrunner import (
@@ -23,11 +20,13 @@ from core_infra.jobrunner import (
     PollerConfig,
     RecordedSource,
 )
+from jobs.actors import Actor, Gate, Teller
+from jobs.polling import last, phases
+from jobs.samples import signal
 
 if TYPE_CHECKING:
-    from jobs.polling import Make
-
     from core_infra.jobrunner import Job, PipelineSignal
+    from jobs.polling import Make
 
 
 def test_no_two_actions_touch_one_item_at_once(make: Make) -> None:

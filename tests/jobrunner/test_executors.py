@@ -10,11 +10,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from core_infra.jobrunner import Journal, Phase, RecordedSource
 from jobs.actors import Actor, Elsewhere, Gate, Teller
 from jobs.polling import last, phases
 from jobs.samples import signal
-
-from core_infra.jobrunner import Journal, Phase, RecordedSource
 
 if TYPE_CHECKING:
     from jobs.polling import Make

@@ -9,20 +9,19 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobs.actors import Actor, Planner
-from jobs.polling import last, phases
-from jobs.samples import signal
 
 from core_infra.errors import AlreadyExistsError, CoreInfraError, InvalidError
 from core_infra.jobrunner import Journal, Phase, RecordedSource
 from core_infra.medium._errors import StorageError
+from jobs.actors import Actor, Planner
+from jobs.polling import last, phases
+from jobs.samples import signal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jobs.polling import Make
-
     from core_infra.jobrunner import ActionResult, FakeClock, Job, PipelineSignal
+    from jobs.polling import Make
 
 
 def test_an_action_is_taken_once_for_each_state(make: Make, source: RecordedSource) -> None:

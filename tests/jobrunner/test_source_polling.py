@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from core_infra.errors import CoreInfraError, InvalidError
+from core_infra.jobrunner import FakeClock, PipelineSignal, RecordedSource
 from jobs.actors import Actor, Gate
 from jobs.polling import phases
 from jobs.samples import NOON, signal
 
-from core_infra.errors import CoreInfraError, InvalidError
-from core_infra.jobrunner import FakeClock, PipelineSignal, RecordedSource
-
 if TYPE_CHECKING:
-    from jobs.polling import Make
-
     from core_infra.jobrunner import Journal
+    from jobs.polling import Make
 
 
 def test_one_source_that_fails_does_not_stop_the_others(make: Make) -> None:

@@ -10,11 +10,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from disk_model import Call, Disk, Names
 
 from core_infra.medium import LocalMedium, SandboxMedium
 from core_infra.medium._paths import RESERVED
 from core_infra.medium._real_file import RealFile
+from disk_model import Call, Disk, Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import is_running
 
 from core_infra.vm._cache import cache_root
 from pytest_core_infra._vm.options import OPTIONS
+from support import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

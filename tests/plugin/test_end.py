@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support import left_in, wait_gone
 
 if TYPE_CHECKING:

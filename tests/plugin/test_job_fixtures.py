@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobs.actors import Actor, Planner, Teller
-from jobs.samples import signal
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner import Phase
+from jobs.actors import Actor, Planner, Teller
+from jobs.samples import signal
 
 if TYPE_CHECKING:
     from core_infra.jobrunner import Journal

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pexpect
 from click.testing import CliRunner
-from support import is_running, left_in, wait_gone, ways
 
 from core_infra._cli.main import main
+from support import is_running, left_in, wait_gone, ways
 
 if TYPE_CHECKING:
     from pathlib import Path

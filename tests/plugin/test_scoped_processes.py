@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from support import is_running, wait_gone
 
 SHARED = """

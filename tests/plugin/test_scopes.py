@@ -7,9 +7,8 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from support import left_in, wait_gone
-
 from pytest_core_infra._vm.fixtures import SKIP_REASON
+from support import left_in, wait_gone
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from process_programs import program
-from support import is_running, wait_gone
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.process import ProgramNotFoundError, spawn
+from process_programs import program
+from support import is_running, wait_gone
 
 
 @pytest.mark.parametrize("die_with_parent", [True, False])

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
-from support import is_running
 
 from core_infra.errors import WrongStateError
 from core_infra.framework import Core
@@ -24,6 +23,7 @@ from core_infra.process import (
     Status,
 )
 from core_infra.process._status import ENDED
+from support import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from process_programs import output_of
 
 

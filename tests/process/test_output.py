@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from process_programs import PYTHON
 
 from core_infra.errors import InvalidError
 from core_infra.process import CannotStartError, LogPattern, RingBuffer, RunOptions, Service, Stream
 from core_infra.process._output import LineSplitter, Output
+from process_programs import PYTHON
 
 PIECES = st.lists(st.text("ab\n\ré€\U0001f600", max_size=12).map(str.encode), max_size=8)
 

@@ -8,7 +8,6 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from process_programs import PYTHON, STUBBORN
 
 from core_infra.framework import Core, service_for, with_name
 from core_infra.process import (
@@ -26,6 +25,7 @@ from core_infra.process import (
     new_service,
 )
 from core_infra.process._output import MAX_LINE
+from process_programs import PYTHON, STUBBORN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

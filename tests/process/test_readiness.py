@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from process_programs import PYTHON, program
 
 from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.process import (
@@ -25,6 +24,7 @@ from core_infra.process import (
     TcpPort,
     UnixSocket,
 )
+from process_programs import PYTHON, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable

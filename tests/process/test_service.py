@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from process_programs import PYTHON, STUBBORN, output_of
 
 from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
 from core_infra.process import (
@@ -32,6 +31,7 @@ from core_infra.process import (
     Stream,
 )
 from core_infra.process._reaper.registry import reaper
+from process_programs import PYTHON, STUBBORN, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,11 +6,11 @@ import shlex
 import signal
 
 import pytest
-from process_programs import PYTHON, program
-from support import is_running
 
 from core_infra.process import LogPattern, RunOptions, RunTimeoutError, Service
 from core_infra.process._managed_process import ManagedProcess
+from process_programs import PYTHON, program
+from support import is_running
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import signal
 import pexpect
 import pytest
 from pexpect.replwrap import REPLWrapper
-from process_programs import PYTHON, program
 
 from core_infra.errors import InvalidError, WrongStateError
 from core_infra.process import RunOptions, Service, Status
+from process_programs import PYTHON, program
 
 
 def test_a_dialogue(service: Service) -> None:

@@ -11,10 +11,10 @@ import unittest
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
-from toy_medium import ToyMedium
 
 from core_infra.medium._paths import rooted
 from core_infra.testing import MediumContract
+from toy_medium import ToyMedium
 
 if TYPE_CHECKING:
     import builtins

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from support import NoForkServer
 
 from core_infra.vm import Launcher, Machine
 from core_infra.vm._snapshots import source_builder
+from support import NoForkServer
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from support import is_running, wait_gone
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import BootError, GuestGoneError, Launcher, Machine, MachineStateError, Status
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.image import Image, host_arch
+from support import is_running, wait_gone
 
 
 def test_the_console_is_a_pexpect_object_from_the_first_byte(machine: Machine) -> None:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import is_running, wait_gone
 
 from core_infra.errors import InvalidError
 from core_infra.vm._run_directory import (
@@ -17,6 +16,7 @@ from core_infra.vm._run_directory import (
     kept_machines,
     write_record,
 )
+from support import is_running, wait_gone
 
 PROGRAMS = Path(__file__).parent / "programs"
 

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import linuxkit_standin as standin
 import pytest
 
+import linuxkit_standin as standin
 from core_infra.errors import CoreInfraError, UnavailableError
 from core_infra.vm import GuestOperationError
 from core_infra.vm._access.interface import NoAccessError

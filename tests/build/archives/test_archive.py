@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
-from build_support import accepts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from build_support import accepts
 from core_infra.build._archives import streams, zip_writer
 from core_infra.build._archives.archive import (
     Format,

@@ -6,8 +6,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from build_samples import copy_sample, need
 
+from build_samples import copy_sample, need
 from core_infra.build._artifact import host_target
 from core_infra.build._pipeline import carry_out
 from core_infra.build._preflight import make_plan

@@ -7,8 +7,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from build_samples import need, tree
 
+from build_samples import need, tree
 from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._errors import ArtifactMissingError, ConfigError
 from core_infra.build._pipeline import carry_out

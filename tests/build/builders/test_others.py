@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from build_samples import copy_sample, need, tree
 
+from build_samples import copy_sample, need, tree
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.docker import DockerBuilder
 from core_infra.build._errors import ArtifactMissingError

@@ -7,7 +7,6 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from build_samples import need
-
 from core_infra.build._builders.environment import redact
 from core_infra.build._builders.sources import copy_sources, source_digest, source_files
 

@@ -5,10 +5,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from build_support import accepts
 from hypothesis import given
 from hypothesis import strategies as st
 
+from build_support import accepts
 from core_infra.build._artifact import Artifact
 from core_infra.build._documents.checksums import (
     checksum,

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from build_support import accepts, needs
-from signing_programs import certificate, windows_program
 
+from build_support import accepts, needs
 from core_infra.build._config.settings import SigningSettings
 from core_infra.build._errors import SigningError, SigningUnavailableError
 from core_infra.build._secret import NO_SECRET, Secret
@@ -23,12 +22,12 @@ from core_infra.build._signing.gpg import GpgSigner
 from core_infra.build._signing.macos import AppleNotary, CodesignSigner
 from core_infra.build._signing.windows import OsslSigner, SigntoolSigner
 from core_infra.medium import LocalMedium
+from signing_programs import certificate, windows_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from build_support import GpgHome
-
     from core_infra.build._signing.signer import Signer
 
 PASSWORD = "swordfish and plugh"  # noqa: S105 - of nothing

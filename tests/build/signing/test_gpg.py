@@ -5,15 +5,15 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from build_support import accepts, needs
-from support import wait_gone
 
+from build_support import accepts, needs
 from core_infra.build._errors import SigningError, SigningUnavailableError
 from core_infra.build._secret import Secret
 from core_infra.build._signing.gpg import GpgSigner, verify_gpg
 from core_infra.build._signing.tool import pipe_with, run_tool
 from core_infra.errors import TimeoutExpiredError
 from core_infra.medium import LocalMedium, MemoryMedium
+from support import wait_gone
 
 if TYPE_CHECKING:
     from pathlib import Path

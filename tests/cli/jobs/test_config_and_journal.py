@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
-from jobs.samples import intent, signal
 
 from core_infra._cli.main import main
 from core_infra.jobrunner import Journal
 from core_infra.jobrunner._config_file import load_jobs_config
+from jobs.samples import intent, signal
 
 if TYPE_CHECKING:
     from pathlib import Path

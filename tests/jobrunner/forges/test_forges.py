@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobs.forge_server import NOW, ForgejoServer, ForgeServer, GitHubServer, Reply
 
 from core_infra.jobrunner import (
     Completion,
@@ -25,6 +24,7 @@ from core_infra.jobrunner import (
     TickParent,
     Token,
 )
+from jobs.forge_server import NOW, ForgejoServer, ForgeServer, GitHubServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobs.actors import Actor
-from jobs.forge_server import GitHubServer, Reply, Request
-from jobs.samples import signal
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.jobrunner import (
@@ -31,6 +28,9 @@ from core_infra.jobrunner import (
     Repo,
     Token,
 )
+from jobs.actors import Actor
+from jobs.forge_server import GitHubServer, Reply, Request
+from jobs.samples import signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,12 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobs.samples import NOON, signal
 
 from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.jobrunner import CheckedCommandHandler, CommandHandler, Dispatch, Job
 from core_infra.medium import MemoryMedium
 from core_infra.process._service import Service
+from jobs.samples import NOON, signal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jobs.actors import Teller
-from jobs.samples import FILE, end, intent, result, signal
 
 from core_infra.jobrunner import ActionStatus, Index, Journal, Phase, RecordedSource
 from core_infra.jobrunner._journal.hash_chain import check_chain, first_digest
 from core_infra.medium._errors import StorageError
+from jobs.actors import Teller
+from jobs.samples import FILE, end, intent, result, signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,9 +6,8 @@ import datetime as dt
 import html.parser
 from typing import TYPE_CHECKING, Any
 
-from jobs.samples import NOON, end, intent, result, signal
-
 from core_infra.jobrunner import Entry, Phase, group_actions, html_report
+from jobs.samples import NOON, end, intent, result, signal
 
 if TYPE_CHECKING:
     from core_infra.jobrunner import Journal

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs.samples import FILE, NOON, end, intent, result, signal
 
 from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.jobrunner import ActionStatus, Entry, Index, Journal, Phase, html_report
 from core_infra.jobrunner._journal.paths import log_path
 from core_infra.medium._errors import StorageError
+from jobs.samples import FILE, NOON, end, intent, result, signal
 
 FORKER = Path(__file__).parents[1] / "programs" / "journal_forker.py"
 

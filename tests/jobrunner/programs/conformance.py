@@ -21,8 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import api_subset
-
 from core_infra.errors import CoreInfraError
 from core_infra.jobrunner import (
     Forgejo,
@@ -33,6 +31,7 @@ from core_infra.jobrunner import (
     Repo,
     Token,
 )
+from jobs import api_subset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

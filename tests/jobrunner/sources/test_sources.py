@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs.samples import NOON, result, signal
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner import DirectorySource, PipelineSignal
 from core_infra.jobrunner._sources.checklist import boxes, references, tick
 from core_infra.medium import LocalMedium, MemoryMedium
 from core_infra.medium._errors import PathNotFoundError
+from jobs.samples import NOON, result, signal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,6 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-from process_programs import PYTHON, output_of, program
-from support import is_running, wait_gone
 
 from core_infra._eventloop.supervisor import supervisor
 from core_infra.errors import UnavailableError, WrongStateError
@@ -20,6 +18,8 @@ from core_infra.process import LogPattern, RunOptions, Service
 from core_infra.process._reaper import registry
 from core_infra.process._reaper.client import GROUPS
 from core_infra.process._reaper.registry import reaper
+from process_programs import PYTHON, output_of, program
+from support import is_running, wait_gone
 
 
 def test_a_daemon_without_session_parent_or_environment_is_found_and_killed(

@@ -9,10 +9,10 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from process_programs import program
 
 from core_infra.errors import UnavailableError
 from core_infra.process._reaper import program as reaper_program
+from process_programs import program
 
 if TYPE_CHECKING:
     from pathlib import Path

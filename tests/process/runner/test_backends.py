@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import wait_gone
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.process import RunInterruptedError, Runner, RunSpec
 from core_infra.process._runner import attempt
+from support import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

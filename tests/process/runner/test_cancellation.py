@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import wait_gone
 
 from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.process import (
@@ -23,6 +22,7 @@ from core_infra.process import (
     SpecFinished,
     SpecStarted,
 )
+from support import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from process_programs import program
-from support import wait_gone
 
 from core_infra.errors import CoreInfraError, InvalidError, TimeoutExpiredError
 from core_infra.framework import Core
@@ -30,6 +28,8 @@ from core_infra.process import (
     SpecStarted,
 )
 from core_infra.process._errors import RunFailedError
+from process_programs import program
+from support import wait_gone
 
 if TYPE_CHECKING:
     from pathlib import Path

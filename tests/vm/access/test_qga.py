@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from linuxkit_standin import unpack
 
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, TimeoutExpiredError
 from core_infra.vm._access.file_copy import pull, push
 from core_infra.vm._access.interface import NoAccessError, run_to_end
 from core_infra.vm._access.qga import QgaAccess
 from core_infra.vm._cache import cache_root
+from linuxkit_standin import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from forkable import Forkable, open_here
 
 from core_infra.errors import InvalidError, UnavailableError
 from core_infra.vm._hypervisors import fork_server
 from core_infra.vm._hypervisors.fork_server import MAX_REPLACEMENTS
+from forkable import Forkable, open_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 import pytest
-from forkable import Forkable
 
 from core_infra.errors import TimeoutExpiredError, UnavailableError, WrongStateError
 from core_infra.vm._hypervisors import fork_server
 from core_infra.vm._hypervisors.fork_server import ForkServer
+from forkable import Forkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

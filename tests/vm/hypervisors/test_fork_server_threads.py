@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from forkable import Forkable, open_here
 
 from core_infra.errors import TimeoutExpiredError
+from forkable import Forkable, open_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

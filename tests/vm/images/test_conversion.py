@@ -12,13 +12,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from disk_images import FORMATS, SIZE, is_same, make, qemu_img, use
 
 from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.vm import Launcher
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.conversion import all_converted, prune
 from core_infra.vm._images.formats import ImageFormat, detect_format
+from disk_images import FORMATS, SIZE, is_same, make, qemu_img, use
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -10,11 +10,11 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from disk_images import FORMATS, is_same, make, qemu_img, use
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.vm._images.disk_files import disk_files
 from core_infra.vm._images.formats import ImageFormat
+from disk_images import FORMATS, is_same, make, qemu_img, use
 
 if TYPE_CHECKING:
     from collections.abc import Callable

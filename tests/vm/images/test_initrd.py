@@ -9,7 +9,6 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_packages import read_cpio
 
 from core_infra.errors import AlreadyExistsError, InvalidError
 from core_infra.vm._images.initrd import (
@@ -20,6 +19,7 @@ from core_infra.vm._images.initrd import (
     file,
     symlink,
 )
+from kernel_packages import read_cpio
 
 NAMES = st.text("abcé.-", min_size=1, max_size=6).filter(lambda name: name not in {".", ".."})
 TREES = st.dictionaries(

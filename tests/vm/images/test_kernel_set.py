@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel_packages import bzimage, elf_kernel
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._images.kernel_set import load_kernel_set
+from kernel_packages import bzimage, elf_kernel
 
 ARM64 = b"\0" * 0x38 + b"ARM\x64" + b"\0" * 600
 

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import linuxkit_standin as standin
 import pytest
 
+import linuxkit_standin as standin
 from core_infra.errors import CoreInfraError
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from machine_files import directory_of
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.vm._access.file_copy import pull, push
 from core_infra.vm._manager.stop import monitor
+from machine_files import directory_of
 
 if TYPE_CHECKING:
     from core_infra.vm._manager.manager import LinuxKitManager

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import pexpect
 import psutil
 import pytest
-from machine_files import directory_of
-from support import is_running, wait_gone
 
 from core_infra.errors import (
     AlreadyExistsError,
@@ -28,6 +26,8 @@ from core_infra.vm._manager.record import Access, Container, ContainerStatus
 from core_infra.vm._manager.registry import MACHINES
 from core_infra.vm._manager.run_options import RunOptions
 from core_infra.vm._manager.state_file import VARIABLE, State
+from machine_files import directory_of
+from support import is_running, wait_gone
 
 if TYPE_CHECKING:
     from core_infra.vm._images.image import Image

@@ -8,11 +8,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support import is_running, wait_gone
 
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm import GuestGoneError, Launcher, Machine, Status, _cache
 from core_infra.vm._snapshots.resume import CloneVerifier
+from support import is_running, wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import filelock
 import pytest
-from kernel_packages import PACKERS, Repository, busybox, bzimage, elf_kernel, module, read_cpio
 
 from core_infra.errors import (
     CoreInfraError,
@@ -26,6 +25,7 @@ from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.default.recipe import Recipe
 from core_infra.vm._images.image import Image
 from core_infra.vm._images.kernel_set import load_kernel_set
+from kernel_packages import PACKERS, Repository, busybox, bzimage, elf_kernel, module, read_cpio
 
 pytestmark = pytest.mark.skipif(not shutil.which("apt-get"), reason="this host has no apt")
 

@@ -7,11 +7,11 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_packages import PACKERS, bzimage, elf_kernel, lz4_legacy
 
 from core_infra.errors import InvalidError
 from core_infra.vm._images.default.kernel import unwrap
 from core_infra.vm._images.magic import kernel_kind
+from kernel_packages import PACKERS, bzimage, elf_kernel, lz4_legacy
 
 VMLINUX = elf_kernel(b"the kernel " * 1000)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_packages import module
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._images.default.modules import ModuleTree, index, modinfo
+from kernel_packages import module
 
 if sys.version_info >= (3, 14):
     from compression import zstd

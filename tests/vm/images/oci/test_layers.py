@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oci_images import Entry, folder, hard_link, layer, link, write_layout
 
 from core_infra.errors import InvalidError
 from core_infra.vm._images.disk.tree import Node, walk
 from core_infra.vm._images.oci.layers import merge
+from oci_images import Entry, folder, hard_link, layer, link, write_layout
 
 Facts = dict[bytes, tuple[object, ...]]
 

@@ -9,12 +9,12 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-from oci_images import Entry, folder, hard_link, layer, link, write_layout
 
 from core_infra._binaries import agent_binary
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import Image, Launcher, Machine, load_image
 from core_infra.vm._images.image import host_arch
+from oci_images import Entry, folder, hard_link, layer, link, write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

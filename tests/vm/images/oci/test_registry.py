@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from oci_images import Entry, layer, write_layout
 
 from core_infra._host import SHORT_NAMES
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, UnavailableError
@@ -27,6 +26,7 @@ from core_infra.vm._images.oci.manifest import OciImage, fetch
 from core_infra.vm._images.oci.reference import Reference, parse_reference
 from core_infra.vm._images.oci.registry import Registry
 from core_infra.vm._images.oci.store import Store
+from oci_images import Entry, layer, write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
