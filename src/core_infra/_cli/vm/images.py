@@ -19,6 +19,7 @@ from core_infra.vm._images.image import DiskImage
 from core_infra.vm._images.linuxkit.templates import TemplateManager
 from core_infra.vm._images.linuxkit.variables import extract_variables
 from core_infra.vm._images.load import load_image
+from core_infra.vm._images.oci.reference import is_oci
 
 _SUFFIXES = (
     *(".iso", ".qcow2", ".raw", ".img", ".vmdk", ".vdi", ".vhd", ".vhdx", ".qcow", ".qed"),
@@ -50,15 +51,19 @@ def images(
         raise click.UsageError("--memory and --cpus are for --build.")
     rows = [
         {
-            "image": "default" if number == 0 else str(one.path),
-            "format": "kernel+initrd",
+            "image": one.name if one.is_oci else str(one.path),
+            "format": "oci" if one.is_oci else "kernel+initrd",
             "arch": one.path.name.split("-")[1],
-            "what": one.name,
+            "what": f"{one.size >> 20} MiB" if one.is_oci else one.name,
         }
-        for number, one in enumerate(stored_images(cache_root()))
+        for one in stored_images(cache_root())
     ]
+    for row in rows:
+        if row["format"] != "oci":  # the last used one comes first
+            row["image"] = "default"
+            break
     for path in paths:
-        if path == "default":
+        if path == "default" or is_oci(path):
             continue  # listed above
         if not Path(path).exists() and not build:
             raise click.BadParameter(f"there is no file or directory {path!r}.")
@@ -112,7 +117,10 @@ def _build(images: list[str], memory: int | None, cpus: int) -> None:
     with Launcher(memory=memory, cpus=cpus, ready=0, progress=print_line) as launcher:
         for image in images:
             began = time.monotonic()
-            machine = launcher.clone(None if image == "default" else image)
+            wanted = (
+                load_image(image, refresh=True, progress=print_line) if is_oci(image) else image
+            )
+            machine = launcher.clone(None if image == "default" else wanted)
             launcher.discard(machine)
             print_line(f"{image}: ready in {time.monotonic() - began:.1f} s")
 

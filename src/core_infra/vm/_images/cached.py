@@ -35,6 +35,11 @@ class StoredImage(NamedTuple):
     used: float
     size: int
 
+    @property
+    def is_oci(self) -> bool:
+        """Whether it was made from an OCI image."""
+        return self.path.name.startswith(OCI_PREFIX)
+
 
 def stored_images(cache: Path) -> list[StoredImage]:
     """All images in a cache directory, the last used one first."""

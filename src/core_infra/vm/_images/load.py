@@ -55,16 +55,18 @@ def load_image(
     path: str | os.PathLike[str],
     *,
     arch: str | None = None,
+    refresh: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Bootable:
     """The image at *path*, in any supported form.
 
     Args:
-        path: a disk in any supported format; a description (``image.yaml``, or its directory); or
-            a set of NAME-kernel, NAME-initrd.img and NAME-cmdline: NAME, one of the files, or their
-            directory.
+        path: a disk in any supported format; a description (``image.yaml``, or its directory); a
+            set of NAME-kernel, NAME-initrd.img and NAME-cmdline: NAME, one of the files, or their
+            directory; or the address of an OCI image, such as ``oci:nginx:1.27``.
         arch: the architecture of a disk, which its content does not show: by default this host's.
             Any other image must be for it.
+        refresh: ask the registry which image a tag names, even if that is known.
         progress: called with a line of text before anything slow.
 
     Raises:
@@ -79,7 +81,11 @@ def load_image(
         from core_infra.vm._images.oci.sources import load_oci  # noqa: PLC0415
 
         return load_oci(
-            os.fspath(path), arch or host_arch(), cache_dir=cache_root(), progress=progress
+            os.fspath(path),
+            arch or host_arch(),
+            cache_dir=cache_root(),
+            refresh=refresh,
+            progress=progress,
         )
     given = Path(path).expanduser().absolute()
     described = given if given.suffix in DESCRIPTIONS and given.is_file() else given / DESCRIPTION

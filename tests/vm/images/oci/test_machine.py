@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import sys
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -134,6 +135,15 @@ def test_the_disk_survives_a_reboot_and_only_that(launcher: Launcher) -> None:
         machine.exec(["/run/core-infra/bin/reboot"], user="0")
         machine.wait_until_succeeds("[ -e /kept ] && [ ! -e /run/gone ]", timeout=120)
     assert launcher.clone().exec("[ -e /kept ]").exit_code == 1
+
+
+def test_it_is_listed_by_its_address(launcher: Launcher, layout: Path) -> None:
+    assert launcher.image.name == f"oci-layout:{layout}"
+    command = [sys.executable, "-m", "core_infra", "vm", "images", "--json"]
+    done = subprocess.run(command, check=True, capture_output=True)
+    rows = {row["image"]: row["format"] for row in json.loads(done.stdout)}
+    assert rows[f"oci-layout:{layout}"] == "oci"
+    assert rows["default"] == "kernel+initrd"
 
 
 def test_an_archive_of_docker_save_is_the_same_image(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from core_infra._unpatched import time
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._cache import writable
 from core_infra.vm._free_space import written
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _SCRIPTS = Path(__file__).parents[2] / "_guest" / "disk_root"
 _FREE = 4 << 30
 _MEMORY = 512
+_KEPT = 30 * 24 * 3600
 _CHUNK = 1 << 20
 
 
@@ -81,7 +83,7 @@ def machine_image(
         with suppress(NotFoundError, InvalidError):
             return built_image(target)  # another process has just made it
         work = images / f".making-{target.name}"
-        for left in (target, work):  # damaged, or of a process that was killed
+        for left in (target, work, *_unused(images)):  # damaged, of a killed process, old
             shutil.rmtree(left, ignore_errors=True)
         work.mkdir()
         try:
@@ -90,7 +92,10 @@ def machine_image(
             tree = _tree(image, work, progress)
             progress(f"writing the disk of {name}")
             write_ext4(made / DISK, tree, free=_FREE)
-            shutil.copyfile(base.kernel, made / KERNEL)
+            try:
+                (made / KERNEL).hardlink_to(base.kernel)
+            except OSError:  # a file system without hard links, or another one
+                shutil.copyfile(base.kernel, made / KERNEL)
             assert base.initrd is not None  # noqa: S101 - the default image has one
             data = base.initrd.read_bytes()
             (made / INITRD).write_bytes(
@@ -115,6 +120,12 @@ def machine_image(
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return built_image(target)
+
+
+def _unused(images: Path) -> list[Path]:
+    """Return the images that have not been used for a month."""
+    before = time.time() - _KEPT
+    return [path for path in images.glob(f"{OCI_PREFIX}*") if path.stat().st_mtime < before]
 
 
 def _code() -> str:

@@ -27,7 +27,7 @@ _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def load_oci(
-    address: str, arch: str, *, cache_dir: Path, progress: Callable[[str], None], pull: bool = False
+    address: str, arch: str, *, cache_dir: Path, refresh: bool, progress: Callable[[str], None]
 ) -> Image:
     """Return the image at an address as one that a machine boots.
 
@@ -35,8 +35,8 @@ def load_oci(
         address: of the image, as above.
         arch: which one, if there are several: as ``uname -m`` says it.
         cache_dir: the directory where images are kept.
+        refresh: ask the registry which image a tag names, even if that is known.
         progress: is called with a line of text before anything slow.
-        pull: ask the registry again what a tag means, even if it is known.
 
     Raises:
         CoreInfraError: it does not exist, cannot be fetched, or is malformed.
@@ -44,7 +44,7 @@ def load_oci(
     scheme, _, rest = address.partition(":")
     store = Store(cache_dir / "oci")
     if scheme == "oci":
-        image = _from_registry(rest, arch, store, progress, pull=pull)
+        image = _from_registry(rest, arch, store, progress, refresh=refresh)
     elif scheme == "oci-layout":
         image = _from_layout(rest, arch, progress)
     else:
@@ -53,10 +53,10 @@ def load_oci(
 
 
 def _from_registry(
-    name: str, arch: str, store: Store, progress: Callable[[str], None], *, pull: bool
+    name: str, arch: str, store: Store, progress: Callable[[str], None], *, refresh: bool
 ) -> OciImage:
     reference = parse_reference(name)
-    if not pull and (known := store.find(str(reference))) is not None:
+    if not refresh and (known := store.find(str(reference))) is not None:
         with contextlib.suppress(NotFoundError, InvalidError):  # an incomplete one is fetched again
             return fetch(_Local(store), known["digest"], arch, store, progress)
     progress(f"fetching {reference}")
