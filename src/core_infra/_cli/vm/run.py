@@ -72,8 +72,9 @@ def command(
     """Run a machine from IMAGE (`default`, or the path of an image) or from a --template.
 
     An image is a disk (qcow2, raw, iso, vmdk, vdi, vhd, vhdx, …, also compressed as .xz or .gz),
-    or the common prefix of a kernel and its initrd. In the foreground, its console is this
-    terminal, and Ctrl-] stops it.
+    the common prefix of a kernel and its initrd, or an OCI image: oci:NAME:TAG,
+    oci-layout:DIRECTORY or oci-archive:FILE. In the foreground, its console is this terminal, and
+    Ctrl-] stops it.
     """
     if (image is None) == (template is None):
         raise click.UsageError("Give either an IMAGE or a --template.")
