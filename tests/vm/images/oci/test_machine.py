@@ -154,13 +154,16 @@ def test_an_archive_of_docker_save_is_the_same_image(tmp_path: Path) -> None:
     manifest = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_text())
     config = (blobs / manifest["config"]["digest"][7:]).read_bytes()
     files = {"c.json": config, "0/layer.tar": plain[0], "1/layer.tar": plain[1]}
-    listed = [{"Config": "c.json", "RepoTags": ["x:1"], "Layers": ["0/layer.tar", "1/layer.tar"]}]
+    listed = [{"Config": "c.json", "RepoTags": ["x:1"], "Layers": ["0/layer.tar", "2/layer.tar"]}]
     files["manifest.json"] = json.dumps(listed).encode()
     with tarfile.open(saved, "w") as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
+        again = tarfile.TarInfo("2/layer.tar")  # as docker does if an image has a layer twice
+        again.type, again.linkname = tarfile.SYMTYPE, "../1/layer.tar"
+        archive.addfile(again)
     one = load_image(f"oci-archive:{saved}")
     subprocess.run(["tar", "-C", tmp_path / "own", "-cf", tmp_path / "oci.tar", "."], check=True)
     other = load_image(f"oci-archive:{tmp_path / 'oci.tar'}")

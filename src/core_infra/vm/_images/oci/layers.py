@@ -25,6 +25,9 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _PAX = "SCHILY.xattr."
 _LIBARCHIVE = "LIBARCHIVE.xattr."
+_ATTRIBUTES = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
+_OWNER, _MAJOR, _MINOR = (1 << 32) - 1, (1 << 12) - 1, (1 << 20) - 1
+_LARGEST = 1 << 43  # bytes of a file
 _LINKS = 255
 """How many symbolic links on the way to one path are followed."""
 _KINDS = {
@@ -58,6 +61,7 @@ class _Layer:
     def __init__(self, root: Node, path: Path) -> None:
         self._root = root
         self._path = path
+        self._size = path.stat().st_size
         self._own: set[tuple[int, bytes]] = set()  # names that this layer has: directory, name
         self._kept: list[Node] = []  # so that no other directory takes an id of _own
 
@@ -70,7 +74,7 @@ class _Layer:
                     name = entry.name
                     self._take(entry)
                     archive.members = []  # type: ignore[attr-defined] # a layer may have a million
-        except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
+        except (tarfile.TarError, EOFError, ValueError, ArithmeticError, RecursionError) as error:
             after = f", after {name}" if name else ""
             raise InvalidError(
                 "a layer of the image is not a whole tar archive", why=f"{error}{after}"
@@ -94,10 +98,7 @@ class _Layer:
         if name == _OPAQUE:
             self._remove_lower(parent)
         elif hidden in {b"", b".", b".."}:
-            raise InvalidError(
-                "a layer of the image has an entry that cannot be",
-                why=f"{entry.name!r} removes no file",
-            )
+            raise _impossible(entry, "it removes no file")
         elif (node := parent.entries.get(hidden)) is not None:
             if (id(parent), hidden) in self._own:
                 self._remove_lower(node)
@@ -118,10 +119,7 @@ class _Layer:
     def _node(self, entry: tarfile.TarInfo) -> Node:
         kind = _KINDS.get(entry.type)
         if kind is None and not entry.isreg():
-            raise InvalidError(
-                "a layer of the image has an entry of an unknown type",
-                why=f"{entry.name!r} is of type {entry.type!r}",
-            )
+            raise _impossible(entry, f"its type is {entry.type!r}")
         node = Node(stat.S_IFREG if kind is None else kind)
         self._describe(node, entry)
         if kind is None:
@@ -130,20 +128,23 @@ class _Layer:
         elif kind == stat.S_IFLNK:
             node.target = _bytes(entry.linkname)
             if not node.target or b"\0" in node.target:
-                raise InvalidError(
-                    "a layer of the image has a symbolic link that cannot be",
-                    why=f"{entry.name!r} leads to {entry.linkname!r}",
-                )
+                raise _impossible(entry, f"it is a symbolic link to {entry.linkname!r}")
         elif kind in (stat.S_IFCHR, stat.S_IFBLK):
             node.device = (entry.devmajor, entry.devminor)
+            if not (0 <= entry.devmajor <= _MAJOR and 0 <= entry.devminor <= _MINOR):
+                raise _impossible(entry, f"its device is {entry.devmajor}:{entry.devminor}")
         return node
 
     def _content(self, entry: tarfile.TarInfo) -> tuple[Piece, ...]:
         segments = cast("list[tuple[int, int]] | None", entry.sparse)
         if segments is None:
             segments = [(0, entry.size)]
+        if not 0 <= entry.size <= _LARGEST:
+            raise _impossible(entry, f"its size is {entry.size}")
         pieces, offset = [], entry.offset_data
         for at, size in segments:
+            if at < 0 or size < 0 or at + size > entry.size or offset + size > self._size:
+                raise _impossible(entry, "its content is cut off")
             if size:
                 pieces.append(Piece(at, size, self._path, offset))
             offset += size
@@ -166,6 +167,8 @@ class _Layer:
         permissions = 0o777 if entry.issym() else stat.S_IMODE(entry.mode)
         node.mode = stat.S_IFMT(node.mode) | permissions
         node.uid, node.gid = entry.uid, entry.gid
+        if not (0 <= entry.uid <= _OWNER and 0 <= entry.gid <= _OWNER):
+            raise _impossible(entry, f"it belongs to {entry.uid}:{entry.gid}")
         node.mtime = int(entry.mtime // 1)
         node.xattrs = _xattrs(entry)
 
@@ -225,6 +228,12 @@ class _Layer:
         return way[-1]
 
 
+def _impossible(entry: tarfile.TarInfo, why: str) -> InvalidError:
+    return InvalidError(
+        "a layer of the image has an entry that cannot be used", why=f"{entry.name!r}: {why}"
+    )
+
+
 def _xattrs(entry: tarfile.TarInfo) -> dict[bytes, bytes]:
     found = {}
     for key, value in entry.pax_headers.items():
@@ -234,7 +243,8 @@ def _xattrs(entry: tarfile.TarInfo) -> dict[bytes, bytes]:
     for key, value in entry.pax_headers.items():
         if key.startswith(_PAX):
             found[_bytes(key.removeprefix(_PAX))] = _bytes(value)
-    return found
+    # Others, such as those of macOS, mean nothing to Linux.
+    return {name: value for name, value in found.items() if name.startswith(_ATTRIBUTES)}
 
 
 def _parts(name: str) -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import posixpath
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,15 @@ class _Archive:
     def __init__(self, archive: tarfile.TarFile, path: Path) -> None:
         self._archive = archive
         self._path = path
-        self._files = {one.name.removeprefix("./"): one for one in archive if one.isreg()}
+        self._files = {}
+        for member in archive:
+            name = posixpath.normpath(member.name)
+            if member.isreg():
+                self._files[name] = member
+            elif member.issym():  # docker's for a layer that is there twice
+                target = posixpath.normpath(posixpath.join(name, "..", member.linkname))
+                if target in self._files:
+                    self._files[name] = self._files[target]
 
     def take(self, store: Store) -> str:
         """Take all that it has into a store; return the digest of the manifest or index."""
@@ -159,11 +168,13 @@ class _Archive:
                 store.add(self._pieces(member), digest)
         index = self._json("index.json")
         entries = index.get("manifests") if isinstance(index, dict) else None
-        if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], dict):
-            count = len(entries) if isinstance(entries, list) else "no"
-            why = f"it lists {count}"
+        if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+            raise InvalidError(f"index.json in {self._path} lists no descriptors")
+        digests = {str(one.get("digest")) for one in entries}  # of an image with two names, one
+        if len(digests) != 1:
+            why = f"it holds {len(digests)}"
             raise InvalidError(f"the archive {self._path} must hold one image", why=why)
-        return str(entries[0].get("digest"))
+        return digests.pop()
 
     def _take_saved(self, store: Store) -> str:
         """Make a manifest of Docker's own list, whose layers are not packed and have no digests."""
