@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
 from core_infra.errors import TimeoutExpiredError, UnavailableError
+from core_infra.vm._guest import waiting
 from core_infra.vm._guest.guest import Guest
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ echo hi; cat /etc/hostname; ls / >/dev/null; ps >/dev/null; mkdir -p /tmp/.warm;
 echo x >a; grep -q x a && sed s/x/y/ a >b; cp b c; mv c d; [ -f d ] && test "$(cat d)" = y
 sleep 0.01 & wait; id -u; uname -a; head -c 100 /dev/zero | wc -c; cd /; rm -r /tmp/.warm
 """
+_WARM_FILE = "/tmp/.warm"  # noqa: S108 - the guest's
 _ROUNDS = 3
 
 
@@ -148,7 +150,8 @@ def warm_up(process: VmmProcess, *, rounds: int = _ROUNDS) -> None:
     """Run in a guest what tests run first: under emulation, that code is translated then."""
     guest = AgentGuest(process.agent)
     for _ in range(rounds):
-        guest.exec(_WARM_UP, check=True)
-        guest.write_text("/root/.warm", "x")
-        guest.read_text("/root/.warm")
-        guest.exec(["rm", "/root/.warm"])
+        # As root, as it is by default; with a PATH that has these programs, whatever the image is.
+        guest.exec(_WARM_UP, check=True, env=waiting.OWN["env"])
+        guest.write_text(_WARM_FILE, "x")
+        guest.read_text(_WARM_FILE)
+        guest.exec(["rm", _WARM_FILE], env=waiting.OWN["env"])

@@ -57,8 +57,10 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def launcher(layout: Path) -> Iterator[Launcher]:
-    with Launcher(image=f"oci-layout:{layout}") as launcher:
+    said: list[str] = []
+    with Launcher(image=f"oci-layout:{layout}", progress=said.append) as launcher:
         yield launcher
+    assert not [line for line in said if "not cloned" in line]
 
 
 @pytest.fixture(scope="module")
