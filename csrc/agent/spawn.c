@@ -2,6 +2,7 @@
  * nothing is copied, and it reports its failure in that memory. */
 #include "agent.h"
 #include "exec_in_path.h"
+#include "reset_signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,8 +33,7 @@ void spawn_prepare(void) {
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
-    for (int i = 1; i <= SIGRTMAX; i++)
-        signal(i, SIG_DFL);
+    reset_signals();
     oom_score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (!shield(true)) {
         close(oom_score);

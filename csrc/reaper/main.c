@@ -1,5 +1,6 @@
 /* reaper REQUESTS PARENT: a socket, and a pidfd of the parent. */
 #include "reaper.h"
+#include "reset_signals.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -285,8 +286,7 @@ int main(int argc, char **argv) {
     sigprocmask(SIG_SETMASK, &all, NULL);
     /* All programs would inherit the signals that nohup or a shell's & ignores; and if SIGCHLD were
      * ignored, none could be waited for. */
-    for (int i = 1; i < NSIG; i++)
-        signal(i, SIG_DFL);
+    reset_signals();
     sigemptyset(&all);
     sigaddset(&all, SIGCHLD);
     int children = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
