@@ -75,6 +75,12 @@ def test_commands_run_as_the_image_says(machine: Machine) -> None:
     assert done.stdout.splitlines() == ["0", "/", "own"]
 
 
+@pytest.mark.usefixtures("machine")
+def test_a_layout_is_only_read(layout: Path) -> None:
+    names = {path.relative_to(layout).parts[0] for path in layout.rglob("*")}
+    assert names == {"blobs", "index.json", "oci-layout"}
+
+
 def test_its_own_program_runs_without_a_shell(machine: Machine) -> None:
     done = machine.exec(["program"])
     assert done.exit_code != 0

@@ -94,13 +94,13 @@ def fetch(
         InvalidError: a part of it is malformed, or not what its digest says.
         UnavailableError: its origin cannot be reached, or the store cannot be written.
     """
-    digest, data = origin.manifest(version)
+    digest, data = _manifest(origin, version, store)
     for _ in range(_DEPTH):
         document = _document(data, "manifest")
         if "manifests" not in document:
             break
         chosen = _choose(document, arch)
-        digest, data = origin.manifest(chosen.digest)
+        digest, data = _manifest(origin, chosen.digest, store)
     else:
         raise InvalidError("the image's index names another index", why="and so on")
     layers, config = _parts(document)
@@ -116,8 +116,17 @@ def fetch(
             "the image's configuration does not fit its manifest",
             why=f"they have {len(unpacked)} and {len(layers)} layers",
         )
-    store.add([data], digest)
     return OciImage(digest, run, layers, unpacked, store)
+
+
+def _manifest(origin: Origin, version: str, store: Store) -> tuple[str, bytes]:
+    """Return a manifest or index, from the store if it is there; otherwise it is added."""
+    if DIGEST.fullmatch(version) and store.has(version):
+        return version, store.read(version, LARGEST)
+    digest, data = origin.manifest(version)
+    if not store.has(digest):  # a layout of the user's has it, and is not written to
+        store.add([data], digest)
+    return digest, data
 
 
 def _document(data: bytes, what: str) -> dict[str, Any]:

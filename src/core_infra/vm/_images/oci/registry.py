@@ -1,7 +1,7 @@
 """Fetches images from registries by HTTP: the pulling half of the OCI distribution specification.
 
-Names and passwords come from where docker and podman keep them. They, and the tokens that they are
-exchanged for, go only to the registry that they are for, not along a redirection.
+Names and passwords come from where docker and podman keep them. They go only to the registry that
+they are for, and to the token server that it names; nothing secret follows a redirection.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._images.oci.credentials import find_credentials
 from core_infra.vm._images.oci.machine import machine_image
-from core_infra.vm._images.oci.manifest import LARGEST, fetch
+from core_infra.vm._images.oci.manifest import INDEXES, LARGEST, MANIFESTS, fetch
 from core_infra.vm._images.oci.reference import DIGEST, parse_reference
 from core_infra.vm._images.oci.registry import Registry
 from core_infra.vm._images.oci.store import Store
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from core_infra.vm._images.oci.manifest import Descriptor, OciImage
 
 _NAME = "org.opencontainers.image.ref.name"
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def load_oci(
@@ -62,10 +61,12 @@ def _from_registry(
             return fetch(_Local(store), known["digest"], arch, store, progress)
     progress(f"fetching {reference}")
     origin = Registry(reference, find_credentials, progress)
-    image = fetch(origin, reference.version, arch, store, progress)
-    digest, data = origin.manifest(reference.version)
-    store.add([data], digest)
-    store.name(str(reference), {"mediaType": _MANIFEST, "digest": digest, "size": len(data)})
+    digest, data = origin.manifest(reference.version)  # once: a tag may move meanwhile
+    if not store.has(digest):
+        store.add([data], digest)
+    image = fetch(origin, digest, arch, store, progress)
+    kind = MANIFESTS[0] if digest == image.digest else INDEXES[0]
+    store.name(str(reference), {"mediaType": kind, "digest": digest, "size": len(data)})
     return image
 
 
