@@ -250,7 +250,7 @@ def with_programs(image: Bootable, *, entrypoint: bool, init: str | None) -> Boo
             f"cannot start the entrypoint of {image.name}",
             why="the image has neither ENTRYPOINT nor CMD",
         )
-    if init is not None and init != "systemd" and not _PROGRAM.fullmatch(init):
+    if init is not None and init != "systemd" and not _PROGRAM.fullmatch(str(init)):
         raise InvalidError(
             f"cannot use {init!r} as the first process",
             why="it must be systemd, or the path of a program in the image",

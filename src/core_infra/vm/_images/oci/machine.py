@@ -17,11 +17,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._cache import writable
+from core_infra.vm._cache import locked, writable
 from core_infra.vm._free_space import written
 from core_infra.vm._images.cached import OCI_PREFIX
 from core_infra.vm._images.compression import is_packed_file, unpacked
@@ -78,7 +76,7 @@ def machine_image(
         return replace(found, name=name)  # it may have been made by another address
     with (
         written(f"the disk of {name}", images),
-        FileLock(images / f".{target.name}.lock"),
+        locked(images / f".{target.name}.lock", "makes the same image", progress),
     ):
         with suppress(NotFoundError, InvalidError):
             return built_image(target)  # another process has just made it
@@ -124,8 +122,12 @@ def machine_image(
 
 def _unused(images: Path) -> list[Path]:
     """Return the images that have not been used for a month."""
-    before = time.time() - _KEPT
-    return [path for path in images.glob(f"{OCI_PREFIX}*") if path.stat().st_mtime < before]
+    before, found = time.time() - _KEPT, []
+    for path in images.glob(f"{OCI_PREFIX}*"):
+        with suppress(FileNotFoundError):  # another process has just removed it
+            if path.stat().st_mtime < before:
+                found.append(path)
+    return found
 
 
 def _code() -> str:
