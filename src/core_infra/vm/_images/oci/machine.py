@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import shutil
-import tarfile
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,17 +21,16 @@ from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._cache import locked, writable
 from core_infra.vm._free_space import written
 from core_infra.vm._images.cached import OCI_PREFIX
-from core_infra.vm._images.compression import is_packed_file, unpacked
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.disk.ext4 import write_ext4
 from core_infra.vm._images.disk.tree import Node, directory, text_file
 from core_infra.vm._images.initrd import cpio, file
 from core_infra.vm._images.kernel_set import built_image
 from core_infra.vm._images.manifest import DISK, INITRD, KERNEL, write_manifest
-from core_infra.vm._images.oci.layers import merge
+from core_infra.vm._images.oci.unpack import image_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from core_infra.vm._guest.run_config import RunConfig
     from core_infra.vm._images.image import Image
@@ -42,7 +40,6 @@ _SCRIPTS = Path(__file__).parents[2] / "_guest" / "disk_root"
 _FREE = 4 << 30
 _MEMORY = 512
 _KEPT = 30 * 24 * 3600
-_CHUNK = 1 << 20
 
 
 def machine_image(
@@ -140,42 +137,14 @@ def _code() -> str:
 
 
 def _tree(image: OciImage, work: Path, progress: Callable[[str], None]) -> Node:
-    """Unpack the layers, merge them, and add the places that a machine needs."""
-    layers = []
-    for number, (layer, digest) in enumerate(zip(image.layers, image.unpacked, strict=True), 1):
-        progress(f"unpacking layer {number} of {len(image.layers)}")
-        path = work / f"layer-{number}.tar"
-        total = hashlib.sha256()
-        with path.open("wb") as target:
-            for piece in _content(image.store.path(layer.digest)):
-                total.update(piece)
-                target.write(piece)
-            # Some tools leave the padding out, and the end of the archive.
-            target.write(bytes(-target.tell() % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE))
-        if f"sha256:{total.hexdigest()}" != digest:
-            raise InvalidError(
-                f"layer {number} of the image is not what its configuration says",
-                why=f"{digest} is expected, and sha256:{total.hexdigest()} was unpacked",
-            )
-        layers.append(path)
-    tree = merge(layers)
+    """Return the image's tree with the places that a machine needs."""
+    tree = image_tree(image, work, progress)
     for name in (b"dev", b"etc", b"proc", b"run", b"sys"):
         if not (name in tree.entries and tree.entries[name].is_dir):
             tree.entries[name] = directory()
     tree.entries.setdefault(b"tmp", directory(0o1777))
     tree.entries[b"etc"].entries.setdefault(b"inittab", text_file(""))
     return tree
-
-
-def _content(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file_:
-        head = file_.read(8)
-        if is_packed_file(head):
-            yield from unpacked(path, _CHUNK)
-            return
-        file_.seek(0)
-        while piece := file_.read(_CHUNK):
-            yield piece
 
 
 def _entrypoint(run: RunConfig) -> dict[str, bytes]:

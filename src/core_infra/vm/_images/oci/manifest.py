@@ -6,7 +6,7 @@ They come from strangers, so each field is checked when it is read.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra._host import SHORT_NAMES
@@ -15,7 +15,7 @@ from core_infra.vm._guest.run_config import RunConfig
 from core_infra.vm._images.oci.reference import DIGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from core_infra.vm._images.oci.store import Store
 
@@ -58,6 +58,7 @@ class OciImage:
         layers: its packed layers, the lowest first.
         unpacked: the digests of the unpacked ones.
         store: where they are.
+        labels: what its configuration says of it, by name.
     """
 
     digest: str
@@ -65,6 +66,7 @@ class OciImage:
     layers: tuple[Descriptor, ...]
     unpacked: tuple[str, ...]
     store: Store
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Origin(Protocol):
@@ -110,13 +112,13 @@ def fetch(
                 progress(f"fetching layer {number} of {len(layers)} ({blob.size / 1e6:.1f} MB)")
             origin.blob(blob, store)
     document = _document(store.read(config.digest, LARGEST), "configuration")
-    run, unpacked = _config(document, arch)
+    run, unpacked, labels = _config(document, arch)
     if len(unpacked) != len(layers):
         raise InvalidError(
             "the image's configuration does not fit its manifest",
             why=f"they have {len(unpacked)} and {len(layers)} layers",
         )
-    return OciImage(digest, run, layers, unpacked, store)
+    return OciImage(digest, run, layers, unpacked, store, labels)
 
 
 def _manifest(origin: Origin, version: str, store: Store) -> tuple[str, bytes]:
@@ -190,7 +192,9 @@ def _descriptor(entry: object, where: str) -> Descriptor:
     )
 
 
-def _config(document: dict[str, Any], arch: str) -> tuple[RunConfig, tuple[str, ...]]:
+def _config(
+    document: dict[str, Any], arch: str
+) -> tuple[RunConfig, tuple[str, ...], dict[str, str]]:
     machine = document.get("architecture")
     if machine != SHORT_NAMES[arch]:
         raise NotFoundError(
@@ -208,26 +212,30 @@ def _config(document: dict[str, Any], arch: str) -> tuple[RunConfig, tuple[str, 
         entrypoint=_texts(run, "Entrypoint"),
         cmd=_texts(run, "Cmd"),
     )
-    return config, _texts(root, "diff_ids")
+    labels = run.get("Labels") or {}
+    if not isinstance(labels, dict) or not all(isinstance(one, str) for one in labels.values()):
+        why = "Labels must be texts by name"
+        raise InvalidError("the image's configuration is malformed", why=why)
+    return config, _texts(root, "diff_ids"), labels
 
 
-def _list(document: dict[str, Any], field: str) -> list[Any]:
-    value = document.get(field)
+def _list(document: dict[str, Any], name: str) -> list[Any]:
+    value = document.get(name)
     if not isinstance(value, list):
-        raise InvalidError("the image's manifest is malformed", why=f"{field} must be a list")
+        raise InvalidError("the image's manifest is malformed", why=f"{name} must be a list")
     return value
 
 
-def _texts(document: dict[str, Any], field: str) -> tuple[str, ...]:
-    value = document.get(field) or []
+def _texts(document: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = document.get(name) or []
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        why = f"{field} must be a list of texts"
+        why = f"{name} must be a list of texts"
         raise InvalidError("the image's configuration is malformed", why=why)
     return tuple(value)
 
 
-def _text(document: dict[str, Any], field: str) -> str:
-    value = document.get(field) or ""
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document.get(name) or ""
     if not isinstance(value, str):
-        raise InvalidError("the image's configuration is malformed", why=f"{field} must be a text")
+        raise InvalidError("the image's configuration is malformed", why=f"{name} must be a text")
     return value

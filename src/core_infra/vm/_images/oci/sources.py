@@ -31,6 +31,22 @@ def load_oci(
 ) -> Image:
     """Return the image at an address as one that a machine boots.
 
+    Takes the arguments of :func:`find_oci`, and raises the same errors.
+    """
+    image = find_oci(address, arch, cache_dir=cache_dir, refresh=refresh, progress=progress)
+    return machine_image(image, address, arch, cache_dir=cache_dir, progress=progress)
+
+
+def find_oci(
+    address: str,
+    arch: str,
+    *,
+    cache_dir: Path,
+    refresh: bool = False,
+    progress: Callable[[str], None],
+) -> OciImage:
+    """Return the image at an address, with all its layers on this host.
+
     Args:
         address: of the image, as above.
         arch: which one, if there are several: as ``uname -m`` says it.
@@ -44,12 +60,10 @@ def load_oci(
     scheme, _, rest = address.partition(":")
     store = Store(cache_dir / "oci")
     if scheme == "oci":
-        image = _from_registry(rest, arch, store, progress, refresh=refresh)
-    elif scheme == "oci-layout":
-        image = _from_layout(rest, arch, progress)
-    else:
-        image = _from_archive(Path(rest).expanduser().absolute(), arch, store, progress)
-    return machine_image(image, address, arch, cache_dir=cache_dir, progress=progress)
+        return _from_registry(rest, arch, store, progress, refresh=refresh)
+    if scheme == "oci-layout":
+        return _from_layout(rest, arch, progress)
+    return _from_archive(Path(rest).expanduser().absolute(), arch, store, progress)
 
 
 def _from_registry(
