@@ -178,6 +178,7 @@ def test_writers_and_those_who_delete_do_not_hinder_each_other(tmp_path: Path, k
     }
     medium = kinds[kind]()
     failures: list[BaseException] = []
+    written = threading.Event()
 
     def write(number: int) -> None:
         try:
@@ -193,7 +194,7 @@ def test_writers_and_those_who_delete_do_not_hinder_each_other(tmp_path: Path, k
 
     def delete() -> None:
         try:
-            for _ in range(10):  # a writer tries again so many times, and no more
+            while not written.is_set():
                 medium.delete_all("tree")
         except BaseException as error:  # noqa: BLE001 - the same
             failures.append(error)
@@ -202,8 +203,10 @@ def test_writers_and_those_who_delete_do_not_hinder_each_other(tmp_path: Path, k
     writing = [threading.Thread(target=write, args=(number,)) for number in range(2)]
     for thread in (deleting, *writing):
         thread.start()
-    for thread in (deleting, *writing):
+    for thread in writing:
         thread.join()
+    written.set()
+    deleting.join()
     assert not failures
     medium.delete_all("tree")
     assert medium.list(".") == []

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
-from core_infra.errors import UnavailableError
+from core_infra.errors import CoreInfraError, UnavailableError
 from core_infra.medium._links import ROOT, join, name_of, parent, place, walk
 from core_infra.medium._medium import FileInfo, Medium
 from core_infra.medium._nodes import Dir, Link
@@ -307,7 +307,8 @@ class _Appender(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            with contextlib.suppress(OSError):  # the write that failed has raised it
+            # Closing changes the table of open files. A write that failed has raised its error.
+            with contextlib.suppress(CoreInfraError), self._doing():
                 self._file.close()
 
 

@@ -39,6 +39,8 @@ _LINKS = 40
 """The kernel's limit of links for one path."""
 _TRIES = 1000
 """The limit of retries while other programs delete or fill the same directories."""
+_TRY_ABOVE = {errno.ENOENT, errno.ESTALE, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS}
+"""Errors of a directory that was deleted or cannot hold the file; one above it may do."""
 
 _T = TypeVar("_T")
 
@@ -69,16 +71,13 @@ class RealMedium(Medium):
 
     def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file, atomically and durably."""
-        for tries in itertools.count(1):
-            file = self.create(path, mode=mode)
-            try:
-                with file:
-                    file.write(data)
-            except FileNotFoundError:  # the directory was deleted at the same time
-                if tries == _TRIES:
-                    raise
-            else:
-                return
+        file = self.create(path, mode=mode)
+        try:
+            with file:
+                file.write(data)
+        except FileNotFoundError:  # the directory was deleted at the same time
+            with self._mapping_errors("write", path, self._where(path)):
+                self._write_from_above(self._where(path), data, mode)
 
     def open(self, path: StrPath) -> BinaryIO:
         """Open a file for reading."""
@@ -91,13 +90,16 @@ class RealMedium(Medium):
         """Write a whole file piece by piece, atomically and durably."""
         where = self._where(path)
 
-        def begin() -> Replacement:
+        def begin(made: _Made) -> Replacement:
+            directory, name = self._target(where, made)
             with contextlib.ExitStack() as undo:
-                directory, name = self._target(where)
                 undo.callback(os.close, directory)
                 replacement = Replacement(directory, name, mode)
                 undo.pop_all()
-                return replacement
+                undo.callback(replacement.abandon)
+                made.sync()
+                undo.pop_all()
+            return replacement
 
         with self._mapping_errors("write", path, where):
             replacement = _while_deleted(begin)
@@ -118,9 +120,11 @@ class RealMedium(Medium):
         where = self._where(path)
         context = ("append to", path, self._filename(where))
 
-        def begin() -> RealFile:
-            os.close(self._target(where)[0])
-            return RealFile(where, "a", context, opener=self._open_file)
+        def begin(made: _Made) -> RealFile:
+            os.close(self._target(where, made)[0])
+            file = RealFile(where, "a", context, opener=self._open_file)
+            made.sync()
+            return file
 
         with self._mapping_errors("append to", path, where):
             return io.BufferedWriter(_while_deleted(begin))
@@ -153,8 +157,13 @@ class RealMedium(Medium):
     def ensure_dir(self, path: StrPath) -> None:
         """Make a directory, unless it exists."""
         where = self._where(path)
+
+        def make(made: _Made) -> None:
+            os.close(self._dir(where, made))
+            made.sync()
+
         with self._mapping_errors("make the directory", path, where):
-            os.close(_while_deleted(lambda: self._dir(where, make=True)))
+            _while_deleted(make)
 
     def identity(self, path: StrPath) -> object:
         """Return the device and the inode number."""
@@ -180,7 +189,7 @@ class RealMedium(Medium):
             with self._mapping_errors(action, new, target):
                 if is_dir and target.startswith(source + "/"):
                     raise path_error(errno.EINVAL, action, new, filename=self._filename(target))
-                _while_deleted(lambda: self._move(above, name, target, is_dir=is_dir))
+                _while_deleted(lambda made: self._move(above, name, target, made, is_dir=is_dir))
 
     def delete(self, path: StrPath) -> None:
         """Delete a file or an empty directory; of a link, the link."""
@@ -224,13 +233,59 @@ class RealMedium(Medium):
                         raise
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-    def _move(self, above: int, name: str, target: str, *, is_dir: bool) -> None:
-        to, new_name = self._entry(target, make=True)
+    def _write_from_above(self, where: str, data: bytes, mode: int | None) -> None:
+        """Write a file whose directory other programs keep deleting.
+
+        The content is written and flushed in a directory above, and only renamed into its own:
+        so a try is short. After each failure, the next directory above is used.
+        """
+        above = posixpath.dirname(where)
+        while above not in {"", ".", "/"}:
+            above = posixpath.dirname(above)
+            try:
+                holder = self._dir(above or ".")
+            except FileNotFoundError:
+                continue
+            try:
+                self._write_from(holder, where, data, mode)
+            except OSError as error:
+                if error.errno not in _TRY_ABOVE:
+                    raise
+            else:
+                return
+            finally:
+                os.close(holder)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def _write_from(self, holder: int, where: str, data: bytes, mode: int | None) -> None:
+        directory, name = _while_deleted(lambda made: self._target(where, made))
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, directory)
+            replacement = Replacement(directory, name, mode, holder=holder)
+            undo.pop_all()
+            undo.callback(os.close, replacement.fd)
+            undo.callback(replacement.abandon)
+            with open(replacement.fd, "wb", closefd=False) as file:
+                file.write(data)
+            os.fsync(replacement.fd)
+
+            def attempt(made: _Made) -> None:
+                if not os.fstat(replacement.fd).st_nlink:  # deleted together with its holder
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+                replacement.aim(*self._target(where, made))
+                replacement.commit()
+                made.sync()
+
+            _while_deleted(attempt)
+
+    def _move(self, above: int, name: str, target: str, made: _Made, *, is_dir: bool) -> None:
+        to, new_name = self._entry(target, made)
         try:
             refuse_to_replace(to, new_name, by_dir=is_dir)
             os.rename(name, new_name, src_dir_fd=above, dst_dir_fd=to)
             sync_dir(to)
             sync_dir(above)
+            made.sync()
         finally:
             os.close(to)
 
@@ -261,18 +316,18 @@ class RealMedium(Medium):
         finally:
             os.close(fd)
 
-    def _dir(self, where: str, *, make: bool = False) -> int:
-        """Open a directory; with *make*, create it and its parents first."""
+    def _dir(self, where: str, made: _Made | None = None) -> int:
+        """Open a directory; with *made*, create it and its parents first."""
         try:
             return self._open(where, _DIRECTORY)
         except FileNotFoundError:
-            if not make or where == ".":
+            if made is None or where == ".":
                 raise
-        above, name = self._entry(where, make=True)
+        above, name = self._entry(where, made)
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=above)
-                sync_dir(above)
+                made.add(above)
             try:
                 return self._open(where, _DIRECTORY)
             except FileNotFoundError as error:
@@ -282,18 +337,28 @@ class RealMedium(Medium):
         finally:
             os.close(above)
 
-    def _entry(self, where: str, *, make: bool = False) -> tuple[int, str]:
+    def _entry(self, where: str, made: _Made | None = None) -> tuple[int, str]:
         """Open the directory of an entry; return it and the entry's name."""
         above, name = posixpath.split(where)
-        return self._dir(above or ".", make=make), name
+        return self._dir(above or ".", made), name
 
-    def _target(self, where: str) -> tuple[int, str]:
+    def _entry_to_make(self, where: str) -> tuple[int, str]:
+        """Make the directory of an entry if it is missing; open it, and return the name, too."""
+
+        def attempt(made: _Made) -> tuple[int, str]:
+            directory, name = self._entry(where, made)
+            made.sync()
+            return directory, name
+
+        return _while_deleted(attempt)
+
+    def _target(self, where: str, made: _Made) -> tuple[int, str]:
         """Follow all links of a file to write; return its directory and name."""
         for _ in range(_LINKS):
             if posixpath.basename(where) in {"", ".", ".."}:
                 os.close(self._dir(where))
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            above, name = self._entry(where, make=True)
+            above, name = self._entry(where, made)
             try:
                 link = os.readlink(name, dir_fd=above)
             except OSError as error:
@@ -306,16 +371,41 @@ class RealMedium(Medium):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _while_deleted(attempt: Callable[[], _T]) -> _T:
+class _Made:
+    """Directories in which a try made others, to be flushed to the disk once it has succeeded.
+
+    Flushing takes so long that another program could delete the directories again meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._directories: list[int] = []
+
+    def add(self, directory: int) -> None:
+        self._directories.append(os.dup(directory))
+
+    def sync(self) -> None:
+        for directory in self._directories:
+            sync_dir(directory)
+
+    def close(self) -> None:
+        for directory in self._directories:
+            os.close(directory)
+
+
+def _while_deleted(attempt: Callable[[_Made], _T]) -> _T:
     """Retry an operation that makes missing parents, while other programs delete these.
 
     Raises:
         FileNotFoundError: it still fails, for example because the root has been deleted.
     """
-    for _ in range(_TRIES - 1):
-        with contextlib.suppress(FileNotFoundError):
-            return attempt()
-    return attempt()
+    for tries in itertools.count(1):
+        with contextlib.closing(_Made()) as made:
+            try:
+                return attempt(made)
+            except FileNotFoundError:
+                if tries == _TRIES:
+                    raise
+    raise AssertionError  # count() does not end
 
 
 def _is_link(directory: int, name: str) -> bool:

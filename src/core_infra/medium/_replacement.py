@@ -13,13 +13,15 @@ from core_infra.medium._temporary import discard, make_unfinished
 
 
 class Replacement:
-    """An unfinished file, in the directory of the file that it will replace.
+    """An unfinished file, usually in the directory of the file that it will replace.
 
     Args:
         directory: descriptor of that directory; a successful :meth:`commit` or :meth:`abandon`
             closes it.
         name: the file's name in it.
         mode: its permission bits; by default those of the file it replaces.
+        holder: descriptor of another directory of the same file system, for the unfinished file;
+            it stays open.
 
     Attributes:
         fd: the descriptor to write the content to; the caller closes it.
@@ -28,14 +30,25 @@ class Replacement:
         OSError: it cannot be created, or the name is not that of a file; the directory stays open.
     """
 
-    def __init__(self, directory: int, name: str, mode: int | None) -> None:
+    def __init__(
+        self, directory: int, name: str, mode: int | None, *, holder: int | None = None
+    ) -> None:
         self._old = _replaceable(directory, name)
         self._directory = directory
         self._name = name
         self._mode = mode
+        self._committed = False
         # The unfinished file must not be readable for more users than the finished one.
         private = mode is not None or self._old is not None
-        self.fd, self._unfinished = make_unfinished(directory, name, private=private)
+        self._holder = directory if holder is None else holder
+        self.fd, self._unfinished = make_unfinished(self._holder, name, private=private)
+
+    def aim(self, directory: int, name: str) -> None:
+        """Replace this file instead, whose directory may have been made anew; needs a *holder*."""
+        os.close(self._directory)
+        self._directory = directory
+        self._name = name
+        self._old = _replaceable(directory, name)
 
     def commit(self) -> None:
         """Flush the content to the disk, then rename the file."""
@@ -45,14 +58,17 @@ class Replacement:
         elif self._mode is not None:
             os.fchmod(self.fd, self._mode & 0o777)
         os.fsync(self.fd)
-        os.replace(self._unfinished, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.replace(self._unfinished, self._name, src_dir_fd=self._holder, dst_dir_fd=directory)
         sync_dir(directory)
         os.close(directory)
+        self._committed = True
 
     def abandon(self) -> None:
-        """Remove the unfinished file."""
+        """Remove the unfinished file, unless it has been committed."""
+        if self._committed:
+            return
         try:
-            discard(self.fd, self._directory, self._unfinished)
+            discard(self.fd, self._holder, self._unfinished)
         finally:
             os.close(self._directory)
 

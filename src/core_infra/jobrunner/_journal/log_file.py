@@ -48,7 +48,7 @@ class JournalDirectory(SandboxMedium):
         """
         where = self._where(path)
         with self._mapping_errors("append to", path, where):
-            directory, name = self._entry(where, make=True)
+            directory, name = self._entry_to_make(where)
             try:
                 flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 fd = os.open(name, flags, 0o666, dir_fd=directory)
