@@ -4,7 +4,7 @@ Run: python benchmarks/clones.py [--json FILE] [--rounds N] [--machines N]
 
 Peers, each in turns with ours so that load affects all equally:
 
-- ``podman run --rm --network none IMAGE echo hi`` (Debian's podman and runc, vfs storage; its image
+- ``podman run --rm --network none IMAGE echo hi`` (with runc; its image
   is this host's own busybox);
 - labgrid's QEMUDriver on the same kernel and initrd, by the serial console;
 - our own cold boot.
@@ -22,11 +22,12 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+from containers import Podman, podman, seconds
 
 from core_infra.vm import Launcher
 from core_infra.vm._images.image import Image
@@ -34,13 +35,6 @@ from core_infra.vm._images.image import Image
 COMMAND = "echo hi"
 MEMORY = 128
 PROMPT = "core-infra:~# "
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long *work* takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def use(launcher: Launcher) -> float:
@@ -63,36 +57,16 @@ def boot(launcher: Launcher) -> float:
     return taken
 
 
-@contextlib.contextmanager
-def podman(busybox: Path) -> Iterator[Callable[[], float] | None]:
-    """What starts a container; None where there is no podman."""
-    if not (shutil.which("podman") and shutil.which("runc")):
-        print("no podman and runc on PATH: left out")
-        yield None
-        return
-    root = Path(tempfile.mkdtemp(prefix="podman-"))
-    base = [
-        *("podman", "--root", f"{root}/root", "--runroot", f"{root}/run"),
-        *("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"),
-        *("--runtime", "runc"),
-    ]
-    try:
-        tree = root / "tree" / "bin"
-        tree.mkdir(parents=True)
-        shutil.copy(busybox, tree / "busybox")
-        for name in ("sh", "echo"):
-            (tree / name).symlink_to("busybox")
-        archive = root / "image.tar"
-        subprocess.run(["tar", "-C", root / "tree", "-cf", archive, "."], check=True)
-        subprocess.run([*base, "import", "-q", archive, "bench:1"], check=True)
-        limit = f"nofile={1024}:{1024}"  # podman asks for more than a small host may give
-        run = [*base, "run", "--rm", "--ulimit", limit, "--ulimit", "nproc=1024:1024"]
-        command = [*run, "--network", "none", "bench:1", *shlex.split(COMMAND)]
-        yield lambda: seconds(
-            functools.partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
-        )
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+def busybox_container(peer: Podman, busybox: Path) -> Callable[[], float]:
+    """What starts a container with nothing but busybox."""
+    tree = peer.root / "tree" / "bin"
+    tree.mkdir(parents=True)
+    shutil.copy(busybox, tree / "busybox")
+    for name in ("sh", "echo"):
+        (tree / name).symlink_to("busybox")
+    archive = peer.root / "image.tar"
+    subprocess.run(["tar", "-C", peer.root / "tree", "-cf", archive, "."], check=True)
+    return functools.partial(peer.run, peer.load(archive), *shlex.split(COMMAND))
 
 
 def labgrid(image: Image) -> Callable[[], float] | None:
@@ -210,13 +184,13 @@ def main() -> None:
         print(f"accelerator: {asked.accelerator.name} ({asked.accelerator.reason})")
         use(asked)
         use(pooled)
-        container = stack.enter_context(podman(busybox_of(asked)))
+        peer = stack.enter_context(podman())
         peers: dict[str, Callable[[], float]] = {
             "a clone, from asking to its first output": functools.partial(use, asked),
             "the same from a warm pool": functools.partial(use, pooled),
         }
-        if container is not None:
-            peers["podman run"] = container
+        if peer is not None:
+            peers["podman run"] = busybox_container(peer, busybox_of(asked))
         results |= rounds(peers, options.rounds)
         slow: dict[str, Callable[[], float]] = {"cold boot": functools.partial(boot, asked)}
         image = asked.image

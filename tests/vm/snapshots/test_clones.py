@@ -45,6 +45,13 @@ def test_each_is_its_own(cloning: Launcher) -> None:
     assert cloning.leaks() == []
 
 
+def test_programs_have_the_same_addresses_at_each_start(cloning: Launcher) -> None:
+    """So QEMU has the translation of a program that ran before, also before the clone was made."""
+    with cloning.clone() as machine, cloning.clone() as other:
+        stacks = {each.exec("grep stack /proc/self/maps").stdout for each in (machine, other)}
+    assert len(stacks) == 1
+
+
 def test_processes_of_a_snapshot_draw_bytes_of_their_own(cloning: Launcher) -> None:
     def draw(machine: Machine) -> None:
         machine.exec(DRAWER)

@@ -15,16 +15,20 @@ from __future__ import annotations
 import re
 import secrets
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
 from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.vm._guest import waiting
+from core_infra.vm._guest.client import GuestOperationError
 from core_infra.vm._guest.guest import Guest
+from core_infra.vm._images.image import Image
 
 if TYPE_CHECKING:
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.protocol import HelloAck
+    from core_infra.vm._guest.run_config import RunConfig
     from core_infra.vm._vmm_process import VmmProcess
 
 
@@ -134,6 +138,14 @@ _WARM_UP = """\
 echo hi; cat /etc/hostname; ls / >/dev/null; ps >/dev/null; mkdir -p /tmp/.warm; cd /tmp/.warm
 echo x >a; grep -q x a && sed s/x/y/ a >b; cp b c; mv c d; [ -f d ] && test "$(cat d)" = y
 sleep 0.01 & wait; id -u; uname -a; head -c 100 /dev/zero | wc -c; cd /; rm -r /tmp/.warm
+! command -v bash >/dev/null || bash -c :
+"""
+# The code that reads from a disk runs only if something is not cached: the programs' inodes, which
+# looking for a program needs, and a file that the kernel drops from its cache.
+_DISK = """\
+[ -b /dev/vda ] || exit 0
+ls -n /usr/bin /usr/sbin >/dev/null
+dd if=/bin/ls of=/dev/null iflag=nocache count=0 2>/dev/null; cat /bin/ls >/dev/null
 """
 _WARM_FILE = "/tmp/.warm"  # noqa: S108 - the guest's
 _ROUNDS = 3
@@ -142,16 +154,23 @@ _ROUNDS = 3
 class AgentGuest(Guest):
     """The inside of a machine that was not handed out yet."""
 
-    def __init__(self, agent: AgentClient) -> None:
-        super().__init__(lambda: agent)
+    def __init__(self, agent: AgentClient, run_config: RunConfig | None = None) -> None:
+        super().__init__(lambda: agent, run_config=run_config)
 
 
 def warm_up(process: VmmProcess, *, rounds: int = _ROUNDS) -> None:
     """Run in a guest what tests run first: under emulation, that code is translated then."""
+    image = process.spec.image
     guest = AgentGuest(process.agent)
+    tests = AgentGuest(process.agent, image.run if isinstance(image, Image) else None)
+    guest.exec(_DISK, env=waiting.OWN["env"])
     for _ in range(rounds):
         # As root, as it is by default; with a PATH that has these programs, whatever the image is.
         guest.exec(_WARM_UP, check=True, env=waiting.OWN["env"])
         guest.write_text(_WARM_FILE, "x")
         guest.read_text(_WARM_FILE)
         guest.exec(["rm", _WARM_FILE], env=waiting.OWN["env"])
+        # As tests do: a directory of their PATH that is not cached would be read in each clone.
+        for command in ("echo hi", ["echo", "hi"], ["true"]):
+            with suppress(GuestOperationError):  # the image has no such program, directory or user
+                tests.exec(command)
