@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import threading
+import warnings
 from collections import deque
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from core_infra.errors import UnavailableError, WrongStateError
 from core_infra.process import LogPattern, RunOptions, Service
 from core_infra.process._reaper import registry
 from core_infra.process._reaper.client import GROUPS
+from core_infra.process._reaper.protocol import RequestSocket
 from core_infra.process._reaper.registry import reaper
 from process_programs import PYTHON, output_of, program
 from support import is_running, wait_gone
@@ -148,6 +152,18 @@ def test_even_a_killed_reaper_leaves_nothing_and_is_replaced(service: Service) -
     wait_gone(process.pid)
     assert service.run("echo", "again") == "again\n"
     assert reaper() is not lost
+
+
+def test_a_lost_reaper_in_a_reference_cycle_is_collected_without_a_warning() -> None:
+    ours, theirs = socket.socketpair()
+    requests = RequestSocket(ours)
+    requests.itself = requests  # type: ignore[attr-defined]
+    del ours, requests
+    with theirs, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+        assert theirs.recv(1) == b""
+    assert caught == []
 
 
 def test_a_forked_child_leaves_its_parents_programs_alone(service: Service) -> None:

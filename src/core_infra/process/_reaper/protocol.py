@@ -10,7 +10,7 @@ import array
 import contextlib
 import enum
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from core_infra._unpatched import os, socket
 
@@ -89,12 +89,18 @@ class RequestSocket:
         requests: the socket; it is owned from now on.
     """
 
+    _open: ClassVar[set[socket.socket]] = set()
+    """Keeps the sockets out of reference cycles: the garbage collector would finalize them first,
+    with a ResourceWarning."""
+
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
         self.fd = requests.fileno()
+        self._open.add(requests)
 
     def __del__(self) -> None:
         self._requests.close()
+        self._open.discard(self._requests)
 
     def send(
         self,
