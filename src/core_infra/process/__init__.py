@@ -48,22 +48,21 @@ from core_infra.process._leftovers import Leftover
 from core_infra.process._log_pattern import LogPattern
 from core_infra.process._options import RunOptions
 from core_infra.process._output import Piece, RingBuffer, StreamParts
-from core_infra.process._probes import (
-    Check,
-    CommandSucceeds,
-    FileExists,
-    HttpStatus,
-    TcpPort,
-    UnixSocket,
-)
 from core_infra.process._process import Probe, Process
 from core_infra.process._restart import RestartPolicy
 from core_infra.process._service import Service, ServiceOptions, new_service
-from core_infra.process._shared_process import SharedProcess, Start
 from core_infra.process._status import ProcessInfo, Status, Usage
 from core_infra.process._terminal import Terminal
 
 if TYPE_CHECKING:
+    from core_infra.process._probes import (
+        Check,
+        CommandSucceeds,
+        FileExists,
+        HttpStatus,
+        TcpPort,
+        UnixSocket,
+    )
     from core_infra.process._runner.cancellation import Cancellation
     from core_infra.process._runner.durations import Durations
     from core_infra.process._runner.events import (
@@ -88,11 +87,17 @@ if TYPE_CHECKING:
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._runner.taskfile import TaskFile, TaskFileError, load_tasks
     from core_infra.process._runner.text_display import LineDisplay, LogDisplay
+    from core_infra.process._shared_process import SharedProcess, Start
 else:
-    # The runner is imported when one of its names is first used.
+    # The runner, the probes (an HTTP client) and shared processes (file locks) are imported when
+    # one of their names is first used.
     __getattr__ = _lazy.exports(
         __name__,
         {
+            "._probes": (
+                *("Check", "CommandSucceeds", "FileExists"),
+                *("HttpStatus", "TcpPort", "UnixSocket"),
+            ),
             "._runner.cancellation": ("Cancellation",),
             "._runner.durations": ("Durations",),
             "._runner.events": (
@@ -110,6 +115,7 @@ else:
             "._runner.spec": ("RunSpec",),
             "._runner.taskfile": ("TaskFile", "TaskFileError", "load_tasks"),
             "._runner.text_display": ("LineDisplay", "LogDisplay"),
+            "._shared_process": ("SharedProcess", "Start"),
         },
     )
 
