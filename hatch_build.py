@@ -76,7 +76,7 @@ UBSAN_TRAP = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
 SOURCES = Path("csrc")
 SHARED = SOURCES / "common"  # headers that several programs include
 BINARIES = Path("src/core_infra/bin")
-PROGRAMS = {"agent": STATIC, "reaper": STATIC, "forkserver": PRELOADED}
+PROGRAMS = {"agent": STATIC, "reaper": STATIC, "switch": STATIC, "forkserver": PRELOADED}
 """The programs, each named like the directory of its sources, and how they are compiled."""
 
 
@@ -111,7 +111,7 @@ def programs_for(chosen: str) -> list[tuple[str, str]]:
     programs = [("agent", arch) for arch in ARCHITECTURES]  # they run in guests
     if chosen != "any":
         arch = next(arch for arch in ARCHITECTURES if chosen.endswith(arch))
-        programs.append(("reaper", arch))
+        programs += [("reaper", arch), ("switch", arch)]
         if chosen.startswith("manylinux"):
             programs.append(("forkserver", arch))
     return programs

@@ -91,8 +91,8 @@ def test_a_compiler_that_is_missing_is_named(
 @pytest.mark.parametrize(
     ("chosen", "programs"),
     [
-        ("manylinux_2_31_x86_64", ["forkserver-x86_64.so", "reaper-x86_64"]),
-        ("musllinux_1_2_aarch64", ["reaper-aarch64"]),
+        ("manylinux_2_31_x86_64", ["forkserver-x86_64.so", "reaper-x86_64", "switch-x86_64"]),
+        ("musllinux_1_2_aarch64", ["reaper-aarch64", "switch-aarch64"]),
         ("any", []),
     ],
 )
@@ -131,9 +131,11 @@ def test_a_build_is_reproducible(build_hook: ModuleType, tree: Path) -> None:
         *(".agent-aarch64.stamp", ".agent-x86_64.stamp"),
         *(".forkserver-aarch64.stamp", ".forkserver-x86_64.stamp"),
         *(".reaper-aarch64.stamp", ".reaper-x86_64.stamp"),
+        *(".switch-aarch64.stamp", ".switch-x86_64.stamp"),
         *("agent-aarch64", "agent-x86_64"),
         *("forkserver-aarch64.so", "forkserver-x86_64.so"),
         *("reaper-aarch64", "reaper-x86_64"),
+        *("switch-aarch64", "switch-x86_64"),
     ]
     for name in ("agent-aarch64", "agent-x86_64"):
         assert (binaries / name).read_bytes() == (ROOT / build_hook.BINARIES / name).read_bytes()

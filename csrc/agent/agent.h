@@ -17,6 +17,8 @@
  *   file.c      READ and WRITE
  *   system.c    clock, entropy, power
  *   network.c   a clone's own hardware addresses
+ *   hosts.c     the names of other machines, in /etc/hosts
+ *   cards.c     the machine's cards on the networks of its run
  *   identity.c  a clone's own names, addresses and random numbers
  *   freeze.c    FREEZE and THAW
  *   dispatch.c  what each frame does
@@ -52,7 +54,7 @@ enum {
 
 enum frame_type {
     HELLO = 0x01, EXEC, DATA, END_OF_DATA, SIGNAL, GRANT, READ, WRITE, CLOCK, RESEED, POWEROFF,
-    PING, FREEZE, THAW, BIND,
+    PING, FREEZE, THAW, BIND, CARDS,
     HELLO_ACK = 0x81, STARTED, STDOUT, STDERR, DONE, STDIN_GRANT,
     PONG = 0x8C,
     PROTOCOL_ERROR = 0x8F,
@@ -241,6 +243,14 @@ void network_prepare(void);               /* look at the cards; the kernel will 
 const char *network_set(const uint8_t *mac);  /* of the first card; the next gets the next one */
 void network_announce(void);              /* the addresses as they are */
 void network_done(void);                  /* undo what network_prepare() has switched on */
+
+/* hosts.c */
+const char *write_over(const char *path, const char *bytes, size_t length);
+const char *hosts_set(struct text lines); /* NULL, or what went wrong */
+
+/* cards.c */
+problem cards_take(struct cursor *c);     /* what cards_set() sets */
+const char *cards_set(void);              /* NULL, or what went wrong */
 
 /* identity.c */
 void identity_prepare(void);              /* open what is needed, ahead of time */

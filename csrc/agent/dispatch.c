@@ -94,14 +94,20 @@ static problem new_channel(const struct frame *f) {
 
 static const char *thaw_as(struct cursor *c, problem *bad) {
     struct text host_name = take_text(c), machine_id = take_text(c);
-    bool with_mac = c->end - c->at == MAC;
+    bool with_mac = c->end - c->at >= MAC;
     if (c->bad || (c->at != c->end && !with_mac)) {
         *bad = "bad THAW";
         return NULL;
     }
-    if (!in_guest)
+    const uint8_t *mac = with_mac ? c->at : NULL;
+    c->at += with_mac ? MAC : 0;
+    bool with_cards = c->at != c->end;
+    *bad = with_cards ? cards_take(c) : NULL;
+    if (*bad || !in_guest)
         return not_ours;
-    const char *error = set_identity(host_name, machine_id, with_mac ? c->at : NULL);
+    const char *error = set_identity(host_name, machine_id, mac);
+    if (!error && with_cards)
+        error = cards_set();
     return error ? error : thaw();
 }
 
@@ -124,6 +130,10 @@ static const char *act(const struct frame *f, const char **action, problem *bad)
     case THAW:
         *action = "thaw the machine";
         return thaw_as(&cursor, bad);
+    case CARDS:
+        *action = "set up its network cards";
+        *bad = cards_take(&cursor);
+        return *bad || !in_guest ? not_ours : cards_set();
     default:
         *action = "power off";
         *bad = f->length == 1 ? NULL : "bad POWEROFF";
@@ -134,7 +144,7 @@ static const char *act(const struct frame *f, const char **action, problem *bad)
 /* Requests that act on the machine, which needs --guest. */
 static problem for_machine(const struct frame *f) {
     if (channel_find(f->channel))
-        return "CLOCK, RESEED, POWEROFF, FREEZE or THAW on a channel in use";
+        return "CLOCK, RESEED, POWEROFF, FREEZE, THAW or CARDS on a channel in use";
     uint64_t began = now();
     const char *action;
     problem bad = NULL;
@@ -159,7 +169,7 @@ problem dispatch(const struct frame *f) {
         return new_channel(f);
     case DATA: case END_OF_DATA: case SIGNAL: case GRANT:
         return for_channel(f);
-    case CLOCK: case RESEED: case POWEROFF: case FREEZE: case THAW:
+    case CLOCK: case RESEED: case POWEROFF: case FREEZE: case THAW: case CARDS:
         return for_machine(f);
     case PING:
         if (f->length > MAX_DATA)

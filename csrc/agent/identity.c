@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_NAME = 64, MAX_HOSTS = 16 * 1024 };
@@ -48,19 +47,6 @@ void identity_prepare(void) {
     network_prepare();
     read_hosts();
     prepared = true;
-}
-
-/* Not O_TRUNC: most often the new content is as long as the old one. */
-static const char *write_over(const char *path, const char *content, size_t length) {
-    struct stat old;
-    ssize_t size = (ssize_t)length;
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-    bool good = fd >= 0 && write(fd, content, length) == size && fstat(fd, &old) == 0 &&
-                (old.st_size == size || ftruncate(fd, size) == 0);
-    const char *error = good ? NULL : error_of(path);
-    if (fd >= 0)
-        close(fd);
-    return error;
 }
 
 static const char *write_line(const char *path, struct text t) {

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from pytest_core_infra._scoped_processes import ProcessesOfScope
     from pytest_core_infra._stepper import Stepper
     from pytest_core_infra._vm.factory import MachineFactory
+    from pytest_core_infra._vm.networks import NetworkFactory
 else:
     _TYPES = {
         "ArtifactBuilder": "pytest_core_infra._artifact_builder",
         "MachineFactory": "pytest_core_infra._vm.factory",
+        "NetworkFactory": "pytest_core_infra._vm.networks",
         "ProcessesOfScope": "pytest_core_infra._scoped_processes",
         "Stepper": "pytest_core_infra._stepper",
     }
@@ -34,7 +36,7 @@ else:
         return getattr(importlib.import_module(_TYPES[name]), name)
 
 
-__all__ = ["ArtifactBuilder", "MachineFactory", "ProcessesOfScope", "Stepper"]
+__all__ = ["ArtifactBuilder", "MachineFactory", "NetworkFactory", "ProcessesOfScope", "Stepper"]
 
 pytest_plugins = (
     "pytest_core_infra._build_fixtures",
@@ -44,6 +46,7 @@ pytest_plugins = (
     "pytest_core_infra._process_fixtures",
     "pytest_core_infra._reports",
     "pytest_core_infra._vm.fixtures",
+    "pytest_core_infra._vm.network_fixtures",
 )
 
 _MODULES = {

@@ -23,7 +23,7 @@ def declared(header: str) -> dict[str, set[str]]:
     }
 
 
-@pytest.mark.parametrize("program", ["agent", "forkserver", "reaper"])
+@pytest.mark.parametrize("program", ["agent", "forkserver", "reaper", "switch"])
 def test_a_file_uses_only_what_is_below_it(program: str) -> None:
     directory = CSRC / program
     parts = declared((directory / f"{program}.h").read_text())

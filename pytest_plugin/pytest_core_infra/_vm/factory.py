@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
+    from core_infra.vm._networks import Network, NetworkAddress
 
 
 class MachineFactory:
@@ -40,6 +41,7 @@ class MachineFactory:
         cmdline: str | None = None,
         entrypoint: bool | None = None,
         init: str | None = None,
+        networks: Sequence[Network | NetworkAddress] | None = None,
         name: str | None = None,
         timeout: float | None = None,
         cold: bool | None = None,
@@ -61,7 +63,9 @@ class MachineFactory:
             cmdline: added to the end of the kernel's command line.
             entrypoint: start the program that an OCI image is for, its ENTRYPOINT and CMD.
             init: the first process of an OCI image: ``systemd``, or the path of a program in it.
-            name: its name in reports.
+            networks: the networks that it has a card on, made by ``core_network``; ``net.at("…")``
+                instead of ``net`` gives it that address.
+            name: its name in reports, and on networks.
             timeout: seconds that it may take to boot.
             cold: boot it instead of cloning it.
             revert: revert it after each test that uses it; only for machines that tests share.
@@ -85,6 +89,7 @@ class MachineFactory:
             "cmdline": cmdline,
             "entrypoint": entrypoint,
             "init": init,
+            "networks": networks,
             "name": name,
             "timeout": timeout,
             "cold": cold,

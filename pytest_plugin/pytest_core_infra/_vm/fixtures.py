@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SESSION = "core_infra_vm"
 """The name of the plugin that ``--core-vm`` registers."""
 
-FIXTURES = {*marker.FACTORIES.values(), "core_vm_snapshot"}
+FIXTURES = {*marker.FACTORIES.values(), *marker.NETWORKS, "core_vm_snapshot"}
 """The fixtures that need a machine; all others depend on one of them."""
 
 SKIP_REASON = "needs a real machine: run pytest with --core-vm"
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Report wrong markers and parameters; without ``--core-vm``, skip tests with machines."""
-    skip = None if _session(config) else pytest.mark.skip(reason=SKIP_REASON)
+    skip = None if session_of(config) else pytest.mark.skip(reason=SKIP_REASON)
     for item in items:
         marked = item.get_closest_marker(marker.NAME) is not None
         if mistakes := marker.mistakes(item):
@@ -95,16 +95,17 @@ def core_vm(request: pytest.FixtureRequest, core_vm_factory: MachineFactory) -> 
 def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
     """Starts any number of machines for the test; they are discarded after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
-    ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, cpu=, arch=, kernel=,
-    initrd=, cmdline=, entrypoint=, init=, name=, timeout=, cold=)`` returns a running machine, like
-    ``core_vm``. Each argument is optional: ``memory`` in MiB, ``cpus``, ``disks`` (``["2G",
-    "data.qcow2"]``: sizes of empty disks, or images, which are never changed), ``image`` (a path,
-    or an ``Image``), or ``template`` with its ``variables`` (of a LinuxKit file), ``cpu`` (the
-    processor, as QEMU's ``-cpu`` takes it), ``arch`` (``aarch64``), ``kernel`` and ``initrd``
-    (instead of the image's), ``cmdline`` (added to the image's), ``entrypoint`` and ``init`` (the
-    programs that an OCI image starts), ``name`` (in reports), ``timeout`` (seconds that it may take
-    to boot), ``cold`` (boot it instead of cloning it). The default of an argument is that of the
-    test's marker ``core_vm``, then that of the options.
+    ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, cpu=, arch=,
+    kernel=, initrd=, cmdline=, entrypoint=, init=, networks=, name=, timeout=, cold=)`` returns
+    a running machine, like ``core_vm``. Each argument is optional: ``memory`` in MiB, ``cpus``,
+    ``disks`` (``["2G", "data.qcow2"]``: sizes of empty disks, or images, which are never
+    changed), ``image`` (a path, or an ``Image``), or ``template`` with its ``variables`` (of a
+    LinuxKit file), ``cpu`` (the processor, as QEMU's ``-cpu`` takes it), ``arch``
+    (``aarch64``), ``kernel`` and ``initrd`` (instead of the image's), ``cmdline`` (added to the
+    image's), ``entrypoint`` and ``init`` (the programs that an OCI image starts), ``networks``
+    (see ``core_network``), ``name`` (in reports and on networks), ``timeout`` (seconds that it
+    may take to boot), ``cold`` (boot it instead of cloning it). The default of an argument is
+    that of the test's marker ``core_vm``, then that of the options.
 
     Example::
 
@@ -114,7 +115,7 @@ def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
             small = core_vm_factory(memory=128)
             other = core_vm_factory(name="other", cpus=2, image="build/my-image")
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    session = _session(request.config)
+    session = session_of(request.config)
     if session is None:  # requested by a name that was unknown when tests were collected
         pytest.skip(SKIP_REASON)
     return session.factory(request.node)
@@ -208,20 +209,21 @@ def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[.
         def test_seed(seeded) -> None:
             assert seeded().exec("ls /srv").stdout == "seed.sql\n"
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    session = _session(request.config)
+    session = session_of(request.config)
     if session is None:
         pytest.skip(SKIP_REASON)
     return session.prepare
 
 
 def _shared_factory(request: pytest.FixtureRequest) -> MachineFactory:
-    session = _session(request.config)
+    session = session_of(request.config)
     if session is None:
         pytest.skip(SKIP_REASON)
     return session.shared_factory(request)
 
 
-def _session(config: pytest.Config) -> VmSession | None:
+def session_of(config: pytest.Config) -> VmSession | None:
+    """The plugin that runs machines; None without ``--core-vm``."""
     session: VmSession | None = config.pluginmanager.get_plugin(SESSION)
     return session
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
+    from core_infra.vm._networks import Network
     from pytest_core_infra._vm.settings import Settings
 
 
@@ -129,6 +130,10 @@ class Machines:
             return
         with contextlib.suppress(CoreInfraError):  # raised again in the tests that ask for it
             self.launcher.save_for_clones(self._image(image, template, variables), **options)
+
+    def network(self, subnet: str | None, *, name: str | None, outside: bool, seed: int) -> Network:
+        """Make a network."""
+        return self.launcher.network(subnet, name=name, outside=outside, seed=seed)
 
     def keep(self, machine: Machine, owner: str) -> None:
         """Leave a machine running when this process ends."""

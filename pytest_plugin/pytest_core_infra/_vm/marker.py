@@ -42,6 +42,9 @@ FACTORIES = {
 }
 """The fixtures whose parameters apply to all machines that they start."""
 
+NETWORKS = ("core_network", "core_network_class", "core_network_module", "core_network_session")
+"""The fixtures that make networks."""
+
 PARAMETRIZED = (*MACHINES.values(), *FACTORIES.values())
 """The fixtures that can be parametrized with a dict of the marker's arguments."""
 

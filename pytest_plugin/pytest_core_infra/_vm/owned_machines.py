@@ -13,6 +13,7 @@ from core_infra.vm._machine_lifecycle import Status
 from pytest_core_infra._reports import FAILURES
 from pytest_core_infra._vm import reporting
 from pytest_core_infra._vm.factory import MachineFactory
+from pytest_core_infra._vm.networks import NetworkFactory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
+    from core_infra.vm._networks import Network
     from pytest_core_infra._vm.owner import Owner
     from pytest_core_infra._vm.settings import Settings
 
@@ -39,6 +41,10 @@ class MachineStarter(Protocol):
 
     def start(self, **options: Any) -> Machine:
         """Start a machine."""
+        ...
+
+    def network(self, subnet: str | None, *, name: str | None, outside: bool, seed: int) -> Network:
+        """Make a network."""
         ...
 
     def keep(self, machine: Machine, owner: str) -> None:
@@ -63,6 +69,8 @@ class OwnedMachines:
     Attributes:
         factory: starts machines for the owner.
         machines: the machines that were started and have not ended.
+        network_factory: makes networks for the owner.
+        networks: the networks that it has made.
         owner: the same.
     """
 
@@ -77,6 +85,8 @@ class OwnedMachines:
     ) -> None:
         self.factory = MachineFactory(self.start)
         self.machines: list[Machine] = []
+        self.network_factory = NetworkFactory(self._make_network)
+        self.networks: list[Network] = []
         self.owner = owner
         self._starter = starter
         self._requested = requested
@@ -103,6 +113,11 @@ class OwnedMachines:
         """Add a machine that was started elsewhere: it is described and ended with the others."""
         return self._add(machine, reverts=self._reverts(None))
 
+    def _make_network(self, subnet: str | None, **options: Any) -> Network:
+        network = self._starter.network(subnet, **options)
+        self.networks.append(network)
+        return network
+
     def _add(self, machine: Machine, *, reverts: bool) -> Machine:
         self.machines.append(machine)
         self._since_when[machine] = time.monotonic()
@@ -125,7 +140,7 @@ class OwnedMachines:
     def sections(self) -> list[tuple[str, str]]:
         """The sections of a failed test's report: what the machines did during the test."""
         self._failed = True
-        sections = []
+        sections = [reporting.network(network) for network in self.networks]
         for machine in self.machines:
             if machine.pause is not None:
                 sections.append((f"machine {machine.name} is paused", str(machine.pause)))
@@ -169,14 +184,23 @@ class OwnedMachines:
             if machine.status in (Status.RUNNING, Status.PAUSED, Status.FAILED):
                 machine.revert(_BEFORE if machine not in self._without_snapshot else None)
 
+    def heal(self) -> None:
+        """End the faults that a test has left in networks that tests share."""
+        for network in self.networks:
+            network.heal()
+
     def release(self) -> None:
         """End the machines at the end of their scope, except those that are to be kept."""
+        kept = any(map(self._is_kept, self.machines))
         while self.machines:
             machine = self.machines.pop()
             if self._is_kept(machine):
                 self._starter.keep(machine, self.owner.label)
             else:
                 self._starter.discard(machine, self.owner.ending())
+        for network in [] if kept else self.networks:
+            network.close()
+        self.networks.clear()
 
     def _reverts(self, requested: bool | None) -> bool:  # noqa: FBT001 - a value that is passed on
         if self._revert is not None:

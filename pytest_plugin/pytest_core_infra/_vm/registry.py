@@ -157,6 +157,7 @@ class MachineRegistry:
     def after_test(self, item: pytest.Item) -> None:
         """Revert shared machines that the test has used and a later test may use."""
         for owned in self._shared:
+            owned.heal()
             if owned.owner.outlives(self._next) and owned.is_used_by(item):
                 owned.after_test()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._launcher import Launcher
     from core_infra.vm._machine import Machine
+    from core_infra.vm._networks import Network
 
 CONSOLE_LINES = 40
 _LONGEST_COMMAND = 500
@@ -77,6 +78,16 @@ def commands(machine: Machine, results: Sequence[ExecResult]) -> tuple[str, str]
     """A section with the last commands and their results."""
     text = "\n".join(_command(result) for result in results)
     return f"machine {machine.name}: the last commands", text
+
+
+def network(network: Network) -> tuple[str, str]:
+    """The section about a network: its machines, the faults at work, the file of its frames."""
+    names = (f"{name} {network.address(name)}" for name in network.machines)
+    lines = [f"{network.subnet}: {', '.join(names) or 'no machines'}"]
+    lines += [f"fault: {fault}" for fault in network.active_faults()] or ["no faults"]
+    if network.capture is not None:
+        lines.append(f"frames: {network.capture}")
+    return f"network {network.name}", "\n".join(lines)
 
 
 def kept(machine: Machine) -> tuple[str, str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
     from pytest_core_infra._vm.factory import MachineFactory
+    from pytest_core_infra._vm.networks import NetworkFactory
     from pytest_core_infra._vm.owned_machines import OwnedMachines
 
 _OUTPUT = "core_infra_vm"
@@ -67,6 +68,14 @@ class VmSession:
     def shared_factory(self, request: pytest.FixtureRequest) -> MachineFactory:
         """The factory of a fixture that several tests share."""
         return self._registry.of_fixture(request).factory
+
+    def networks(self, item: pytest.Item) -> NetworkFactory:
+        """The factory of a test's own networks."""
+        return self._registry.of_test(item).network_factory
+
+    def shared_networks(self, request: pytest.FixtureRequest) -> NetworkFactory:
+        """The factory of networks that several tests share."""
+        return self._registry.of_fixture(request).network_factory
 
     def prepare(
         self, prepare: Callable[[Machine], object], **options: Any

@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from core_infra.vm._manager.record import Access, Container, ContainerStatus, Port, Volume
     from core_infra.vm._manager.run_options import RunOptions
     from core_infra.vm._manager.state_file import State
+    from core_infra.vm._network.faults import Fault
+    from core_infra.vm._network.frame import Frame
+    from core_infra.vm._networks import Capture, Network, NetworkAddress
     from core_infra.vm._prepared_machine import PreparedMachine
     from core_infra.vm._ssh_login import SshLogin
 else:
@@ -105,6 +108,9 @@ else:
             "._manager.record": ("Access", "Container", "ContainerStatus", "Port", "Volume"),
             "._manager.run_options": ("RunOptions",),
             "._manager.state_file": ("State",),
+            "._network.faults": ("Fault",),
+            "._network.frame": ("Frame",),
+            "._networks": ("Capture", "Network", "NetworkAddress"),
             "._prepared_machine": ("PreparedMachine",),
             "._ssh_login": ("SshLogin",),
         },
@@ -119,12 +125,15 @@ __all__ = [
     "AsyncGuestProcess",
     "BootError",
     "Bootable",
+    "Capture",
     "ConsoleSpawn",
     "Container",
     "ContainerStatus",
     "Disk",
     "DiskImage",
     "ExecResult",
+    "Fault",
+    "Frame",
     "Guest",
     "GuestAccess",
     "GuestCommandError",
@@ -146,6 +155,8 @@ __all__ = [
     "MachineStateError",
     "Manager",
     "MissingVariablesError",
+    "Network",
+    "NetworkAddress",
     "NoAccessError",
     "OutputLine",
     "PersistentSpec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
@@ -16,9 +17,11 @@ from core_infra.vm._hypervisors.accelerator import AcceleratorSelector
 from core_infra.vm._hypervisors.processor import explanation, processor
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
 from core_infra.vm._io_pause import MachinePausedError
+from core_infra.vm._launcher_networks import Networks
 from core_infra.vm._live_machines import LiveMachines
 from core_infra.vm._machine_lifecycle import MachineLifecycle
 from core_infra.vm._machine_spec import Defaults, MachineOptions, SpecResolver
+from core_infra.vm._network.membership import Memberships
 from core_infra.vm._prepared_machine import PreparationCode, PreparedMachine
 from core_infra.vm._run_directory import INTERNAL
 from core_infra.vm._snapshots.cloner import Cloner
@@ -29,7 +32,7 @@ from core_infra.vm._vmm_process import FileGoneError, launch
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from core_infra.vm._hypervisors.hypervisor import Accelerator
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
     from core_infra.vm._machine_spec import MachineSpec
+    from core_infra.vm._networks import Network, NetworkAddress
     from core_infra.vm._run_directory import RunDirectory
     from core_infra.vm._snapshots.clone_source import CloneSource
     from core_infra.vm._vmm_process import VmmProcess
@@ -99,12 +103,13 @@ class Launcher:
         )
         self._reported: set[str] = set()
         self._code = PreparationCode(self._progress)
+        self._networks = Networks(outlive=outlive, make_directory=self._internal_directory)
         if ready is None:
             ready = affordable(memory or DEFAULT_MEMORY, processes=processes)
         self._cloner = Cloner(
             self.hypervisor,
             SnapshotStore(cache_root() / "snapshots", progress=self._progress),
-            lambda name: self.run.new_directory(f"{INTERNAL}{name}"),
+            self._internal_directory,
             self._progress,
             die_with_parent=not outlive,
             # A machine that may outlive this process must have an owner who ends it.
@@ -160,6 +165,7 @@ class Launcher:
         *,
         name: str | None = None,
         timeout: float | None = None,
+        networks: Sequence[Network | NetworkAddress] = (),
         **options: Unpack[MachineOptions],
     ) -> Machine:
         """Boot a machine and return it running.
@@ -168,6 +174,7 @@ class Launcher:
             image: the image or its path; None: the launcher's.
             name: its name within this launcher; None: ``vm1``, ``vm2``, ….
             timeout: seconds until it must answer; None: a default that fits this host.
+            networks: the networks that it has a card on, see :meth:`network`.
             options: ``memory``, ``cpu``, ``disks`` and more: see :class:`MachineOptions`.
 
         Raises:
@@ -178,8 +185,10 @@ class Launcher:
         name = self._name(name)
 
         def start() -> Machine:
-            spec = self.spec(name, image, **options)
-            return self._boot(spec, self._accelerator_of(spec), boot_limit(spec.image, timeout))
+            spec = self._spec_on(networks, name, image, options)
+            limit = boot_limit(spec.image, timeout)
+            with self._joining(name, networks) as joined:
+                return self._boot(spec, self._accelerator_of(spec), limit, joined)
 
         return self._with_files(start)
 
@@ -189,6 +198,7 @@ class Launcher:
         *,
         name: str | None = None,
         timeout: float | None = None,
+        networks: Sequence[Network | NetworkAddress] = (),
         **options: Unpack[MachineOptions],
     ) -> Machine:
         """Clone a machine that has booted, and return the clone running: a tenth of a second.
@@ -200,6 +210,7 @@ class Launcher:
             image: the image or its path; None: the launcher's.
             name: its name within this launcher; None: ``vm1``, ``vm2``, ….
             timeout: seconds until it must answer if it is booted.
+            networks: the networks that it has a card on, see :meth:`network`.
             options: ``memory``, ``cpu``, ``disks`` and more: see :class:`MachineOptions`.
 
         Raises:
@@ -210,8 +221,9 @@ class Launcher:
         name = self._name(name)
 
         def start() -> Machine:
-            spec = self.spec(name, image, **options)
-            return self._clone(spec, boot_limit(spec.image, timeout))
+            spec = self._spec_on(networks, name, image, options)
+            with self._joining(name, networks) as joined:
+                return self._clone(spec, boot_limit(spec.image, timeout), joined)
 
         return self._with_files(start)
 
@@ -223,14 +235,67 @@ class Launcher:
             self._resolver.forget()
             return start()
 
-    def _clone(self, spec: MachineSpec, limit: float) -> Machine:
+    def network(
+        self,
+        subnet: str | None = None,
+        *,
+        name: str | None = None,
+        outside: bool = False,
+        seed: int = 0,
+    ) -> Network:
+        """A network between machines, which join it by ``networks=[…]`` when they start.
+
+        It needs no privileges, and works on each host where machines run.
+
+        Args:
+            subnet: its IPv4 addresses, such as ``10.9.0.0/24``; None: a subnet that no other
+                network has.
+            name: its name in reports.
+            outside: machines on it can reach the world outside, by the host's addresses.
+            seed: decides which frames :meth:`Network.link` hits.
+
+        Raises:
+            InvalidError: the subnet is not possible.
+            UnavailableError: the program that moves frames is missing.
+        """
+        return self._networks.add(subnet, name=name, outside=outside, seed=seed)
+
+    def _spec_on(
+        self,
+        networks: Sequence[Network | NetworkAddress],
+        name: str,
+        image: Bootable | str | os.PathLike[str] | None,
+        options: MachineOptions,
+    ) -> MachineSpec:
+        spec = self.spec(name, image, **options)
+        return dataclasses.replace(spec, cards=len(networks)) if networks else spec
+
+    @contextlib.contextmanager
+    def _joining(
+        self, name: str, networks: Sequence[Network | NetworkAddress]
+    ) -> Iterator[Memberships]:
+        """The cards of a machine that starts in the block; they are free again if it does not."""
+        joined = self._networks.join(name, networks)
         try:
-            return self._cloned(spec, self._cloner.source(spec, self._accelerator_of(spec)))
+            yield joined
+        except BaseException:
+            joined.leave()
+            raise
+
+    def _internal_directory(self, name: str) -> Path:
+        return self.run.new_directory(f"{INTERNAL}{name}")
+
+    def _clone(
+        self, spec: MachineSpec, limit: float, networks: Memberships | None = None
+    ) -> Machine:
+        try:
+            source = self._cloner.source(spec, self._accelerator_of(spec))
+            return self._cloned(spec, source, networks)
         except (BootError, MachinePausedError, FileGoneError):
             raise  # a boot would fail in the same way
         except CoreInfraError as error:
             self._report_cold(error)
-        return self._boot(spec, self._accelerator_of(spec), limit)
+        return self._boot(spec, self._accelerator_of(spec), limit, networks)
 
     def prepare(
         self,
@@ -287,11 +352,15 @@ class Launcher:
             lambda: self._cloner.forget(source),
         )
 
-    def _cloned(self, spec: MachineSpec, source: CloneSource) -> Machine:
+    def _cloned(
+        self, spec: MachineSpec, source: CloneSource, networks: Memberships | None = None
+    ) -> Machine:
+        joined = networks or Memberships()
         with self.run.machine(spec.name) as directory:
             started = time.monotonic()
-            process, info = self._cloner.start(source, directory, spec.name)
-            lifecycle = MachineLifecycle(spec, process, self._cloner, source)
+            process, info = self._cloner.start(source, directory, spec.name, joined.payload())
+            joined.connect(process)
+            lifecycle = MachineLifecycle(spec, process, self._cloner, source, joined)
         return self._live.add(lifecycle, started, info)
 
     def save_for_clones(
@@ -331,6 +400,7 @@ class Launcher:
         Raises:
             WrongStateError: the launcher was made without *outlive*.
         """
+        self._networks.stay()
         return self._live.keep(machine, owner)
 
     def discard(self, machine: Machine, ending: Ending | None = None) -> None:
@@ -345,6 +415,7 @@ class Launcher:
     def close(self) -> None:
         """Stop every machine and remove the run's directory."""
         self._live.discard_all()
+        self._networks.close()
         self._cloner.close()
         self._live.close()
 
@@ -354,7 +425,14 @@ class Launcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _boot(self, spec: MachineSpec, accelerator: str, limit: float) -> Machine:
+    def _boot(
+        self,
+        spec: MachineSpec,
+        accelerator: str,
+        limit: float,
+        networks: Memberships | None = None,
+    ) -> Machine:
+        joined = networks or Memberships()
         with self.run.machine(spec.name) as directory:
             started = time.monotonic()
             process = launch(
@@ -366,10 +444,12 @@ class Launcher:
             )
             try:
                 info = await_agent(process, spec, limit).info
+                joined.connect(process)
+                joined.set_up(process.agent)
             except BaseException:
                 process.end()
                 raise
-            lifecycle = MachineLifecycle(spec, process, self._cloner)
+            lifecycle = MachineLifecycle(spec, process, self._cloner, networks=joined)
         timeouts.record_boot(time.monotonic() - started)
         return self._live.add(lifecycle, started, info)
 

@@ -11,6 +11,7 @@ from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError, 
 from core_infra.vm import _port_forwarding as ports
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest.client import AgentGoneError, GuestGoneError
+from core_infra.vm._network.membership import Memberships
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,7 +79,7 @@ class Snapshotter(Protocol):
         """The source for clones of a running machine as it is now; the machine continues."""
 
     def clone(
-        self, source: CloneSource, directory: Path, name: str, past: bytes
+        self, source: CloneSource, directory: Path, name: str, past: bytes, cards: bytes = b""
     ) -> tuple[VmmProcess, Mapping[str, str]]:
         """A clone, running and verified, and what its agent reports of the guest."""
 
@@ -96,12 +97,14 @@ class MachineLifecycle:
         process: the VMM process that runs it.
         snapshotter: makes its snapshots.
         source: what it was cloned from; None: it was booted.
+        networks: its cards on networks of the run.
 
     Attributes:
         spec: what it is made of.
         directory: its files on this host.
         boot_seconds: seconds from the start to the agent's answer.
         guest_info: what the agent reports of the guest.
+        networks: its cards on networks of the run.
         witness: returns what is at work in this process, for :class:`Ending`; None if unknown.
     """
 
@@ -111,7 +114,9 @@ class MachineLifecycle:
         process: VmmProcess,
         snapshotter: Snapshotter,
         source: CloneSource | None = None,
+        networks: Memberships | None = None,
     ) -> None:
+        self.networks = networks or Memberships()
         self.spec = spec
         self.directory: Path = process.directory
         self.boot_seconds = 0.0
@@ -177,6 +182,7 @@ class MachineLifecycle:
         self.guest_info = info
         self._process.qmp.post("set-action", reboot="reset")
         self._move(Status.RUNNING)
+        self.networks.joined(self._agent_if_running)
 
     def port(self, number: int) -> int:
         """See :meth:`core_infra.vm.Machine.port`."""
@@ -210,6 +216,7 @@ class MachineLifecycle:
                 self._ending = ending or self.witness()
                 self._move(Status.STOPPING)
         self._process.end()
+        self.networks.leave()
         self._close_snapshots()
         with self._lock:
             if self._status is Status.STOPPING:  # else another thread stopped it as well
@@ -250,7 +257,10 @@ class MachineLifecycle:
         self._process.end()
         line = f"\n[core-infra: reverted to {what}]\n".encode()
         try:
-            process, info = self._snapshotter.clone(source, self.directory, self.spec.name, line)
+            process, info = self._snapshotter.clone(
+                source, self.directory, self.spec.name, line, self.networks.payload()
+            )
+            self.networks.connect(process)
         except BaseException:
             self._move(Status.STOPPING)
             self.stop()
@@ -267,6 +277,7 @@ class MachineLifecycle:
         limit = timeouts.scaled(_RESTART)
         try:
             self.guest_info = self._process.agent.hello(limit).info
+            self.networks.set_up(self._process.agent)
         except GuestGoneError:
             self._require(Status.RUNNING)  # its error says more
             raise
@@ -278,6 +289,10 @@ class MachineLifecycle:
                 todo="wait_until_succeeds('true', timeout=…) waits for a guest that reboots.",
             ) from error
         self._ending = None
+
+    def _agent_if_running(self) -> AgentClient | None:
+        runs = self._status is Status.RUNNING and not self._process.agent.lost
+        return self._process.agent if runs else None
 
     def _watch(self, process: VmmProcess) -> None:
         process.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(process, data))

@@ -75,6 +75,7 @@ class MachineSpec:
         cpus: virtual processors.
         disks: the initial contents of its disks, in order; never written to.
         cpu: the processor, as QEMU's ``-cpu`` takes it; None: one that suits the guest.
+        cards: how many cards it has on networks of the run.
     """
 
     name: str
@@ -83,6 +84,7 @@ class MachineSpec:
     cpus: int
     disks: tuple[Disk, ...] = ()
     cpu: str | None = None
+    cards: int = 0
 
 
 def default_memory(image: Bootable) -> int:

@@ -58,6 +58,10 @@ def running_processes() -> set[int]:
 class VmmProcess:
     """A VMM process: the process itself, its monitor, its guest's agent, its console.
 
+    Attributes:
+        cards: our ends of its network cards, until a switch gets them. Without, QEMU would not read
+            from the card any more, and neither would its forks.
+
     Args:
         child: the process.
         sockets: our ends of its connections; they are owned by this object from now on.
@@ -89,6 +93,7 @@ class VmmProcess:
         self.accelerator = accelerator
         self.directory = directory
         self.fds = dict(fds)
+        self.cards = [sockets.ours[name] for name in sockets.cards]
         self.server = server
         self._asked = False
         _running.add(child.pid)
@@ -137,7 +142,7 @@ class VmmProcess:
 
     def disconnect(self) -> None:
         """Close our ends of the connections."""
-        for part in (self.qmp, self.agent, self.console, self.server):
+        for part in (self.qmp, self.agent, self.console, self.server, *self.cards):
             if part is not None:
                 part.close()
 
@@ -216,13 +221,14 @@ def launch(
     """
     _require_files(spec, incoming=incoming)
     written = layering.layers(spec.disks if disks is None else disks, directory)
-    sockets = SocketPairs()
+    sockets = SocketPairs(spec.cards)
     try:
         fds = sockets.fds
         command = hypervisor.command_line(
             dataclasses.replace(spec, disks=written),
             accelerator,
-            **fds,
+            **{name: fds[name] for name in _CONNECTIONS},
+            cards=[fds[name] for name in sockets.cards],
             memory=memory,
             incoming=incoming,
         )
@@ -291,7 +297,7 @@ def fork(
     """
     if process.server is None:
         raise UnavailableError(f"machine {process.spec.name} has no fork server")
-    sockets = SocketPairs()
+    sockets = SocketPairs(process.spec.cards)
     try:
         replacements = {process.fds[connection]: fd for connection, fd in sockets.fds.items()}
         with (directory / LOG).open("ab") as log, contextlib.ExitStack() as files:
@@ -331,16 +337,24 @@ _CONNECTIONS = ("monitor", "console", "agent")
 class SocketPairs:
     """Both ends of a machine's connections until the hypervisor has its own.
 
+    Args:
+        cards: how many network cards it has.
+
     Attributes:
         ours: our ends, by name.
+        cards: the names of the network cards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cards: int) -> None:
         self.ours: dict[str, socket.socket] = {}
+        self.cards = [f"card{number}" for number in range(cards)]
         self._theirs: dict[str, socket.socket] = {}
         try:
             for name in _CONNECTIONS:
                 self.ours[name], self._theirs[name] = socket.socketpair()
+            for name in self.cards:  # a message is a frame
+                pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                self.ours[name], self._theirs[name] = pair
         except BaseException:
             self.close()
             raise

@@ -29,6 +29,7 @@ from core_infra.vm._guest.protocol import (
     HelloAck,
     Outcome,
     ProtocolError,
+    encode_cards,
     encode_exec,
     encode_hello,
     encode_thaw,
@@ -37,6 +38,8 @@ from core_infra.vm._guest.protocol import (
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
+
+    from core_infra.vm._guest.protocol import CardAddresses
 
 
 T = TypeVar("T")
@@ -130,6 +133,19 @@ class AgentClient:
         """
         self._request(FrameType.FREEZE, b"", timeout)
 
+    def set_cards(self, cards: Sequence[CardAddresses], hosts: str, timeout: float = 30.0) -> None:
+        """Set up the guest's cards on networks of the run, and its names of other machines.
+
+        Args:
+            cards: the cards to set; others stay as they are.
+            hosts: lines for /etc/hosts, in place of those of the last call.
+            timeout: seconds until the guest must have answered.
+
+        Raises:
+            GuestOperationError: the guest has no such card, or cannot set it.
+        """
+        self._request(FrameType.CARDS, encode_cards(cards, hosts), timeout)
+
     def thaw(
         self, *, hostname: str = "", machine_id: str = "", mac: bytes = b"", timeout: float = 30.0
     ) -> None:
@@ -148,7 +164,13 @@ class AgentClient:
         self._request(FrameType.THAW, identity, timeout)
 
     def resume(
-        self, *, hostname: str = "", machine_id: str = "", mac: bytes = b"", timeout: float
+        self,
+        *,
+        hostname: str = "",
+        machine_id: str = "",
+        mac: bytes = b"",
+        cards: bytes = b"",
+        timeout: float,
     ) -> Resumed:
         """Greet a guest that was just resumed from a snapshot, and :meth:`thaw` it, in one step.
 
@@ -163,7 +185,7 @@ class AgentClient:
             GuestGoneError: the machine ended first.
         """
         deadline = time.monotonic() + timeout
-        identity = _identity(hostname, machine_id, mac)
+        identity = _identity(hostname, machine_id, mac, cards)
         self.ping(timeout)
         sent = time.time_ns()
         self._send(self._greeting(sent))
@@ -336,8 +358,10 @@ class AgentClient:
         self.fail(GuestGoneError("the connection to the guest agent has closed"))
 
 
-def _identity(hostname: str, machine_id: str, mac: bytes) -> bytes:
-    return encode_thaw(hostname=hostname.encode(), machine_id=machine_id.encode(), mac=mac)
+def _identity(hostname: str, machine_id: str, mac: bytes, cards: bytes = b"") -> bytes:
+    return encode_thaw(
+        hostname=hostname.encode(), machine_id=machine_id.encode(), mac=mac, cards=cards
+    )
 
 
 def raise_failure(done: Done, what: str) -> None:

@@ -23,6 +23,7 @@ from core_infra.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 PROTOCOL_VERSION = 1
 MAGIC = b"CI"
@@ -67,6 +68,7 @@ class FrameType(enum.IntEnum):
     FREEZE = 0x0D
     THAW = 0x0E
     BIND = 0x0F
+    CARDS = 0x10
 
     HELLO_ACK = 0x81
     STARTED = 0x82
@@ -195,9 +197,48 @@ def encode_hello(nonce: bytes, *, clock_ns: int, entropy: bytes) -> bytes:
     return struct.pack("<16sQ", nonce, clock_ns) + entropy
 
 
-def encode_thaw(*, hostname: bytes, machine_id: bytes, mac: bytes) -> bytes:
-    """The payload of THAW: host name, machine-id, then the 6 bytes of a MAC; empty = leave it."""
-    return _text(hostname) + _text(machine_id) + mac
+def encode_thaw(*, hostname: bytes, machine_id: bytes, mac: bytes, cards: bytes = b"") -> bytes:
+    """The payload of THAW: host name, machine-id, the 6 bytes of a MAC; empty = leave it.
+
+    A payload of CARDS may follow the MAC.
+    """
+    return _text(hostname) + _text(machine_id) + mac + cards
+
+
+@dataclass(frozen=True, slots=True)
+class CardAddresses:
+    """What a card of a machine is set to.
+
+    Attributes:
+        card: its number.
+        mac: its hardware address.
+        ipv4: its address and the network's prefix.
+        ipv6: the same.
+        gateway: where everything else is sent to; None: nowhere.
+    """
+
+    card: int
+    mac: bytes
+    ipv4: IPv4Interface
+    ipv6: IPv6Interface
+    gateway: IPv4Address | None = None
+
+    def encode(self) -> bytes:
+        """Its part of the payload of CARDS."""
+        return b"".join(
+            (
+                struct.pack("<I", self.card) + self.mac,
+                self.ipv4.packed + bytes([self.ipv4.network.prefixlen]),
+                self.ipv6.packed + bytes([self.ipv6.network.prefixlen]),
+                bytes(4) if self.gateway is None else self.gateway.packed,
+            )
+        )
+
+
+def encode_cards(cards: Sequence[CardAddresses], hosts: str) -> bytes:
+    """The payload of CARDS: counted cards, then lines for /etc/hosts."""
+    parts = [card.encode() for card in cards]
+    return struct.pack("<I", len(parts)) + b"".join(parts) + _text(hosts.encode())
 
 
 _DONE = struct.Struct("<BIQ")

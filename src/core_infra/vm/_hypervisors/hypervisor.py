@@ -157,6 +157,7 @@ class DisposableHypervisor(Hypervisor, Protocol):
         monitor: int,
         console: int,
         agent: int,
+        cards: Sequence[int] = (),
         memory: MemoryFile | None = None,
         incoming: bool = False,
     ) -> Sequence[str]:
@@ -168,6 +169,7 @@ class DisposableHypervisor(Hypervisor, Protocol):
             monitor: the inherited descriptor of the hypervisor's own protocol.
             console: that of the serial line.
             agent: that of the guest agent's port.
+            cards: those of its cards on networks of the run: packet sockets, a frame per message.
             memory: the file that is its memory; None is memory of its own.
             incoming: do not boot, but wait for a saved state.
         """

@@ -18,6 +18,7 @@ from core_infra.vm._hypervisors.qemu_arguments import (
     escaped,
     kernel,
     memory_arguments,
+    network_card,
     share_arguments,
     shared_memory,
     socket_arguments,
@@ -25,6 +26,8 @@ from core_infra.vm._hypervisors.qemu_arguments import (
 from core_infra.vm._images.image import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core_infra.vm._hypervisors.hypervisor import MemoryFile, PersistentSpec
     from core_infra.vm._machine_spec import MachineSpec
 
@@ -78,6 +81,7 @@ class QemuHypervisor:
         monitor: int,
         console: int,
         agent: int,
+        cards: Sequence[int] = (),
         memory: MemoryFile | None = None,
         incoming: bool = False,
     ) -> list[str]:
@@ -112,6 +116,7 @@ class QemuHypervisor:
             *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
             *("-device", "virtio-rng-pci,rng=entropy"),
             *_NETWORK,
+            *(part for number, fd in enumerate(cards) for part in network_card(number, fd)),
             *drives(spec.disks, image.arch),
         ]
 

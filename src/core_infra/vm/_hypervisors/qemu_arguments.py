@@ -41,6 +41,20 @@ def chardev(name: str, fd: int) -> list[str]:
     return ["-chardev", f"socket,id={name},fd={fd}"]
 
 
+def network_card(number: int, fd: int) -> list[str]:
+    """A card on a network of the run, with a packet socket that QEMU inherits.
+
+    The guest's agent knows the card by its address (``csrc/agent/cards.c``).
+    """
+    name = f"lan{number}"
+    mac = f"02:ca:fe:00:00:{number:02x}"
+    options = f"romfile=,guest_announce=off,mac={mac}"
+    return [
+        *("-netdev", f"dgram,id={name},local.type=fd,local.str={fd}"),
+        *("-device", f"virtio-net-pci,id={name}-card,netdev={name},{options}"),
+    ]
+
+
 def memory_arguments(size: int, file: MemoryFile | None) -> list[str]:
     """The memory, of *size* MiB, in a file if there is one."""
     # The id is always the same: it is the memory's name in a saved state.

@@ -127,7 +127,7 @@ class Cloner:
         return self._builder.capture(process)
 
     def clone(
-        self, source: CloneSource, directory: Path, name: str, past: bytes
+        self, source: CloneSource, directory: Path, name: str, past: bytes, cards: bytes = b""
     ) -> tuple[VmmProcess, Mapping[str, str]]:
         """A clone, running and verified, and what its agent reports of the guest.
 
@@ -136,6 +136,7 @@ class Cloner:
             directory: where its files go.
             name: the machine's.
             past: what to append to the console's log first.
+            cards: the setup of its cards on networks of the run.
 
         Raises:
             CoreInfraError: it cannot be made, or a check failed; nothing is left of it.
@@ -145,14 +146,16 @@ class Cloner:
             directory, name=name, past=past, die_with_parent=self._die_with_parent
         )
         try:
-            ack = self._verifier.resume(process, name=name, nonce=source.nonce, limit=limit)
+            ack = self._verifier.resume(
+                process, name=name, nonce=source.nonce, limit=limit, cards=cards
+            )
         except BaseException:
             process.end()
             raise
         return process, ack.info
 
     def start(
-        self, source: CloneSource, directory: Path, name: str
+        self, source: CloneSource, directory: Path, name: str, cards: bytes = b""
     ) -> tuple[VmmProcess, Mapping[str, str]]:
         """A clone like :meth:`clone`'s, but a ready one if there is one.
 
@@ -160,14 +163,15 @@ class Cloner:
             source: what it is made from.
             directory: an empty one, for its files.
             name: the machine's.
+            cards: the setup of its cards on networks of the run.
         """
         ready = self._pool.take(source)
         if ready is None:
-            return self.clone(source, directory, name, source.past)
+            return self.clone(source, directory, name, source.past, cards)
         try:
             ready.rename(name, directory)
             nonce, limit = ready.agent.nonce, timeouts.scaled(RESUME_TIMEOUT)
-            ack = self._verifier.resume(ready, name=name, nonce=nonce, limit=limit)
+            ack = self._verifier.resume(ready, name=name, nonce=nonce, limit=limit, cards=cards)
         except BaseException:
             ready.end()
             raise

@@ -37,7 +37,7 @@ def snapshot_key(
     program = hypervisor.program(spec.image.arch)
     status = program.stat()
     command = hypervisor.command_line(
-        spec, accelerator, monitor=0, console=0, agent=0, incoming=True
+        spec, accelerator, monitor=0, console=0, agent=0, cards=[0] * spec.cards, incoming=True
     )
     parts = [
         FORMAT,

@@ -50,7 +50,9 @@ class CloneVerifier:
         self._lock = threading.Lock()
         self._drawn: set[str] = set()
 
-    def resume(self, process: VmmProcess, *, name: str, nonce: str, limit: float) -> HelloAck:
+    def resume(
+        self, process: VmmProcess, *, name: str, nonce: str, limit: float, cards: bytes = b""
+    ) -> HelloAck:
         """Resume a clone, give it an identity of its own, and verify that.
 
         Args:
@@ -58,6 +60,7 @@ class CloneVerifier:
             name: the machine's.
             nonce: that of the agent's last session before it was quiesced.
             limit: seconds that it may take to answer.
+            cards: the setup of its cards on networks of the run; empty: as it is.
 
         Raises:
             CloneError: a check failed.
@@ -70,6 +73,7 @@ class CloneVerifier:
                 hostname=host_name(name),
                 machine_id=secrets.token_hex(16),
                 mac=b"\x52\x54\x00" + secrets.token_bytes(3),  # QEMU's own prefix
+                cards=cards,
                 timeout=limit,
             )
             self._verify(resumed.ack, nonce)

@@ -1,0 +1,243 @@
+/* Which card gets a frame, as a learning bridge decides it; and frames that wait for a verdict. */
+#include "switch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+struct network *networks;
+int inspector = -1;
+
+struct network *network_find(uint32_t number, bool create) {
+    struct network *n = networks;
+    while (n && n->number != number)
+        n = n->next;
+    if (!n && create && (n = calloc(1, sizeof *n))) {
+        n->number = number;
+        n->next = networks;
+        networks = n;
+    }
+    return n;
+}
+
+bool network_stalled(const struct network *n) {
+    return n->undecided >= MAX_UNDECIDED;
+}
+
+static size_t slot_of(const uint8_t *mac) {
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (int i = 0; i < MAC; i++)
+        hash = (hash ^ mac[i]) * 16777619u;
+    return hash % MAX_MACS;
+}
+
+/* Two addresses of one slot forget each other, and their frames go to all cards. */
+static void learn(struct network *n, const uint8_t *mac, struct port *from) {
+    size_t slot = slot_of(mac);
+    if (mac[0] & 1)
+        return; /* a group has no card */
+    memcpy(n->macs[slot].mac, mac, MAC);
+    n->macs[slot].port = from;
+}
+
+static struct port *known(const struct network *n, const uint8_t *mac) {
+    size_t slot = slot_of(mac);
+    bool found = n->macs[slot].port && memcmp(n->macs[slot].mac, mac, MAC) == 0;
+    return found && !(mac[0] & 1) ? n->macs[slot].port : NULL;
+}
+
+static void deliver(struct port *from, struct port *to, const uint8_t *bytes, uint32_t length,
+                    char *note) {
+    struct link *l = from->links ? link_between(from, to, false) : NULL;
+    if (l)
+        link_send(l, bytes, length, note);
+    else
+        port_send(to, bytes, length, note);
+}
+
+static void record(struct port *from, const uint8_t *bytes, uint32_t length, const char *note) {
+    struct capture *c = from->network->capture;
+    if (from->interface < 0)
+        from->interface = capture_interface(c, from->name);
+    capture_frame(c, (uint32_t)from->interface, bytes, length, note);
+}
+
+static void forward(struct port *from, const uint8_t *bytes, uint32_t length, bool drop) {
+    struct network *n = from->network;
+    char note[NOTE] = "";
+    if (drop)
+        stpcpy(note, "dropped");
+    struct port *to = drop ? NULL : known(n, bytes);
+    if (to && to != from)
+        deliver(from, to, bytes, length, note);
+    for (struct port *p = to || drop ? NULL : n->ports; p; p = p->next)
+        if (p != from)
+            deliver(from, p, bytes, length, note);
+    if (n->capture)
+        record(from, bytes, length, note);
+}
+
+static bool show(struct port *from, const struct frame *f) {
+    struct {
+        uint32_t network, port;
+        uint64_t number;
+    } head = {from->network->number, from->number, f->number};
+    struct iovec parts[] = {{&head, sizeof head}, {(void *)f->bytes, f->length}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t n;
+    while ((n = sendmsg(inspector, &message, MSG_NOSIGNAL)) < 0 && errno == EINTR)
+        continue;
+    return n >= 0;
+}
+
+static void listen_to_all(struct network *n) {
+    for (struct port *p = n->ports; p; p = p->next)
+        port_listen(p);
+}
+
+static void ask(struct port *from, const uint8_t *bytes, uint32_t length) {
+    struct network *n = from->network;
+    struct frame *f = frame_copy(bytes, length);
+    if (!f)
+        return;
+    f->source = from;
+    f->number = ++n->questions;
+    f->verdict = -1;
+    queue_put(&n->waiting, f);
+    n->undecided++;
+    if (!show(from, f))
+        network_inspect(n, false);
+    else if (network_stalled(n))
+        listen_to_all(n);
+}
+
+static void receive(struct port *from, const uint8_t *bytes, uint32_t length) {
+    learn(from->network, bytes + MAC, from);
+    if (from->network->inspected)
+        ask(from, bytes, length);
+    else
+        forward(from, bytes, length, false);
+}
+
+bool network_read(struct port *p, int limit) {
+    static uint8_t bytes[MAX_FRAME];
+    while (p->fd >= 0 && limit-- > 0) {
+        ssize_t n = recv(p->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return false;
+        if (n <= 0) {
+            port_close(p);
+            return false;
+        }
+        if (n >= MIN_FRAME)
+            receive(p, bytes, (uint32_t)n);
+        if (network_stalled(p->network))
+            return true;
+    }
+    return p->fd >= 0;
+}
+
+static void forward_decided(struct network *n) {
+    bool stalled = network_stalled(n);
+    while (n->waiting.first && (n->waiting.first->verdict >= 0 || !n->inspected)) {
+        struct frame *f = queue_take(&n->waiting);
+        n->undecided--;
+        forward(f->source, f->bytes, f->length, f->verdict == 1);
+        free(f);
+    }
+    if (stalled)
+        listen_to_all(n);
+}
+
+void network_verdict(uint32_t number, uint64_t question, bool drop) {
+    struct network *n = network_find(number, false);
+    struct frame *f = n ? n->waiting.first : NULL;
+    while (f && f->number != question)
+        f = f->next;
+    if (!f)
+        return;
+    f->verdict = drop;
+    forward_decided(n);
+}
+
+void network_inspect(struct network *n, bool on) {
+    n->inspected = on && inspector >= 0;
+    if (!n->inspected)
+        forward_decided(n);
+}
+
+void network_hold(struct network *n, bool on) {
+    if (on == n->held)
+        return;
+    n->held = on;
+    if (on)
+        n->held_at = now();
+    for (struct port *p = n->ports; p; p = p->next) {
+        for (struct link *l = p->links; l && !on; l = l->next)
+            link_shift(l, now() - n->held_at);
+        if (on)
+            port_listen(p);
+        else
+            port_flush(p);
+    }
+}
+
+/* Of a card that is removed: the frames that it has sent, and its addresses. */
+static void forget(struct port *p) {
+    struct network *n = p->network;
+    struct queue kept = {0};
+    for (struct frame *f; (f = queue_take(&n->waiting));)
+        if (f->source == p) {
+            n->undecided--;
+            free(f);
+        } else
+            queue_put(&kept, f);
+    n->waiting = kept;
+    for (size_t i = 0; i < MAX_MACS; i++)
+        if (n->macs[i].port == p)
+            n->macs[i].port = NULL;
+}
+
+void network_remove_port(struct port *p) {
+    port_close(p);
+    links_drop(p);
+    forget(p);
+    queue_clear(&p->out);
+    struct port **at = &p->network->ports;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    free(p);
+}
+
+void network_remove(struct network *n) {
+    queue_clear(&n->waiting);
+    while (n->ports)
+        network_remove_port(n->ports);
+    if (n->capture)
+        capture_close(n->capture);
+    struct network **at = &networks;
+    while (*at != n)
+        at = &(*at)->next;
+    *at = n->next;
+    free(n);
+}
+
+uint64_t networks_tick(void) {
+    uint64_t next = UINT64_MAX, at = now();
+    for (struct network *n = networks; n; n = n->next) {
+        for (struct port *p = n->held ? NULL : n->ports; p; p = p->next)
+            for (struct link *l = p->links; l; l = l->next) {
+                link_deliver(l, at);
+                if (link_due(l) < next)
+                    next = link_due(l);
+            }
+        if (n->capture)
+            capture_flush(n->capture);
+    }
+    return next;
+}

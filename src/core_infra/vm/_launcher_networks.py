@@ -1,0 +1,137 @@
+"""The networks of a launcher, and the one switch that they share."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.errors import InvalidError
+from core_infra.vm._network.addresses import Subnet, free_subnet
+from core_infra.vm._network.inspector import Inspector
+from core_infra.vm._network.lan import Lan
+from core_infra.vm._network.membership import Memberships
+from core_infra.vm._network.switch import Switch
+from core_infra.vm._networks import Network, NetworkAddress, lan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from core_infra.vm._network.member import Member
+
+MAX_CARDS = 8
+"""The most networks of a machine (``csrc/agent/cards.c``)."""
+
+
+class _Running(NamedTuple):
+    switch: Switch
+    inspector: Inspector
+
+
+class Networks:
+    """The networks of a launcher.
+
+    Args:
+        outlive: machines may outlive this process, and then keep their networks.
+        make_directory: makes a directory of the given name.
+    """
+
+    def __init__(self, *, outlive: bool, make_directory: Callable[[str], Path]) -> None:
+        self._outlive = outlive
+        self._make_directory = make_directory
+        self._running: _Running | None = None
+        self._lans: list[Lan] = []
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._stays = False
+
+    def add(self, subnet: str | None, *, name: str | None, outside: bool, seed: int) -> Network:
+        """A new network; the first one starts the switch."""
+        with self._lock:
+            if self._running is None:
+                switch = Switch(die_with_parent=not self._outlive)
+                self._running = _Running(switch, Inspector(switch))
+            self._lans = [one for one in self._lans if not one.is_closed]
+            number = next(self._numbers)
+            chosen = subnet or free_subnet(one.subnet.ipv4 for one in self._lans)
+            lan = Lan(
+                *self._running,
+                Subnet(chosen),
+                name=name or f"net{number}",
+                outside=outside,
+                seed=seed,
+                directory=lambda: self._make_directory(f"gateway{number}"),
+            )
+            self._lans.append(lan)
+            return Network(lan)
+
+    def join(self, name: str, networks: Iterable[Network | NetworkAddress]) -> Memberships:
+        """The cards of a machine that is about to start.
+
+        Raises:
+            InvalidError: the networks are not possible.
+            AlreadyExistsError: another machine on a network has its name.
+        """
+        requested = [_checked(one) for one in networks]
+        chosen = [(lan_of(one.network), one.address or None) for one in requested]
+        if len(chosen) > MAX_CARDS:
+            raise InvalidError(
+                f"cannot put machine {name} on {len(chosen)} networks",
+                why=f"a machine has {MAX_CARDS} cards at most",
+            )
+        cards: list[tuple[Lan, Member]] = []
+        try:
+            for card, (lan, address) in enumerate(chosen):
+                for other, _ in chosen[:card]:
+                    _check_apart(name, lan, other)
+                cards.append((lan, lan.join(name, card, address)))
+        except BaseException:
+            Memberships(cards).leave()
+            raise
+        return Memberships(cards)
+
+    def stay(self) -> None:
+        """A machine outlives this process: so does the switch."""
+        if self._running is not None and not self._stays:
+            self._stays = True
+            self._running.switch.stay()
+
+    def close(self) -> None:
+        """Remove all networks, and end the switch unless it stays."""
+        with self._lock:
+            if self._running is None:
+                return
+            if not self._stays:
+                for lan in self._lans:
+                    lan.close()
+            self._lans.clear()
+            self._running.inspector.close()
+            self._running.switch.close(stays=self._stays)
+            self._running = None
+
+
+def _checked(network: object) -> NetworkAddress:
+    if isinstance(network, Network):
+        return NetworkAddress(network, "")
+    if isinstance(network, NetworkAddress):
+        return network
+    raise InvalidError(
+        f"cannot put a machine on the network {network!r}",
+        why="it is not a network",
+        todo="Make one with core_network() or Launcher.network().",
+    )
+
+
+def _check_apart(name: str, one: Lan, other: Lan) -> None:
+    if one is other:
+        raise InvalidError(
+            f"cannot put machine {name} on the network {one.name} twice",
+            why="each card is on a network of its own",
+        )
+    if one.subnet.ipv4.overlaps(other.subnet.ipv4):
+        raise InvalidError(
+            f"cannot put machine {name} on {one.name} and {other.name}",
+            why=f"their subnets {one.subnet.ipv4} and {other.subnet.ipv4} overlap",
+            todo="Give one of them another subnet.",
+        )

@@ -1,0 +1,1 @@
+"""Networks between the machines of a run, and their faults."""

@@ -1,0 +1,222 @@
+"""The state of a network: its machines, its faults, its gateway, what is captured."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from core_infra.errors import AlreadyExistsError, CoreInfraError, NotFoundError, WrongStateError
+from core_infra.vm._network.active_faults import ActiveFaults
+from core_infra.vm._network.gateway import Gateway
+from core_infra.vm._network.member import Member
+from core_infra.vm._snapshots.resume import host_name
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from core_infra.vm._network.addresses import Subnet
+    from core_infra.vm._network.faults import Fault
+    from core_infra.vm._network.inspector import Inspector
+    from core_infra.vm._network.switch import Switch
+
+OUTSIDE = "outside"
+"""The name of the gateway in faults."""
+
+
+class Lan:
+    """A network as the launcher has it; users hold a :class:`~core_infra.vm.Network`.
+
+    Args:
+        switch: what moves its frames.
+        inspector: shows frames to functions.
+        subnet: its addresses.
+        name: its name.
+        outside: machines can reach the world outside.
+        seed: decides which frames are hit.
+        directory: makes a directory for the gateway's files.
+
+    Attributes:
+        name: the same.
+        subnet: the same.
+        outside: the same.
+        seed: the same.
+        switch: the same.
+        number: its number in the switch.
+        gateway: what connects it with this host.
+        captured: the file that its frames are written to; None: no file.
+        is_closed: whether it was closed.
+    """
+
+    def __init__(
+        self,
+        switch: Switch,
+        inspector: Inspector,
+        subnet: Subnet,
+        *,
+        name: str,
+        outside: bool,
+        seed: int,
+        directory: Callable[[], Path],
+    ) -> None:
+        self.name = name
+        self.subnet = subnet
+        self.outside = outside
+        self.seed = seed
+        self.switch = switch
+        self.number = switch.new_network()
+        self.captured: Path | None = None
+        self.is_closed = False
+        self.gateway = Gateway(subnet, self._connect_gateway, directory, outside=outside)
+        self._members: dict[str, Member] = {}
+        self._faults = ActiveFaults(switch, inspector, self.number, seed)
+        self._lock = threading.RLock()
+        if outside:
+            self.gateway.start()
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults that are active, oldest first."""
+        return list(self._faults.all)
+
+    def members(self) -> list[Member]:
+        """The machines on it."""
+        return list(self._members.values())
+
+    def join(self, name: str, card: int, address: str | None = None) -> Member:
+        """Give a machine that is about to start an address.
+
+        Raises:
+            InvalidError: the address is not possible.
+            AlreadyExistsError: another machine on the network has that name.
+            WrongStateError: the network was closed.
+        """
+        with self._lock:
+            self.require_open()
+            host = host_name(name)
+            for other in self.members():
+                if host == other.host or name in (other.name, OUTSIDE):
+                    raise AlreadyExistsError(
+                        f"cannot add machine {name} to the network {self.name}",
+                        why=f"machine {other.name} has that name there",
+                        todo="Each machine on a network needs a name of its own.",
+                    )
+            used = {other.address for other in self.members()}
+            chosen = (
+                self.subnet.free(used) if address is None else self.subnet.checked(address, used)
+            )
+            member = Member(name, host, self.switch.new_port(), chosen, card)
+            self._members[name] = member
+            return member
+
+    def connect(self, member: Member, card: socket.socket) -> None:
+        """Connect a member's card with a process of its machine; takes the socket."""
+        with self._lock:
+            if self.is_closed:
+                card.close()
+                return
+            self.switch.open(self.number, member.port, member.name, card)
+            self._faults.add_port(member.name, member.port)
+
+    def leave(self, member: Member) -> None:
+        """A machine has ended."""
+        with self._lock:
+            if self._members.get(member.name) is member:
+                del self._members[member.name]
+                self._faults.remove_port(member.name)
+                if not self.is_closed:
+                    with contextlib.suppress(CoreInfraError):  # the switch has ended, too
+                        self.switch.close_port(self.number, member.port)
+
+    def add_names(self, member: Member) -> None:
+        """Give a machine the names of all others on its networks."""
+        agent = member.agent()
+        if agent is not None:
+            with contextlib.suppress(CoreInfraError):  # it is ending, or will be greeted again
+                agent.set_cards([], member.hosts())
+
+    def close(self) -> None:
+        """Remove it; machines on it run on, and reach nothing there."""
+        with self._lock:
+            if self.is_closed:
+                return
+            self.is_closed = True
+            self.gateway.stop()
+            self._members.clear()
+            try:
+                self._faults.clear()
+            finally:
+                with contextlib.suppress(CoreInfraError):  # the switch has ended
+                    self.switch.remove(self.number)
+
+    def add_fault(self, fault: Fault) -> None:
+        """Start a fault."""
+        with self._lock:
+            self.require_open()
+            self._faults.add(fault)
+
+    def heal(self, fault: Fault | None = None) -> None:
+        """End a fault, or all of them."""
+        with self._lock:
+            if self.is_closed:
+                return
+            if fault is None:
+                self._faults.clear()
+            else:
+                self._faults.remove(fault)
+
+    def capture(self, path: Path) -> None:
+        """Write all frames to a file."""
+        with self._lock:
+            self.require_open()
+            if self.captured is not None:
+                raise WrongStateError(
+                    f"cannot write the frames of the network {self.name} to {path}",
+                    why=f"they are written to {self.captured}",
+                    needed="no capture",
+                    found="a capture",
+                )
+            self.switch.capture(self.number, path)
+            self.captured = path
+
+    def end_capture(self, path: Path) -> None:
+        """Write no more frames to a file."""
+        with self._lock:
+            if self.captured == path and not self.is_closed:
+                self.switch.capture(self.number, None)
+                self.captured = None
+
+    def member(self, name: str, state: str = "") -> Member:
+        """A machine on it.
+
+        Args:
+            name: the machine's.
+            state: why it may not be there.
+
+        Raises:
+            NotFoundError: it is not on the network.
+        """
+        member = self._members.get(name)
+        if member is not None:
+            return member
+        known = ", ".join(self._members) or "none"
+        raise NotFoundError(
+            f"machine {name} is not on the network {self.name}",
+            why=f"it is {state}" if state else f"these are: {known}",
+            todo="Start it with networks=[…].",
+        )
+
+    def require_open(self) -> None:
+        """Raise WrongStateError if it was closed."""
+        if self.is_closed:
+            raise WrongStateError(
+                f"the network {self.name} was closed", needed="open", found="closed"
+            )
+
+    def _connect_gateway(self, card: socket.socket) -> None:
+        with self._lock:
+            port = self.switch.new_port()
+            self.switch.open(self.number, port, OUTSIDE, card)
+            self._faults.add_port(OUTSIDE, port)

@@ -1,0 +1,50 @@
+"""A machine on a network, as the network knows it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core_infra.vm._guest.protocol import CardAddresses
+from core_infra.vm._network.addresses import hardware_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.vm._guest.client import AgentClient
+    from core_infra.vm._network.addresses import Subnet
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """A machine on a network.
+
+    Attributes:
+        name: the machine's.
+        host: its name as a host.
+        port: the number of its card in the switch.
+        address: its IPv4 address; the others are made of it.
+        card: the number of the card in the machine.
+        agent: returns the connection to its guest's agent; None while it does not run.
+        hosts: returns the lines for its /etc/hosts.
+    """
+
+    name: str
+    host: str
+    port: int
+    address: ipaddress.IPv4Address
+    card: int
+    agent: Callable[[], AgentClient | None] = lambda: None
+    hosts: Callable[[], str] = lambda: ""
+
+    def settings(self, subnet: Subnet, *, outside: bool) -> CardAddresses:
+        """What the guest's card is set to; *outside*: everything else goes to the gateway."""
+        address6 = subnet.ipv6_of(self.address)
+        return CardAddresses(
+            self.card,
+            hardware_address(self.address),
+            ipaddress.IPv4Interface((self.address, subnet.ipv4.prefixlen)),
+            ipaddress.IPv6Interface((address6, subnet.ipv6.prefixlen)),
+            subnet.gateway if outside else None,
+        )

@@ -1,0 +1,269 @@
+"""The switch: one process that moves the frames of all networks of a launcher.
+
+``csrc/switch/switch.h`` describes it. It ends when its control socket closes, however this process
+ends.
+"""
+
+from __future__ import annotations
+
+import array
+import enum
+import itertools
+import platform
+import struct
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core_infra._binaries import BINARIES
+from core_infra._unpatched import os, socket
+from core_infra.errors import UnavailableError
+from core_infra.process._child import spawn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_REQUEST = struct.Struct("=IIII QQQQ IIII Q 64s")
+_ANSWER = struct.Struct("=Q")
+_QUIET = 1 << 31
+_ALWAYS = (1 << 32) - 1
+
+
+class Operation(enum.IntEnum):
+    """What a request asks for; see ``csrc/switch/control.c``."""
+
+    OPEN = 1
+    CLOSE = 2
+    LINK = 3
+    CUT = 4
+    CAPTURE = 5
+    INSPECTOR = 6
+    INSPECT = 7
+    HOLD = 8
+    UNREAD = 9
+    DRAIN = 10
+    DUMP = 11
+    LOAD = 12
+    REMOVE = 13
+    STAY = 14
+    SYNC = 15
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """What happens to frames from one machine to another.
+
+    Attributes:
+        delay: seconds.
+        jitter: seconds that the delay varies, up and down.
+        rate: bits in a second; 0: no limit.
+        loss: the share of frames that are lost, 0 to 1.
+        duplicate: the share that arrives twice.
+        reorder: the share that the next frame overtakes.
+        corrupt: the share in which a bit is flipped.
+        seed: decides which frames these are.
+    """
+
+    delay: float = 0.0
+    jitter: float = 0.0
+    rate: int = 0
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    corrupt: float = 0.0
+    seed: int = 0
+
+    def fields(self) -> tuple[int, ...]:
+        """The fields of a request."""
+        shares = (self.loss, self.duplicate, self.reorder, self.corrupt)
+        return (
+            round(self.delay * 1e9),
+            round(self.jitter * 1e9),
+            self.rate,
+            self.seed,
+            *(min(round(share * (1 << 32)), _ALWAYS) for share in shares),
+        )
+
+
+_PLAIN = LinkSettings().fields()
+
+
+class Switch:
+    """A running switch; threads may share it.
+
+    Args:
+        die_with_parent: the kernel ends it with this process. Otherwise it ends when the control
+            socket closes, or later: see :meth:`stay`.
+    """
+
+    def __init__(self, *, die_with_parent: bool = True) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._child = spawn(
+                [str(switch_program()), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                die_with_parent=die_with_parent,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._control = ours
+        self._lock = threading.Lock()
+        self._networks = itertools.count(1)
+        self._ports = itertools.count(1)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    def new_network(self) -> int:
+        """The number of a new network."""
+        return next(self._networks)
+
+    def new_port(self) -> int:
+        """The number of a new card, unique in the switch."""
+        return next(self._ports)
+
+    def open(self, network: int, port: int, name: str, card: socket.socket) -> None:
+        """Connect a card, or connect it again with another process; takes the socket."""
+        with card:
+            self._post(Operation.OPEN, network, port, name=name, fd=card.fileno())
+
+    def close_port(self, network: int, port: int) -> None:
+        """Remove a card."""
+        self._post(Operation.CLOSE, network, port)
+
+    def set_link(self, network: int, source: int, target: int, settings: LinkSettings) -> None:
+        """Set what happens between two cards; :meth:`sync` waits until it does."""
+        self._post(Operation.LINK, network, source, target, settings.fields())
+
+    def set_cut(self, network: int, source: int, target: int, *, cut: bool) -> None:
+        """Set whether nothing passes between two cards; :meth:`sync` waits until it does."""
+        self._post(Operation.CUT, network, source, target, value=cut)
+
+    def sync(self) -> None:
+        """Return when all former requests are done."""
+        self._ask(Operation.SYNC, 0)
+
+    def capture(self, network: int, path: Path | None) -> None:
+        """Write all frames to a new file; None: no more."""
+        if path is None:
+            self._ask(Operation.CAPTURE, network)
+            return
+        with path.open("wb") as file:
+            self._ask(Operation.CAPTURE, network, fd=file.fileno())
+
+    def set_inspector(self, inspector: socket.socket) -> None:
+        """Show frames of inspected networks on a packet socket, where verdicts are sent back."""
+        self._post(Operation.INSPECTOR, 0, fd=inspector.fileno())
+
+    def inspect(self, network: int, *, on: bool) -> None:
+        """Set whether each frame of a network needs a verdict."""
+        self._ask(Operation.INSPECT, network, value=on)
+
+    def hold(self, network: int, *, on: bool) -> None:
+        """Set whether frames are kept, and the time of their delays stands still."""
+        self._ask(Operation.HOLD, network, value=on)
+
+    def unread(self, network: int) -> int:
+        """More than 0 while machines have not read all that was delivered to them."""
+        return self._ask(Operation.UNREAD, network)
+
+    def drain(self, network: int) -> None:
+        """Read all that machines have sent."""
+        self._ask(Operation.DRAIN, network)
+
+    def dump(self, network: int) -> bytes:
+        """The frames that are under way, for :meth:`load`."""
+        with os.fdopen(os.memfd_create("frames"), "r+b") as file:
+            self._ask(Operation.DUMP, network, fd=file.fileno())
+            file.seek(0)
+            return file.read()
+
+    def load(self, network: int, frames: bytes) -> None:
+        """Add frames to a network that is held."""
+        with os.fdopen(os.memfd_create("frames"), "w+b") as file:
+            file.write(frames)
+            file.seek(0)
+            self._ask(Operation.LOAD, network, fd=file.fileno())
+
+    def remove(self, network: int) -> None:
+        """Remove a network with all its cards."""
+        self._post(Operation.REMOVE, network)
+
+    def stay(self) -> None:
+        """When this process ends, let the switch run until the last machine has ended."""
+        self._ask(Operation.STAY, 0)
+
+    def close(self, *, stays: bool = False) -> None:
+        """End it; *stays*: only when the last machine has ended."""
+        self._control.close()
+        if not stays:
+            self._child.kill()
+
+    def _post(
+        self,
+        operation: Operation,
+        network: int,
+        source: int = 0,
+        target: int = 0,
+        settings: tuple[int, ...] = _PLAIN,
+        *,
+        value: int = 0,
+        name: str = "",
+        fd: int | None = None,
+    ) -> None:
+        """Send a request that is not answered."""
+        with self._lock:
+            self._send(
+                operation | _QUIET, network, source, target, *settings, value, _cut(name), fd=fd
+            )
+
+    def _ask(
+        self, operation: Operation, network: int, value: int = 0, fd: int | None = None
+    ) -> int:
+        with self._lock:
+            self._send(operation, network, 0, 0, *_PLAIN, value, b"", fd=fd)
+            try:
+                answer = self._control.recv(_ANSWER.size)
+            except OSError as error:
+                raise self._gone() from error
+        if len(answer) != _ANSWER.size:
+            raise self._gone()
+        return int(_ANSWER.unpack(answer)[0])
+
+    def _send(self, *fields: int | bytes, fd: int | None) -> None:
+        rights = [] if fd is None else [array.array("i", [fd])]
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, one) for one in rights]
+        try:
+            self._control.sendmsg([_REQUEST.pack(*fields)], ancillary)
+        except OSError as error:
+            raise self._gone() from error
+
+    def _gone(self) -> UnavailableError:
+        return UnavailableError(
+            "the networks of the machines are gone", why="the process that switches them has ended"
+        )
+
+
+def _cut(name: str) -> bytes:
+    return name.encode()[:63]
+
+
+def switch_program() -> Path:
+    """The program.
+
+    Raises:
+        UnavailableError: it was not compiled for this host.
+    """
+    path = BINARIES / f"switch-{platform.machine()}"
+    if not path.is_file():
+        raise UnavailableError(
+            "machines cannot have networks on this host",
+            why=f"the program {path} is missing",
+            todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
+        )
+    return path
