@@ -227,7 +227,8 @@ def test_two_builds_into_one_directory_do_not_meet(tmp_path: Path) -> None:
     package = carry_out(make_plan(project))
 
     assert "another build is writing there" in package.program().read_text()
-    with workspace(project / "dist"), pytest.raises(WrongStateError):
+    place = make_plan(project).context.place
+    with workspace(project / "dist", place), pytest.raises(WrongStateError):
         carry_out(make_plan(project))
 
 

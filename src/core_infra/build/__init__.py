@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         PreflightError,
         SigningError,
         SigningUnavailableError,
+        SourcesError,
         ToolMissingError,
         VerificationError,
     )
@@ -157,6 +158,7 @@ else:
                 "PreflightError",
                 "SigningError",
                 "SigningUnavailableError",
+                "SourcesError",
                 "ToolMissingError",
                 "VerificationError",
             ),
@@ -245,6 +247,7 @@ __all__ = [
     "SigntoolSigner",
     "SigstoreSigner",
     "Source",
+    "SourcesError",
     "Step",
     "Target",
     "TaskfileBuilder",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from core_infra.build._artifact import Artifact
-from core_infra.build._builders.sources import source_digest
+from core_infra.build._builders.sources import sources_of
 from core_infra.build._pipeline import BuildResult, carry_out
 
 if TYPE_CHECKING:
@@ -31,8 +32,11 @@ _FORMAT = 1
 _UNUSED = 30 * 24 * 3600.0
 """Seconds after which unused entries are deleted."""
 
-_INHERITED = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "GOFLAGS", "RUSTFLAGS", "NODE_ENV")
-"""Environment variables that compilers use."""
+_OWN = re.compile(
+    r"PYTEST_|COV_|COVERAGE_|CORE_INFRA_|SSH_|XDG_|DBUS_|LC_|(?:PWD|OLDPWD|SHLVL|_|TERM|COLUMNS|LINES"
+    r"|TMPDIR|TZ|LANG|HOSTNAME|DISPLAY|PYTHONHASHSEED|PS1|LS_COLORS)$"
+)
+"""Variables of the session and of tests; all others may change what a tool makes."""
 
 
 def carry_out_cached(plan: BuildPlan, cache: Path) -> BuildResult:
@@ -67,9 +71,7 @@ def cache_key(plan: BuildPlan) -> str:
     inputs = {
         "format": _FORMAT,
         "code": _own_code(),
-        "sources": source_digest(
-            context.project_dir, context.output_dir, plan.builder.source_directories
-        ),
+        "sources": sources_of(plan.builder, context, plan.targets).digest,
         "goal": plan.goal,
         "type": plan.type,
         "targets": [str(target) for target in plan.targets],
@@ -79,7 +81,7 @@ def cache_key(plan: BuildPlan) -> str:
         "version": context.version,
         "epoch": context.epoch,
         "settings": repr(context.settings.build),
-        "environment": {name: os.environ.get(name) for name in _INHERITED},
+        "environment": {name: value for name, value in os.environ.items() if not _OWN.match(name)},
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -26,6 +26,14 @@ class ConfigError(InvalidFileError):
     """
 
 
+class SourcesError(UnavailableError):
+    """The sources of a project cannot be determined: git does not answer, a file is unreadable.
+
+    Attributes:
+        path: the directory or file.
+    """
+
+
 class ArtifactError(InvalidError):
     """An artifact or a target is not valid: an empty path, a directory instead of a file."""
 

@@ -84,22 +84,23 @@ def carry_out(
         CoreInfraError: as the builder's steps do; in any case, the output directory is unchanged.
     """
     plan.check()
-    with workspace(plan.context.output_dir) as work:
-        built = run_steps(plan.builder, plan.context, plan.steps, listener=listener)
+    context = plan.context
+    with workspace(context.output_dir, context.place) as work:
+        built = run_steps(plan.builder, context, plan.steps, plan.targets, listener=listener)
         if plan.goal is Goal.BUILD:
             if twice:
-                check_reproducible(plan, built, work)
+                check_reproducible(plan, built)
             moved = tuple(finish(built, work))
             return BuildResult(plan.context.output_dir, moved, moved, ())
         if twice:
             # Signatures contain the time, so the artifacts are compared before they are signed.
-            check_reproducible(plan, _pack(plan, built), work)
+            check_reproducible(plan, _pack(plan, built))
         if plan.signers.darwin or plan.signers.windows:
             built = [_signed(plan, artifact) for artifact in built]
         shipped = _pack(plan, built)
         documents = describe(plan, shipped)
         if plan.goal is Goal.RELEASE:
-            verify_release(LocalMedium(), str(plan.context.staging()))
+            verify_release(LocalMedium(), str(context.assembly()))
         return _finish(plan, built, shipped, documents, work)
 
 
@@ -125,7 +126,7 @@ def _pack(plan: BuildPlan, built: Sequence[Artifact]) -> list[Artifact]:
 
 
 def _pack_one(plan: BuildPlan, artifact: Artifact) -> Artifact:
-    medium, top = LocalMedium(), plan.context.staging()
+    medium, top = LocalMedium(), plan.context.assembly()
     if Path(artifact.path).parent == top:
         return checksum(medium, artifact)  # shipped as it was built
     made = archive_with_format(

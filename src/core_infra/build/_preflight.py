@@ -7,14 +7,16 @@ import os
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra._host import processors
 from core_infra.build._archives.archive import Profile
 from core_infra.build._archives.contents import VARIABLE, source_date_epoch
+from core_infra.build._builders.history import History, read_history
 from core_infra.build._builders.registry import BUILDERS
-from core_infra.build._builders.sources import commit_time, described_version, tree_size
+from core_infra.build._builders.sources import sources_of
 from core_infra.build._builders.steps import BuildContext
 from core_infra.build._builders.workspace import check_output
 from core_infra.build._config.load import load_config
@@ -84,6 +86,7 @@ def make_plan(
     builder = builder or BUILDERS[kind.type]
     chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
     cpus = threads or processors()
+    history = read_history(where)
     context = BuildContext(
         project_dir=where,
         output_dir=where / "dist" if output is None else Path(output).absolute(),
@@ -91,16 +94,24 @@ def make_plan(
         or _name(builder.default_name(where))
         or _name(where.name)
         or "app",
-        version=version or described_version(where),
-        epoch=_epoch(where),
+        version=version or history.version,
+        epoch=_epoch(history),
         settings=settings,
         threads=cpus,
         launcher=launcher,
         workers=max(1, min(cpus, len(chosen))),
     )
     check_output(context.project_dir, context.output_dir)
+    sources = sources_of(builder, context)
+    context = replace(context, inside=sources.inside)
     return _inspect_host(
-        context, builder, chosen, goal=Goal(goal), packing=packing or Packing(), kind=kind
+        context,
+        builder,
+        chosen,
+        goal=Goal(goal),
+        packing=packing or Packing(),
+        kind=kind,
+        size=sources.size(),
     )
 
 
@@ -112,6 +123,7 @@ def _inspect_host(
     goal: Goal,
     packing: Packing,
     kind: _Kind,
+    size: int,
 ) -> BuildPlan:
     work = builder.plan(context, targets)
     tools = find_tools(work.tools)
@@ -120,7 +132,7 @@ def _inspect_host(
     sign = context.settings.sign
     signers = choose_signers(sign) if goal is Goal.RELEASE else Signers()
     keys = _check_keys(signers, sign, targets, problems)
-    disk = _disk(context, builder, work.steps)
+    disk = _disk(context, size, work.steps)
     if disk.free < disk.needed:
         problems.append(
             f"{disk.path} has {disk.free >> 20} MiB free, but {disk.needed >> 20} MiB are needed"
@@ -189,11 +201,10 @@ def _name(text: str) -> str:
     return safe.strip(".-")
 
 
-def _epoch(where: Path) -> int:
-    if VARIABLE in os.environ:
+def _epoch(history: History) -> int:
+    if VARIABLE in os.environ or history.time is None:
         return source_date_epoch()
-    time = commit_time(where)
-    return source_date_epoch({}) if time is None else time
+    return history.time
 
 
 def _check_keys(
@@ -215,17 +226,18 @@ def _check_keys(
     return keys
 
 
-def _disk(context: BuildContext, builder: Builder, steps: Sequence[Step]) -> DiskSpace:
-    copies = sum(step.copy is not None for step in steps)
-    size = (
-        tree_size(context.project_dir, context.output_dir, builder.source_directories)
-        if copies
-        else 0
-    )
-    path = context.output_dir
+def _disk(context: BuildContext, size: int, steps: Sequence[Step]) -> DiskSpace:
+    """The fuller of the file systems of the output directory and of the copies."""
+    copies = len({step.copy for step in steps if step.copy is not None})
+    reserve = len(steps) * _RESERVE
+    needs = ((context.output_dir, reserve), (context.place, copies * size + reserve))
+    spaces = [_space(path, needed) for path, needed in needs]
+    return min(spaces, key=lambda space: space.free - space.needed)
+
+
+def _space(path: Path, needed: int) -> DiskSpace:
     while not path.exists():
         path = path.parent
-    needed = copies * size + len(steps) * _RESERVE
     return DiskSpace(str(path), shutil.disk_usage(path).free, needed)
 
 

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from core_infra.build._archives.contents import VARIABLE
 from core_infra.build._builders.environment import redact
 from core_infra.build._builders.registry import BUILDERS
-from core_infra.build._builders.sources import copy_sources
-from core_infra.build._builders.workspace import STAGING
+from core_infra.build._builders.sources import sources_of
 from core_infra.build._compare import Side, first_difference
 from core_infra.build._config.load import config_path
 from core_infra.build._errors import BuildFailedError, NotReproducibleError
@@ -47,24 +46,23 @@ _CLOCK = ("faketime", "-f", "+26h")
 _YEAR = 365 * 24 * 3600
 
 
-def check_reproducible(plan: BuildPlan, made: Sequence[Artifact], work: Path) -> None:
+def check_reproducible(plan: BuildPlan, made: Sequence[Artifact]) -> None:
     """Build a second time, and compare the artifacts in the workspace with the result.
 
     Args:
         plan: the plan of the first build.
         made: the artifacts to compare, or their archives if the goal has archives.
-        work: the workspace; the second build runs in it as well.
 
     Raises:
         NotReproducibleError: the artifacts differ.
         BuildFailedError: the second build failed, but the first did not.
         InvalidError: the plan's builder is not a registered one.
     """
-    other = _build_second(plan, work / "again")
+    other = _build_second(plan, plan.context.place / "again")
     medium = LocalMedium()
     differences = []
     for artifact in made:
-        place = Path(artifact.path).relative_to(work / STAGING)
+        place = Path(artifact.path).relative_to(plan.context.assembly())
         sides = (Side(medium, artifact.path), Side(medium, str(other / place)))
         if not (other / place).exists():
             differences.append(f"{place}: missing from the second build")
@@ -87,15 +85,10 @@ def _build_second(plan: BuildPlan, place: Path) -> Path:
             why=f"{plan.builder!r} cannot be passed to another process",
         )
     # A path of another length: if a program contains it, the offsets after it change.
-    project = place / "sources-in-another-place"
+    root = place / "sources-in-another-place"
     place.mkdir()
-    copy_sources(
-        context.project_dir,
-        project,
-        context.epoch + _YEAR,
-        exclude=context.output_dir,
-        include=plan.builder.source_directories,
-    )
+    sources_of(plan.builder, context, plan.targets).copy(root, context.epoch + _YEAR)
+    project = root / context.inside
     _copy_config(context.project_dir, project)
     output = place / "dist"
     order = {

@@ -43,7 +43,7 @@ def test_what_the_project_says_reaches_the_compiler(tmp_path: Path) -> None:
     plan = make_plan(project, targets=[HOST], version="v9")
 
     (command,) = plan.steps[0].commands
-    output = project / "dist/.core-build/out" / HOST.directory / "hammer"
+    output = plan.context.staging(HOST.directory) / "hammer"
     flags = ("-tags=x", "-buildvcs=auto", "-ldflags", "-s -X main.a=b -X main.version=v9")
     assert command.argv == ("go", "build", *flags, "-o", str(output), "./tool")
     assert command.env["CGO_ENABLED"] == "1"

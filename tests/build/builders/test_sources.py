@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from build_samples import need
 from core_infra.build._builders.environment import redact
-from core_infra.build._builders.sources import copy_sources, source_digest, source_files
+from core_infra.build._builders.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,9 +42,11 @@ def test_in_a_work_tree_these_are_the_files_that_git_does_not_ignore(tmp_path: P
     git(project, "add", "a", "ä\nb", "gone")
     (project / "gone").unlink()
 
-    found = source_files(project, project / "dist")
+    found = find_sources(project, project / "dist")
 
-    assert found == sorted([".gitignore", ".gitmodules", "a", "new", "sub/inner", "ä\nb"])
+    assert list(found.files) == sorted(
+        [".gitignore", ".gitmodules", "a", "new", "sub/inner", "ä\nb"]
+    )
 
 
 def test_elsewhere_these_are_all_but_what_developers_tools_leave(tmp_path: Path) -> None:
@@ -53,7 +55,8 @@ def test_elsewhere_these_are_all_but_what_developers_tools_leave(tmp_path: Path)
     (project / "link").symlink_to("nowhere")
     (project / "directory").symlink_to("src")
     os.mkfifo(project / "pipe")
-    assert source_files(project, project / "dist") == ["a", "directory", "link", "src/b"]
+    found = find_sources(project, project / "dist").files
+    assert list(found) == ["a", "directory", "link", "src/b"]
 
 
 def test_a_copy_does_not_depend_on_the_user(tmp_path: Path) -> None:
@@ -63,7 +66,7 @@ def test_a_copy_does_not_depend_on_the_user(tmp_path: Path) -> None:
     (project / "link").symlink_to("a")
     before = os.umask(0o077)
     try:
-        copy_sources(project, tmp_path / "copy", 1_000_000_000, exclude=project / "dist")
+        find_sources(project, project / "dist").copy(tmp_path / "copy", 1_000_000_000)
     finally:
         os.umask(before)
     stats = {path.name: path.lstat() for path in (tmp_path / "copy").rglob("*")}
@@ -79,7 +82,7 @@ def test_a_copy_knows_the_history_and_does_not_change_it(tmp_path: Path) -> None
     for words in (["init"], ["add", "a"], ["commit", "-m", "one"], ["tag", "v7"]):
         git(project, *words)
     index = (project / ".git" / "index").read_bytes()
-    copy_sources(project, tmp_path / "copy", 0, exclude=project / "dist")
+    find_sources(project, project / "dist").copy(tmp_path / "copy", 0)
     env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     said = subprocess.run(
         ["git", "describe", "--tags", "--dirty"],
@@ -94,16 +97,16 @@ def test_a_copy_knows_the_history_and_does_not_change_it(tmp_path: Path) -> None
 
 def test_a_digest_tells_names_modes_and_content(tmp_path: Path) -> None:
     project = lay(tmp_path, "a", "b")
-    seen = {source_digest(project)}
+    seen = {find_sources(project).digest}
     (project / "a").chmod(0o755)
-    seen.add(source_digest(project))
+    seen.add(find_sources(project).digest)
     (project / "a").write_text("b")
-    seen.add(source_digest(project))
+    seen.add(find_sources(project).digest)
     (project / "a").rename(project / "c")
-    seen.add(source_digest(project))
+    seen.add(find_sources(project).digest)
     assert len(seen) == 4
     os.utime(project / "c", (1, 1))
-    assert source_digest(project) in seen
+    assert find_sources(project).digest in seen
 
 
 def test_what_secret_variables_hold_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

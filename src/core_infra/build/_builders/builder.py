@@ -63,6 +63,19 @@ class Builder(Protocol):
         del project_dir
         return ""
 
+    def outside(self, project_dir: Path) -> list[Path]:
+        """Return the files and directories outside of the project that its tool needs.
+
+        Those in the project's repository need not be listed.
+        """
+        del project_dir
+        return []
+
+    def ignored(self, context: BuildContext, targets: Sequence[Target]) -> list[Path]:
+        """Return the files of the project that git ignores, but that the tool reads."""
+        del context, targets
+        return []
+
     def gather(self, context: BuildContext, step: Step) -> None:
         """Move the artifacts to the step's output, unless the commands wrote them there.
 
@@ -109,6 +122,6 @@ class Builder(Protocol):
         if work.problems:
             raise preflight_error(context.project_dir, work.problems)
         check_output(context.project_dir, context.output_dir)
-        with workspace(context.output_dir) as directory:
-            made = run_steps(self, context, work.steps, listener=listener)
+        with workspace(context.output_dir, context.place) as directory:
+            made = run_steps(self, context, work.steps, targets, listener=listener)
             return finish(made, directory)

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import host_target
@@ -18,7 +19,6 @@ from core_infra.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from core_infra.build._artifact import Target
     from core_infra.build._builders.steps import BuildContext
@@ -28,6 +28,7 @@ _CPACK = Tool("cpack", ("cpack", "--version"), "It comes with CMake.")
 _MAKE = Tool("make", ("make", "--version"), "apt-get install make")
 _USES_CPACK = re.compile(r"^\s*include\s*\(\s*CPack\s*\)", re.IGNORECASE | re.MULTILINE)
 _PROJECT = re.compile(r"^\s*project\s*\(\s*\"?([\w.+-]+)", re.IGNORECASE | re.MULTILINE)
+_ABOVE = re.compile(r"(?<![\w.])(?:\$\{\w+_DIR\}/)?(\.\./[\w./+-]+)")
 _RULE = re.compile(r"^([\w.-]+)\s*:(?!=)", re.MULTILINE)
 _LIBRARY = re.compile(r"lib.+\.(a|so(\.\d+)*|dylib)|.+\.(dll|lib|exe)")
 _TOOLCHAINS = ("cmake", "cmake/toolchains", "toolchains")
@@ -99,6 +100,12 @@ class CppBuilder(Builder):
                 problems.append(_no_toolchain(context, target))
         return BuilderPlan(tuple(steps), tuple(dict.fromkeys(tools)), tuple(problems))
 
+    def outside(self, project_dir: Path) -> list[Path]:
+        """The directories above that CMakeLists.txt refers to: ``add_subdirectory(../lib)``."""
+        found = set(_ABOVE.findall(_read(project_dir / "CMakeLists.txt")))
+        paths = (Path(os.path.normpath(project_dir / name)) for name in sorted(found))
+        return [path for path in paths if path.exists() and not project_dir.is_relative_to(path)]
+
     def gather(self, context: BuildContext, step: Step) -> None:
         """Move the packages, or the installed files; if there are none, the compiled files."""
         scratch, tree = context.scratch(step.name), step.output / context.name
@@ -142,9 +149,13 @@ def find_rule(project_dir: Path, target: Target) -> str:
 
 def _cmake_step(context: BuildContext, target: Target, toolchain: str) -> Step:
     scratch = context.scratch(str(target))
-    source, build = scratch / "source", scratch / "build"
+    source, build = context.copy(str(target)), scratch / "build"
     # The project's path must not get into the program: by __FILE__, assert(), debug information.
-    mapped = shlex.join([f"-ffile-prefix-map={source}=.", f"-ffile-prefix-map={build}=build"])
+    root = scratch / "source"  # it is the same unless the project is in a subdirectory
+    above = [f"-ffile-prefix-map={root}=/src"] if root != source else []
+    mapped = shlex.join(
+        [*above, f"-ffile-prefix-map={source}=.", f"-ffile-prefix-map={build}=build"]
+    )
     env = {
         "CFLAGS": f"{inherited(context, 'CFLAGS')} {mapped}".strip(),
         "CXXFLAGS": f"{inherited(context, 'CXXFLAGS')} {mapped}".strip(),
@@ -176,7 +187,7 @@ def _cmake_step(context: BuildContext, target: Target, toolchain: str) -> Step:
 
 
 def _make_step(context: BuildContext, target: Target, rule: str) -> Step:
-    copy = context.scratch(str(target)) / "source"
+    copy = context.copy(str(target))
     output = context.staging(target.directory)
     env = {
         "OUTPUT_DIR": str(output / context.name),

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
+from core_infra.build._builders.sources import ignored_files
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from core_infra.build._builders.steps import BuildContext
 
@@ -38,6 +40,11 @@ class DockerBuilder(Builder):
     def default_targets(self) -> list[Target]:
         """Linux, on this host's architecture."""
         return [Target("linux", host_target().arch)]
+
+    def ignored(self, context: BuildContext, targets: Sequence[Target]) -> list[Path]:
+        """The build context: Docker reads it in place, except what .dockerignore excludes."""
+        del targets
+        return ignored_files(context.project_dir)
 
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step; the image is built for all platforms."""

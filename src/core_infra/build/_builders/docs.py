@@ -29,7 +29,7 @@ class DocsBuilder(Builder):
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step, with the mkdocs package of the running Python."""
         del targets
-        copy = context.scratch("any") / "source"
+        copy = context.copy("any")
         output = context.staging("any")
         mkdocs = (sys.executable, "-m", "mkdocs")
         build = (*mkdocs, "build", *extra_flags(context), "--site-dir", str(output / context.name))

@@ -6,6 +6,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from core_infra.build._builders.git import LOCAL_VARIABLES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 SECRET_VARIABLES = ("GPG_PASSPHRASE", "APPLE_APP_PASSWORD", "WINDOWS_CERTIFICATE_PASSWORD")
 """Secrets for signing tools, not for compilers, plug-ins or install scripts."""
+
+_CALLER = re.compile(r"INIT_CWD|npm_(?:package|lifecycle|config_local_prefix|command)|PNPM_SCRIPT_")
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY")
 _SECRET_MIN = 6
@@ -27,6 +31,8 @@ def build_environment(context: BuildContext) -> dict[str, str]:
     language and Python's hash seed are fixed, and the secrets of signing tools are blank.
     """
     fixed = {
+        # Above the copies, there is nothing of the project.
+        "GIT_CEILING_DIRECTORIES": str(context.place),
         "SOURCE_DATE_EPOCH": str(context.epoch),
         "TZ": "UTC",
         "LC_ALL": "C.UTF-8",
@@ -39,6 +45,17 @@ def build_environment(context: BuildContext) -> dict[str, str]:
     blank = {name: "" for name in SECRET_VARIABLES if name in os.environ}
     given = dict(line.split("=", 1) for line in context.settings.build.env)
     return fixed | given | blank
+
+
+def left_out(context: BuildContext) -> dict[str, None]:
+    """Inherited variables that programs do not get: they lead to the user's project.
+
+    A hook of git or a script of a package manager that calls a build has variables of its own
+    repository or package.
+    """
+    given = {line.partition("=")[0] for line in context.settings.build.env}
+    names = (*LOCAL_VARIABLES, *(name for name in os.environ if _CALLER.match(name)))
+    return {name: None for name in names if name not in given}
 
 
 def inherited(context: BuildContext, name: str) -> str:

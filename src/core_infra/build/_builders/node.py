@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.build._builders.builder import Builder
@@ -11,11 +13,10 @@ from core_infra.build._builders.environment import extra_flags
 from core_infra.build._builders.project_files import read_json, table, text
 from core_infra.build._builders.sources import is_vendored
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
-from core_infra.build._errors import ArtifactMissingError
+from core_infra.build._errors import ArtifactMissingError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from core_infra.build._artifact import Target
     from core_infra.build._builders.steps import BuildContext
@@ -94,15 +95,19 @@ class NodeBuilder(Builder):
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step: a front end runs on every system."""
         del targets
-        package = read_json(context.project_dir / "package.json")
-        manager = choose_manager(context.project_dir, package)
-        copy = context.scratch("any") / "source"
+        package = own = read_json(context.project_dir / "package.json")
+        root = workspace_root(context.project_dir)
+        top = package if root == context.project_dir else read_json(root / "package.json")
+        if "packageManager" not in package:
+            package = {**top, **package}
+        manager = choose_manager(root, package)
+        copy = context.copy("any")
         output = context.staging("any")
         env = {"OUTPUT_DIR": str(output / context.name), "npm_config_update_notifier": "false"}
         build = (manager.name, "run", "build", *_separated(manager, extra_flags(context)))
         commands = [Command(build, copy, env)]
         if not is_vendored(context.project_dir, "node_modules"):
-            install = install_command(context.project_dir, package, manager)
+            install = install_command(root, package, manager)
             commands.insert(0, Command(install, copy, env))
         step = Step(
             name="any",
@@ -114,8 +119,12 @@ class NodeBuilder(Builder):
         node = Tool("node", ("node", "--version"), "Install Node.js: https://nodejs.org.")
         tool = Tool(manager.name, (manager.name, "--version"), manager.todo)
         tools = (tool,) if manager.name == "bun" else (node, tool)
-        problems = () if "build" in table(package, "scripts") else (_no_script(context),)
+        problems = () if "build" in table(own, "scripts") else (_no_script(context),)
         return BuilderPlan((step,), tools, problems)
+
+    def outside(self, project_dir: Path) -> list[Path]:
+        """The workspace, and the packages of ``file:`` and ``link:`` dependencies."""
+        return list(_local_packages(project_dir))
 
     def gather(self, context: BuildContext, step: Step) -> None:
         """Move the script's output directory, unless it used OUTPUT_DIR."""
@@ -123,12 +132,13 @@ class NodeBuilder(Builder):
         if target.is_dir() and any(target.iterdir()):
             return
         assert step.copy is not None  # noqa: S101 - planned above
-        # A directory that exists in the project may contain sources.
-        found = [name for name in OUTPUTS if _has_files(step.copy / name)]
+        # A directory that is in the copy from the start may contain sources only.
+        found = [name for name in OUTPUTS if _was_filled(step.copy / name, context.epoch)]
         found.sort(key=lambda name: (context.project_dir / name).is_dir() and name != "dist")
         shutil.rmtree(target, ignore_errors=True)
         if found:
-            (step.copy / found[0]).rename(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(step.copy / found[0], target)
         elif not _take_published(step.copy, target):
             raise ArtifactMissingError(
                 f"the script build of {context.project_dir} made no artifacts",
@@ -166,6 +176,49 @@ def _lock(project_dir: Path, manager: Manager) -> bool:
     return any((project_dir / name).is_file() for name in manager.locks)
 
 
+def workspace_root(project_dir: Path) -> Path:
+    """The directory with the lock file: the package's, or that of the workspace it is in."""
+    for directory in (project_dir, *project_dir.parents):
+        if any(_lock(directory, manager) for manager in MANAGERS):
+            return (
+                directory if directory == project_dir or _is_workspace(directory) else project_dir
+            )
+        if _is_workspace(directory):
+            return directory
+    return project_dir
+
+
+def _is_workspace(directory: Path) -> bool:
+    if (directory / "pnpm-workspace.yaml").is_file():
+        return True
+    try:
+        return "workspaces" in read_json(directory / "package.json")
+    except (ConfigError, OSError):
+        return False
+
+
+def _local_packages(project_dir: Path) -> Iterator[Path]:
+    root = workspace_root(project_dir)
+    if root != project_dir:
+        yield root
+    waiting, seen = [project_dir], {project_dir}
+    while waiting:
+        directory = waiting.pop()
+        package = read_json(directory / "package.json")
+        for kind in ("dependencies", "devDependencies", "optionalDependencies"):
+            for value in table(package, kind).values():
+                scheme, colon, path = (
+                    value.partition(":") if isinstance(value, str) else ("", "", "")
+                )
+                inner = Path(os.path.normpath(directory / path))
+                if colon and scheme in {"file", "link", "portal"} and inner not in seen:
+                    seen.add(inner)
+                    if inner.exists():
+                        yield inner
+                    if inner.is_dir():
+                        waiting.append(inner)
+
+
 def _separated(manager: Manager, flags: tuple[str, ...]) -> tuple[str, ...]:
     # Without "--", npm would parse the flags itself.
     return ("--", *flags) if flags and manager.name == "npm" else flags
@@ -187,14 +240,15 @@ def _take_published(copy: Path, target: Path) -> bool:
     for name in sorted(found - {""}):
         if (copy / name).exists():  # else it was moved with its directory
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).rename(target / name)
+            shutil.move(copy / name, target / name)
     if found:
         shutil.copy2(copy / "package.json", target)
     return bool(found)
 
 
-def _has_files(directory: Path) -> bool:
-    return directory.is_dir() and any(directory.iterdir())
+def _was_filled(directory: Path, epoch: int) -> bool:
+    """Whether a file in a directory is not from the copy, where all have one time."""
+    return any(path.is_file() and path.stat().st_mtime != epoch for path in directory.rglob("*"))
 
 
 def _no_script(context: BuildContext) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build._builders.builder import Builder
@@ -14,7 +17,6 @@ from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from core_infra.build._artifact import Target
     from core_infra.build._builders.steps import BuildContext
@@ -47,7 +49,7 @@ class PhpBuilder(Builder):
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step: PHP runs on every system."""
         del targets
-        copy = context.staging("any") / context.name
+        copy = context.copy("any")
         env = {
             "COMPOSER_ALLOW_SUPERUSER": "1",
             "COMPOSER_NO_INTERACTION": "1",
@@ -65,15 +67,44 @@ class PhpBuilder(Builder):
             name="any",
             target=None,
             commands=tuple(Command(command, copy, env) for command in commands),
-            output=copy.parent,
+            output=context.staging("any"),
             copy=copy,
             seeds={"vendor/autoload.php": _autoload(context.project_dir)},
         )
         return BuilderPlan((step,), _TOOLS)
 
+    def outside(self, project_dir: Path) -> list[Path]:
+        """The directories of the repositories of type ``path``."""
+        listed = read_json(project_dir / "composer.json").get("repositories")
+        entries = listed.values() if isinstance(listed, dict) else listed or []
+        patterns = [text(one, "url") for one in entries if _is_path(one)]
+        found = (os.path.normpath(project_dir / pattern) for pattern in patterns if pattern)
+        return [Path(name) for pattern in found for name in sorted(glob.glob(pattern))]  # noqa: PTH207
+
     def gather(self, context: BuildContext, step: Step) -> None:
-        """Remove the links to the history: the copy itself is the artifact."""
-        shutil.rmtree(step.output / context.name / ".git", ignore_errors=True)
+        """Take the copy, without its history."""
+        assert step.copy is not None  # noqa: S101 - planned above
+        shutil.rmtree(step.copy / ".git", ignore_errors=True)
+        tree = step.output / context.name
+        shutil.move(step.copy, tree)
+        for path in tree.glob("vendor/*/*"):
+            _own(path, step.copy)
+
+
+def _is_path(repository: object) -> bool:
+    return isinstance(repository, dict) and repository.get("type") == "path"
+
+
+def _own(path: Path, copy: Path) -> None:
+    """Replace a link to a package beside the project by the package."""
+    if not path.is_symlink():
+        return
+    package = Path(
+        os.path.normpath(copy / path.relative_to(path.parents[2]).parent / path.readlink())
+    )
+    if package.is_dir():
+        path.unlink()
+        shutil.copytree(package, path, symlinks=True, ignore=shutil.ignore_patterns(".git"))
 
 
 _TOOLS = (

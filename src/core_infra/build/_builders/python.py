@@ -41,7 +41,7 @@ class PythonBuilder(Builder):
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step, with the running Python; the wheel's name has the platform."""
         del targets
-        copy = context.scratch("any") / "source"
+        copy = context.copy("any")
         output = context.staging("any")
         build = (sys.executable, "-m", "build", *extra_flags(context), "--outdir", str(output), ".")
         env = {name: f"{inherited(context, name)} -g0".lstrip() for name in ("CFLAGS", "CXXFLAGS")}

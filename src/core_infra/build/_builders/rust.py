@@ -15,6 +15,7 @@ from core_infra.build._artifact import host_target
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags, inherited
 from core_infra.build._builders.project_files import read_toml, table, text
+from core_infra.build._builders.sources import ignored_files
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._errors import ArtifactMissingError
 
@@ -70,6 +71,15 @@ class RustBuilder(Builder):
         steps = tuple(_step(context, target) for target in known)
         return BuilderPlan(steps, (_CARGO, _RUSTC), tuple(problems))
 
+    def outside(self, project_dir: Path) -> list[Path]:
+        """The workspace, the packages that have a path, and cargo's configuration above."""
+        return list(_local_packages(project_dir))
+
+    def ignored(self, context: BuildContext, targets: Sequence[Target]) -> list[Path]:
+        """All of them: only the compiler finds out which ones it includes."""
+        del targets
+        return ignored_files(context.project_dir)
+
     def gather(self, context: BuildContext, step: Step) -> None:
         """Copy programs and libraries; a single program gets the project's binary name."""
         assert step.target is not None  # noqa: S101 - planned below
@@ -91,10 +101,8 @@ class RustBuilder(Builder):
 
 def _step(context: BuildContext, target: Target) -> Step:
     triple = TRIPLES[str(target)]
-    locked = (context.project_dir / "Cargo.lock").is_file()
-    # cargo writes a missing lock file into the source directory.
-    copy = None if locked else context.scratch(str(target)) / "source"
-    where = copy or context.project_dir
+    where = context.copy(str(target))  # build.rs may write there, and cargo a missing lock file
+    locked = (_workspace_root(context.project_dir) / "Cargo.lock").is_file()
     release = ("--release", "--target", triple, "--target-dir", str(_target_dir(context, target)))
     argv = (
         *("cargo", "build", *release, *(("--locked",) if locked else ())),
@@ -111,8 +119,51 @@ def _step(context: BuildContext, target: Target) -> Step:
         target=target,
         commands=(Command(argv, where, env),),
         output=context.staging(target.directory),
-        copy=copy,
+        copy=where,
     )
+
+
+def _workspace_root(project_dir: Path) -> Path:
+    """The directory of the workspace that a package is a member of; its own without one."""
+    for directory in (project_dir, *project_dir.parents):
+        manifest = directory / "Cargo.toml"
+        if "workspace" in read_toml(manifest):
+            return directory
+    return project_dir
+
+
+def _local_packages(project_dir: Path) -> Iterator[Path]:
+    waiting, seen = [project_dir], {project_dir}
+    root = _workspace_root(project_dir)
+    if root != project_dir:
+        yield root
+        waiting.append(root)
+    while waiting:
+        directory = waiting.pop()
+        for name in _paths(read_toml(directory / "Cargo.toml")):
+            inner = Path(os.path.normpath(directory / name))
+            if inner.is_dir() and inner not in seen:
+                seen.add(inner)
+                waiting.append(inner)
+                yield inner
+    home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+    for directory in project_dir.parents:
+        for name in (".cargo/config.toml", ".cargo/config", "rust-toolchain.toml"):
+            above = directory / name
+            if above.is_file() and not above.is_relative_to(home):
+                yield above
+
+
+def _paths(value: object) -> Iterator[str]:
+    """The values of ``path`` in the tables of dependencies and patches."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in {"bin", "lib", "example", "test", "bench"}:
+                continue
+            if name == "path" and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _paths(inner)
 
 
 def _target_dir(context: BuildContext, target: Target) -> Path:
@@ -128,7 +179,8 @@ def _remapped(context: BuildContext, where: Path) -> list[str]:
         str(context.project_dir): "/src",
         str(context.staging().parent): "/work",
     }
-    places[str(where)] = "/src"
+    root = where.parents[len(context.inside.parts) - 1] if context.inside.parts else where
+    places[str(root)] = "/src"
     return [f"--remap-path-prefix={path}={name}" for path, name in places.items()]
 
 

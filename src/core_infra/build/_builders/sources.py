@@ -1,20 +1,34 @@
-"""A project's sources: the list of files, their digest, and a writable copy.
+"""A project's sources: the files that its tool needs, up to the repository; their digest and copy.
+
+The unit that is copied is the whole repository, because tools look beside and above the project:
+for a workspace, a lock file, ``../lib``, the history. In the copy, the project has the same place
+in it. What lies outside of the repository and is needed, the builder lists
+(:meth:`~core_infra.build.Builder.outside`).
 
 The copy does not depend on the user and the host: modes and times are set, not preserved.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import stat
-import subprocess
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from core_infra.build._builders.git import Repository, find_repository
+from core_infra.build._builders.git_copy import copy_repository
+from core_infra.build._errors import SourcesError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from core_infra.build._artifact import Target
+    from core_infra.build._builders.steps import BuildContext
 
 _JUNK = frozenset(
     {
@@ -23,178 +37,340 @@ _JUNK = frozenset(
         *("node_modules", ".task"),
     }
 )
-_GIT = ("git", "-c", "core.quotePath=false", "-c", "core.fsmonitor=false")
+_CACHE_TAG = "CACHEDIR.TAG"
+"""Marks a directory of temporary files: https://bford.info/cachedir."""
 
 
-def source_files(
-    project: Path, exclude: Path | None = None, include: frozenset[str] = frozenset()
-) -> list[str]:
-    """Return the paths of a project's files, relative to it, sorted.
+@dataclass(frozen=True)
+class Sources:
+    """The files of a project and of everything that its tool needs.
 
-    In a git work tree, these are the tracked files and the untracked ones that are not ignored;
-    elsewhere all files except those of developers' tools: virtual environments, caches,
-    node_modules.
+    Attributes:
+        root: the directory that contains all of them.
+        project: the project's directory, without links in its path.
+        files: their paths relative to the root, sorted. Links are listed as links.
+        repositories: the repositories in the root, which the copy has as well.
+    """
+
+    root: Path
+    project: Path
+    files: tuple[str, ...]
+    repositories: tuple[Repository, ...]
+
+    @property
+    def inside(self) -> Path:
+        """The project's path in the root."""
+        return self.project.relative_to(self.root)
+
+    def size(self) -> int:
+        """The size of a copy, in bytes."""
+        return sum((self.root / name).lstat().st_size for name in self.files)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the files: their names, whether they are executable, their content.
+
+        Raises:
+            SourcesError: a file cannot be read.
+        """
+        total = hashlib.sha256(os.fsencode(self.inside) + b"\0")
+        for name in self.files:
+            total.update(_digest_line(self.root / name) + os.fsencode(name) + b"\0")
+        return total.hexdigest()
+
+    def copy(self, root: Path, epoch: int) -> None:
+        """Copy the files, with modes 644 and 755 and one time for all, and the repositories.
+
+        Git works in the copy: some tools derive a version from the history.
+
+        Args:
+            root: the copy of the root; it must not exist.
+            epoch: the time of the files, in seconds since 1970.
+
+        Raises:
+            SourcesError: a file cannot be read.
+            OSError: the copy cannot be written, as when the disk is full.
+        """
+        root.mkdir(parents=True)
+        (root / self.inside).mkdir(parents=True, exist_ok=True)
+        for name in self.files:
+            self._copy_file(name, root, epoch)
+        for top, directories, _ in os.walk(root):
+            for name in directories:  # created with the current umask
+                if not (Path(top) / name).is_symlink():
+                    (Path(top) / name).chmod(0o755)
+        root.chmod(0o755)
+        for repository in self.repositories:
+            work_tree = root / repository.top.relative_to(self.root)
+            if work_tree.is_dir():
+                with _readable(repository.common):
+                    copy_repository(repository, work_tree)
+
+    def _copy_file(self, name: str, root: Path, epoch: int) -> None:
+        source, target = self.root / name, root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            link = source.readlink()
+            if link.is_absolute() and link.is_relative_to(self.root):
+                # Otherwise what is written through it would change the original.
+                link = root / link.relative_to(self.root)
+            target.symlink_to(link)
+            os.utime(target, (epoch, epoch), follow_symlinks=False)
+            return
+        with _readable(source):
+            descriptor = os.open(source, os.O_RDONLY)
+        with os.fdopen(descriptor, "rb") as old, target.open("wb") as new:
+            mode = os.fstat(descriptor).st_mode
+            shutil.copyfileobj(old, new, 1 << 20)
+        target.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
+        os.utime(target, (epoch, epoch))
+
+
+class SourcesOwner(Protocol):
+    """The part of a builder that determines its sources; see :class:`core_infra.build.Builder`."""
+
+    source_directories: frozenset[str]
+
+    def outside(self, project_dir: Path) -> list[Path]: ...
+    def ignored(self, context: BuildContext, targets: Sequence[Target]) -> list[Path]: ...
+
+
+def sources_of(
+    builder: SourcesOwner, context: BuildContext, targets: Sequence[Target] | None = None
+) -> Sources:
+    """Find the sources of a builder: what a copy contains, and what the digest covers.
 
     Args:
-        project: its directory.
-        exclude: a directory to leave out: that of the artifacts.
-        include: names of directories to include although developers' tools create them as well.
+        builder: the builder.
+        context: its input.
+        targets: the platforms; without, ignored files that the builder reads are left out.
+
+    Raises:
+        SourcesError: git does not answer, or a directory cannot be read.
     """
-    listed = _listed_by_git(project)
-    found = _all_files(project, _JUNK - include) if listed is None else listed
-    return sorted(path for path in found if exclude is None or not _within(project / path, exclude))
+    project = context.project_dir.resolve()
+    ignored = builder.ignored(context, targets) if targets is not None else []
+    return find_sources(
+        project,
+        context.output_dir,
+        include=builder.source_directories,
+        extra=[*builder.outside(project), *ignored],
+    )
+
+
+def find_sources(
+    project: Path,
+    exclude: Path | None = None,
+    *,
+    include: frozenset[str] = frozenset(),
+    extra: Iterable[Path] = (),
+) -> Sources:
+    """Find a project's sources.
+
+    In a git work tree, these are the tracked files of the repository and the untracked ones that
+    are not ignored; elsewhere all files of the project except those of developers' tools: virtual
+    environments, caches, node_modules.
+
+    Args:
+        project: its directory, absolute.
+        exclude: a directory whose untracked files are left out: that of the artifacts.
+        include: names of directories to include although developers' tools create them as well.
+        extra: further files and directories that are needed: outside of the repository, or ignored.
+
+    Raises:
+        SourcesError: git does not answer, or a directory cannot be read.
+        ToolMissingError: the project is in a git repository, and git is not installed.
+    """
+    project = project.resolve()
+    found = _Search(exclude and exclude.resolve(), _JUNK - include)
+    repository = project_repository(project)
+    top = repository.top if repository else project
+    if repository is None:
+        found.add_directory(project)
+    else:
+        found.add_repository(repository)
+    for path in extra:
+        found.add(path)
+    found.follow_links()
+    root = Path(os.path.commonpath([top, *found.tops]))
+    files = sorted({path.relative_to(root).as_posix() for path in found.files})
+    return Sources(root, project, tuple(files), tuple(found.repositories))
+
+
+def project_repository(project: Path) -> Repository | None:
+    """The repository that a project is part of; None if it has none, or one that ignores it.
+
+    A directory in another one's work tree without a tracked file is not part of it: home
+    directories and build directories lie in repositories that have nothing to do with them.
+
+    Raises:
+        SourcesError: git does not answer.
+        ToolMissingError: git is not installed.
+    """
+    project = project.resolve()
+    repository = find_repository(project)
+    if repository is None or repository.top == project:
+        return repository
+    inside = f"{project.relative_to(repository.top).as_posix()}/"
+    return repository if any(name.startswith(inside) for name in repository.tracked) else None
+
+
+def ignored_files(directory: Path, include: frozenset[str] = frozenset()) -> list[Path]:
+    """The files of a directory that git ignores, except those of developers' tools.
+
+    Directories that are marked as caches, such as cargo's ``target``, are left out.
+    """
+    repository = project_repository(directory)
+    if repository is None:
+        return []
+    names = repository.ignored(directory.resolve().relative_to(repository.top).as_posix())
+    junk = _JUNK - include
+    found: list[Path] = []
+    for name in names:
+        path = repository.top / name
+        if not junk.intersection(Path(name).parts):
+            inner = path.is_dir() and not (path / _CACHE_TAG).exists()
+            found += _walk(path, junk) if inner else [] if path.is_dir() else [path]
+    return found
 
 
 def is_vendored(project: Path, directory: str) -> bool:
     """Whether a directory of dependencies is part of the sources: in git, or without git."""
-    listed = _listed_by_git(project)
-    if listed is not None:
-        return any(name.startswith(f"{directory}/") for name in listed)
-    where = project / directory
-    return where.is_dir() and any(not path.name.startswith(".") for path in where.iterdir())
+    repository = project_repository(project)
+    where = project.resolve() / directory
+    if repository is None:
+        return where.is_dir() and any(not path.name.startswith(".") for path in where.iterdir())
+    inside = f"{where.relative_to(repository.top).as_posix()}/"
+    names = (*repository.tracked, *repository.untracked(f"./{inside}"))
+    return any(name.startswith(inside) for name in names)
 
 
-def copy_sources(
-    project: Path, copy: Path, epoch: int, *, exclude: Path, include: frozenset[str] = frozenset()
-) -> None:
-    """Copy a project's files, with modes 644 and 755 and one time for all.
+class _Search:
+    """Collects files, as absolute paths.
 
-    Git works in the copy: some tools derive a version number from the history.
-
-    Args:
-        project: its directory.
-        copy: the directory of the copy; it must not exist.
-        epoch: the time, in seconds since 1970.
-        exclude: a directory that is not copied.
-        include: as for :func:`source_files`.
-
-    Raises:
-        OSError: a file cannot be read, or the disk is full.
+    Attributes:
+        files: the files and links.
+        tops: the directories that they are in.
+        repositories: the repositories of the directories.
     """
-    copy.mkdir(parents=True)
-    copy.chmod(0o755)
-    for name in source_files(project, exclude, include):
-        _copy_file(project / name, copy / name, epoch)
-    for top, directories, _ in os.walk(copy):
-        for name in directories:  # created with the current umask
-            (Path(top) / name).chmod(0o755)
-    if (project / ".git").is_dir():
-        _link_history(project / ".git", copy / ".git")
 
+    def __init__(self, exclude: Path | None, junk: frozenset[str]) -> None:
+        self.files: set[Path] = set()
+        self.tops: list[Path] = []
+        self.repositories: list[Repository] = []
+        self._exclude = exclude
+        self._junk = junk
 
-def tree_size(project: Path, exclude: Path, include: frozenset[str] = frozenset()) -> int:
-    """The size of a copy of a project, in bytes."""
-    sizes = ((project / name).lstat().st_size for name in source_files(project, exclude, include))
-    return sum(sizes)
-
-
-def commit_time(project: Path) -> int | None:
-    """The time of the last commit in a project's repository, in seconds since 1970."""
-    output = _git(project, "log", "-1", "--format=%ct") if (project / ".git").exists() else None
-    return int(output) if output and output.strip().isdigit() else None
-
-
-def described_version(project: Path) -> str:
-    """The version that git derives from a repository's tags; empty without tags."""
-    if not (project / ".git").exists():
-        return ""
-    return (_git(project, "describe", "--tags", "--dirty") or "").strip()
-
-
-def git_commit(project: Path) -> str:
-    """The current commit of a project's repository; empty if there is none."""
-    is_repository = (project / ".git").exists()
-    return (_git(project, "rev-parse", "HEAD") or "").strip() if is_repository else ""
-
-
-def git_origin(project: Path) -> str:
-    """The URL of the remote ``origin`` of a project's repository; empty if there is none."""
-    return (_git(project, "remote", "get-url", "origin") or "").strip()
-
-
-def source_digest(
-    project: Path, exclude: Path | None = None, include: frozenset[str] = frozenset()
-) -> str:
-    """The SHA-256 of a project's files: their names, whether they are executable, their content."""
-    total = hashlib.sha256()
-    for name in source_files(project, exclude, include):
-        path = project / name
-        if path.is_symlink():
-            kind, digest = b"l", hashlib.sha256(os.fsencode(path.readlink()))
+    def add(self, path: Path) -> None:
+        """Add a file or directory that is outside of the repository, or ignored."""
+        if not path.is_dir() or path.is_symlink():
+            if os.path.lexists(path):
+                self.files.add(path)
+                self.tops.append(path.parent)
+        elif not any(path.is_relative_to(top) for top in self.tops):
+            repository = project_repository(path)
+            if repository is None:
+                self.add_directory(path)
+            else:
+                self.add_repository(repository)
         else:
-            kind = b"x" if path.stat().st_mode & stat.S_IXUSR else b"f"
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-        total.update(kind + b" " + digest.digest() + os.fsencode(name) + b"\0")
-    return total.hexdigest()
+            self.files.update(self._outside_output(_walk(path, self._junk)))
+
+    def add_directory(self, directory: Path) -> None:
+        """Add all files of a directory."""
+        self.tops.append(directory)
+        self.files.update(self._outside_output(_walk(directory, self._junk)))
+
+    def add_repository(self, repository: Repository) -> None:
+        """Add the files of a repository that it does not ignore, and its submodules."""
+        top = repository.top
+        self.tops.append(top)
+        self.repositories.append(repository)
+        self._add_listed(top, repository.tracked)
+        untracked = (top / name for name in repository.untracked())
+        self._add_listed(
+            top, (path.relative_to(top).as_posix() for path in self._outside_output(untracked))
+        )
+
+    def follow_links(self) -> None:
+        """Add the targets of relative links that lead out of what was found."""
+        waiting = [path for path in self.files if path.is_symlink()]
+        while waiting:
+            path = waiting.pop()
+            link = path.readlink()
+            target = Path(os.path.normpath(path.parent / link))
+            known = any(target.is_relative_to(top) for top in self.tops)
+            around = any(top.is_relative_to(target) for top in self.tops)
+            if link.is_absolute() or known or around or not os.path.lexists(target):
+                continue
+            before = set(self.files)
+            self.add(target)
+            waiting += [new for new in self.files - before if new.is_symlink()]
+
+    def _add_listed(self, top: Path, names: Iterable[str]) -> None:
+        for name in names:
+            path = top / name
+            try:
+                mode = path.lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # git lists deleted files until the next commit
+            except PermissionError as error:
+                raise _unreadable(path, error) from error
+            if stat.S_ISDIR(mode):  # a submodule, or a repository in this one
+                self._add_inner(path)
+            elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+                self.files.add(path)
+
+    def _add_inner(self, directory: Path) -> None:
+        repository = find_repository(directory)
+        if repository is not None and repository.top == directory:  # else it is not checked out
+            self.add_repository(repository)
+
+    def _outside_output(self, paths: Iterable[Path]) -> Iterator[Path]:
+        exclude = self._exclude
+        return (path for path in paths if exclude is None or not path.is_relative_to(exclude))
 
 
-def _copy_file(source: Path, target: Path, epoch: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-        os.utime(target, (epoch, epoch), follow_symlinks=False)
-        return
-    shutil.copyfile(source, target)
-    target.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
-    os.utime(target, (epoch, epoch))
+def _walk(directory: Path, junk: frozenset[str]) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise _unreadable(Path(error.filename), error) from error
 
-
-def _link_history(git: Path, copy: Path) -> None:
-    """Make a repository of links to another repository's content, with its own index.
-
-    As git's contrib/workdir does. ``git describe --dirty`` refreshes the index even without
-    optional locks.
-    """
-    copy.mkdir()
-    for path in git.iterdir():
-        if path.name in {"HEAD", "index"}:
-            shutil.copyfile(path, copy / path.name)
-        elif not path.name.endswith(".lock"):
-            (copy / path.name).symlink_to(path.absolute())
-
-
-def _listed_by_git(project: Path) -> list[str] | None:
-    output = _git(project, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    if not output:
-        return None  # not a repository, or one that ignores the whole project: a build directory
-    names = dict.fromkeys(name for name in output.split("\0") if name)
-    return [file for name in names for file in _as_files(project, name)]
-
-
-def _as_files(project: Path, name: str) -> Iterator[str]:
-    path = project / name
-    if path.is_dir() and not path.is_symlink():  # a submodule, or a repository in this one
-        yield from (f"{name.rstrip('/')}/{inner}" for inner in source_files(path))
-    elif os.path.lexists(path):  # git lists deleted files until the next commit
-        yield name
-
-
-def _all_files(project: Path, junk: frozenset[str]) -> Iterator[str]:
-    for top, directories, names in os.walk(project):
+    for top, directories, names in os.walk(directory, onerror=fail):
+        if _CACHE_TAG in names and Path(top) != directory:
+            directories.clear()
+            continue
         # Links to directories are listed as links.
         links = [name for name in directories if (Path(top) / name).is_symlink()]
         directories[:] = [name for name in directories if name not in {*junk, *links}]
         for name in (*names, *links):
             path = Path(top) / name
             if name != ".git" and (path.is_symlink() or path.is_file()):
-                yield path.relative_to(project).as_posix()
+                yield path
 
 
-def _within(path: Path, directory: Path) -> bool:
-    return path == directory or directory in path.parents
+def _digest_line(path: Path) -> bytes:
+    if path.is_symlink():
+        return b"l " + hashlib.sha256(os.fsencode(path.readlink())).digest()
+    with _readable(path):
+        file = path.open("rb")
+    with file:
+        kind = b"x " if os.fstat(file.fileno()).st_mode & stat.S_IXUSR else b"f "
+        return kind + hashlib.file_digest(file, "sha256").digest()
 
 
-def _git(project: Path, *args: str) -> str | None:
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Within the block, the error that a file cannot be read is that of the source."""
     try:
-        done = subprocess.run(
-            [*_GIT, *args],
-            cwd=project,
-            capture_output=True,
-            check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-            timeout=60,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return os.fsdecode(done.stdout) if done.returncode == 0 else None
+        yield
+    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+        raise _unreadable(Path(error.filename or path), error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> SourcesError:
+    return SourcesError(
+        f"cannot read the source {str(path)!r}",
+        why=error.strerror or str(error),
+        todo="Make it readable, or let git ignore it.",
+        path=str(path),
+    )

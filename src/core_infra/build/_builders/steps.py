@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.build._builders.workspace import STAGING, WORK
+from core_infra.build._builders.workspace import STAGING, WORK, build_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from core_infra.build._artifact import Target
     from core_infra.build._config.settings import BuildConfig
@@ -25,6 +25,7 @@ class BuildContext:
     Attributes:
         project_dir: the project's directory, absolute.
         output_dir: the output directory, absolute.
+        inside: the project's path in what is copied: in its repository.
         name: the base name of artifacts.
         version: the version of artifacts; empty for none.
         epoch: the time to use instead of the clock, in seconds since 1970.
@@ -36,6 +37,7 @@ class BuildContext:
 
     project_dir: Path
     output_dir: Path
+    inside: Path = Path()
     name: str
     version: str = ""
     epoch: int = 0
@@ -49,12 +51,25 @@ class BuildContext:
         """How many threads one compiler may use."""
         return max(1, self.threads // self.workers)
 
+    @property
+    def place(self) -> Path:
+        """The directory for everything that programs of the build write, outside of the project."""
+        return build_place(self.output_dir, self.project_dir)
+
     def scratch(self, step: str) -> Path:
         """A directory for the temporary files of a step."""
-        return self.output_dir / WORK / "scratch" / _UNFIT.sub("_", step)
+        return self.place / "scratch" / _UNFIT.sub("_", step)
+
+    def copy(self, step: str) -> Path:
+        """The project's directory in the copy of the sources for a step."""
+        return self.scratch(step) / "source" / self.inside
 
     def staging(self, directory: str = "") -> Path:
-        """The directory in the workspace that becomes *directory* of the output directory."""
+        """The directory whose content becomes that of *directory* in the output directory."""
+        return self.place / STAGING / directory
+
+    def assembly(self, directory: str = "") -> Path:
+        """The directory beside the output where artifacts wait for their final names."""
         return self.output_dir / WORK / STAGING / directory
 
 
@@ -81,9 +96,9 @@ class Step:
         name: the target as ``os/arch``, or ``any``.
         target: the target; None if the artifacts are for all.
         commands: the programs, run one after another.
-        output: the directory in the workspace for the artifacts, and nothing else.
-        copy: where to copy the project before the commands run, for tools that write into the
-            source directory. None if the commands run in the project itself.
+        output: the directory for the artifacts, and nothing else: in :meth:`BuildContext.staging`.
+        copy: the project's directory in a copy of the sources: :meth:`BuildContext.copy`. Steps
+            with the same one share the copy. None if the commands run in the project itself.
         seeds: additional files for the copy, as text, by their path in it.
         folders: directories to create before the commands run.
         packed: whether the artifacts are archived for a release; if not, they are shipped as they

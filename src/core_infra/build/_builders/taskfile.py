@@ -44,7 +44,7 @@ class TaskfileBuilder(Builder):
 
 def task_step(context: BuildContext, target: Target) -> Step:
     """The step that runs the task ``build`` for one target."""
-    copy = context.scratch(str(target)) / "source"
+    copy = context.copy(str(target))
     output = context.staging(target.directory)
     variables = {
         "GOOS": target.os,

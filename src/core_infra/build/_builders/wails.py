@@ -6,7 +6,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from core_infra.build._builders.builder import Builder
-from core_infra.build._builders.go import GO, go_environment, go_flags, linker_flags, module_name
+from core_infra.build._builders.go import GO, go_flags, linker_flags, module_name
+from core_infra.build._builders.go_packages import go_environment, local_modules
 from core_infra.build._builders.project_files import read_json, text
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._builders.taskfile import TASK, task_step
@@ -44,6 +45,10 @@ class WailsBuilder(Builder):
             return BuilderPlan(steps, (GO, _WAILS))
         return BuilderPlan(tuple(task_step(context, target) for target in targets), (GO, TASK))
 
+    def outside(self, project_dir: Path) -> list[Path]:
+        """The modules that ``replace`` and ``go.work`` take from other directories."""
+        return local_modules(project_dir)
+
     def gather(self, context: BuildContext, step: Step) -> None:
         """Move the artifacts out of the copy."""
         assert step.copy is not None  # noqa: S101 - planned above
@@ -62,7 +67,7 @@ class WailsBuilder(Builder):
 
 
 def _version_2(context: BuildContext, target: Target) -> Step:
-    copy = context.scratch(str(target)) / "source"
+    copy = context.copy(str(target))
     suffix = ".exe" if target.os == "windows" else ""
     argv = (
         *("wails", "build", "-platform", str(target), "-o", f"{context.name}{suffix}"),

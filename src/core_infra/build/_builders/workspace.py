@@ -1,22 +1,34 @@
-"""The workspace: a directory in the output directory for unfinished files.
+"""The workspace: where a build works, and a directory in the output for unfinished files.
 
 A file with its final name is finished: it was renamed there, on the same file system, after the
-whole build had succeeded. The remains of a killed build are in the workspace; the next build
-removes them first.
+whole build had succeeded.
+
+Programs work in a directory outside of the project (:func:`build_place`), so that nothing that they
+look for in the directories above is the user's. The remains of a killed build are in both; the
+next build removes them first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import hashlib
 import os
 import shutil
+import stat
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.errors import AlreadyExistsError, InvalidError, WrongStateError
+from core_infra.errors import (
+    AlreadyExistsError,
+    InvalidError,
+    UnavailableError,
+    WrongStateError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,35 +38,59 @@ if TYPE_CHECKING:
 WORK = ".core-build"
 """The workspace's name in the output directory."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 STAGING = "out"
-"""The directory in the workspace with the future content of the output directory."""
+"""The directory, in the place and in the workspace, with the future content of the output."""
+
+
+_LARGE_TEMPORARY = "/var/tmp"  # noqa: S108 - the directory in it belongs to the user only
+
+
+def build_place(output: Path, project: Path) -> Path:
+    """The directory where a build into an output directory works; the same for each build.
+
+    It is in ``$TMPDIR``, else in ``/var/tmp`` (``/tmp`` may be in memory), and never in the project
+    or a directory that contains it alone: see :func:`workspace`.
+    """
+    wanted = (os.environ.get("TMPDIR"), _LARGE_TEMPORARY, tempfile.gettempdir(), "/tmp")  # noqa: S108
+    places = [Path(one).resolve() for one in wanted if one and os.access(one, os.W_OK | os.X_OK)]
+    outside = [place for place in places if not place.is_relative_to(project.resolve())]
+    base = next(iter(outside), Path(_LARGE_TEMPORARY))
+    key = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()[:16]
+    return base / f"core-infra-{os.getuid()}" / key
 
 
 @contextlib.contextmanager
-def workspace(output: Path) -> Iterator[Path]:
+def workspace(output: Path, place: Path) -> Iterator[Path]:
     """Lock the output directory, and create an empty workspace; it is removed at the end.
 
     Args:
         output: the output directory, created if it is missing; if it is then still empty at the
             end, it is removed again.
+        place: the directory where programs work, see :func:`build_place`.
 
     Raises:
         WrongStateError: another build writes to this output directory.
-        OSError: it cannot be created.
+        UnavailableError: a directory cannot be created, or another user owns the place.
     """
     was_there = output.is_dir()
-    output.mkdir(parents=True, exist_ok=True)
-    with _locked(output):
-        work = output / WORK
-        _remove(work)
-        work.mkdir()
-        try:
-            yield work
-        finally:
+    with _writable(output):
+        output.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(output), _occupied(place):
+            work = output / WORK
             _remove(work)
-            if not was_there:
-                with contextlib.suppress(OSError):  # it is not empty: the build succeeded
-                    output.rmdir()
+            with _writable(output):
+                work.mkdir()
+            try:
+                yield work
+            finally:
+                _remove(work)
+    finally:
+        if not was_there:
+            with contextlib.suppress(OSError):  # it is not empty: the build succeeded
+                output.rmdir()
 
 
 def check_output(project: Path, output: Path) -> None:
@@ -99,15 +135,119 @@ def place(moves: Sequence[tuple[Path, Path]], work: Path) -> None:
     if twice := [name for name, count in names.items() if count > 1]:
         todo = "Build the targets into separate output directories."
         raise AlreadyExistsError(f"two artifacts would be {twice[0]}", todo=todo, path=twice[0])
-    for number, (old, new) in enumerate(moves):
-        new.parent.mkdir(parents=True, exist_ok=True)
-        if new.is_dir() and not new.is_symlink():
+    undo: list[Callable[[], object]] = []
+    try:
+        for number, (old, new) in enumerate(moves):
+            with _writable(new):
+                _place_one(old, new, work / f"replaced-{number}", undo)
+    except BaseException:
+        for step in reversed(undo):
+            with contextlib.suppress(OSError):
+                step()
+        raise
+
+
+def _place_one(old: Path, new: Path, former: Path, undo: list[Callable[[], object]]) -> None:
+    new.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(new):
+        if old.is_dir() or new.is_dir() or new.is_symlink():
             # A directory cannot be replaced atomically: for a moment, between two renames, there
             # is none.
-            new.rename(work / f"replaced-{number}")
-        elif old.is_dir():
-            new.unlink(missing_ok=True)
-        old.replace(new)
+            new.rename(former)
+        else:
+            os.link(new, former)
+        undo.append(lambda: former.replace(new))
+    old.replace(new)
+    undo.append(lambda: new.replace(old))
+
+
+def move(old: Path, new: Path) -> None:
+    """Move a file or directory, also to another file system.
+
+    Raises:
+        AlreadyExistsError: there is one already.
+    """
+    if os.path.lexists(new):
+        raise AlreadyExistsError(f"two artifacts would be {new.name}", path=new.name)
+    new.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(old, new)
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Within the block, the error that a file cannot be created is one of the output directory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        raise UnavailableError(
+            f"cannot write to {path}",
+            why=f"{error.filename or path}: {error.strerror}",
+            todo="Choose a writable output directory with -o.",
+            path=str(path),
+        ) from error
+
+
+@contextlib.contextmanager
+def _occupied(place: Path) -> Iterator[None]:
+    """Create the directory where programs work; remove it at the end, and what killed builds left.
+
+    A directory is in use while it is locked.
+    """
+    base = place.parent
+    try:
+        base.mkdir(mode=0o700, exist_ok=True)
+        _check_owner(base)
+        base.chmod(0o700)
+        with _flocked(base):
+            _remove_leftovers(base)
+            place.mkdir(mode=0o755, exist_ok=True)
+            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        raise UnavailableError(
+            f"cannot work in {base}",
+            why=error.strerror or str(error),
+            todo="Set TMPDIR to a directory that you can write to.",
+            path=str(base),
+        ) from error
+    try:
+        yield
+    finally:
+        _remove(place)
+        os.close(descriptor)
+
+
+def _check_owner(directory: Path) -> None:
+    state = directory.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "it belongs to another user", str(directory))
+
+
+def _remove_leftovers(base: Path) -> None:
+    for path in base.iterdir():
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path)
+        except BlockingIOError:
+            pass  # another build works there
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _flocked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

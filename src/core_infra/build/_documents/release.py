@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import Artifact
-from core_infra.build._builders.sources import git_commit, git_origin, source_digest
+from core_infra.build._builders.history import read_history
+from core_infra.build._builders.sources import sources_of
 from core_infra.build._documents.checksums import CHECKSUMS, checksum, write_checksum_file
 from core_infra.build._documents.manifest import MANIFEST, write_manifest
 from core_infra.build._documents.provenance import PROVENANCE, Source, write_provenance
@@ -37,7 +38,7 @@ def describe(plan: BuildPlan, shipped: Sequence[Artifact]) -> list[Path]:
         SigningError: signing the checksums failed.
         CoreInfraError: writing failed.
     """
-    medium, top = LocalMedium(), plan.context.staging()
+    medium, top = LocalMedium(), plan.context.assembly()
     context = plan.context
     paths = [top / MANIFEST]
     write_manifest(medium, shipped, str(paths[0]), name=context.name, version=context.version)
@@ -101,14 +102,11 @@ def _builder_id() -> str:
 
 
 def _sources(plan: BuildPlan) -> list[Source]:
-    project, output = plan.context.project_dir, plan.context.output_dir
-    sources = [
-        Source(
-            f"urn:core-infra:sources:{plan.context.name}",
-            {"sha256": source_digest(project, output, plan.builder.source_directories)},
-        )
-    ]
-    if commit := git_commit(project):
-        origin = _USERINFO.sub("", git_origin(project))
-        sources.append(Source(f"git+{origin}@{commit}", {"gitCommit": commit}))
+    context = plan.context
+    digest = sources_of(plan.builder, context, plan.targets).digest
+    sources = [Source(f"urn:core-infra:sources:{context.name}", {"sha256": digest})]
+    history = read_history(context.project_dir)
+    if history.commit:
+        origin = _USERINFO.sub("", history.origin)
+        sources.append(Source(f"git+{origin}@{history.commit}", {"gitCommit": history.commit}))
     return sources
