@@ -1,16 +1,16 @@
 """Compiles the programs in C when the package is built or installed, and names the wheel.
 
-The guest agent runs inside guests of two architectures, whatever the host is, so this needs a cross
-compiler: Zig, which PyPI carries as ``ziglang``. The reaper and the fork server run on the host.
+The agent and the init run inside guests of two architectures, whatever the host is, so this needs
+a cross compiler: Zig, which PyPI carries as ``ziglang``. The reaper and the fork server run on the host.
 The sources are in ``csrc``, a directory for each program; the binaries go to
 ``src/core_infra/bin``. The compiler is required only if a binary is missing or was made from other
 sources. By hand: ``python hatch_build.py``.
 
 If Zig is not available, CORE_INFRA_CC names a C compiler of the host: it compiles the programs that
-run on the host, and the agent for guests of its architecture. A build without isolation uses ``cc``
+run on the host, and those for guests of its architecture. A build without isolation uses ``cc``
 if Zig is not installed.
 
-A wheel has the agents and the programs of one platform, which its tag names. CORE_INFRA_WHEEL
+A wheel has the programs of guests and the programs of one platform, which its tag names. CORE_INFRA_WHEEL
 selects another platform than this host's: one of PLATFORMS.
 """
 
@@ -55,7 +55,7 @@ PLATFORMS = (
 )
 """Wheels: for hosts with the GNU C library 2.31 or later, with musl, and for all others.
 
-The last has the agents only: no program of it runs on the host.
+The last has the programs of guests only: no program of it runs on the host.
 """
 _GLIBC = (2, 31)
 
@@ -76,8 +76,16 @@ UBSAN_TRAP = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
 SOURCES = Path("csrc")
 SHARED = SOURCES / "common"  # headers that several programs include
 BINARIES = Path("src/core_infra/bin")
-PROGRAMS = {"agent": STATIC, "reaper": STATIC, "switch": STATIC, "forkserver": PRELOADED}
+PROGRAMS = {
+    "agent": STATIC,
+    "init": STATIC,
+    "reaper": STATIC,
+    "switch": STATIC,
+    "forkserver": PRELOADED,
+}
 """The programs, each named like the directory of its sources, and how they are compiled."""
+GUEST_PROGRAMS = ("agent", "init")
+"""Those that run in guests, of each architecture."""
 
 
 class CustomBuildHook(BuildHookInterface[BuilderConfig]):
@@ -108,7 +116,7 @@ class CustomBuildHook(BuildHookInterface[BuilderConfig]):
 
 def programs_for(chosen: str) -> list[tuple[str, str]]:
     """The programs that a wheel for a platform has, each with an architecture."""
-    programs = [("agent", arch) for arch in ARCHITECTURES]  # they run in guests
+    programs = [(name, arch) for name in GUEST_PROGRAMS for arch in ARCHITECTURES]
     if chosen != "any":
         arch = next(arch for arch in ARCHITECTURES if chosen.endswith(arch))
         programs += [("reaper", arch), ("switch", arch)]

@@ -18,17 +18,26 @@ def agent_binary(arch: str) -> bytes:
     Raises:
         UnavailableError: the agent is not made for *arch*, or was not compiled.
     """
+    return _for_guests("agent", "guest agent", arch)
+
+
+def init_binary(arch: str) -> bytes:
+    """The first process of LinuxKit machines without one of their own; as :func:`agent_binary`."""
+    return _for_guests("init", "first process", arch)
+
+
+def _for_guests(name: str, what: str, arch: str) -> bytes:
     if arch not in ARCHITECTURES:
         raise UnavailableError(
-            f"there is no guest agent for {arch!r}",
+            f"there is no {what} for {arch!r}",
             why=f"it is compiled for {' and '.join(ARCHITECTURES)}",
             todo="Use an image of one of these architectures.",
             arch=arch,
         )
-    path = BINARIES / f"agent-{arch}"
+    path = BINARIES / f"{name}-{arch}"
     if not path.is_file():
         raise UnavailableError(
-            f"the guest agent for {arch} is missing: {path}",
+            f"the {what} for {arch} is missing: {path}",
             why="it is compiled when core-infra is built or installed, and this tree was not",
             todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
             arch=arch,

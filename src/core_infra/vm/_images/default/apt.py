@@ -35,6 +35,7 @@ _OPTIONS = (
 # A meta package depends on the concrete kernel, which depends on its modules where these are a
 # package of their own. In Debian 14 the built-in modules and the kernel's file are separate, too.
 _KERNEL_PART = re.compile(r"(?:^|,)\s*(linux-(?:image|modules|binary|base)-\d[^\s,(|:]*)")
+_LIBRARY = re.compile(r"(?:^|,)\s*(lib[a-z0-9][^\s,(|:]*)")
 _NO_NETWORK = re.compile(
     r"Temporary failure|(?:Could not|Unable to) (?:resolve|connect)|Network is unreachable"
     r"|timed out|Connection (?:failed|refused)|Cannot initiate the connection"
@@ -83,6 +84,7 @@ def fetch(
     directory: Path,
     state: Path,
     progress: Callable[[str], None],
+    libraries: bool = False,
 ) -> dict[Package, Path]:
     """Download packages, and the concrete kernels and modules that they stand for.
 
@@ -95,6 +97,7 @@ def fetch(
         directory: where the files go; files that are already there are not downloaded again.
         state: where package lists of its own go.
         progress: called with a line of text before anything slow.
+        libraries: also download the libraries that the packages depend on.
 
     Raises:
         UnavailableError: apt is not installed, or the network cannot be reached.
@@ -104,16 +107,17 @@ def fetch(
     """
     require_programs("apt-cache", "apt-get", "dpkg-deb")
     names = list(names)
+    needs = [_KERNEL_PART, *([_LIBRARY] if libraries else [])]
     own = _Apt(architecture, state)
     for apt in (_Apt(architecture), own):
         try:
-            return _download(apt, apt.resolve(names), directory, progress)
+            return _download(apt, apt.resolve(names, needs), directory, progress)
         except (NotFoundError, CommandFailedError):
             continue  # the lists are empty, or so old that the files they name are gone
     progress("updating package lists")
     complaints = own.update()
     try:
-        return _download(own, own.resolve(names), directory, progress)
+        return _download(own, own.resolve(names, needs), directory, progress)
     except (NotFoundError, CommandFailedError) as error:
         text = f"{complaints}\n{error.why}".strip()
         if _NO_NETWORK.search(text):
@@ -159,14 +163,15 @@ class _Apt:
             return error.why
         return ""
 
-    def resolve(self, names: list[str]) -> list[Package]:
+    def resolve(self, names: list[str], needs: list[re.Pattern[str]]) -> list[Package]:
+        """The packages of these names, and of those that their dependencies match."""
         packages: dict[str, Package] = {}
         waiting = list(names)
         while waiting:
             name = waiting.pop(0)
             if name not in packages:
                 packages[name] = self._show(name)
-                waiting += _KERNEL_PART.findall(packages[name].depends)
+                waiting += [one for need in needs for one in need.findall(packages[name].depends)]
         return list(packages.values())
 
     def _show(self, name: str) -> Package:

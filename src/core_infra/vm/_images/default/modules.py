@@ -133,14 +133,19 @@ def modinfo(module: bytes) -> dict[str, list[str]]:
         InvalidError: this is not a 64-bit little-endian ELF file with such a section.
     """
     facts: dict[str, list[str]] = {}
-    for line in _section(module, b".modinfo").split(b"\0"):
+    for line in section(module, b".modinfo").split(b"\0"):
         key, equals, value = line.decode(errors="replace").partition("=")
         if equals:
             facts.setdefault(key, []).append(value)
     return facts
 
 
-def _section(elf: bytes, wanted: bytes) -> bytes:
+def section(elf: bytes, wanted: bytes) -> bytes:
+    """The content of a section.
+
+    Raises:
+        InvalidError: this is not a 64-bit little-endian ELF file with such a section.
+    """
     if elf[:6] != b"\x7fELF\x02\x01":
         raise InvalidError("It is not a 64-bit little-endian ELF file")
     try:

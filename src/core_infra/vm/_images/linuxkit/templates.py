@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.medium._local import LocalMedium
-from core_infra.vm._images.linuxkit.schema import check_linuxkit
+from core_infra.vm._images.linuxkit.document import check_linuxkit
 from core_infra.vm._images.linuxkit.variables import MissingVariablesError, apply_variables
 
 if TYPE_CHECKING:

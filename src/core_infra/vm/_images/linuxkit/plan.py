@@ -1,0 +1,149 @@
+"""All that a LinuxKit image is made of, before it is made: the file, and its images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
+from core_infra.vm._cache import cache_root
+from core_infra.vm._images.default.image import default_image
+from core_infra.vm._images.linuxkit.document import located, read_linuxkit
+from core_infra.vm._images.linuxkit.own_init import own_init_key
+from core_infra.vm._images.oci.sources import find_oci
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from core_infra.vm._images.image import Image
+    from core_infra.vm._images.linuxkit.document import LinuxKitFile
+    from core_infra.vm._images.linuxkit.lock import Lock
+    from core_infra.vm._images.linuxkit.schema import Values
+    from core_infra.vm._images.oci.manifest import OciImage
+
+_HOME = "~/"
+
+
+@dataclass
+class Plan:
+    """What an image is made of.
+
+    Attributes:
+        file: the LinuxKit file.
+        arch: the machine's architecture, as ``uname -m`` prints it.
+        base: the directory that relative paths start from.
+        images: the OCI image of each address.
+        default: the default image, if its kernel or its programs are used.
+        progress: is called with a line of text before anything slow.
+    """
+
+    file: LinuxKitFile
+    arch: str
+    base: Path
+    progress: Callable[[str], None]
+    images: dict[str, OciImage] = field(default_factory=dict)
+    default: Image | None = None
+
+    @property
+    def has_own_init(self) -> bool:
+        """Whether the root file system is that of our init, since the file names none."""
+        return not self.file.init
+
+    def source(self, entry: Values) -> Path | None:
+        """Return the host's file for an entry of ``files``; None if it is optional and not there.
+
+        Raises:
+            NotFoundError: it does not exist.
+            InvalidError: it is not a file that can be read.
+        """
+        text = str(entry["source"])
+        path = Path(text).expanduser() if text.startswith(_HOME) else self.base / text
+        try:
+            with path.open("rb"):
+                return path
+        except OSError as error:
+            if entry.get("optional"):
+                return None
+            kind = NotFoundError if isinstance(error, FileNotFoundError) else InvalidError
+            raise kind(
+                f"cannot read {path}, the source of {entry['path']}",
+                why=error.strerror or str(error),
+            ) from error
+
+    def identity(self) -> str:
+        """Return a digest of all that decides what the image will be."""
+        total = hashlib.sha256(f"{_code()}\0{self.arch}\0".encode())
+        total.update(repr(self.file.metadata()).encode())
+        for address, image in self.images.items():
+            total.update(f"\0{address}\0{image.digest}".encode())
+        if self.default is not None:
+            total.update(f"\0{self.default.kernel.parent.name}\0{own_init_key(self.arch)}".encode())
+        for entry in self.file.files:
+            if entry.get("source") and (path := self.source(entry)) is not None:
+                with path.open("rb") as file:
+                    total.update(hashlib.file_digest(file, "sha256").digest())
+        return total.hexdigest()
+
+
+def make_plan(
+    files: Sequence[tuple[str, bytes]],
+    arch: str,
+    *,
+    base: Path | None = None,
+    lock: Lock | None = None,
+    progress: Callable[[str], None],
+) -> Plan:
+    """Read a LinuxKit file, and fetch the images that it names.
+
+    Args:
+        files: the name that errors show, and the content of each file; several are merged.
+        arch: the machine's architecture, as ``uname -m`` prints it.
+        base: the directory that relative paths start from; None is the working directory.
+        lock: the digests that the images must have; None takes what their tags name.
+        progress: is called with a line of text before anything slow.
+
+    Raises:
+        InvalidFileError: the file has mistakes; it has all of them.
+        NotFoundError: there is no such image, none for *arch*, or the lock does not have it.
+        UnavailableError: a registry cannot be reached.
+    """
+    plan = Plan(read_linuxkit(files), arch, base or Path.cwd(), progress)
+    for address in plan.file.images():
+        plan.images[address] = _find(address, plan, lock)
+    if plan.has_own_init or "image" not in plan.file.kernel:
+        plan.default = default_image(arch, cache_dir=cache_root(), progress=progress)
+    return plan
+
+
+def _find(address: str, plan: Plan, lock: Lock | None) -> OciImage:
+    place, digest = located(address, plan.base), ""
+    if lock is not None:
+        digest = lock.digest(address, plan.arch)
+        if place.startswith("oci:"):
+            place = f"{place.partition('@')[0]}@{digest}"
+    try:
+        found = find_oci(place, plan.arch, cache_dir=cache_root(), progress=plan.progress)
+    except CoreInfraError as error:
+        if address not in str(error):
+            error.what = f"{address}: {error.what}"
+        raise
+    if digest and found.digest != digest:
+        raise InvalidError(
+            f"{address} is not the image of the lock",
+            why=f"{digest} is expected, and {found.digest} is there",
+            todo="Write the lock again if the change is wanted: core-infra image lock FILE",
+        )
+    return found
+
+
+@cache
+def _code() -> str:
+    """Return a digest of the code that makes an image."""
+    total = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), here.parent / "oci" / "layers.py"]):
+        total.update(path.read_bytes())
+    return total.hexdigest()

@@ -1,0 +1,76 @@
+"""Volumes that hold an image itself, as an OCI layout."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import TYPE_CHECKING, Any
+
+from core_infra._host import SHORT_NAMES
+from core_infra.errors import NotFoundError
+from core_infra.vm._cache import cache_root
+from core_infra.vm._images.disk.tree import Node, Piece, directory, text_file
+from core_infra.vm._images.linuxkit.document import located
+from core_infra.vm._images.linuxkit.lock import platform
+from core_infra.vm._images.oci.manifest import LARGEST, MANIFESTS
+from core_infra.vm._images.oci.sources import find_oci
+
+if TYPE_CHECKING:
+    from core_infra.vm._images.linuxkit.plan import Plan
+    from core_infra.vm._images.linuxkit.schema import Values
+    from core_infra.vm._images.oci.manifest import OciImage
+
+_NAME = "org.opencontainers.image.ref.name"
+
+
+def write_layout(volume: Values, plan: Plan) -> Node:
+    """Return the tree of an OCI layout with an image: for all platforms, or for those given.
+
+    Raises:
+        NotFoundError: the image is not there for a platform that is given.
+    """
+    address, wanted = volume["image"], volume.get("platforms") or ()
+    blobs: dict[str, Node] = {}
+    entries: list[dict[str, Any]] = []
+    for arch in SHORT_NAMES:
+        if wanted and platform(arch) not in wanted:
+            continue
+        if arch == plan.arch:
+            image = plan.images[address]
+        else:
+            try:
+                place = located(address, plan.base)
+                image = find_oci(place, arch, cache_dir=cache_root(), progress=plan.progress)
+            except NotFoundError:
+                if wanted:
+                    raise
+                continue
+        entries.append(_add(image, arch, address, blobs))
+    tree, folder = directory(), directory()
+    folder.entries[b"sha256"] = directory()
+    folder.entries[b"sha256"].entries = {name.encode(): blobs[name] for name in sorted(blobs)}
+    index = {"schemaVersion": 2, "manifests": entries}
+    tree.entries = {
+        b"blobs": folder,
+        b"index.json": text_file(json.dumps(index, indent=1)),
+        b"oci-layout": text_file('{"imageLayoutVersion": "1.0.0"}'),
+    }
+    return tree
+
+
+def _add(image: OciImage, arch: str, address: str, blobs: dict[str, Node]) -> dict[str, Any]:
+    data = image.store.read(image.digest, LARGEST)
+    manifest = json.loads(data)
+    config = manifest["config"]["digest"]
+    for digest in (image.digest, config, *(layer.digest for layer in image.layers)):
+        path = image.store.path(digest)
+        size = path.stat().st_size
+        node = Node(stat.S_IFREG | 0o644, size=size, pieces=(Piece(0, size, path),))
+        blobs[digest.removeprefix("sha256:")] = node
+    return {
+        "mediaType": manifest.get("mediaType") or MANIFESTS[0],
+        "digest": image.digest,
+        "size": len(data),
+        "platform": {"os": "linux", "architecture": SHORT_NAMES[arch]},
+        "annotations": {_NAME: address},
+    }
