@@ -1,8 +1,8 @@
 """Compiles the programs in C when the package is built or installed, and names the wheel.
 
 The agent and the init run inside guests of two architectures, whatever the host is, so this needs
-a cross compiler: Zig, which PyPI carries as ``ziglang``. The reaper and the fork server run on the host.
-The sources are in ``csrc``, a directory for each program; the binaries go to
+a cross compiler: Zig, which PyPI carries as ``ziglang``. The reaper and the fork server run on the
+host. The sources are in ``csrc``, a directory for each program; the binaries go to
 ``src/core_infra/bin``. The compiler is required only if a binary is missing or was made from other
 sources. By hand: ``python hatch_build.py``.
 
@@ -10,7 +10,7 @@ If Zig is not available, CORE_INFRA_CC names a C compiler of the host: it compil
 run on the host, and those for guests of its architecture. A build without isolation uses ``cc``
 if Zig is not installed.
 
-A wheel has the programs of guests and the programs of one platform, which its tag names. CORE_INFRA_WHEEL
+A wheel has the programs of guests, and those of one platform, which its tag names. CORE_INFRA_WHEEL
 selects another platform than this host's: one of PLATFORMS.
 """
 

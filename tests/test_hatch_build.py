@@ -107,7 +107,8 @@ def test_a_wheel_has_what_its_tag_says(
     data: dict[str, Any] = {"artifacts": [], "pure_python": True}
     build_hook.CustomBuildHook(str(tree), {}, None, None, "", "wheel").initialize("standard", data)
     names = sorted(path.rpartition("/")[2] for path in data["artifacts"])
-    assert names == ["agent-aarch64", "agent-x86_64", *programs]
+    guests = ["agent-aarch64", "agent-x86_64", "init-aarch64", "init-x86_64"]
+    assert names == sorted([*guests, *programs])
     assert data.get("tag") == (None if chosen == "any" else f"py3-none-{chosen}")
     assert data["pure_python"] == (chosen == "any")
 
@@ -130,14 +131,16 @@ def test_a_build_is_reproducible(build_hook: ModuleType, tree: Path) -> None:
     assert sorted(path.name for path in binaries.iterdir()) == [
         *(".agent-aarch64.stamp", ".agent-x86_64.stamp"),
         *(".forkserver-aarch64.stamp", ".forkserver-x86_64.stamp"),
+        *(".init-aarch64.stamp", ".init-x86_64.stamp"),
         *(".reaper-aarch64.stamp", ".reaper-x86_64.stamp"),
         *(".switch-aarch64.stamp", ".switch-x86_64.stamp"),
         *("agent-aarch64", "agent-x86_64"),
         *("forkserver-aarch64.so", "forkserver-x86_64.so"),
+        *("init-aarch64", "init-x86_64"),
         *("reaper-aarch64", "reaper-x86_64"),
         *("switch-aarch64", "switch-x86_64"),
     ]
-    for name in ("agent-aarch64", "agent-x86_64"):
+    for name in ("agent-aarch64", "agent-x86_64", "init-x86_64"):
         assert (binaries / name).read_bytes() == (ROOT / build_hook.BINARIES / name).read_bytes()
 
 

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,21 +45,31 @@ static void log_path(const struct container *c, char *path) {
     snprintf(path, PATH_SIZE, LOGS "/%s.log", c->name);
 }
 
-void container_show_log(const struct container *c) {
+static off_t log_size(const struct container *c) {
     char path[PATH_SIZE];
     struct stat status;
     log_path(c, path);
+    return stat(path, &status) == 0 ? status.st_size : 0;
+}
+
+static void show_log(const struct container *c, off_t from) {
+    char path[PATH_SIZE], data[4096];
+    off_t left = log_size(c) - from;
+    log_path(c, path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && fstat(fd, &status) == 0)
-        for (off_t left = status.st_size; left > 0;) {
-            char data[4096];
-            ssize_t n = read(fd, data, sizeof data);
-            if (n <= 0 || write(STDERR_FILENO, data, (size_t)n) < 0)
-                break;
-            left -= n;
-        }
+    while (fd >= 0 && left > 0) {
+        ssize_t n = pread(fd, data, left < (off_t)sizeof data ? (size_t)left : sizeof data, from);
+        if (n <= 0 || write(STDERR_FILENO, data, (size_t)n) < 0)
+            break;
+        left -= n;
+        from += n;
+    }
     if (fd >= 0)
         close(fd);
+}
+
+void container_show_log(const struct container *c) {
+    show_log(c, 0);
 }
 
 /* Runs `ip`, for network interfaces. */
@@ -169,6 +178,7 @@ bool container_start(struct container *c) {
         prepare(c, given);
     make_directories(STATE);
     log_path(c, path);
+    off_t before = log_size(c);
     int output = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     c->started = uptime();
     c->pid = create(c, output);
@@ -186,8 +196,10 @@ bool container_start(struct container *c) {
     if (output >= 0)
         close(output);
     json_free(given);
-    if (!c->pid)
-        report("cannot start %s; its log says why: %s", c->name, path);
+    if (!c->pid) {
+        report("cannot start %s:", c->name);
+        show_log(c, before);
+    }
     return c->pid != 0;
 }
 

@@ -68,6 +68,7 @@ void container_show_log(const struct container *c);
 /* system.c */
 void system_start(void);
 void system_mount_volumes(void);
+void system_configure_network(void);
 void system_run_scripts(const char *directory);
 _Noreturn void system_end(int how);       /* a command for reboot() */
 long uptime(void);

@@ -20,11 +20,11 @@ static void run_to_end(const char *section) {
         if (container_start(c)) {
             int status = program_wait(c->pid);
             container_end(c);
+            container_show_log(c);
             if (status)
                 report("%s has failed: exit status %d", c->name, status);
         }
         container_unmount(c);
-        container_show_log(c);
     }
 }
 
@@ -136,6 +136,7 @@ int main(void) {
     system_start();
     system_mount_volumes();
     run_to_end("onboot");
+    system_configure_network();
     services = containers_of("services");
     for (struct container *c = services; c; c = c->next)
         start_service(c);

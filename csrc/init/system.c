@@ -21,6 +21,7 @@
 
 enum { FILES_MAX = 1048576, PASSES = 5, ALIASES_MAX = 1024 };
 
+#define DHCP_SCRIPT "/usr/share/udhcpc/default.script"
 #define RESOLVER "/run/resolvconf/resolv.conf"
 
 long uptime(void) {
@@ -159,6 +160,31 @@ static void bring_up_loopback(void) {
     }
     if (fd >= 0)
         close(fd);
+}
+
+/* A file without a container for it (dhcpcd) leaves its network to us. */
+void system_configure_network(void) {
+    struct if_nameindex *all = if_nameindex();
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const char *chosen = NULL;
+    bool has_address = false;
+    for (struct if_nameindex *one = all; one && one->if_index; one++) {
+        struct ifreq request = {0};
+        snprintf(request.ifr_name, sizeof request.ifr_name, "%s", one->if_name);
+        if (ioctl(fd, SIOCGIFFLAGS, &request) < 0 || request.ifr_flags & IFF_LOOPBACK)
+            continue;
+        if (!chosen && (strncmp(one->if_name, "eth", 3) == 0 || strncmp(one->if_name, "en", 2) == 0))
+            chosen = one->if_name;
+        has_address |= ioctl(fd, SIOCGIFADDR, &request) == 0;
+    }
+    if (chosen && !has_address) {
+        program_run((char *[]){"/usr/bin/ifconfig", (char *)chosen, "up", NULL}, -1);
+        if (program_run((char *[]){"/usr/bin/udhcpc", "-i", (char *)chosen, "-n", "-q", "-f", "-t", "5",
+                                   "-T", "1", "-s", DHCP_SCRIPT, NULL}, open("/dev/null", O_WRONLY | O_CLOEXEC)) != 0)
+            report("no address came for %s by DHCP", chosen);
+    }
+    if_freenameindex(all);
+    close(fd);
 }
 
 static void set_host_name(void) {

@@ -202,14 +202,17 @@ def test_mistakes_are_told(args: list[str], code: int, said: str) -> None:
     assert said in result.output
 
 
-def test_a_template_needs_linuxkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_program_linuxkit_must_be_there_if_it_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    result = run("run", "--template", "core-dev", "--var", "SSH_KEY=ssh-ed25519 AAAA me")
+    template = ("--template", "core-dev", "--var", "SSH_KEY=ssh-ed25519 AAAA me")
+    result = run("run", *template, "--assembler", "linuxkit")
     assert result.exit_code == 9
     assert "linuxkit is not on PATH" in result.output
 
 
-def test_mistakes_of_a_template_are_reported_before_linuxkit_is_asked(
+def test_mistakes_of_a_template_are_reported_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from core_infra._cli.vm import values
-from core_infra._cli.vm.shared import manager, pairs
+from core_infra._cli.vm.shared import manager, pairs, print_line
 from core_infra.errors import CommandFailedError
+from core_infra.vm._images.linuxkit.assembly import ASSEMBLERS, make_assembler
 from core_infra.vm._manager.record import ContainerStatus
 from core_infra.vm._manager.run_options import RunOptions
 
@@ -16,6 +17,13 @@ from core_infra.vm._manager.run_options import RunOptions
 @click.option("--template", help="Build and run the image of this template.")
 @click.option(
     "--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the template."
+)
+@click.option(
+    "--assembler",
+    type=click.Choice(ASSEMBLERS),
+    default=ASSEMBLERS[0],
+    show_default=True,
+    help="What builds the image of a LinuxKit file.",
 )
 @click.option("--name", help="The machine's name.")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; print the ID.")
@@ -53,6 +61,7 @@ def command(
     *,
     template: str | None,
     variables: tuple[str, ...],
+    assembler: str,
     name: str | None,
     detach: bool,
     memory: int | None,
@@ -72,9 +81,9 @@ def command(
     """Run a machine from IMAGE (`default`, or the path of an image) or from a --template.
 
     An image is a disk (qcow2, raw, iso, vmdk, vdi, vhd, vhdx, …, also compressed as .xz or .gz),
-    the common prefix of a kernel and its initrd, or an OCI image: oci:NAME:TAG,
-    oci-layout:DIRECTORY or oci-archive:FILE. In the foreground, its console is this terminal, and
-    Ctrl-] stops it.
+    the common prefix of a kernel and its initrd, a LinuxKit file (NAME.yml), or an OCI image:
+    oci:NAME:TAG, oci-layout:DIRECTORY or oci-archive:FILE. In the foreground, its console is this
+    terminal, and Ctrl-] stops it.
     """
     if (image is None) == (template is None):
         raise click.UsageError("Give either an IMAGE or a --template.")
@@ -97,7 +106,8 @@ def command(
         isolated=isolated,
         in_place=in_place,
     )
-    machines = manager()
+    is_ours = assembler == ASSEMBLERS[0]  # which is made for each file, for its lock
+    machines = manager(None if is_ours else make_assembler(assembler, progress=print_line))
     if template is not None:
         given = dict(pairs(variables, "=", "NAME=VALUE"))
         container = machines.run_template(template, given, options)

@@ -19,6 +19,7 @@ from core_infra.vm._manager.state_file import State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from core_infra.vm._images.linuxkit.assembly import Assembler
     from core_infra.vm._kept_machines import KeptMachine
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -46,9 +47,9 @@ class Machine(click.ParamType[str]):
         ]
 
 
-def manager() -> LinuxKitManager:
+def manager(assembler: Assembler | None = None) -> LinuxKitManager:
     """The user's machines; progress lines go to standard error."""
-    return LinuxKitManager(progress=print_line)
+    return LinuxKitManager(assembler=assembler, progress=print_line)
 
 
 def kept_or_none(machine: str) -> KeptMachine | None:

@@ -19,6 +19,7 @@ from core_infra.vm._images.image import (
 )
 from core_infra.vm._images.image_yaml import DESCRIPTION, DESCRIPTIONS, read_description
 from core_infra.vm._images.kernel_set import load_kernel_set
+from core_infra.vm._images.linuxkit.detect import is_linuxkit
 from core_infra.vm._images.oci.reference import is_oci
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def load_image(
     Args:
         path: a disk in any supported format; a description (``image.yaml``, or its directory); a
             set of NAME-kernel, NAME-initrd.img and NAME-cmdline: NAME, one of the files, or their
-            directory; or the address of an OCI image, such as ``oci:nginx:1.27``.
+            directory; a LinuxKit file, NAME.yml; or the address of an OCI image, such as
+            ``oci:nginx:1.27``.
         arch: the architecture of a disk, which its content does not show: by default this host's.
             Any other image must be for it.
         refresh: ask the registry which image a tag names, even if that is known.
@@ -90,7 +92,11 @@ def load_image(
     given = Path(path).expanduser().absolute()
     described = given if given.suffix in DESCRIPTIONS and given.is_file() else given / DESCRIPTION
     found: Bootable
-    if described.is_file():
+    if described == given and is_linuxkit(given):
+        from core_infra.vm._images.linuxkit.assembly import file_image  # noqa: PLC0415 - as above
+
+        found = file_image(given, arch=arch, progress=progress)
+    elif described.is_file():
         found = read_description(described, arch)
     elif (format_ := detect_format(given)) is ImageFormat.KERNEL:
         found = load_kernel_set(given)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import WrongStateError
 from core_infra.vm._hypervisors.detect import detect_hypervisor, get_hypervisor
-from core_infra.vm._images.linuxkit.assembly import LinuxKitProgram, build_image
+from core_infra.vm._images.linuxkit.assembly import file_image, template_image
+from core_infra.vm._images.linuxkit.detect import is_linuxkit
 from core_infra.vm._images.linuxkit.templates import TemplateManager
 from core_infra.vm._images.load import resolve_image
 from core_infra.vm._manager.console import Foreground, follow_log
@@ -27,9 +30,7 @@ from core_infra.vm._manager.stop import GRACE, stop_machine
 
 if TYPE_CHECKING:
     import builtins
-    import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from core_infra.medium import Medium
     from core_infra.vm._access.interface import GuestAccess
@@ -68,7 +69,7 @@ class LinuxKitManager:
         medium: the file system with the user's templates; by default the real one. The state,
             disks and sockets are always in the real one, for other processes and QEMU.
         state: the file with the records; by default in the user's home.
-        assembler: builds images from LinuxKit files; by default the program ``linuxkit``.
+        assembler: builds images from LinuxKit files; by default core-infra's own.
         progress: called with a line about slow steps and restrictions.
 
     Attributes:
@@ -86,7 +87,7 @@ class LinuxKitManager:
     ) -> None:
         self.state = state or State(progress=progress)
         self.templates = TemplateManager(medium)
-        self._assembler = assembler or LinuxKitProgram()
+        self._assembler = assembler
         self._progress = progress
         self._registry = Registry(self.state)
         self._access = MachineAccess(self._registry, progress)
@@ -112,8 +113,15 @@ class LinuxKitManager:
             UnavailableError: it did not start, or a program is missing; nothing is left of it.
         """
         options = options or RunOptions()
-        wanted = None if image == DEFAULT else image
-        found = resolve_image(wanted, arch=options.arch or None, progress=self._progress)
+        wanted, arch = None if image == DEFAULT else image, options.arch or None
+        if isinstance(wanted, (str, os.PathLike)) and is_linuxkit(wanted):
+            path = Path(wanted).absolute()
+            assembler = self._assembler
+            found: Bootable = file_image(
+                path, assembler=assembler, arch=arch, progress=self._progress
+            )
+        else:
+            found = resolve_image(wanted, arch=arch, progress=self._progress)
         return self._run(found, str(image if isinstance(image, str) else found.name), options)
 
     def run_template(
@@ -126,9 +134,14 @@ class LinuxKitManager:
             InvalidFileError: the template has mistakes; lists all of them.
         """
         options = options or RunOptions()
-        text = self.templates.linuxkit_file(name, variables)
-        arch = options.arch or None
-        found = build_image(text, self._assembler, arch=arch, progress=self._progress)
+        found = template_image(
+            name,
+            variables,
+            templates=self.templates,
+            assembler=self._assembler,
+            arch=options.arch or None,
+            progress=self._progress,
+        )
         return self._run(found, f"template {name}", options)
 
     def start(self, id_: str) -> Container:

@@ -55,6 +55,7 @@ class Assembly:
     Attributes:
         root: its root file system.
         kernel: the file of its kernel.
+        cmdline: the kernel's command line.
         microcode: the file that the kernel takes a processor's microcode from, if there is one.
     """
 
@@ -65,6 +66,7 @@ class Assembly:
         self._roots: dict[str, str] = {}  # where the files of an image's first container are
         self.root = Root()
         self.kernel = Node(0)
+        self.cmdline = plan.file.kernel.get("cmdline", "")
         self.microcode: Node | None = None
 
     def make(self) -> None:
@@ -91,6 +93,7 @@ class Assembly:
         if "image" not in names:
             default = self._default
             self.kernel = _file(default.kernel)
+            self.cmdline = self.cmdline or default.cmdline
             modules = Root()
             modules.put(self._default_tree)
             found = modules.find("usr/lib/modules")

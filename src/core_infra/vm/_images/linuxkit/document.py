@@ -11,7 +11,7 @@ from core_infra._yaml.reading import read_document
 from core_infra.errors import InvalidFileError
 from core_infra.vm._images.linuxkit import notations
 from core_infra.vm._images.linuxkit.schema import Values, read_file
-from core_infra.vm._images.oci.reference import absolute, is_oci
+from core_infra.vm._images.oci.reference import is_oci
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -108,9 +108,21 @@ def check_linuxkit(text: str, file: str) -> None:
     read_linuxkit([(file, text.encode())])
 
 
-def located(address: str, base: Path) -> str:
+def located(address: str, bases: Sequence[Path]) -> str:
     """Return the address of an image as the reader of OCI images takes it."""
-    return absolute(address, base) if is_oci(address) else f"oci:{address}"
+    if not is_oci(address):
+        return f"oci:{address}"
+    scheme, _, path = address.partition(":")
+    directory, colon, name = path.rpartition(":")
+    if colon and not beside(path, bases).exists():
+        return f"{scheme}:{beside(directory, bases)}:{name}"
+    return f"{scheme}:{beside(path, bases)}"
+
+
+def beside(path: str, bases: Sequence[Path]) -> Path:
+    """Return a path in the first of some directories that has it; else in the first of all."""
+    places = [base / path for base in bases]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def shadowed(found: LinuxKitFile) -> list[str]:

@@ -12,16 +12,17 @@ from core_infra.vm._images.linuxkit.assembler import Assembly
 from core_infra.vm._images.linuxkit.cpio import content, write_cpio
 
 if TYPE_CHECKING:
+    from core_infra.vm._images.disk.tree import Node
     from core_infra.vm._images.linuxkit.plan import Plan
 
 _LEVEL = 6
 _GZIP = 31
-"""Of zlib: the format of gzip, without a name and a time, so that the bytes depend on nothing else."""
+"""Of zlib: the format of gzip, without a name and a time, on which the bytes would depend."""
 _ALIGNMENT = 4
 
 
-def write_kernel_and_initrd(plan: Plan, directory: Path, name: str) -> None:
-    """Make an image of a kernel, an initrd and a command line.
+def write_kernel_and_initrd(plan: Plan, directory: Path, name: str) -> int:
+    """Make an image of a kernel, an initrd and a command line; return its unpacked size in bytes.
 
     Args:
         plan: what it is made of.
@@ -40,21 +41,29 @@ def write_kernel_and_initrd(plan: Plan, directory: Path, name: str) -> None:
         assembly.make()
         plan.progress("writing the image")
         with (directory / f"{name}-kernel").open("wb") as file:
-            for piece in content(assembly.kernel):
-                file.write(piece)
+            _copy(assembly.kernel, file)
         with (directory / f"{name}-initrd.img").open("wb") as file:
-            _write_initrd(assembly, file, plan)
-        cmdline = plan.file.kernel.get("cmdline", "")
-        (directory / f"{name}-cmdline").write_text(f"{cmdline}\n" if cmdline else "")
+            size = _write_initrd(assembly, file, plan)
+        (directory / f"{name}-cmdline").write_text(f"{assembly.cmdline}\n")
+    return size
 
 
-def _write_initrd(assembly: Assembly, file: BinaryIO, plan: Plan) -> None:
+def _write_initrd(assembly: Assembly, file: BinaryIO, plan: Plan) -> int:
     if assembly.microcode is not None:  # the kernel looks for it before it can unpack anything
-        for piece in content(assembly.microcode):
-            file.write(piece)
+        _copy(assembly.microcode, file)
         file.write(bytes(-file.tell() % _ALIGNMENT))
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-    write_cpio(
-        assembly.root.tree, lambda data: file.write(packer.compress(data)), warn=plan.progress
-    )
+    size = 0
+
+    def write(data: bytes) -> None:
+        nonlocal size
+        size += len(data)
+        file.write(packer.compress(data))
+
+    write_cpio(assembly.root.tree, write, warn=plan.progress)
     file.write(packer.flush())
+    return size
+
+
+def _copy(source: Node, file: BinaryIO) -> None:
+    file.writelines(content(source))

@@ -32,6 +32,15 @@ _LEFT_OUT = (
     *("init", "etc/init.d/rcS", "etc/inittab", "etc/fstab", "usr/bin/core-infra-agent"),
     "usr/lib/modules",
 )
+_DHCP = "usr/share/udhcpc/default.script"
+_DHCP_SCRIPT = """\
+#!/bin/sh
+# What busybox's udhcpc runs when it has an address.
+case $1 in bound | renew) ;; *) exit 0 ;; esac
+ifconfig "$interface" "$ip" netmask "${subnet:-255.255.255.0}" up
+for gateway in $router; do route add default gw "$gateway" dev "$interface"; done
+for server in $dns; do echo "nameserver $server"; done >/etc/resolv.conf
+"""
 _NEEDED = 1  # a tag of the section .dynamic
 
 
@@ -53,6 +62,7 @@ def own_init(default: Node, arch: str, work: Path, progress: Callable[[str], Non
         above, _, name = path.rpartition("/")
         root.make(above).entries.pop(name.encode(), None)
     root.add("init", _program(init_binary(arch)))
+    root.add_text(_DHCP, _DHCP_SCRIPT, 0o755)
     unpacked = work / "runtime"
     packages = _fetch(arch, progress)
     for deb in packages:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.linuxkit.document import located, read_linuxkit
+from core_infra.vm._images.linuxkit.document import beside, located, read_linuxkit
 from core_infra.vm._images.linuxkit.own_init import own_init_key
 from core_infra.vm._images.oci.sources import find_oci
 
@@ -34,7 +34,7 @@ class Plan:
     Attributes:
         file: the LinuxKit file.
         arch: the machine's architecture, as ``uname -m`` prints it.
-        base: the directory that relative paths start from.
+        bases: the directories that relative paths are looked for in.
         images: the OCI image of each address.
         default: the default image, if its kernel or its programs are used.
         progress: is called with a line of text before anything slow.
@@ -42,7 +42,7 @@ class Plan:
 
     file: LinuxKitFile
     arch: str
-    base: Path
+    bases: Sequence[Path]
     progress: Callable[[str], None]
     images: dict[str, OciImage] = field(default_factory=dict)
     default: Image | None = None
@@ -60,7 +60,7 @@ class Plan:
             InvalidError: it is not a file that can be read.
         """
         text = str(entry["source"])
-        path = Path(text).expanduser() if text.startswith(_HOME) else self.base / text
+        path = Path(text).expanduser() if text.startswith(_HOME) else beside(text, self.bases)
         try:
             with path.open("rb"):
                 return path
@@ -92,7 +92,7 @@ def make_plan(
     files: Sequence[tuple[str, bytes]],
     arch: str,
     *,
-    base: Path | None = None,
+    bases: Sequence[Path] = (),
     lock: Lock | None = None,
     progress: Callable[[str], None],
 ) -> Plan:
@@ -101,7 +101,7 @@ def make_plan(
     Args:
         files: the name that errors show, and the content of each file; several are merged.
         arch: the machine's architecture, as ``uname -m`` prints it.
-        base: the directory that relative paths start from; None is the working directory.
+        bases: the directories that relative paths are looked for in; by default the working one.
         lock: the digests that the images must have; None takes what their tags name.
         progress: is called with a line of text before anything slow.
 
@@ -110,7 +110,7 @@ def make_plan(
         NotFoundError: there is no such image, none for *arch*, or the lock does not have it.
         UnavailableError: a registry cannot be reached.
     """
-    plan = Plan(read_linuxkit(files), arch, base or Path.cwd(), progress)
+    plan = Plan(read_linuxkit(files), arch, bases or [Path.cwd()], progress)
     for address in plan.file.images():
         plan.images[address] = _find(address, plan, lock)
     if plan.has_own_init or "image" not in plan.file.kernel:
@@ -119,7 +119,7 @@ def make_plan(
 
 
 def _find(address: str, plan: Plan, lock: Lock | None) -> OciImage:
-    place, digest = located(address, plan.base), ""
+    place, digest = located(address, plan.bases), ""
     if lock is not None:
         digest = lock.digest(address, plan.arch)
         if place.startswith("oci:"):

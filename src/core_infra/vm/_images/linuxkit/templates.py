@@ -106,6 +106,11 @@ class TemplateManager:
         check_linuxkit(text, f"{path} with its variables" if moved else path)
         return text
 
+    def path(self, name: str) -> str:
+        """The path of a template's file; "" if it is built-in, or there is none."""
+        file = self._files().get(name)
+        return file if isinstance(file, str) else ""
+
     def _read(self, file: str | Traversable) -> str:
         return self._medium.read_text(file) if isinstance(file, str) else file.read_text("utf-8")
 

@@ -39,7 +39,7 @@ def write_layout(volume: Values, plan: Plan) -> Node:
             image = plan.images[address]
         else:
             try:
-                place = located(address, plan.base)
+                place = located(address, plan.bases)
                 image = find_oci(place, arch, cache_dir=cache_root(), progress=plan.progress)
             except NotFoundError:
                 if wanted:

@@ -1,0 +1,53 @@
+"""OCI images for LinuxKit files: made of what the default image has, so nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from core_infra.vm._cache import cache_root
+from core_infra.vm._images.default.image import default_image
+from core_infra.vm._images.image import host_arch
+from core_infra.vm._images.linuxkit.containers import LABEL
+from core_infra.vm._images.linuxkit.cpio import content, read_cpio
+from oci_images import Entry, folder, layer, link, write_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from core_infra.vm._images.disk.tree import Node
+
+
+def default_tree() -> Node:
+    """The files of the default image."""
+    initrd = default_image(host_arch(), cache_dir=cache_root()).initrd
+    assert initrd is not None
+    return read_cpio(initrd)
+
+
+def busybox() -> bytes:
+    """A static busybox."""
+    node = default_tree().entries[b"usr"].entries[b"bin"].entries[b"busybox"]
+    return b"".join(content(node))
+
+
+def write_busybox(
+    directory: Path,
+    *,
+    label: dict[str, Any] | None = None,
+    more: Sequence[Entry] = (),
+    **config: Any,
+) -> str:
+    """Write an OCI layout with an image of busybox; return its address."""
+    entries = [
+        folder("bin"),
+        Entry("bin/busybox", data=busybox(), mode=0o755),
+        link("bin/sh", "busybox"),
+        *more,
+    ]
+    config.setdefault("Env", ["PATH=/bin"])
+    if label is not None:
+        config["Labels"] = {LABEL: json.dumps(label)}
+    write_layout(directory, [layer(entries)], config=config)
+    return f"oci-layout:{directory}"
