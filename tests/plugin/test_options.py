@@ -31,6 +31,28 @@ def test_header_shows_the_requested_processor(pytester: pytest.Pytester) -> None
     assert result.ret == 0
 
 
+def test_tests_that_are_not_hermetic_are_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.core_vm(network="nat")
+        def test_open(core_vm): pass
+        def test_hermetic(core_vm): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("--core-vm")
+    result.stdout.fnmatch_lines(
+        [
+            "core_vm: 1 test not hermetic (network=nat):",
+            "  *::test_open",
+            "core_vm: 2 machines, *; 1 not hermetic (network=nat)",
+        ]
+    )
+    assert "::test_hermetic" not in result.stdout.str()
+    result = run(pytester, "--core-vm", "--core-vm-network=nat")
+    result.stdout.fnmatch_lines("core_vm: network nat: machines reach what this host reaches")
+
+
 def test_nothing_is_said_or_prepared_without_the_option(pytester: pytest.Pytester) -> None:
     assert "core_vm" not in run(pytester).stdout.str()
 
@@ -93,6 +115,7 @@ def test_image_in_the_ini_file_is_meant_from_there(
             "--core-vm-arch=vax: there are no machines * Choose one of x86_64, *",
         ),
         ("--core-vm-cpu=a b", "--core-vm-cpu=a b: cannot use 'a b' as a processor. Give a model *"),
+        ("--core-vm-network=x", "--core-vm-network=x: cannot use 'x' as network. *"),
         ("CORE_INFRA_VM=maybe", "CORE_INFRA_VM=maybe in the *: say true or false or require"),
         ("CORE_INFRA_VM_KEEP=all", "CORE_INFRA_VM_KEEP=all in the *: choose one of never, *"),
         ("core_vm_cpus = two", "core_vm_cpus in *tox.ini: *two*"),

@@ -42,6 +42,7 @@ class MachineFactory:
         entrypoint: bool | None = None,
         init: str | None = None,
         networks: Sequence[Network | NetworkAddress] | None = None,
+        network: str | None = None,
         name: str | None = None,
         timeout: float | None = None,
         cold: bool | None = None,
@@ -65,6 +66,7 @@ class MachineFactory:
             init: the first process of an OCI image: ``systemd``, or the path of a program in it.
             networks: the networks that it has a card on, made by ``core_network``; ``net.at("…")``
                 instead of ``net`` gives it that address.
+            network: ``nat`` to reach what this host reaches; ``hermetic`` to reach nothing.
             name: its name in reports, and on networks.
             timeout: seconds that it may take to boot.
             cold: boot it instead of cloning it.
@@ -90,6 +92,7 @@ class MachineFactory:
             "entrypoint": entrypoint,
             "init": init,
             "networks": networks,
+            "network": network,
             "name": name,
             "timeout": timeout,
             "cold": cold,

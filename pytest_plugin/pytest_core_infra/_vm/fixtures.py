@@ -95,17 +95,18 @@ def core_vm(request: pytest.FixtureRequest, core_vm_factory: MachineFactory) -> 
 def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
     """Starts any number of machines for the test; they are discarded after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
-    ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, cpu=, arch=,
-    kernel=, initrd=, cmdline=, entrypoint=, init=, networks=, name=, timeout=, cold=)`` returns
+    ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, cpu=, arch=, kernel=,
+    initrd=, cmdline=, entrypoint=, init=, networks=, network=, name=, timeout=, cold=)`` returns
     a running machine, like ``core_vm``. Each argument is optional: ``memory`` in MiB, ``cpus``,
     ``disks`` (``["2G", "data.qcow2"]``: sizes of empty disks, or images, which are never
     changed), ``image`` (a path, or an ``Image``), or ``template`` with its ``variables`` (of a
-    LinuxKit file), ``cpu`` (the processor, as QEMU's ``-cpu`` takes it), ``arch``
-    (``aarch64``), ``kernel`` and ``initrd`` (instead of the image's), ``cmdline`` (added to the
-    image's), ``entrypoint`` and ``init`` (the programs that an OCI image starts), ``networks``
-    (see ``core_network``), ``name`` (in reports and on networks), ``timeout`` (seconds that it
-    may take to boot), ``cold`` (boot it instead of cloning it). The default of an argument is
-    that of the test's marker ``core_vm``, then that of the options.
+    LinuxKit file), ``cpu`` (the processor, as QEMU's ``-cpu`` takes it), ``arch`` (``aarch64``),
+    ``kernel`` and ``initrd`` (instead of the image's), ``cmdline`` (added to the image's),
+    ``entrypoint`` and ``init`` (the programs that an OCI image starts), ``networks`` (see
+    ``core_network``), ``network`` (``nat``: open to the outside), ``name`` (in reports and on
+    networks), ``timeout`` (seconds that it may take to boot), ``cold`` (boot it instead of
+    cloning it). The default of an argument is that of the test's marker ``core_vm``, then that of
+    the options.
 
     Example::
 

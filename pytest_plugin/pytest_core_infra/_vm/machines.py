@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CoreInfraError, InvalidError
+from core_infra.vm._hardware import NAT
 from core_infra.vm._images.linuxkit.assembly import template_image
 from core_infra.vm._launcher import Launcher
 from pytest_core_infra._vm.reporting import RunSummary
@@ -61,6 +62,7 @@ class Machines:
                 cpus=self.settings.cpus,
                 cpu=self.settings.cpu,
                 arch=self.settings.arch,
+                network=self.settings.network,
                 outlive=self.settings.keep != "never",
                 processes=self._processes,
                 progress=self._progress,
@@ -166,4 +168,5 @@ class Machines:
         self.summary.requested += 1
         machine = start()
         self.summary.boots.append(machine.boot_seconds)
+        self.summary.open += machine.spec.network == NAT
         return machine

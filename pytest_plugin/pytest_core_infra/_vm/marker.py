@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.skipping import evaluate_skip_marks, evaluate_xfail_marks
 
+from core_infra.vm._hardware import NAT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -19,6 +21,7 @@ NAME = "core_vm"
 DESCRIPTION = (
     f"{NAME}(memory=MIB, cpus=N, disks=[SIZE], image=PATH, template=NAME, variables=DICT, "
     "cpu=MODEL, arch=NAME, kernel=PATH, initrd=PATH, cmdline=TEXT, entrypoint=BOOL, init=PROGRAM, "
+    "network=NAME, "
     "timeout=SECONDS, cold=BOOL, revert=BOOL): the hardware and image of this test's machines, "
     "how long one may take to boot, and whether to boot it instead of cloning it. On a class or a "
     "module (pytestmark) it also "
@@ -62,6 +65,7 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "cmdline": ((str,), "a text"),
     "entrypoint": ((bool,), "True or False"),
     "init": ((str,), "systemd or the path of a program"),
+    "network": ((str,), "hermetic or nat"),
     "timeout": ((int, float), "a number of seconds"),
     "cold": ((bool,), "True or False"),
     "revert": ((bool,), "True or False"),
@@ -162,6 +166,15 @@ def requested_by_all(items: Iterable[pytest.Item]) -> list[dict[str, Any]]:
                 if kind not in kinds:
                     kinds.append(kind)
     return kinds
+
+
+def is_open(item: pytest.Item) -> bool:
+    """Whether the arguments of a test's machines open them to the outside."""
+    return any(
+        requested(item, MACHINES[scope], scope=scope).get("network") == NAT
+        for scope, factory in FACTORIES.items()
+        if uses(item, factory)
+    )
 
 
 def parameter(request: pytest.FixtureRequest) -> dict[str, Any]:

@@ -68,6 +68,12 @@ OPTIONS = (
         "the architecture of the machines, emulated if it is not this host's (default: the "
         "image's, or this host's)",
     ),
+    Option(
+        "core_vm_network",
+        "string",
+        "hermetic|nat",
+        "what machines reach: hermetic (default): nothing; nat: what this host reaches",
+    ),
     Option("core_vm_cold", "bool", "", "boot each machine instead of cloning one that has booted"),
     Option(
         "core_vm_accel",

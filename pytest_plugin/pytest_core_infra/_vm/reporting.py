@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core_infra.vm._guest.results import WaitResult, describe_exit, shown_command, shown_output
+from core_infra.vm._hardware import NAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CONSOLE_LINES = 40
 _LONGEST_COMMAND = 500
+_TESTS_SHOWN = 10
 
 
 def host(launcher: Launcher) -> list[str]:
@@ -39,8 +41,18 @@ def host(launcher: Launcher) -> list[str]:
         f"core_vm: {program}, {accelerator.name} ({accelerator.reason})",
         f"core_vm: image {spec.image.name}, {spec.image.arch}, {size}",
         *([f"core_vm: {processor}"] if processor else []),
+        *(["core_vm: network nat: machines reach what this host reaches"] * (spec.network == NAT)),
         *swept(launcher),
     ]
+
+
+def not_hermetic(tests: Sequence[str]) -> list[str]:
+    """Lines about the tests whose machines are open to the outside."""
+    if not tests:
+        return []
+    shown = [f"  {test}" for test in tests[:_TESTS_SHOWN]]
+    more = [f"  and {len(tests) - _TESTS_SHOWN} more"] if len(tests) > _TESTS_SHOWN else []
+    return [f"core_vm: {count(len(tests), 'test')} not hermetic (network=nat):", *shown, *more]
 
 
 def swept(launcher: Launcher) -> list[str]:
@@ -120,6 +132,7 @@ class RunSummary:
         requested: how many machines were requested, for tests or preparations.
         unprepared: how many preparations failed.
         boots: the seconds that each machine took to start.
+        open: how many machines could reach the outside.
         notes: messages that workers of pytest-xdist could not show while tests ran.
         kept: the test, name and process id of each machine that is left running.
     """
@@ -127,6 +140,7 @@ class RunSummary:
     requested: int = 0
     unprepared: int = 0
     boots: list[float] = field(default_factory=list)
+    open: int = 0
     notes: list[str] = field(default_factory=list)
     kept: list[tuple[str, str, int]] = field(default_factory=list)
 
@@ -139,6 +153,7 @@ class RunSummary:
         self.requested += data["requested"]
         self.unprepared += data["unprepared"]
         self.boots += data["boots"]
+        self.open += data["open"]
         self.notes += [note for note in data["notes"] if note not in self.notes]
         self.kept += data["kept"]
 
@@ -163,7 +178,8 @@ class RunSummary:
             return none + failed
         median = statistics.median(self.boots)
         machines = count(len(self.boots), "machine")
-        return f"{machines}, started in {median:.2f} s (median), {accelerator}{failed}"
+        reach = f"; {self.open} not hermetic (network=nat)" if self.open else ""
+        return f"{machines}, started in {median:.2f} s (median), {accelerator}{reach}{failed}"
 
 
 def _command(result: ExecResult) -> str:

@@ -115,6 +115,11 @@ class VmSession:
         if not (self._is_worker or self._is_idle):
             self._start()
 
+    def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> list[str]:
+        """Show which tests request machines that are open to the outside."""
+        found = [item.nodeid for item in items if marker.is_open(item)]
+        return [] if self._is_idle else reporting.not_hermetic(found)
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Boot and save what the collected tests' machines are cloned from.

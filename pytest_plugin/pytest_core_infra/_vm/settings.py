@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.errors import InvalidError
-from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY, check_processor
+from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY, check_network, check_processor
 from core_infra.vm._hypervisors import accelerator
 from core_infra.vm._images.image import checked_arch
 from core_infra.vm._images.oci.reference import absolute, is_oci
@@ -31,6 +31,7 @@ class Settings:
         cpus: virtual processors of each machine; None is one, unless the image says otherwise.
         cpu: their processor, as QEMU's ``-cpu`` takes it; None is one that suits.
         arch: their architecture; None is the image's, or this host's.
+        network: what they reach: "hermetic" or "nat"; None is "hermetic".
         accelerator: "auto", "kvm", "tcg" or "hvf".
         cold: boot each machine instead of cloning one that has booted.
         keep: whose machines are left running: "never", "failed" (a failed test's), "always".
@@ -42,6 +43,7 @@ class Settings:
     cpus: int | None
     cpu: str | None
     arch: str | None
+    network: str | None
     accelerator: str
     cold: bool
     keep: str
@@ -56,6 +58,7 @@ def read_settings(config: pytest.Config) -> Settings:
         cpus=_number(config, "core_vm_cpus", least=1, most=MAXIMUM_CPUS),
         cpu=_checked(config, "core_vm_cpu", check_processor),
         arch=_checked(config, "core_vm_arch", checked_arch),
+        network=_checked(config, "core_vm_network", check_network),
         accelerator=_choice(config, "core_vm_accel", accelerator.NAMES),
         cold=switched_on(config, "core_vm_cold"),
         keep=_choice(config, "core_vm_keep", KEEP),

@@ -12,6 +12,10 @@ from core_infra.errors import InvalidError
 if TYPE_CHECKING:
     from pathlib import Path
 
+HERMETIC, NAT = "hermetic", "nat"
+NETWORKS = (HERMETIC, NAT)
+"""What a machine can reach: nothing, or what its host can reach."""
+
 DEFAULT_MEMORY = 256
 """Default MiB of a machine with one of our own images."""
 
@@ -64,6 +68,16 @@ def memory_advice(said: str, memory: int) -> str:
     if not _LACK_OF_MEMORY.search(said):
         return ""
     return f"{memory} MiB are too few for what it does: give it more memory."
+
+
+def check_network(network: object) -> None:
+    """Raise InvalidError unless a machine can have this network."""
+    if network not in NETWORKS:
+        raise InvalidError(
+            f"cannot use {network!r} as network",
+            why=f"it must be {' or '.join(NETWORKS)}",
+            todo="hermetic machines reach nothing; with nat they reach what this host reaches.",
+        )
 
 
 def check_memory_and_cpus(memory: object, cpus: object) -> None:

@@ -62,6 +62,7 @@ class Launcher:
             guest's kernel.
         arch: their architecture, ``x86_64`` or ``aarch64``; None: the image's, or this host's.
             A foreign one is emulated.
+        network: what they reach; None: ``hermetic``.
         outlive: :meth:`keep` can leave machines running when this process ends. Other machines are
             stopped all the same; but if this process is killed, they run until the next launcher
             on this host sweeps them.
@@ -82,6 +83,7 @@ class Launcher:
         cpus: int | None = None,
         cpu: str | None = None,
         arch: str | None = None,
+        network: str | None = None,
         outlive: bool = False,
         ready: int | None = None,
         processes: int = 1,
@@ -93,7 +95,7 @@ class Launcher:
         self._progress = progress or (lambda _line: None)
         self._live = LiveMachines(outlive=outlive, witness=witness, progress=self._progress)
         self._resolver = SpecResolver(
-            Defaults(image, memory, cpus, cpu, arch),
+            Defaults(image, memory, cpus, cpu, arch, network),
             require=self.hypervisor.program,
             progress=self._progress,
         )

@@ -13,7 +13,9 @@ from core_infra.vm._disks import as_disks, usable
 from core_infra.vm._hardware import (
     DEFAULT_MEMORY,
     FOREIGN_MEMORY,
+    HERMETIC,
     check_memory_and_cpus,
+    check_network,
     check_processor,
 )
 from core_infra.vm._images.agent_injection import with_agent
@@ -50,6 +52,8 @@ class MachineOptions(TypedDict, total=False):
         entrypoint: start the program that an OCI image is for, its ENTRYPOINT and CMD.
         init: the first process of an OCI image: ``systemd``, or the path of a program in it;
             default: busybox's.
+        network: ``hermetic`` (default): it reaches nothing; ``nat``: it reaches what this host
+            reaches, so that ``apt-get install`` works in it.
     """
 
     memory: int | None
@@ -62,6 +66,7 @@ class MachineOptions(TypedDict, total=False):
     cmdline: str | None
     entrypoint: bool
     init: str | None
+    network: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class MachineSpec:
         disks: the initial contents of its disks, in order; never written to.
         cpu: the processor, as QEMU's ``-cpu`` takes it; None: one that suits the guest.
         cards: how many cards it has on networks of the run.
+        network: what it reaches: ``hermetic`` or ``nat``.
     """
 
     name: str
@@ -85,6 +91,7 @@ class MachineSpec:
     disks: tuple[Disk, ...] = ()
     cpu: str | None = None
     cards: int = 0
+    network: str = HERMETIC
 
 
 def default_memory(image: Bootable) -> int:
@@ -104,6 +111,7 @@ class Defaults:
         cpus: their virtual processors.
         cpu: their processor, as QEMU's ``-cpu`` takes it.
         arch: their architecture.
+        network: what they reach.
     """
 
     image: Bootable | str | os.PathLike[str] | None = None
@@ -111,6 +119,7 @@ class Defaults:
     cpus: int | None = None
     cpu: str | None = None
     arch: str | None = None
+    network: str | None = None
 
 
 class SpecResolver:
@@ -181,9 +190,12 @@ class SpecResolver:
         memory = _first(options.get("memory"), defaults.memory, chosen.memory)
         memory = default_memory(boots) if memory is None else memory
         cpus = 1 if cpus is None else cpus
+        network = _first(options.get("network"), defaults.network)
+        network = HERMETIC if network is None else network
         check_processor(cpu)
         check_memory_and_cpus(memory, cpus)
-        return MachineSpec(name, boots, memory, cpus, disks, cpu)
+        check_network(network)
+        return MachineSpec(name, boots, memory, cpus, disks, cpu, network=network)
 
     def _chosen(
         self, image: Bootable | str | os.PathLike[str] | None, arch: str | None

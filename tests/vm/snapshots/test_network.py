@@ -49,6 +49,19 @@ def test_the_new_address_is_announced(machine: Machine) -> None:
     assert set(settings) == {"0"}, "it has left the guest's settings as they were"
 
 
+def test_only_an_open_machine_reaches_the_outside(launcher: Launcher, machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        get = f"echo hi | nc -w 5 10.0.2.2 {server.getsockname()[1]}"
+        assert machine.exec(get).exit_code != 0
+        open_ones = [launcher.clone(network="nat") for _ in range(2)]
+        for each in open_ones:
+            with each.stream(get):
+                connection, _ = server.accept()
+                assert connection.recv(100) == b"hi\n"
+                connection.close()
+            launcher.discard(each)
+
+
 def test_the_ipv6_addresses_follow(machine: Machine) -> None:
     machine.exec(
         "ip link set eth0 down; echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6;"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from core_infra._unpatched import Path, shutil, subprocess
 from core_infra.errors import UnavailableError
 from core_infra.vm._guest.protocol import PORT_NAME
+from core_infra.vm._hardware import HERMETIC
 from core_infra.vm._hypervisors.hypervisor import PID_FILE
 from core_infra.vm._hypervisors.processor import processor
 from core_infra.vm._hypervisors.qemu_arguments import (
@@ -33,13 +34,9 @@ if TYPE_CHECKING:
 
 _PACKAGES = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 
-# Hermetic: restrict=on answers the guest's ARP and DHCP and blocks all other traffic, except for
-# forwarded ports. No option ROM: nothing boots from the network. No announcement: it would be the
-# first thing that a clone's kernel does, and no other machine would receive it.
-_NETWORK = (
-    *("-netdev", "user,id=net0,restrict=on"),
-    *("-device", "virtio-net-pci,id=nic0,netdev=net0,romfile=,guest_announce=off"),
-)
+# No option ROM: nothing boots from the network. No announcement: it would be the first thing that a
+# clone's kernel does, and no other machine would receive it.
+_CARD = ("-device", "virtio-net-pci,id=nic0,netdev=net0,romfile=,guest_announce=off")
 
 
 class QemuHypervisor:
@@ -115,7 +112,8 @@ class QemuHypervisor:
             # Not QEMU's built-in generator: its state would be the same in all forked clones.
             *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
             *("-device", "virtio-rng-pci,rng=entropy"),
-            *_NETWORK,
+            *_user_network(restricted=spec.network == HERMETIC),
+            *_CARD,
             *(part for number, fd in enumerate(cards) for part in network_card(number, fd)),
             *drives(spec.disks, image.arch),
         ]
@@ -135,7 +133,7 @@ class QemuHypervisor:
             *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
             *("-device", "virtio-rng-pci,rng=entropy"),
             # Forwarded ports are added later, on the loopback address.
-            *("-netdev", f"user,id=net0,restrict={'on' if spec.isolated else 'off'}"),
+            *_user_network(restricted=spec.isolated),
             *("-device", f"virtio-net-pci,id=nic0,netdev=net0,romfile=,mac={spec.mac}"),
             *drives(spec.disks, spec.arch),
             *(
@@ -144,6 +142,11 @@ class QemuHypervisor:
                 for part in share_arguments(share, spec.virtiofs.get(share.tag))
             ),
         ]
+
+
+def _user_network(*, restricted: bool) -> list[str]:
+    """QEMU's user network; restricted, it blocks all but ARP, DHCP and forwarded ports."""
+    return ["-netdev", f"user,id=net0,restrict={'on' if restricted else 'off'}"]
 
 
 def _boot(spec: PersistentSpec, accelerator: str, version: str) -> list[str]:
