@@ -90,3 +90,27 @@ def test_explain_says_for_every_type_what_decided() -> None:
     assert found[ProjectType.NODE].why == "package.json is a directory"
     assert found[ProjectType.PHP].why == "no composer.json"
     assert not found[ProjectType.PHP].found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[tool.ruff]\nline-length = 100\n", False),
+        ("[tool.black]\n[tool.codespell]\n", False),
+        ("[project]\nname = 'x'\n", True),
+        ("[build-system]\nrequires = []\n[tool.ruff]\n", True),
+        ("[tool.poetry]\nname = 'x'\n", True),
+        ("not = toml = at all", True),
+    ],
+)
+def test_a_pyproject_that_configures_tools_is_not_a_package(
+    text: str,
+    found: bool,  # noqa: FBT001 - pytest gives it
+) -> None:
+    medium = tree("CMakeLists.txt")
+    medium.write_text("it/pyproject.toml", text)
+    assert (ProjectType.PYTHON in discover(medium, "it")) is found
+    (finding,) = [one for one in explain(medium, "it") if one.type is ProjectType.PYTHON]
+    assert ("configures tools" in finding.why) is not found
+    medium.write_text("it/setup.py", "")
+    assert ProjectType.PYTHON in discover(medium, "it")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +21,8 @@ from core_infra.errors import NotFoundError
 from core_infra.medium import MemoryMedium
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from build_support import GpgHome
 
 APP = Artifact("dist/linux_amd64/app", "linux", "amd64")
@@ -222,3 +226,87 @@ def test_the_provenance_is_an_in_toto_statement() -> None:
     assert data["predicate"]["runDetails"]["builder"] == {"id": "https://ci"}
     assert data["predicate"]["runDetails"]["metadata"] == {"finishedOn": "1970-01-01T00:00:00Z"}
     assert {"buildType", "externalParameters"} <= data["predicate"]["buildDefinition"].keys()
+
+
+def change(medium: MemoryMedium, name: str, edit: Callable[[Any], object]) -> None:
+    """Change a document, and the checksums with it."""
+    data = json.loads(medium.read_text(f"dist/{name}"))
+    edit(data)
+    medium.write_text(f"dist/{name}", json.dumps(data))
+    names = [ARCHIVE, "app_windows_amd64.zip"]
+    write_sums(medium, checksum_all(medium, [Artifact(f"dist/{one}") for one in names]))
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "why"),
+    [
+        ("provenance.intoto.json", lambda it: it.update(subject=[]), "does not cover app_linux"),
+        ("provenance.intoto.json", lambda it: it["subject"].pop(), "does not cover app_windows"),
+        ("manifest.json", lambda it: it.update(artifacts=[]), "does not list app_linux"),
+        ("manifest.json", lambda it: it["artifacts"][0].update(size=1), "its size is"),
+        ("manifest.json", lambda it: it.update(version="6"), "manifest.json has version '6'"),
+        (
+            "sbom.cdx.json",
+            lambda it: it["metadata"]["component"].update(version="6"),
+            "sbom.cdx.json has version '6'",
+        ),
+        (
+            "sbom.cdx.json",
+            lambda it: [
+                one.update(content="0" * 64)
+                for part in it["components"]
+                for one in part.get("hashes", [])
+            ],
+            "another digest of app_linux",
+        ),
+        (
+            "sbom.cdx.json",
+            lambda it: it["components"].remove(
+                next(one for one in it["components"] if one["name"] == ARCHIVE)
+            ),
+            "does not list app_linux",
+        ),
+    ],
+)
+def test_documents_of_another_release_are_refused(
+    name: str, edit: Callable[[Any], object], why: str
+) -> None:
+    medium = release()
+    change(medium, name, edit)
+    (problem,) = problems(medium)
+    assert why in problem
+
+
+def test_an_empty_release_is_refused() -> None:
+    medium = MemoryMedium()
+    medium.write_text("dist/CHECKSUMS.txt", "")
+    assert problems(medium) == ["CHECKSUMS.txt: checksum: it lists no file"]
+    medium.write_text("dist/CHECKSUMS.txt", f"{'0' * 64}  app\n")
+    with pytest.raises(VerificationError, match="none of the listed files is there"):
+        verify_release(medium, "dist", partial=True)
+
+
+def bundle(content: bytes) -> str:
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    message = {"messageDigest": {"algorithm": "SHA2_256", "digest": digest}, "signature": "AA=="}
+    kind = "application/vnd.dev.sigstore.bundle.v0.3+json"
+    material = {"certificate": {"rawBytes": "AA=="}}
+    return json.dumps(
+        {"mediaType": kind, "verificationMaterial": material, "messageSignature": message}
+    )
+
+
+def test_a_sigstore_bundle_must_be_one_of_these_checksums() -> None:
+    medium = release()
+    path = "dist/CHECKSUMS.txt.sigstore.json"
+    for text, why in (
+        ("garbage", "not a bundle"),
+        ("{}", "not a bundle"),
+        ("[" * 100_000, "not a bundle"),
+        (bundle(b"other"), "it signs another file"),
+    ):
+        medium.write_text(path, text)
+        (problem,) = problems(medium)
+        assert why in problem
+    medium.write_text(path, bundle(medium.read_bytes("dist/CHECKSUMS.txt")))
+    assert verify_release(medium, "dist").problems == []

@@ -143,6 +143,8 @@ def _run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
         version=chosen["version"],
         threads=chosen["threads"],
     )
+    for note in plan.notes:
+        click.echo(f"note: {note}", err=True)
     if dry:
         _show_plan(plan, as_json=chosen["as_json"])
         plan.check()

@@ -21,6 +21,8 @@ from core_infra.medium._local import LocalMedium
     "--key", "key_file", default="", help="The only public key to accept; requires a signature."
 )
 @click.option("--require-signature", is_flag=True, help="Fail if the release is not signed.")
+@click.option("--identity", default="", help="Who must have signed it by sigstore.")
+@click.option("--issuer", default="", help="The URL of the identity provider of --identity.")
 @click.option("--partial", is_flag=True, help="Accept missing files.")
 @click.option(
     "--repacked", is_flag=True, help="Accept archives with other bytes but the same contents."
@@ -32,6 +34,8 @@ def command(
     *,
     key_file: str,
     require_signature: bool,
+    identity: str,
+    issuer: str,
     partial: bool,
     repacked: bool,
     same_as: str | None,
@@ -42,6 +46,8 @@ def command(
     It checks the signature (with gpg, against its keyring or --key), CHECKSUMS.txt, the manifest
     with its content digests, the bill of materials and the provenance.
     """
+    if bool(identity) != bool(issuer):
+        raise click.UsageError("--identity and --issuer belong together.")
     medium = LocalMedium()
     try:
         report = verify_release(
@@ -49,6 +55,8 @@ def command(
             directory,
             key_file=key_file,
             require_signature=require_signature,
+            identity=identity,
+            issuer=issuer,
             partial=partial,
             repacked=repacked,
         )

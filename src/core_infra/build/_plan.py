@@ -113,6 +113,7 @@ class BuildPlan:
         keys: the keys that they sign with.
         disk: the free and needed disk space.
         problems: all reasons why the build is not possible here, one sentence each.
+        notes: what the user may not expect, one sentence each.
     """
 
     goal: Goal
@@ -129,6 +130,7 @@ class BuildPlan:
     keys: tuple[SigningKey, ...]
     disk: DiskSpace
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Check that the build is possible.
@@ -172,6 +174,7 @@ class BuildPlan:
             "keys": [asdict(key) for key in self.keys],
             "disk": asdict(self.disk),
             "problems": list(self.problems),
+            "notes": list(self.notes),
         }
 
 

@@ -152,6 +152,7 @@ def _inspect_host(
         keys=tuple(keys),
         disk=disk,
         problems=tuple(problems),
+        notes=work.notes,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -47,7 +48,9 @@ _MARKERS: dict[ProjectType, tuple[str, ...]] = {
 
 _LINUXKIT_DIR = ".core/linuxkit"
 _WAILS_3 = re.compile(r"^\s*(?:require\s+)?github\.com/wailsapp/wails/v3\s", re.MULTILINE)
-_GO_MOD_MAX = 1 << 20
+_MARKER_MAX = 1 << 20
+_PACKAGING_TOOLS = frozenset({"poetry", "flit", "pdm", "setuptools", "maturin"})
+"""Sections of pyproject.toml that describe a package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +117,17 @@ def _look(medium: Medium, directory: str, kind: ProjectType) -> Finding:
     names = _MARKERS[kind]
     for name in names:
         if _has(medium, directory, name):
+            if name == "pyproject.toml" and _only_configures_tools(medium, directory):
+                continue
             return Finding(kind, found=True, marker=name, why=f"{name} is there")
     if kind is ProjectType.WAILS and (taskfile := _wails_3(medium, directory)):
         why = f"go.mod requires wails/v3 and {taskfile} is there"
         return Finding(kind, found=True, marker="go.mod", why=why)
     if kind is ProjectType.LINUXKIT and (template := _linuxkit_template(medium, directory)):
         return Finding(kind, found=True, marker=template, why=f"{template} is there")
+    if kind is ProjectType.PYTHON and _has(medium, directory, "pyproject.toml"):
+        why = "pyproject.toml configures tools, but has no project and no build-system"
+        return Finding(kind, found=False, marker="", why=why)
     for name in names:
         if medium.exists(posixpath.join(directory, name)):
             return Finding(kind, found=False, marker="", why=f"{name} is a directory")
@@ -130,13 +138,28 @@ def _has(medium: Medium, directory: str, name: str) -> bool:
     return medium.is_file(posixpath.join(directory, name))
 
 
+def _only_configures_tools(medium: Medium, directory: str) -> bool:
+    """Whether pyproject.toml has sections for tools only, as for ruff in a project in C++."""
+    with medium.open(posixpath.join(directory, "pyproject.toml")) as file:
+        text = file.read(_MARKER_MAX).decode(errors="replace")
+    try:
+        found = tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return False  # reported when it is built
+    tools = found.get("tool")
+    package = {"project", "build-system"} & found.keys()
+    if package or not isinstance(tools, dict) or _PACKAGING_TOOLS & tools.keys():
+        return False
+    return not _has(medium, directory, "setup.cfg")
+
+
 def _wails_3(medium: Medium, directory: str) -> str:
     """The Taskfile of a Wails 3 project, which has no wails.json; empty for other projects."""
     taskfile = next((name for name in _TASKFILES if _has(medium, directory, name)), "")
     if not taskfile or not _has(medium, directory, "go.mod"):
         return ""
     with medium.open(posixpath.join(directory, "go.mod")) as file:
-        text = file.read(_GO_MOD_MAX).decode(errors="replace")
+        text = file.read(_MARKER_MAX).decode(errors="replace")
     return taskfile if _WAILS_3.search(text) else ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,12 +11,20 @@ from core_infra.build._archives.contents import hash_file
 from core_infra.build._archives.reader import archive_content, is_archive
 from core_infra.build._documents.checksums import CHECKSUMS, read_checksum_file
 from core_infra.build._documents.manifest import MANIFEST, ManifestEntry, read_manifest
-from core_infra.build._documents.provenance import PROVENANCE, read_subjects
+from core_infra.build._documents.provenance import PROVENANCE
 from core_infra.build._documents.sbom import SBOM
 from core_infra.build._errors import VerificationError
+from core_infra.build._papers import (
+    DOCUMENTS,
+    check_manifest_names,
+    check_provenance,
+    check_sbom,
+    check_versions,
+)
 from core_infra.build._signing.gpg import EXTENSION as GPG_EXTENSION
 from core_infra.build._signing.gpg import verify_gpg
 from core_infra.build._signing.sigstore import EXTENSION as SIGSTORE_EXTENSION
+from core_infra.build._signing.sigstore import check_bundle, verify_sigstore
 from core_infra.errors import CoreInfraError
 
 if TYPE_CHECKING:
@@ -70,6 +78,8 @@ def verify_release(
     key_file: str = "",
     home: str = "",
     require_signature: bool = False,
+    identity: str = "",
+    issuer: str = "",
     partial: bool = False,
     repacked: bool = False,
 ) -> VerificationReport:
@@ -84,6 +94,9 @@ def verify_release(
             With a key file, a signature is required.
         home: GnuPG's directory; by default its usual one.
         require_signature: whether a release without a signature is a problem.
+        identity: the identity that must have signed the release by sigstore: an email address, or
+            the URI of a CI workflow.
+        issuer: the URL of its identity provider.
         partial: whether listed files may be missing, as after downloading only some of them.
         repacked: whether an archive may differ from its checksum if its content matches the
             manifest: for rebuilds with a newer compressor.
@@ -99,7 +112,9 @@ def verify_release(
     if not medium.is_file(release.path(CHECKSUMS)):
         release.add(CHECKSUMS, "checksum", "the file is missing")
     else:
-        release.check_signature(key_file, home, required=require_signature or bool(key_file))
+        required = (require_signature and not identity) or bool(key_file)
+        release.check_signature(key_file, home, required=required)
+        release.check_bundle(identity, issuer)
         release.check_files()
     report = VerificationReport(tuple(release.checks))
     if report.problems:
@@ -135,6 +150,23 @@ class _Release:
     def add(self, name: str, what: str, why: str = "", note: str = "") -> None:
         self.checks.append(Check(name, what, why, note))
 
+    def check_bundle(self, identity: str, issuer: str) -> None:
+        """Check the signature by sigstore; without an identity, only that it is of these files."""
+        name = CHECKSUMS + SIGSTORE_EXTENSION
+        if name not in self._names:
+            if identity:
+                self._add_missing(name, "signature", "not signed", "there is none")
+            return
+
+        def check() -> str:
+            check_bundle(self._medium, self.path(CHECKSUMS))
+            if not identity:
+                return "by sigstore; give --identity and --issuer to check who signed"
+            verify_sigstore(self._medium, self.path(CHECKSUMS), identity=identity, issuer=issuer)
+            return f"{identity}, according to {issuer}"
+
+        self._attempt(name, "signature", check)
+
     def check_signature(self, key_file: str, home: str, *, required: bool) -> None:
         name = CHECKSUMS + GPG_EXTENSION
         if name not in self._names:
@@ -163,9 +195,19 @@ class _Release:
             if name not in sums and name not in _UNLISTED:
                 self.add(name, "listed", f"it is not in {CHECKSUMS}")
         if found.get(PROVENANCE):
-            self._attempt(PROVENANCE, "provenance", lambda: self._check_provenance(sums))
+            path = self.path(PROVENANCE)
+            check = functools.partial(check_provenance, self._medium, path, sums)
+            self._attempt(PROVENANCE, "provenance", check)
         if found.get(SBOM):
-            self._attempt(SBOM, "sbom", self._check_sbom)
+            check = functools.partial(check_sbom, self._medium, self.path(SBOM), sums)
+            self._attempt(SBOM, "sbom", check)
+        documents = {name: self.path(name) for name in sorted(DOCUMENTS) if found.get(name)}
+        if why := check_versions(self._medium, documents):
+            self.add(MANIFEST if MANIFEST in documents else SBOM, "version", why)
+        if not sums:
+            self.add(CHECKSUMS, "checksum", "it lists no file")
+        elif not any(found.values()):
+            self.add(CHECKSUMS, "checksum", "none of the listed files is there")
 
     def _add_missing(self, name: str, what: str, note: str, why: str) -> None:
         self.checks.append(Check(name, what, why, note, skipped=True))
@@ -195,6 +237,12 @@ class _Release:
         for name, one in listed.items():
             if sums.get(name) != one.sha256:
                 self.add(name, "manifest", f"{MANIFEST} and {CHECKSUMS} disagree")
+            elif found.get(name) == one.sha256:
+                size = self._medium.stat(self.path(name)).size
+                if size != one.size:
+                    self.add(name, "manifest", f"its size is {size}, not {one.size}")
+        if why := check_manifest_names(listed, sums):
+            self.add(MANIFEST, "manifest", why)
         return listed
 
     def _check_file(
@@ -224,26 +272,3 @@ class _Release:
         except CoreInfraError as error:
             return _line(error)
         return "" if found == expected else f"it is {found}, not {expected}"
-
-    def _check_provenance(self, sums: dict[str, str]) -> str:
-        subjects = read_subjects(self._medium, self.path(PROVENANCE))
-        for name, digest in subjects.items():
-            if sums.get(name) != digest:
-                raise VerificationError(
-                    PROVENANCE, why=f"it has another digest of {name}: {digest}", problems=[]
-                )
-        return f"{len(subjects)} artifacts"
-
-    def _check_sbom(self) -> str:
-        try:
-            data = json.loads(self._medium.read_bytes(self.path(SBOM)))
-            count = len(data.get("components", []))
-            if data["bomFormat"] != "CycloneDX":
-                raise VerificationError(SBOM, why="it is not CycloneDX", problems=[])
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            if isinstance(error, CoreInfraError):
-                raise
-            raise VerificationError(
-                SBOM, why=f"it is not CycloneDX: {error}", problems=[]
-            ) from error
-        return f"{count} components"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_samples import copy_sample, need
-from core_infra.build._artifact import host_target
+from core_infra.build._artifact import Target, host_target
+from core_infra.build._builders.programs import check_program
+from core_infra.build._errors import ArtifactError
 from core_infra.build._pipeline import carry_out
 from core_infra.build._preflight import make_plan
 
@@ -131,3 +133,62 @@ def test_the_version_is_stamped_and_no_path_is_in_the_program(tmp_path: Path) ->
 def test_a_program_is_called_as_its_module(module: str, name: str, tmp_path: Path) -> None:
     lay(tmp_path, {"go.mod": f"// a comment\nmodule {module} // another\n", "main.go": PROGRAM})
     assert make_plan(tmp_path).context.name == name
+
+
+LIBRARY = "package tools\n\nfunc Hello() {}\n"
+GENERATOR = f"//go:build ignore\n\n{PROGRAM}"
+
+
+def test_a_library_is_not_shipped_as_a_program(tmp_path: Path) -> None:
+    need("go")
+    files = {"lib.go": LIBRARY, "gen.go": GENERATOR}
+    project = lay(tmp_path, {**files, "cmd/hammer/main.go": PROGRAM})
+    (command,) = commands(project)
+    assert command.endswith("./cmd/hammer")
+    yaml = "project: {main: %s}\n"
+    for main, why in ((".", ""), ("./lib", "is package lib, not a program"), ("./no", "directory")):
+        lay(tmp_path, {".core/build.yaml": yaml % main, "lib/l.go": "package lib\n"})
+        plan = make_plan(project, targets=[HOST])
+        assert [why in problem for problem in plan.problems] == ([True] if why else [])
+
+
+def test_a_program_for_one_platform_only_is_reported_for_the_others(tmp_path: Path) -> None:
+    need("go")
+    project = lay(tmp_path, {"main_windows.go": PROGRAM})
+    targets = [Target("linux", "amd64"), Target("windows", "amd64")]
+    (problem,) = make_plan(project, targets=targets).problems
+    assert "no program for linux/amd64" in problem
+    assert make_plan(project, targets=targets[1:]).problems == ()
+
+
+def test_variables_that_contradict_the_configuration_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("go")
+    yaml = "build: {env: [GOOS=windows, CGO_ENABLED=1]}\n"
+    project = lay(tmp_path, {"main.go": PROGRAM, ".core/build.yaml": yaml})
+    first, second = make_plan(project, targets=[Target("linux", "amd64")]).problems
+    assert "build.env sets GOOS=windows" in first
+    assert "build.env sets CGO_ENABLED=1, but build.cgo is false" in second
+    (project / ".core" / "build.yaml").unlink()
+    assert make_plan(project).notes == ()
+    monkeypatch.setenv("CGO_ENABLED", "1")
+    plan = make_plan(project, targets=[HOST])
+    assert plan.problems == ()
+    assert plan.notes == ("CGO_ENABLED=1 of the environment has no effect: build.cgo is false",)
+
+
+def test_what_the_compiler_made_must_be_a_program(tmp_path: Path) -> None:
+    need("go")
+    project = lay(tmp_path, {"main.go": PROGRAM})
+    built = carry_out(make_plan(project, targets=[HOST])).program()
+    check_program(built, HOST)
+    for target, why in (
+        (Target("windows", HOST.arch), "PE|ELF program"),
+        (Target("linux", "riscv64"), f"ELF program for {HOST.arch}"),
+    ):
+        with pytest.raises(ArtifactError, match=why):
+            check_program(built, target)
+    (tmp_path / "object").write_bytes(b"!<arch>\n__.PKGDEF")
+    with pytest.raises(ArtifactError, match="archive of object files"):
+        check_program(tmp_path / "object", HOST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from core_infra.build._builders.go_packages import (
     go_environment,
     local_modules,
 )
+from core_infra.build._builders.programs import check_program
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._config.settings import DEFAULT_TARGETS
 
@@ -54,7 +56,9 @@ class GoBuilder(Builder):
             mains, problem = find_mains(context, target)
             problems += [problem] if problem else []
             steps.append(_step(context, target, mains))
-        return BuilderPlan(tuple(steps), (GO,), tuple(dict.fromkeys(problems)))
+        contradictions, notes = _contradictions(context, targets)
+        problems = [*dict.fromkeys(problems), *contradictions]
+        return BuilderPlan(tuple(steps), (GO,), tuple(problems), notes=notes)
 
     def outside(self, project_dir: Path) -> list[Path]:
         """The modules that ``replace`` and ``go.work`` take from other directories."""
@@ -63,6 +67,42 @@ class GoBuilder(Builder):
     def ignored(self, context: BuildContext, targets: Sequence[Target]) -> list[Path]:
         """The ignored files that Go compiles or embeds: generated code, a built front end."""
         return files_of_packages(context, targets)
+
+    def gather(self, context: BuildContext, step: Step) -> None:
+        """Check that each file is a program for the target, or what ``-buildmode`` asks for."""
+        assert step.target is not None  # noqa: S101 - planned above
+        if any(flag.lstrip("-").startswith("buildmode=") for flag in _all_flags(context)):
+            return
+        for path in sorted(step.output.iterdir()):
+            check_program(path, step.target)
+
+
+def _contradictions(
+    context: BuildContext, targets: Sequence[Target]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Problems with ``build.env``, and notes on the environment: both are overridden."""
+    cgo = "1" if context.settings.build.cgo else "0"
+    fixed = {
+        "GOOS": ({target.os for target in targets}, "the targets determine it"),
+        "GOARCH": ({target.arch for target in targets}, "the targets determine it"),
+        "CGO_ENABLED": ({cgo}, f"build.cgo is {str(context.settings.build.cgo).lower()}"),
+    }
+    given = dict(line.split("=", 1) for line in context.settings.build.env)
+    problems = [
+        f"build.env sets {name}={given[name]}, but {why}"
+        for name, (values, why) in fixed.items()
+        if name in given and {given[name]} != values
+    ]
+    notes = [
+        f"{name}={os.environ[name]} of the environment has no effect: {why}"
+        for name, (values, why) in fixed.items()
+        if os.environ.get(name) and name not in given and {os.environ[name]} != values
+    ]
+    return problems, tuple(notes)
+
+
+def _all_flags(context: BuildContext) -> tuple[str, ...]:
+    return (*context.settings.build.flags, *inherited(context, "GOFLAGS").split())
 
 
 def module_name(project_dir: Path) -> str:
@@ -137,8 +177,7 @@ def _go_mod(project_dir: Path) -> str:
 
 def _needs_vendor_flag(context: BuildContext) -> bool:
     """Whether Go needs a flag to use ``vendor``: from Go 1.14 on, it is the default."""
-    given = (*context.settings.build.flags, *inherited(context, "GOFLAGS").split())
-    if any(flag.lstrip("-").startswith("mod=") for flag in given):
+    if any(flag.lstrip("-").startswith("mod=") for flag in _all_flags(context)):
         return False
     language = _LANGUAGE.search(_go_mod(context.project_dir))
     older = language is None or int(language[1]) < _VENDORS_BY_ITSELF

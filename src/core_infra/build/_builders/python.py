@@ -11,7 +11,7 @@ from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags, inherited
 from core_infra.build._builders.project_files import read_toml, table, text
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
-from core_infra.build._errors import ArchiveError
+from core_infra.build._errors import ArchiveError, ArtifactMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,9 +57,21 @@ class PythonBuilder(Builder):
         return BuilderPlan((step,), (Tool("python -m build", version, "pip install build"),))
 
     def gather(self, context: BuildContext, step: Step) -> None:
-        """Remove the time and the user's name from the sdist."""
+        """Check the names, and remove the time and the user's name from the sdist."""
+        for path in sorted(step.output.iterdir()):
+            _check_name(path)
         for path in step.output.glob("*.tar.gz"):
             make_reproducible(path, context.epoch)
+
+
+def _check_name(path: Path) -> None:
+    # Setuptools calls a project without a name UNKNOWN, and builds it all the same.
+    if path.name.partition("-")[0].lower() == "unknown":
+        raise ArtifactMissingError(
+            f"{path.name} is not a package",
+            why="the project has no name",
+            todo="Set project.name in pyproject.toml, or --type if it is not a Python project.",
+        )
 
 
 _LEVEL = 9

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from core_infra.build._artifact import host_target
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags, inherited
+from core_infra.build._builders.programs import check_program
 from core_infra.build._builders.project_files import read_toml, table, text
 from core_infra.build._builders.sources import ignored_files
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
@@ -93,6 +94,8 @@ class RustBuilder(Builder):
             )
         step.output.mkdir(parents=True, exist_ok=True)
         programs = [path for path in found if not _LIBRARY.fullmatch(path.name)]
+        for path in programs:
+            check_program(path, step.target)
         for path in found:
             only = [path] == programs and context.settings.project.binary
             name = f"{context.name}{path.suffix}" if only else path.name

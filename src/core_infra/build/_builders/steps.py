@@ -138,8 +138,10 @@ class BuilderPlan:
         steps: the steps to run.
         tools: the programs that must be installed.
         problems: known reasons why the build is not possible, one sentence each.
+        notes: what the user may not expect, one sentence each.
     """
 
     steps: tuple[Step, ...]
     tools: tuple[Tool, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

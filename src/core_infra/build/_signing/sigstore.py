@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.build._errors import ToolMissingError
+from core_infra.build._archives.contents import hash_file
+from core_infra.build._errors import ToolMissingError, VerificationError
 from core_infra.build._signing.tool import failed, run_tool
 
 if TYPE_CHECKING:
     from core_infra.medium._medium import Medium
 
 EXTENSION = ".sigstore.json"
+_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle"
 _TOOL = (sys.executable, "-m", "sigstore")
 
 
@@ -73,6 +77,28 @@ def verify_sigstore(medium: Medium, path: str, *, identity: str, issuer: str) ->
         file, bundle = _files(medium, path, directory)
         bundle.write_bytes(medium.read_bytes(path + EXTENSION))
         _verify(file, bundle, identity, issuer, path)
+
+
+def check_bundle(medium: Medium, path: str) -> None:
+    """Check that the bundle beside a file is one of sigstore, and of this file; not who signed it.
+
+    Raises:
+        VerificationError: it is not.
+        CoreInfraError: a file cannot be read.
+    """
+    what = f"{path + EXTENSION!r} is not a sigstore signature of this file"
+    try:
+        bundle = json.loads(medium.read_bytes(path + EXTENSION))
+        kind = bundle["mediaType"]
+        digest = base64.b64decode(bundle["messageSignature"]["messageDigest"]["digest"])
+        signed = bool(bundle["messageSignature"]["signature"] and bundle["verificationMaterial"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise VerificationError(what, why="it is not a bundle", problems=[]) from error
+    with medium.open(path) as file:
+        same = digest.hex() == hash_file(file)
+    if not (str(kind).startswith(_MEDIA_TYPE) and signed and same):
+        why = "it signs another file" if signed and not same else "it is not a bundle"
+        raise VerificationError(what, why=why, problems=[])
 
 
 def _files(medium: Medium, path: str, directory: str) -> tuple[Path, Path]:
