@@ -15,7 +15,7 @@ from core_infra.jobrunner._threads import NotStartedError
 
 if TYPE_CHECKING:
     import queue
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Executor, Future
 
     from core_infra.jobrunner._handler_calls import HandlerCall, Item, Outcome
@@ -123,6 +123,16 @@ class ActionPool:
     def abandoned(self) -> list[HandlerCall]:
         """Abandoned calls that still run."""
         return list(self._abandoned.values())
+
+    @property
+    def active(self) -> Iterator[HandlerCall]:
+        """All calls that were added and have not been taken out, abandoned ones included."""
+        yield from self._waiting
+        for queued in self._queued.values():
+            yield from queued
+        yield from (running.call for running in self._running.values())
+        yield from self._abandoned.values()
+        yield from (call for call, _ in self.ended)
 
     def add(self, calls: Iterable[HandlerCall]) -> None:
         """Run calls, in this order."""

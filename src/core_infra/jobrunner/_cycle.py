@@ -59,6 +59,8 @@ class Cycle:
         seen: the ids of all actions that were planned.
         grace_deadline: how long running actions are waited for once the poller is stopped, by the
             monotonic clock.
+        patience: how many seconds the cycle waits for its actions once all sources have answered;
+            those that still run then continue beside the next cycle.
     """
 
     number: int
@@ -69,6 +71,7 @@ class Cycle:
     planned: deque[HandlerCall] = dataclasses.field(default_factory=deque)
     seen: set[str] = dataclasses.field(default_factory=set)
     grace_deadline: float = _FOREVER
+    patience: float = _FOREVER
 
     def __post_init__(self) -> None:
         self.report = CycleReport(self.number)
@@ -125,12 +128,29 @@ class CycleRunner:
     def run(self, cycle: Cycle, sources: Iterable[JobSource]) -> None:
         """Run one cycle. If this raises, the runner can only be closed."""
         self._cycle = cycle
+        cycle.seen = {call.job.id for call in self._pool.active}
+        self._take_arrived()  # a late answer makes it the turn of its source
         if not cycle.dry_run:
             with self._errors_deferred():
                 self._look_up_interrupted()
             self._work()
         if not self._stop.is_set():
             self._polling.start(sources)
+        self._work()
+
+    @property
+    def is_busy(self) -> bool:
+        """Actions of an earlier cycle still run, or their results are being written."""
+        return not (self._pool.idle and self._writer.idle)
+
+    @property
+    def unanswered(self) -> list[str]:
+        """The names of the sources that have not answered their last poll."""
+        return self._polling.unanswered
+
+    def finish(self, cycle: Cycle) -> None:
+        """Wait for the actions that earlier cycles left running, as long as the grace period."""
+        self._cycle = cycle
         self._work()
 
     def wake(self) -> None:
@@ -157,7 +177,9 @@ class CycleRunner:
     def _work(self) -> None:
         """Repeat all steps until there is nothing left to do or to wait for."""
         parts = (self._pool, self._polling, self._writer)
+        until = _FOREVER
         while True:
+            self._take_arrived()
             self._cancel_if_stopped()
             self._plan_actions()
             self._start_actions()
@@ -165,11 +187,16 @@ class CycleRunner:
             self._report_results()
             if not self._cycle.planned and all(part.idle for part in parts):
                 return
-            self._wait()
+            if self._polling.idle and not self._stop.is_set():
+                # Only actions are waited for: a slow one must not delay the next poll of the others.
+                until = min(until, time.monotonic() + self._cycle.patience)
+                if time.monotonic() >= until:
+                    return
+            self._wait(until)
 
     def _look_up_interrupted(self) -> None:
         """Step 0: look up actions that an earlier process started and left without a result."""
-        running = {call.job.id for call in self._pool.abandoned}
+        running = {call.job.id for call in self._pool.active} | self._writer.unwritten
         for state in self._index.pending():
             if state.id in running:
                 continue
@@ -336,9 +363,9 @@ class CycleRunner:
                 results.append(result)
         return by_source.values()
 
-    def _wait(self) -> None:
-        """Wait until another thread has done something, or until something is overdue."""
-        deadline = min(self._pool.deadline(), self._polling.deadline())
+    def _wait(self, until: float) -> None:
+        """Wait until another thread has done something, or something is overdue, or a moment."""
+        deadline = min(self._pool.deadline(), self._polling.deadline(), until)
         if not (self._pool.idle and self._polling.idle):  # the disk is waited for in any case
             deadline = min(deadline, self._cycle.grace_deadline)
         left = min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
@@ -346,7 +373,9 @@ class CycleRunner:
             self._inbox.get(timeout=max(0.0, left))()
         except queue.Empty:
             self._abandon_overdue(time.monotonic())
-        # Take all that has arrived: each wait hands the interpreter to another thread.
+
+    def _take_arrived(self) -> None:
+        # All of it: each wait hands the interpreter to another thread.
         with contextlib.suppress(queue.Empty):
             while True:
                 self._inbox.get_nowait()()

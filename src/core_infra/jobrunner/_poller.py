@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _CLOSED = "it was closed"
+_PATIENCE_MIN = 0.1
+"""Seconds: with a shorter interval, polls beside a running action would keep a processor busy."""
 
 
 class Poller:
@@ -96,16 +98,21 @@ class Poller:
     def run(self) -> None:
         """Run one cycle at once and one after every interval, until stopped.
 
-        Errors of a cycle are logged, and the next one is run.
+        Errors of a cycle are logged, and the next one is run. Actions that take longer than the
+        interval continue beside the next cycles.
 
         Raises:
             WrongStateError: it is closed, or was interrupted.
             Exception: a cycle was interrupted by it; no other cycle can follow.
         """
         self._check_open()
+        # While actions run, the interval has passed already when a cycle returns.
+        patience = max(self.config.poll_interval, _PATIENCE_MIN)
         while not self._stop.is_set():
             try:
-                self.run_once()
+                self._run_cycle(patience)
+                if self._runner.is_busy:
+                    continue
             except NotLeaderError:
                 _LOG.info("standing by: another poller acts on %s", self.config.journal.base_dir)
             except Exception as error:
@@ -118,6 +125,8 @@ class Poller:
                 else:
                     _LOG.exception("cycle %d", self._cycle)
             self.config.clock.wait(self._stop, self.config.poll_interval)
+        with self._one_cycle:
+            self._finish()
 
     def run_once(self) -> CycleReport:
         """Run one cycle.
@@ -131,11 +140,14 @@ class Poller:
             StorageError: something could not be written to the journal. Actions whose intent could
                 not be written were not started; all others were done.
         """
+        return self._run_cycle(float("inf"))
+
+    def _run_cycle(self, patience: float) -> CycleReport:
         with self._one_cycle:
             self._check_open()
             start = time.monotonic()
             self._cycle += 1
-            cycle = Cycle(self._cycle, self._handlers, dry_run=self.dry_run)
+            cycle = Cycle(self._cycle, self._handlers, dry_run=self.dry_run, patience=patience)
             sources = self._sources
             self._runner.catch_up(dry_run=cycle.dry_run)
             try:
@@ -170,7 +182,20 @@ class Poller:
         """Stop, and release the journal to other pollers once no action of this one runs."""
         self.stop()
         with self._one_cycle:
+            self._finish()
             self._shut(_CLOSED)
+
+    def _finish(self) -> None:
+        """Record the outcomes of actions that the last cycle left running."""
+        if not self._closed_by and self._runner.is_busy:
+            cycle = Cycle(self._cycle, self._handlers, dry_run=self.dry_run)
+            try:
+                self._runner.finish(cycle)
+            except BaseException as error:
+                self._shut(f"it was interrupted while it ended: {describe_error(error)}")
+                raise
+            for error in cycle.errors:
+                _LOG.error("%s", describe_error(error))
 
     def _shut(self, why: str) -> None:
         if not self._closed_by:

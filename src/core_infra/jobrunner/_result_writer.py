@@ -57,12 +57,18 @@ class ResultWriter:
         self._inbox = inbox
         self._thread = DaemonThreads("core-infra-recorder")
         self._waiting: list[Record] = []
+        self._writing: list[Record] = []
         self._is_busy = False
 
     @property
     def idle(self) -> bool:
         """All records are on the disk or have failed to get there, and were taken out."""
         return not (self._is_busy or self._waiting or self.written)
+
+    @property
+    def unwritten(self) -> set[str]:
+        """The ids of actions whose outcome is not on the disk yet, as far as is known here."""
+        return {record.entry.id for record in [*self._waiting, *self._writing]}
 
     def write_intents(self, jobs: Sequence[Job]) -> None:
         """Write that jobs are about to start; on the disk when this returns.
@@ -115,7 +121,8 @@ class ResultWriter:
         if self._is_busy or not self._waiting:
             return
         self._is_busy = True
-        records, self._waiting = self._waiting, []
+        self._writing = records = self._waiting
+        self._waiting = []
         self._thread.call(
             lambda error: self._inbox.put(partial(self._done, records, error)),
             self._write,
@@ -126,6 +133,7 @@ class ResultWriter:
         if isinstance(error, NotStartedError):  # no thread: write here, so that nothing is lost
             error = self._written_here(records)
         self._is_busy = False
+        self._writing = []
         self._start()
         self.written.append((records, error))
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Signals = list[PipelineSignal]
 
 _LOG = logging.getLogger(__name__)
+_STALE = 10
+"""How many timeouts late an answer may be and still be used."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -101,6 +103,11 @@ class SourcePolling:
         """No answer is waited for or unseen."""
         return not (self._open or self.answers)
 
+    @property
+    def unanswered(self) -> list[str]:
+        """The names of the sources that are asked now, overdue ones included."""
+        return [name for name, backoff in self._backoffs.items() if backoff.is_polled]
+
     def start(self, sources: Iterable[JobSource]) -> None:
         """Poll the sources whose turn it is."""
         for source in sources:
@@ -162,12 +169,13 @@ class SourcePolling:
     ) -> None:
         backoff = self._backoffs[source.name]
         backoff.is_polled = False
-        if not in_time:
-            return  # what it saw is old by now
         duration = time.monotonic() - start
+        if not in_time and (isinstance(answer, BaseException) or duration > _STALE * self._timeout):
+            return  # its failure was counted when it was late, and what it saw is old by now
         if isinstance(answer, BaseException):
             self._failed(source, answer, duration)
         else:
+            # Also if it is late: a source that is always slower than its timeout has to be acted on.
             backoff.failures = 0
             self.answers.append(Answer(source, answer, duration))
 
