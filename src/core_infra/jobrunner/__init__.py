@@ -34,9 +34,20 @@ if TYPE_CHECKING:
         ForgeNotFoundError,
         ForgeRefusedError,
         ForgeUnavailableError,
+        NotNowError,
         RateLimitedError,
     )
-    from core_infra.jobrunner._forges.forge import Child, Details, Epic, Forge, Pull, Repo
+    from core_infra.jobrunner._forges.forge import (
+        Child,
+        Comment,
+        Details,
+        Epic,
+        Forge,
+        Merge,
+        Pull,
+        Repo,
+        SubIssue,
+    )
     from core_infra.jobrunner._forges.forgejo import Forgejo
     from core_infra.jobrunner._forges.github import GitHub
     from core_infra.jobrunner._from_config import make_parts
@@ -49,10 +60,12 @@ if TYPE_CHECKING:
         EnableAutoMerge,
         ForgeHandler,
         PublishDraft,
+        PullHandler,
         ResolveThreads,
         SendFixCommand,
         TickParent,
     )
+    from core_infra.jobrunner._handlers.merge_rules import MergeRules
     from core_infra.jobrunner._interfaces import (
         Job,
         JobHandler,
@@ -96,9 +109,13 @@ else:
                 "ForgeNotFoundError",
                 "ForgeRefusedError",
                 "ForgeUnavailableError",
+                "NotNowError",
                 "RateLimitedError",
             ),
-            "._forges.forge": ("Child", "Details", "Epic", "Forge", "Pull", "Repo"),
+            "._forges.forge": (
+                *("Child", "Comment", "Details", "Epic", "Forge", "Merge", "Pull", "Repo"),
+                "SubIssue",
+            ),
             "._forges.forgejo": ("Forgejo",),
             "._forges.github": ("GitHub",),
             "._from_config": ("make_parts",),
@@ -111,10 +128,12 @@ else:
                 "EnableAutoMerge",
                 "ForgeHandler",
                 "PublishDraft",
+                "PullHandler",
                 "ResolveThreads",
                 "SendFixCommand",
                 "TickParent",
             ),
+            "._handlers.merge_rules": ("MergeRules",),
             "._interfaces": (
                 "Job",
                 "JobHandler",
@@ -156,6 +175,7 @@ __all__ = [
     "Child",
     "Clock",
     "CommandHandler",
+    "Comment",
     "CommentHandler",
     "Completion",
     "CycleReport",
@@ -185,14 +205,18 @@ __all__ = [
     "JobsConfig",
     "Journal",
     "JsonFormatter",
+    "Merge",
+    "MergeRules",
     "Metrics",
     "NotLeaderError",
+    "NotNowError",
     "Phase",
     "PipelineSignal",
     "Poller",
     "PollerConfig",
     "PublishDraft",
     "Pull",
+    "PullHandler",
     "RateLimitedError",
     "Reconciling",
     "RecordedSource",
@@ -202,6 +226,7 @@ __all__ = [
     "ResolveThreads",
     "SendFixCommand",
     "Span",
+    "SubIssue",
     "SystemClock",
     "TickParent",
     "Token",

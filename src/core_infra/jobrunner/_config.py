@@ -37,6 +37,8 @@ class PollerConfig:
         grace_period: seconds that running actions have to end when the poller is stopped.
         attempts: how often an action that fails is tried, if its handler can find out whether it
             was done. The pause between attempts doubles each time, up to an hour.
+        journal_bodies: whether the journal has the texts of issues; a replay of handlers that match
+            on them needs it.
         clock: the source of time.
         bus: receives the events ``ActionSourcePolled``, ``ActionJobStarted``, ``ActionJobEnded``
             and ``ActionCycleEnded``.
@@ -54,6 +56,7 @@ class PollerConfig:
     job_timeout: float = 600.0
     grace_period: float = 30.0
     attempts: int = 10
+    journal_bodies: bool = False
     clock: Clock = dataclasses.field(default_factory=SystemClock)
     bus: Bus | None = None
 

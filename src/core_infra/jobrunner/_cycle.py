@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError
@@ -25,22 +26,34 @@ from core_infra.jobrunner._journal.entry import Phase
 from core_infra.jobrunner._journal.index import Index
 from core_infra.jobrunner._leadership import Leadership
 from core_infra.jobrunner._logging import describe_error, job_fields
-from core_infra.jobrunner._plan import Limits, due_jobs, interrupted_job, matches, touched_items
+from core_infra.jobrunner._plan import (
+    Limits,
+    due_jobs,
+    interrupted_job,
+    is_over,
+    matches,
+    retry_delay,
+    touched_items,
+)
 from core_infra.jobrunner._result_writer import ResultWriter
 from core_infra.jobrunner._source_polling import SourcePolling
 from core_infra.jobrunner._threads import DaemonThreads, NotStartedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from core_infra.jobrunner._action_pool import Inbox
     from core_infra.jobrunner._config import PollerConfig
     from core_infra.jobrunner._interfaces import Job, JobHandler, JobSource
+    from core_infra.jobrunner._plan import Match
     from core_infra.jobrunner._result_writer import Record
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal
 
 _LOG = logging.getLogger(__name__)
 _FOREVER = float("inf")
+_PUT_OFF = 10_000
+_PUT_OFF_MAX = timedelta(minutes=5)
 _BATCH = 512
 """How many intents share one write. After a crash, as many may have to be looked up."""
 
@@ -75,6 +88,17 @@ class Cycle:
 
     def __post_init__(self) -> None:
         self.report = CycleReport(self.number)
+        self._by_source: dict[str, Sequence[JobHandler]] = {}
+
+    def handlers_of(self, source: str) -> Sequence[JobHandler]:
+        """The handlers that may act on the signals of a source, in their order."""
+        if source not in self._by_source:
+            self._by_source[source] = [
+                handler
+                for handler in self.handlers.values()
+                if (bound := getattr(handler, "sources", None)) is None or source in bound
+            ]
+        return self._by_source[source]
 
 
 class CycleRunner:
@@ -111,6 +135,8 @@ class CycleRunner:
         )
         self._writer = ResultWriter(config, self._index, self._inbox)
         self._cycle = Cycle(0, {}, dry_run=True)
+        self._withdrawn: dict[str, tuple[int, datetime]] = {}
+        """How often actions found nothing to do, and when they are decided on again."""
 
     def catch_up(self, *, dry_run: bool) -> None:
         """Take the lead (not for a dry run), and read what other pollers added to the journal.
@@ -188,7 +214,7 @@ class CycleRunner:
             if not self._cycle.planned and all(part.idle for part in parts):
                 return
             if self._polling.idle and not self._stop.is_set():
-                # Only actions are waited for: a slow one must not delay the next poll of the others.
+                # Only actions are waited for: a slow one must not delay the polls of others.
                 until = min(until, time.monotonic() + self._cycle.patience)
                 if time.monotonic() >= until:
                     return
@@ -244,17 +270,41 @@ class CycleRunner:
                     self._cycle.planned += self._plan(source, answer)
 
     def _plan(self, source: JobSource, signals: Sequence[PipelineSignal]) -> list[HandlerCall]:
+        handlers = self._cycle.handlers_of(source.name)
+        calls: list[HandlerCall] = []
+        left = [(0, signals)]
+        while left:
+            place, some = left.pop(0)
+            calls += self._plan_from(source, some, handlers[place:], place, left)
+        return calls
+
+    def _plan_from(
+        self,
+        source: JobSource,
+        signals: Sequence[PipelineSignal],
+        handlers: Sequence[JobHandler],
+        place: int,
+        left: list[tuple[int, Sequence[PipelineSignal]]],
+    ) -> list[HandlerCall]:
+        """Plan the actions of handlers; append what the handlers behind them may act on."""
         cycle = self._cycle
-        found = {
-            match.id: match
-            for match in matches(signals, list(cycle.handlers.values()))
-            if match.id not in cycle.seen
-        }
+        found: dict[str, Match] = {}
+        for match in matches(signals, handlers):
+            if match.id not in cycle.seen:
+                found.setdefault(match.id, match)
         cycle.seen |= found.keys()
         states = self._index.states(found)
+        for name, state in states.items():
+            match = found[name]
+            if not getattr(match.handler, "chain", False) and is_over(
+                state, match.handler, self._limits
+            ):
+                left.append((place + match.after, [match.signal]))
         now = self._config.clock.now()
         calls = []
         for handler, job in due_jobs(found, states, self._limits, now=now, cycle=cycle.number):
+            if (later := self._withdrawn.get(job.id)) is not None and now < later[1]:
+                continue
             is_dry = cycle.dry_run or handler.name in self._config.dry_run_handlers
             try:
                 items = touched_items(handler, job.signal)
@@ -322,7 +372,23 @@ class CycleRunner:
                 error = describe_error(outcome)
                 self._writer.add(call, Phase.UNKNOWN, Outcome(success=False, error=error))
             else:
-                self._writer.add(call, Phase.RESULT, outcome)
+                if outcome.end == "withdrawn":
+                    self._put_off(call.job)
+                    _LOG.info(
+                        "%s is withdrawn: %s",
+                        *(call.job.action, outcome.error),
+                        extra=job_fields(call.job),
+                    )
+                self._writer.add(call, Phase(outcome.end or Phase.RESULT), outcome)
+
+    def _put_off(self, job: Job) -> None:
+        """Decide on an action that found nothing to do at the next poll, later each time."""
+        times = self._withdrawn.get(job.id, (0, None))[0] + 1
+        wait = retry_delay(self._config.poll_interval, times - 1) if times > 1 else timedelta(0)
+        until = self._config.clock.now() + min(wait, _PUT_OFF_MAX)
+        self._withdrawn[job.id] = (times, until)
+        while len(self._withdrawn) > _PUT_OFF:
+            self._withdrawn.pop(next(iter(self._withdrawn)))
 
     def _add_rehearsal(self, job: Job, outcome: Outcome | BaseException) -> None:
         if isinstance(outcome, BaseException):

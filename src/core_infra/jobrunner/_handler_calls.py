@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from core_infra.jobrunner._forges.errors import ForgeRefusedError, NotNowError
 from core_infra.jobrunner._interfaces import as_reconciling, as_rehearsing
 from core_infra.jobrunner._logging import describe_error, shortened
 from core_infra.jobrunner._signal import ActionResult
@@ -43,24 +44,31 @@ class Outcome(NamedTuple):
         error: what went wrong.
         duration: how long it took, in seconds.
         steps: what would be done, for a rehearsal.
+        end: how it ended, if not with a result: withdrawn, or given up for good.
     """
 
     success: bool
     error: str = ""
     duration: float = 0.0
     steps: Sequence[str] = ()
+    end: Literal["", "withdrawn", "given_up"] = ""
 
 
 def act(handler: JobHandler, job: Job) -> Outcome:
     """Perform an action; on a later attempt, only if an earlier one did not."""
     start = time.perf_counter()
+    end: Literal["", "withdrawn", "given_up"] = ""
     try:
         if job.attempt > 1 and _happened(handler, job):
             return Outcome(success=True, duration=time.perf_counter() - start)
         success, error = _checked(handler.execute(job.signal, job))
     except Exception as raised:  # noqa: BLE001 - whatever it is, it becomes the result
         success, error = False, describe_error(raised)
-    return Outcome(success, error, time.perf_counter() - start)
+        if isinstance(raised, NotNowError):
+            end = "withdrawn"
+        elif isinstance(raised, ForgeRefusedError) and raised.facts.get("final"):
+            end = "given_up"
+    return Outcome(success, error, time.perf_counter() - start, end=end)
 
 
 def look_up(handler: JobHandler, job: Job) -> Outcome:

@@ -87,6 +87,10 @@ class Job:
 class JobHandler(Protocol):
     """What is done about a signal.
 
+    Optional attributes: ``chain = True`` lets the handlers behind it act on the same signals, too;
+    ``per_pull = True`` makes one action of a pull request that closes several children; with
+    ``sources``, a collection of names, it sees only the signals of those sources.
+
     The poller passes handlers to an executor. For an executor that runs them in other processes,
     such as a Dask cluster, they must be picklable.
     """

@@ -35,13 +35,15 @@ class Match(NamedTuple):
 
     Attributes:
         id: the id of the action.
-        handler: the first handler that matches.
+        handler: the handler.
         signal: the signal.
+        after: how many handlers were asked, this one included.
     """
 
     id: str
     handler: JobHandler
     signal: PipelineSignal
+    after: int = 0
 
 
 class Limits(NamedTuple):
@@ -59,26 +61,48 @@ class Limits(NamedTuple):
 
 
 def matches(signals: Iterable[PipelineSignal], handlers: Sequence[JobHandler]) -> Iterator[Match]:
-    """Find the first handler that matches each signal; log and skip a handler that raises."""
+    """Find the handlers that act on each signal; log and skip a handler that raises.
+
+    That is the first that matches, and the first behind it if it has ``chain``, and so on.
+    """
     for signal in signals:
-        for handler in handlers:
+        for place, handler in enumerate(handlers):
             try:
                 seen = _fields_read(handler, signal)
             except Exception as error:  # noqa: BLE001 - one handler must not stop the others
                 _LOG.error("handler %s cannot match: %s", handler.name, describe_error(error))
                 continue
             if seen is not None:
-                yield Match(action_id(handler.name, signal, seen), handler, signal)
-                break
+                is_per_pull = getattr(handler, "per_pull", False)
+                name = action_id(handler.name, signal, seen, per_pull=is_per_pull)
+                yield Match(name, handler, signal, place + 1)
+                if not getattr(handler, "chain", False):
+                    break
 
 
-def action_id(action: str, signal: PipelineSignal, seen: dict[str, object]) -> str:
+def action_id(
+    action: str, signal: PipelineSignal, seen: dict[str, object], *, per_pull: bool = False
+) -> str:
     """The id of an action: the same for the same handler, item and state, in any process.
 
     It has 128 bits, so that two actions do not get the same one by chance.
     """
-    key = [action, *_IDENTITY(signal), sorted(seen.items())]
+    item = _IDENTITY(signal)
+    if per_pull and signal.pr_number:
+        item = (*item[:3], 0, 0, signal.pr_number)
+    key = [action, *item, sorted(seen.items())]
     return hashlib.sha256(canonical_json(key)).hexdigest()[:32]
+
+
+def is_over(state: ActionState, handler: JobHandler, limits: Limits) -> bool:
+    """Whether an action was not done and will not be tried again: other handlers may act then."""
+    match state.status:
+        case ActionStatus.GIVEN_UP:
+            return True
+        case ActionStatus.UNKNOWN | ActionStatus.FAILED:
+            return as_reconciling(handler) is None or state.attempt >= limits.attempts
+        case _:
+            return False
 
 
 def due_jobs(
@@ -90,7 +114,7 @@ def due_jobs(
     cycle: int,
 ) -> Iterator[tuple[JobHandler, Job]]:
     """Make jobs of matches, without what was done already or must wait for its next attempt."""
-    for name, (_, handler, signal) in found.items():
+    for name, (_, handler, signal, _) in found.items():
         attempt, first = 1, now
         if (state := states.get(name)) is not None:
             if not _is_due(state, handler, limits, now=now):
@@ -152,6 +176,8 @@ def _is_due(state: ActionState, handler: JobHandler, limits: Limits, *, now: dat
         return state.status is ActionStatus.INTERRUPTED
     if state.status is ActionStatus.INTERRUPTED:
         return True
+    if state.status is ActionStatus.GIVEN_UP:
+        return False
     delay = retry_delay(limits.interval, state.attempt)
     is_late_enough: bool = now >= state.last + delay
     return is_late_enough and state.attempt < limits.attempts

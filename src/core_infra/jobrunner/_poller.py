@@ -194,8 +194,8 @@ class Poller:
             except BaseException as error:
                 self._shut(f"it was interrupted while it ended: {describe_error(error)}")
                 raise
-            for error in cycle.errors:
-                _LOG.error("%s", describe_error(error))
+            for problem in cycle.errors:
+                _LOG.error("%s", describe_error(problem))
 
     def _shut(self, why: str) -> None:
         if not self._closed_by:

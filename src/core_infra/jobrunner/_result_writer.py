@@ -53,6 +53,7 @@ class ResultWriter:
         self.written: deque[tuple[Sequence[Record], BaseException | None]] = deque()
         self._journal = config.journal
         self._clock = config.clock
+        self._bodies = config.journal_bodies
         self._index = index
         self._inbox = inbox
         self._thread = DaemonThreads("core-infra-recorder")
@@ -87,7 +88,7 @@ class ResultWriter:
                     cycle=job.cycle,
                     id=job.id,
                     attempt=job.attempt,
-                    signal=job.signal.to_dict(),
+                    signal=job.signal.to_record(bodies=self._bodies),
                 )
                 for job in jobs
             ]
@@ -106,7 +107,7 @@ class ResultWriter:
             cycle=job.cycle,
         )
         entry = Entry.of_result(job.signal, result, phase=phase, id=job.id, attempt=job.attempt)
-        has_result = phase in {Phase.RESULT, Phase.UNKNOWN}
+        has_result = phase in {Phase.RESULT, Phase.UNKNOWN, Phase.GIVEN_UP}
         self._waiting.append(Record(call, entry, result if has_result else None))
         self._start()
 

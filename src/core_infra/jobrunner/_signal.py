@@ -44,6 +44,18 @@ class PipelineSignal:
         assignee: the user that the child is assigned to.
         issue_title: the title of the child.
         issue_body: its text; not to be trusted.
+        epic_repo: ``owner/name`` of the epic, if it is in another repository than the child.
+        issue_labels: the names of the child's labels.
+        pr_title: the title of the pull request; not to be trusted.
+        author: the user that opened the pull request.
+        base_branch: the branch that it is to be merged into.
+        is_default_base: whether that is the repository's default branch.
+        is_fork: whether its head is in another repository.
+        labels: the names of its labels.
+        checks: the name and state of each check.
+        threads_outdated: open conversations that the forge says are about an earlier commit.
+        approvals: how many reviewers approve of it, by the last review of each.
+        changes_requested: how many reviewers want changes, by the last review of each.
     """
 
     epic_number: Number = 0
@@ -65,6 +77,18 @@ class PipelineSignal:
     assignee: str = ""
     issue_title: str = ""
     issue_body: str = ""
+    epic_repo: str = ""
+    issue_labels: tuple[str, ...] = ()
+    pr_title: str = ""
+    author: str = ""
+    base_branch: str = ""
+    is_default_base: bool = False
+    is_fork: bool = False
+    labels: tuple[str, ...] = ()
+    checks: tuple[tuple[str, CheckStatus], ...] = ()
+    threads_outdated: Number = 0
+    approvals: Number = 0
+    changes_requested: Number = 0
 
     @property
     def repo_full_name(self) -> str:
@@ -82,12 +106,31 @@ class PipelineSignal:
         """Whether a conversation is not resolved."""
         return self.threads_total > self.threads_resolved
 
+    def to_record(self, *, bodies: bool) -> dict[str, Any]:
+        """What a journal has: the fields that differ from their defaults.
+
+        Args:
+            bodies: whether the text of the issue is kept.
+        """
+        mine = vars(self)
+        fields = {
+            name: value
+            for name, value in self.to_dict().items()
+            if mine[name] != _DEFAULTS.get(name, ...)
+        }
+        if not bodies:
+            fields.pop("issue_body", None)
+        return fields
+
     def to_dict(self) -> dict[str, Any]:
         """The fields, as values that JSON can have."""
         fields = dict(vars(self))
         for name in ("last_commit_at", "last_review_at"):
             if fields[name] is not None:
                 fields[name] = stamp(fields[name])
+        for name in ("labels", "issue_labels"):
+            fields[name] = list(fields[name])
+        fields["checks"] = [list(check) for check in fields["checks"]]
         return fields
 
     @classmethod
@@ -117,6 +160,13 @@ class PipelineSignal:
             if not getattr(signal, name):
                 raise InvalidError(f"cannot use {where}", why=f"{name} is empty", signal=fields)
         return signal
+
+
+_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(PipelineSignal)
+    if field.name not in {"repo_owner", "repo_name"}
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

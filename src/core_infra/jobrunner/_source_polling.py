@@ -175,7 +175,7 @@ class SourcePolling:
         if isinstance(answer, BaseException):
             self._failed(source, answer, duration)
         else:
-            # Also if it is late: a source that is always slower than its timeout has to be acted on.
+            # Also if it is late: one that always takes longer has to be acted on, too.
             backoff.failures = 0
             self.answers.append(Answer(source, answer, duration))
 

@@ -24,13 +24,16 @@ GITHUB = {
     f"{REPO}/issues": ["get"],
     f"{REPO}/issues/{{issue_number}}": ["get", "patch"],
     f"{REPO}/issues/{{issue_number}}/comments": ["get", "post"],
-    f"{REPO}/pulls": ["get"],
+    f"{REPO}/issues/{{issue_number}}/sub_issues": ["get"],
+    f"{REPO}/issues/comments/{{comment_id}}": ["patch"],
     f"{REPO}/pulls/{{pull_number}}/merge": ["put"],
+    f"{REPO}/pulls/{{pull_number}}/update-branch": ["put"],
 }
 FORGEJO = {
     f"{REPO}/issues": ["get"],
     f"{REPO}/issues/{{index}}": ["get", "patch"],
     f"{REPO}/issues/{{index}}/comments": ["get", "post"],
+    f"{REPO}/issues/comments/{{id}}": ["patch"],
     f"{REPO}/pulls": ["get"],
     f"{REPO}/pulls/{{index}}": ["get", "patch"],
     f"{REPO}/pulls/{{index}}/merge": ["post"],
@@ -42,7 +45,8 @@ FORGEJO = {
 QUERIES = [
     queries.several("issue", queries.ISSUE, [1]),
     queries.several("pullRequest", queries.PULL, [1]),
-    *(queries.MERGING, queries.THREADS, queries.ENABLE_AUTO_MERGE),
+    queries.several("pullRequest", f"{queries.HEAD} {queries.PULL}", [1]),
+    *(queries.MERGING, queries.THREADS, queries.CONTEXTS, queries.REVIEWS, queries.ENQUEUE),
     *(queries.PUBLISH, queries.RESOLVE),
 ]
 KEPT = {
@@ -149,7 +153,10 @@ def graphql_subset(sdl: str) -> str:
             parent, definition = info.get_parent_type(), info.get_field_def()
             assert parent is not None
             assert definition is not None
-            fields.setdefault(parent.name, set()).add(node.name.value)
+            fields.setdefault(parent.name, set())
+            if node.name.value.startswith("__"):
+                return
+            fields[parent.name].add(node.name.value)
             used = arguments.setdefault((parent.name, node.name.value), set())
             used |= {argument.name.value for argument in node.arguments or ()}
             leaves.add(graphql.get_named_type(definition.type))
@@ -175,6 +182,10 @@ def render(
     for name in sorted(fields):
         lines = []
         kind: Any = schema.get_type(name)
+        if graphql.is_union_type(kind):
+            members = " | ".join(one.name for one in kind.types if one.name in fields)
+            parts.append(f"union {name} = {members}")
+            continue
         for field in sorted(fields[name]):
             definition = kind.fields[field]
             used = [
@@ -185,7 +196,7 @@ def render(
             shown = f"({', '.join(used)})" if used else ""
             lines.append(f"  {field}{shown}: {definition.type}")
         parts.append("\n".join([f"type {name} {{", *lines, "}"]))
-    todo = [kind for kind in leaves if not graphql.is_object_type(kind)]
+    todo = [kind for kind in leaves if not graphql.is_composite_type(kind)]
     done: set[str] = set()
     while todo:
         kind = todo.pop()

@@ -27,6 +27,7 @@ from core_infra.jobrunner import (
     ForgeNotFoundError,
     ForgeRefusedError,
     GitHub,
+    Merge,
     Pull,
     Repo,
     Token,
@@ -71,11 +72,11 @@ def rest(forge: GitHub | Forgejo) -> dict[str, Callable[[], Any]]:
     """Every request that both clients make by REST."""
     return {
         "epics": lambda: forge.epics(REPO, "epic"),
-        "pulls": lambda: forge.pulls(REPO),
-        "closed_pulls": lambda: forge.closed_pulls(REPO),
+        "has_news": lambda: forge.has_news(REPO),
         "epic": lambda: forge.epic(REPO, 1),
         "comments": lambda: list(forge.comments(REPO, 1, SINCE)),
         "comment": lambda: forge.comment(REPO, 1, "hello"),
+        "edit_comment": lambda: forge.edit_comment(REPO, 1, "hello"),
         "edit_body": lambda: forge.edit_body(REPO, 1, "text"),
         "close_issue": lambda: forge.close_issue(REPO, 1),
     }
@@ -87,7 +88,8 @@ def only_forgejo(forge: Forgejo) -> dict[str, Callable[[], Any]]:
         "children": lambda: forge.children(REPO, [1]),
         "details": lambda: forge.details(REPO, [PULL]),
         "is_merging": lambda: forge.is_merging(REPO, 1),
-        "merge_when_ready": lambda: forge.merge_when_ready(REPO, 1, "0" * 40),
+        "pull": lambda: forge.pull(REPO, 1),
+        "merge": lambda: forge.merge(REPO, 1, "0" * 40, Merge()),
         "publish": lambda: forge.publish(REPO, 1),
         "settle_reviews": lambda: forge.settle_reviews(REPO, 1),
     }

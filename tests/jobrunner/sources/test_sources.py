@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner import DirectorySource, PipelineSignal
-from core_infra.jobrunner._sources.checklist import boxes, references, tick
 from core_infra.medium import LocalMedium, MemoryMedium
 from core_infra.medium._errors import PathNotFoundError
 from jobs.samples import NOON, result, signal
@@ -137,40 +133,3 @@ def test_what_a_signal_says_of_itself() -> None:
     assert seen.has_unresolved_threads
     assert not signal(threads_total=3, threads_resolved=3).has_unresolved_threads
     assert seen.repo_full_name == "acme/widgets"
-
-
-def test_checklists() -> None:
-    body = (
-        "# Plan\n- [ ] #1 first\n  * [x] #2\n+ [X] #3\n- [ ] no number\n- [] #4\n-[ ] #5\n"
-        "```\n- [ ] #6\n```\n~~~\n- [ ] #7\n```\n- [ ] #8\n~~~\n- [ ] #9\r\n- [ ] #1 again"
-    )
-    assert [(box.child, box.ticked) for box in boxes(body)] == [
-        *((1, False), (2, True), (3, True), (9, False), (1, False)),
-    ]
-    ticked = tick(body, 1)
-    assert ticked == body.replace("[ ] #1", "[x] #1")
-    assert tick(ticked, 1) == ticked
-    assert tick(body, 9) == body.replace("[ ] #9", "[x] #9")
-    assert tick(body, 6) == body
-
-
-@given(st.text(alphabet="- [x]#12`~\n\r*"), st.integers(1, 22))
-def test_ticking_changes_only_boxes_of_that_child(body: str, child: int) -> None:
-    ticked = tick(body, child)
-    assert len(ticked) == len(body)
-    assert not [box for box in boxes(ticked) if box.child == child and not box.ticked]
-    others = [box for box in boxes(body) if box.child != child]
-    assert [box for box in boxes(ticked) if box.child != child] == others
-
-
-def test_references() -> None:
-    text = "Fixes #1, closes: #2 (see #3) other/repo#4 a#5 &#6; http://x/#7 #8a resolved #9\n#10"
-    assert references(text) == ({1, 2, 3, 9, 10}, {1, 2, 9})
-
-
-def test_hostile_texts_take_no_time() -> None:
-    start = time.process_time()
-    for text in ("- [ ] " * 20_000, "#" * 100_000, "close " * 20_000, " " * 100_000 + "- [ ] #1"):
-        list(boxes(text))
-        references(text)
-    assert time.process_time() - start < 10

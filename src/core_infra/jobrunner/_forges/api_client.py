@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from core_infra.jobrunner._clock import Clock, SystemClock
-from core_infra.jobrunner._forges.connection import Answer, Connection
+from core_infra.jobrunner._forges.connection import Answer, Connection, parsed_url
 from core_infra.jobrunner._forges.endpoint import checked_address
 from core_infra.jobrunner._forges.errors import (
     ForgeAnswerError,
@@ -22,7 +22,7 @@ from core_infra.jobrunner._forges.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import httpx2
 
@@ -49,6 +49,8 @@ class ApiClient:
         pause: seconds between two requests that change something.
         retry_pause: seconds before a GET without an answer is repeated.
         clock: the source of time.
+        own_links: whether the next page is asked for at this address, whatever a link says: a
+            server makes links from its public address, which may be another one.
 
     Raises:
         InvalidError: the address cannot be used, or has credentials in it.
@@ -66,7 +68,9 @@ class ApiClient:
         pause: float = 0.0,
         retry_pause: float = 0.5,
         clock: Clock | None = None,
+        own_links: bool = False,
     ) -> None:
+        self._own_links = own_links
         self._connection = Connection(
             checked_address(url).rstrip("/"),
             token,
@@ -104,15 +108,30 @@ class ApiClient:
         """
         return self._parsed(kind, self._get(self._connection.address(path, query)).content, path)
 
-    def pages(self, kind: TypeAdapter[list[T]], path: str, **query: object) -> Iterator[T]:
-        """Get a list, page by page; raises as :meth:`get` does."""
+    def is_new(self, path: str, **query: object) -> bool:
+        """Whether something has changed since it was last asked for; raises as :meth:`get` does."""
+        return self._get(self._connection.address(path, query)).is_new
+
+    def pages(
+        self, kind: TypeAdapter[list[T]], path: str, *, limit_pages: int = _PAGES, **query: object
+    ) -> Iterator[T]:
+        """Get a list, page by page; raises as :meth:`get` does.
+
+        Args:
+            kind: the type of a page.
+            path: relative to the API's address.
+            limit_pages: how many pages to get; by default all: at most a hundred.
+            query: the parameters.
+        """
         url = self._connection.address(path, query)
-        for _ in range(_PAGES):
+        for _ in range(limit_pages):
             answer = self._get(url)
             yield from self._parsed(kind, answer.content, path)
             if not answer.next:
                 return
-            url = self._connection.same_origin(url.join(answer.next))
+            url = self._next(url, answer.next)
+        if limit_pages < _PAGES:
+            return
         raise ForgeAnswerError(f"{path} does not end", why=f"it has more than {_PAGES} pages")
 
     def send(self, method: str, path: str, content: object) -> None:
@@ -123,10 +142,13 @@ class ApiClient:
         with self._one_by_one():
             self._connection.request(method, url, content)
 
-    def order(self, kind: TypeAdapter[T], path: str, content: object) -> T:
-        """Change something by a POST, and return the answer; raises as :meth:`get` does."""
+    def order(
+        self, kind: TypeAdapter[T], path: str, content: object
+    ) -> tuple[T, Mapping[str, str]]:
+        """Change something by a POST; return the answer and its headers; raises as :meth:`get`."""
         with self._one_by_one():
-            return self.ask(kind, path, content)
+            answer = self._connection.request("POST", self._connection.address(path, {}), content)
+            return self._parsed(kind, answer.content, path), answer.headers
 
     def rehearses(self, step: str) -> bool:
         """Whether this is a rehearsal; if so, list the step."""
@@ -135,17 +157,15 @@ class ApiClient:
         self._steps.append(step)
         return True
 
-    def ask(self, kind: TypeAdapter[T], path: str, content: object) -> T:
-        """Get something by a POST that changes nothing; raises as :meth:`get` does."""
-        return self._parsed(
-            kind,
-            self._connection.request("POST", self._connection.address(path, {}), content).content,
-            path,
-        )
+    def ask(self, kind: TypeAdapter[T], path: str, content: object) -> tuple[T, Mapping[str, str]]:
+        """Get something by a POST that changes nothing, and its headers; raises as :meth:`get`."""
+        url = self._connection.address(path, {})
+        answer = self._repeated(lambda: self._connection.request("POST", url, content))
+        return self._parsed(kind, answer.content, path), answer.headers
 
-    def limited(self, error: str) -> RateLimitedError:
-        """Send nothing for a minute; return the error to be raised."""
-        return self._connection.limited(error)
+    def limited(self, error: str, headers: Mapping[str, str]) -> RateLimitedError:
+        """Send nothing as long as an answer's headers ask for; return the error to be raised."""
+        return self._connection.limited(error, headers)
 
     def close(self) -> None:
         """Close the connections."""
@@ -172,10 +192,19 @@ class ApiClient:
             finally:
                 self._written = time.monotonic()
 
+    def _next(self, url: httpx2.URL, link: str) -> httpx2.URL:
+        if not self._own_links:
+            return self._connection.same_origin(url.join(link))
+        page = parsed_url(link).params.get("page") or int(url.params.get("page", "1")) + 1
+        return url.copy_set_param("page", str(page))
+
     def _get(self, url: httpx2.URL) -> Answer:
+        return self._repeated(lambda: self._connection.request("GET", url, None))
+
+    def _repeated(self, ask: Callable[[], Answer]) -> Answer:
         for again in (True, True, False):
             try:
-                return self._connection.request("GET", url, None)
+                return ask()
             except ForgeUnavailableError as error:
                 if not again or not error.facts.get("passing"):
                     raise

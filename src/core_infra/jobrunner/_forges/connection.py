@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +16,7 @@ from core_infra.jobrunner._forges.errors import (
     ForgeNotFoundError,
     ForgeRefusedError,
     ForgeUnavailableError,
+    NotNowError,
     RateLimitedError,
 )
 
@@ -35,11 +38,17 @@ if TYPE_CHECKING:
 
 _BODY_MAX = 32 << 20
 _REDIRECTS = 3
-_CACHE_SIZE = 512
+_CACHE_SIZE = 8192
+"""Enough for some hundred repositories with a few lists each."""
 _NOT_MODIFIED = 304
 _MOVED = frozenset({301, 302, 307, 308})
 _PASSING = frozenset({500, 502, 503, 504})
 _NOT_FOUND = frozenset({404, 410})
+_CONFLICT = 409
+_FINAL = frozenset({403, 404, 405, 410, 422, 423, 451})
+"""What a forge refuses in the same way the next time: rights, protection, settings."""
+_MEANWHILE = re.compile(r"was modified|try (the merge )?again|out of date", re.IGNORECASE)
+"""A refusal because something has changed at this moment."""
 
 
 class Answer(NamedTuple):
@@ -48,10 +57,14 @@ class Answer(NamedTuple):
     Attributes:
         content: the body.
         next: the address of the next page; empty without one.
+        headers: its other headers.
+        is_new: whether it differs from the last answer, as far as is known.
     """
 
     content: bytes
     next: str
+    headers: Mapping[str, str]
+    is_new: bool = True
 
 
 class Connection:
@@ -98,9 +111,13 @@ class Connection:
             ForgeRefusedError: the forge refuses the request.
         """
         for _ in range(_REDIRECTS + 1):
-            response, body = self._exchange(method, url, content)
+            known = None
+            if method == "GET":
+                with self._cache_lock:  # kept here: it may be evicted before the answer arrives
+                    known = self._known.get(str(url))
+            response, body = self._exchange(method, url, content, known[0] if known else "")
             if response.status_code not in _MOVED:
-                return self._checked(method, url, response, body)
+                return self._checked(method, url, response, body, known)
             url = self.same_origin(url.join(response.headers.get("location", "")))
         raise ForgeUnavailableError(f"{method} {url} does not end", why="it redirects in a circle")
 
@@ -109,9 +126,9 @@ class Connection:
         url = httpx2.URL(f"{self.url}{path}")
         return url.copy_merge_params({name: str(value) for name, value in query.items()})
 
-    def limited(self, error: str) -> RateLimitedError:
-        """Send nothing for a minute; return the error to be raised."""
-        self._not_before = rate_limits.reset({}, now=self._clock.now())
+    def limited(self, error: str, headers: Mapping[str, str]) -> RateLimitedError:
+        """Send nothing as long as an answer's headers ask for; return the error to be raised."""
+        self._not_before = rate_limits.limited(headers, now=self._clock.now())
         return self._too_soon(error)
 
     def same_origin(self, url: httpx2.URL) -> httpx2.URL:
@@ -131,7 +148,7 @@ class Connection:
         self._client.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = {"_client", "_known"}
+        hidden = {"_client", "_known", "_cache_lock"}
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -141,17 +158,18 @@ class Connection:
     def _begin(self) -> None:
         self._client = httpx2.Client(timeout=self._timeout, follow_redirects=False)
         self._known: OrderedDict[str, tuple[str, Answer]] = OrderedDict()
+        self._cache_lock = threading.Lock()
 
     def _exchange(
-        self, method: str, url: httpx2.URL, content: object
+        self, method: str, url: httpx2.URL, content: object, etag: str
     ) -> tuple[httpx2.Response, bytes]:
         if (until := self._not_before) is not None and self._clock.now() < until:
             raise self._too_soon("its limit is used up")
         headers = dict(self._headers)
         if self._token is not None:
             headers["Authorization"] = f"{self._scheme} {self._token.read()}"
-        if method == "GET" and (known := self._known.get(str(url))):
-            headers["If-None-Match"] = known[0]
+        if etag:
+            headers["If-None-Match"] = etag
         deadline = time.monotonic() + self._timeout
         body = bytearray()
         try:
@@ -171,13 +189,21 @@ class Connection:
         return response, bytes(body)
 
     def _checked(
-        self, method: str, url: httpx2.URL, response: httpx2.Response, body: bytes
+        self,
+        method: str,
+        url: httpx2.URL,
+        response: httpx2.Response,
+        body: bytes,
+        known: tuple[str, Answer] | None,
     ) -> Answer:
         status = response.status_code
         key = str(url)
-        if status == _NOT_MODIFIED and key in self._known:
-            self._known.move_to_end(key)
-            return self._known[key][1]
+        if status == _NOT_MODIFIED and known is not None:
+            # A list can get another page without a change on this one.
+            link = _next(response) if "link" in response.headers else known[1].next
+            answer = known[1]._replace(next=link, is_new=False)
+            self._remember(key, known[0], answer)
+            return answer
         text = self._redacted(_message(body))
         now = self._clock.now()
         if (until := rate_limits.retry_at(status, response.headers, text, now=now)) is not None:
@@ -186,18 +212,26 @@ class Connection:
         if response.headers.get("x-ratelimit-remaining") == "0":
             self._not_before = rate_limits.reset(response.headers, now=now)
         if response.is_success:
-            answer = Answer(body, response.links.get("next", {}).get("url", ""))
+            answer = Answer(body, _next(response), response.headers)
             if method == "GET" and (etag := response.headers.get("etag")):
-                self._known[key] = (etag, answer)
-                while len(self._known) > _CACHE_SIZE:
-                    self._known.popitem(last=False)
+                self._remember(key, etag, answer)
             return answer
         what = f"{method} {url} failed with status {status}"
+        final = method != "GET" and status in _FINAL and not _MEANWHILE.search(text)
         if status in _NOT_FOUND:
-            raise ForgeNotFoundError(what, why=text, status=status)
+            raise ForgeNotFoundError(what, why=text, status=status, final=final)
+        if method != "GET" and (status == _CONFLICT or _MEANWHILE.search(text)):
+            raise NotNowError(what, why=text, status=status)
         if response.is_client_error:
-            raise ForgeRefusedError(what, why=text, status=status)
+            raise ForgeRefusedError(what, why=text, status=status, final=final)
         raise ForgeUnavailableError(what, why=text, status=status, passing=status in _PASSING)
+
+    def _remember(self, key: str, etag: str, answer: Answer) -> None:
+        with self._cache_lock:
+            self._known[key] = (etag, answer)
+            self._known.move_to_end(key)
+            while len(self._known) > _CACHE_SIZE:
+                self._known.popitem(last=False)
 
     def _too_soon(self, why: str) -> RateLimitedError:
         until = self._not_before
@@ -208,6 +242,15 @@ class Connection:
     def _redacted(self, text: str) -> str:
         # Some servers and proxies repeat in an error what they were sent.
         return text.replace(self._token.read(), "***") if self._token else text
+
+
+def parsed_url(text: str) -> httpx2.URL:
+    """An address as a value."""
+    return httpx2.URL(text)
+
+
+def _next(response: httpx2.Response) -> str:
+    return response.links.get("next", {}).get("url", "")
 
 
 def _message(body: bytes) -> str:

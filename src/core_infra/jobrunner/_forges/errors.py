@@ -31,3 +31,10 @@ class ForgeNotFoundError(NotFoundError):
 
 class ForgeAnswerError(InvalidError):
     """An answer is not as documented: cut off, too large, or of another type."""
+
+
+class NotNowError(UnavailableError):
+    """What an action was decided on is no longer so: nothing was done.
+
+    A handler raises it; the action is recorded as withdrawn, and decided on again at the next poll.
+    """

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from core_infra.jobrunner._signal import CheckStatus, Mergeable, PrState
+
+
+MergeMethod: TypeAlias = Literal["squash", "merge", "rebase", "queue"]
 
 
 class Repo(NamedTuple):
@@ -23,34 +26,32 @@ class Repo(NamedTuple):
     name: str
 
 
+class SubIssue(NamedTuple):
+    """An issue that the forge itself, and not the text, lists below an epic.
+
+    Attributes:
+        number: the number of the issue.
+        repo: its repository.
+        is_open: whether it is open.
+    """
+
+    number: int
+    repo: Repo
+    is_open: bool
+
+
 class Epic(NamedTuple):
     """An issue with a checklist.
 
     Attributes:
         number: the number of the issue.
         body: its text.
+        sub_issues: the issues below it, where the forge has such a list.
     """
 
     number: int
     body: str
-
-
-class Child(NamedTuple):
-    """An issue that the checklist of an epic names.
-
-    Attributes:
-        number: the number of the issue.
-        title: its title.
-        body: its text.
-        is_open: whether it is open.
-        assignee: the user that it is assigned to; empty without one.
-    """
-
-    number: int
-    title: str
-    body: str
-    is_open: bool
-    assignee: str
+    sub_issues: tuple[SubIssue, ...] = ()
 
 
 class Pull(NamedTuple):
@@ -64,6 +65,11 @@ class Pull(NamedTuple):
         is_draft: whether it is a draft.
         sha: its head.
         mergeable: MERGEABLE, CONFLICTING or UNKNOWN.
+        author: the user that opened it.
+        base: the branch that it is to be merged into.
+        is_default_base: whether that is the repository's default branch.
+        is_fork: whether its head is in another repository.
+        labels: the names of its labels.
     """
 
     number: int
@@ -73,6 +79,33 @@ class Pull(NamedTuple):
     is_draft: bool
     sha: str
     mergeable: Mergeable
+    author: str = ""
+    base: str = ""
+    is_default_base: bool = True
+    is_fork: bool = False
+    labels: tuple[str, ...] = ()
+
+
+class Child(NamedTuple):
+    """An issue that the checklist of an epic names.
+
+    Attributes:
+        number: the number of the issue.
+        title: its title.
+        body: its text.
+        is_open: whether it is open.
+        assignee: the user that it is assigned to; empty without one.
+        pulls: the pull requests of its repository that close it by the forge's own word.
+        labels: the names of its labels.
+    """
+
+    number: int
+    title: str
+    body: str
+    is_open: bool
+    assignee: str
+    pulls: tuple[Pull, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Details(NamedTuple):
@@ -85,6 +118,10 @@ class Details(NamedTuple):
         threads_resolved: how many of them are resolved.
         last_commit_at: the time of its last commit.
         last_review_at: the time of its last review.
+        threads_outdated: how many open ones the forge says are about an earlier commit.
+        checks: the state of each check, by name.
+        approvals: how many reviewers approve of it, by the last review of each.
+        changes_requested: how many want changes.
     """
 
     mergeable: Mergeable
@@ -93,6 +130,36 @@ class Details(NamedTuple):
     threads_resolved: int
     last_commit_at: datetime | None
     last_review_at: datetime | None
+    threads_outdated: int = 0
+    checks: tuple[tuple[str, CheckStatus], ...] = ()
+    approvals: int = 0
+    changes_requested: int = 0
+
+
+class Comment(NamedTuple):
+    """A comment on an issue or pull request.
+
+    Attributes:
+        id: identifies it.
+        body: its text.
+    """
+
+    id: int
+    body: str
+
+
+class Merge(NamedTuple):
+    """How a pull request is merged.
+
+    Attributes:
+        method: ``squash``, ``merge``, ``rebase``, or ``queue`` for GitHub's merge queue.
+        update: whether a branch that is behind its base is updated, if the forge demands that.
+        any_check: whether checks may fail, because those that count were looked at by name.
+    """
+
+    method: MergeMethod = "squash"
+    update: bool = False
+    any_check: bool = False
 
 
 class Forge(Protocol):
@@ -103,36 +170,45 @@ class Forge(Protocol):
         """The host, as signals have it."""
         ...
 
+    @property
+    def site(self) -> str:
+        """The server as addresses of issues have it: host, port and path."""
+        ...
+
+    def has_news(self, repo: Repo) -> bool:
+        """Whether anything but checks may have changed since this was last asked."""
+        ...
+
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
-        """The open issues with a label."""
-        ...
-
-    def pulls(self, repo: Repo) -> Sequence[Pull]:
-        """The open pull requests."""
-        ...
-
-    def closed_pulls(self, repo: Repo) -> Sequence[Pull]:
-        """The pull requests that were closed or merged last, at least fifty of them."""
+        """The open issues that have a label."""
         ...
 
     def children(self, repo: Repo, numbers: Iterable[int]) -> dict[int, Child]:
-        """Issues by their numbers; those that do not exist are missing."""
+        """Issues by their numbers, with their pull requests; without those that do not exist."""
         ...
 
     def details(self, repo: Repo, pulls: Iterable[Pull]) -> dict[int, Details]:
-        """What needs a request for each pull request; the fields are those of a signal."""
+        """What needs a request for each pull request; one that cannot be read is missing."""
+        ...
+
+    def pull(self, repo: Repo, number: int) -> tuple[Pull, Details]:
+        """A pull request as it is now."""
         ...
 
     def epic(self, repo: Repo, number: int) -> tuple[Epic, bool]:
         """An issue as it is now, and whether it is open."""
         ...
 
-    def comments(self, repo: Repo, number: int, since: datetime) -> Iterable[str]:
-        """The comments on an issue or pull request since a time."""
+    def comments(self, repo: Repo, number: int, since: datetime | None) -> Iterable[Comment]:
+        """The comments on an issue or pull request since a time; None for all."""
         ...
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
         """Comment on an issue or pull request."""
+        ...
+
+    def edit_comment(self, repo: Repo, comment: int, text: str) -> None:
+        """Replace the text of a comment."""
         ...
 
     def edit_body(self, repo: Repo, number: int, body: str) -> None:
@@ -143,12 +219,17 @@ class Forge(Protocol):
         """Close an issue."""
         ...
 
-    def merge_when_ready(self, repo: Repo, number: int, sha: str) -> None:
-        """Squash and merge a pull request once its checks pass, unless its head changes."""
+    def merge(self, repo: Repo, number: int, sha: str, how: Merge) -> None:
+        """Merge a pull request now, only this very head.
+
+        Raises:
+            NotNowError: the forge does not allow it at this moment.
+            ForgeRefusedError: the forge refuses it for good.
+        """
         ...
 
     def is_merging(self, repo: Repo, number: int) -> bool:
-        """Whether a pull request is merged, or will be once its checks pass."""
+        """Whether a pull request is merged, or waits in a merge queue."""
         ...
 
     def publish(self, repo: Repo, number: int) -> None:
@@ -156,9 +237,45 @@ class Forge(Protocol):
         ...
 
     def settle_reviews(self, repo: Repo, number: int) -> None:
-        """Resolve the open conversations (GitHub), dismiss the requests for changes (Forgejo)."""
+        """Resolve conversations (GitHub), dismiss requests for changes (Forgejo): outdated ones."""
         ...
 
     def rehearsing(self, steps: list[str]) -> Self:
         """A copy that appends requests which would change something to *steps*, and sends none."""
         ...
+
+
+def checks_together(
+    checks: Iterable[tuple[str, CheckStatus]],
+) -> tuple[tuple[tuple[str, CheckStatus], ...], CheckStatus]:
+    """The state of each check by its name, and of all together; without checks it is PENDING.
+
+    Of several checks with one name, the worst counts.
+    """
+    worst: dict[str, CheckStatus] = {}
+    for name, state in checks:
+        known = worst.get(name)
+        if known is None or _BADNESS[state] > _BADNESS[known]:
+            worst[name] = state
+    together: CheckStatus = max(worst.values(), key=_BADNESS.__getitem__, default="PENDING")
+    return tuple(sorted(worst.items())), together
+
+
+_BADNESS: dict[CheckStatus, int] = {"SUCCESS": 0, "PENDING": 1, "FAILURE": 2}
+
+
+def signal_fields(pull: Pull, details: Details) -> dict[str, Any]:
+    """The fields of a signal that are about a pull request."""
+    return {
+        "pr_number": pull.number,
+        "pr_title": pull.title,
+        "pr_state": pull.state,
+        "is_draft": pull.is_draft,
+        "last_commit_sha": pull.sha,
+        "author": pull.author,
+        "base_branch": pull.base,
+        "is_default_base": pull.is_default_base,
+        "is_fork": pull.is_fork,
+        "labels": pull.labels,
+        **details._asdict(),
+    }

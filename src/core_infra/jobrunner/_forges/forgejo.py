@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
+from core_infra.jobrunner._clock import Clock, SystemClock
 from core_infra.jobrunner._forges import forgejo_rest as rest
 from core_infra.jobrunner._forges.api_client import ApiClient, api_path
-from core_infra.jobrunner._forges.errors import ForgeNotFoundError
-from core_infra.jobrunner._forges.forge import Child, Details, Epic, Pull, Repo
+from core_infra.jobrunner._forges.errors import (
+    ForgeAnswerError,
+    ForgeNotFoundError,
+    ForgeRefusedError,
+)
+from core_infra.jobrunner._forges.forge import (
+    Child,
+    Comment,
+    Details,
+    Epic,
+    Merge,
+    Pull,
+    Repo,
+    checks_together,
+)
+from core_infra.jobrunner._forges.issue_texts import closed_issues
+from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
-    from core_infra.jobrunner._clock import Clock
     from core_infra.jobrunner._forges.endpoint import Token
     from core_infra.jobrunner._signal import CheckStatus, Mergeable, PrState
 
+_LOG = logging.getLogger(__name__)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _CHECKS: dict[str, CheckStatus] = {
     "success": "SUCCESS",
-    "warning": "SUCCESS",
+    "skipped": "SUCCESS",
     "failure": "FAILURE",
     "error": "FAILURE",
+    "warning": "FAILURE",
 }
-"""Everything else is PENDING, and so is a head without checks."""
+"""Everything else is PENDING, and so is a head without checks. To Forgejo a warning is less than a
+pending check: a branch that requires the check cannot be merged to."""
 _DRAFT = re.compile(r"^\s*(\[WIP\]|WIP:|\[draft\]|draft:)\s*", re.IGNORECASE)
 """The default marks of a draft in a title."""
 _PAGE = 50
+_CLOSED_PAGES = 20
+_FEW = 3
+"""Up to so many issues are asked for one by one; more by the list of all open ones."""
+_SETTLED = timedelta(minutes=1)
+_SETTLED_LONG_AGO = timedelta(minutes=10)
+"""How long after a change Forgejo surely has looked for conflicts."""
 
 
 class Forgejo:
@@ -40,6 +66,7 @@ class Forgejo:
         pause: seconds between two requests that change something.
         retry_pause: seconds before a GET without an answer is repeated.
         clock: the source of time.
+        host: what signals call the server; by default its host.
     """
 
     def __init__(
@@ -51,23 +78,42 @@ class Forgejo:
         pause: float = 0.0,
         retry_pause: float = 0.5,
         clock: Clock | None = None,
+        host: str = "",
     ) -> None:
+        self.clock: Clock = clock or SystemClock()
         self._api = ApiClient(
             f"{url.rstrip('/')}/api/v1",
             token,
             timeout=timeout,
             pause=pause,
             retry_pause=retry_pause,
-            clock=clock,
+            clock=self.clock,
+            own_links=True,
         )
+        self._host = host or self._api.url.host
+        self._site = re.sub("^https?://", "", url.rstrip("/"))
+        self._merged: dict[Repo, dict[int, rest.Pull]] = {}
+        """The closed pull requests of each repository that were read before."""
+        self._unmergeable: dict[tuple[Repo, int], tuple[str, datetime]] = {}
+        """Since when a head cannot be merged: because of a conflict, or not looked at yet."""
 
     @property
     def host(self) -> str:
         """The host, as signals have it."""
-        return self._api.url.host
+        return self._host
+
+    @property
+    def site(self) -> str:
+        """The server as addresses of issues have it."""
+        return self._site
+
+    def has_news(self, repo: Repo) -> bool:
+        """Return True: Forgejo cannot say it without the whole answer."""
+        del repo
+        return True
 
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
-        """The open issues with a label."""
+        """The open issues that have a label."""
         found = self._api.pages(
             rest.ISSUES,
             _at(repo, "issues"),
@@ -76,53 +122,78 @@ class Forgejo:
             type="issues",
             limit=_PAGE,
         )
-        return [Epic(one.number, one.body or "") for one in found]
-
-    def pulls(self, repo: Repo) -> Sequence[Pull]:
-        """The open pull requests."""
-        found = self._api.pages(rest.PULLS, _at(repo, "pulls"), state="open", limit=_PAGE)
-        return [_pull(one) for one in found]
-
-    def closed_pulls(self, repo: Repo) -> Sequence[Pull]:
-        """The fifty pull requests that were closed or merged last."""
-        path = _at(repo, "pulls")
-        found = self._api.get(rest.PULLS, path, state="closed", sort="recentupdate", limit=_PAGE)
-        return [_pull(one) for one in found]
+        # Forgejo ignores a label that the repository does not have: the list is then of all issues.
+        return [Epic(one.number, one.body or "") for one in found if label in one.label_names]
 
     def children(self, repo: Repo, numbers: Iterable[int]) -> dict[int, Child]:
-        """Issues by their numbers."""
-        found = {}
-        for number in dict.fromkeys(numbers):
-            try:
-                issue = self._api.get(rest.ISSUE, _at(repo, "issues", number))
-            except ForgeNotFoundError:
-                continue
-            if issue.pull_request is None:
-                assignee = next((user.login for user in issue.assignees or ()), "")
-                found[number] = Child(
-                    number, issue.title, issue.body or "", issue.state == "open", assignee
+        """Issues by their numbers, with their pull requests."""
+        wanted = list(dict.fromkeys(numbers))
+        issues: dict[int, rest.Issue] = {}
+        if len(wanted) > _FEW:
+            path = _at(repo, "issues")
+            issues = {
+                one.number: one
+                for one in self._api.pages(
+                    rest.ISSUES, path, state="open", type="issues", limit=_PAGE
                 )
-        return found
+            }
+        for number in wanted:
+            if number not in issues:
+                try:
+                    issues[number] = self._api.get(rest.ISSUE, _at(repo, "issues", number))
+                except ForgeNotFoundError:
+                    continue
+                except ForgeRefusedError as error:  # one item must not stop the others
+                    _LOG.error("%s#%d: %s", "/".join(repo), number, describe_error(error))
+        children = {n: issues[n] for n in wanted if n in issues and issues[n].pull_request is None}
+        pulls = self._closing(repo, children)
+        return {
+            number: Child(
+                number,
+                issue.title,
+                issue.body or "",
+                issue.state == "open",
+                next((user.login for user in issue.assignees or ()), ""),
+                tuple(pulls.get(number, ())),
+                issue.label_names,
+            )
+            for number, issue in children.items()
+        }
 
     def details(self, repo: Repo, pulls: Iterable[Pull]) -> dict[int, Details]:
         """Checks and reviews of pull requests."""
-        return {pull.number: self._details(repo, pull) for pull in pulls}
+        found = {}
+        for pull in pulls:
+            try:
+                found[pull.number] = self._details(repo, pull)
+            except (ForgeNotFoundError, ForgeRefusedError, ForgeAnswerError) as error:
+                _LOG.error("%s#%d: %s", "/".join(repo), pull.number, describe_error(error))
+        return found
+
+    def pull(self, repo: Repo, number: int) -> tuple[Pull, Details]:
+        """A pull request as it is now."""
+        pull = self._pull(repo, self._api.get(rest.PULL, _at(repo, "pulls", number)))
+        return pull, self._details(repo, pull)
 
     def epic(self, repo: Repo, number: int) -> tuple[Epic, bool]:
         """An issue as it is now."""
         found = self._api.get(rest.ISSUE, _at(repo, "issues", number))
         return Epic(number, found.body or ""), found.state == "open"
 
-    def comments(self, repo: Repo, number: int, since: datetime) -> Iterator[str]:
+    def comments(self, repo: Repo, number: int, since: datetime | None) -> Iterator[Comment]:
         """The comments since a time."""
         path = _at(repo, "issues", number, "comments")
-        moment = since.strftime("%Y-%m-%dT%H:%M:%SZ")
-        for one in self._api.get(rest.COMMENTS, path, since=moment):
-            yield one.body
+        query = {"since": since.strftime("%Y-%m-%dT%H:%M:%SZ")} if since else {}
+        for one in self._api.get(rest.COMMENTS, path, **query):
+            yield Comment(one.id, one.body)
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
         """Comment on an issue or pull request."""
         self._api.send("POST", _at(repo, "issues", number, "comments"), {"body": text})
+
+    def edit_comment(self, repo: Repo, comment: int, text: str) -> None:
+        """Replace the text of a comment."""
+        self._api.send("PATCH", _at(repo, "issues", "comments", comment), {"body": text})
 
     def edit_body(self, repo: Repo, number: int, body: str) -> None:
         """Replace an issue's text."""
@@ -132,13 +203,14 @@ class Forgejo:
         """Close an issue."""
         self._api.send("PATCH", _at(repo, "issues", number), {"state": "closed"})
 
-    def merge_when_ready(self, repo: Repo, number: int, sha: str) -> None:
-        """Squash as soon as the checks have succeeded."""
-        change = {"Do": "squash", "head_commit_id": sha, "merge_when_checks_succeed": True}
+    def merge(self, repo: Repo, number: int, sha: str, how: Merge) -> None:
+        """Merge a pull request now, only this very head."""
+        # Not "merge_when_checks_succeed": that waits for the next event, and merges any head.
+        change = {"Do": how.method, "head_commit_id": sha}
         self._api.send("POST", _at(repo, "pulls", number, "merge"), change)
 
     def is_merging(self, repo: Repo, number: int) -> bool:
-        """Whether it is merged; the API does not report scheduled merges."""
+        """Whether it is merged."""
         return self._api.get(rest.PULL, _at(repo, "pulls", number)).merged
 
     def publish(self, repo: Repo, number: int) -> None:
@@ -149,9 +221,9 @@ class Forgejo:
             self._api.send("PATCH", _at(repo, "pulls", number), {"title": title})
 
     def settle_reviews(self, repo: Repo, number: int) -> None:
-        """Dismiss the reviews that request changes."""
-        for review in self._reviews(repo, number):
-            if review.state == "REQUEST_CHANGES" and not review.dismissed:
+        """Dismiss the requests for changes that Forgejo says are about an earlier commit."""
+        for review in _wanting(list(self._reviews(repo, number))):
+            if review.stale:
                 path = _at(repo, "pulls", number, "reviews", review.id, "dismissals")
                 self._api.send("POST", path, {"message": "Answered by a later commit."})
 
@@ -165,19 +237,124 @@ class Forgejo:
         twin.__dict__ = {**self.__dict__, "_api": self._api.rehearsing(steps)}
         return twin
 
+    def _closing(self, repo: Repo, wanted: Iterable[int]) -> dict[int, list[Pull]]:
+        """The pull requests that close each issue: the open ones, and those that are merged."""
+        found: dict[int, list[Pull]] = {}
+        missing = set(wanted)
+        if not missing:
+            return found
+        path = _at(repo, "pulls")
+        for one in self._api.pages(rest.PULLS, path, state="open", limit=_PAGE):
+            for number in self._closes(repo, one) & missing:
+                found.setdefault(number, []).append(self._pull(repo, one))
+        missing -= found.keys()
+        if missing:
+            for one in self._closed(repo):
+                for number in self._closes(repo, one) & missing if one.merged else ():
+                    found.setdefault(number, []).append(self._pull(repo, one))
+        return found
+
+    def _closed(self, repo: Repo) -> Iterable[rest.Pull]:
+        """The closed pull requests; what was read before is read only as far as it has changed."""
+        known = self._merged.setdefault(repo, {})
+        path = _at(repo, "pulls")
+        for place, one in enumerate(
+            self._api.pages(
+                rest.PULLS,
+                path,
+                limit_pages=_CLOSED_PAGES,
+                state="closed",
+                sort="recentupdate",
+                limit=_PAGE,
+            )
+        ):
+            # A whole page that is as it was: so are all later ones.
+            if known.get(one.number) == one and place >= _PAGE:
+                break
+            known[one.number] = one
+        return known.values()
+
+    def _closes(self, repo: Repo, one: rest.Pull) -> set[int]:
+        """The issues that merging it closes: only into the default branch."""
+        if one.base is not None and not _is_default(one.base):
+            return set()
+        return closed_issues(one.body or "", repo, self.site)
+
+    def _pull(self, repo: Repo, one: rest.Pull) -> Pull:
+        state: PrState = "OPEN"
+        if one.state != "open":
+            state = "MERGED" if one.merged else "CLOSED"
+        mine, base = one.head.repo, one.base
+        is_fork = base is not None and (
+            one.head.repo_id != base.repo_id
+            if one.head.repo_id or base.repo_id
+            else (mine.full_name if mine else "") != (base.repo.full_name if base.repo else "")
+        )
+        return Pull(
+            one.number,
+            one.title,
+            one.body or "",
+            state,
+            one.draft,
+            one.head.sha,
+            self._mergeable(repo, one),
+            author=one.user.login if one.user else "",
+            base=base.ref if base else "",
+            is_default_base=base is None or _is_default(base),
+            is_fork=is_fork,
+            labels=tuple(label.name for label in one.labels or ()),
+        )
+
+    def _mergeable(self, repo: Repo, one: rest.Pull) -> Mergeable:
+        """Whether it can be merged.
+
+        Forgejo says no also for a draft, and while it still looks for conflicts.
+        """
+        key = (repo, one.number)
+        if one.mergeable or one.state != "open":
+            self._unmergeable.pop(key, None)
+            return "MERGEABLE" if one.mergeable else "UNKNOWN"
+        if one.draft:
+            return "UNKNOWN"
+        now = self.clock.now()
+        sha, since = self._unmergeable.get(key, ("", now))
+        if sha != one.head.sha:
+            since = now
+            self._unmergeable[key] = (one.head.sha, now)
+        is_old = one.updated_at is not None and now - one.updated_at > _SETTLED_LONG_AGO
+        return "CONFLICTING" if is_old or now - since >= _SETTLED else "UNKNOWN"
+
     def _details(self, repo: Repo, pull: Pull) -> Details:
-        status = self._api.get(rest.STATUS, _at(repo, "commits", pull.sha, "status"))
         commit = self._api.get(rest.COMMIT, _at(repo, "git", "commits", pull.sha))
         reviews = list(self._reviews(repo, pull.number))
-        wanting = [review for review in reviews if review.state == "REQUEST_CHANGES"]
+        wanting = _wanting(reviews)
+        total = sum(review.state == "REQUEST_CHANGES" for review in reviews)
+        names, together = checks_together(self._checks(repo, pull.sha))
         return Details(
             mergeable=pull.mergeable,
-            check_status=_CHECKS.get(status.state, "PENDING"),
-            threads_total=len(wanting),
-            threads_resolved=sum(review.dismissed for review in wanting),
+            check_status=together,
+            threads_total=total,
+            threads_resolved=total - len(wanting),
             last_commit_at=commit.commit.committer.date,
             last_review_at=max(filter(None, (one.submitted_at for one in reviews)), default=None),
+            threads_outdated=sum(review.stale for review in wanting),
+            checks=names,
+            approvals=sum(review.state == "APPROVED" for review in _last(reviews)),
+            changes_requested=len(wanting),
         )
+
+    def _checks(self, repo: Repo, sha: str) -> Iterator[tuple[str, CheckStatus]]:
+        """The checks of a commit, of all pages."""
+        path = _at(repo, "commits", sha, "status")
+        seen = 0
+        for page in range(1, _CLOSED_PAGES + 1):
+            found = self._api.get(rest.STATUSES, path, page=page, limit=_PAGE)
+            for one in found.statuses or ():
+                yield one.context, _CHECKS.get(one.status, "PENDING")
+            seen += len(found.statuses or ())
+            if not found.statuses or seen >= found.total_count:
+                return
+        yield "more checks than can be read", "PENDING"
 
     def _reviews(self, repo: Repo, number: int) -> Iterator[rest.Review]:
         return self._api.pages(rest.REVIEWS, _at(repo, "pulls", number, "reviews"), limit=_PAGE)
@@ -187,9 +364,21 @@ def _at(repo: Repo, *parts: object) -> str:
     return api_path("repos", *repo, *parts)
 
 
-def _pull(one: rest.Pull) -> Pull:
-    state: PrState = "OPEN"
-    if one.state != "open":
-        state = "MERGED" if one.merged else "CLOSED"
-    mergeable: Mergeable = "MERGEABLE" if one.mergeable else "CONFLICTING"
-    return Pull(one.number, one.title, one.body or "", state, one.draft, one.head.sha, mergeable)
+def _is_default(base: rest.Branch) -> bool:
+    return base.repo is None or base.repo.default_branch in {"", base.ref}
+
+
+def _last(reviews: Sequence[rest.Review]) -> list[rest.Review]:
+    """The last opinion of each reviewer; a comment does not take one back, a dismissal does."""
+    last: dict[object, rest.Review] = {}
+    for review in sorted(reviews, key=lambda one: (one.submitted_at or _LONG_AGO, one.id)):
+        if review.state in {"APPROVED", "REQUEST_CHANGES"}:
+            # Without a reviewer, such as a deleted account, each review counts.
+            who = review.user.id or review.user.login if review.user else 0
+            last[who or -review.id - 1] = review
+    return [review for review in last.values() if not review.dismissed]
+
+
+def _wanting(reviews: Sequence[rest.Review]) -> list[rest.Review]:
+    """The requests for changes that stand."""
+    return [review for review in _last(reviews) if review.state == "REQUEST_CHANGES"]

@@ -14,9 +14,15 @@ class Model(BaseModel):
 
 
 class User(Model):
-    """The user that an issue is assigned to."""
+    """A user."""
 
     login: str
+
+
+class Label(Model):
+    """A label."""
+
+    name: str
 
 
 class Issue(Model):
@@ -26,14 +32,30 @@ class Issue(Model):
     title: str
     body: str | None = None
     state: str
+    labels: list[Label] | None = None
     assignees: list[User] | None = None
     pull_request: object = None
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of its labels."""
+        return tuple(label.name for label in self.labels or ())
 
-class Head(Model):
-    """The head of a pull request."""
 
-    sha: str
+class Repository(Model):
+    """The repository of a branch."""
+
+    full_name: str = ""
+    default_branch: str = ""
+
+
+class Branch(Model):
+    """The head or the base of a pull request."""
+
+    ref: str = ""
+    sha: str = ""
+    repo_id: int = 0
+    repo: Repository | None = None
 
 
 class Pull(Model):
@@ -46,13 +68,34 @@ class Pull(Model):
     draft: bool = False
     merged: bool = False
     mergeable: bool = False
-    head: Head
+    user: User | None = None
+    labels: list[Label] | None = None
+    head: Branch
+    base: Branch | None = None
+    updated_at: datetime | None = None
 
 
 class Status(Model):
-    """The combined state of all checks."""
+    """One check."""
 
-    state: str
+    context: str = ""
+    status: str
+    id: int = 0
+
+
+class Statuses(Model):
+    """A page of the checks of a commit; its state is that of this page only."""
+
+    state: str = ""
+    statuses: list[Status] | None = None
+    total_count: int = 0
+
+
+class Reviewer(Model):
+    """The author of a review."""
+
+    id: int = 0
+    login: str = ""
 
 
 class Review(Model):
@@ -61,7 +104,9 @@ class Review(Model):
     id: int
     state: str
     dismissed: bool = False
+    stale: bool = False
     submitted_at: datetime | None = None
+    user: Reviewer | None = None
 
 
 class Committer(Model):
@@ -85,6 +130,7 @@ class Commit(Model):
 class Comment(Model):
     """A comment."""
 
+    id: int
     body: str = ""
 
 
@@ -92,7 +138,7 @@ ISSUE = TypeAdapter(Issue)
 ISSUES = TypeAdapter(list[Issue])
 PULL = TypeAdapter(Pull)
 PULLS = TypeAdapter(list[Pull])
-STATUS = TypeAdapter(Status)
+STATUSES = TypeAdapter(Statuses)
 REVIEWS = TypeAdapter(list[Review])
 COMMIT = TypeAdapter(Commit)
 COMMENTS = TypeAdapter(list[Comment])

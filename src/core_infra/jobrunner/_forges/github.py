@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import json
+import logging
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
+from core_infra.jobrunner._clock import Clock, SystemClock
+from core_infra.jobrunner._forges import github_details as details_of
 from core_infra.jobrunner._forges import github_graphql as graphql
 from core_infra.jobrunner._forges import github_rest as rest
 from core_infra.jobrunner._forges.api_client import ApiClient, api_path
-from core_infra.jobrunner._forges.errors import ForgeRefusedError
-from core_infra.jobrunner._forges.forge import Child, Details, Epic, Pull, Repo
+from core_infra.jobrunner._forges.errors import (
+    ForgeAnswerError,
+    ForgeNotFoundError,
+    ForgeRefusedError,
+    NotNowError,
+)
+from core_infra.jobrunner._forges.forge import Child, Comment, Epic, Merge, Repo, SubIssue
+from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from core_infra.jobrunner._clock import Clock
     from core_infra.jobrunner._forges.endpoint import Token
-    from core_infra.jobrunner._signal import CheckStatus, PrState
+    from core_infra.jobrunner._forges.forge import Details, Pull
 
+_LOG = logging.getLogger(__name__)
 URL = "https://api.github.com"
 _VERSION = "2022-11-28"
 _AT_ONCE = 25
 """How many issues or pull requests are in one query."""
-_CHECKS: dict[str, CheckStatus] = {
-    "SUCCESS": "SUCCESS",
-    "FAILURE": "FAILURE",
-    "ERROR": "FAILURE",
-}
-"""Everything else is PENDING, and so is a head without checks."""
-_READY = frozenset({"CLEAN", "HAS_HOOKS", "UNSTABLE"})
+_NUMBER_MAX = 2**31 - 1
+"""GraphQL's Int; a larger number makes the whole query invalid."""
+_READY = frozenset({"CLEAN", "HAS_HOOKS"})
+_FINAL = frozenset({"FORBIDDEN", "UNPROCESSABLE", "INSUFFICIENT_SCOPES"})
+_LIMITED = frozenset({"RATE_LIMITED", "RATE_LIMIT"})
 
 
 class GitHub:
@@ -43,6 +50,7 @@ class GitHub:
         pause: seconds between two requests that change something; GitHub asks for one.
         retry_pause: seconds before a GET without an answer is repeated.
         clock: the source of time.
+        host: what signals call the server; by default its host.
     """
 
     def __init__(
@@ -54,7 +62,10 @@ class GitHub:
         pause: float = 1.0,
         retry_pause: float = 0.5,
         clock: Clock | None = None,
+        host: str = "",
     ) -> None:
+        self._host = host
+        self.clock: Clock = clock or SystemClock()
         # A server has /api/v3 and /api/graphql.
         base = url.rstrip("/").removesuffix("/v3")
         self._rest = "/v3" if base != url.rstrip("/") else ""
@@ -68,41 +79,61 @@ class GitHub:
             timeout=timeout,
             pause=pause,
             retry_pause=retry_pause,
-            clock=clock,
+            clock=self.clock,
         )
 
     @property
     def host(self) -> str:
         """The host, as signals have it."""
+        if self._host:
+            return self._host
         host = self._api.url.host
         return "github.com" if host == "api.github.com" else host
 
-    def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
-        """The open issues with a label."""
+    @property
+    def site(self) -> str:
+        """The server as addresses of issues have it."""
+        url = self._api.url
+        return "github.com" if url.host == "api.github.com" else url.netloc.decode()
+
+    def has_news(self, repo: Repo) -> bool:
+        """Whether an issue or pull request has changed since this was last asked; not of checks.
+
+        Costs nothing of the rate limit if nothing has.
+        """
         path = self._at(repo, "issues")
-        found = self._api.pages(rest.ISSUES, path, labels=label, state="open", per_page=100)
-        return [Epic(one.number, one.body or "") for one in found if one.pull_request is None]
+        return self._api.is_new(path, state="all", sort="updated", direction="desc", per_page=1)
 
-    def pulls(self, repo: Repo) -> Sequence[Pull]:
-        """The open pull requests."""
-        found = self._api.pages(rest.PULLS, self._at(repo, "pulls"), state="open", per_page=100)
-        return [_pull(one) for one in found]
-
-    def closed_pulls(self, repo: Repo) -> Sequence[Pull]:
-        """The hundred pull requests that were closed or merged last."""
-        path = self._at(repo, "pulls")
-        found = self._api.get(
-            rest.PULLS, path, state="closed", sort="updated", direction="desc", per_page=100
-        )
-        return [_pull(one) for one in found]
+    def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
+        """The open issues that have a label."""
+        # A comma separates names, and cannot be part of one.
+        query: dict[str, Any] = {} if "," in label else {"labels": label}
+        path = self._at(repo, "issues")
+        found = self._api.pages(rest.ISSUES, path, **query, state="open", per_page=100)
+        return [
+            self._epic(repo, one)
+            for one in found
+            if one.pull_request is None and one.has_label(label)
+        ]
 
     def children(self, repo: Repo, numbers: Iterable[int]) -> dict[int, Child]:
-        """Issues by their numbers."""
+        """Issues by their numbers, with their pull requests."""
         found = {}
         for issue in self._each(repo, numbers, "issue", graphql.ISSUE, graphql.Issue):
-            assignee = next((user.login for user in issue.assignees.nodes), "")
+            assignee = next((user.login for user in issue.assignees.each), "")
+            closing = issue.closed_by_pull_requests_references
             found[issue.number] = Child(
-                issue.number, issue.title, issue.body, issue.state == "OPEN", assignee
+                issue.number,
+                issue.title,
+                issue.body,
+                issue.state == "OPEN",
+                assignee,
+                tuple(
+                    details_of.pull(one)
+                    for one in (closing.each if closing else ())
+                    if one.repository.name_with_owner.lower() == "/".join(repo).lower()
+                ),
+                tuple(label.name for label in (issue.labels.each if issue.labels else ())),
             )
         return found
 
@@ -110,25 +141,36 @@ class GitHub:
         """Conflicts, checks and conversations of pull requests."""
         numbers = [pull.number for pull in pulls]
         return {
-            one.number: _details(one)
+            one.number: self._details(repo, one)
             for one in self._each(repo, numbers, "pullRequest", graphql.PULL, graphql.Pull)
         }
+
+    def pull(self, repo: Repo, number: int) -> tuple[Pull, Details]:
+        """A pull request as it is now."""
+        fields = f"{graphql.HEAD} {graphql.PULL}"
+        for one in self._each(repo, [number], "pullRequest", fields, graphql.Whole):
+            return details_of.pull(one), self._details(repo, one)
+        raise ForgeNotFoundError(f"{'/'.join(repo)}#{number} cannot be read", status=200)
 
     def epic(self, repo: Repo, number: int) -> tuple[Epic, bool]:
         """An issue as it is now."""
         found = self._api.get(rest.ISSUE, self._at(repo, "issues", number))
-        return Epic(number, found.body or ""), found.state == "open"
+        return self._epic(repo, found), found.state == "open"
 
-    def comments(self, repo: Repo, number: int, since: datetime) -> Iterator[str]:
+    def comments(self, repo: Repo, number: int, since: datetime | None) -> Iterator[Comment]:
         """The comments since a time."""
         path = self._at(repo, "issues", number, "comments")
-        moment = since.strftime("%Y-%m-%dT%H:%M:%SZ")
-        for one in self._api.pages(rest.COMMENTS, path, since=moment, per_page=100):
-            yield one.body
+        query: dict[str, Any] = {"since": since.strftime("%Y-%m-%dT%H:%M:%SZ")} if since else {}
+        for one in self._api.pages(rest.COMMENTS, path, **query, per_page=100):
+            yield Comment(one.id, one.body)
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
         """Comment on an issue or pull request."""
         self._api.send("POST", self._at(repo, "issues", number, "comments"), {"body": text})
+
+    def edit_comment(self, repo: Repo, comment: int, text: str) -> None:
+        """Replace the text of a comment."""
+        self._api.send("PATCH", self._at(repo, "issues", "comments", comment), {"body": text})
 
     def edit_body(self, repo: Repo, number: int, body: str) -> None:
         """Replace an issue's text."""
@@ -139,19 +181,33 @@ class GitHub:
         change = {"state": "closed", "state_reason": "completed"}
         self._api.send("PATCH", self._at(repo, "issues", number), change)
 
-    def merge_when_ready(self, repo: Repo, number: int, sha: str) -> None:
-        """Enable auto-merge; merge at once if there is nothing to wait for, as GitHub demands."""
+    def merge(self, repo: Repo, number: int, sha: str, how: Merge) -> None:
+        """Merge a pull request now, or put it into the merge queue; only this very head."""
         state = self._merging(repo, number)
-        if state.merge_state_status in _READY:
-            change = {"merge_method": "squash", "sha": sha}
-            self._api.send("PUT", self._at(repo, "pulls", number, "merge"), change)
-        else:
-            self._mutate(graphql.ENABLE_AUTO_MERGE, id=state.id, sha=sha)
+        if how.method == "queue":
+            if state.merge_queue_entry is None:
+                self._mutate(graphql.ENQUEUE, id=state.id, sha=sha)
+            return
+        status = state.merge_state_status
+        if status == "BEHIND" and how.update:
+            change = {"expected_head_sha": sha}
+            self._api.send("PUT", self._at(repo, "pulls", number, "update-branch"), change)
+            raise NotNowError(
+                f"{'/'.join(repo)}#{number} is not merged yet",
+                why="its branch was behind its base, and is updated",
+            )
+        if status not in _READY and not (status == "UNSTABLE" and how.any_check):
+            raise NotNowError(
+                f"{'/'.join(repo)}#{number} is not merged",
+                why=f"GitHub says that its state is {status}",
+            )
+        change = {"merge_method": how.method, "sha": sha}
+        self._api.send("PUT", self._at(repo, "pulls", number, "merge"), change)
 
     def is_merging(self, repo: Repo, number: int) -> bool:
-        """Whether it is merged or has auto-merge enabled."""
+        """Whether it is merged or in the merge queue."""
         state = self._merging(repo, number)
-        return state.merged or state.auto_merge_request is not None
+        return state.merged or state.merge_queue_entry is not None
 
     def publish(self, repo: Repo, number: int) -> None:
         """Mark a draft as ready for review."""
@@ -160,12 +216,12 @@ class GitHub:
             self._mutate(graphql.PUBLISH, id=state.id)
 
     def settle_reviews(self, repo: Repo, number: int) -> None:
-        """Resolve the conversations that are open."""
+        """Resolve the open conversations that GitHub says are about an earlier commit."""
         after = None
         while True:
             pull = self._one(repo, number, graphql.THREADS, graphql.Threads, after=after)
-            for thread in pull.review_threads.nodes:
-                if not thread.is_resolved:
+            for thread in pull.review_threads.each:
+                if thread.is_outdated and not thread.is_resolved:
                     self._mutate(graphql.RESOLVE, id=thread.id)
             page = pull.review_threads.page_info
             if not page.has_next_page:
@@ -185,6 +241,52 @@ class GitHub:
     def _at(self, repo: Repo, *parts: object) -> str:
         return self._rest + api_path("repos", *repo, *parts)
 
+    def _epic(self, repo: Repo, one: rest.Issue) -> Epic:
+        below: tuple[SubIssue, ...] = ()
+        if one.sub_issues_summary and one.sub_issues_summary.total:
+            path = self._at(repo, "issues", one.number, "sub_issues")
+            below = tuple(
+                SubIssue(
+                    sub.number,
+                    Repo(*sub.repository_url.split("/")[-2:]) if sub.repository_url else repo,
+                    sub.state == "open",
+                )
+                for sub in self._api.pages(rest.ISSUES, path, per_page=100)
+            )
+        return Epic(one.number, one.body or "", below)
+
+    def _details(self, repo: Repo, one: graphql.Pull) -> Details:
+        """The details of a pull request, with all pages of its lists."""
+        threads = one.review_threads.each
+        page = one.review_threads.page_info
+        while page.has_next_page:
+            more = self._one(
+                repo, one.number, graphql.THREADS, graphql.Threads, after=page.end_cursor
+            )
+            threads += more.review_threads.each
+            page = more.review_threads.page_info
+        reviews = one.reviews.each
+        page = one.reviews.page_info
+        while page.has_previous_page:
+            earlier = self._one(
+                repo, one.number, graphql.REVIEWS, graphql.Reviews, before=page.start_cursor
+            )
+            reviews = [*earlier.reviews.each, *reviews]
+            page = earlier.reviews.page_info
+        commit = next((node.commit for node in one.commits.each), None)
+        contexts = []
+        rollup = commit.status_check_rollup if commit else None
+        while rollup is not None:
+            contexts += rollup.contexts.each
+            page = rollup.contexts.page_info
+            if not page.has_next_page:
+                break
+            further = self._one(
+                repo, one.number, graphql.CONTEXTS, graphql.Commits, after=page.end_cursor
+            )
+            rollup = next((node.commit.status_check_rollup for node in further.commits.each), None)
+        return details_of.details(one, commit, contexts, threads, reviews)
+
     def _merging(self, repo: Repo, number: int) -> graphql.Merging:
         return self._one(repo, number, graphql.MERGING, graphql.Merging)
 
@@ -198,53 +300,47 @@ class GitHub:
     def _each(
         self, repo: Repo, numbers: Iterable[int], field: str, fields: str, kind: type[graphql.T]
     ) -> Iterator[graphql.T]:
-        left = iter(dict.fromkeys(numbers))
+        left = iter(number for number in dict.fromkeys(numbers) if number <= _NUMBER_MAX)
         while some := list(islice(left, _AT_ONCE)):
             data = self._query(graphql.several(field, fields, some), {**repo._asdict()})
             for found in (data.get("repository") or {}).values():
                 if found is not None:  # the number is something else's, or not used
-                    yield graphql.parsed(kind, found)
+                    try:
+                        yield graphql.parsed(kind, found)
+                    except ForgeAnswerError as error:  # one item must not stop the others
+                        _LOG.error("%s: %s", "/".join(repo), describe_error(error))
 
     def _query(self, query: str, variables: dict[str, object]) -> dict[str, Any]:
         content = {"query": query, "variables": variables}
-        return self._data(self._api.ask(rest.ANSWER, "/graphql", content))
+        answer, headers = self._api.ask(rest.ANSWER, "/graphql", content)
+        problems = self._problems(answer, headers)
+        if answer.data is None or (problems and answer.data.get("repository") is None):
+            raise self._refused(problems or answer.errors)
+        for problem in problems:
+            _LOG.error("%s: %s: %s", self._api.url, problem.path, problem.message)
+        return answer.data
 
     def _mutate(self, mutation: str, **variables: object) -> None:
         name = mutation.removeprefix("mutation ").partition("(")[0]
         if not self._api.rehearses(f"GraphQL {name} {json.dumps(variables)}"):
             content = {"query": mutation, "variables": variables}
-            self._data(self._api.order(rest.ANSWER, "/graphql", content))
+            answer, headers = self._api.order(rest.ANSWER, "/graphql", content)
+            self._problems(answer, headers)
+            if answer.errors or answer.data is None:
+                raise self._refused(answer.errors)
 
-    def _data(self, answer: rest.Answer) -> dict[str, Any]:
+    def _problems(self, answer: rest.Answer, headers: Mapping[str, str]) -> list[rest.Problem]:
         problems = [problem for problem in answer.errors if problem.type != "NOT_FOUND"]
-        if any(problem.type == "RATE_LIMITED" for problem in problems):
-            raise self._api.limited("the limit of its GraphQL API is used up")
-        if problems or answer.data is None:
-            text = "; ".join(problem.message for problem in answer.errors)
-            raise ForgeRefusedError(f"{self._api.url} refuses a query", why=text[:500], status=200)
-        return answer.data
+        for problem in problems:
+            if problem.type in _LIMITED or "rate limit" in problem.message.lower():
+                raise self._api.limited(problem.message, headers)
+        return problems
 
-
-def _pull(one: rest.Pull) -> Pull:
-    if one.state == "open":
-        state: PrState = "OPEN"
-    else:
-        state = "MERGED" if one.merged_at else "CLOSED"
-    return Pull(one.number, one.title, one.body or "", state, one.draft, one.head.sha, "UNKNOWN")
-
-
-def _details(one: graphql.Pull) -> Details:
-    commits = [node.commit for node in one.commits.nodes]
-    rollup = commits[-1].status_check_rollup if commits else None
-    threads = one.review_threads
-    return Details(
-        mergeable=one.mergeable,
-        check_status=_CHECKS.get(rollup.state if rollup else "", "PENDING"),
-        threads_total=threads.total_count,
-        # Those after the first hundred count as open: to merge too early would be worse.
-        threads_resolved=sum(thread.is_resolved for thread in threads.nodes),
-        last_commit_at=commits[-1].committed_date if commits else None,
-        last_review_at=max(
-            filter(None, (node.submitted_at for node in one.reviews.nodes)), default=None
-        ),
-    )
+    def _refused(self, problems: Sequence[rest.Problem]) -> ForgeRefusedError:
+        text = "; ".join(problem.message for problem in problems)
+        return ForgeRefusedError(
+            f"{self._api.url} refuses a query",
+            why=text[:500],
+            status=200,
+            final=any(problem.type in _FINAL for problem in problems),
+        )

@@ -17,23 +17,41 @@ _REPOSITORY = "repository(owner: $owner, name: $name)"
 _PULL = f"{_REPOSITORY} {{ pullRequest(number: $number)"
 _ARGUMENTS = "$owner: String!, $name: String!"
 
-ISSUE = "number title body state assignees(first: 1) { nodes { login } }"
-PULL = """number mergeable
-commits(last: 1) { nodes { commit { committedDate statusCheckRollup { state } } } }
-reviewThreads(first: 100) { totalCount nodes { isResolved } }
-reviews(last: 20) { nodes { submittedAt } }"""
+_PAGE = "pageInfo { hasNextPage endCursor }"
+_CONTEXTS = f"""nodes {{ __typename
+... on CheckRun {{ name status conclusion }}
+... on StatusContext {{ context state }}
+}} {_PAGE}"""
+_REVIEWS = """nodes { state submittedAt author { login } }
+pageInfo { hasPreviousPage startCursor }"""
+HEAD = """number title body state isDraft headRefOid mergeable author { login }
+baseRefName isCrossRepository
+repository { nameWithOwner defaultBranchRef { name } } labels(first: 100) { nodes { name } }"""
+ISSUE = f"""number title body state assignees(first: 1) {{ nodes {{ login }} }}
+labels(first: 100) {{ nodes {{ name }} }}
+closedByPullRequestsReferences(first: 10, includeClosedPrs: true) {{ nodes {{ {HEAD} }} }}"""
+PULL = f"""number mergeable
+commits(last: 1) {{ nodes {{ commit {{ oid committedDate
+statusCheckRollup {{ state contexts(first: 100) {{ {_CONTEXTS} }} }} }} }} }}
+reviewThreads(first: 100) {{ totalCount nodes {{ id isResolved isOutdated }} {_PAGE} }}
+reviews(last: 100) {{ {_REVIEWS} }}"""
 MERGING = f"""query Merging({_ARGUMENTS}, $number: Int!) {{ {_PULL} {{
-id isDraft merged mergeStateStatus autoMergeRequest {{ enabledAt }}
+id isDraft merged mergeStateStatus mergeQueueEntry {{ id }}
 }} }} }}"""
 THREADS = f"""query Threads({_ARGUMENTS}, $number: Int!, $after: String) {{ {_PULL} {{
 reviewThreads(first: 100, after: $after) {{
-nodes {{ id isResolved }} pageInfo {{ hasNextPage endCursor }}
+totalCount nodes {{ id isResolved isOutdated }} {_PAGE}
 }}
 }} }} }}"""
-ENABLE_AUTO_MERGE = """mutation EnableAutoMerge($id: ID!, $sha: GitObjectID!) {
-enablePullRequestAutoMerge(
-input: {pullRequestId: $id, mergeMethod: SQUASH, expectedHeadOid: $sha}
-) { clientMutationId }
+CONTEXTS = f"""query Contexts({_ARGUMENTS}, $number: Int!, $after: String) {{ {_PULL} {{
+commits(last: 1) {{ nodes {{ commit {{ oid committedDate
+statusCheckRollup {{ state contexts(first: 100, after: $after) {{ {_CONTEXTS} }} }} }} }} }}
+}} }} }}"""
+REVIEWS = f"""query Reviews({_ARGUMENTS}, $number: Int!, $before: String) {{ {_PULL} {{
+reviews(last: 100, before: $before) {{ {_REVIEWS} }}
+}} }} }}"""
+ENQUEUE = """mutation Enqueue($id: ID!, $sha: GitObjectID!) {
+enqueuePullRequest(input: {pullRequestId: $id, expectedHeadOid: $sha}) { clientMutationId }
 }"""
 PUBLISH = """mutation Publish($id: ID!) {
 markPullRequestReadyForReview(input: {pullRequestId: $id}) { clientMutationId }
@@ -60,15 +78,56 @@ T = TypeVar("T", bound=Model)
 
 
 class Nodes(Model, Generic[N]):
-    """A list as GraphQL has it."""
+    """A list as GraphQL has it: what may not be seen is null."""
 
-    nodes: list[N]
+    nodes: list[N | None] | None
+
+    @property
+    def each(self) -> list[N]:
+        """Those that may be seen."""
+        return [node for node in self.nodes or () if node is not None]
 
 
 class User(Model):
-    """The user that an issue is assigned to."""
+    """A user; null if the account was deleted."""
 
     login: str
+
+
+class Label(Model):
+    """A label."""
+
+    name: str
+
+
+class Branch(Model):
+    """A branch."""
+
+    name: str
+
+
+class Repository(Model):
+    """The repository of a pull request."""
+
+    name_with_owner: str
+    default_branch_ref: Branch | None
+
+
+class Head(Model):
+    """The answer to :data:`HEAD`."""
+
+    number: int
+    title: str
+    body: str
+    state: Literal["OPEN", "CLOSED", "MERGED"]
+    is_draft: bool
+    head_ref_oid: str
+    mergeable: Literal["MERGEABLE", "CONFLICTING", "UNKNOWN"]
+    author: User | None
+    base_ref_name: str
+    is_cross_repository: bool
+    repository: Repository
+    labels: Nodes[Label] | None
 
 
 class Issue(Model):
@@ -79,17 +138,46 @@ class Issue(Model):
     body: str
     state: str
     assignees: Nodes[User]
+    labels: Nodes[Label] | None
+    closed_by_pull_requests_references: Nodes[Head] | None
+
+
+class Context(Model):
+    """A check run, or the status that another program has set."""
+
+    name: str = ""
+    status: str = ""
+    conclusion: str | None = None
+    context: str = ""
+    state: str = ""
+
+
+class Page(Model):
+    """Whether there are more pages."""
+
+    has_next_page: bool = False
+    end_cursor: str | None = None
+    has_previous_page: bool = False
+    start_cursor: str | None = None
+
+
+class Paged(Nodes[N], Generic[N]):
+    """A page of a list."""
+
+    page_info: Page
 
 
 class Rollup(Model):
-    """The combined state of all checks."""
+    """All checks."""
 
     state: str
+    contexts: Paged[Context]
 
 
 class Commit(Model):
     """The head of a pull request."""
 
+    oid: str
     committed_date: datetime
     status_check_rollup: Rollup | None
 
@@ -103,36 +191,58 @@ class PullCommit(Model):
 class Thread(Model):
     """A conversation."""
 
-    id: str = ""
+    id: str
     is_resolved: bool
+    is_outdated: bool
 
 
-class ThreadCount(Nodes[Thread]):
+class ThreadPage(Paged[Thread]):
     """Conversations, and how many there are."""
 
     total_count: int
 
 
 class Review(Model):
-    """The time of a review."""
+    """A review."""
 
+    state: str
     submitted_at: datetime | None
+    author: User | None
 
 
-class Pull(Model):
+class Commits(Model):
+    """The answer to :data:`CONTEXTS`."""
+
+    commits: Nodes[PullCommit]
+
+
+class Reviews(Model):
+    """The answer to :data:`REVIEWS`."""
+
+    reviews: Paged[Review]
+
+
+class Threads(Model):
+    """The answer to :data:`THREADS`."""
+
+    review_threads: ThreadPage
+
+
+class Pull(Commits, Reviews, Threads):
     """The answer to :data:`PULL`."""
 
     number: int
     mergeable: Literal["MERGEABLE", "CONFLICTING", "UNKNOWN"]
-    commits: Nodes[PullCommit]
-    review_threads: ThreadCount
-    reviews: Nodes[Review]
 
 
-class AutoMerge(Model):
-    """When auto-merge was enabled."""
+class Whole(Head, Pull):
+    """Both."""
 
-    enabled_at: datetime | None
+
+class QueueEntry(Model):
+    """The place in a merge queue."""
+
+    id: str
 
 
 class Merging(Model):
@@ -142,26 +252,7 @@ class Merging(Model):
     is_draft: bool
     merged: bool
     merge_state_status: str
-    auto_merge_request: AutoMerge | None
-
-
-class Page(Model):
-    """Whether there are more pages."""
-
-    has_next_page: bool
-    end_cursor: str | None
-
-
-class ThreadPage(Nodes[Thread]):
-    """Conversations, page by page."""
-
-    page_info: Page
-
-
-class Threads(Model):
-    """The answer to :data:`THREADS`."""
-
-    review_threads: ThreadPage
+    merge_queue_entry: QueueEntry | None = None
 
 
 def parsed(kind: type[T], found: object) -> T:

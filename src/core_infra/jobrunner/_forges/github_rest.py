@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - pydantic reads it
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -14,36 +13,39 @@ class Model(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
+class Label(Model):
+    """A label."""
+
+    name: str | None = None
+
+
+class Summary(Model):
+    """How many sub-issues an issue has."""
+
+    total: int = 0
+
+
 class Issue(Model):
     """An issue, or a pull request seen as one."""
 
     number: int
     body: str | None = None
     state: str
+    labels: list[Label | str] = Field(default_factory=list)
     pull_request: dict[str, Any] | None = None
+    sub_issues_summary: Summary | None = None
+    repository_url: str = ""
 
-
-class Head(Model):
-    """The head of a pull request."""
-
-    sha: str
-
-
-class Pull(Model):
-    """A pull request."""
-
-    number: int
-    title: str
-    body: str | None = None
-    state: str
-    draft: bool = False
-    merged_at: datetime | None = None
-    head: Head
+    def has_label(self, name: str) -> bool:
+        """Whether it has a label; GitHub ignores case."""
+        names = (one if isinstance(one, str) else one.name or "" for one in self.labels)
+        return name.lower() in {one.lower() for one in names}
 
 
 class Comment(Model):
     """A comment."""
 
+    id: int
     body: str = ""
 
 
@@ -52,6 +54,7 @@ class Problem(Model):
 
     type: str = ""
     message: str
+    path: list[Any] | None = None
 
 
 class Answer(Model):
@@ -63,6 +66,5 @@ class Answer(Model):
 
 ISSUE = TypeAdapter(Issue)
 ISSUES = TypeAdapter(list[Issue])
-PULLS = TypeAdapter(list[Pull])
 COMMENTS = TypeAdapter(list[Comment])
 ANSWER = TypeAdapter(Answer)

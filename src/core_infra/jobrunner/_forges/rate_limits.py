@@ -33,7 +33,7 @@ def retry_at(
     """
     if status < _FAILED:
         return None
-    moment = _after(headers.get("retry-after", ""), now)
+    moment = _after(headers, now)
     if status not in {_TOO_MANY, _FORBIDDEN}:
         return moment and _bounded(moment, now)
     if moment is None and headers.get("x-ratelimit-remaining") == "0":
@@ -43,16 +43,34 @@ def retry_at(
     return moment and _bounded(moment, now)
 
 
+def limited(headers: Mapping[str, str], *, now: datetime) -> datetime:
+    """When the next request is allowed, if an answer of any status is about a limit."""
+    moment = _after(headers, now)
+    if moment is None and headers.get("x-ratelimit-remaining") == "0":
+        moment = reset(headers, now=now)
+    return _bounded(moment or now + _DEFAULT, now)
+
+
 def reset(headers: Mapping[str, str], *, now: datetime) -> datetime:
     """When a primary limit that is used up is reset."""
     try:
         moment = datetime.fromtimestamp(float(headers.get("x-ratelimit-reset", "")), UTC)
     except (ValueError, OverflowError, OSError):
         return now + _DEFAULT
-    return _bounded(moment, now)
+    return _bounded(moment - _ahead(headers, now), now)
 
 
-def _after(text: str, now: datetime) -> datetime | None:
+def _ahead(headers: Mapping[str, str], now: datetime) -> timedelta:
+    """How far the forge's clock is ahead of ours."""
+    try:
+        there = email.utils.parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, OverflowError):
+        return timedelta(0)
+    return (there if there.tzinfo else there.replace(tzinfo=UTC)) - now
+
+
+def _after(headers: Mapping[str, str], now: datetime) -> datetime | None:
+    text = headers.get("retry-after", "")
     try:
         seconds = float(text)
         return None if math.isnan(seconds) else now + timedelta(seconds=min(seconds, _SECONDS_MAX))
@@ -62,7 +80,7 @@ def _after(text: str, now: datetime) -> datetime | None:
         moment = email.utils.parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _ahead(headers, now)
 
 
 def _bounded(moment: datetime, now: datetime) -> datetime:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from core_infra.jobrunner._forges.forge import Repo
-from core_infra.jobrunner._sources.checklist import boxes, tick
+from core_infra.jobrunner._forges.errors import NotNowError
+from core_infra.jobrunner._forges.forge import Repo, signal_fields
+from core_infra.jobrunner._forges.issue_texts import is_complete, tick
+from core_infra.jobrunner._handlers.merge_rules import MergeRules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +18,10 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._forges.forge import Forge
     from core_infra.jobrunner._interfaces import Job
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+
+
+_LAG = 600.0
+"""Seconds that a copy of a forge's database may be behind."""
 
 
 class ForgeHandler:
@@ -62,37 +70,71 @@ class ForgeHandler:
         return steps
 
 
-class EnableAutoMerge(ForgeHandler):
-    """Squashes and merges a pull request that is ready.
+class PullHandler(ForgeHandler):
+    """Base of the handlers that act on a pull request, once whatever number of children it closes.
 
-    Ready is one that is open, not a draft, and has no conflict, no failing check and no open
-    conversation.
+    Before it acts, the pull request is read again: if the handler does not want it any more, the
+    action is withdrawn.
+    """
+
+    per_pull = True
+
+    def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
+        """Look at the pull request as it is now, and perform the action."""
+        fields = signal_fields(*forge.pull(repo, signal.pr_number))
+        now = dataclasses.replace(signal, **fields)
+        if now.last_commit_sha != signal.last_commit_sha or not self.wants(now):
+            raise NotNowError(
+                f"{self.name} leaves {signal.item} alone",
+                why=self.why_not(now, signal),
+            )
+        self.act_on(forge, repo, now, job)
+
+    def act_on(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
+        """Perform the action on what was read just now."""
+        raise NotImplementedError
+
+    def why_not(self, now: PipelineSignal, then: PipelineSignal) -> str:
+        """What has changed since the poll."""
+        changed = [name for name, value in vars(now).items() if value != getattr(then, name)]
+        return f"since the poll these have changed: {', '.join(changed) or 'none'}"
+
+
+class EnableAutoMerge(PullHandler):
+    """Merges a pull request that is ready, by its conditions.
+
+    Args:
+        forge: the forge.
+        rules: the conditions.
+        name: the name of the action.
     """
 
     NAME = "enable_auto_merge"
 
+    def __init__(self, forge: Forge, rules: MergeRules | None = None, *, name: str = "") -> None:
+        super().__init__(forge, name=name)
+        self.rules = rules or MergeRules()
+
     def wants(self, signal: PipelineSignal) -> bool:
-        """Whether the pull request is ready; once for each commit."""
-        return (
-            _is_open(signal)
-            and not signal.is_draft
-            and signal.mergeable == "MERGEABLE"
-            and signal.check_status == "SUCCESS"
-            and not signal.has_unresolved_threads
-        )
+        """Whether nothing forbids it; once for each commit, and again if what is known changes."""
+        return _is_open(signal) and not self.rules.obstacles(signal)
+
+    def why_not(self, now: PipelineSignal, then: PipelineSignal) -> str:
+        """What forbids it now."""
+        return "; ".join(self.rules.obstacles(now)) or super().why_not(now, then)
 
     def happened(self, signal: PipelineSignal, job: Job) -> bool:
-        """Whether it is merged, or will be."""
+        """Whether it is merged, or in the merge queue."""
         del job
         return self._forge.is_merging(_repo(signal), signal.pr_number)
 
-    def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Merge it when its checks have passed, unless its head has changed."""
+    def act_on(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
+        """Merge the head that was judged."""
         del job
-        forge.merge_when_ready(repo, signal.pr_number, signal.last_commit_sha)
+        forge.merge(repo, signal.pr_number, signal.last_commit_sha, self.rules.how)
 
 
-class PublishDraft(ForgeHandler):
+class PublishDraft(PullHandler):
     """Marks a draft as ready for review once its checks have passed."""
 
     NAME = "publish_draft"
@@ -101,42 +143,37 @@ class PublishDraft(ForgeHandler):
         """Whether it is a draft whose checks have passed; once for each commit."""
         return _is_open(signal) and signal.is_draft and signal.check_status == "SUCCESS"
 
-    def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Mark it as ready, if it still is a draft."""
+    def act_on(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
+        """Mark it as ready."""
         del job
         forge.publish(repo, signal.pr_number)
 
 
 class SettleReviews(ForgeHandler):
-    """Resolves open conversations that a later commit has answered.
+    """Resolves open conversations that the forge says are about an earlier commit.
 
     On Forgejo, it dismisses requests for changes.
     """
 
     NAME = "resolve_threads"
+    per_pull = True
 
     def wants(self, signal: PipelineSignal) -> bool:
-        """Whether the last commit is later than the last review; once for each commit."""
-        return (
-            _is_open(signal)
-            and signal.has_unresolved_threads
-            and signal.last_commit_at is not None
-            and signal.last_review_at is not None
-            and signal.last_commit_at > signal.last_review_at
-        )
+        """Whether there are some; once for each commit."""
+        return _is_open(signal) and signal.has_unresolved_threads and signal.threads_outdated > 0
 
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
-        """Resolve or dismiss those that are open."""
+        """Resolve or dismiss those that are outdated now."""
         del job
         forge.settle_reviews(repo, signal.pr_number)
 
 
 class ResolveThreads(SettleReviews):
-    """Resolves open conversations of a pull request that a later commit has answered."""
+    """Resolves open conversations of a pull request that are outdated."""
 
 
 class DismissReviews(SettleReviews):
-    """Dismisses requests for changes that a later commit has answered."""
+    """Dismisses requests for changes that are outdated."""
 
     NAME = "dismiss_reviews"
 
@@ -152,10 +189,10 @@ class CommentHandler(ForgeHandler):
     def _said(self, repo: Repo, number: int, job: Job) -> bool:
         # Ten minutes earlier: the forge's clock may be behind ours.
         since = job.first_tried - timedelta(minutes=10)
-        return any(job.marker in text for text in self._forge.comments(repo, number, since))
+        return any(job.marker in one.body for one in self._forge.comments(repo, number, since))
 
 
-class SendFixCommand(CommentHandler):
+class SendFixCommand(PullHandler, CommentHandler):
     """Asks in a comment on a pull request to fix what prevents its merge.
 
     Args:
@@ -186,7 +223,7 @@ class SendFixCommand(CommentHandler):
             or (signal.has_unresolved_threads and signal.check_status == "FAILURE")
         )
 
-    def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
+    def act_on(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
         """Post the comment on the pull request."""
         text = self._conflict if signal.mergeable == "CONFLICTING" else self._reviews
         self.say(forge, repo, signal.pr_number, text, job)
@@ -196,6 +233,10 @@ class TickParent(ForgeHandler):
     """Ticks the box of a child whose pull request is merged, and closes the child."""
 
     NAME = "tick_parent"
+
+    def __init__(self, forge: Forge, *, name: str = "") -> None:
+        super().__init__(forge, name=name)
+        self._ticked: dict[tuple[Repo, int], list[tuple[float, Repo, int]]] = {}
 
     def wants(self, signal: PipelineSignal) -> bool:
         """Whether the pull request is merged; signals are only about boxes that are not ticked."""
@@ -208,10 +249,19 @@ class TickParent(ForgeHandler):
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
         """Tick the box in the current text, and close the child."""
         del job
-        epic, _ = forge.epic(repo, signal.epic_number)
-        body = tick(epic.body, signal.child_number)
+        there = Repo(*signal.epic_repo.split("/")) if signal.epic_repo else repo
+        epic, _ = forge.epic(there, signal.epic_number)
+        body = epic.body
+        # A forge may answer with the text as it was before our last change.
+        key = (there, signal.epic_number)
+        recent = [one for one in self._ticked.get(key, ()) if one[0] > time.monotonic() - _LAG]
+        recent.append((time.monotonic(), repo, signal.child_number))
+        for _, where, child in recent:
+            body = tick(body, child, where, there, forge.site)
         if body != epic.body:
-            forge.edit_body(repo, signal.epic_number, body)
+            forge.edit_body(there, signal.epic_number, body)
+        if forge is self._forge:  # not in a rehearsal
+            self._ticked[key] = recent
         _, is_open = forge.epic(repo, signal.child_number)
         if is_open:
             forge.close_issue(repo, signal.child_number)
@@ -241,7 +291,7 @@ class Completion(CommentHandler):
     def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
         """Post the comment and close the epic, unless a box was added."""
         epic, is_open = forge.epic(repo, signal.epic_number)
-        if is_open and all(box.ticked for box in boxes(epic.body)):
+        if is_open and is_complete(epic, repo, forge.site):
             self.say(forge, repo, signal.epic_number, self._text, job)
             forge.close_issue(repo, signal.epic_number)
 

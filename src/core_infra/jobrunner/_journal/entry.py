@@ -30,7 +30,15 @@ class Phase(enum.StrEnum):
     INTERRUPTED = "interrupted"
     """It was started, never ended, and a look-up showed that it was not done."""
     WITHDRAWN = "withdrawn"
-    """It was not started after all."""
+    """It was not started after all, or found that there was nothing to do any more."""
+    GIVEN_UP = "given_up"
+    """It failed in a way that another attempt does not change."""
+    RETRY = "retry"
+    """A person wants it to be tried again."""
+    RESOLVED = "resolved"
+    """A person says that it is done."""
+    FORGOTTEN = "forgotten"
+    """A person wants it to be as if it had never been started."""
 
 
 # Not frozen: that would double the time to make one.
@@ -187,10 +195,17 @@ def _one(found: dict[str, Any], key: str, kind: type) -> Any:
     if right and kind is int:
         right = abs(value) <= _LARGEST
     elif right and kind is dict:
-        right = not any(isinstance(one, dict | list) for one in value.values())
+        # Lists of scalars, and of lists of those: what a signal has.
+        right = not any(isinstance(one, dict) or _is_deep(one) for one in value.values())
     if not right:
         raise TypeError(f"{key} must be a different type or smaller")
     return value
+
+
+def _is_deep(value: object, depth: int = 2) -> bool:
+    return isinstance(value, list | dict) and (
+        isinstance(value, dict) or not depth or any(_is_deep(one, depth - 1) for one in value)
+    )
 
 
 def _moment(text: str) -> datetime:

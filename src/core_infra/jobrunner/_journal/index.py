@@ -79,6 +79,8 @@ class ActionStatus(enum.IntEnum):
     """Started, and it is unknown whether it was done."""
     INTERRUPTED = 4
     """Started, interrupted, and not done."""
+    GIVEN_UP = 5
+    """Failed, and another attempt would change nothing."""
 
 
 class ActionState(NamedTuple):
@@ -273,7 +275,7 @@ def _row(entry: Entry) -> tuple[str, tuple[object, ...]]:
     ts = entry.ts.timestamp()
     if entry.phase is Phase.INTENT:
         return _INTENT, (entry.id, entry.action, entry.attempt, ts, ts, entry.signal_text())
-    if entry.phase is Phase.WITHDRAWN and entry.attempt == 1:
+    if entry.phase is Phase.FORGOTTEN or (entry.phase is Phase.WITHDRAWN and entry.attempt == 1):
         return _WITHDRAWN, (entry.id,)
     return _END, (_status(entry), ts, entry.id)
 
@@ -282,8 +284,12 @@ def _status(entry: Entry) -> ActionStatus:
     match entry.phase:
         case Phase.UNKNOWN:
             return ActionStatus.UNKNOWN
-        case Phase.INTERRUPTED | Phase.WITHDRAWN:  # the second attempt was not started
+        case Phase.INTERRUPTED | Phase.WITHDRAWN | Phase.RETRY:  # the next attempt is at once
             return ActionStatus.INTERRUPTED
+        case Phase.GIVEN_UP:
+            return ActionStatus.GIVEN_UP
+        case Phase.RESOLVED:
+            return ActionStatus.DONE
         case _:
             return ActionStatus.DONE if entry.success else ActionStatus.FAILED
 

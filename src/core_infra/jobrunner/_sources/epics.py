@@ -2,36 +2,73 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from core_infra.jobrunner._forges.forge import Child, Details, Epic, Pull, Repo
+from core_infra.jobrunner._clock import Clock, SystemClock
+from core_infra.jobrunner._forges.errors import ForgeNotFoundError, ForgeRefusedError
+from core_infra.jobrunner._forges.forge import Child, Details, Epic, Pull, Repo, signal_fields
+from core_infra.jobrunner._forges.issue_texts import is_complete, tasks
+from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._signal import PipelineSignal
-from core_infra.jobrunner._sources.checklist import boxes, references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator
+    from datetime import datetime
 
     from core_infra.jobrunner._forges.forge import Forge
     from core_infra.jobrunner._signal import ActionResult
 
+    Todo = list[tuple[Epic, Repo, int]]
+
+_LOG = logging.getLogger(__name__)
 _UNKNOWN = Details("UNKNOWN", "PENDING", 0, 0, None, None)
+_READ_AGAIN = timedelta(minutes=10)
+"""After this, everything is read again, even if the forge says that nothing has changed."""
+_DETAILS_AGAIN = timedelta(seconds=90)
+"""How old the checks of pull requests may be. While nothing else changes, they are read at every
+second poll, so that thirty repositories need less than a quarter of GitHub's limit."""
+
+
+@dataclasses.dataclass
+class _Reading:
+    """What was read of a repository.
+
+    Attributes:
+        at: when.
+        epics: its epics.
+        todo: the children that are not done, each with its epic.
+        children: those that exist, by repository and number.
+    """
+
+    at: datetime
+    epics: list[Epic]
+    todo: Todo
+    children: dict[tuple[Repo, int], Child]
 
 
 class EpicSource:
     """The children of a repository's epics, and their pull requests.
 
-    An epic is an open issue with a label. Its checklist (``- [ ] #42``) names its children. The
-    pull request of a child is the open one whose text references it, preferably with a word such
-    as "closes"; without an open one, the merged one that changed last. There is one signal for each
-    child that is not ticked, and one without a child for each epic whose boxes are all ticked.
+    An epic is an open issue with a label. Its checklist (``- [ ] #42``) names its children; where
+    the forge has sub-issues, they are its children, too. The pull request of a child is the open
+    one that closes it, by the forge's own word; of several, the first one from the repository
+    itself and to its default branch; without an open one, the merged one with the highest number.
+    There is one signal for each child that is not ticked, and one without a child for each epic
+    whose boxes are all ticked.
 
     Args:
         forge: the forge of the repository.
         owner: the owner of the repository.
         repo: its name.
         label: the label of epics.
-        reports: whether results of actions are posted as comments on the epic.
+        reports: whether results of actions are posted as comments on the epic: one for each item,
+            which is edited.
         name: the name of the source; by default ``HOST:OWNER/REPO``.
+        repos: other repositories whose issues may be children here; by default all of the owner.
+        clock: says how old something is; by default that of the forge.
     """
 
     def __init__(
@@ -43,91 +80,158 @@ class EpicSource:
         label: str = "epic",
         reports: bool = True,
         name: str = "",
+        repos: Collection[Repo] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._forge = forge
         self._repo = Repo(owner, repo)
         self._label = label
         self._reports = reports
+        self._repos = repos
+        self._clock = clock or getattr(forge, "clock", None) or SystemClock()
         self.name = name or f"{forge.host}:{owner}/{repo}"
+        self._last: _Reading | None = None
+        self._details: tuple[datetime, dict[tuple[Repo, int], Details]] | None = None
 
     def poll(self) -> Iterator[PipelineSignal]:
         """Look at all epics."""
-        todo: list[tuple[Epic, int]] = []
-        for epic in self._forge.epics(self._repo, self._label):
-            found = list(boxes(epic.body))
-            children = dict.fromkeys(box.child for box in found if not box.ticked)
-            if found and not children:
-                yield self._signal(epic=epic.number)
-            todo += [(epic, child) for child in children]
-        if todo:
-            yield from self._of_children(todo)
+        reading = self._read()
+        for epic in reading.epics:
+            if is_complete(epic, self._repo, self._forge.site):
+                yield self._signal(self._repo, epic)
+        pulls = {
+            (repo, number): _pull_of(child) for (repo, number), child in reading.children.items()
+        }
+        details = self._details_of(pulls)
+        for epic, repo, number in reading.todo:
+            if (child := reading.children.get((repo, number))) is not None:
+                pull = pulls[repo, number]
+                found = details.get((repo, pull.number), _UNKNOWN) if pull else _UNKNOWN
+                yield self._of_child(epic, repo, child, pull, found)
 
     def report(self, result: ActionResult) -> None:
-        """Post the result of an action as a comment on the epic."""
-        if self._reports and result.epic:
-            self._forge.comment(self._repo, result.epic, _comment(result))
+        """Post the result of an action as a comment on the epic, or edit the one of its item."""
+        if not (self._reports and result.epic):
+            return
+        marker = f"<!-- core-infra-report {result.item} -->"
+        text = f"{_comment(result)}\n\n{marker}"
+        for one in self._forge.comments(self._repo, result.epic, None):
+            if marker in one.body:
+                try:
+                    if one.body != text:
+                        self._forge.edit_comment(self._repo, one.id, text)
+                except (ForgeRefusedError, ForgeNotFoundError):
+                    continue  # somebody else's
+                return
+        self._forge.comment(self._repo, result.epic, text)
 
-    def _of_children(self, todo: list[tuple[Epic, int]]) -> Iterator[PipelineSignal]:
-        numbers = dict.fromkeys(child for _, child in todo)
-        pulls = _pull_of_each(numbers, self._forge.pulls(self._repo))
-        if missing := numbers.keys() - pulls.keys():
-            merged = [
-                pull for pull in self._forge.closed_pulls(self._repo) if pull.state == "MERGED"
-            ]
-            pulls |= _pull_of_each(missing, merged)
-        children = self._forge.children(self._repo, numbers)
-        open_ = {pull.number: pull for pull in pulls.values() if pull.state == "OPEN"}
-        details = self._forge.details(self._repo, open_.values())
-        for epic, number in todo:
-            if (child := children.get(number)) is not None:
-                yield self._of_child(epic, child, pulls.get(number), details)
+    def refresh(self) -> None:
+        """Read everything at the next poll, however new what is known is."""
+        self._last = self._details = None
+
+    def _read(self) -> _Reading:
+        now = self._clock.now()
+        # Asked first: what changes while the rest is read is news at the next poll.
+        is_new = self._forge.has_news(self._repo)
+        last = self._last
+        if not is_new and last is not None and now - last.at < _READ_AGAIN:
+            return last
+        self._last = self._details = None
+        epics = list(self._forge.epics(self._repo, self._label))
+        todo = [(epic, *child) for epic in epics for child in self._children_of(epic)]
+        wanted: dict[Repo, dict[int, None]] = {}
+        for _, repo, number in todo:
+            wanted.setdefault(repo, {})[number] = None
+        children: dict[tuple[Repo, int], Child] = {}
+        for repo, numbers in wanted.items():
+            try:
+                some = self._forge.children(repo, numbers)
+            except (ForgeRefusedError, ForgeNotFoundError) as error:
+                if repo == self._repo:
+                    raise
+                _LOG.error("children in %s: %s", "/".join(repo), describe_error(error))
+                continue
+            children.update(((repo, number), child) for number, child in some.items())
+        self._last = _Reading(now, epics, todo, children)
+        return self._last
+
+    def _children_of(self, epic: Epic) -> list[tuple[Repo, int]]:
+        """The children of an epic that are not done, of repositories that are looked at."""
+        found: dict[tuple[Repo, int], bool] = {}
+        for box in tasks(epic.body, self._repo, self._forge.site):
+            if box.child:
+                key = (box.repo if box.repo.name else self._repo, box.child)
+                found[key] = found.get(key, True) and box.ticked
+        for one in epic.sub_issues:
+            found.setdefault((one.repo, one.number), not one.is_open)
+        return [
+            (repo, number)
+            for (repo, number), is_done in found.items()
+            if not is_done and self._is_ours(repo)
+        ]
+
+    def _is_ours(self, repo: Repo) -> bool:
+        if repo == self._repo:
+            return True
+        if self._repos is None:
+            return repo.owner.lower() == self._repo.owner.lower()
+        return repo in self._repos
+
+    def _details_of(
+        self, pulls: dict[tuple[Repo, int], Pull | None]
+    ) -> dict[tuple[Repo, int], Details]:
+        """The details of open pull requests; those of the last poll if they are young enough."""
+        wanted: dict[Repo, dict[int, Pull]] = {}
+        for (repo, _), pull in pulls.items():
+            if pull is not None and pull.state == "OPEN":
+                wanted.setdefault(repo, {})[pull.number] = pull
+        now = self._clock.now()
+        # At the very same time only somebody who steps by hand asks again.
+        if self._details and timedelta(0) < now - self._details[0] < _DETAILS_AGAIN:
+            found = self._details[1]
+            self._details = None  # so not at the next poll
+            return found
+        found = {
+            (repo, number): details
+            for repo, some in wanted.items()
+            for number, details in self._forge.details(repo, some.values()).items()
+        }
+        self._details = (now, found)
+        return found
 
     def _of_child(
-        self, epic: Epic, child: Child, pull: Pull | None, details: Mapping[int, Details]
+        self, epic: Epic, repo: Repo, child: Child, pull: Pull | None, details: Details
     ) -> PipelineSignal:
         fields: dict[str, Any] = {
-            "child": child.number,
+            "child_number": child.number,
             "assignee": child.assignee,
             "issue_title": child.title,
             "issue_body": child.body,
+            "issue_labels": child.labels,
         }
         if pull is None:
             needs_coding = child.is_open and bool(child.assignee)
-            return self._signal(epic=epic.number, needs_coding=needs_coding, **fields)
-        return self._signal(
-            epic=epic.number,
-            pr=pull.number,
-            pr_state=pull.state,
-            is_draft=pull.is_draft,
-            last_commit_sha=pull.sha,
-            **fields,
-            **details.get(pull.number, _UNKNOWN)._asdict(),
-        )
+            return self._signal(repo, epic, needs_coding=needs_coding, **fields)
+        return self._signal(repo, epic, **fields, **signal_fields(pull, details))
 
-    def _signal(self, *, epic: int, child: int = 0, pr: int = 0, **rest: Any) -> PipelineSignal:
+    def _signal(self, repo: Repo, epic: Epic, **rest: Any) -> PipelineSignal:
         return PipelineSignal(
-            epic_number=epic,
-            child_number=child,
-            pr_number=pr,
-            repo_owner=self._repo.owner,
-            repo_name=self._repo.name,
+            epic_number=epic.number,
+            epic_repo="" if repo == self._repo else "/".join(self._repo),
+            repo_owner=repo.owner,
+            repo_name=repo.name,
             forge=self._forge.host,
             **rest,
         )
 
 
-def _pull_of_each(numbers: Iterable[int], pulls: Iterable[Pull]) -> dict[int, Pull]:
-    """The pull request of each child: the first that closes it, else the first that names it."""
-    closing: dict[int, Pull] = {}
-    naming: dict[int, Pull] = {}
-    for pull in pulls:
-        named, closed = references(pull.body)
-        for number in closed:
-            closing.setdefault(number, pull)
-        for number in named:
-            naming.setdefault(number, pull)
-    every = naming | closing
-    return {number: every[number] for number in numbers if number in every}
+def _pull_of(child: Child) -> Pull | None:
+    """The pull request of a child: an open one, else a merged one."""
+    open_ = [pull for pull in child.pulls if pull.state == "OPEN"]
+    if open_:
+        return min(open_, key=lambda one: (one.is_fork, not one.is_default_base, one.number))
+    merged = [pull for pull in child.pulls if pull.state == "MERGED"]
+    return max(merged, key=lambda one: one.number, default=None)
 
 
 def _comment(result: ActionResult) -> str:

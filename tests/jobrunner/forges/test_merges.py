@@ -1,0 +1,315 @@
+"""What is merged: everything that the conditions allow, and nothing that they forbid.
+
+The model of a pull request is explored by Hypothesis: its state, checks, reviews and conversations,
+on one page or on several; what is expected is calculated from the model, not from the signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core_infra.errors import InvalidError
+from core_infra.jobrunner import (
+    EnableAutoMerge,
+    EpicSource,
+    FakeClock,
+    Forgejo,
+    GitHub,
+    Journal,
+    MergeRules,
+    Poller,
+    PollerConfig,
+)
+from jobs.forge_server import NOW, ForgejoServer, ForgeServer, GitHubServer, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GREEN = ["SUCCESS", "NEUTRAL", "SKIPPED"]
+RED = ["FAILURE", "CANCELLED", "TIMED_OUT", "ACTION_REQUIRED", "STARTUP_FAILURE"]
+PENDING = ["STALE", None]
+FORGEJO = {"SUCCESS": "green", "SKIPPED": "green", "PENDING": "pending"}
+
+
+@dataclasses.dataclass
+class Model:
+    """A pull request, and the rules."""
+
+    title: str
+    draft: bool
+    mergeable: bool
+    checks: list[tuple[str, Any]]
+    reviews: list[tuple[str, str]]
+    threads: list[bool]
+    base: str
+    fork: bool
+    author: str
+    labels: list[str]
+    pages: bool
+    rules: dict[str, Any]
+
+
+def run(conclusion: Any) -> Any:
+    if conclusion == "PENDING":
+        return {"status": "IN_PROGRESS", "conclusion": None}
+    return {"status": "COMPLETED", "conclusion": conclusion}
+
+
+often = st.sampled_from([True, True, True, True, False])
+seldom = often.map(lambda value: not value)
+people = st.sampled_from(["ann", "bob", "eve"])
+github_state = st.one_of(
+    st.sampled_from(["SUCCESS"] * 6 + ["PENDING", "FAILURE", "ERROR", "EXPECTED"]),
+    st.sampled_from(GREEN * 4 + RED + PENDING + ["PENDING"]).map(run),
+)
+forgejo_state = st.sampled_from(
+    ["SUCCESS"] * 8 + ["SKIPPED", "SKIPPED", "PENDING", "FAILURE", "ERROR", "WARNING"]
+)
+
+
+def models(state: Any, opinions: list[str]) -> st.SearchStrategy[Model]:
+    return st.builds(
+        Model,
+        title=st.sampled_from(["Fix it", "Fix it", "Fix it", "WIP: fix it", "[Draft] fix it"]),
+        draft=seldom,
+        mergeable=often,
+        checks=st.lists(
+            st.tuples(st.sampled_from("abc"), state), max_size=3, unique_by=lambda x: x[0]
+        ),
+        reviews=st.lists(st.tuples(people, st.sampled_from(opinions)), max_size=4),
+        threads=st.one_of(st.just([]), st.just([True]), st.lists(st.booleans(), max_size=2)),
+        base=st.sampled_from(["main", "main", "main", "release/1"]),
+        fork=seldom,
+        author=people,
+        labels=st.lists(st.sampled_from(["ready", "Hold", "bug"]), max_size=2, unique=True),
+        pages=st.booleans(),
+        rules=st.fixed_dictionaries(
+            {},
+            optional={
+                "checks": st.just(["a"]),
+                "no_checks": st.just(True),  # noqa: FBT003 - a value
+                "approvals": st.integers(1, 2),
+                "base": st.just(["main", "release/*"]),
+                "authors": st.just(["ann", "bo*"]),
+                "forks": st.just(True),  # noqa: FBT003 - a value
+                "labels": st.just(["READY"]),
+                "without_labels": st.just([]),
+            },
+        ),
+    )
+
+
+def is_green(state: Any) -> bool:
+    if isinstance(state, dict):
+        return state["status"] == "COMPLETED" and state["conclusion"] in GREEN
+    return state in {"SUCCESS", "SKIPPED"}
+
+
+def allowed(model: Model) -> bool:
+    rules = model.rules
+    states = dict(model.checks)
+    if "checks" in rules:
+        checks = "a" in states and is_green(states["a"])
+    else:
+        checks = all(map(is_green, states.values())) and (bool(states) or "no_checks" in rules)
+    last = {who: state for who, state in model.reviews if "COMMENT" not in state}
+    wanted = {"CHANGES_REQUESTED", "REQUEST_CHANGES"}
+    return all(
+        (
+            model.title == "Fix it" and not model.draft and model.mergeable and checks,
+            all(model.threads) and not wanted & set(last.values()),
+            list(last.values()).count("APPROVED") >= rules.get("approvals", 0),
+            model.base == "main" or "base" in rules,
+            not model.fork or "forks" in rules,
+            model.author != "eve" or "authors" not in rules,
+            "ready" in model.labels or "labels" not in rules,
+            "Hold" not in model.labels or "without_labels" in rules,
+        )
+    )
+
+
+def set_up(server: ForgeServer, model: Model, comment: str) -> None:
+    server.issues.clear()
+    server.merged.clear()
+    server.add_issue(1, body="- [ ] #42\n", labels=["epic"])
+    server.add_issue(42)
+    checks, reviews = list(model.checks), list(model.reviews)
+    if model.pages:
+        # What decides is on the last page of the one list, and on the first of the other.
+        some = [(f"more-{place}", "SUCCESS") for place in range(120)]
+        checks = [*some, *checks] if checks else checks
+        reviews += [("eve", comment)] * 120
+    server.add_pull(
+        50,
+        title=model.title,
+        body="closes #42",
+        labels=model.labels,
+        draft=model.draft,
+        mergeable=model.mergeable,
+        contexts=checks,
+        reviews=[
+            (who, state, NOW + timedelta(minutes=place))
+            for place, (who, state) in enumerate(reviews)
+        ],
+        threads=model.threads,
+        base=model.base,
+        fork=model.fork,
+        author=model.author,
+        closes=[42],
+    )
+
+
+@contextlib.contextmanager
+def bot(server: ForgeServer, rules: MergeRules) -> Iterator[Poller]:
+    clock = FakeClock(NOW)
+    forge: GitHub | Forgejo
+    if isinstance(server, GitHubServer):
+        forge = GitHub(None, server.url, pause=0, clock=clock)
+    else:
+        forge = Forgejo(server.url, None, clock=clock)
+    with tempfile.TemporaryDirectory() as base, Journal(base) as journal:
+        source = EpicSource(forge, "acme", "widgets")
+        config = PollerConfig([source], [EnableAutoMerge(forge, rules)], journal, clock=clock)
+        with Poller(config) as poller:
+            yield poller
+        forge.close()
+
+
+def merges(server: ForgeServer, model: Model) -> bool:
+    with bot(server, MergeRules(**model.rules)) as poller:
+        assert all(result.success for result in poller.run_once().results)
+    assert server.violations == []
+    return bool(server.merged)
+
+
+@pytest.fixture(scope="module")
+def github() -> Iterator[GitHubServer]:
+    with GitHubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def forgejo() -> Iterator[ForgejoServer]:
+    with ForgejoServer() as server:
+        yield server
+
+
+@settings(max_examples=70, deadline=None)
+@given(
+    models(github_state, ["APPROVED", "APPROVED", "CHANGES_REQUESTED", "COMMENTED", "DISMISSED"])
+)
+def test_github(github: GitHubServer, model: Model) -> None:
+    set_up(github, model, "COMMENTED")
+    assert merges(github, model) is allowed(model)
+
+
+@settings(max_examples=70, deadline=None)
+@given(models(forgejo_state, ["APPROVED", "APPROVED", "REQUEST_CHANGES", "COMMENT"]))
+def test_forgejo(forgejo: ForgejoServer, model: Model) -> None:
+    if model.draft:
+        model.title = "WIP: fix it"
+    set_up(forgejo, model, "COMMENT")
+    assert merges(forgejo, model) is allowed(model)
+
+
+@pytest.mark.parametrize("state", ["BLOCKED", "BEHIND", "UNSTABLE", "UNKNOWN", "DIRTY", "DRAFT"])
+def test_github_has_the_last_word(github: GitHubServer, state: str) -> None:
+    model = Model(
+        "Fix it",
+        *(False, True),
+        [("a", "SUCCESS")],
+        [],
+        [],
+        "main",
+        *(False, "ann"),
+        [],
+        *(False, {}),
+    )
+    set_up(github, model, "")
+    github.issues[50]["pull"]["state"] = state
+    with bot(github, MergeRules()) as poller:
+        for _ in range(5):
+            assert poller.run_once().results == []
+        assert github.merged == []
+        github.issues[50]["pull"]["state"] = ""
+        poller.config.clock.advance(3600)  # type: ignore[attr-defined]  # it is a FakeClock
+        (result,) = poller.run_once().results
+    assert result.success
+    assert github.merged == [(50, f"{50:040x}")]
+
+
+def test_a_branch_that_is_behind_is_updated_if_that_is_wanted(github: GitHubServer) -> None:
+    github.issues.clear()
+    github.merged.clear()
+    github.add_issue(1, body="- [ ] #42\n", labels=["epic"])
+    github.add_issue(42)
+    github.add_pull(50, body="closes #42", state="BEHIND")
+    with bot(github, MergeRules(update=True)) as poller:
+        assert poller.run_once().results == []
+        assert poller.run_once().results[0].success
+    assert github.merged == [(50, f"{57:040x}")]
+
+
+def test_the_merge_queue(github: GitHubServer) -> None:
+    github.issues.clear()
+    github.add_issue(1, body="- [ ] #42\n", labels=["epic"])
+    github.add_issue(42)
+    github.add_pull(50, body="closes #42")
+    with bot(github, MergeRules(method="queue")) as poller:
+        assert poller.run_once().results[0].success
+        assert poller.run_once().results == []
+    assert github.issues[50]["pull"]["queued"] == f"{50:040x}"
+
+
+@pytest.mark.parametrize(
+    ("reply", "attempts"),
+    [
+        (Reply(405, {"message": "Changes must be made through the merge queue"}), 1),
+        (Reply(405, {"message": "Squash merges are not allowed on this repository."}), 1),
+        (Reply(403, {"message": "Resource not accessible by personal access token"}), 1),
+        (Reply(405, {"message": "Base branch was modified. Review and try the merge again."}), 0),
+        (Reply(409, {"message": "Head branch was modified."}), 0),
+    ],
+)
+def test_what_github_refuses_for_good_is_tried_once(
+    github: GitHubServer, reply: Reply, attempts: int
+) -> None:
+    model = Model(
+        "Fix it",
+        *(False, True),
+        [("a", "SUCCESS")],
+        [],
+        [],
+        "main",
+        *(False, "ann"),
+        [],
+        *(False, {}),
+    )
+    set_up(github, model, "")
+    github.comments.clear()
+    github.override = lambda request: reply if request.method == "PUT" else None
+    with bot(github, MergeRules()) as poller:
+        failed = 0
+        for _ in range(15):
+            failed += len(poller.run_once().results)
+            poller.config.clock.advance(3600)  # type: ignore[attr-defined]  # it is a FakeClock
+        assert failed == attempts
+        assert len(github.comments.get(1, [])) == attempts
+        github.override = lambda _: None
+        poller.run_once()
+    assert bool(github.merged) is not bool(attempts)
+
+
+def test_rules_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(InvalidError, match="cannot be merged by 'octopus'"):
+        MergeRules(method="octopus")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(InvalidError, match="checks is 'ci'"):
+        MergeRules(checks="ci")
