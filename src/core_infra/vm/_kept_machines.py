@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._access.agent import AgentAccess
+from core_infra.vm._guest.run_config import RunConfig
 from core_infra.vm._manager.process_identity import ForeignProcess
 from core_infra.vm._manager.stop import ask_agent, stop_process
 from core_infra.vm._run_directory import RECORD, kept_machines, open_process
@@ -31,6 +32,7 @@ class KeptMachine(NamedTuple):
         owner: the test, or the fixture and its scope, that had it.
         facts: its image's name, memory (MiB) and cpus.
         directory: its files.
+        run_config: how its image wants commands to be run, if it says so.
     """
 
     pid: int
@@ -38,6 +40,7 @@ class KeptMachine(NamedTuple):
     owner: str
     facts: dict[str, Any]
     directory: Path
+    run_config: RunConfig | None = None
 
     @property
     def console(self) -> Path:
@@ -98,6 +101,12 @@ def find_kept(word: str) -> KeptMachine:
 def _read(directory: Path) -> KeptMachine:
     record = json.loads((directory / RECORD).read_text())
     facts = {key: record.get(key, "") for key in ("image", "memory", "cpus")}
+    run = record.get("run")  # absent in the record of an earlier version
     return KeptMachine(
-        record["pid"], record["name"], record.get("owner", "a test run"), facts, directory
+        record["pid"],
+        record["name"],
+        record.get("owner", "a test run"),
+        facts,
+        directory,
+        None if run is None else RunConfig(**run),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import shutil, time
 from core_infra.errors import WrongStateError
+from core_infra.vm._images.image import Image
 from core_infra.vm._machine import Machine
 from core_infra.vm._run_directory import RunDirectory, left_behind
 from core_infra.vm._vmm_process import running_processes
@@ -82,7 +84,13 @@ class LiveMachines:
         self._machines.pop(machine).detach()
         self._kept.add(machine.pid)
         spec = machine.spec
-        facts = {"image": spec.image.name, "memory": spec.memory, "cpus": spec.cpus}
+        run = spec.image.run if isinstance(spec.image, Image) else None
+        facts = {
+            "image": spec.image.name,
+            "memory": spec.memory,
+            "cpus": spec.cpus,
+            "run": None if run is None else dataclasses.asdict(run),
+        }
         return self.run.keep(machine.directory, owner=owner, **facts)
 
     def discard(self, machine: Machine, ending: Ending | None = None) -> None:

@@ -95,6 +95,11 @@ def test_exec_has_the_commands_own_output_and_code(
     assert (done.returncode, done.stdout) == (code, output), done.stderr
 
 
+def test_exec_as_another_user(web: str) -> None:
+    command = [*COMMAND, "exec", "--user", "tester", web, "id", "-un"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"tester\n"
+
+
 def test_closed_streams_are_ends(web: str) -> None:
     script = f'{sys.executable} -m core_infra vm exec -i {web} sh -c "cat; echo end" <&-'
     done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False)

@@ -38,9 +38,19 @@ _CHUNK = 1 << 16
 @click.argument("machine", type=Machine())
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("-i", "--interactive", is_flag=True, help="Pass this command's standard input.")
+@click.option("-u", "--user", default="", help="The user; default: the image's, or root.")
 @click.option("--wait", type=click.FloatRange(0), help="Seconds to wait for the machine to boot.")
-def exec_(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float | None) -> None:
+def exec_(
+    machine: str,
+    argv: tuple[str, ...],
+    *,
+    interactive: bool,
+    user: str,
+    wait: float | None,
+) -> None:
     """Run a command in MACHINE, and exit with its exit code.
+
+    In a machine of an OCI image it has the image's environment, directory and user.
 
     If a signal ended the command, the exit code is 128 plus the signal's number, as in a shell. 127
     means no such program, 126 not executable, and 125 that the machine could not be entered.
@@ -48,7 +58,7 @@ def exec_(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float
     if argv[0] == "--" and len(argv) > 1:
         argv = argv[1:]
     try:
-        code = _run(machine, argv, interactive=interactive, wait=wait)
+        code = _run(machine, argv, interactive=interactive, user=user, wait=wait)
     except CoreInfraError as error:
         # Other codes than those of core-infra, which the command itself may return.
         print_line(f"core-infra: {error}")
@@ -84,15 +94,18 @@ def cp(source: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def _entered(machine: str, *, timeout: float | None = None) -> Iterator[GuestAccess]:
+def _entered(
+    machine: str, *, timeout: float | None = None, as_image: bool = False, user: str = ""
+) -> Iterator[GuestAccess]:
     """A way into a machine of the manager, or into one that a test run kept."""
     left = kept_or_none(machine)
     if left is not None:
         with contextlib.closing(left.enter(timeout=timeout, progress=print_line)) as access:
+            access.run_as(left.run_config if as_image else None, user)
             yield access
         return
     found = manager()
-    way = found.enter(machine, timeout=timeout)
+    way = found.enter(machine, timeout=timeout, as_image=as_image, user=user)
     try:
         with found.watch(machine):
             yield way
@@ -100,8 +113,11 @@ def _entered(machine: str, *, timeout: float | None = None) -> Iterator[GuestAcc
         way.close()
 
 
-def _run(machine: str, argv: tuple[str, ...], *, interactive: bool, wait: float | None) -> int:
-    with _entered(machine, timeout=wait) as access, access.start(argv) as process:
+def _run(
+    machine: str, argv: tuple[str, ...], *, interactive: bool, user: str, wait: float | None
+) -> int:
+    entered = _entered(machine, timeout=wait, as_image=True, user=user)
+    with entered as access, access.start(argv) as process:
         if interactive:
             threading.Thread(target=_feed, args=(process,), daemon=True).start()
         else:

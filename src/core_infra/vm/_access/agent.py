@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.vm._guest.process import GuestProcess
+    from core_infra.vm._guest.run_config import RunConfig
 
 _PAUSE = 0.05
 _NOTICED = 1.0
@@ -47,6 +48,7 @@ class AgentAccess(Guest):
         progress: Callable[[str], None] = lambda _line: None,
     ) -> None:
         super().__init__(lambda: self._client)
+        self._user = ""
         socket, self._lock = _free(sockets, patience, progress)
         try:
             self._client = AgentClient(connect(socket))
@@ -68,9 +70,14 @@ class AgentAccess(Guest):
             self._lock.release()
             raise
 
+    def run_as(self, config: RunConfig | None, user: str = "") -> None:
+        """Start commands from now on as an OCI image wants it, or as another user."""
+        self._run_config = config
+        self._user = user
+
     def start(self, argv: Sequence[str], *, timeout: float | None = None) -> GuestProcess:
-        """Start a command as root in /root."""
-        return self.stream(argv, timeout=timeout)
+        """Start a command, as root in /root unless :meth:`run_as` was called."""
+        return self.stream(argv, user=self._user, timeout=timeout)
 
     def poweroff(self) -> None:
         """Make the guest write its disks back and power itself off; does not wait for it."""

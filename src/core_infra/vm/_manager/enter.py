@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
-from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableError
+from core_infra.errors import (
+    CoreInfraError,
+    InvalidError,
+    TimeoutExpiredError,
+    UnavailableError,
+)
 from core_infra.vm._access.agent import AgentAccess
 from core_infra.vm._access.interface import NoAccessError, run_to_end
 from core_infra.vm._access.qga import QgaAccess
 from core_infra.vm._access.ssh import SshAccess
 from core_infra.vm._guest.command import as_argv
 from core_infra.vm._manager import volumes
+from core_infra.vm._manager.launch_record import run_config
 from core_infra.vm._manager.pause import PauseWatch, resume_if_possible
 from core_infra.vm._manager.record import Access
 from core_infra.vm._manager.stop import monitor
@@ -56,7 +62,7 @@ class MachineAccess:
     ) -> ExecResult:
         """See :meth:`~.manager.LinuxKitManager.exec`."""
         argv = as_argv(command)
-        access = self.enter(id_, timeout=wait)
+        access = self.enter(id_, timeout=wait, as_image=True)
         try:
             with self.watch(id_):
                 return run_to_end(access, argv, timeout=timeout)
@@ -72,7 +78,9 @@ class MachineAccess:
         container = self._registry.find(id_)
         return PauseWatch(container, self._registry.directory(container), self._progress)
 
-    def enter(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
+    def enter(
+        self, id_: str, *, timeout: float | None = None, as_image: bool = False, user: str = ""
+    ) -> GuestAccess:
         """See :meth:`~.manager.LinuxKitManager.enter`."""
         access = self._open(id_, timeout=timeout)
         try:
@@ -82,6 +90,15 @@ class MachineAccess:
         except BaseException:
             access.close()
             raise
+        if isinstance(access, AgentAccess):
+            access.run_as(run_config(self._registry.find(id_)) if as_image else None, user)
+        elif user:
+            access.close()
+            raise InvalidError(
+                f"cannot run commands as {user} in this machine",
+                why="only core-infra's agent can do that",
+                todo=f"Run: su {user} -c COMMAND",
+            )
         return access
 
     def mount(self, container: Container) -> None:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm._disks import file_name
 from core_infra.vm._hardware import check_memory_and_cpus, check_processor
-from core_infra.vm._images.image import Bootable, DiskImage
+from core_infra.vm._images.image import Bootable, DiskImage, Image
 from core_infra.vm._images.load import resolve_image
 from core_infra.vm._machine_spec import default_memory
 from core_infra.vm._manager.process_identity import start_of
@@ -26,6 +26,7 @@ from core_infra.vm._manager.start import access_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core_infra.vm._guest.run_config import RunConfig
     from core_infra.vm._manager.machine_directory import MachineDirectory
 
 _BOOTABLE: TypeAdapter[Bootable] = TypeAdapter(Bootable)
@@ -150,6 +151,13 @@ def load_settings(
             todo="Restore the image, or remove the machine.",
         )
     return image, options
+
+
+def run_config(container: Container) -> RunConfig | None:
+    """How the image of a machine wants commands to be run, if it says so."""
+    image = container.again.get("image")
+    found = None if image is None else _BOOTABLE.validate_python(image)
+    return found.run if isinstance(found, Image) else None
 
 
 def restarted_record(

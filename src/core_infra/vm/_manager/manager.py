@@ -285,6 +285,8 @@ class LinuxKitManager:
     ) -> ExecResult:
         """Run a command in a machine to its end; a string is a line for its shell.
 
+        An OCI image's environment, directory and user apply.
+
         Args:
             id_: the machine.
             command: the command.
@@ -300,7 +302,9 @@ class LinuxKitManager:
         """
         return self._access.run(id_, command, timeout=timeout, wait=wait)
 
-    def enter(self, id_: str, *, timeout: float | None = None) -> GuestAccess:
+    def enter(
+        self, id_: str, *, timeout: float | None = None, as_image: bool = False, user: str = ""
+    ) -> GuestAccess:
         """Open a way into a machine, which runs commands there; close it after use.
 
         Missing volumes are mounted, such as after a reboot of the guest.
@@ -308,13 +312,17 @@ class LinuxKitManager:
         Args:
             id_: the machine.
             timeout: seconds for the machine to boot; None is a default.
+            as_image: run commands with an OCI image's environment, directory and user, and not as
+                root.
+            user: the user that they run as instead.
 
         Raises:
             NotFoundError: there is no such machine.
             WrongStateError: it is not running.
             NoAccessError: no way into it opens in time.
+            InvalidError: the way into it cannot run commands as another user.
         """
-        return self._access.enter(id_, timeout=timeout)
+        return self._access.enter(id_, timeout=timeout, as_image=as_image, user=user)
 
     def watch(self, id_: str) -> PauseWatch:
         """A context manager for waiting for a command: resumes the machine if it is paused.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
@@ -14,7 +15,12 @@ import pytest
 from core_infra._binaries import agent_binary
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import Image, Launcher, Machine, load_image
+from core_infra.vm._access.interface import run_to_end
 from core_infra.vm._images.image import host_arch
+from core_infra.vm._manager.manager import LinuxKitManager
+from core_infra.vm._manager.record import Volume
+from core_infra.vm._manager.run_options import RunOptions
+from core_infra.vm._manager.state_file import State
 from oci_images import Entry, folder, hard_link, layer, link, write_layout
 
 if TYPE_CHECKING:
@@ -134,6 +140,24 @@ def test_an_image_without_a_program_has_none_to_start(tmp_path: Path) -> None:
     launcher = Launcher(image=f"oci-layout:{tmp_path}")
     with launcher, pytest.raises(InvalidError, match=message):
         launcher.clone(entrypoint=True)
+
+
+def test_commands_in_a_machine_that_stays_run_as_the_image_says(
+    layout: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "f").write_text("from the host")
+    machines = LinuxKitManager(state=State(tmp_path / "state"))
+    volume = Volume(path=str(tmp_path / "shared"), place="/mnt/shared")
+    options = RunOptions(detach=True, volumes=(volume,))
+    container = machines.run(f"oci-layout:{layout}", options)
+    try:
+        shown = machines.exec(container.id, "id -u; pwd; echo $GREETING; cat /mnt/shared/f")
+        assert shown.stdout.splitlines() == ["1234", "/srv", "hello world", "from the host"]
+        with contextlib.closing(machines.enter(container.id)) as own:
+            assert run_to_end(own, ["/run/core-infra/bin/id", "-u"]).stdout == "0\n"
+    finally:
+        machines.remove(container.id, force=True)
 
 
 @pytest.mark.long
