@@ -9,9 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,9 +24,10 @@ from core_infra.vm._images.oci.reference import Reference, parse_reference
 from core_infra.vm._images.oci.registry import Registry
 from core_infra.vm._images.oci.store import Store
 from oci_images import Entry, layer, write_layout
+from oci_registry import Answer, FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -122,72 +120,7 @@ def test_a_real_registry(tmp_path: Path) -> None:
         pull(f"{target}:v1", Store(tmp_path / "third"))
 
 
-Answer = tuple[int, dict[str, str], bytes]
-
-
-class Fake:
-    """A registry whose answers a test decides.
-
-    Attributes:
-        seen: path and authorization of all requests.
-        answer: called with a path and the headers; None answers as a right registry does.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.digest = write_layout(directory, [layer([Entry("f", data=os.urandom(300_000))])])
-        self.blobs = {
-            f"sha256:{path.name}": path.read_bytes()
-            for path in (directory / "blobs" / "sha256").iterdir()
-        }
-        manifest = json.loads(self.blobs[self.digest])
-        self.layer = str(manifest["layers"][0]["digest"])
-        self.seen: list[tuple[str, str]] = []
-        self.answer: Callable[[str, dict[str, str]], Answer | None] = lambda _path, _headers: None
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                headers = {key.lower(): value for key, value in self.headers.items()}
-                fake.seen.append((self.path, headers.get("authorization", "")))
-                status, more, data = fake.answer(self.path, headers) or fake.right(self.path)
-                self.send_response(status)
-                more.setdefault("Content-Length", str(len(data)))
-                for key, value in more.items():
-                    self.send_header(key, value)
-                self.end_headers()
-                self.wfile.write(data)
-                if int(more["Content-Length"]) != len(data):
-                    self.close_connection = True
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
-        self.name = f"{self.address}/app:v1"
-
-    def right(self, path: str) -> Answer:
-        version = path.rpartition("/")[2]
-        data = self.blobs.get(self.digest if version == "v1" else version)
-        return (404, {}, b"") if data is None else (200, {}, data)
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    no_waiting = SimpleNamespace(sleep=lambda _seconds: None)
-    monkeypatch.setattr("core_infra.vm._images.oci.registry.time", no_waiting)
-    found = Fake(tmp_path / "fake")
-    thread = threading.Thread(target=found.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield found
-    found.server.shutdown()
-    thread.join()
-    found.server.server_close()
-
-
-def test_a_token_is_fetched_with_the_password(fake: Fake, tmp_path: Path) -> None:
+def test_a_token_is_fetched_with_the_password(fake: FakeRegistry, tmp_path: Path) -> None:
     def answer(path: str, headers: dict[str, str]) -> Answer | None:
         if path.startswith("/token"):
             return 200, {}, json.dumps({"token": "t0ken"}).encode()
@@ -204,7 +137,7 @@ def test_a_token_is_fetched_with_the_password(fake: Fake, tmp_path: Path) -> Non
     assert all("Basic" not in given for path, given in fake.seen if not path.startswith("/token"))
 
 
-def test_a_password_is_given_if_it_is_asked_for(fake: Fake, tmp_path: Path) -> None:
+def test_a_password_is_given_if_it_is_asked_for(fake: FakeRegistry, tmp_path: Path) -> None:
     def answer(_path: str, headers: dict[str, str]) -> Answer | None:
         if "authorization" in headers:
             return None
@@ -215,12 +148,7 @@ def test_a_password_is_given_if_it_is_asked_for(fake: Fake, tmp_path: Path) -> N
     assert image.digest == fake.digest
 
 
-def test_nothing_secret_goes_along_a_redirection(fake: Fake, tmp_path: Path) -> None:
-    other = Fake(tmp_path / "other")
-    other.blobs = fake.blobs
-    thread = threading.Thread(target=other.server.serve_forever, args=(0.01,))
-    thread.start()
-
+def test_nothing_secret_goes_along_a_redirection(fake: FakeRegistry, tmp_path: Path) -> None:
     def answer(path: str, headers: dict[str, str]) -> Answer | None:
         if "authorization" not in headers:
             return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
@@ -228,20 +156,16 @@ def test_nothing_secret_goes_along_a_redirection(fake: Fake, tmp_path: Path) -> 
             return 307, {"Location": f"http://{other.address}{path}?signed=1"}, b""
         return None
 
-    fake.answer = answer
-    other.answer = lambda path, _headers: other.right(path.partition("?")[0])
-    try:
+    with FakeRegistry(tmp_path / "other") as other:
+        other.blobs = fake.blobs
+        fake.answer = answer
+        other.answer = lambda path, _headers: other.right(path.partition("?")[0])
         pull(fake.name, Store(tmp_path / "s"), Credentials("joe", "secret"))
-
-    finally:
-        other.server.shutdown()
-        thread.join()
-        other.server.server_close()
     assert len(other.seen) == 2
     assert {given for _, given in other.seen} == {""}
 
 
-def test_a_cut_body_is_gone_on_with(fake: Fake, tmp_path: Path) -> None:
+def test_a_cut_body_is_gone_on_with(fake: FakeRegistry, tmp_path: Path) -> None:
     ranges = []
 
     def answer(path: str, headers: dict[str, str]) -> Answer | None:
@@ -261,7 +185,7 @@ def test_a_cut_body_is_gone_on_with(fake: Fake, tmp_path: Path) -> None:
     assert store.path(fake.layer).read_bytes() == fake.blobs[fake.layer]
 
 
-def test_a_busy_registry_is_asked_again(fake: Fake, tmp_path: Path) -> None:
+def test_a_busy_registry_is_asked_again(fake: FakeRegistry, tmp_path: Path) -> None:
     refused = iter([429, 503, 500])
 
     def answer(path: str, _headers: dict[str, str]) -> Answer | None:
@@ -272,16 +196,16 @@ def test_a_busy_registry_is_asked_again(fake: Fake, tmp_path: Path) -> None:
     assert pull(fake.name, Store(tmp_path / "s")).digest == fake.digest
 
 
-def always(status: int, data: bytes = b"", **headers: str) -> Callable[[Fake], None]:
-    def prepare(fake: Fake) -> None:
+def always(status: int, data: bytes = b"", **headers: str) -> Callable[[FakeRegistry], None]:
+    def prepare(fake: FakeRegistry) -> None:
         own = {key.replace("_", "-"): value for key, value in headers.items()}
         fake.answer = lambda _path, _headers: (status, dict(own), data)
 
     return prepare
 
 
-def blob(data: Callable[[bytes], bytes], **headers: str) -> Callable[[Fake], None]:
-    def prepare(fake: Fake) -> None:
+def blob(data: Callable[[bytes], bytes], **headers: str) -> Callable[[FakeRegistry], None]:
+    def prepare(fake: FakeRegistry) -> None:
         def answer(path: str, _headers: dict[str, str]) -> Answer | None:
             if not path.endswith(fake.layer):
                 return None
@@ -293,8 +217,8 @@ def blob(data: Callable[[bytes], bytes], **headers: str) -> Callable[[Fake], Non
     return prepare
 
 
-def token(data: bytes, status: int = 200) -> Callable[[Fake], None]:
-    def prepare(fake: Fake) -> None:
+def token(data: bytes, status: int = 200) -> Callable[[FakeRegistry], None]:
+    def prepare(fake: FakeRegistry) -> None:
         challenge = {"WWW-Authenticate": f'Bearer realm="http://{fake.address}/token"'}
         fake.answer = lambda path, _headers: (
             (status, {}, data) if path.startswith("/token") else (401, dict(challenge), b"")
@@ -304,7 +228,7 @@ def token(data: bytes, status: int = 200) -> Callable[[Fake], None]:
 
 
 DENIED = b'{"errors": [{"code": "DENIED", "message": "not\\nyou"}]}'
-FAULTS: dict[str, tuple[Callable[[Fake], None], type[CoreInfraError], str]] = {
+FAULTS: dict[str, tuple[Callable[[FakeRegistry], None], type[CoreInfraError], str]] = {
     "401 whatever is given": (token(b'{"token": "x"}'), UnavailableError, "answers 401.*Log in"),
     "401 that asks for nothing": (always(401), UnavailableError, "answers 401"),
     "403": (always(403, DENIED), UnavailableError, "403: DENIED not you\nLog in: docker login"),
@@ -317,6 +241,17 @@ FAULTS: dict[str, tuple[Callable[[Fake], None], type[CoreInfraError], str]] = {
     "a list": (always(200, b"[]"), InvalidError, "must be an object"),
     "no layers": (always(200, b"{}"), InvalidError, "layers must be a list"),
     "a manifest for ever": (always(200, b" " * (5 << 20)), InvalidError, "is too long"),
+    "half a manifest": (
+        always(200, b'{"layers": [', Content_Length="30000"),
+        UnavailableError,
+        "is cut off: 12 bytes came, and 29988 are missing",
+    ),
+    "another manifest": (
+        always(200, b"{}", Docker_Content_Digest=f"sha256:{'0' * 64}"),
+        InvalidError,
+        "not what its digest says",
+    ),
+    "a token for ever": (token(b" " * (5 << 20)), InvalidError, "is too long"),
     "no token": (token(b"{}"), InvalidError, "no token came"),
     "a token of two lines": (token(b'{"token": "a\\nb"}'), InvalidError, "no token came"),
     "no right to a token": (token(b"", 403), UnavailableError, "answers 403"),
@@ -332,7 +267,7 @@ FAULTS: dict[str, tuple[Callable[[Fake], None], type[CoreInfraError], str]] = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_one_clear_error_and_leaves_nothing(
-    fake: Fake, tmp_path: Path, name: str
+    fake: FakeRegistry, tmp_path: Path, name: str
 ) -> None:
     prepare, kind, message = FAULTS[name]
     prepare(fake)
@@ -347,7 +282,7 @@ def test_a_fault_is_one_clear_error_and_leaves_nothing(
     assert len(fake.seen) < 20
 
 
-def test_an_index_is_of_platforms_not_of_attestations(fake: Fake, tmp_path: Path) -> None:
+def test_an_index_is_of_platforms_not_of_attestations(fake: FakeRegistry, tmp_path: Path) -> None:
     manifest = fake.blobs[fake.digest]
 
     def entry(digest: str, system: str, machine: str) -> dict[str, Any]:

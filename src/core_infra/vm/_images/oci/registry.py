@@ -49,7 +49,8 @@ class Registry:
         reference: the image.
         credentials: finds the name and password for a host.
         progress: is called with a line of text when something has to be waited for.
-        insecure: use HTTP; None is for this host's own registries only.
+        insecure: accept any certificate, and HTTP from a registry without TLS. Registries of this
+            host itself are always used by HTTP.
     """
 
     def __init__(
@@ -58,31 +59,46 @@ class Registry:
         credentials: Callable[[str], Credentials | None],
         progress: Callable[[str], None],
         *,
-        insecure: bool | None = None,
+        insecure: bool = False,
     ) -> None:
-        host = _HUB if reference.host == DOCKER_HUB else reference.host
-        if insecure is None:
-            insecure = re.sub(r":\d+$", "", host) in _LOOPBACK
-        self._base = f"{'http' if insecure else 'https'}://{host}/v2/{reference.repository}"
+        self.host = _HUB if reference.host == DOCKER_HUB else reference.host
+        self._plain = re.sub(r":\d+$", "", self.host) in _LOOPBACK
+        self._insecure = insecure
+        self._probed = not insecure or self._plain
         self._reference = reference
         self._credentials = credentials
         self._progress = progress
         self._authorization = ""
-        self._opener = urllib.request.build_opener(
-            _AsItIs, urllib.request.HTTPSHandler(context=ssl.create_default_context())
-        )
+        context = ssl.create_default_context()
+        if insecure:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        https = urllib.request.HTTPSHandler(context=context)
+        self._opener = urllib.request.build_opener(_AsItIs, https)
+
+    @property
+    def _base(self) -> str:
+        if not self._probed:
+            self._probed = True
+            try:
+                self._open(f"https://{self.host}/v2/", {}).close()
+            except UnavailableError:
+                self._plain = True
+        scheme = "http" if self._plain else "https"
+        return f"{scheme}://{self.host}/v2/{self._reference.repository}"
 
     def manifest(self, version: str) -> tuple[str, bytes]:
         """Return the digest and the content of a manifest or index, by its digest or tag."""
         accept = {"Accept": ", ".join((*INDEXES, *MANIFESTS))}
         with self._get(f"{self._base}/manifests/{version}", accept) as answer:
             data = self._read(answer, LARGEST)
+            promised = answer.headers.get("Docker-Content-Digest", "")
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if DIGEST.fullmatch(version) and digest != version:
-            raise InvalidError(
-                f"{self._reference} has a manifest that is not what its digest says",
-                why=f"{version} was asked for, and {digest} came",
-            )
+        for wanted in (version, promised):
+            if DIGEST.fullmatch(wanted) and digest != wanted:
+                raise InvalidError(
+                    f"{self._reference} has a manifest that is not what its digest says",
+                    why=f"{wanted} was asked for, and {digest} came",
+                )
         return digest, data
 
     def blob(self, descriptor: Descriptor, store: Store) -> None:
@@ -131,6 +147,12 @@ class Registry:
             raise InvalidError(
                 f"the registry's answer for {self._reference} is too long",
                 why=f"more than {limit} bytes came",
+            )
+        if answer.length:  # http.client reports a short body only if all of it is asked for
+            raise UnavailableError(
+                f"the registry's answer for {self._reference} is cut off",
+                why=f"{len(data)} bytes came, and {answer.length} are missing",
+                todo="Try again.",
             )
         return data
 
@@ -211,7 +233,7 @@ class Registry:
 
     def _token(self, challenge: dict[str, str], credentials: Credentials | None) -> str:
         realm = challenge.get("realm", "")
-        secure = self._base.startswith("https")
+        secure = not (self._plain or self._insecure)
         if urllib.parse.urlsplit(realm).scheme not in (("https",) if secure else ("http", "https")):
             raise InvalidError(
                 f"the registry of {self._reference} sends us elsewhere for a token",

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.oci.credentials import find_credentials
 from core_infra.vm._images.oci.machine import machine_image
 from core_infra.vm._images.oci.manifest import INDEXES, LARGEST, MANIFESTS, fetch
+from core_infra.vm._images.oci.mirrors import Mirrors
 from core_infra.vm._images.oci.reference import DIGEST, parse_reference
-from core_infra.vm._images.oci.registry import Registry
 from core_infra.vm._images.oci.store import Store
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def _from_registry(
         with contextlib.suppress(NotFoundError, InvalidError):  # an incomplete one is fetched again
             return fetch(_Local(store), known["digest"], arch, store, progress)
     progress(f"fetching {reference}")
-    origin = Registry(reference, find_credentials, progress)
+    origin = Mirrors(reference, progress)
     digest, data = origin.manifest(reference.version)  # once: a tag may move meanwhile
     if not store.has(digest):
         store.add([data], digest)
