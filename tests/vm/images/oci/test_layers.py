@@ -228,6 +228,31 @@ IMAGES: dict[str, list[list[Entry]]] = {
             Entry("./dot", data=b"in"),
         ],
     ],
+    "below a link to a directory": [
+        [folder("d"), Entry("d/a"), folder("e"), Entry("e/a"), link("l", "d"), link("m", "e")],
+        [Entry("l/.wh.a"), Entry("m/.wh..wh..opq"), Entry("m/new", data=b"n")],
+    ],
+    "a link to a directory becomes a directory": [
+        [folder("d"), Entry("d/a"), link("l", "d")],
+        [folder("l"), Entry("l/x")],
+    ],
+    "hard links outlive what they link to": [
+        [Entry("a", data=b"1"), link("s", "a"), hard_link("t", "s")],
+        [hard_link("b", "a"), Entry(".wh.a"), Entry(".wh.s")],
+    ],
+    "removed and made again": [
+        [folder("d"), Entry("d/a"), folder("d/sub")],
+        [Entry(".wh.d"), folder("d", 0o700), Entry("d/c"), Entry(".wh.never-there")],
+    ],
+    "no directories for files": [[Entry("x/y/f", data=b"1")], [Entry("x/z/g", data=b"2")]],
+    "an entry twice": [
+        [Entry("a", data=b"1"), Entry("a", data=b"2"), folder("d"), folder("d", 0o700)]
+    ],
+    "what aufs leaves": [[Entry("a")], [folder(".wh..wh.plnk"), Entry(".wh..wh.aufs"), Entry("b")]],
+    "large owners, early and late times": [
+        [Entry("a", owner=(4_000_000_000, 70_000)), Entry("b", mtime=-5), Entry("c", mtime=1 << 33)]
+    ],
+    "an empty layer": [[], [Entry("a")], []],
     "a hundred layers": [[Entry("f", data=str(n).encode()), Entry(f"own{n}")] for n in range(100)],
 }
 
@@ -237,6 +262,29 @@ IMAGES: dict[str, list[list[Entry]]] = {
 def test_odd_images_are_what_umoci_extracts(tmp_path: Path, name: str) -> None:
     layers = [layer(entries) for entries in IMAGES[name]]
     assert facts(merged(layers, tmp_path)) == extracted(layers, tmp_path)
+
+
+@needs_umoci
+@pytest.mark.parametrize(
+    "options", [["v7"], ["ustar"], ["gnu"], ["posix"], ["posix", "--sparse"]], ids=" ".join
+)
+def test_archives_of_tar_are_what_umoci_extracts(tmp_path: Path, options: list[str]) -> None:
+    tree = tmp_path / "tree"
+    deep = tree
+    for _ in range(1 if options[0] in ("v7", "ustar") else 6):
+        deep = deep / ("d" * 60)
+    deep.mkdir(parents=True)
+    (deep / "f").write_bytes(b"x")
+    (tree / "again").hardlink_to(deep / "f")
+    (tree / "link").symlink_to("t" * 90)
+    with (tree / "sparse").open("wb") as file:
+        file.seek(300_000)
+        file.write(b"y")
+        file.truncate(1 << 20)
+    form, *more = options
+    tar = ["tar", "-C", str(tree), f"--format={form}", *more, "-cf", "-", "."]
+    data = subprocess.run(tar, check=True, stdout=subprocess.PIPE).stdout
+    assert facts(merged([data], tmp_path)) == extracted([data], tmp_path)
 
 
 @settings(deadline=None, max_examples=150)
