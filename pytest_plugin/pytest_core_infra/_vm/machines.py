@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
+    from core_infra.vm._cluster import Cluster
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
@@ -116,6 +117,28 @@ class Machines:
         found = self._image(image, template, variables)
         prepared = self.launcher.prepare(prepare, image=found, on_failure=on_failure, **options)
         return lambda name: self._counted(lambda: prepared.clone(name))
+
+    def prepare_cluster(
+        self,
+        prepare: Callable[[Cluster], object],
+        *,
+        on_failure: Callable[[Cluster, BaseException], None],
+    ) -> Callable[[str | None], Cluster]:
+        """Prepare a cluster; return a function that makes a copy of it, with a name.
+
+        Args:
+            prepare: called with an empty cluster.
+            on_failure: called with the cluster and the error if that fails.
+        """
+        prepared = self.launcher.prepare_cluster(prepare, on_failure=on_failure)
+
+        def copy(name: str | None) -> Cluster:
+            cluster = prepared.copy(name)
+            self.summary.requested += len(cluster)
+            self.summary.boots += [machine.boot_seconds for machine in cluster]
+            return cluster
+
+        return copy
 
     def save_for_clones(
         self,

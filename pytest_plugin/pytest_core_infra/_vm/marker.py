@@ -45,7 +45,13 @@ FACTORIES = {
 }
 """The fixtures whose parameters apply to all machines that they start."""
 
-NETWORKS = ("core_network", "core_network_class", "core_network_module", "core_network_session")
+NETWORKS = (
+    "core_network",
+    "core_network_class",
+    "core_network_module",
+    "core_network_session",
+    "core_vm_cluster",
+)
 """The fixtures that make networks."""
 
 PARAMETRIZED = (*MACHINES.values(), *FACTORIES.values())

@@ -1,4 +1,4 @@
-"""The fixtures ``core_network…``."""
+"""The fixtures ``core_network…`` and ``core_vm_cluster``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 from pytest_core_infra._vm.fixtures import SKIP_REASON, session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core_infra.vm._cluster import Cluster
     from pytest_core_infra._vm.networks import NetworkFactory
 
 
@@ -63,6 +66,39 @@ def core_network_session(request: pytest.FixtureRequest) -> NetworkFactory:
     faults are healed.
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
     return _shared(request)
+
+
+@pytest.fixture(scope="session")
+def core_vm_cluster(request: pytest.FixtureRequest) -> Callable[..., Callable[..., Cluster]]:
+    """Prepares machines on networks of their own once, and gives each test a copy of all of them.
+    Needs ``pytest --core-vm``; without that, the tests are skipped.
+    ``core_vm_cluster(prepare)`` calls ``prepare`` with an empty cluster, which gets its networks
+    by ``cluster.add_network(subnet=)`` and its machines by ``cluster.add_machine(name, memory=,
+    networks=)``, and returns a function. Each call of it returns a cluster in the state at the end
+    of the preparation: ``cluster["a"]`` is a machine, ``cluster.network`` its network. All machines
+    are copied at one moment, with the connections between them. They have the same names and
+    addresses in each copy, and do not reach those of other copies. ``cluster.snapshot(name)`` and
+    ``cluster.revert(name)`` save and revert all of them.
+
+    Example::
+
+        @pytest.fixture(scope="session")
+        def store(core_vm_cluster):
+            def prepare(cluster):
+                cluster.add_network()
+                for name in ("a", "b", "c"):
+                    cluster.add_machine(name).exec("start-the-store", check=True)
+            return core_vm_cluster(prepare)
+
+        def test_a_lost_node(store):
+            cluster = store()
+            with cluster.network.isolate("a"):
+                cluster["b"].wait_until_succeeds("ask-the-store")
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
+    session = session_of(request.config)
+    if session is None:
+        pytest.skip(SKIP_REASON)
+    return session.prepare_cluster
 
 
 def _shared(request: pytest.FixtureRequest) -> NetworkFactory:

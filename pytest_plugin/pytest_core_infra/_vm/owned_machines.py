@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from core_infra.vm._cluster import Cluster
     from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
@@ -87,6 +88,7 @@ class OwnedMachines:
         self.machines: list[Machine] = []
         self.network_factory = NetworkFactory(self._make_network)
         self.networks: list[Network] = []
+        self._clusters: list[Cluster] = []
         self.owner = owner
         self._starter = starter
         self._requested = requested
@@ -112,6 +114,14 @@ class OwnedMachines:
     def add(self, machine: Machine) -> Machine:
         """Add a machine that was started elsewhere: it is described and ended with the others."""
         return self._add(machine, reverts=self._reverts(None))
+
+    def add_cluster(self, cluster: Cluster) -> Cluster:
+        """Add a cluster: its machines and networks are described and ended with the others."""
+        self._clusters.append(cluster)
+        self.networks += cluster.networks.values()
+        for machine in cluster:
+            self.add(machine)
+        return cluster
 
     def _make_network(self, subnet: str | None, **options: Any) -> Network:
         network = self._starter.network(subnet, **options)
@@ -200,7 +210,10 @@ class OwnedMachines:
                 self._starter.discard(machine, self.owner.ending())
         for network in [] if kept else self.networks:
             network.close()
+        for cluster in [] if kept else self._clusters:
+            cluster.stop()
         self.networks.clear()
+        self._clusters.clear()
 
     def _reverts(self, requested: bool | None) -> bool:  # noqa: FBT001 - a value that is passed on
         if self._revert is not None:

@@ -12,7 +12,7 @@ from pytest_core_infra._vm.owned_machines import OwnedMachines
 from pytest_core_infra._vm.owner import Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
@@ -85,15 +85,16 @@ class MachineRegistry:
             raise RuntimeError("a prepared machine is cloned by a test, and none runs")
         return self.of_test(self.item)
 
-    def for_failed_preparation(self, machine: Machine) -> OwnedMachines | None:
-        """The owner of a machine whose preparation failed, with it; None between tests."""
+    def for_failed_preparation(self, machines: Iterable[Machine]) -> OwnedMachines | None:
+        """The owner of machines whose preparation failed, with them; None between tests."""
         if self.item is None:
             return None
         owner = Owner(self.item)
         if self._requests:
             owner = Owner(self._requests[-1].node, self._requests[-1].fixturename or "")
         owned = self._new(owner, {})
-        owned.add(machine)
+        for machine in machines:
+            owned.add(machine)
         return owned
 
     def used_by(self, item: pytest.Item) -> tuple[OwnedMachines | None, list[OwnedMachines]]:

@@ -8,6 +8,7 @@ import pytest
 
 from core_infra.errors import CoreInfraError
 from core_infra.vm import _timeouts
+from core_infra.vm._cluster import Cluster
 from core_infra.vm._run_directory import RunDirectory
 from pytest_core_infra._reports import FAILURES, guarded
 from pytest_core_infra._vm import marker, reporting
@@ -93,8 +94,18 @@ class VmSession:
 
         return clone
 
-    def _preparation_failed(self, machine: Machine, error: BaseException) -> None:
-        owned = self._registry.for_failed_preparation(machine)
+    def prepare_cluster(self, prepare: Callable[[Cluster], object]) -> Callable[..., Cluster]:
+        """Prepare a cluster; return a function that makes copies of it for the current test."""
+        copy = self._machines.prepare_cluster(prepare, on_failure=self._preparation_failed)
+
+        def make(name: str | None = None) -> Cluster:
+            return self._registry.current().add_cluster(copy(name))
+
+        return make
+
+    def _preparation_failed(self, machines: Machine | Cluster, error: BaseException) -> None:
+        several = machines if isinstance(machines, Cluster) else [machines]
+        owned = self._registry.for_failed_preparation(several)
         if owned is not None:  # else there is no report to show it in
             self._machines.summary.unprepared += 1
             self._failed_preparations.add(error, owned)

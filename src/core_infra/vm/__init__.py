@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from core_infra._binaries import agent_binary
     from core_infra.vm._access.interface import GuestAccess, NoAccessError, RunningCommand
     from core_infra.vm._boot import BootError
+    from core_infra.vm._cluster import Cluster, PreparedCluster
     from core_infra.vm._console import ConsoleSpawn
     from core_infra.vm._free_space import HostFullError
     from core_infra.vm._guest.async_guest import AsyncGuest, AsyncGuestProcess
@@ -69,6 +70,7 @@ else:
             "core_infra._binaries": ("agent_binary",),
             "._access.interface": ("GuestAccess", "NoAccessError", "RunningCommand"),
             "._boot": ("BootError",),
+            "._cluster": ("Cluster", "PreparedCluster"),
             "._console": ("ConsoleSpawn",),
             "._free_space": ("HostFullError",),
             "._guest.async_guest": ("AsyncGuest", "AsyncGuestProcess"),
@@ -126,6 +128,7 @@ __all__ = [
     "BootError",
     "Bootable",
     "Capture",
+    "Cluster",
     "ConsoleSpawn",
     "Container",
     "ContainerStatus",
@@ -161,6 +164,7 @@ __all__ = [
     "OutputLine",
     "PersistentSpec",
     "Port",
+    "PreparedCluster",
     "PreparedMachine",
     "QemuHypervisor",
     "RunOptions",

@@ -12,6 +12,7 @@ from core_infra.errors import CoreInfraError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._boot import BootError, await_agent, boot_limit
 from core_infra.vm._cache import cache_root
+from core_infra.vm._cluster_copies import Clusters
 from core_infra.vm._hardware import DEFAULT_MEMORY
 from core_infra.vm._hypervisors.accelerator import AcceleratorSelector
 from core_infra.vm._hypervisors.processor import explanation, processor
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from core_infra.vm._cluster import Cluster, PreparedCluster
     from core_infra.vm._hypervisors.hypervisor import Accelerator
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
@@ -117,6 +119,7 @@ class Launcher:
             # A machine that may outlive this process must have an owner who ends it.
             ready=0 if outlive else ready,
         )
+        self._clusters = Clusters(self._live, self._networks, self._cloner, self.clone)
 
     @property
     def run(self) -> RunDirectory:
@@ -261,6 +264,30 @@ class Launcher:
             UnavailableError: the program that moves frames is missing.
         """
         return self._networks.add(subnet, name=name, outside=outside, seed=seed)
+
+    def prepare_cluster(
+        self,
+        prepare: Callable[[Cluster], object],
+        *,
+        on_failure: Callable[[Cluster, BaseException], None] | None = None,
+    ) -> PreparedCluster:
+        """Prepare machines on networks of their own once, and copy all of them as often as needed.
+
+        All machines are stopped at one moment and then forked, with the frames that are under way
+        between them: what runs in them, TCP connections included, notices nothing. Each copy
+        has the same names and addresses, on networks of its own.
+
+        Args:
+            prepare: called with an empty cluster: adds networks and machines, installs, starts and
+                joins them.
+            on_failure: called with the cluster and the error if *prepare* raises, before its
+                machines are ended.
+
+        Raises:
+            CoreInfraError: as :meth:`clone`; or a machine cannot be saved.
+            Exception: any exception of *prepare*.
+        """
+        return self._clusters.prepare(prepare, on_failure)
 
     def _spec_on(
         self,

@@ -9,6 +9,7 @@ from core_infra._unpatched import shutil, time
 from core_infra.errors import WrongStateError
 from core_infra.vm._images.image import Image
 from core_infra.vm._machine import Machine
+from core_infra.vm._machine_lifecycle import MachineStateError
 from core_infra.vm._run_directory import RunDirectory, left_behind
 from core_infra.vm._vmm_process import running_processes
 
@@ -65,6 +66,18 @@ class LiveMachines:
         lifecycle.on_pause(self._progress)
         self._machines[machine] = lifecycle
         return machine
+
+    def lifecycle_of(self, machine: Machine) -> MachineLifecycle:
+        """The lifecycle of a machine that was not discarded; MachineStateError otherwise."""
+        lifecycle = self._machines.get(machine)
+        if lifecycle is None:
+            raise MachineStateError(
+                f"machine {machine.name} was stopped",
+                why="this needs one that is running",
+                needed="running",
+                found=machine.status.value,
+            )
+        return lifecycle
 
     def take_process(self, machine: Machine) -> VmmProcess:
         """The VMM process of a machine, which the caller owns from now on."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.vm._guest.client import AgentClient
-    from core_infra.vm._hypervisors.qmp import Qmp
     from core_infra.vm._io_pause import MachinePausedError
     from core_infra.vm._machine_spec import MachineSpec
     from core_infra.vm._snapshots.clone_source import CloneSource
@@ -84,7 +83,13 @@ class Snapshotter(Protocol):
         """A clone, running and verified, and what its agent reports of the guest."""
 
 
-def _check_name(name: object) -> None:
+def reverted_to(name: str | None) -> bytes:
+    """The line in the console's log of a machine that is reverted."""
+    what = "its start" if name is None else f"the snapshot {name!r}"
+    return f"\n[core-infra: reverted to {what}]\n".encode()
+
+
+def check_snapshot_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise InvalidError(f"cannot name a snapshot {name!r}", todo="Give it a word.")
 
@@ -236,10 +241,14 @@ class MachineLifecycle:
 
     def snapshot(self, name: str) -> None:
         """See :meth:`core_infra.vm.Machine.snapshot`."""
-        _check_name(name)
+        check_snapshot_name(name)
         self._require(Status.RUNNING)
-        with self._without_ports(self._process.qmp):
+        with self.without_ports():
             source = self._snapshotter.capture(self._process)
+        self.add_snapshot(name, source)
+
+    def add_snapshot(self, name: str, source: CloneSource) -> None:
+        """Keep a snapshot, which the machine owns from now on, in place of one of that name."""
         former = self._snapshots.pop(name, None)
         self._snapshots[name] = source
         if former is not None:
@@ -247,24 +256,45 @@ class MachineLifecycle:
 
     def revert(self, name: str | None = None) -> None:
         """See :meth:`core_infra.vm.Machine.revert`."""
+        source = self.source_of(name)
+        with self.replacing():
+            process, info = self._snapshotter.clone(
+                source,
+                self.directory,
+                self.spec.name,
+                reverted_to(name),
+                self.networks.payload(),
+            )
+            self.networks.connect(process)
+            self.replace(process, info)
+
+    def source_of(self, name: str | None) -> CloneSource:
+        """What the machine is reverted to.
+
+        Raises:
+            NotFoundError: there is no such snapshot, or no initial state.
+        """
         source = self._source if name is None else self._snapshots.get(name)
         if source is None:
             raise self._nothing_to_revert_to(name)
+        return source
+
+    @contextlib.contextmanager
+    def replacing(self) -> Iterator[None]:
+        """End the process; the block must :meth:`replace` it, and the machine ends if it fails."""
         if self._status is not Status.FAILED:
             self._require(Status.RUNNING)
         self._move(Status.STARTING)
-        what = "its start" if name is None else f"the snapshot {name!r}"
         self._process.end()
-        line = f"\n[core-infra: reverted to {what}]\n".encode()
         try:
-            process, info = self._snapshotter.clone(
-                source, self.directory, self.spec.name, line, self.networks.payload()
-            )
-            self.networks.connect(process)
+            yield
         except BaseException:
             self._move(Status.STOPPING)
             self.stop()
             raise
+
+    def replace(self, process: VmmProcess, info: Mapping[str, str]) -> None:
+        """Go on with another process, and what its agent reports of the guest."""
         for number, host in self._ports.items():
             ports.forward(process.qmp, number, host=host)
         self._process = process
@@ -305,8 +335,9 @@ class MachineLifecycle:
         self._listener(str(self.pause or line))
 
     @contextlib.contextmanager
-    def _without_ports(self, qmp: Qmp) -> Iterator[None]:
+    def without_ports(self) -> Iterator[None]:
         """No snapshot has ports: two machines cannot listen on one. Open connections stay."""
+        qmp = self._process.qmp
         for host in self._ports.values():
             ports.withdraw(qmp, host)
         try:

@@ -93,6 +93,10 @@ class MachineSpec:
     cards: int = 0
     network: str = HERMETIC
 
+    def named(self, name: str) -> MachineSpec:
+        """The same with another name."""
+        return replace(self, name=name)
+
 
 def default_memory(image: Bootable) -> int:
     """The default MiB of a machine with this image."""

@@ -7,20 +7,22 @@ import threading
 from typing import TYPE_CHECKING
 
 from core_infra.errors import AlreadyExistsError, CoreInfraError, NotFoundError, WrongStateError
+from core_infra.vm._names import host_name, plain_name
 from core_infra.vm._network.active_faults import ActiveFaults
 from core_infra.vm._network.gateway import Gateway
 from core_infra.vm._network.member import Member
-from core_infra.vm._snapshots.resume import host_name
+from core_infra.vm._network.under_way import pack, unpack
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from core_infra.vm._network.addresses import Subnet
     from core_infra.vm._network.faults import Fault
     from core_infra.vm._network.inspector import Inspector
     from core_infra.vm._network.switch import Switch
+    from core_infra.vm._network.under_way import Frames
 
 OUTSIDE = "outside"
 """The name of the gateway in faults."""
@@ -93,9 +95,9 @@ class Lan:
             AlreadyExistsError: another machine on the network has that name.
             WrongStateError: the network was closed.
         """
+        name, host = plain_name(name), host_name(name)
         with self._lock:
             self.require_open()
-            host = host_name(name)
             for other in self.members():
                 if host == other.host or name in (other.name, OUTSIDE):
                     raise AlreadyExistsError(
@@ -151,6 +153,36 @@ class Lan:
                 with contextlib.suppress(CoreInfraError):  # the switch has ended
                     self.switch.remove(self.number)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block frames are kept, and the time of their delays stands still."""
+        self.switch.hold(self.number, on=True)
+        try:
+            yield
+        finally:
+            self.switch.hold(self.number, on=False)
+
+    def unread(self) -> int:
+        """More than 0 while machines have not read all that was delivered to them."""
+        return self.switch.unread(self.number)
+
+    def frames_under_way(self) -> Frames:
+        """The frames that machines have sent and that have not arrived; the network is held."""
+        self.switch.drain(self.number)
+        names = {member.port: member.name for member in self.members()}
+        return unpack(self.switch.dump(self.number), names)
+
+    def clear(self) -> None:
+        """Lose the frames that are under way: its machines are about to be reverted."""
+        for member in self.members():
+            self.switch.close_port(self.number, member.port)
+            self._faults.remove_port(member.name)
+
+    def add_frames(self, frames: Frames) -> None:
+        """Let frames be under way; the network is held."""
+        cards = {member.name: member.port for member in self.members()}
+        self.switch.load(self.number, pack(frames, cards))
+
     def add_fault(self, fault: Fault) -> None:
         """Start a fault."""
         with self._lock:
@@ -198,7 +230,7 @@ class Lan:
         Raises:
             NotFoundError: it is not on the network.
         """
-        member = self._members.get(name)
+        member = self._members.get(plain_name(name))
         if member is not None:
             return member
         known = ", ".join(self._members) or "none"

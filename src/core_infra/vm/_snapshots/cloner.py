@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from core_infra.vm._snapshots.key import snapshot_key
 from core_infra.vm._snapshots.pool import Pool
 from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, AgentGuest, CloneVerifier
 from core_infra.vm._snapshots.source_builder import SourceBuilder
+from core_infra.vm._snapshots.together import standing_still, start_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
 
     from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor
     from core_infra.vm._machine_spec import MachineSpec
+    from core_infra.vm._network.lan import Lan
+    from core_infra.vm._network.under_way import Frames
     from core_infra.vm._snapshots.clone_source import CloneSource
     from core_infra.vm._snapshots.snapshot import Snapshot
     from core_infra.vm._snapshots.store import SnapshotStore
+    from core_infra.vm._snapshots.together import Node
     from core_infra.vm._vmm_process import VmmProcess
 
 
@@ -125,6 +130,51 @@ class Cloner:
             CoreInfraError: it cannot be made; the machine continues all the same.
         """
         return self._builder.capture(process)
+
+    def capture_together(
+        self, processes: Sequence[VmmProcess], networks: Sequence[Lan]
+    ) -> tuple[list[CloneSource], list[Frames]]:
+        """The sources for clones of some machines, and the frames that are under way between them.
+
+        All machines stand still before the first one is copied, and continue afterwards.
+
+        Args:
+            processes: the machines.
+            networks: all their networks.
+        """
+        with standing_still(processes, networks) as (nonces, frames):
+            pasts = [process.console.text().encode() for process in processes]
+            copies = zip(processes, nonces, pasts, strict=True)
+            with contextlib.ExitStack() as undo:
+                sources = []
+                for process, nonce, past in copies:
+                    sources.append(self._builder.copy(process, nonce, past))
+                    undo.callback(sources[-1].close)
+                undo.pop_all()
+        return sources, frames
+
+    def clone_together(
+        self, nodes: Sequence[Node], networks: Sequence[tuple[Lan, Frames]]
+    ) -> list[tuple[VmmProcess, Mapping[str, str]]]:
+        """Clones of machines that :meth:`capture_together` has captured, like :meth:`clone`'s.
+
+        Args:
+            nodes: the machines.
+            networks: their networks, and the frames that are under way there.
+        """
+        limit = timeouts.scaled(RESUME_TIMEOUT) * len(nodes)
+
+        def resume(node: Node, process: VmmProcess) -> Mapping[str, str]:
+            ack = self._verifier.resume(
+                process, name=node.name, nonce=node.source.nonce, limit=limit
+            )
+            return ack.info
+
+        return start_together(nodes, networks, resume, die_with_parent=self._die_with_parent)
+
+    def keep(self, sources: Sequence[CloneSource]) -> None:
+        """Close prepared sources with the others, unless they are forgotten before."""
+        self._prepared += sources
 
     def clone(
         self, source: CloneSource, directory: Path, name: str, past: bytes, cards: bytes = b""

@@ -12,7 +12,6 @@ A clone is handed out only if all of this holds, and is ended otherwise:
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 from contextlib import suppress
@@ -24,6 +23,7 @@ from core_infra.vm._guest import waiting
 from core_infra.vm._guest.client import GuestOperationError
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._images.image import Image
+from core_infra.vm._names import host_name
 
 if TYPE_CHECKING:
     from core_infra.vm._guest.client import AgentClient
@@ -114,6 +114,17 @@ def quiesce(process: VmmProcess, limit: float) -> str:
     Raises:
         CoreInfraError: its guest cannot be quiesced; it continues to run.
     """
+    freeze_processes(process, limit)
+    process.qmp.execute("stop")
+    return process.agent.nonce
+
+
+def freeze_processes(process: VmmProcess, limit: float) -> None:
+    """Stop the processes of a running machine's guest; its kernel runs on.
+
+    Raises:
+        CoreInfraError: they cannot be stopped; they continue to run.
+    """
     try:
         process.agent.freeze(limit)
     except TimeoutExpiredError as error:
@@ -122,8 +133,6 @@ def quiesce(process: VmmProcess, limit: float) -> str:
             why="its agent does not answer: was it stopped, or is the guest very busy?",
             timeout=limit,
         ) from error
-    process.qmp.execute("stop")
-    return process.agent.nonce
 
 
 def unquiesce(process: VmmProcess, limit: float) -> None:
@@ -131,11 +140,6 @@ def unquiesce(process: VmmProcess, limit: float) -> None:
     process.qmp.execute("cont")
     process.agent.set_clock(time.time_ns(), limit)
     process.agent.thaw(timeout=limit)
-
-
-def host_name(name: str) -> str:
-    """A machine's name as a host's (RFC 1123): letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63] or "machine"
 
 
 _WARM_UP = """\

@@ -124,7 +124,7 @@ class SourceBuilder:
         nonce = quiesce(process, limit)
         past = process.console.text().encode()
         try:
-            return self._copy(process, nonce, past)
+            return self.copy(process, nonce, past)
         finally:
             unquiesce(process, limit)
 
@@ -150,7 +150,14 @@ class SourceBuilder:
             raise
         return ForkSource(process, nonce, saved.past, saved)
 
-    def _copy(self, process: VmmProcess, nonce: str, past: bytes) -> CloneSource:
+    def copy(self, process: VmmProcess, nonce: str, past: bytes) -> CloneSource:
+        """The source for clones of a machine that is quiesced, and stays so.
+
+        Args:
+            process: the machine.
+            nonce: that of its agent's last session.
+            past: what its console had printed.
+        """
         name = f"source{next(self._numbers)}"
         directory = self._make_directory(name)
         if process.server is not None:

@@ -1,0 +1,265 @@
+"""Prepares clusters, copies them, and saves and reverts them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra._unpatched import time
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._cluster import Cluster, PreparedCluster, restore
+from core_infra.vm._machine_lifecycle import MachineLifecycle, check_snapshot_name, reverted_to
+from core_infra.vm._names import plain_name
+from core_infra.vm._networks import Network, NetworkAddress, lan_of
+from core_infra.vm._snapshots.together import Node
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from core_infra.vm._images.image import Bootable
+    from core_infra.vm._launcher_networks import Networks
+    from core_infra.vm._live_machines import LiveMachines
+    from core_infra.vm._machine import Machine
+    from core_infra.vm._machine_spec import MachineOptions, MachineSpec
+    from core_infra.vm._network.lan import Lan
+    from core_infra.vm._network.under_way import Frames
+    from core_infra.vm._snapshots.clone_source import CloneSource
+    from core_infra.vm._snapshots.cloner import Cloner
+
+
+class _SavedMachine(NamedTuple):
+    """A machine of a saved cluster: its cards are the names of networks, with addresses."""
+
+    name: str
+    spec: MachineSpec
+    source: CloneSource
+    cards: tuple[tuple[str, str], ...]
+
+
+class _SavedNetwork(NamedTuple):
+    """A network of a saved cluster."""
+
+    name: str
+    subnet: str
+    outside: bool
+    seed: int
+    exposed: tuple[tuple[str, str], ...]
+    frames: Frames
+
+
+class _Saved(NamedTuple):
+    machines: tuple[_SavedMachine, ...]
+    networks: tuple[_SavedNetwork, ...]
+
+
+class Clusters:
+    """The clusters of a launcher.
+
+    Args:
+        live: the machines of the launcher.
+        networks: its networks.
+        cloner: clones machines.
+        start: starts a machine.
+    """
+
+    def __init__(
+        self,
+        live: LiveMachines,
+        networks: Networks,
+        cloner: Cloner,
+        start: Callable[..., Machine],
+    ) -> None:
+        self._live = live
+        self._networks = networks
+        self._cloner = cloner
+        self._start = start
+        self._numbers = itertools.count(1)
+        self._frames: dict[tuple[Cluster, str | None], list[Frames]] = {}
+
+    def prepare(
+        self,
+        prepare: Callable[[Cluster], object],
+        on_failure: Callable[[Cluster, BaseException], None] | None,
+    ) -> PreparedCluster:
+        """See :meth:`core_infra.vm.Launcher.prepare_cluster`."""
+        cluster = Cluster(f"prepared{next(self._numbers)}", self)
+        try:
+            prepare(cluster)
+            saved = self._save(cluster)
+        except BaseException as error:
+            if on_failure is not None:
+                on_failure(cluster, error)
+            raise
+        finally:
+            self.stop(cluster)
+        sources = [machine.source for machine in saved.machines]
+        self._cloner.keep(sources)
+
+        def close() -> None:
+            for source in sources:
+                self._cloner.forget(source)
+
+        return PreparedCluster(lambda name: self._copy(saved, name), close)
+
+    def add_machine(
+        self,
+        cluster: Cluster,
+        name: str,
+        networks: Sequence[Network | NetworkAddress],
+        image: Bootable | str | os.PathLike[str] | None,
+        options: MachineOptions,
+    ) -> Machine:
+        """See :class:`~core_infra.vm._cluster.ClusterStarter`."""
+        if plain_name(name) != name:
+            raise InvalidError(
+                f"cannot name a machine of a cluster {name!r}", todo="Use letters, digits, dashes."
+            )
+        return self._start(image, name=f"{name}@{cluster.name}", networks=networks, **options)
+
+    def add_network(
+        self, subnet: str | None, *, name: str | None, outside: bool, seed: int
+    ) -> Network:
+        """The same."""
+        return self._networks.add(subnet, name=name, outside=outside, seed=seed)
+
+    def snapshot(self, cluster: Cluster, name: str) -> None:
+        """The same."""
+        check_snapshot_name(name)
+        lifecycles = self._lifecycles(cluster)
+        sources, frames = self._capture(cluster, lifecycles)
+        for lifecycle, source in zip(lifecycles, sources, strict=True):
+            lifecycle.add_snapshot(name, source)
+        self._frames[cluster, name] = frames
+
+    def revert(self, cluster: Cluster, name: str | None) -> None:
+        """The same."""
+        if (cluster, name) not in self._frames:
+            known = [repr(one) for other, one in self._frames if other is cluster and one]
+            raise NotFoundError(
+                f"the cluster {cluster.name} has no "
+                + ("initial state to return to" if name is None else f"snapshot {name!r}"),
+                why=f"there is {', '.join(known) or 'none'}",
+            )
+        lifecycles = self._lifecycles(cluster)
+        nodes = [
+            Node(
+                lifecycle.spec.name,
+                lifecycle.source_of(name),
+                lifecycle.directory,
+                reverted_to(name),
+                lifecycle.networks.connect,
+            )
+            for lifecycle in lifecycles
+        ]
+        lans = [lan_of(network) for network in cluster.networks.values()]
+        under_way = list(zip(lans, self._frames[cluster, name], strict=True))
+        with contextlib.ExitStack() as replacing:
+            for lifecycle in lifecycles:
+                replacing.enter_context(lifecycle.replacing())
+            for lan in lans:
+                lan.clear()
+            clones = self._cloner.clone_together(nodes, under_way)
+            for lifecycle, (process, info) in zip(lifecycles, clones, strict=True):
+                lifecycle.replace(process, info)
+
+    def stop(self, cluster: Cluster) -> None:
+        """The same."""
+        for machine in cluster:
+            self._live.discard(machine)
+        for network in cluster.networks.values():
+            network.close()
+        for key in [key for key in self._frames if key[0] is cluster]:
+            del self._frames[key]
+
+    def _lifecycles(self, cluster: Cluster) -> list[MachineLifecycle]:
+        return [self._live.lifecycle_of(machine) for machine in cluster]
+
+    def _capture(
+        self, cluster: Cluster, lifecycles: Sequence[MachineLifecycle]
+    ) -> tuple[list[CloneSource], list[Frames]]:
+        if not lifecycles:
+            raise InvalidError("cannot save a cluster without machines")
+        lans = [lan_of(network) for network in cluster.networks.values()]
+        with contextlib.ExitStack() as ports:
+            for lifecycle in lifecycles:
+                ports.enter_context(lifecycle.without_ports())
+            processes = [lifecycle.process for lifecycle in lifecycles]
+            return self._cloner.capture_together(processes, lans)
+
+    def _save(self, cluster: Cluster) -> _Saved:
+        lifecycles = self._lifecycles(cluster)
+        networks = cluster.networks
+        names = {lan_of(network): name for name, network in networks.items()}
+        for lifecycle in lifecycles:
+            for lan, _ in lifecycle.networks.cards:
+                if lan not in names:
+                    raise InvalidError(
+                        f"cannot copy machine {lifecycle.spec.name} with its cluster",
+                        why=f"it is on the network {lan.name}, which is not the cluster's",
+                        todo="Make the network with cluster.add_network().",
+                    )
+        sources, frames = self._capture(cluster, lifecycles)
+        machines = (
+            _SavedMachine(
+                plain_name(lifecycle.spec.name),
+                lifecycle.spec,
+                source,
+                tuple(
+                    (names[lan], str(member.address)) for lan, member in lifecycle.networks.cards
+                ),
+            )
+            for lifecycle, source in zip(lifecycles, sources, strict=True)
+        )
+        pairs = zip(networks.items(), frames, strict=True)
+        return _Saved(
+            tuple(machines),
+            tuple(_saved_network(name, lan_of(network), under) for (name, network), under in pairs),
+        )
+
+    def _copy(self, saved: _Saved, name: str | None) -> Cluster:
+        started = time.monotonic()
+        cluster = Cluster(name or f"cluster{next(self._numbers)}", self)
+        with contextlib.ExitStack() as directories, contextlib.ExitStack() as undo:
+            networks = {}
+            for one in saved.networks:
+                networks[one.name] = self.add_network(
+                    one.subnet, name=one.name, outside=one.outside, seed=one.seed
+                )
+                undo.callback(networks[one.name].close)
+                for inside, outside in one.exposed:
+                    networks[one.name].expose(inside, outside)
+            joined, nodes = [], []
+            for machine in saved.machines:
+                full = f"{machine.name}@{cluster.name}"
+                cards = [networks[net].at(address) for net, address in machine.cards]
+                joined.append(self._networks.join(full, cards))
+                directory = directories.enter_context(self._live.run.machine(full))
+                past = machine.source.past
+                nodes.append(Node(full, machine.source, directory, past, joined[-1].connect))
+            under_way = [(lan_of(networks[one.name]), one.frames) for one in saved.networks]
+            clones = self._cloner.clone_together(nodes, under_way)
+            machines = {}
+            for machine, node, member, (process, info) in zip(
+                saved.machines, nodes, joined, clones, strict=True
+            ):
+                spec = machine.spec.named(node.name)
+                lifecycle = MachineLifecycle(spec, process, self._cloner, machine.source, member)
+                machines[machine.name] = self._live.add(lifecycle, started, info)
+            undo.pop_all()
+        restore(cluster, machines, networks)
+        self._frames[cluster, None] = [one.frames for one in saved.networks]
+        return cluster
+
+
+def _saved_network(name: str, lan: Lan, frames: Frames) -> _SavedNetwork:
+    exposed = tuple(
+        (f"{address}:{port}", f"{_bracketed(host)}:{server}")
+        for (address, port), (host, server) in lan.gateway.exposed.items()
+    )
+    return _SavedNetwork(name, str(lan.subnet.ipv4), lan.outside, lan.seed, exposed, frames)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
