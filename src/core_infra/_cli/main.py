@@ -44,6 +44,7 @@ exit codes:
 COMMANDS: dict[str, Command] = {
     "build": Command("build:build", "Build a project."),
     "release": Command("build:release", "Make a release that others can verify."),
+    "image": Command("image", "Build images of LinuxKit files, and hold the digests of theirs."),
     "run": Command("run", "Run the tasks of a file in dependency order."),
     "archive": Command("artifacts:archive", "Archive artifacts reproducibly."),
     "checksum": Command("artifacts:checksum", "Hash files, and write a file for sha256sum -c."),

@@ -9,6 +9,7 @@ from core_infra.build._artifact import host_target
 from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._project import ProjectType
 from core_infra.testing._builder_contract import BuilderContract
+from oci_images import Entry, layer, write_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +130,21 @@ else:
 class TestLinuxKit(_Sample):
     __test__ = True
     kind = ProjectType.LINUXKIT
+    expected = (f"{HOST.directory}/project",)
+
+    def make_project(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        names = {"kernel": ("kernel", b"a kernel"), "root": ("init", b"#!/bin/sh")}
+        for name, (path, data) in names.items():
+            write_layout(directory / name, [layer([Entry(path, data=data)])])
+        (directory / "linuxkit.yml").write_text(
+            "kernel: {image: oci-layout:kernel}\ninit: [oci-layout:root]\n"
+        )
+
+
+class TestTheProgramLinuxKit(_Sample):
+    __test__ = True
+    kind = ProjectType.LINUXKIT
     targets = ("linux/amd64", "linux/arm64")
     expected = ("linux_amd64/project", "linux_arm64/project")
     stand_ins: ClassVar[dict[str, str]] = {
@@ -142,6 +158,11 @@ else:
     print("linuxkit version v1.5.0")
 """
     }
+
+    def make_project(self, directory: Path) -> None:
+        super().make_project(directory)
+        (directory / ".core").mkdir()
+        (directory / ".core" / "build.yaml").write_text("linuxkit: {assembler: linuxkit}\n")
 
 
 class TestPython(_Sample):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import Target, host_target
@@ -23,11 +24,15 @@ _LINUXKIT = Tool(
     ("linuxkit", "version"),
     "Install LinuxKit: https://github.com/linuxkit/linuxkit/releases.",
 )
+_OWN = (sys.executable, "-P", "-m", "core_infra")
+_OWN_TOOL = Tool("core-infra", (*_OWN, "--version"))
 _FORMATS = ("kernel+initrd",)
+_OWN_FORMATS = ("kernel+initrd", "tar")
+_OWN_NAME = "core-infra"
 
 
 class LinuxKitBuilder(Builder):
-    """``linuxkit build``, once for each architecture.
+    """``core-infra image build``, or ``linuxkit build``, once for each architecture.
 
     The artifact is a directory with the files of all formats: ``NAME-kernel`` and so on.
     """
@@ -53,19 +58,39 @@ class LinuxKitBuilder(Builder):
         ]
         if not (context.project_dir / recipe).is_file():
             problems.append(f"{context.project_dir / recipe} does not exist")
+        own = _is_own(context)
+        foreign = [one for one in _formats(context) if one not in _OWN_FORMATS]
+        if own and foreign:
+            problems.append(
+                f"core-infra does not write {', '.join(foreign)}; it writes "
+                f"{' and '.join(_OWN_FORMATS)}. Set linuxkit.assembler to linuxkit"
+            )
         steps = (_step(context, target, recipe) for target in targets if target.os == "linux")
-        return BuilderPlan(tuple(steps), (_LINUXKIT,), tuple(problems))
+        tool = _OWN_TOOL if own else _LINUXKIT
+        return BuilderPlan(tuple(steps), (tool,), tuple(problems))
+
+
+def _formats(context: BuildContext) -> tuple[str, ...]:
+    return context.settings.linuxkit.formats or _FORMATS
+
+
+def _is_own(context: BuildContext) -> bool:
+    """Whether core-infra assembles the image: by default, if it can do what the project wants."""
+    if chosen := context.settings.linuxkit.assembler:
+        return chosen == _OWN_NAME
+    return not extra_flags(context) and set(_formats(context)) <= set(_OWN_FORMATS)
 
 
 def _step(context: BuildContext, target: Target, recipe: str) -> Step:
     output = context.staging(target.directory)
-    formats = ",".join(context.settings.linuxkit.formats or _FORMATS)
-    argv = (
-        *("linuxkit", "build", "--format", formats, "--name", context.name),
-        *("--dir", str(output / context.name), "--arch", target.arch),
-        *extra_flags(context),
-        str(context.project_dir / recipe),
-    )
+    where = ("--dir", str(output / context.name), "--arch", target.arch)
+    if _is_own(context):
+        formats = [word for one in _formats(context) for word in ("--format", one)]
+        argv = (*_OWN, "image", "build", *formats, "--name", context.name, *where)
+    else:
+        formats = ["--format", ",".join(_formats(context))]
+        argv = ("linuxkit", "build", *formats, "--name", context.name, *where)
+    argv = (*argv, *extra_flags(context), str(context.project_dir / recipe))
     return Step(
         name=str(target),
         target=target,

@@ -7,7 +7,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from core_infra._yaml.field import Field, Wrong
-from core_infra._yaml.reading import each, read_yaml, whole
+from core_infra._yaml.reading import each, one_of, read_yaml, whole
 from core_infra.build._artifact import Target
 from core_infra.build._config import values
 from core_infra.build._config.settings import (
@@ -148,10 +148,11 @@ def _docker(top: Fields) -> DockerSettings:
 
 
 def _linuxkit(top: Fields) -> LinuxKitSettings:
-    fields = top.section("linuxkit", ("config", "formats"))
+    fields = top.section("linuxkit", ("config", "formats", "assembler"))
     return LinuxKitSettings(
         config=fields.optional("config", values.inner_path, ""),
         formats=fields.optional("formats", each(values.image_format), ()),
+        assembler=fields.optional("assembler", one_of(("core-infra", "linuxkit")), ""),
     )
 
 

@@ -109,11 +109,14 @@ class LinuxKitSettings:
 
     Attributes:
         config: the YAML file, relative to the project's directory; empty for the discovered one.
-        formats: the formats for ``linuxkit build --format``.
+        formats: what the image is written as; the program linuxkit has more of them.
+        assembler: what builds the image, ``core-infra`` or ``linuxkit``; empty chooses the first if
+            it writes these formats and no flags are given.
     """
 
     config: str = ""
     formats: tuple[str, ...] = ()
+    assembler: str = ""
 
 
 @dataclass(frozen=True, slots=True)

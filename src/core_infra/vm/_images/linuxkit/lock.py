@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from core_infra._host import SHORT_NAMES
 from core_infra._yaml.reading import each_value, one_of, read_yaml
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
+from core_infra.vm._cache import cache_root
+from core_infra.vm._images.linuxkit.document import located, read_linuxkit
 from core_infra.vm._images.oci.reference import DIGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from core_infra._yaml.field import Field
@@ -104,6 +106,27 @@ def find_lock(files: Iterable[Path]) -> Lock | None:
             why = error.strerror or str(error)
             raise InvalidError(f"the lock {path} cannot be read", why=why) from error
     return None
+
+
+def write_lock(file: Path, *, progress: Callable[[str], None]) -> Lock:
+    """Write the lock of a file: the digests that its images have now, for all platforms.
+
+    Raises:
+        InvalidFileError: the file has mistakes; it has all of them.
+        NotFoundError: an image does not exist.
+        UnavailableError: a registry cannot be reached, or the lock cannot be written.
+    """
+    # Imported here: it brings an HTTP client, which a lock that is only read does not need.
+    from core_infra.vm._images.oci.sources import find_digests  # noqa: PLC0415
+
+    lock = Lock(lock_path(file))
+    bases = [file.parent.cwd(), file.absolute().parent]
+    for address in read_linuxkit([(str(file), file.read_bytes())]).images():
+        place = located(address, bases)
+        found = find_digests(place, cache_dir=cache_root(), progress=progress)
+        lock.digests[address] = {platform(arch): digest for arch, digest in found.items()}
+    lock.write()
+    return lock
 
 
 def _read(top: Field) -> dict[str, dict[str, str]]:

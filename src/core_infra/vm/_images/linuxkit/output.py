@@ -1,24 +1,74 @@
-"""Writes what was put together: NAME-kernel, NAME-initrd.img and NAME-cmdline."""
+"""Writes what was put together: NAME-kernel, NAME-initrd.img and NAME-cmdline, or NAME.tar."""
 
 from __future__ import annotations
 
+import stat
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.vm._free_space import written
 from core_infra.vm._images.linuxkit.assembler import Assembly
 from core_infra.vm._images.linuxkit.cpio import content, write_cpio
+from core_infra.vm._images.linuxkit.lock import find_lock
+from core_infra.vm._images.linuxkit.plan import make_plan
+from core_infra.vm._images.linuxkit.root import Root
+from core_infra.vm._images.linuxkit.tar import write_tar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from core_infra.vm._images.disk.tree import Node
     from core_infra.vm._images.linuxkit.plan import Plan
 
+FORMATS = ("kernel+initrd", "tar")
+"""What an image can be written as."""
 _LEVEL = 6
 _GZIP = 31
 """Of zlib: the format of gzip, without a name and a time, on which the bytes would depend."""
 _ALIGNMENT = 4
+
+
+def build_files(
+    files: Sequence[Path],
+    directory: Path,
+    *,
+    name: str,
+    arch: str,
+    formats: Sequence[str],
+    progress: Callable[[str], None],
+) -> list[Path]:
+    """Build the image of LinuxKit files, all or nothing; return the files that were written.
+
+    Args:
+        files: the LinuxKit files, merged from the first to the last. The first may have a lock.
+        directory: where the result is written to; it is made if it does not exist.
+        name: what the names of the result begin with.
+        arch: the machine's architecture, as ``uname -m`` prints it.
+        formats: which of FORMATS are written.
+        progress: is called with a line of text before anything slow.
+
+    Raises:
+        InvalidFileError: the files have mistakes; it has all of them.
+        CoreInfraError: an image is not there, or damaged, or there is no room.
+    """
+    bases = [Path.cwd(), files[0].absolute().parent]
+    texts = [(str(file), file.read_bytes()) for file in files]
+    plan = make_plan(texts, arch, bases=bases, lock=find_lock(files[:1]), progress=progress)
+    with written("the image", directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".assembling-") as work:
+            made = Path(work) / "made"
+            made.mkdir()
+            assembly = _assembled(plan, Path(work))
+            if "kernel+initrd" in formats:
+                _write_kernel_and_initrd(assembly, plan, made, name)
+            if "tar" in formats:
+                with (made / f"{name}.tar").open("wb") as file:
+                    _write_tar(assembly, file)
+            return [path.replace(directory / path.name) for path in sorted(made.iterdir())]
 
 
 def write_kernel_and_initrd(plan: Plan, directory: Path, name: str) -> int:
@@ -37,15 +87,34 @@ def write_kernel_and_initrd(plan: Plan, directory: Path, name: str) -> int:
         written("the image", directory),
         tempfile.TemporaryDirectory(dir=directory, prefix=".assembling-") as work,
     ):
-        assembly = Assembly(plan, Path(work))
-        assembly.make()
-        plan.progress("writing the image")
-        with (directory / f"{name}-kernel").open("wb") as file:
-            _copy(assembly.kernel, file)
-        with (directory / f"{name}-initrd.img").open("wb") as file:
-            size = _write_initrd(assembly, file, plan)
-        (directory / f"{name}-cmdline").write_text(f"{assembly.cmdline}\n")
+        return _write_kernel_and_initrd(_assembled(plan, Path(work)), plan, directory, name)
+
+
+def _assembled(plan: Plan, work: Path) -> Assembly:
+    assembly = Assembly(plan, work)
+    assembly.make()
+    plan.progress("writing the image")
+    return assembly
+
+
+def _write_kernel_and_initrd(assembly: Assembly, plan: Plan, directory: Path, name: str) -> int:
+    with (directory / f"{name}-kernel").open("wb") as file:
+        _copy(assembly.kernel, file)
+    with (directory / f"{name}-initrd.img").open("wb") as file:
+        size = _write_initrd(assembly, file, plan)
+    (directory / f"{name}-cmdline").write_text(f"{assembly.cmdline}\n")
     return size
+
+
+def _write_tar(assembly: Assembly, file: BinaryIO) -> None:
+    """Write the whole as one archive, with the kernel and its command line in ``boot``."""
+    root = Root()
+    root.put(assembly.root.tree)
+    root.add("boot/kernel", replace(assembly.kernel, mode=stat.S_IFREG | 0o644))
+    root.add_text("boot/cmdline", assembly.cmdline)
+    if assembly.microcode is not None:
+        root.add("boot/ucode.cpio", assembly.microcode)
+    write_tar(root.tree, file)
 
 
 def _write_initrd(assembly: Assembly, file: BinaryIO, plan: Plan) -> int:

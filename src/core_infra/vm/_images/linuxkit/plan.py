@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.linuxkit.document import beside, located, read_linuxkit
+from core_infra.vm._images.linuxkit.document import beside, located, read_linuxkit, shadowed
 from core_infra.vm._images.linuxkit.own_init import own_init_key
 from core_infra.vm._images.oci.sources import find_oci
 
@@ -35,7 +35,8 @@ class Plan:
         file: the LinuxKit file.
         arch: the machine's architecture, as ``uname -m`` prints it.
         bases: the directories that relative paths are looked for in.
-        images: the OCI image of each address.
+        lock: the digests that the images must have; None takes what their tags name.
+        images: the OCI image of each address, for *arch*.
         default: the default image, if its kernel or its programs are used.
         progress: is called with a line of text before anything slow.
     """
@@ -44,6 +45,7 @@ class Plan:
     arch: str
     bases: Sequence[Path]
     progress: Callable[[str], None]
+    lock: Lock | None = None
     images: dict[str, OciImage] = field(default_factory=dict)
     default: Image | None = None
 
@@ -51,6 +53,33 @@ class Plan:
     def has_own_init(self) -> bool:
         """Whether the root file system is that of our init, since the file names none."""
         return not self.file.init
+
+    def find(self, address: str, arch: str) -> OciImage:
+        """Return an image for an architecture, fetched unless it is on this host.
+
+        Raises:
+            NotFoundError: it does not exist, or the lock does not have it.
+            InvalidError: it is malformed, or not that of the lock.
+            UnavailableError: the registry cannot be reached.
+        """
+        place, digest = located(address, self.bases), ""
+        if self.lock is not None:
+            digest = self.lock.digest(address, arch)
+            if place.startswith("oci:"):
+                place = f"{place.partition('@')[0]}@{digest}"
+        try:
+            found = find_oci(place, arch, cache_dir=cache_root(), progress=self.progress)
+        except CoreInfraError as error:
+            if address not in str(error):
+                error.what = f"{address}: {error.what}"
+            raise
+        if digest and found.digest != digest:
+            raise InvalidError(
+                f"{address} is not the image of the lock",
+                why=f"{digest} is expected, and {found.digest} is there",
+                todo="Write the lock again if the change is wanted: core-infra image lock FILE",
+            )
+        return found
 
     def source(self, entry: Values) -> Path | None:
         """Return the host's file for an entry of ``files``; None if it is optional and not there.
@@ -110,33 +139,15 @@ def make_plan(
         NotFoundError: there is no such image, none for *arch*, or the lock does not have it.
         UnavailableError: a registry cannot be reached.
     """
-    plan = Plan(read_linuxkit(files), arch, bases or [Path.cwd()], progress)
+    plan = Plan(read_linuxkit(files), arch, bases or [Path.cwd()], progress, lock)
     for address in plan.file.images():
-        plan.images[address] = _find(address, plan, lock)
+        plan.images[address] = plan.find(address, arch)
+    if not plan.has_own_init:
+        for path in shadowed(plan.file):
+            progress(f"/{path} will be hidden: LinuxKit's init mounts a tmpfs above it")
     if plan.has_own_init or "image" not in plan.file.kernel:
         plan.default = default_image(arch, cache_dir=cache_root(), progress=progress)
     return plan
-
-
-def _find(address: str, plan: Plan, lock: Lock | None) -> OciImage:
-    place, digest = located(address, plan.bases), ""
-    if lock is not None:
-        digest = lock.digest(address, plan.arch)
-        if place.startswith("oci:"):
-            place = f"{place.partition('@')[0]}@{digest}"
-    try:
-        found = find_oci(place, plan.arch, cache_dir=cache_root(), progress=plan.progress)
-    except CoreInfraError as error:
-        if address not in str(error):
-            error.what = f"{address}: {error.what}"
-        raise
-    if digest and found.digest != digest:
-        raise InvalidError(
-            f"{address} is not the image of the lock",
-            why=f"{digest} is expected, and {found.digest} is there",
-            todo="Write the lock again if the change is wanted: core-infra image lock FILE",
-        )
-    return found
 
 
 @cache

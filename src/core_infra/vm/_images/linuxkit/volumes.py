@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra._host import SHORT_NAMES
 from core_infra.errors import NotFoundError
-from core_infra.vm._cache import cache_root
 from core_infra.vm._images.disk.tree import Node, Piece, directory, text_file
-from core_infra.vm._images.linuxkit.document import located
 from core_infra.vm._images.linuxkit.lock import platform
 from core_infra.vm._images.oci.manifest import LARGEST, MANIFESTS
-from core_infra.vm._images.oci.sources import find_oci
 
 if TYPE_CHECKING:
     from core_infra.vm._images.linuxkit.plan import Plan
@@ -39,8 +36,7 @@ def write_layout(volume: Values, plan: Plan) -> Node:
             image = plan.images[address]
         else:
             try:
-                place = located(address, plan.bases)
-                image = find_oci(place, arch, cache_dir=cache_root(), progress=plan.progress)
+                image = plan.find(address, arch)
             except NotFoundError:
                 if wanted:
                     raise

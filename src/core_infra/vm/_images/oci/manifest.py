@@ -5,6 +5,7 @@ They come from strangers, so each field is checked when it is read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -119,6 +120,34 @@ def fetch(
             why=f"they have {len(unpacked)} and {len(layers)} layers",
         )
     return OciImage(digest, run, layers, unpacked, store, labels)
+
+
+def digests(origin: Origin, version: str, store: Store) -> dict[str, str]:
+    """Return the digest of an image's manifest for each architecture that it has.
+
+    Only manifests are fetched, and the configuration of an image for one architecture.
+
+    Args:
+        origin: where it comes from.
+        version: its tag or digest there.
+        store: where manifests go.
+
+    Raises:
+        CoreInfraError: as :func:`fetch` does.
+    """
+    digest, data = _manifest(origin, version, store)
+    document = _document(data, "manifest")
+    found = {}
+    if "manifests" in document:
+        for arch in SHORT_NAMES:
+            with contextlib.suppress(NotFoundError):
+                found[arch] = _choose(document, arch).digest
+        return found
+    _, config = _parts(document)
+    if not store.has(config.digest):
+        origin.blob(config, store)
+    machine = _document(store.read(config.digest, LARGEST), "configuration").get("architecture")
+    return {arch: digest for arch, name in SHORT_NAMES.items() if name == machine}
 
 
 def _manifest(origin: Origin, version: str, store: Store) -> tuple[str, bytes]:

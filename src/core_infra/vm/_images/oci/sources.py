@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._images.oci.machine import machine_image
-from core_infra.vm._images.oci.manifest import INDEXES, LARGEST, MANIFESTS, fetch
+from core_infra.vm._images.oci.manifest import INDEXES, LARGEST, MANIFESTS, digests, fetch
 from core_infra.vm._images.oci.mirrors import Mirrors
 from core_infra.vm._images.oci.reference import DIGEST, parse_reference
 from core_infra.vm._images.oci.store import Store
@@ -61,15 +61,38 @@ def find_oci(
     if scheme == "oci":
         return _from_registry(rest, arch, store, progress, refresh=refresh)
     if scheme == "oci-layout":
-        return _from_layout(rest, arch, progress)
-    return _from_archive(Path(rest).expanduser().absolute(), arch, store, progress)
+        store, digest = _layout(rest)
+    else:
+        digest = _take_archive(Path(rest).expanduser().absolute(), store, progress)
+    return fetch(_Local(store), digest, arch, store, progress)
+
+
+def find_digests(
+    address: str, *, cache_dir: Path, progress: Callable[[str], None]
+) -> dict[str, str]:
+    """Return the digest of an image's manifest for each architecture, as its origin has it now.
+
+    Takes the arguments of :func:`find_oci`, and raises the same errors.
+    """
+    scheme, _, rest = address.partition(":")
+    store = Store(cache_dir / "oci")
+    if scheme == "oci":
+        reference = parse_reference(rest)
+        progress(f"looking for {reference}")
+        return digests(Mirrors(reference, progress), reference.version, store)
+    if scheme == "oci-layout":
+        store, digest = _layout(rest)
+    else:
+        digest = _take_archive(Path(rest).expanduser().absolute(), store, progress)
+    return digests(_Local(store), digest, store)
 
 
 def _from_registry(
     name: str, arch: str, store: Store, progress: Callable[[str], None], *, refresh: bool
 ) -> OciImage:
     reference = parse_reference(name)
-    if not refresh and (known := store.find(str(reference))) is not None:
+    known = store.find(str(reference)) or {"digest": reference.digest}  # which cannot change
+    if known["digest"] and not (refresh and reference.tag):
         with contextlib.suppress(NotFoundError, InvalidError):  # an incomplete one is fetched again
             return fetch(_Local(store), known["digest"], arch, store, progress)
     progress(f"fetching {reference}")
@@ -83,7 +106,8 @@ def _from_registry(
     return image
 
 
-def _from_layout(rest: str, arch: str, progress: Callable[[str], None]) -> OciImage:
+def _layout(rest: str) -> tuple[Store, str]:
+    """Return a layout, and the digest of the image in it that an address names."""
     directory, name = rest, ""
     if not Path(rest).expanduser().is_dir() and ":" in rest:
         directory, _, name = rest.rpartition(":")
@@ -95,7 +119,7 @@ def _from_layout(rest: str, arch: str, progress: Callable[[str], None]) -> OciIm
             todo="Write it as oci-layout:DIRECTORY or oci-layout:DIRECTORY:NAME.",
         )
     store = Store(root)
-    return fetch(_Local(store), _named(store, name, root), arch, store, progress)
+    return store, _named(store, name, root)
 
 
 def _named(store: Store, name: str, place: Path) -> str:
@@ -130,12 +154,12 @@ class _Local:
         )
 
 
-def _from_archive(path: Path, arch: str, store: Store, progress: Callable[[str], None]) -> OciImage:
+def _take_archive(path: Path, store: Store, progress: Callable[[str], None]) -> str:
     """Take an archive's blobs into the store: of an OCI layout, or of ``docker save``."""
     try:
         with tarfile.open(path) as archive:
             progress(f"reading {path}")
-            digest = _Archive(archive, path).take(store)
+            return _Archive(archive, path).take(store)
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no archive {path}") from error
     except OSError as error:
@@ -145,7 +169,6 @@ def _from_archive(path: Path, arch: str, store: Store, progress: Callable[[str],
         raise InvalidError(f"the archive {path} cannot be read", why=why) from error
     except (tarfile.TarError, EOFError) as error:
         raise InvalidError(f"{path} is not a tar archive", why=str(error)) from error
-    return fetch(_Local(store), digest, arch, store, progress)
 
 
 class _Archive:
