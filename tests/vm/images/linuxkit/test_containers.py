@@ -170,11 +170,11 @@ KEYS = {
 def test_the_file_wins_over_the_label_over_the_image(
     key: str, own: list[str] | None, label: list[str] | None
 ) -> None:
-    given = [{} if one is None else {key: one} for one in (own, label)]
+    entry, said = ({} if one is None else {key: one} for one in (own, label))
     section, name = KEYS[key]
     default = {"command": ["/entry", "cmd"], "env": ["PATH=/bin"]}.get(key)
     expected = own if own is not None else label if label is not None else default
-    assert config(*given)[section].get(name) == (expected or None)
+    assert config(entry, said)[section].get(name) == (expected or None)
 
 
 def mounts(entry: dict[str, Any], label: dict[str, Any] | None = None) -> dict[str, Any]:

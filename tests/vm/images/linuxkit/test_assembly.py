@@ -1,0 +1,301 @@
+"""Images of LinuxKit files: what is in them, and that the same file is the same bytes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import stat
+import sys
+import tarfile
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core_infra.errors import CoreInfraError, InvalidError, InvalidFileError, NotFoundError
+from core_infra.vm._images.disk.tree import Node, walk
+from core_infra.vm._images.linuxkit.assembly import LinuxKitProgram, OwnAssembler
+from core_infra.vm._images.linuxkit.containers import LABEL
+from core_infra.vm._images.linuxkit.cpio import content, read_cpio
+from core_infra.vm._images.linuxkit.lock import find_lock, lock_path, write_lock
+from core_infra.vm._images.linuxkit.output import build_files
+from oci_images import Entry, folder, hard_link, layer, link, write_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+FILE = """\
+kernel: {image: oci-layout:kernel, cmdline: console=ttyS0, ucode: ucode}
+init: [oci-layout:first, oci-layout:second]
+volumes:
+- {name: data, image: oci-layout:app}
+- {name: empty}
+- {name: layout, image: oci-layout:app, format: oci}
+onboot:
+- {name: one, image: oci-layout:app, readonly: true}
+- {name: two, image: oci-layout:app, command: [x], binds: ['data:/d']}
+onshutdown:
+- {name: bye, image: oci-layout:app}
+services:
+- {name: web, image: oci-layout:other, command: [serve], uid: web}
+files:
+- {path: etc/new/deep, contents: hello, uid: web, gid: 5}
+- {path: /etc/open, contents: '', mode: '0644'}
+- {path: srv, directory: true, mode: '1777'}
+- {path: etc/link, symlink: open}
+- {path: etc/src, source: source.txt}
+- {path: etc/gone, source: nowhere, optional: true}
+- {path: etc/linuxkit.json, metadata: json}
+"""
+
+
+def archive(entries: Sequence[Entry]) -> bytes:
+    return layer(entries)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A LinuxKit file, with all that it names beside it; it is the working directory."""
+    modules = archive([Entry("./lib/modules/6/a.ko", data=b"module")])
+    images: dict[str, list[list[Entry]]] = {
+        "kernel": [
+            [
+                Entry("kernel", data=b"the kernel"),
+                Entry("kernel.tar", data=modules),
+                Entry("ucode", data=b"microcode"),
+                Entry("kernel-dev.tar", data=b"unused"),
+            ]
+        ],
+        "first": [
+            [
+                folder("usr/lib"),
+                link("lib", "usr/lib"),
+                Entry("init", data=b"#!first", mode=0o755),
+                Entry("usr/lib/apk/db/installed", data=b"P:a"),
+                folder("etc"),
+                Entry("etc/hostname", data=b"docker"),
+                Entry("gone"),
+            ],
+            [Entry(".wh.gone")],
+        ],
+        "second": [
+            [
+                Entry("init", data=b"#!second", mode=0o755, owner=(3, 4)),
+                Entry("lib/apk/db/installed", data=b"P:b"),
+            ]
+        ],
+        "app": [[Entry("bin/app", data=b"app", mode=0o4755), hard_link("bin/same", "bin/app")]],
+        "other": [[Entry("bin/other", data=b"other")]],
+    }
+    label = json.dumps({"capabilities": ["CAP_KILL"], "tmpfs": ["/t"]})
+    config = {"Entrypoint": ["/bin/app"], "Labels": {LABEL: label}}
+    for name, layers in images.items():
+        write_layout(tmp_path / name, [layer(one) for one in layers], config=config)
+    (tmp_path / "linuxkit.yml").write_text(FILE)
+    (tmp_path / "source.txt").write_text("from the host")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def build(project: Path, target: str = "out", **options: Any) -> Path:
+    settings: dict[str, Any] = {"arch": "x86_64", "formats": ["kernel+initrd"]} | options
+    build_files([project / "linuxkit.yml"], project / target, name="n", progress=print, **settings)
+    return project / target / "n"
+
+
+def unpacked(prefix: Path, microcode: bytes = b"") -> Node:
+    packed = prefix.with_name(f"{prefix.name}-initrd.img").read_bytes()
+    assert packed.startswith(microcode)
+    start = len(microcode) + -len(microcode) % 4
+    plain = prefix.with_name("plain")
+    plain.write_bytes(gzip.decompress(packed[start:]))
+    return read_cpio(plain)
+
+
+def at(tree: Node, path: str) -> Node:
+    for part in path.split("/"):
+        tree = tree.entries[part.encode()]
+    return tree
+
+
+def text(tree: Node, path: str) -> str:
+    return b"".join(content(at(tree, path))).decode()
+
+
+def test_everything_has_its_place(project: Path) -> None:
+    prefix = build(project)
+    assert prefix.with_name("n-kernel").read_bytes() == b"the kernel"
+    assert prefix.with_name("n-cmdline").read_text() == "console=ttyS0\n"
+    tree = unpacked(prefix, b"microcode")
+    assert text(tree, "init") == "#!second"
+    assert (at(tree, "init").uid, at(tree, "init").gid) == (3, 4)
+    assert at(tree, "lib").target == b"usr/lib"
+    assert text(tree, "usr/lib/modules/6/a.ko") == "module"
+    assert text(tree, "usr/lib/apk/db/installed") == "P:a\n\nP:b\n\n"
+    assert at(tree, "etc/resolv.conf").target == b"/run/resolvconf/resolv.conf"
+    assert b"gone" not in tree.entries
+    assert b"hostname" not in at(tree, "etc").entries
+    bundles = at(tree, "containers")
+    assert {name: sorted(node.entries) for name, node in bundles.entries.items()} == {
+        b"onboot": [b"000-one", b"001-two"],
+        b"onshutdown": [b"000-bye"],
+        b"services": [b"web"],
+        b"volumes": [b"data", b"empty", b"layout"],
+    }
+    assert sorted(at(bundles, "onboot/000-one").entries) == [
+        *(b"config.json", b"rootfs", b"runtime.json"),
+    ]
+    assert sorted(at(bundles, "onboot/001-two").entries) == [
+        *(b"config.json", b"rootfs", b"runtime.json", b"tmp"),
+    ]
+    assert sorted(at(bundles, "volumes/data").entries) == [b"lower", b"merged", b"tmp"]
+    index = json.loads(text(bundles, "volumes/layout/lower/index.json"))
+    digest = index["manifests"][0]["digest"].removeprefix("sha256:")
+    assert "layers" in json.loads(text(bundles, f"volumes/layout/lower/blobs/sha256/{digest}"))
+
+
+def test_an_image_is_there_once_with_its_hard_links(project: Path) -> None:
+    tree = unpacked(build(project), b"microcode")
+    root = at(tree, "containers/onboot/000-one/rootfs/bin")
+    assert stat.S_IMODE(root.entries[b"app"].mode) == 0o4755
+    assert [path for path, _ in walk(tree) if path.endswith(b"/bin/app")] == [
+        b"/containers/onboot/000-one/rootfs/bin/app",
+        b"/containers/volumes/data/lower/bin/app",
+    ]
+    runtime = json.loads(text(tree, "containers/onboot/001-two/runtime.json"))
+    assert runtime["mounts"][2]["options"][0] == "lowerdir=/containers/onboot/000-one/rootfs"
+    config = json.loads(text(tree, "containers/onboot/001-two/config.json"))
+    assert config["process"]["args"] == ["x"]
+    assert config["process"]["capabilities"]["effective"] == ["CAP_KILL"]
+    binds = [one for one in config["mounts"] if one["type"] == "bind"]
+    assert [one["source"] for one in binds] == ["/containers/volumes/data/merged"]
+    web = json.loads(text(tree, "containers/services/web/config.json"))
+    assert web["process"]["user"] == {"uid": 103, "gid": 0}
+
+
+def test_files_make_only_the_directories_that_are_missing(project: Path) -> None:
+    tree = unpacked(build(project), b"microcode")
+    facts = {
+        path: (oct(stat.S_IMODE(node.mode)), node.uid, node.gid)
+        for path in ("etc", "etc/new", "etc/new/deep", "etc/open", "srv", "etc/src")
+        for node in [at(tree, path)]
+    }
+    assert facts == {
+        "etc": ("0o755", 0, 0),
+        "etc/new": ("0o755", 0, 0),
+        "etc/new/deep": ("0o600", 103, 5),
+        "etc/open": ("0o644", 0, 0),
+        "srv": ("0o1777", 0, 0),
+        "etc/src": ("0o600", 0, 0),
+    }
+    assert text(tree, "etc/src") == "from the host"
+    assert at(tree, "etc/link").target == b"open"
+    assert b"gone" not in at(tree, "etc").entries
+    assert json.loads(text(tree, "etc/linuxkit.json"))["init"][0] == "oci-layout:first"
+
+
+def test_the_same_file_is_the_same_bytes(project: Path) -> None:
+    formats = ["kernel+initrd", "tar"]
+    one, other = (build(project, target, formats=formats) for target in ("one", "other"))
+    names = sorted(path.name for path in one.parent.iterdir())
+    assert names == ["n-cmdline", "n-initrd.img", "n-kernel", "n.tar"]
+    for name in names:
+        assert one.with_name(name).read_bytes() == other.with_name(name).read_bytes()
+    with tarfile.open(one.with_name("n.tar")) as found:
+        kernel = found.extractfile("boot/kernel")
+        assert kernel is not None
+        assert kernel.read() == b"the kernel"
+
+
+def test_a_lock_is_honoured_and_checked(project: Path) -> None:
+    file = project / "linuxkit.yml"
+    assert find_lock([file]) is None
+    lock = write_lock(file, progress=print)
+    assert lock_path(file).read_text().startswith("# The images of linuxkit.yml")
+    assert find_lock([file]) == lock
+    build(project)
+    write_layout(project / "other", [layer([Entry("bin/other", data=b"changed")])])
+    with pytest.raises(InvalidError, match="oci-layout:other is not the image of the lock"):
+        build(project, "changed")
+    assert not (project / "changed").exists()
+    file.write_text(FILE.replace("oci-layout:other", "oci-layout:second"))
+    build(project)  # it is in the lock as well
+    with pytest.raises(NotFoundError, match=r"linux/arm64.*\n?.*it has those for linux/amd64"):
+        build(project, arch="aarch64")
+    lock_path(file).write_text('version: "1"\nimages: {a: {linux/amd64: x}}\n')
+    with pytest.raises(InvalidFileError, match=r"linuxkit.lock:2: images.a.linux/amd64: expected"):
+        build(project)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("image: oci-layout:kernel", "binary: k, image: oci-layout:kernel"), "has no file k:"),
+        (("ucode: ucode", "ucode: none"), "has no file none: it has kernel, kernel-dev.tar"),
+        (("ucode: ucode", "tar: modules.tar"), "has no file modules.tar"),
+        (("oci-layout:other", "oci-layout:nowhere"), "no OCI image layout in .*nowhere"),
+        (("source.txt", "nothing.txt"), r"cannot read .*nothing.txt, the source of etc/src"),
+        ((", command: [serve]", ""), None),
+        (("oci-layout:other, command: [serve]", "oci-layout:bare"), "web has nothing to run"),
+    ],
+)
+def test_what_is_missing_is_one_sentence_and_leaves_nothing(
+    project: Path, change: tuple[str, str], message: str | None
+) -> None:
+    write_layout(project / "bare", [layer([])])
+    file = project / "linuxkit.yml"
+    assert change[0] in FILE
+    file.write_text(FILE.replace(*change))
+    if message is None:
+        build(project)
+        return
+    with pytest.raises(CoreInfraError, match=message):
+        build(project)
+    out = project / "out"
+    assert not out.exists() or not list(out.iterdir())
+
+
+PROGRAM = f"""\
+#!{sys.executable}
+import argparse, pathlib, sys
+if sys.argv[1:] == ["version"]:
+    sys.exit(print("linuxkit version v1.5.2"))
+parser = argparse.ArgumentParser(allow_abbrev=False)
+for name in ("format", "name", "arch", "dir"):
+    parser.add_argument("--" + name, required=True)
+parser.add_argument("file")
+given = parser.parse_args(sys.argv[2:])
+assert (given.format, given.arch in ("amd64", "arm64")) == ("kernel+initrd", True)
+for part in ("kernel", "initrd.img", "cmdline"):
+    pathlib.Path(given.dir, given.name + "-" + part).write_text(part)
+"""
+
+
+@pytest.mark.parametrize("kind", [OwnAssembler, LinuxKitProgram])
+def test_both_assemblers_keep_one_contract(
+    project: Path, monkeypatch: pytest.MonkeyPatch, kind: type[OwnAssembler | LinuxKitProgram]
+) -> None:
+    program = project / "bin" / "linuxkit"
+    program.parent.mkdir()
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    assembler = kind()
+    assert assembler.version()
+    made = project / "made"
+    made.mkdir()
+    assembler.assemble(project / "linuxkit.yml", made, "x86_64")
+    names = {path.name for path in made.iterdir()}
+    assert names >= {"image-kernel", "image-initrd.img", "image-cmdline"}
+
+
+def test_a_packed_tar_of_modules_is_unpacked(project: Path) -> None:
+    modules = gzip.compress(archive([Entry("lib/modules/x", data=b"1")]))
+    entries = [Entry("kernel", data=b"k"), Entry("kernel.tar", data=modules)]
+    write_layout(project / "kernel", [layer(entries)])
+    (project / "linuxkit.yml").write_text(
+        "kernel: {image: oci-layout:kernel}\ninit: [oci-layout:first]\n"
+    )
+    assert text(unpacked(build(project)), "usr/lib/modules/x") == "1"
+    assert tarfile.is_tarfile(BytesIO(archive([])))
