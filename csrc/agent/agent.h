@@ -13,7 +13,8 @@
  *   user.c      /etc/passwd and /etc/group
  *   tree.c      ends a process with all that it has started
  *   spawn.c     starts a process
- *   command.c   EXEC
+ *   terminal.c  opens a pseudoterminal
+ *   command.c   EXEC and TERMINAL
  *   file.c      READ and WRITE
  *   system.c    clock, entropy, power
  *   network.c   a clone's own hardware addresses
@@ -21,6 +22,7 @@
  *   cards.c     the machine's cards on the networks of its run
  *   identity.c  a clone's own names, addresses and random numbers
  *   freeze.c    FREEZE and THAW
+ *   survey.c    what the machine looks like, for the report of a failed test
  *   dispatch.c  what each frame does
  *   main.c      arguments, and the loop
  */
@@ -54,7 +56,7 @@ enum {
 
 enum frame_type {
     HELLO = 0x01, EXEC, DATA, END_OF_DATA, SIGNAL, GRANT, READ, WRITE, CLOCK, RESEED, POWEROFF,
-    PING, FREEZE, THAW, BIND, CARDS,
+    PING, FREEZE, THAW, BIND, CARDS, TERMINAL, RESIZE,
     HELLO_ACK = 0x81, STARTED, STDOUT, STDERR, DONE, STDIN_GRANT,
     PONG = 0x8C,
     PROTOCOL_ERROR = 0x8F,
@@ -163,6 +165,7 @@ struct channel {
     uint64_t began, ended;     /* monotonic ns; ended is 0 while the command runs */
     pid_t pid;
     int status;                /* as of waitpid() */
+    bool terminal;             /* out[0] is a terminal's master */
     struct file *file;
 };
 problem sink_accept(struct channel *c, const uint8_t *data, uint32_t size, bool *no_memory);
@@ -216,14 +219,23 @@ struct spawn {
     const struct user *user;
     bool switch_user;
     int stdio[3];
+    bool terminal;             /* the standard input becomes the controlling terminal */
     enum stage stage;          /* set when it failed: where, and the errno */
     int error;
 };
 void spawn_prepare(void);      /* once: make the agent hard to kill, its children not */
 pid_t spawn(struct spawn *s);  /* -1: failed */
 
+/* terminal.c */
+struct size {
+    uint32_t rows, columns;
+};
+bool terminal_open(int *ours, int *theirs);    /* false: errno says why */
+bool terminal_resize(int fd, struct size size);
+
 /* command.c */
-problem command_start(const struct frame *f);
+problem command_start(const struct frame *f);  /* EXEC or TERMINAL */
+problem command_resize(struct channel *c, const struct frame *f);
 void commands_reap(void);
 
 /* file.c */
@@ -259,6 +271,9 @@ const char *set_identity(struct text host_name, struct text machine_id, const ui
 /* freeze.c */
 const char *freeze(void);                 /* NULL, or what went wrong */
 const char *thaw(void);                   /* NULL, or what went wrong */
+
+/* survey.c */
+int survey(const char *begin);            /* what was changed since then, in ns; an exit code */
 
 /* dispatch.c */
 extern bool in_guest;                     /* may act on the machine: clock, entropy, power */

@@ -1,4 +1,4 @@
-/* EXEC: a command, from its frame to its DONE. */
+/* EXEC and TERMINAL: a command, from its frame to its DONE. */
 #include "agent.h"
 
 #include <errno.h>
@@ -15,6 +15,8 @@
 struct request {
     struct text user, cwd;
     char **argv, **envp;       /* one allocation, with all their strings */
+    bool terminal;
+    struct size size;
 };
 
 static uint32_t skip_texts(struct cursor *c) {
@@ -36,15 +38,23 @@ static char **copy_texts(struct cursor *c, char **slots, char **room) {
     return slots + 1;
 }
 
+static struct size take_size(struct cursor *c) {
+    uint32_t rows = take_u32(c), columns = take_u32(c);
+    return (struct size){rows, columns};
+}
+
 /* The strings need no more room than the payload: there, each has a length of four bytes. */
 static problem parse(const struct frame *f, struct request *r) {
     struct cursor cursor = cursor_of(f);
+    r->terminal = f->type == TERMINAL;
+    if (r->terminal)
+        r->size = take_size(&cursor);
     r->user = take_text(&cursor);
     r->cwd = take_text(&cursor);
     struct cursor lists = cursor;
     size_t argc = skip_texts(&cursor), envc = skip_texts(&cursor);
     if (cursor.bad || cursor.at != cursor.end || argc == 0)
-        return "bad EXEC";
+        return r->terminal ? "bad TERMINAL" : "bad EXEC";
     char **slots = malloc((argc + envc + 2) * sizeof *slots + f->length);
     if (!slots)
         return "no memory for an EXEC of this size";
@@ -123,6 +133,24 @@ static bool open_pipes(struct channel *c, struct spawn *s, const struct user *ow
     return true;
 }
 
+/* A terminal as the child's 0, 1, 2; its other end, which does not block, for both directions. */
+static bool open_terminal(struct channel *c, struct spawn *s, const struct user *owner,
+                          struct size size) {
+    int ours, theirs;
+    if (!terminal_open(&ours, &theirs))
+        return false;
+    s->terminal = c->terminal = true;
+    s->stdio[0] = theirs;
+    source_open(&c->out[0], ours, STDOUT);
+    terminal_resize(ours, size);
+    if (owner && fchown(theirs, owner->uid, (gid_t)-1) < 0)
+        errno = 0; /* then the user cannot open /dev/tty by name; nothing worse */
+    for (int i = 1; i < 3; i++)
+        if ((s->stdio[i] = fcntl(theirs, F_DUPFD_CLOEXEC, 3)) < 0)
+            return false;
+    return (c->in.fd = fcntl(ours, F_DUPFD_CLOEXEC, 3)) >= 0;
+}
+
 static void start(struct channel *c, const struct request *r, const char *user, const char *cwd) {
     struct user who = {0};
     struct spawn s = {.argv = r->argv, .cwd = *cwd ? cwd : NULL, .user = &who,
@@ -133,7 +161,10 @@ static void start(struct channel *c, const struct request *r, const char *user, 
     }
     s.envp = environment(r->envp, &who);
     s.path = s.envp ? lookup(s.envp, "PATH") : NULL;
-    if (!s.envp || !open_pipes(c, &s, *user ? &who : NULL))
+    const struct user *owner = *user ? &who : NULL;
+    bool ready = s.envp && (r->terminal ? open_terminal(c, &s, owner, r->size)
+                                        : open_pipes(c, &s, owner));
+    if (!ready)
         channel_fail(c, errno, "cannot run \"%s\": %s", r->argv[0], strerror(errno));
     else if ((c->pid = spawn(&s)) < 0)
         fail_spawn(c, &s, user);
@@ -196,6 +227,16 @@ problem command_start(const struct frame *f) {
     return NULL;
 }
 
+problem command_resize(struct channel *c, const struct frame *f) {
+    struct cursor cursor = cursor_of(f);
+    struct size size = take_size(&cursor);
+    if (cursor.bad || cursor.at != cursor.end || !c->terminal)
+        return "bad RESIZE";
+    if (c->out[0].fd >= 0)
+        terminal_resize(c->out[0].fd, size);
+    return NULL;
+}
+
 /* Reap every child, also those that are not ours but came to us as process 1. */
 void commands_reap(void) {
     int status;
@@ -207,6 +248,8 @@ void commands_reap(void) {
         c->ended = now();
         c->status = status;
         sink_close(&c->in);
+        if (c->terminal) /* the kernel hangs it up: reading ends by itself, after all output */
+            continue;
         for (int i = 0; i < 2; i++)
             if (c->out[i].fd >= 0 && ioctl(c->out[i].fd, FIONREAD, &c->out[i].left) < 0)
                 c->out[i].left = 0;

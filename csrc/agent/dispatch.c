@@ -76,6 +76,8 @@ static problem for_channel(const struct frame *f) {
         return signal_channel(c, f);
     if (f->type == GRANT)
         return grant(c, f);
+    if (f->type == RESIZE)
+        return command_resize(c, f);
     if (!c->operations->takes_input)
         return "input for a READ";
     if (f->type == DATA)
@@ -86,10 +88,12 @@ static problem for_channel(const struct frame *f) {
 
 static problem new_channel(const struct frame *f) {
     if (f->channel == 0 || channel_find(f->channel))
-        return "EXEC, READ or WRITE on a channel in use";
+        return "EXEC, TERMINAL, READ or WRITE on a channel in use";
     if (is_ending)
         return NULL; /* the host learns from the port's end that it is not done */
-    return f->type == EXEC ? command_start(f) : f->type == READ ? file_read(f) : file_write(f);
+    if (f->type == READ || f->type == WRITE)
+        return f->type == READ ? file_read(f) : file_write(f);
+    return command_start(f);
 }
 
 static const char *thaw_as(struct cursor *c, problem *bad) {
@@ -165,9 +169,9 @@ problem dispatch(const struct frame *f) {
     switch (f->type) {
     case HELLO:
         return hello(f);
-    case EXEC: case READ: case WRITE:
+    case EXEC: case TERMINAL: case READ: case WRITE:
         return new_channel(f);
-    case DATA: case END_OF_DATA: case SIGNAL: case GRANT:
+    case DATA: case END_OF_DATA: case SIGNAL: case GRANT: case RESIZE:
         return for_channel(f);
     case CLOCK: case RESEED: case POWEROFF: case FREEZE: case THAW: case CARDS:
         return for_machine(f);

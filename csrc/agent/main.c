@@ -17,10 +17,13 @@ enum { GRACE_MS = 1000 };  /* for the commands that run when the agent is asked 
 static const char usage[] =
     "usage: agent --port NAME | [--guest] --device PATH | [--guest] --fd N\n"
     "       agent --as USER PROGRAM [ARGUMENT...]\n"
+    "       agent --survey TIME\n"
     "  --port NAME    the virtio-serial port of that name, now or once it appears\n"
     "  --device PATH  a character device\n"
     "  --fd N         a stream that is open already; exits at its end\n"
     "  --as USER      become PROGRAM, as a user (NAME, UID, NAME:GROUP or UID:GID)\n"
+    "  --survey TIME  list processes, ports, file systems, the kernel's log, and the files that were\n"
+    "                 changed since then, in ns since 1970; for the report of a failed test\n"
     "  --guest        this machine is the guest: HELLO, CLOCK, RESEED, POWEROFF, FREEZE and THAW\n"
     "                 act on it. --port implies it; without it the agent leaves the machine be\n";
 
@@ -199,6 +202,8 @@ static int run_as(const char *name, char **argv) {
 int main(int argc, char **argv) {
     if (argc > 3 && strcmp(argv[1], "--as") == 0)
         return run_as(argv[2], argv + 3);
+    if (argc == 3 && strcmp(argv[1], "--survey") == 0)
+        return survey(argv[2]);
     fill_standard_descriptors();
     if (!parse_arguments(argv)) {
         fputs(usage, stderr);

@@ -9,6 +9,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -57,6 +58,8 @@ static int child(void *argument) {
     setsid();
     for (int i = 0; i < 3; i++)
         dup2(s->stdio[i], i);
+    if (s->terminal)
+        ioctl(0, TIOCSCTTY, 0);
     if (files_raised)
         setrlimit(RLIMIT_NOFILE, &files);
     s->stage = AS_USER;

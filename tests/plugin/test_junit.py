@@ -32,7 +32,7 @@ def test_the_xml_has_what_reports_say_and_the_machines(
     root = ET.parse(pytester.path / "it.xml").getroot()  # noqa: S314 - pytest has written it
     cases = {case.get("name"): case for case in root.iter("testcase")}
     said = cases["test_fails"].findtext("system-out") or ""
-    assert "console's last lines" in said
+    assert "its console since the test began" in said
     assert "said #x01 here" in said.replace("\\x01", "#x01")
     assert "cat (running)" in said
     assert "machine" not in (cases["test_other"].findtext("system-out") or "")
@@ -41,6 +41,9 @@ def test_the_xml_has_what_reports_say_and_the_machines(
         for name, case in cases.items()
     }
     assert facts["test_other"] == {}
+    assert "$ printf" in (facts["test_fails"]["core_vm_last_step[vm1]"] or "")
+    log = facts["test_fails"]["core_vm_console_log[vm1]"] or ""
+    assert "Linux version" in (pytester.path / log).read_text()
     assert facts["test_passes"]["core_vm_machines"] == "2"
     assert (facts["test_passes"]["core_vm_image"] or "").startswith("default (Linux")
     assert facts["test_passes"]["core_vm_accelerator"] in {"tcg", "kvm", "hvf"}

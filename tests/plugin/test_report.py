@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from support import left_in, section
 
-if TYPE_CHECKING:
-    import pytest
+SHOWN = """
+    def test_much(core_vm):
+        core_vm.write_text("/srv/note", "x")
+        for number in range(50):
+            core_vm.exec(f"echo number {number}")
+        print("captured")
+        assert 0
+"""
 
 FAILING = """
     import pytest
@@ -44,7 +51,10 @@ def test_a_failing_test_shows_what_its_machines_did(pytester: pytest.Pytester, r
     call = section(lines.str(), "_ test_call _")
     assert "GuestCommandError: command failed in the guest: ls '/no such place'" in call
     assert "guest.py" not in call, "frames of the library are shown"
+    order = ("GuestCommandError", "step by step", "its console", "what has changed")
+    assert [call.index(part) for part in order] == sorted(call.index(part) for part in order)
     assert "last words" in call
+    assert "Linux version" not in call, "the console before the test is shown"
     assert "$ echo one; echo two >&2; exit 3\n  exit code 3, " in call
     assert "stdout | one\n  stderr | two" in call
     assert "$ ls '/no such place'\n  exit code 1, " in call
@@ -61,3 +71,25 @@ def test_a_failing_test_shows_what_its_machines_did(pytester: pytest.Pytester, r
     assert len(boot.splitlines()) < 10
     lines.fnmatch_lines("core_vm: 3 machines, started in *.* s (median), *")
     assert left_in(runs) == []
+
+
+@pytest.mark.parametrize("args", [("-n1", "--tb=short"), ("-vv",)], ids=str)
+def test_a_report_is_bounded_unless_all_is_asked_for(
+    pytester: pytest.Pytester, runs: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]
+) -> None:
+    del runs
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path.parent))
+    pytester.makepyfile(test_it=SHOWN)
+    result = pytester.runpytest_subprocess("--core-vm", *args)
+    result.assert_outcomes(failed=1)
+    text = section(result.stdout.str(), "_ test_much _")
+    shown = sum(line.startswith("+") and "$ echo number" in line for line in text.splitlines())
+    assert shown == (50 if args == ("-vv",) else 29)
+    assert ("steps are left out (-vv shows all)" in text) == (shown < 50)
+    assert "created  /srv/note" in text
+    assert text.index("step by step") < text.index("Captured stdout call")
+    (note,) = (line for line in result.outlines if line.startswith("::error "))
+    assert note.startswith(f"::error file={pytester.path.name}/test_it.py,line=6,title=test_it.py")
+    assert "%0A+" in note
+    assert "$ echo number 49%0A  exit code 0" in note

@@ -27,6 +27,8 @@ def test_workers_share_what_was_prepared_and_their_reports_arrive(
     result.assert_outcomes(passed=1, failed=1)
     lines = result.stdout
     assert sum(line.startswith("core_vm: image ") for line in lines.lines) == 1
-    lines.fnmatch_lines(["*console's last lines*", "$ echo number 2", "  stdout | number 2"])
+    lines.fnmatch_lines(
+        ["*the test, step by step*", "+* s  $ echo number 2", "  stdout | number 2", "*console*"]
+    )
     lines.fnmatch_lines("core_vm: 2 machines, started in *.* s (median), *")
     assert left_in(runs) == []

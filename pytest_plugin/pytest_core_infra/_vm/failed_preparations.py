@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_core_infra._vm.evidence import Evidence, Section
     from pytest_core_infra._vm.owned_machines import OwnedMachines
 
 
@@ -17,7 +18,7 @@ class _Failure(NamedTuple):
     error: BaseException
     machine: str
     test: str
-    sections: list[tuple[str, str]]
+    evidence: list[Evidence]
 
 
 class FailedPreparations:
@@ -30,25 +31,31 @@ class FailedPreparations:
         self._failures: list[_Failure] = []
 
     def add(self, error: BaseException, machines: OwnedMachines) -> None:
-        """Collect the sections about a machine, which no longer exists when they are reported."""
+        """Collect what is known of a machine, which no longer exists when that is reported."""
         if isinstance(error, Exception | pytest.fail.Exception):  # not of a test that is skipped
             test = os.environ.get("PYTEST_CURRENT_TEST", "a test")  # "test_a.py::test_one (setup)"
             names = ", ".join(machine.name for machine in machines.machines)
-            self._failures.append(_Failure(error, names, test, machines.sections()))
+            self._failures.append(_Failure(error, names, test, machines.evidence()))
 
-    def complete(self, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
-        """Add the sections of the failed preparations that made a test fail."""
+    def evidence(self, call: pytest.CallInfo[None]) -> tuple[list[Evidence], list[Section]]:
+        """What is known of the failed preparations that made a test fail, when it is new.
+
+        The sections refer to the reports that have it already.
+        """
+        found: list[Evidence] = []
+        references: list[Section] = []
         if call.excinfo is None:
-            return
+            return found, references
         for failure in self._failures:
             if all(failure.error is not error for error in _chain(call.excinfo.value)):
                 continue
-            if failure.sections:
-                report.sections += failure.sections
-                failure.sections.clear()
+            if failure.evidence:
+                found += failure.evidence
+                failure.evidence.clear()
                 continue
             title = f"machine {failure.machine}: its preparation failed earlier"
-            report.sections.append((title, f"its commands and console: see {failure.test}"))
+            references.append((title, f"its commands and console: see {failure.test}"))
+        return found, references
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

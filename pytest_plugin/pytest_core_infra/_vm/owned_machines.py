@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra._unpatched import Path, shutil, time
 from core_infra.errors import InvalidError
+from core_infra.vm._machine import record_of
 from core_infra.vm._machine_lifecycle import Status
 from pytest_core_infra._reports import FAILURES
 from pytest_core_infra._vm import reporting
+from pytest_core_infra._vm.evidence import ALL_OF_IT, Evidence
 from pytest_core_infra._vm.factory import MachineFactory
 from pytest_core_infra._vm.networks import NetworkFactory
 
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
     import pytest
 
     from core_infra.vm._cluster import Cluster
-    from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_lifecycle import Ending
     from core_infra.vm._networks import Network
+    from pytest_core_infra._vm.evidence import Section
     from pytest_core_infra._vm.owner import Owner
     from pytest_core_infra._vm.settings import Settings
 
@@ -96,8 +98,8 @@ class OwnedMachines:
         self._revert = revert
         self._reverted: list[Machine] = []
         self._without_snapshot: list[Machine] = []
-        self._seen: dict[Machine, ExecResult | None] = {}
         self._since_when: dict[Machine, float] = {}
+        self._console_from: dict[Machine, int] = {}
         self._logs: Path | None = None
         self._failed = False
 
@@ -130,7 +132,8 @@ class OwnedMachines:
 
     def _add(self, machine: Machine, *, reverts: bool) -> Machine:
         self.machines.append(machine)
-        self._since_when[machine] = time.monotonic()
+        self._since_when[machine] = record_of(machine).handed_out
+        self._console_from[machine] = record_of(machine).console_at_start
         if reverts:
             self._reverted.append(machine)
             self._without_snapshot.append(machine)
@@ -144,29 +147,45 @@ class OwnedMachines:
 
     def start_report(self) -> None:
         """Start the report of another test: it shows what the machines do from now on."""
-        self._seen = {machine: _last(machine) for machine in self.machines}
         self._since_when = dict.fromkeys(self.machines, time.monotonic())
+        self._console_from = {one: record_of(one).console_position() for one in self.machines}
 
-    def sections(self) -> list[tuple[str, str]]:
-        """The sections of a failed test's report: what the machines did during the test."""
+    def evidence(self) -> list[Evidence]:
+        """What is known of the machines now that a test has failed; asks those that run."""
         self._failed = True
-        sections = [reporting.network(network) for network in self.networks]
-        for machine in self.machines:
-            if machine.pause is not None:
-                sections.append((f"machine {machine.name} is paused", str(machine.pause)))
-            try:
-                sections.append(reporting.console(machine, self._copy_log(machine)))
-            except FAILURES as error:
-                sections.append((f"machine {machine.name}: no console", str(error)))
-            if results := self._since(machine):
-                sections.append(reporting.commands(machine, results))
-            if self._is_kept(machine):
-                sections.append(
-                    reporting.kept(machine)
-                    if self._revert is None
-                    else reporting.kept_later(machine, self.owner.label)
-                )
-        return sections
+        return [self._evidence_of(machine) for machine in self.machines]
+
+    def network_sections(self) -> list[Section]:
+        """The sections about the networks, with their active faults."""
+        return [reporting.network(network) for network in self.networks]
+
+    def _evidence_of(self, machine: Machine) -> Evidence:
+        record = record_of(machine)
+        found = Evidence(
+            machine.name,
+            machine.status.value,
+            steps=record.timeline.since(self._since_when[machine]),
+            left_out=record.timeline.dropped,
+            log=self._copy_log(machine),
+            booted=self._console_from[machine] == 0,
+        )
+        try:
+            found.console = record.console_since(self._console_from[machine])
+        except FAILURES as error:
+            found.console = f"it cannot be read: {error}"
+        if machine.pause is not None:
+            found.trouble = str(machine.pause)
+        elif machine.status is Status.RUNNING:
+            found.changes = record.changes()
+        else:
+            found.trouble = f"it has ended: {record.why_it_ended()}"
+        if self._is_kept(machine):
+            found.more.append(
+                reporting.kept(machine)
+                if self._revert is None
+                else reporting.kept_later(machine, self.owner.label)
+            )
+        return found
 
     def uses(self) -> list[tuple[str, float]]:
         """The image of each machine of the test, and for how many seconds it was used."""
@@ -227,15 +246,8 @@ class OwnedMachines:
         return False
 
     def _has_run(self, machine: Machine) -> bool:
-        return _last(machine) is not self._seen.get(machine)
-
-    def _since(self, machine: Machine) -> list[ExecResult]:
-        """The commands of the current test that are in the machine's history."""
-        results, seen = list(machine.history), self._seen.get(machine)
-        for number, result in enumerate(results):
-            if result is seen:
-                return results[number + 1 :]
-        return results
+        began = self._since_when[machine]
+        return any(step.began >= began for step in record_of(machine).timeline.since(began))
 
     def _is_kept(self, machine: Machine) -> bool:
         keep = self._starter.settings.keep
@@ -251,7 +263,7 @@ class OwnedMachines:
             shutil.copyfile(machine.directory / "console.log", target)
         except FAILURES as error:
             return f"it could not be copied: {error}"
-        return f"all of it: {target}"
+        return f"{ALL_OF_IT}{target}"
 
     def _new_directory(self) -> Path:
         # Not by mktemp(): a test may have patched what it uses.
@@ -262,7 +274,3 @@ class OwnedMachines:
                 directory.mkdir()
                 break
         return directory
-
-
-def _last(machine: Machine) -> ExecResult | None:
-    return machine.history[-1] if machine.history else None

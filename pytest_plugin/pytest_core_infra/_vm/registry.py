@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core_infra._unpatched import time
 from pytest_core_infra._vm import marker
 from pytest_core_infra._vm.owned_machines import OwnedMachines
 from pytest_core_infra._vm.owner import Owner
@@ -32,11 +33,14 @@ class MachineRegistry:
 
     Attributes:
         item: the test that runs; None between tests.
+        began: when that test began, on ``time.monotonic``.
+        began_clock: the same in seconds since 1970.
         ended: the machines of fixtures whose scope has ended, until the report of the last test.
     """
 
     def __init__(self, config: pytest.Config, machines: MachineStarter, *, revert: bool) -> None:
         self.item: pytest.Item | None = None
+        self.began = self.began_clock = 0.0
         self.ended: list[OwnedMachines] = []
         self._config = config
         self._machines = machines
@@ -126,6 +130,7 @@ class MachineRegistry:
     def running(self, item: pytest.Item, following: pytest.Item | None) -> Iterator[None]:
         """Within the block, a test runs."""
         self.item, self._next = item, following
+        self.began, self.began_clock = time.monotonic(), time.time()
         for owned in self._shared:
             owned.start_report()
         try:

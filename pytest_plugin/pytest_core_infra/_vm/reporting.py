@@ -12,7 +12,6 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from core_infra.vm._guest.results import WaitResult, describe_exit, shown_command, shown_output
 from core_infra.vm._hardware import NAT
 
 if TYPE_CHECKING:
@@ -20,13 +19,10 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._launcher import Launcher
     from core_infra.vm._machine import Machine
     from core_infra.vm._networks import Network
 
-CONSOLE_LINES = 40
-_LONGEST_COMMAND = 500
 _TESTS_SHOWN = 10
 
 
@@ -78,18 +74,6 @@ def properties(uses: Sequence[tuple[str, float]], accelerator: str) -> list[tupl
         ("core_vm_image", ", ".join(sorted({image for image, _ in uses}))),
         ("core_vm_accelerator", accelerator),
     ]
-
-
-def console(machine: Machine, note: str) -> tuple[str, str]:
-    """A section with the last lines of the console, and a note below them."""
-    title = f"machine {machine.name} ({machine.status.value}): the console's last lines"
-    return title, f"{machine.console_tail(CONSOLE_LINES)}\n({note})\n"
-
-
-def commands(machine: Machine, results: Sequence[ExecResult]) -> tuple[str, str]:
-    """A section with the last commands and their results."""
-    text = "\n".join(_command(result) for result in results)
-    return f"machine {machine.name}: the last commands", text
 
 
 def network(network: Network) -> tuple[str, str]:
@@ -180,16 +164,3 @@ class RunSummary:
         machines = count(len(self.boots), "machine")
         reach = f"; {self.open} not hermetic (network=nat)" if self.open else ""
         return f"{machines}, started in {median:.2f} s (median), {accelerator}{reach}{failed}"
-
-
-def _command(result: ExecResult) -> str:
-    line = shown_command(result.command)
-    if len(line) > _LONGEST_COMMAND:
-        line = f"{line[:_LONGEST_COMMAND]} …"
-    if isinstance(result, WaitResult):
-        outcome = "reached" if result.reached else "not reached"
-        tried = f"{count(result.attempts, 'attempt')} in {result.waited:.3f} s"
-        seen = f": {result.seen}" if result.seen else ""
-        return f"waited for {result.goal}\n  {outcome}, {tried}{seen}"
-    ending = describe_exit(result.exit_code)
-    return f"$ {line}\n  {ending}, {result.duration:.3f} s{shown_output(result)}"

@@ -11,7 +11,7 @@ from core_infra.vm import _timeouts
 from core_infra.vm._cluster import Cluster
 from core_infra.vm._run_directory import RunDirectory
 from pytest_core_infra._reports import FAILURES, guarded
-from pytest_core_infra._vm import marker, reporting
+from pytest_core_infra._vm import evidence, github, marker, reporting
 from pytest_core_infra._vm.failed_preparations import FailedPreparations
 from pytest_core_infra._vm.machines import Machines
 from pytest_core_infra._vm.registry import MachineRegistry
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _OUTPUT = "core_infra_vm"
 """The key of the summary that a pytest-xdist worker sends to the controller."""
+
+_EVERYTHING = 2
+"""The verbosity, -vv, at which reports are not shortened."""
 
 _WITHOUT_TESTS = (
     "cacheshow",
@@ -180,7 +183,7 @@ class VmSession:
         own, shared = self._registry.used_by(item)
         used = [*([] if own is None else [own]), *shared]
         if report.failed:
-            guarded(report, "describe machines", lambda: self._describe(call, used, report))
+            guarded(report, "describe machines", lambda: self._describe(item, call, used, report))
         if report.when == "teardown":
             if uses := [use for owned in used for use in owned.uses()]:
                 accelerator = self._machines.launcher.accelerator.name
@@ -190,13 +193,23 @@ class VmSession:
 
     def _describe(
         self,
+        item: pytest.Item,
         call: pytest.CallInfo[None],
         owners: list[OwnedMachines],
         report: pytest.TestReport,
     ) -> None:
-        for owned in owners:
-            report.sections += owned.sections()
-        self._failed_preparations.complete(report, call)
+        machines = [one for owned in owners for one in owned.evidence()]
+        prepared, references = self._failed_preparations.evidence(call)
+        found = evidence.sections(
+            [*machines, *prepared],
+            began=self._registry.began,
+            clock=self._registry.began_clock,
+            everything=self._config.get_verbosity() >= _EVERYTHING,
+        )
+        item.user_properties += evidence.properties(machines, began=self._registry.began)
+        # Before what pytest has captured, which matters less.
+        networks = [section for owned in owners for section in owned.network_sections()]
+        report.sections[:0] = [*found, *networks, *references]
 
     def _end(self, ended: Sequence[OwnedMachines], report: pytest.TestReport) -> None:
         labels = [owned.owner.label for owned in ended]
@@ -234,6 +247,7 @@ class VmSession:
         if not self._is_idle:
             accelerator = self._machines.launcher.accelerator.name
             self._machines.summary.write(terminalreporter, accelerator)
+            github.annotate(terminalreporter)
 
     def pytest_unconfigure(self) -> None:
         """End all machines, however the run ended."""

@@ -85,6 +85,16 @@ class Console:
         """The last lines of the log, safe to print: without what a terminal would obey."""
         return "\n".join(self._last(0).splitlines()[-lines:])
 
+    @property
+    def position(self) -> int:
+        """Where the log ends now, for :meth:`since`."""
+        with self._changed:
+            return self._end
+
+    def since(self, position: int) -> str:
+        """The log since a position, at most its last 64 KiB, safe to print as :meth:`tail`."""
+        return self._last(position).replace("\r\n", "\n")
+
     def panic(self) -> str | None:
         """The kernel's message if it panicked since this line began, else None."""
         found = re.findall(PANIC, self._last(self._begun))
@@ -128,7 +138,8 @@ class Console:
         """The end of the log, from the offset *begin* at the earliest, as in :meth:`tail`."""
         with self._changed, self.path.open("rb") as file:
             file.seek(max(min(begin, self._size), self._size - _TAIL_BYTES))
-            text = (file.read() + self._held).decode("utf-8", "replace")
+            held = self._held[max(0, begin - self._size) :]
+            text = (file.read() + held).decode("utf-8", "replace")
         return _CONTROLS.sub("", text)
 
     def _append(self, data: bytes) -> None:

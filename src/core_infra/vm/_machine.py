@@ -8,6 +8,7 @@ from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._console import ConsoleSpawn
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._images.image import Image
+from core_infra.vm._machine_record import MachineRecord
 from core_infra.vm._vmm_process import TAIL_LINES
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Machine(Guest):
         )
         self._lifecycle = lifecycle
         self._console: ConsoleSpawn | None = None
+        self._record = MachineRecord(lifecycle, self._timeline)
 
     @property
     def spec(self) -> MachineSpec:
@@ -125,7 +127,10 @@ class Machine(Guest):
             InvalidError: *number* is not a port number.
             MachineStateError: the machine does not run.
         """
-        return self._lifecycle.port(number)
+        with self._timeline.step("port", str(number)) as step:
+            found = self._lifecycle.port(number)
+            step.what = f"{number} of the guest is 127.0.0.1:{found}"
+        return found
 
     def ssh(self, user: str = "root", *, port: int = 22) -> SshLogin:
         """A login by SSH, where the guest runs an SSH server; tried once before it is returned.
@@ -176,7 +181,8 @@ class Machine(Guest):
             MachineStateError: the machine does not run.
             UnavailableError: it cannot be saved; it continues to run.
         """
-        self._lifecycle.snapshot(name)
+        with self._timeline.step("snapshot", str(name)):
+            self._lifecycle.snapshot(name)
 
     def revert(self, name: str | None = None) -> None:
         """Return the machine, in place, to an earlier state: memory, files, processes.
@@ -192,11 +198,13 @@ class Machine(Guest):
             NotFoundError: there is no such snapshot, or no initial state.
             MachineStateError: the machine was stopped.
         """
-        self._lifecycle.revert(name)
+        with self._timeline.step("revert", "the initial state" if name is None else str(name)):
+            self._lifecycle.revert(name)
 
     def poweroff(self, *, timeout: float | None = None) -> None:
         """Make the guest write its disks back and power itself off, and wait for that."""
-        self._lifecycle.poweroff(timeout)
+        with self._timeline.step("power off", ""):
+            self._lifecycle.poweroff(timeout)
 
     def stop(self) -> None:
         """End the machine at once; a second call does nothing.
@@ -204,7 +212,8 @@ class Machine(Guest):
         The guest is not asked: this machine is disposable, and its disks are removed with it. Use
         :meth:`poweroff` where the guest's own shutdown matters.
         """
-        self._lifecycle.stop()
+        with self._timeline.step("stop", ""):
+            self._lifecycle.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -214,3 +223,8 @@ class Machine(Guest):
 
     def __repr__(self) -> str:
         return f"<Machine {self.name} {self._lifecycle.status.value}>"
+
+
+def record_of(machine: Machine) -> MachineRecord:
+    """What a machine did and what has changed in it, for the report of a failed test."""
+    return machine._record  # noqa: SLF001 - not for users

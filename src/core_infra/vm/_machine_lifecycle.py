@@ -7,6 +7,7 @@ import enum
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from core_infra._unpatched import time
 from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError, WrongStateError
 from core_infra.vm import _port_forwarding as ports
 from core_infra.vm import _timeouts as timeouts
@@ -15,6 +16,7 @@ from core_infra.vm._network.membership import Memberships
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from core_infra.vm._guest.client import AgentClient
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from core_infra.vm._snapshots.clone_source import CloneSource
     from core_infra.vm._vmm_process import VmmProcess
 
+
+COARSE = 10_000_000
+"""Nanoseconds that the time of a file's change, which is a tick's, may be before the clock's."""
 
 _RESTART = 10.0
 """Seconds, before scaling, in which an agent that has ended must be back."""
@@ -82,6 +87,11 @@ class Snapshotter(Protocol):
     ) -> tuple[VmmProcess, Mapping[str, str]]:
         """A clone, running and verified, and what its agent reports of the guest."""
 
+    def scratch(
+        self, source: CloneSource
+    ) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
+        """Within the block, the agent of a clone of our own, and what it reports of the guest."""
+
 
 def reverted_to(name: str | None) -> bytes:
     """The line in the console's log of a machine that is reverted."""
@@ -92,6 +102,11 @@ def reverted_to(name: str | None) -> bytes:
 def check_snapshot_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise InvalidError(f"cannot name a snapshot {name!r}", todo="Give it a word.")
+
+
+def _clock(info: Mapping[str, str]) -> int:
+    # A clone's agent reports its clock after it was set; one that booted, before.
+    return (int(info["clock"]) if info.get("former") else time.time_ns()) - COARSE
 
 
 class MachineLifecycle:
@@ -110,6 +125,8 @@ class MachineLifecycle:
         boot_seconds: seconds from the start to the agent's answer.
         guest_info: what the agent reports of the guest.
         networks: its cards on networks of the run.
+        source: what it was cloned from; None: it was booted.
+        resumed_at: the guest's clock when it was handed out, and at each revert, in ns since 1970.
         witness: returns what is at work in this process, for :class:`Ending`; None if unknown.
     """
 
@@ -130,7 +147,8 @@ class MachineLifecycle:
         self._ending: Ending | None = None
         self._process = process
         self._snapshotter = snapshotter
-        self._source = source
+        self.source = source
+        self.resumed_at: list[int] = []
         self._snapshots: dict[str, CloneSource] = {}
         self._ports: dict[int, int] = {}
         self._listener: Callable[[str], None] = lambda _line: None
@@ -185,6 +203,7 @@ class MachineLifecycle:
         """The agent has answered, after so many seconds."""
         self.boot_seconds = seconds
         self.guest_info = info
+        self.resumed_at.append(_clock(info))
         self._process.qmp.post("set-action", reboot="reset")
         self._move(Status.RUNNING)
         self.networks.joined(self._agent_if_running)
@@ -274,7 +293,7 @@ class MachineLifecycle:
         Raises:
             NotFoundError: there is no such snapshot, or no initial state.
         """
-        source = self._source if name is None else self._snapshots.get(name)
+        source = self.source if name is None else self._snapshots.get(name)
         if source is None:
             raise self._nothing_to_revert_to(name)
         return source
@@ -300,8 +319,15 @@ class MachineLifecycle:
         self._process = process
         self._ending = None
         self.guest_info = info
+        self.resumed_at.append(_clock(info))
         self._watch(process)
         self._move(Status.RUNNING)
+
+    def original(self) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
+        """Within the block, the agent of another clone of what this machine was cloned from."""
+        if self.source is None:
+            raise self._nothing_to_revert_to(None)
+        return self._snapshotter.scratch(self.source)
 
     def _greet(self) -> None:
         limit = timeouts.scaled(_RESTART)

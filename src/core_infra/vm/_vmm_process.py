@@ -36,6 +36,7 @@ COMMAND = "command"
 LOG = "hypervisor.log"
 CONSOLE = "console.log"
 TAIL_LINES = 30
+_LINES_OF_PANIC = 8  # the message is known, and these are registers
 FORK_TIMEOUT = 1.0
 """Seconds, before scaling, that forking a hypervisor may take."""
 
@@ -118,13 +119,17 @@ class VmmProcess:
 
     def gone(self) -> GuestGoneError:
         """The error that says how it ended, as far as is known."""
-        code = self.child.exit_code
-        how = "it was stopped" if self._asked or code is None else describe_exit(code)
-        why = self.console.panic() or how
+        lines = TAIL_LINES if self.console.panic() is None else _LINES_OF_PANIC
         return GuestGoneError(
             f"machine {self.spec.name} has ended",
-            why=f"{why}; the console's last lines:\n{self.console.tail(TAIL_LINES)}",
+            why=f"{self.how_it_ended()}; the console's last lines:\n{self.console.tail(lines)}",
         )
+
+    def how_it_ended(self) -> str:
+        """How it ended, in a few words, as far as is known."""
+        code = self.child.exit_code
+        how = "it was stopped" if self._asked or code is None else describe_exit(code)
+        return self.console.panic() or how
 
     def end(self) -> None:
         """End it at once: neither its guest nor its files need an orderly end."""

@@ -11,17 +11,17 @@ from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest import waiting
 from core_infra.vm._guest.channel import STDERR, STDOUT, STREAMS
-from core_infra.vm._guest.command import last_lines, lines_of, start_command
+from core_infra.vm._guest.command import as_argv, last_lines, lines_of, start_command
 from core_infra.vm._guest.results import (
     ExecResult,
     GuestCommandTimeoutError,
     OutputLine,
+    shown_call,
     unfinished,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections import deque
     from collections.abc import (
         AsyncGenerator,
         AsyncIterator,
@@ -35,12 +35,11 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.command import RunningCommand
     from core_infra.vm._guest.run_config import RunConfig
+    from core_infra.vm._guest.timeline import Step, Timeline
 
 
 class FileCopier(Protocol):
-    """The part of a guest that has no asynchronous form, and its history."""
-
-    history: deque[ExecResult]
+    """The part of a guest that has no asynchronous form."""
 
     def push(
         self, source: str | os.PathLike[str], target: str, *, timeout: float | None = None
@@ -63,11 +62,13 @@ class AsyncGuest:
     def __init__(
         self,
         guest: FileCopier,
+        timeline: Timeline,
         agent: Callable[[], AgentClient],
         needs_greeting: Callable[[], bool],
         run_config: RunConfig | None,
     ) -> None:
         self._guest = guest
+        self._timeline = timeline
         self._agent = agent
         self._needs_greeting = needs_greeting
         self._run_config = run_config
@@ -85,12 +86,14 @@ class AsyncGuest:
     ) -> ExecResult:
         """Run a command to its end, and keep all its output; as ``Machine.exec``."""
         limit = timeouts.limit(timeout, 60)
-        try:
-            result = await self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
-        except GuestCommandTimeoutError as error:
-            self._guest.history.append(unfinished(error, limit))
-            raise
-        self._guest.history.append(result)
+        argv = as_argv(command)
+        with self._timeline.step("command", shown_call(argv, cwd, user)) as step:
+            try:
+                result = await self._run(argv, limit, input=input, env=env, cwd=cwd, user=user)
+            except GuestCommandTimeoutError as error:
+                self._timeline.add_result(step, unfinished(error, limit))
+                raise
+            self._timeline.add_result(step, result)
         return result.check() if check else result
 
     def stream(
@@ -103,7 +106,8 @@ class AsyncGuest:
         timeout: float | None = None,
     ) -> AsyncGuestProcess:
         """Start a command and follow it; as ``Machine.stream``, for an ``async with`` block."""
-        return self._process(command, env=env, cwd=cwd, user=user, timeout=timeout)
+        step = self._timeline.begin("stream", shown_call(as_argv(command), cwd, user))
+        return self._process(command, env=env, cwd=cwd, user=user, timeout=timeout, step=step)
 
     async def wait_until_succeeds(
         self,
@@ -112,15 +116,15 @@ class AsyncGuest:
         timeout: float | None = None,  # noqa: ASYNC109 - the same as without asyncio
     ) -> ExecResult:
         """Run a command repeatedly until it succeeds; as ``Machine.wait_until_succeeds``."""
-        return await self._take(waiting.until_succeeds(self._guest.history, command, timeout))
+        return await self._take(waiting.until_succeeds(self._timeline, command, timeout))
 
     async def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Wait until *path* exists in the guest; as ``Machine.wait_for_file``."""
-        await self._take(waiting.for_file(self._guest.history, path, timeout))
+        await self._take(waiting.for_file(self._timeline, path, timeout))
 
     async def wait_for_port(self, port: int, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Wait until a program listens on a TCP *port*; as ``Machine.wait_for_port``."""
-        await self._take(waiting.for_port(self._guest.history, port, timeout))
+        await self._take(waiting.for_port(self._timeline, port, timeout))
 
     async def push(
         self,
@@ -151,9 +155,10 @@ class AsyncGuest:
         user: str,
         timeout: float | None,
         no_input: bool = False,
+        step: Step | None = None,
     ) -> AsyncGuestProcess:
         def start() -> RunningCommand:
-            return start_command(
+            running = start_command(
                 self._agent(),
                 command,
                 env=env,
@@ -163,6 +168,8 @@ class AsyncGuest:
                 no_input=no_input,
                 image=self._run_config,
             )
+            running.step = step
+            return running
 
         return AsyncGuestProcess(start, self._greet)
 
@@ -259,6 +266,8 @@ class AsyncGuestProcess:
         """
         while chunks := await self._read({}):
             for stream, data in chunks:
+                if self._running.step is not None:
+                    self._running.step.add_output(data)
                 yield STREAMS[stream], data
         self._running.read_end()
 

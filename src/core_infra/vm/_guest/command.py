@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.channel import Channel
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.run_config import RunConfig
+    from core_infra.vm._guest.timeline import Step
 
 
 class RunningCommand:
@@ -40,12 +41,14 @@ class RunningCommand:
         argv: the command as a list of arguments.
         channel: what its input and output go through.
         deadline: when it is killed, on ``time.monotonic``; None: never.
+        step: its step of the machine's timeline, if it is one.
     """
 
     def __init__(self, argv: list[str], channel: Channel, timeout: float | None) -> None:
         self.argv = argv
         self.channel = channel
         self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.step: Step | None = None
         self._timeout = timeout
         self._done: Done | None = None
 
@@ -85,6 +88,8 @@ class RunningCommand:
             done = self.channel.result(deadline)
             raise_failure(done, f"cannot run {shlex.join(self.argv)!r} in the guest")
             self._done = done
+            if self.step is not None:
+                self.step.finish(_exit_code(done))
         return _exit_code(self._done)
 
     def result(self, stdout: bytes, stderr: bytes) -> ExecResult:
@@ -96,12 +101,13 @@ class RunningCommand:
         """Kill it if it still runs; drop what it still writes."""
         if self.is_running:
             self.signal(signal.SIGKILL)
+        if self.step is not None:
+            self.step.finish()
         self.channel.abandon()
 
     def time_out(self, stdout: bytes, stderr: bytes) -> NoReturn:
         """Kill it, and raise GuestCommandTimeoutError with its output so far."""
-        self.signal(signal.SIGKILL)
-        self.channel.abandon()
+        self.end()
         partial = ExecResult(self.argv, -signal.SIGKILL, stdout, stderr, 0.0)
         assert self._timeout is not None  # noqa: S101 - else there was no deadline
         raise GuestCommandTimeoutError(

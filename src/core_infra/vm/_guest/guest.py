@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import stat
-from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import os, signal, time
@@ -19,15 +18,19 @@ from core_infra.vm._guest.results import (
     ExecResult,
     GuestCommandTimeoutError,
     describe_exit,
+    shown_call,
     shown_output,
     unfinished,
 )
+from core_infra.vm._guest.timeline import Timeline
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Mapping, Sequence
 
     from core_infra.vm._guest.async_guest import AsyncGuest
     from core_infra.vm._guest.client import AgentClient
+    from core_infra.vm._guest.command import RunningCommand
     from core_infra.vm._guest.run_config import RunConfig
 
 _COPY = 60.0
@@ -61,7 +64,8 @@ class Guest:
         needs_greeting: Callable[[], bool] = lambda: False,
         run_config: RunConfig | None = None,
     ) -> None:
-        self.history: deque[ExecResult] = deque(maxlen=10)
+        self._timeline = Timeline()
+        self.history: deque[ExecResult] = self._timeline.history
         self._agent = agent
         self._needs_greeting = needs_greeting
         self._run_config = run_config
@@ -72,7 +76,7 @@ class Guest:
         # Imported here: asyncio is slow to import, and few tests use it.
         from core_infra.vm._guest.async_guest import AsyncGuest  # noqa: PLC0415
 
-        return AsyncGuest(self, self._agent, self._needs_greeting, self._run_config)
+        return AsyncGuest(self, self._timeline, self._agent, self._needs_greeting, self._run_config)
 
     def exec(
         self,
@@ -105,15 +109,18 @@ class Guest:
             MachinePausedError: this host's disk is full, and stayed so for some seconds.
         """
         limit = timeouts.limit(timeout, 60)
-        try:
-            result = self._run(command, limit, input=input, env=env, cwd=cwd, user=user)
-        except GuestCommandTimeoutError as error:
-            self.history.append(unfinished(error, limit))
-            raise
-        except HostFullError:
-            self.history.append(ExecResult(as_argv(command), -signal.SIGKILL, b"", b"", limit))
-            raise
-        self.history.append(result)
+        argv = as_argv(command)
+        with self._timeline.step("command", shown_call(argv, cwd, user)) as step:
+            try:
+                result = self._run(argv, limit, input=input, env=env, cwd=cwd, user=user)
+            except GuestCommandTimeoutError as error:
+                self._timeline.add_result(step, unfinished(error, limit))
+                raise
+            except HostFullError:
+                lost = ExecResult(argv, -signal.SIGKILL, b"", b"", limit)
+                self._timeline.add_result(step, lost)
+                raise
+            self._timeline.add_result(step, result)
         return result.check() if check else result
 
     def stream(
@@ -130,20 +137,19 @@ class Guest:
         The arguments are those of :meth:`exec`; there is no default timeout. Use it in a ``with``
         block, which kills it at the end.
         """
-        running = start_command(
-            self._agent(),
-            command,
-            env=env,
-            cwd=cwd,
-            user=user,
-            timeout=timeout,
-            image=self._run_config,
-        )
+        step = self._timeline.begin("stream", shown_call(as_argv(command), cwd, user))
+        try:
+            running = self._start(command, env=env, cwd=cwd, user=user, timeout=timeout)
+        except BaseException as error:
+            step.fail(error)
+            raise
+        running.step = step
         return GuestProcess(running)
 
     def read_bytes(self, path: str) -> bytes:
         """The content of a file in the guest; GuestOperationError if it cannot be read."""
-        return b"".join(file_transfer.read_file(self._agent(), path, timeouts.scaled(30)))
+        with self._timeline.step("read", str(path)):
+            return b"".join(file_transfer.read_file(self._agent(), path, timeouts.scaled(30)))
 
     def read_text(self, path: str) -> str:
         """The content of a UTF-8 text file in the guest."""
@@ -151,9 +157,9 @@ class Guest:
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Replace a file in the guest, all at once; parents are made, an old mode is kept."""
-        file_transfer.write_file(
-            self._agent(), path, file_transfer.pieces_of(data), timeouts.scaled(30)
-        )
+        with self._timeline.step("write", f"{path} ({len(data)} bytes)"):
+            pieces = file_transfer.pieces_of(data)
+            file_transfer.write_file(self._agent(), path, pieces, timeouts.scaled(30))
 
     def write_text(self, path: str, text: str) -> None:
         """Replace a text file in the guest (UTF-8), all at once; parents are made."""
@@ -173,14 +179,17 @@ class Guest:
             NotFoundError: there is no *source*.
             InvalidError: *source* is neither a file nor a directory, or cannot be read.
         """
-        limit = timeouts.limit(timeout, _COPY)
+        with self._timeline.step("push", f"{source} to {target}"):
+            self._push(source, target, timeouts.limit(timeout, _COPY))
+
+    def _push(self, source: str | os.PathLike[str], target: str, limit: float) -> None:
         path = file_transfer.host_path(source)
         file_transfer.guest_path(target)
         try:
             mode = file_transfer.file_mode(path)
             if mode is None:
                 argv = tree_transfer.unpack_command(target, path)
-                with self.stream(argv, timeout=limit, **waiting.OWN) as process:
+                with self._own(argv, limit) as process:
                     tree_transfer.send_tree(process, path)
                     self._require_success(process.collect(), f"cannot push {path} to {target!r}")
                 return
@@ -208,7 +217,10 @@ class Guest:
             InvalidError: *source* is a device or the like, or a directory of a virtual file system
                 (procfs, sysfs), whose content has no end.
         """
-        limit = timeouts.limit(timeout, _COPY)
+        with self._timeline.step("pull", f"{source} to {target}"):
+            self._pull(source, target, timeouts.limit(timeout, _COPY))
+
+    def _pull(self, source: str, target: str | os.PathLike[str], limit: float) -> None:
         path = file_transfer.host_path(target)
         file_transfer.guest_path(source)
         found = self._look(["stat", "-L", "-c", "%F|%a", source]).stdout.strip()
@@ -221,7 +233,7 @@ class Guest:
                 )
             with atomic_tree(path, f"cannot pull {source!r}") as part:
                 pack = tree_transfer.pack_command(source)
-                with self.stream(pack, timeout=limit, **waiting.OWN) as process:
+                with self._own(pack, limit) as process:
                     errors = tree_transfer.receive_tree(process, part)
                     code = process.wait()
                 result = ExecResult(process.command, code, b"", errors, 0.0)
@@ -249,11 +261,11 @@ class Guest:
         Raises:
             TimeoutExpiredError: it still fails after *timeout* seconds; shows the last attempt.
         """
-        return self._take(waiting.until_succeeds(self.history, command, timeout))
+        return self._take(waiting.until_succeeds(self._timeline, command, timeout))
 
     def wait_for_file(self, path: str, *, timeout: float | None = None) -> None:
         """Wait until *path* exists in the guest; TimeoutExpiredError after *timeout* seconds."""
-        self._take(waiting.for_file(self.history, path, timeout))
+        self._take(waiting.for_file(self._timeline, path, timeout))
 
     def wait_for_port(self, port: int, *, timeout: float | None = None) -> None:
         """Wait until a program in the guest listens on a TCP *port*.
@@ -261,7 +273,33 @@ class Guest:
         The guest's own table of sockets is read; nothing connects, so a server that accepts only
         once is left alone. TimeoutExpiredError after *timeout* seconds.
         """
-        self._take(waiting.for_port(self.history, port, timeout))
+        self._take(waiting.for_port(self._timeline, port, timeout))
+
+    def _start(
+        self,
+        command: str | Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None,
+        cwd: str,
+        user: str,
+        timeout: float | None,
+        no_input: bool = False,
+    ) -> RunningCommand:
+        return start_command(
+            self._agent(),
+            command,
+            env=env,
+            cwd=cwd,
+            user=user,
+            timeout=timeout,
+            no_input=no_input,
+            image=self._run_config,
+        )
+
+    def _own(self, argv: Sequence[str], limit: float) -> GuestProcess:
+        """Start a command of our own, not the test's."""
+        env, user = waiting.OWN["env"], waiting.OWN["user"]
+        return GuestProcess(self._start(argv, env=env, cwd="", user=user, timeout=limit))
 
     def _run(
         self,
@@ -274,15 +312,8 @@ class Guest:
         user: str = "",
     ) -> ExecResult:
         """Run a command to its end; it is not added to the history."""
-        running = start_command(
-            self._agent(),
-            command,
-            env=env,
-            cwd=cwd,
-            user=user,
-            timeout=limit,
-            no_input=input is None,
-            image=self._run_config,
+        running = self._start(
+            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
         )
         # The block kills the command if an exception such as Ctrl-C's interrupts it.
         with GuestProcess(running) as process:

@@ -56,6 +56,8 @@ class GuestProcess:
             except TimeoutExpiredError:
                 self._running.time_out(b"", b"")
             for stream, data in chunks:
+                if self._running.step is not None:
+                    self._running.step.add_output(data)
                 yield STREAMS[stream], data
             if not chunks:
                 self._running.read_end()

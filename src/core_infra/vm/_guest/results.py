@@ -113,6 +113,13 @@ def shown_command(command: Sequence[str]) -> str:
     return command[2] if is_line else shlex.join(command)
 
 
+def shown_call(command: Sequence[str], cwd: str = "", user: str = "") -> str:
+    """A command as a person would type it, with the directory and the user, if they were given."""
+    place = [f"in {cwd}"] if cwd else []
+    place += [f"as {user}"] if user else []
+    return shown_command(command) + (f"  # {' '.join(place)}" if place else "")
+
+
 def _brief(text: str) -> str:
     return f"…{text[-_BRIEF:]}" if len(text) > _BRIEF else text
 

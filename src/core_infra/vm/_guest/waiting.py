@@ -22,7 +22,9 @@ from core_infra.vm._guest.results import (
 from core_infra.vm._hardware import check_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, MutableSequence, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
+
+    from core_infra.vm._guest.timeline import Timeline
 
 INTERVAL = 0.05
 """Seconds between two attempts."""
@@ -66,7 +68,7 @@ _Why: TypeAlias = "Generator[Run, ExecResult, str]"
 
 
 def until_succeeds(
-    history: MutableSequence[ExecResult],
+    timeline: Timeline,
     command: str | Sequence[str | os.PathLike[str]],
     timeout: float | None,
 ) -> Steps:
@@ -78,7 +80,7 @@ def until_succeeds(
         return f"the last time it ended with {ending}{shown_output(result)}"
 
     return _steps(
-        history,
+        timeline,
         lambda left: Run(command, max(0.1, left)),
         lambda result: result.exit_code == 0,
         limit=_timeouts.limit(timeout, 30),
@@ -87,7 +89,7 @@ def until_succeeds(
     )
 
 
-def for_file(history: MutableSequence[ExecResult], path: str, timeout: float | None) -> Steps:
+def for_file(timeline: Timeline, path: str, timeout: float | None) -> Steps:
     """Wait until a path exists."""
     parent = os.path.dirname(path) or "/"
 
@@ -96,7 +98,7 @@ def for_file(history: MutableSequence[ExecResult], path: str, timeout: float | N
         return f"{parent} holds{shown_output(listing)}"
 
     return _steps(
-        history,
+        timeline,
         lambda _left: _look(["test", "-e", path]),
         lambda result: result.exit_code == 0,
         limit=_timeouts.limit(timeout, 30),
@@ -105,7 +107,7 @@ def for_file(history: MutableSequence[ExecResult], path: str, timeout: float | N
     )
 
 
-def for_port(history: MutableSequence[ExecResult], port: int, timeout: float | None) -> Steps:
+def for_port(timeline: Timeline, port: int, timeout: float | None) -> Steps:
     """Wait until a program listens on a TCP port, by the guest's own table of sockets."""
     check_port(port)
 
@@ -114,7 +116,7 @@ def for_port(history: MutableSequence[ExecResult], port: int, timeout: float | N
         return f"listened on there: {sorted(listening(result.stdout)) or 'nothing'}"
 
     return _steps(
-        history,
+        timeline,
         lambda _left: _look(SOCKETS),
         lambda result: port in listening(result.stdout),
         limit=_timeouts.limit(timeout, 30),
@@ -135,7 +137,7 @@ def _look(command: str | Sequence[str]) -> Run:
 
 
 def _steps(
-    history: MutableSequence[ExecResult],
+    timeline: Timeline,
     attempt: Callable[[float], Run],
     is_met: Callable[[ExecResult], bool],
     *,
@@ -143,10 +145,10 @@ def _steps(
     goal: str,
     why: Callable[[ExecResult], _Why],
 ) -> Steps:
-    """Attempt repeatedly until the condition is met; all attempts are one step of the history.
+    """Attempt repeatedly until the condition is met; all attempts are one step of the timeline.
 
     Args:
-        history: gets a WaitResult.
+        timeline: gets a step with a WaitResult.
         attempt: called with the seconds that are left.
         is_met: whether a result is what is waited for.
         limit: seconds; after them, TimeoutExpiredError.
@@ -159,6 +161,7 @@ def _steps(
             f"waited {limit:.1f} s in vain for {goal}", why=seen, timeout=limit
         )
 
+    entry = timeline.begin("wait", goal)
     started = time.monotonic()
     result = NOTHING
     attempts, reached, seen, gone = 0, False, "", ""
@@ -183,7 +186,7 @@ def _steps(
         seen = error.why
         raise
     finally:
-        step = WaitResult(
+        waited = WaitResult(
             **vars(result),
             goal=goal,
             reached=reached,
@@ -191,5 +194,6 @@ def _steps(
             waited=time.monotonic() - started,
             seen=seen,
         )
-        history.append(step)
+        timeline.add_result(entry, waited)
+        entry.finish()
     return result

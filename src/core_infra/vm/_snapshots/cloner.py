@@ -7,6 +7,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING
 
+from core_infra._unpatched import shutil
 from core_infra.errors import UnavailableError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._cache import report_news
@@ -17,10 +18,11 @@ from core_infra.vm._snapshots.source_builder import SourceBuilder
 from core_infra.vm._snapshots.together import standing_still, start_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor
     from core_infra.vm._machine_spec import MachineSpec
     from core_infra.vm._network.lan import Lan
@@ -203,6 +205,24 @@ class Cloner:
             process.end()
             raise
         return process, ack.info
+
+    @contextlib.contextmanager
+    def scratch(self, source: CloneSource) -> Iterator[tuple[AgentClient, Mapping[str, str]]]:
+        """Within the block, the agent of a clone that nobody else uses, and its guest's facts.
+
+        Raises:
+            CoreInfraError: it cannot be made.
+        """
+        name = f"scratch{next(self._numbers)}"
+        directory = self._make_directory(name)
+        try:
+            process, info = self.clone(source, directory, name, b"")
+            try:
+                yield process.agent, info
+            finally:
+                process.end()
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def start(
         self, source: CloneSource, directory: Path, name: str, cards: bytes = b""

@@ -1,0 +1,169 @@
+"""What is known of a machine when its test has failed, and the sections of the report about it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from core_infra.vm._guest.results import WaitResult, describe_exit, shown_output
+from pytest_core_infra._vm.change_lines import change_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from core_infra.vm._guest.changes import Changes
+    from core_infra.vm._guest.timeline import Step
+
+CONSOLE_LINES = 40
+ALL_OF_IT = "all of it: "
+_FIRST_STEPS = 5
+_LAST_STEPS = 25
+_LONGEST = 500
+_MOST_REPORTS = 10
+_TROUBLE = re.compile(
+    r"Kernel panic - |Out of memory: |Memory cgroup out of memory: |\bsegfault at "
+    r"|^\S* ?\[[ \d.]+\] (BUG|Oops|WARNING|INFO: task|general protection)\b|I/O error"
+    r"|EXT4-fs error|XFS .*(error|shutdown)|Remounting filesystem read-only|soft lockup"
+    r"|Failed to start "
+)
+_VERBS = {"command": "$ ", "stream": "$ ", "wait": "wait for "}
+
+Section = tuple[str, str]
+
+
+@dataclass
+class Evidence:
+    """What is known of a machine when its test has failed.
+
+    Attributes:
+        name: the machine's.
+        status: its state, in a word.
+        steps: what the test made it do.
+        left_out: how many earlier steps are not known any more.
+        console: what its console has printed since the test began.
+        log: a note about the file that has all of the console.
+        booted: whether it was booted in the test, so that the console begins with its boot.
+        changes: what has changed in it since it was handed out; None if it does not run.
+        trouble: why it does not run, or stands still; "" if it runs.
+        faults: faults that are active, in words.
+        more: sections about what becomes of it.
+    """
+
+    name: str
+    status: str
+    steps: Sequence[Step] = ()
+    left_out: int = 0
+    console: str = ""
+    log: str = ""
+    booted: bool = False
+    changes: Changes | None = None
+    trouble: str = ""
+    faults: Sequence[str] = ()
+    more: list[Section] = field(default_factory=list)
+
+
+def sections(
+    machines: Sequence[Evidence], *, began: float, clock: float, everything: bool
+) -> list[Section]:
+    """The sections of a failed test's report, in the order of their use to the reader.
+
+    Args:
+        machines: what is known of each machine.
+        began: when the test began, on ``time.monotonic``.
+        clock: the same in seconds since 1970.
+        everything: leave nothing out.
+    """
+    found: list[Section] = []
+    if text := _steps(machines, began, everything=everything):
+        found.append(("core_vm: the test, step by step", text))
+    for one in machines:
+        title = f"machine {one.name} ({one.status})"
+        if one.trouble:
+            found.append((title, one.trouble))
+        if reported := _kernel_reports(one.console):
+            found.append((f"{title}: its kernel reports", "\n".join(reported)))
+        found.append((f"{title}: its console since the test began", _console(one, everything)))
+        if one.changes is None:
+            continue
+        lines = change_lines(one.changes, clock=clock, console=one.console, everything=everything)
+        found.append((f"{title}: what has changed since it was handed out", "\n".join(lines)))
+    if faults := [f"{one.name}: {fault}" for one in machines for fault in one.faults]:
+        found.append(("core_vm: faults that were active", "\n".join(faults)))
+    return [*found, *(section for one in machines for section in one.more)]
+
+
+def properties(machines: Sequence[Evidence], *, began: float) -> list[tuple[str, object]]:
+    """The properties of a failed test in JUnit XML: what each machine did last, and its log."""
+    found: list[tuple[str, object]] = []
+    for one in machines:
+        found.append((f"core_vm_console_log[{one.name}]", one.log.removeprefix(ALL_OF_IT)))
+        if one.steps:
+            text = step_text(one.steps[-1], began).partition("\n")[0]
+            found.append((f"core_vm_last_step[{one.name}]", text))
+    return found
+
+
+def _kernel_reports(console: str) -> list[str]:
+    """The lines of a console that say what went wrong, among many that show details."""
+    found = [line for line in console.splitlines() if _TROUBLE.search(line)]
+    return list(dict.fromkeys(found))[:_MOST_REPORTS]
+
+
+def _console(one: Evidence, everything: bool) -> str:  # noqa: FBT001 - a value that is passed on
+    lines = one.console.strip("\n").splitlines()
+    if not everything:
+        lines = lines[-CONSOLE_LINES:]
+    return "\n".join([*(lines or ["nothing"]), f"({one.log})"])
+
+
+def _steps(machines: Sequence[Evidence], began: float, *, everything: bool) -> str:
+    names = len(machines) > 1
+    steps = sorted(
+        ((step, one.name if names else "") for one in machines for step in one.steps),
+        key=lambda pair: pair[0].began,
+    )
+    lost = sum(one.left_out for one in machines)
+    if not steps:
+        return ""
+    texts = [step_text(step, began, name) for step, name in steps]
+    more = 0
+    if not everything and len(texts) > _FIRST_STEPS + _LAST_STEPS:
+        more = len(texts) - _FIRST_STEPS - _LAST_STEPS
+        texts[_FIRST_STEPS:-_LAST_STEPS] = [f"… {more} steps are left out (-vv shows all) …"]
+    if lost:
+        texts.insert(0, f"… {lost} earlier steps are not kept …")
+    return "\n".join(texts)
+
+
+def step_text(step: Step, began: float, machine: str = "") -> str:
+    """A step in lines: when and what, then its outcome."""
+    what = step.what if len(step.what) <= _LONGEST else f"{step.what[:_LONGEST]} …"
+    what = what.replace("\n", "\n    ")
+    verb = _VERBS.get(step.kind, f"{step.kind} ")
+    head = f"+{max(0.0, step.began - began):.3f} s  {f'{machine}  ' if machine else ''}"
+    return f"{head}{verb}{what}".rstrip() + _outcome(step)
+
+
+def _outcome(step: Step) -> str:
+    result = step.result
+    took = "still under way" if step.ended is None else f"{step.ended - step.began:.3f} s"
+    if isinstance(result, WaitResult):
+        outcome = "reached" if result.reached else "not reached"
+        attempts = f"{result.attempts} attempt{'' if result.attempts == 1 else 's'}"
+        seen = f": {result.seen}" if result.seen else ""
+        return f"\n  {outcome}, {attempts} in {result.waited:.3f} s{seen}"
+    if result is not None:
+        ending = describe_exit(result.exit_code)
+        late = f" ({step.error.partition(': ')[0]})" if step.error else ""
+        return f"\n  {ending}, {result.duration:.3f} s{late}{shown_output(result)}"
+    if step.kind == "stream":
+        ending = "" if step.exit_code is None else f"{describe_exit(step.exit_code)}, "
+        tail = step.tail.decode("utf-8", "replace").splitlines()[-10:]
+        lines = "".join(f"\n  output | {_plain(line)}" for line in tail)
+        return f"\n  {ending}{step.error or 'followed by the test'}, {took}{lines}"
+    return f"\n  failed: {step.error}, {took}" if step.error else f"  ({took})"
+
+
+def _plain(line: str) -> str:
+    return "".join(char if char.isprintable() or char == "\t" else "?" for char in line)

@@ -1,0 +1,182 @@
+"""What has changed in a machine since it was handed out: one survey compared with another."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from core_infra.vm._guest.survey import File, FileSystem, Listener, Process, Survey
+
+_OURS = 500_000_000
+"""Nanoseconds after its start in which a clone writes files of its own, such as its host name."""
+
+_FULL = 0.97
+
+
+class ChangedFile(NamedTuple):
+    """A file that was changed.
+
+    Attributes:
+        how: "created", "changed" or "deleted"; "written" if it is not known whether it existed.
+        path: its path.
+        before: what it was; None if it did not exist, or if that is not known.
+        after: what it is; None if it was deleted.
+        inside: of a directory that was created or deleted: how many files it has, if known.
+    """
+
+    how: Literal["created", "changed", "deleted", "written"]
+    path: str
+    before: File | None
+    after: File | None
+    inside: int = 0
+
+
+class StartedProcess(NamedTuple):
+    """A process that was started; *at* is in seconds since 1970."""
+
+    process: Process
+    at: float
+
+
+@dataclass
+class Changes:
+    """What has changed in a machine.
+
+    Attributes:
+        files: changed files, by path.
+        started: processes that were started, and still run.
+        ended: processes that no longer run.
+        opened: ports that a program listens on, and none did, with its command.
+        closed: ports that no program listens on any more, with the former one's command.
+        full: file systems without room.
+        memory: bytes, and those that programs can still get.
+        log: lines of the kernel's log.
+        notes: what could not be found out, and why.
+    """
+
+    files: list[ChangedFile] = field(default_factory=list)
+    started: list[StartedProcess] = field(default_factory=list)
+    ended: list[Process] = field(default_factory=list)
+    opened: list[tuple[Listener, str]] = field(default_factory=list)
+    closed: list[tuple[Listener, str]] = field(default_factory=list)
+    full: list[FileSystem] = field(default_factory=list)
+    memory: tuple[int, int] = (0, 0)
+    log: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def compare(
+    then: Survey | None, now: Survey, *, resumed: Sequence[int], then_resumed: int = 0
+) -> Changes:
+    """What has changed between two surveys.
+
+    Args:
+        then: of a machine in the state in which this one was handed out; None if there is none.
+        now: of the machine.
+        resumed: when the machine was handed out and reverted, by its clock, in ns.
+        then_resumed: when the other one was started.
+    """
+    changes = Changes(full=[one for one in now.systems if _is_full(one)], memory=now.memory)
+    if now.truncated:
+        changes.notes.append("more files were changed than are listed")
+    if then is None:
+        changes.files = [
+            ChangedFile("written", path, None, file)
+            for path, file in sorted(now.files.items())
+            if file.kind != "d"
+        ]
+        changes.started = [
+            StartedProcess(one, at)
+            for one in now.processes
+            if (at := now.started_at(one)) >= resumed[0] / 1e9
+        ]
+        return changes
+    changes.files = sorted(_files(then, now, resumed, then_resumed), key=lambda one: one.path)
+    former = {(one.pid, one.started) for one in then.processes}
+    current = {(one.pid, one.started) for one in now.processes}
+    changes.started = [
+        StartedProcess(one, now.started_at(one))
+        for one in now.processes
+        if (one.pid, one.started) not in former
+    ]
+    changes.ended = [one for one in then.processes if (one.pid, one.started) not in current]
+    changes.opened = _ports(now, then)
+    changes.closed = _ports(then, now)
+    known = set(then.log)
+    changes.log = [line for line in now.log if line not in known]
+    return changes
+
+
+def _files(
+    then: Survey, now: Survey, resumed: Sequence[int], then_resumed: int
+) -> list[ChangedFile]:
+    found = []
+    created = {
+        posixpath.join(path, name)
+        for path, entries in now.entries.items()
+        for name in entries
+        if path in now.files and name not in then.entries.get(path, {})
+    }
+    for path, entries in then.entries.items():
+        if path not in now.files:  # asked for to see what its entries were
+            continue
+        here = now.entries.get(path, {})
+        found += [
+            ChangedFile("deleted", posixpath.join(path, name), file, None)
+            for name, file in entries.items()
+            if name not in here
+        ]
+    for path, file in now.files.items():
+        parent, name = posixpath.split(path)
+        if parent in created or _is_within(parent, created):
+            continue  # counted with the directory
+        if path in created:
+            inside = sum(_is_within(one, {path}) for one in now.files if one != path)
+            found.append(ChangedFile("created", path, None, file, inside))
+            continue
+        before = then.entries.get(parent, {}).get(name)
+        if file.kind == "d" and (before is None or _same_owner(before, file)):
+            continue  # its entries show what has changed
+        if _is_by_start(path, then, then_resumed) and any(
+            0 <= file.changed - moment < _OURS for moment in resumed
+        ):
+            continue  # the start of a clone does that
+        found.append(ChangedFile("changed", path, before, file))
+    return found
+
+
+def _is_by_start(path: str, then: Survey, resumed: int) -> bool:
+    return path in then.files and then.files[path].changed - resumed < _OURS
+
+
+def _is_within(path: str, directories: set[str]) -> bool:
+    while len(path) > 1:
+        if path in directories:
+            return True
+        path = posixpath.dirname(path)
+    return False
+
+
+def _same_owner(one: File, other: File) -> bool:
+    return (one.mode, one.uid) == (other.mode, other.uid)
+
+
+def _ports(these: Survey, those: Survey) -> list[tuple[Listener, str]]:
+    known = {(one.protocol, one.port) for one in those.listeners}
+    commands = {one.pid: one.command for one in these.processes}
+    found = {
+        (one.protocol, one.port): (one, commands.get(one.pid, ""))
+        for one in these.listeners
+        if (one.protocol, one.port) not in known
+    }
+    return [found[key] for key in sorted(found)]
+
+
+def _is_full(system: FileSystem) -> bool:
+    is_full = system.size and 1 - system.free / system.size >= _FULL
+    no_nodes = system.nodes and 1 - system.free_nodes / system.nodes >= _FULL
+    return bool(is_full or no_nodes)

@@ -1,0 +1,103 @@
+"""What a machine did, and what has changed in it: for the report of a failed test."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from core_infra._unpatched import time
+from core_infra.errors import CoreInfraError
+from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._guest.changes import Changes, compare
+from core_infra.vm._guest.survey import Survey, parents, take_survey
+from core_infra.vm._machine_lifecycle import COARSE
+from core_infra.vm._snapshots.resume import AgentGuest
+
+if TYPE_CHECKING:
+    from core_infra.vm._guest.timeline import Timeline
+    from core_infra.vm._machine_lifecycle import MachineLifecycle
+
+_LIMIT = 3.0
+"""Seconds, before scaling, that the guest may take to report what has changed."""
+
+
+class MachineRecord:
+    """What a machine did, and what has changed in it.
+
+    Args:
+        lifecycle: the machine.
+        timeline: its steps.
+
+    Attributes:
+        timeline: its steps.
+        handed_out: when it was handed out, on ``time.monotonic``.
+        console_at_start: where the console's log ended then; 0 if it was booted.
+    """
+
+    def __init__(self, lifecycle: MachineLifecycle, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.handed_out = time.monotonic()
+        self._lifecycle = lifecycle
+        self.console_at_start = self.console_position() if self.is_clone else 0
+
+    @property
+    def is_clone(self) -> bool:
+        """Whether it was cloned; otherwise its console begins with its boot."""
+        return self._lifecycle.source is not None
+
+    def console_position(self) -> int:
+        """Where the console's log ends now, for :meth:`console_since`."""
+        return self._lifecycle.last_process.console.position
+
+    def console_since(self, position: int) -> str:
+        """What the console has printed since a position, safe to print."""
+        return self._lifecycle.last_process.console.since(position)
+
+    def why_it_ended(self) -> str:
+        """Why the machine has ended, in a sentence."""
+        return self._lifecycle.last_process.how_it_ended()
+
+    def changes(self) -> Changes:
+        """What has changed in the machine since it was handed out.
+
+        The guest is asked, and a clone of what it was cloned from. If one of them does not answer
+        within some seconds, the result has a note that says so.
+        """
+        limit = timeouts.scaled(_LIMIT)
+        resumed = self._lifecycle.resumed_at
+        try:
+            guest = AgentGuest(self._lifecycle.agent())
+            now = take_survey(guest, self._agent, since=resumed[0], limit=limit)
+        except CoreInfraError as error:
+            return Changes(notes=[f"the guest could not be asked: {error.what}"])
+        then, then_started, notes = self._before(parents(now), limit)
+        changes = compare(then, now, resumed=resumed, then_resumed=then_started)
+        changes.notes += notes
+        return changes
+
+    @property
+    def _agent(self) -> str:
+        return self._lifecycle.guest_info.get("pid", "1")
+
+    def _before(self, directories: set[str], limit: float) -> tuple[Survey | None, int, list[str]]:
+        """A survey of the machine as it was handed out, and when that survey's machine started."""
+        if not self.is_clone:
+            return None, 0, ["a machine that was booted: what was deleted is not known"]
+        try:
+            with contextlib.ExitStack() as stack:
+                agent, info = stack.enter_context(self._lifecycle.original())
+                began = int(info.get("clock", "0")) - COARSE
+                guest = AgentGuest(agent)
+                return (
+                    take_survey(
+                        guest,
+                        info.get("pid", "1"),
+                        since=began,
+                        directories=sorted(directories),
+                        limit=limit,
+                    ),
+                    began,
+                    [],
+                )
+        except (CoreInfraError, OSError) as error:
+            return None, 0, [f"what there was before is not known: {error}"]
