@@ -92,7 +92,12 @@ def test_a_build_that_is_not_the_same_twice_is_refused(project: Path) -> None:
     assert not (project / "dist").exists()
 
 
-def test_an_interrupted_build_leaves_nothing(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_interrupted_build_leaves_nothing(
+    project: Path, number: signal.Signals, code: int
+) -> None:
     started = project / "started"
     os.mkfifo(started)
     (project / "Taskfile.yml").write_text(
@@ -100,7 +105,7 @@ def test_an_interrupted_build_leaves_nothing(project: Path) -> None:
     )
     with subprocess.Popen([*COMMAND, "build", project], stderr=subprocess.PIPE) as build:
         started.read_text()
-        build.send_signal(signal.SIGINT)
+        build.send_signal(number)
         build.communicate()
-    assert build.returncode == 130
+    assert build.returncode == code
     assert not (project / "dist").exists()

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.console import Console
 
-from core_infra._cli.exit_codes import INTERRUPTED
+from core_infra._cli.exit_codes import FULL
 from core_infra.build._archives.archive import Format, Profile
 from core_infra.build._artifact import Target
 from core_infra.build._pipeline import carry_out
 from core_infra.build._plan import Goal, Packing
 from core_infra.build._preflight import make_plan
 from core_infra.build._project import ProjectType, explain
-from core_infra.errors import NotFoundError
+from core_infra.errors import CoreInfraError, NotFoundError, UnavailableError
 from core_infra.medium._local import LocalMedium
 from core_infra.process._runner.events import RunFinished, SpecFinished
 from core_infra.process._runner.live_display import LiveDisplay
+from core_infra.process._runner.results import RunInterruptedError
 from core_infra.process._runner.text_display import LogDisplay
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ def build(*, archive: bool, **chosen: Any) -> None:
 @click.command()
 @_with_build_options
 @click.option(
+    "--snapshot",
+    is_flag=True,
+    help="Release uncommitted sources; the version says that it is a snapshot.",
+)
+@click.option(
     "--dry-run/--no-dry-run", default=True, help="A dry run (default) only plans and checks."
 )
 def release(*, dry_run: bool, **chosen: Any) -> None:
@@ -122,6 +128,18 @@ def discover(directory: str, *, explained: bool, as_json: bool) -> None:
 
 
 def _run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
+    try:
+        _plan_and_run(goal, chosen, dry=dry)
+    except OSError as error:
+        if isinstance(error, CoreInfraError) or error.errno in FULL:
+            raise
+        raise UnavailableError(
+            f"cannot build {chosen['project']!r}",
+            why=f"{error.filename}: {error.strerror}" if error.filename else str(error),
+        ) from error
+
+
+def _plan_and_run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
     """Plan a build, and run it unless *dry*.
 
     Args:
@@ -141,6 +159,7 @@ def _run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
         type=ProjectType(chosen["kind"]) if chosen["kind"] else None,
         name=chosen["name"],
         version=chosen["version"],
+        snapshot=chosen.get("snapshot", False),
         threads=chosen["threads"],
     )
     for note in plan.notes:
@@ -152,8 +171,8 @@ def _run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
     try:
         with _progress() as listener:
             package = carry_out(plan, twice=chosen["twice"], listener=listener)
-    except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
+    except RunInterruptedError as error:
+        raise error.__cause__ or error from None  # the signal determines the exit code
     _show_package(plan, package, as_json=chosen["as_json"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Errors of a disk, for which a command ends with UNAVAILABLE."""
 UNAVAILABLE = 9
 SIGNALLED = 128
 """A command that a signal ends has this code plus the signal's number, as in a shell."""

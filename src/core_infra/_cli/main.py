@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from core_infra import errors
 from core_infra._cli.exit_codes import (
     EXIT_CODES,
+    FULL,
     INTERRUPTED,
     SIGNALLED,
     UNAVAILABLE,
@@ -20,8 +20,6 @@ from core_infra._cli.exit_codes import (
 )
 from core_infra._cli.lazy_group import Command, LazyGroup
 from core_infra._cli.streams import standard_streams
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 __all__ = ["EXIT_CODES", "exit_code", "main"]
 
@@ -84,7 +82,7 @@ class MainGroup(LazyGroup):
             click.echo(f"core-infra: {error}", err=True)
             ctx.exit(exit_code(error))
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
             what = error.filename or "a file"
             click.echo(f"core-infra: {what} cannot be written: {error.strerror}", err=True)

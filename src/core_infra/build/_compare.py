@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import posixpath
 import struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ from core_infra.build._documents.provenance import PROVENANCE
 from core_infra.build._documents.sbom import SBOM
 from core_infra.build._errors import ArchiveError
 from core_infra.build._signing.gpg import EXTENSION as GPG_EXTENSION
+from core_infra.build._signing.sigstore import EXTENSION as SIGSTORE_EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from core_infra.medium._medium import Medium
 
 _FIELDS = ("mode", "link", "content", "modified", "owner")
+_OF_ONE_RUN = {CHECKSUMS + GPG_EXTENSION, CHECKSUMS + SIGSTORE_EXTENSION}
+"""Signatures contain the time."""
 _DOCUMENTS = {CHECKSUMS, CHECKSUMS + GPG_EXTENSION, MANIFEST, PROVENANCE, SBOM}
 _SHOWN = 8
 _GZIP_HEADER = 10
@@ -88,7 +92,7 @@ def _compare(one: Side, other: Side, name: str) -> Difference | None:
     if executable[0] != executable[1]:
         words = ["executable" if bit else "not executable" for bit in executable]
         return Difference(name, "", "mode", *words)
-    if _digest(one) == _digest(other):
+    if _digest(one) == _digest(other) or _differ_in_run_only(one, other, name):
         return None
     if is_archive(name):
         try:
@@ -103,6 +107,8 @@ def _compare_directories(one: Side, other: Side, name: str) -> Difference | None
     # Documents differ as soon as the files that they describe do: report the cause first.
     for inner in sorted(names[0] | names[1], key=lambda name: (name in _DOCUMENTS, name)):
         path = f"{name}/{inner}"
+        if inner in _OF_ONE_RUN and all(inner in side for side in names):
+            continue
         if inner not in names[0] or inner not in names[1]:
             there = [("there" if inner in side else "missing") for side in names]
             return Difference(path, "", "existence", *there)
@@ -152,6 +158,24 @@ def _packing(one: Side, other: Side, file: str) -> Difference:
             words = [f"gzip header's time {time}" for time in times]
             return Difference(file, "", "packing", *words)
     return Difference(file, "", "packing", *_first_bytes(_chunks(one), _chunks(other)))
+
+
+def _differ_in_run_only(one: Side, other: Side, name: str) -> bool:
+    base = posixpath.basename(name)
+    documents = base in {PROVENANCE, CHECKSUMS}
+    return documents and _without_run(one, base) == _without_run(other, base)
+
+
+def _without_run(side: Side, name: str) -> object:
+    """A document without what differs between two runs: times, and the checksum of these."""
+    data = side.medium.read_bytes(side.path)
+    if name == CHECKSUMS:
+        return [line for line in data.splitlines() if not line.endswith(PROVENANCE.encode())]
+    try:
+        del (statement := json.loads(data))["predicate"]["runDetails"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return data
+    return statement
 
 
 def _by_name(members: list[ArchiveMember]) -> list[ArchiveMember]:

@@ -6,6 +6,8 @@ their final names at the end, ``CHECKSUMS.txt`` last: a directory that has it is
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +18,17 @@ from core_infra.build._builders.execute import run_steps
 from core_infra.build._builders.workspace import STAGING, finish, workspace
 from core_infra.build._documents.checksums import CHECKSUMS, checksum, read_checksum_file
 from core_infra.build._documents.release import describe
-from core_infra.build._errors import ChecksumError
 from core_infra.build._plan import Goal
+from core_infra.build._release_rules import version_problem
 from core_infra.build._reproducibility import check_reproducible
 from core_infra.build._verify import verify_release
-from core_infra.errors import AlreadyExistsError, NotFoundError
+from core_infra.errors import (
+    AlreadyExistsError,
+    CoreInfraError,
+    InvalidError,
+    NotFoundError,
+    WrongStateError,
+)
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
@@ -85,11 +93,13 @@ def carry_out(
     """
     plan.check()
     context = plan.context
+    started = time.time()
     with workspace(context.output_dir, context.place) as work:
         built = run_steps(plan.builder, context, plan.steps, plan.targets, listener=listener)
         if plan.goal is Goal.BUILD:
             if twice:
                 check_reproducible(plan, built)
+            _check_released(context.output_dir, built, work)
             moved = tuple(finish(built, work))
             return BuildResult(plan.context.output_dir, moved, moved, ())
         if twice:
@@ -98,10 +108,26 @@ def carry_out(
         if plan.signers.darwin or plan.signers.windows:
             built = [_signed(plan, artifact) for artifact in built]
         shipped = _pack(plan, built)
-        documents = describe(plan, shipped)
+        _check_version(plan, shipped)
+        documents = describe(plan, shipped, started=started)
         if plan.goal is Goal.RELEASE:
             verify_release(LocalMedium(), str(context.assembly()))
         return _finish(plan, built, shipped, documents, work)
+
+
+def _check_version(plan: BuildPlan, shipped: Sequence[Artifact]) -> None:
+    """Refuse a release with a wheel of another version, which a build backend may have computed.
+
+    Raises:
+        InvalidError: there is one.
+    """
+    if plan.goal is not Goal.RELEASE or plan.snapshot:
+        return
+    for artifact in shipped:
+        if artifact.name.endswith(".whl"):
+            own = artifact.name.split("-")[1]
+            if why := version_problem(plan.context.version, own, artifact.name):
+                raise InvalidError(f"this is not a release of {plan.context.version}", why=why)
 
 
 def _signed(plan: BuildPlan, artifact: Artifact) -> Artifact:
@@ -150,8 +176,10 @@ def _finish(
     output = plan.context.output_dir
     inside = [one for one in built if Path(one.path).parent != work / STAGING]
     every = [*inside, *shipped, *(Artifact(str(path)) for path in documents)]
-    _retire(output, {one.name for one in every})
-    moved = dict(zip((one.path for one in every), finish(every, work), strict=True))
+    old = _retired(output, {one.name for one in every})
+    if plan.goal is Goal.RELEASE:
+        _check_others(output, {*old, *(output / one.name for one in every)})
+    moved = dict(zip((one.path for one in every), finish(every, work, old), strict=True))
     return BuildResult(
         output,
         tuple(moved[one.path] for one in built),
@@ -160,22 +188,60 @@ def _finish(
     )
 
 
-def _retire(output: Path, names: set[str]) -> None:
-    """Remove an older release: the files that only it lists, and then its checksums.
+def _retired(output: Path, names: set[str]) -> list[Path]:
+    """The files of an older release that go: its checksums, and then what only it lists.
 
-    From here until the new checksums are in place, the directory is not a release.
+    From their removal until the new checksums are in place, the directory is not a release.
     """
     checksums = output / CHECKSUMS
     if not checksums.is_file():
-        return
+        return []
+    found = [checksums, *sorted(output.glob(f"{CHECKSUMS}.*"))]
+    return found + [output / name for name in sorted(_listed(output) - names)]
+
+
+def _listed(output: Path) -> set[str]:
+    """The files that the release in a directory lists and that are there."""
     try:
-        listed = read_checksum_file(LocalMedium(), str(checksums))
-    except ChecksumError:
-        listed = {}  # not ours: its files are unknown
-    for name in listed.keys() - names:
-        (output / name).unlink(missing_ok=True)
-    for path in [*output.glob(f"{CHECKSUMS}.*"), checksums]:
-        path.unlink()
+        listed = read_checksum_file(LocalMedium(), str(output / CHECKSUMS))
+    except CoreInfraError:
+        return set()  # there is none, or not ours: its files are unknown
+    return {name for name in listed if os.path.lexists(output / name)}
+
+
+def _check_released(output: Path, built: Sequence[Artifact], work: Path) -> None:
+    """Refuse to replace a file of a release by one that was only built.
+
+    Raises:
+        WrongStateError: it is one.
+    """
+    names = {Path(one.path).name for one in built if Path(one.path).parent == work / STAGING}
+    if taken := sorted(names & _listed(output)):
+        raise WrongStateError(
+            f"cannot build into {output}",
+            why=f"{', '.join(taken)} would be replaced, and is part of the release there",
+            todo="Choose another output directory with -o, or remove the release.",
+            needed="a directory without a release of these files",
+            found="a release",
+        )
+
+
+def _check_others(output: Path, ours: set[Path]) -> None:
+    """Refuse to put a release beside other files: they would look like part of it.
+
+    Raises:
+        WrongStateError: there are others.
+    """
+    others = [path for path in sorted(output.iterdir()) if path not in ours and not path.is_dir()]
+    if others:
+        names = ", ".join(path.name for path in others)
+        raise WrongStateError(
+            f"cannot put the release into {output}",
+            why=f"it has files that are not part of it: {names}",
+            todo="Remove them, or choose another output directory with -o.",
+            needed="a directory without other files",
+            found=names,
+        )
 
 
 def _only(artifacts: Sequence[Artifact], target: str) -> Artifact:

@@ -114,6 +114,7 @@ class BuildPlan:
         disk: the free and needed disk space.
         problems: all reasons why the build is not possible here, one sentence each.
         notes: what the user may not expect, one sentence each.
+        snapshot: whether a release may be of uncommitted sources; its version says that it is.
     """
 
     goal: Goal
@@ -131,6 +132,7 @@ class BuildPlan:
     disk: DiskSpace
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    snapshot: bool = False
 
     def check(self) -> None:
         """Check that the build is possible.
@@ -156,6 +158,7 @@ class BuildPlan:
             "output": str(context.output_dir),
             "name": context.name,
             "version": context.version,
+            "snapshot": self.snapshot,
             "type": str(self.type),
             "why": self.why,
             "others": [str(other) for other in self.others],

@@ -19,10 +19,12 @@ from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._builders.sources import sources_of
 from core_infra.build._builders.steps import BuildContext
 from core_infra.build._builders.workspace import check_output
-from core_infra.build._config.load import load_config
+from core_infra.build._config.load import MISSPELT_CONFIG, config_path, load_config
 from core_infra.build._config.settings import DEFAULT_TARGETS
+from core_infra.build._config.values import reserved_on_windows
 from core_infra.build._plan import BuildPlan, DiskSpace, FoundTool, Goal, Packing, SigningKey
 from core_infra.build._project import ProjectType, explain
+from core_infra.build._release_rules import release_problems, snapshot_version
 from core_infra.build._signing.choose import Signers, choose_signers
 from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.medium._local import LocalMedium
@@ -55,6 +57,7 @@ def make_plan(
     builder: Builder | None = None,
     name: str = "",
     version: str = "",
+    snapshot: bool = False,
     threads: int | None = None,
     launcher: tuple[str, ...] = (),
 ) -> BuildPlan:
@@ -70,7 +73,10 @@ def make_plan(
         type: the type of project; by default the one in ``.core/build.yaml``, else discovered.
         builder: the builder; by default the one for the type.
         name: the base name of artifacts; by default the project's name.
-        version: the version of the artifacts; by default derived from the project's git tags.
+        version: the version of the artifacts; by default derived from the project's git tags, and
+            for a release without them, that in the project's own file.
+        snapshot: whether a release may be of uncommitted sources, or without a tag: its version
+            has the commit, as in ``v1.2.3-snapshot.abcdef0.dirty``.
         threads: how many processors to use; by default all that this process may use.
         launcher: a program that starts the programs of the build, with arguments: ``nice -n 10``.
 
@@ -86,15 +92,23 @@ def make_plan(
     builder = builder or BUILDERS[kind.type]
     chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
     cpus = threads or processors()
-    history = read_history(where)
+    output_dir = where / "dist" if output is None else Path(output).absolute()
+    history = read_history(where, prefix=settings.project.tag_prefix, output=output_dir)
+    goal, own = Goal(goal), builder.own_version(where)
+    version = version or history.version or (own if goal is Goal.RELEASE else "")
+    refused = []
+    if goal is Goal.RELEASE and snapshot:
+        version = snapshot_version(history, version)
+    elif goal is Goal.RELEASE:
+        refused = release_problems(history, version, own)
     context = BuildContext(
         project_dir=where,
-        output_dir=where / "dist" if output is None else Path(output).absolute(),
+        output_dir=output_dir,
         name=_name(name or settings.project.binary or settings.project.name)
         or _name(builder.default_name(where))
         or _name(where.name)
         or "app",
-        version=version or history.version,
+        version=version,
         epoch=_epoch(history),
         settings=settings,
         threads=cpus,
@@ -104,15 +118,23 @@ def make_plan(
     check_output(context.project_dir, context.output_dir)
     sources = sources_of(builder, context)
     context = replace(context, inside=sources.inside)
-    return _inspect_host(
+    plan = _inspect_host(
         context,
         builder,
         chosen,
-        goal=Goal(goal),
+        goal=goal,
         packing=packing or Packing(),
         kind=kind,
         size=sources.size(),
     )
+    if reserved_on_windows(context.name) and (
+        not chosen or any(target.os == "windows" for target in chosen)
+    ):
+        refused.append(f"Windows cannot have a file {context.name}: set project.name or --name")
+    notes = list(plan.notes)
+    if (where / MISSPELT_CONFIG).exists():
+        notes.append(f"{MISSPELT_CONFIG} is not read: its name must be {config_path('.')}")
+    return replace(plan, problems=(*refused, *plan.problems), notes=tuple(notes), snapshot=snapshot)
 
 
 def _inspect_host(

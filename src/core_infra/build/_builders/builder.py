@@ -63,6 +63,11 @@ class Builder(Protocol):
         del project_dir
         return ""
 
+    def own_version(self, project_dir: Path) -> str:
+        """The version in the configuration file of the project's tool; by default empty."""
+        del project_dir
+        return ""
+
     def outside(self, project_dir: Path) -> list[Path]:
         """Return the files and directories outside of the project that its tool needs.
 

@@ -28,6 +28,9 @@ _CPACK = Tool("cpack", ("cpack", "--version"), "It comes with CMake.")
 _MAKE = Tool("make", ("make", "--version"), "apt-get install make")
 _USES_CPACK = re.compile(r"^\s*include\s*\(\s*CPack\s*\)", re.IGNORECASE | re.MULTILINE)
 _PROJECT = re.compile(r"^\s*project\s*\(\s*\"?([\w.+-]+)", re.IGNORECASE | re.MULTILINE)
+_PROJECT_VERSION = re.compile(
+    r"^\s*project\s*\([^)]*?\sVERSION\s+\"?(\d+(?:\.\d+)*)", re.IGNORECASE | re.MULTILINE
+)
 _ABOVE = re.compile(r"(?<![\w.])(?:\$\{\w+_DIR\}/)?(\.\./[\w./+-]+)")
 _RULE = re.compile(r"^([\w.-]+)\s*:(?!=)", re.MULTILINE)
 _LIBRARY = re.compile(r"lib.+\.(a|so(\.\d+)*|dylib)|.+\.(dll|lib|exe)")
@@ -80,6 +83,11 @@ class CppBuilder(Builder):
     def default_name(self, project_dir: Path) -> str:
         """The name in ``project(…)`` of CMakeLists.txt."""
         found = _PROJECT.search(_read(project_dir / "CMakeLists.txt"))
+        return found[1] if found else ""
+
+    def own_version(self, project_dir: Path) -> str:
+        """The version in ``project(…)`` of CMakeLists.txt."""
+        found = _PROJECT_VERSION.search(_read(project_dir / "CMakeLists.txt"))
         return found[1] if found else ""
 
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:

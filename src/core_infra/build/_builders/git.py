@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +23,7 @@ LOCAL_VARIABLES = (
 _GIT = ("git", "--no-optional-locks", "-c", "core.quotePath=false", "-c", "core.fsmonitor=false")
 _TIMEOUT = 120.0
 _DUBIOUS = "dubious ownership"
+_OWNED = re.compile(r"dubious ownership in repository at '([^'\n]+)'")
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,10 @@ def ask(directory: Path, *words: str) -> str:
     message = os.fsdecode(done.stderr).strip()
     todo = ""
     if _DUBIOUS in message:
+        found = _OWNED.search(message)
+        place = found[1] if found else str(directory)
         message = f"another user owns the repository ({message.splitlines()[0]})"
-        todo = f"If you trust it: git config --global --add safe.directory {directory}"
+        todo = f"If you trust it: git config --global --add safe.directory {shlex.quote(place)}"
     raise SourcesError(
         f"git cannot read the repository of {directory}",
         why=message or f"git {words[0]} ended with {done.returncode}",

@@ -27,8 +27,9 @@ class History:
         origin: the URL of the remote ``origin``.
         tag: the tag of the version, with its prefix; empty if no tag is a version.
         version: the version: of the tag; after later commits with their number and the commit
-            (``v1.2.3-4-gabcdef0``).
-        changed: the uncommitted files, tracked and untracked, but not ignored.
+            (``v1.2.3-4-gabcdef0``), with changes ``-dirty``.
+        changed: the tracked files with uncommitted changes.
+        untracked: the untracked files that are not ignored.
         shallow: whether the history is cut off, so that tags may be missing.
     """
 
@@ -38,6 +39,7 @@ class History:
     tag: str = ""
     version: str = ""
     changed: tuple[str, ...] = ()
+    untracked: tuple[str, ...] = ()
     shallow: bool = False
 
     @property
@@ -65,8 +67,9 @@ def read_history(project: Path, *, prefix: str = "", output: Path | None = None)
         return History()
     shallow = repository.ask("rev-parse", "--is-shallow-repository").strip() == "true"
     commit = repository.try_to_ask("rev-parse", "--verify", "-q", "HEAD")
+    changed, untracked = _changes(repository, output)
     if not commit:  # a new repository
-        return History(changed=_changed(repository, output), shallow=shallow)
+        return History(changed=changed, untracked=untracked, shallow=shallow)
     inside = project.resolve().relative_to(repository.top).as_posix()
     prefixes = [prefix] if prefix else ["", *([f"{inside}/"] if inside != "." else [])][::-1]
     tag, version = next(filter(None, (_described(repository, one) for one in prefixes)), ("", ""))
@@ -75,8 +78,9 @@ def read_history(project: Path, *, prefix: str = "", output: Path | None = None)
         time=int(repository.ask("log", "-1", "--format=%ct")),
         origin=repository.try_to_ask("remote", "get-url", "origin"),
         tag=tag,
-        version=version,
-        changed=_changed(repository, output),
+        version=f"{version}-dirty" if version and changed else version,
+        changed=changed,
+        untracked=untracked,
         shallow=shallow,
     )
 
@@ -124,10 +128,12 @@ def _order(version: str) -> tuple[tuple[int, ...], bool, str]:
     return numbers, not match[2].startswith("-"), match[2]
 
 
-def _changed(repository: Repository, output: Path | None) -> tuple[str, ...]:
+def _changes(
+    repository: Repository, output: Path | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     listed = repository.ask("status", "--porcelain=v1", "-z", "--untracked-files=all")
     output = output and output.resolve()
-    names = []
+    changed, untracked = [], []
     fields = iter(listed.split("\0"))
     for field in fields:
         if not field:
@@ -135,7 +141,8 @@ def _changed(repository: Repository, output: Path | None) -> tuple[str, ...]:
         if field[0] in "RC":
             next(fields)  # the former name
         name = field[3:]
-        if field.startswith("??") and output and (repository.top / name).is_relative_to(output):
-            continue
-        names.append(name)
-    return tuple(names)
+        if not field.startswith("??"):
+            changed.append(name)
+        elif not output or not (repository.top / name).is_relative_to(output):
+            untracked.append(name)
+    return tuple(changed), tuple(untracked)

@@ -92,6 +92,12 @@ class NodeBuilder(Builder):
         """The package's name without its scope."""
         return text(read_json(project_dir / "package.json"), "name").rpartition("/")[2]
 
+    def own_version(self, project_dir: Path) -> str:
+        """The package's version; none if it is private, with the placeholder 0.0.0."""
+        package = read_json(project_dir / "package.json")
+        version = text(package, "version")
+        return "" if package.get("private") and version == "0.0.0" else version
+
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step: a front end runs on every system."""
         del targets

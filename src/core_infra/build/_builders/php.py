@@ -46,6 +46,10 @@ class PhpBuilder(Builder):
         """The package's name without its vendor."""
         return text(read_json(project_dir / "composer.json"), "name").rpartition("/")[2]
 
+    def own_version(self, project_dir: Path) -> str:
+        """The package's version, if composer.json has one."""
+        return text(read_json(project_dir / "composer.json"), "version")
+
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step: PHP runs on every system."""
         del targets

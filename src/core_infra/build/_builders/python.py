@@ -36,7 +36,15 @@ class PythonBuilder(Builder):
 
     def default_name(self, project_dir: Path) -> str:
         """The distribution's name."""
-        return text(table(read_toml(project_dir / "pyproject.toml"), "project"), "name")
+        document = read_toml(project_dir / "pyproject.toml")
+        found = table(document, "project"), table(document, "tool", "poetry")
+        return next(filter(None, (text(one, "name") for one in found)), "")
+
+    def own_version(self, project_dir: Path) -> str:
+        """The distribution's version, unless its build backend computes it."""
+        document = read_toml(project_dir / "pyproject.toml")
+        found = table(document, "project"), table(document, "tool", "poetry")
+        return next(filter(None, (text(one, "version") for one in found)), "")
 
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step, with the running Python; the wheel's name has the platform."""

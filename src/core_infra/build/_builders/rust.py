@@ -64,6 +64,14 @@ class RustBuilder(Builder):
         """The package's name."""
         return text(table(read_toml(project_dir / "Cargo.toml"), "package"), "name")
 
+    def own_version(self, project_dir: Path) -> str:
+        """The package's version, or that of its workspace."""
+        package = table(read_toml(project_dir / "Cargo.toml"), "package")
+        if isinstance(package.get("version"), dict):
+            shared = read_toml(_workspace_root(project_dir) / "Cargo.toml")
+            return text(table(shared, "workspace", "package"), "version")
+        return text(package, "version")
+
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step for each target; the standard library for it must be installed."""
         problems = [problem for target in targets if (problem := _unknown(target))]

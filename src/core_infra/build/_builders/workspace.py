@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -108,24 +109,32 @@ def check_output(project: Path, output: Path) -> None:
         )
 
 
-def finish(made: Sequence[Artifact], work: Path) -> list[Artifact]:
+def finish(made: Sequence[Artifact], work: Path, old: Sequence[Path] = ()) -> list[Artifact]:
     """Move finished artifacts out of the workspace, and return them with their final paths.
+
+    Args:
+        made: the artifacts, in the workspace.
+        work: the workspace.
+        old: files that are removed before; they are back if an artifact cannot be moved.
 
     Raises:
         CoreInfraError: as :func:`place` does.
     """
     staging = work / STAGING
     final = [work.parent / Path(one.path).relative_to(staging) for one in made]
-    place([(Path(one.path), new) for one, new in zip(made, final, strict=True)], work)
+    place([(Path(one.path), new) for one, new in zip(made, final, strict=True)], work, old)
     return [replace(one, path=str(new)) for one, new in zip(made, final, strict=True)]
 
 
-def place(moves: Sequence[tuple[Path, Path]], work: Path) -> None:
+def place(moves: Sequence[tuple[Path, Path]], work: Path, old: Sequence[Path] = ()) -> None:
     """Move finished files and directories to their final names, replacing existing ones.
+
+    If one cannot be moved, everything is moved back.
 
     Args:
         moves: pairs of the path in the workspace and the final path, in order.
         work: the workspace.
+        old: files to remove before.
 
     Raises:
         AlreadyExistsError: two have the same final name.
@@ -137,9 +146,13 @@ def place(moves: Sequence[tuple[Path, Path]], work: Path) -> None:
         raise AlreadyExistsError(f"two artifacts would be {twice[0]}", todo=todo, path=twice[0])
     undo: list[Callable[[], object]] = []
     try:
-        for number, (old, new) in enumerate(moves):
+        for number, path in enumerate(old):
+            with _writable(path):
+                path.rename(work / f"old-{number}")
+            undo.append(functools.partial((work / f"old-{number}").rename, path))
+        for number, (made, new) in enumerate(moves):
             with _writable(new):
-                _place_one(old, new, work / f"replaced-{number}", undo)
+                _place_one(made, new, work / f"replaced-{number}", undo)
     except BaseException:
         for step in reversed(undo):
             with contextlib.suppress(OSError):

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from core_infra.medium._medium import Medium
 
 _FILE = ".core/build.yaml"
+MISSPELT_CONFIG = ".core/build.yml"
 _VERSION = 1
 _SIZE_MAX = 256 << 10
+_PROJECT_FIELDS = ("name", "description", "main", "binary", "type", "tag_prefix")
 
 
 def config_path(directory: str) -> str:
@@ -95,13 +97,14 @@ def _check_version(field: Field) -> None:
 
 
 def _project(top: Fields) -> ProjectSettings:
-    fields = top.section("project", ("name", "description", "main", "binary", "type"))
+    fields = top.section("project", _PROJECT_FIELDS)
     return ProjectSettings(
         name=fields.optional("name", values.file_name, ""),
         description=fields.optional("description", Field.string, ""),
         main=fields.optional("main", values.inner_path, "."),
         binary=fields.optional("binary", values.file_name, ""),
         type=fields.optional("type", values.project_type, None),
+        tag_prefix=fields.optional("tag_prefix", values.tag_prefix, ""),
     )
 
 

@@ -29,6 +29,7 @@ class ProjectSettings:
         main: the package or file to build, relative to the project's directory.
         binary: the program's file name, if it differs from the project's name.
         type: the type of project, if it differs from the discovered one.
+        tag_prefix: the text before the version in the project's tags: ``app-`` for ``app-v1.2.3``.
     """
 
     name: str = ""
@@ -36,6 +37,7 @@ class ProjectSettings:
     main: str = "."
     binary: str = ""
     type: ProjectType | None = None
+    tag_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

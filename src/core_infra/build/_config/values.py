@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 _PLATFORM = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
 _FILE_NAME = re.compile(r"[\w][\w .+@-]{0,99}")
+_RESERVED = re.compile(r"con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]{0,254}")
+_TAG_PREFIX = re.compile(r"[\w@][\w@./+-]{0,99}")
 _IMAGE_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _IMAGE_FORMAT = re.compile(r"[a-z0-9][a-z0-9+-]{0,31}")
 _CHOSEN_BY_US = re.compile(r"--?(?:o|C)(?:=.*)?", re.DOTALL)
@@ -34,9 +36,16 @@ def file_name(field: Field) -> str:
     name = _matching(
         field, _FILE_NAME, "a file name: letters, digits, spaces and . _ + @ -, up to 100"
     )
+    if reserved_on_windows(name):
+        field.reject("a file name that Windows can have, not the name of a device")
     if name.endswith((" ", ".")):  # Windows drops them
         field.reject("a file name that does not end in a space or a point")
     return name
+
+
+def reserved_on_windows(name: str) -> bool:
+    """Whether Windows cannot have a file of this name, also with an extension."""
+    return _RESERVED.fullmatch(name.partition(".")[0].strip()) is not None
 
 
 def inner_path(field: Field) -> str:
@@ -72,6 +81,11 @@ def assignment(field: Field) -> str:
 def image(field: Field) -> str:
     """The name of a container image."""
     return _matching(field, _IMAGE, "an image's name, like registry/name")
+
+
+def tag_prefix(field: Field) -> str:
+    """The text before the version in tags of git."""
+    return _matching(field, _TAG_PREFIX, "the start of a tag: letters, digits and @ . / _ + -")
 
 
 def image_tag(field: Field) -> str:

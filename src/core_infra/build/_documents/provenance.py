@@ -50,6 +50,9 @@ def write_provenance(
     tools: Mapping[str, str] | None = None,
     sources: Iterable[Source] = (),
     epoch: int | None = None,
+    invocation: str = "",
+    started: int | None = None,
+    finished: int | None = None,
 ) -> None:
     """Write the statement for the artifacts of a release; the same input gives the same bytes.
 
@@ -61,12 +64,18 @@ def write_provenance(
         parameters: the inputs of the build: type, targets, flags.
         tools: the versions of the tools, by name.
         sources: the sources, the project's own first.
-        epoch: the time of the build, in seconds since 1970; omitted if None.
+        epoch: the same as *finished*, for a statement with a fixed time.
+        invocation: the URI of the single run of the builder; omitted if empty.
+        started: when the build started, in seconds since 1970; omitted if None.
+        finished: when it ended.
 
     Raises:
         ChecksumError: an artifact has no checksum; nothing is written.
     """
-    metadata = {} if epoch is None else {"finishedOn": f"{_when(epoch)}Z"}
+    times = {"startedOn": started, "finishedOn": epoch if finished is None else finished}
+    metadata = {name: f"{_when(time)}Z" for name, time in times.items() if time is not None}
+    if invocation:
+        metadata["invocationId"] = invocation
     statement = {
         "_type": _STATEMENT,
         "subject": sorted(map(_subject, artifacts), key=lambda subject: str(subject["name"])),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import time
+import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import Artifact
-from core_infra.build._builders.history import read_history
+from core_infra.build._builders.history import History, read_history
 from core_infra.build._builders.sources import sources_of
 from core_infra.build._documents.checksums import CHECKSUMS, checksum, write_checksum_file
 from core_infra.build._documents.manifest import MANIFEST, write_manifest
@@ -25,11 +27,18 @@ if TYPE_CHECKING:
 _LOCAL = "urn:core-infra:local"
 """The builder of a build outside of CI services."""
 
-_USERINFO = re.compile(r"(?<=://)[^/@]*@")
+_WORKFLOW = "WORKFLOW_REF"
+_SCP = re.compile(r"(?:[^/@:]+@)?([^/@:]+):(?!//)(.+)")
+"""An address in the form that ssh has: git@github.com:me/app.git."""
 
 
-def describe(plan: BuildPlan, shipped: Sequence[Artifact]) -> list[Path]:
+def describe(plan: BuildPlan, shipped: Sequence[Artifact], *, started: float) -> list[Path]:
     """Write the documents next to the shipped artifacts, in the workspace.
+
+    Args:
+        plan: the plan.
+        shipped: the artifacts, with their checksums.
+        started: the time when the build started, in seconds since 1970.
 
     Returns:
         Their paths: those listed in the checksums, the signatures of the checksums, the checksums.
@@ -45,7 +54,7 @@ def describe(plan: BuildPlan, shipped: Sequence[Artifact]) -> list[Path]:
     if plan.goal is Goal.RELEASE:
         paths += [top / SBOM, top / PROVENANCE]
         _write_sbom(plan, shipped, paths[1])
-        _write_provenance(plan, shipped, paths[2])
+        _write_provenance(plan, shipped, paths[2], started)
     listed = [*shipped, *(checksum(medium, Artifact(str(path))) for path in paths)]
     checksums = str(top / CHECKSUMS)
     write_checksum_file(medium, listed, checksums)
@@ -66,8 +75,12 @@ def _write_sbom(plan: BuildPlan, shipped: Sequence[Artifact], path: Path) -> Non
     )
 
 
-def _write_provenance(plan: BuildPlan, shipped: Sequence[Artifact], path: Path) -> None:
+def _write_provenance(
+    plan: BuildPlan, shipped: Sequence[Artifact], path: Path, started: float
+) -> None:
     context, settings = plan.context, plan.context.settings.build
+    history = read_history(context.project_dir, output=context.output_dir)
+    uncommitted = [*history.changed, *history.untracked]
     write_provenance(
         LocalMedium(),
         shipped,
@@ -84,29 +97,58 @@ def _write_provenance(plan: BuildPlan, shipped: Sequence[Artifact], path: Path) 
             # Only names: the values may be secret.
             "env": [line.partition("=")[0] for line in settings.env],
             "packing": [plan.packing.format, plan.packing.profile],
+            **({"snapshot": True} if plan.snapshot else {}),
+            **({"uncommitted": uncommitted} if uncommitted else {}),
         },
         tools={tool.name: tool.version for tool in plan.tools},
-        sources=_sources(plan),
-        epoch=context.epoch,
+        sources=_sources(plan, history),
+        invocation=_invocation(),
+        started=int(started),
+        finished=int(time.time()),
     )
 
 
 def _builder_id() -> str:
-    # https://slsa.dev/spec/v1.0/provenance#builder.id
-    server, repository, run = (
-        os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")
-    )
+    """Who built it, without the single run: https://slsa.dev/spec/v1.0/provenance#builder.id."""
+    server, workflow = (os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", _WORKFLOW))
     if os.environ.get("GITHUB_ACTIONS") == "true" and server:
-        return f"{server}/{repository}/actions/runs/{run}"
-    return os.environ.get("CI_JOB_URL") or _LOCAL
+        return f"{server}/{workflow or os.environ.get('GITHUB_REPOSITORY', '')}"
+    if os.environ.get("GITLAB_CI") == "true":  # as GitLab's own provenance
+        project, runner = (
+            os.environ.get(f"CI_{name}", "") for name in ("PROJECT_URL", "RUNNER_ID")
+        )
+        return f"{project}/-/runners/{runner}"
+    return _LOCAL
 
 
-def _sources(plan: BuildPlan) -> list[Source]:
+def _invocation() -> str:
+    """The single run; empty outside of CI services."""
+    names = ("SERVER_URL", "REPOSITORY", "RUN_ID", "RUN_ATTEMPT")
+    server, repository, run, attempt = (os.environ.get(f"GITHUB_{name}", "") for name in names)
+    if os.environ.get("GITHUB_ACTIONS") == "true" and run:
+        return f"{server}/{repository}/actions/runs/{run}/attempts/{attempt or 1}"
+    return os.environ.get("CI_JOB_URL", "")
+
+
+def _sources(plan: BuildPlan, history: History) -> list[Source]:
     context = plan.context
     digest = sources_of(plan.builder, context, plan.targets).digest
-    sources = [Source(f"urn:core-infra:sources:{context.name}", {"sha256": digest})]
-    history = read_history(context.project_dir)
+    name = urllib.parse.quote(context.name, safe="")
+    found = [Source(f"urn:core-infra:sources:{name}", {"sha256": digest})]
     if history.commit:
-        origin = _USERINFO.sub("", history.origin)
-        sources.append(Source(f"git+{origin}@{history.commit}", {"gitCommit": history.commit}))
-    return sources
+        where = _download_location(history.origin)
+        reference = f"refs/tags/{history.tag}" if history.exact else history.commit
+        uri = f"{where}@{reference}" if where else f"urn:core-infra:commit:{history.commit}"
+        found.append(Source(uri, {"gitCommit": history.commit}))
+    return found
+
+
+def _download_location(origin: str) -> str:
+    """The address of a remote as ``git+https://…``, without a password; empty for a local one."""
+    if match := _SCP.fullmatch(origin):
+        origin = f"ssh://{match[1]}/{match[2]}"
+    parts = urllib.parse.urlsplit(origin)
+    if parts.scheme not in {"https", "http", "ssh", "git"} or not parts.hostname:
+        return ""
+    host = parts.netloc.rpartition("@")[2]
+    return f"git+{parts.scheme}://{host}{urllib.parse.quote(parts.path, safe='/%')}"
