@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Merge,
         Pull,
         Repo,
+        Rights,
         SubIssue,
     )
     from core_infra.jobrunner._forges.forgejo import Forgejo
@@ -114,7 +115,7 @@ else:
             ),
             "._forges.forge": (
                 *("Child", "Comment", "Details", "Epic", "Forge", "Merge", "Pull", "Repo"),
-                "SubIssue",
+                *("Rights", "SubIssue"),
             ),
             "._forges.forgejo": ("Forgejo",),
             "._forges.github": ("GitHub",),
@@ -224,6 +225,7 @@ __all__ = [
     "Rehearsing",
     "Repo",
     "ResolveThreads",
+    "Rights",
     "SendFixCommand",
     "Span",
     "SubIssue",

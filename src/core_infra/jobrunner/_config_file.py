@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from core_infra._yaml.field import Field
 from core_infra._yaml.reading import each, one_of, read_yaml
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.jobrunner._forges.endpoint import checked_address
+from core_infra.jobrunner._handlers.merge_rules import METHODS, MergeRules
 from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._signal import PipelineSignal, why_impossible
 from core_infra.jobrunner._validation import usable_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from core_infra._yaml.field import Fields
 
 T = TypeVar("T")
 
@@ -48,17 +52,32 @@ class DirectoryConfig:
 
 
 @dataclass(frozen=True)
+class AppConfig:
+    """A GitHub App, whose tokens are made when they are needed."""
+
+    id: str
+    installation: int
+    key_file: str
+
+
+@dataclass(frozen=True)
 class ForgeConfig:
     """Repositories of a forge; the fields are those of the file."""
 
     type: str
-    repos: Sequence[str]
+    repos: Sequence[str] = ()
+    name: str = ""
     url: str = ""
     token_env: str = ""
     token_file: str = ""
+    app: AppConfig | None = None
+    exclude: Sequence[str] = ()
     label: str = "epic"
     report: bool = True
     handlers: Sequence[str] = ()
+    merge: MergeRules = dataclasses.field(default_factory=MergeRules)
+    chain: bool = False
+    overrides: Mapping[str, ForgeConfig] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,7 @@ class DispatchConfig:
 
     queue: str
     name: str = "dispatch"
+    chain: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +98,8 @@ class CommandConfig:
     when: Mapping[str, Wanted]
     check: Sequence[str] = ()
     timeout: float | None = None
+    env: Sequence[str] = ()
+    chain: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +115,11 @@ class JobsConfig:
         attempts: how often an action is tried until it is given up.
         dry_run: whether actions are only recorded.
         dry_run_handlers: the handlers whose actions are only recorded.
+        journal_bodies: whether the journal has the texts of issues.
+        database: the environment variable with the address of a PostgreSQL database that several
+            hosts share; empty for one host.
+        webhook_secret_env: the environment variable with the secret of webhooks.
+        webhook_secret_file: a file with it, instead.
         sources: the sources of signals.
         handlers: the handlers of signals.
     """
@@ -105,6 +132,10 @@ class JobsConfig:
     attempts: int = 10
     dry_run: bool = False
     dry_run_handlers: Sequence[str] = ()
+    journal_bodies: bool = False
+    database: str = ""
+    webhook_secret_env: str = ""
+    webhook_secret_file: str = ""
     sources: Sequence[DirectoryConfig | ForgeConfig] = ()
     handlers: Sequence[DispatchConfig | CommandConfig] = ()
 
@@ -133,8 +164,9 @@ def load_jobs_config(path: str) -> JobsConfig:
 def _config(top: Field) -> JobsConfig:
     if top.kind == "null":
         return JobsConfig()
-    fields = top.fields([one.name for one in fields_of(JobsConfig)])
+    fields = top.fields([*(one.name for one in fields_of(JobsConfig)), "defaults"])
     default = JobsConfig()
+    given = fields.optional("defaults", _defaults, ForgeConfig(""))
     return JobsConfig(
         journal=fields.optional("journal", Field.string, default.journal),
         poll_interval=fields.optional("poll_interval", _seconds, default.poll_interval),
@@ -144,51 +176,148 @@ def _config(top: Field) -> JobsConfig:
         attempts=fields.optional("attempts", _count, default.attempts),
         dry_run=fields.optional("dry_run", _flag, default.dry_run),
         dry_run_handlers=fields.optional("dry_run_handlers", each(Field.string), ()),
-        sources=fields.optional("sources", each(_source), ()),
+        journal_bodies=fields.optional("journal_bodies", _flag, default.journal_bodies),
+        database=fields.optional("database", _private_string, default.database),
+        webhook_secret_env=fields.optional("webhook_secret_env", _private_string, ""),
+        webhook_secret_file=fields.optional("webhook_secret_file", _private_string, ""),
+        sources=fields.optional("sources", each(_source(given)), ()),
         handlers=fields.optional("handlers", each(_handler), ()),
     )
 
 
-def _source(field: Field) -> DirectoryConfig | ForgeConfig:
-    kind = _type(field, ("directory", "github", "forgejo"))
-    if kind != "directory":
-        return _forge(field, kind)
-    fields = field.fields(("type", "path", "name"))
-    return DirectoryConfig(
-        path=fields.required("path", Field.string, ""),
-        name=fields.optional("name", _name("source"), "directory"),
-    )
+def _source(given: ForgeConfig) -> Callable[[Field], DirectoryConfig | ForgeConfig]:
+    def read(field: Field) -> DirectoryConfig | ForgeConfig:
+        kind = _type(field, ("directory", "github", "forgejo"))
+        if kind != "directory":
+            return _forge(field, kind, given)
+        fields = field.fields(("type", "path", "name"))
+        return DirectoryConfig(
+            path=fields.required("path", Field.string, ""),
+            name=fields.optional("name", _name("source"), "directory"),
+        )
+
+    return read
 
 
-def _forge(field: Field, kind: str) -> ForgeConfig:
+def _forge(field: Field, kind: str, given: ForgeConfig) -> ForgeConfig:
     fields = field.fields([one.name for one in fields_of(ForgeConfig)])
-    url = fields.required if kind == "forgejo" else fields.optional
-    return ForgeConfig(
+    url = fields.required if kind == "forgejo" and not given.url else fields.optional
+    token_env = fields.optional("token_env", _private_string, "")
+    token_file = fields.optional("token_file", _private_string, "")
+    app = fields.optional("app", _app, None)
+    if not (token_env or token_file or app):
+        token_env, token_file, app = given.token_env, given.token_file, given.app
+    found = ForgeConfig(
         type=kind,
         repos=fields.required("repos", _some(_repo), ()),
-        url=url("url", _url, ""),
+        name=fields.optional("name", _name("handler"), ""),
+        url=url("url", _url, given.url),
+        token_env=token_env,
+        token_file=token_file,
+        app=app,
+        exclude=fields.optional("exclude", each(_repo), given.exclude),
+        **_habits(fields, given),
+    )
+    return replace(found, overrides=fields.optional("overrides", _overrides(found), {}))
+
+
+def _defaults(field: Field) -> ForgeConfig:
+    """What holds for all forges that do not say otherwise."""
+    names = ("url", "token_env", "token_file", "app", "exclude", *_HABITS)
+    fields = field.fields(names)
+    return ForgeConfig(
+        "",
+        url=fields.optional("url", _url, ""),
         token_env=fields.optional("token_env", _private_string, ""),
         token_file=fields.optional("token_file", _private_string, ""),
-        label=fields.optional("label", Field.string, "epic"),
-        report=fields.optional("report", _flag, default=True),
-        handlers=fields.optional("handlers", each(one_of(_FORGE_HANDLERS)), ()),
+        app=fields.optional("app", _app, None),
+        exclude=fields.optional("exclude", each(_repo), ()),
+        **_habits(fields, ForgeConfig("")),
     )
+
+
+def _overrides(given: ForgeConfig) -> Callable[[Field], dict[str, ForgeConfig]]:
+    """What is different for some of the repositories."""
+
+    def read_one(field: Field) -> ForgeConfig:
+        return replace(given, **_habits(field.fields(_HABITS), given))
+
+    def read(field: Field) -> dict[str, ForgeConfig]:
+        entries = field.entries()
+        for key, one in entries.items():
+            if not _REPO.fullmatch(key):
+                one.fail(f"{key!r:.100} is not OWNER/NAME", "OWNER/NAME")
+        return {key: one.take(read_one, given) for key, one in entries.items()}
+
+    return read
+
+
+_HABITS = ("label", "report", "handlers", "merge", "chain")
+
+
+def _habits(fields: Fields, given: ForgeConfig) -> dict[str, Any]:
+    return {
+        "label": fields.optional("label", Field.string, given.label),
+        "report": fields.optional("report", _flag, default=given.report),
+        "handlers": fields.optional("handlers", each(one_of(_FORGE_HANDLERS)), given.handlers),
+        "merge": fields.optional("merge", _merge(given.merge), given.merge),
+        "chain": fields.optional("chain", _flag, default=given.chain),
+    }
+
+
+def _merge(given: MergeRules) -> Callable[[Field], MergeRules]:
+    """The conditions of a merge; what is left out is as given."""
+
+    def read(field: Field) -> MergeRules:
+        fields = field.fields([one.name for one in fields_of(MergeRules)])
+        lists = ("checks", "base", "authors", "labels", "without_labels")
+        flags = ("no_checks", "forks", "update")
+        found: dict[str, Any] = {
+            name: fields.optional(name, each(Field.string), getattr(given, name)) for name in lists
+        }
+        for name in flags:
+            found[name] = fields.optional(name, _flag, default=getattr(given, name))
+        found["approvals"] = fields.optional("approvals", _number, given.approvals)
+        found["method"] = fields.optional("method", one_of(METHODS), given.method)
+        return MergeRules(**found)
+
+    return read
+
+
+def _app(field: Field) -> AppConfig:
+    fields = field.fields(("id", "installation", "key_file"))
+    return AppConfig(
+        id=str(fields.required("id", Field.value, "")),
+        installation=fields.required("installation", _count, 1),
+        key_file=fields.required("key_file", _private_string, ""),
+    )
+
+
+def _number(field: Field) -> int:
+    value = field.value() if field.kind == "int" else None
+    if not isinstance(value, int) or value < 0:
+        field.reject("a whole number")
+    return value
 
 
 def _handler(field: Field) -> DispatchConfig | CommandConfig:
     if _type(field, ("dispatch", "command")) == "dispatch":
-        fields = field.fields(("type", "queue", "name"))
+        fields = field.fields(("type", "queue", "name", "chain"))
         return DispatchConfig(
             queue=fields.required("queue", Field.string, ""),
             name=fields.optional("name", _name("handler"), "dispatch"),
+            chain=fields.optional("chain", _flag, default=False),
         )
-    fields = field.fields(("type", "name", "command", "when", "check", "timeout"))
+    names = ("type", "name", "command", "when", "check", "timeout", "env", "chain")
+    fields = field.fields(names)
     return CommandConfig(
         name=fields.required("name", _name("handler"), ""),
         command=fields.required("command", _some(_private_string), ()),
         when=fields.required("when", _when, {}),
         check=fields.optional("check", each(_private_string), ()),
         timeout=fields.optional("timeout", _timeout, None),
+        env=fields.optional("env", each(Field.string), ()),
+        chain=fields.optional("chain", _flag, default=False),
     )
 
 

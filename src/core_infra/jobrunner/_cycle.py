@@ -22,6 +22,7 @@ from core_infra.jobrunner._config import CycleReport, Rehearsal
 from core_infra.jobrunner._events import ActionJobEnded, ActionJobStarted, ActionSourcePolled
 from core_infra.jobrunner._handler_calls import HandlerCall, Outcome, act, look_up, rehearse
 from core_infra.jobrunner._interfaces import as_reconciling
+from core_infra.jobrunner._journal.amendments import mark_of
 from core_infra.jobrunner._journal.entry import Phase
 from core_infra.jobrunner._journal.index import Index
 from core_infra.jobrunner._leadership import Leadership
@@ -107,10 +108,16 @@ class CycleRunner:
     Args:
         config: the poller's.
         stop: set when no more actions may be started.
+        nudge: set when a source is to be polled before the cycle's actions have ended.
+
+    Attributes:
+        turned: when it last had something to do, by the monotonic clock.
     """
 
-    def __init__(self, config: PollerConfig, stop: threading.Event) -> None:
+    def __init__(self, config: PollerConfig, stop: threading.Event, nudge: threading.Event) -> None:
         self._config = config
+        self._nudge = nudge
+        self.turned = time.monotonic()
         self._stop = stop
         self._limits = Limits(config.poll_interval, config.attempts, config.job_timeout)
         self._inbox: Inbox = queue.SimpleQueue()
@@ -118,6 +125,7 @@ class CycleRunner:
         self._leadership = Leadership(config.journal.base_dir)
         self._index = Index(config.journal)
         self._caught_up = False
+        self._mark = 0
         self._pool = ActionPool(
             submit_to_threads(self._threads)
             if config.executor is None
@@ -147,9 +155,11 @@ class CycleRunner:
         """
         if not dry_run and self._leadership.acquire():
             self._caught_up = False
-        if dry_run or not self._caught_up:
+        mark = mark_of(self._config.journal.base_dir)
+        if dry_run or not self._caught_up or mark != self._mark:
             self._index.catch_up()
-            self._caught_up = True
+            self._withdrawn.clear()
+            self._caught_up, self._mark = True, mark
 
     def run(self, cycle: Cycle, sources: Iterable[JobSource]) -> None:
         """Run one cycle. If this raises, the runner can only be closed."""
@@ -170,9 +180,14 @@ class CycleRunner:
         return not (self._pool.idle and self._writer.idle)
 
     @property
-    def unanswered(self) -> list[str]:
-        """The names of the sources that have not answered their last poll."""
-        return self._polling.unanswered
+    def leads(self) -> bool:
+        """Whether this is the poller that acts on the journal."""
+        return self._leadership.is_held
+
+    @property
+    def hanging(self) -> list[str]:
+        """The names of the sources that have not answered for many timeouts."""
+        return self._polling.hanging
 
     def finish(self, cycle: Cycle) -> None:
         """Wait for the actions that earlier cycles left running, as long as the grace period."""
@@ -212,6 +227,9 @@ class CycleRunner:
             self._record_outcomes()
             self._report_results()
             if not self._cycle.planned and all(part.idle for part in parts):
+                return
+            self.turned = time.monotonic()
+            if self._polling.idle and self._nudge.is_set() and self._cycle.patience != _FOREVER:
                 return
             if self._polling.idle and not self._stop.is_set():
                 # Only actions are waited for: a slow one must not delay the polls of others.

@@ -2,46 +2,89 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import fnmatch
+from collections import Counter
+from typing import TYPE_CHECKING, cast
 
+from core_infra.jobrunner._config_check import check_sources
 from core_infra.jobrunner._config_file import DirectoryConfig, DispatchConfig, ForgeConfig
 from core_infra.jobrunner._handlers import command, dispatch
 from core_infra.jobrunner._sources.directory import DirectorySource
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from core_infra.jobrunner._config_check import Finding
     from core_infra.jobrunner._config_file import CommandConfig, JobsConfig
-    from core_infra.jobrunner._forges.endpoint import Token
-    from core_infra.jobrunner._forges.forge import Forge
+    from core_infra.jobrunner._forges.endpoint import Secret
+    from core_infra.jobrunner._forges.forgejo import Forgejo
+    from core_infra.jobrunner._forges.github import GitHub
     from core_infra.jobrunner._interfaces import JobHandler, JobSource
+    from core_infra.jobrunner._sources.epics import EpicSource
 
 
 def make_parts(config: JobsConfig) -> tuple[list[JobSource], list[JobHandler]]:
     """Make the sources and handlers that a configuration file names.
 
-    Handlers are in the order of the file: first those under ``handlers``, then those of each forge.
+    Handlers are in the order of the file: first those under ``handlers``, which see the signals of
+    all sources, then those of each forge, which see only its own. Names such as ``acme/*`` are
+    looked up on the forge now.
 
     Raises:
         CoreInfraError: one of them cannot be made.
     """
+    forges = [one for one in config.sources if isinstance(one, ForgeConfig)]
+    secrets = [*(one.token_env for one in forges), config.database]
     sources: list[JobSource] = []
-    handlers: list[JobHandler] = [_handler(one) for one in config.handlers]
-    several = sum(isinstance(one, ForgeConfig) for one in config.sources) > 1
+    handlers: list[JobHandler] = [_handler(one, secrets) for one in config.handlers]
+    clients = _Clients(forges)
+    names = _names(forges, clients)
+    taken: set[str] = set()
     for one in config.sources:
         if isinstance(one, DirectoryConfig):
             sources.append(DirectorySource(LocalMedium(), one.path, name=one.name))
-        else:
-            forge = _forge(one)
-            sources += _epics(forge, one)
-            handlers += _forge_handlers(forge, one, several=several)
+            continue
+        parts = _ForgeParts(one, clients.of(one), names.get(id(one), ""))
+        sources += parts.sources(taken)
+        handlers += parts.handlers()
     return sources, handlers
 
 
-def _handler(config: DispatchConfig | CommandConfig) -> JobHandler:
+def close_parts(sources: Iterable[JobSource]) -> None:
+    """Close the connections of sources and of the handlers that were made with them."""
+    for one in sources:
+        close = getattr(one, "close", None)
+        if close is not None:
+            close()
+
+
+def has_patterns(config: JobsConfig) -> bool:
+    """Whether repositories are looked up on a forge, so that later there may be others."""
+    forges = [one for one in config.sources if isinstance(one, ForgeConfig)]
+    return any(set("*?[") & set(repo) for one in forges for repo in one.repos)
+
+
+def check_parts(config: JobsConfig) -> Iterator[Finding]:
+    """Look at each repository that a configuration names, and change nothing.
+
+    Raises:
+        CoreInfraError: a source or a handler cannot be made.
+    """
+    sources, handlers = make_parts(config)
+    epics = [one for one in sources if not isinstance(one, DirectorySource)]
+    try:
+        yield from check_sources(cast("list[EpicSource]", epics), handlers)
+    finally:
+        close_parts(sources)
+
+
+def _handler(config: DispatchConfig | CommandConfig, secrets: Collection[str]) -> JobHandler:
     if isinstance(config, DispatchConfig):
-        return dispatch.Dispatch(LocalMedium(), config.queue, name=config.name)
+        made: JobHandler = dispatch.Dispatch(
+            LocalMedium(), config.queue, name=config.name, chain=config.chain
+        )
+        return made
     if config.check:
         return command.CheckedCommandHandler(
             config.name,
@@ -49,44 +92,170 @@ def _handler(config: DispatchConfig | CommandConfig) -> JobHandler:
             check=config.check,
             when=config.when,
             timeout=config.timeout,
+            keep_env=config.env,
+            drop_env=secrets,
+            chain=config.chain,
         )
     return command.CommandHandler(
-        config.name, config.command, when=config.when, timeout=config.timeout
+        config.name,
+        config.command,
+        when=config.when,
+        timeout=config.timeout,
+        keep_env=config.env,
+        drop_env=secrets,
+        chain=config.chain,
     )
 
 
-def _forge(config: ForgeConfig) -> Forge:
-    # Imported only if the file has a forge: the clients need the extra "jobs".
-    from core_infra.jobrunner._forges import endpoint, forgejo, github  # noqa: PLC0415 - an extra
+class _Clients:
+    """One client for each forge and token: its connections, cache and limits are shared."""
 
-    secret: Token | None = None
-    if config.token_env or config.token_file:
-        secret = endpoint.Token(env=config.token_env, file=config.token_file)
-    if config.type == "github":
-        return github.GitHub(secret, config.url or github.URL)
-    return forgejo.Forgejo(config.url, secret)
+    def __init__(self, configs: Sequence[ForgeConfig]) -> None:
+        # Imported only if the file has a forge: the clients need the extra "jobs".
+        self._made: dict[object, GitHub | Forgejo] = {}
+        addresses: dict[str, set[str]] = {}
+        for config in configs:
+            client = self._make(config, "")
+            addresses.setdefault(client.host, set()).add(client.site)
+            client.close()
+        self._shared = {host for host, sites in addresses.items() if len(sites) > 1}
+        """Hosts with several forges: signals have their whole address."""
+
+    def of(self, config: ForgeConfig) -> GitHub | Forgejo:
+        """The client of a source."""
+        key = (config.type, config.url, config.token_env, config.token_file, config.app)
+        if key not in self._made:
+            client = self._make(config, "")
+            if client.host in self._shared:
+                client = self._make(config, client.site)
+            self._made[key] = client
+        return self._made[key]
+
+    def _make(self, config: ForgeConfig, host: str) -> GitHub | Forgejo:
+        from core_infra.jobrunner._forges import (  # noqa: PLC0415 - an extra
+            endpoint,
+            forgejo,
+            github,
+        )
+
+        url = config.url or github.URL
+        secret: Secret | None = None
+        if config.app is not None:
+            from core_infra.jobrunner._forges.app_token import AppToken  # noqa: PLC0415 - an extra
+
+            app = config.app
+            secret = AppToken(app.id, app.installation, app.key_file, url)
+        elif config.token_env or config.token_file:
+            secret = endpoint.Token(env=config.token_env, file=config.token_file)
+        if config.type == "github":
+            return github.GitHub(secret, url, host=host)
+        return forgejo.Forgejo(config.url, secret, host=host)
 
 
-def _epics(forge: Forge, config: ForgeConfig) -> Iterator[JobSource]:
-    from core_infra.jobrunner._sources.epics import EpicSource  # noqa: PLC0415 - as above
+def _names(configs: Sequence[ForgeConfig], clients: _Clients) -> dict[int, str]:
+    """What follows "@" in the names of a forge's handlers: its host, if there are several forges.
 
-    for repo in config.repos:
-        owner, _, name = repo.partition("/")
-        yield EpicSource(forge, owner, name, label=config.label, reports=config.report)
+    If two of one host have the same handler: also the owner or the label, else a number.
+    """
+    if len(configs) < 2:  # noqa: PLR2004 - several
+        return {id(one): one.name for one in configs}
+    hosts = {id(one): one.name or clients.of(one).host.replace("/", ":") for one in configs}
+    kinds = Counter((hosts[id(one)], kind) for one in configs for kind in set(one.handlers))
+    twins = {host for (host, _), times in kinds.items() if times > 1}
+    names = dict(hosts)
+    for host in twins:
+        some = [one for one in configs if hosts[id(one)] == host]
+        numbers = [str(number) for number in range(1, len(some) + 1)]
+        for told in ([*map(_owners, some)], [*map(_label, some)], numbers):
+            if len(set(told)) == len(some):
+                names |= {id(one): f"{host}:{what}" for one, what in zip(some, told, strict=True)}
+                break
+    return names
 
 
-def _forge_handlers(forge: Forge, config: ForgeConfig, *, several: bool) -> Iterator[JobHandler]:
-    from core_infra.jobrunner._handlers import forge as known  # noqa: PLC0415 - as above
+def _owners(config: ForgeConfig) -> str:
+    return "+".join(sorted({repo.partition("/")[0] for repo in config.repos}))
 
-    settle = known.ResolveThreads if config.type == "github" else known.DismissReviews
-    kinds: dict[str, type[known.ForgeHandler]] = {
-        "enable_auto_merge": known.EnableAutoMerge,
-        "publish_draft": known.PublishDraft,
-        "settle_reviews": settle,
-        "send_fix_command": known.SendFixCommand,
-        "tick_parent": known.TickParent,
-        "completion": known.Completion,
-    }
-    for name in config.handlers:
-        kind = kinds[name]
-        yield kind(forge, name=f"{kind.NAME}@{forge.host}" if several else "")
+
+def _label(config: ForgeConfig) -> str:
+    return config.label.replace("/", ":")
+
+
+class _ForgeParts:
+    """The sources and handlers of one entry of the file."""
+
+    def __init__(self, config: ForgeConfig, forge: GitHub | Forgejo, name: str) -> None:
+        self._config = config
+        self._forge = forge
+        self._name = name
+        self._repos = list(dict.fromkeys(_repositories(config, forge)))
+        self._by_repo: dict[str, str] = {}
+        """The name of the source of each repository."""
+
+    def sources(self, taken: set[str]) -> Iterator[JobSource]:
+        """A source for each repository; *taken* are the names that are in use."""
+        from core_infra.jobrunner._forges.forge import Repo  # noqa: PLC0415 - an extra
+        from core_infra.jobrunner._sources.epics import EpicSource  # noqa: PLC0415 - as above
+
+        every = [Repo(*repo.split("/")) for repo in self._repos]
+        for repo in every:
+            full = "/".join(repo)
+            settings = self._config.overrides.get(full, self._config)
+            name = f"{self._config.name or self._forge.host}:{full}"
+            if name in taken:
+                name = f"{name}:{settings.label}"
+            taken.add(name)
+            self._by_repo[full] = name
+            yield EpicSource(
+                self._forge,
+                *repo,
+                label=settings.label,
+                reports=settings.report,
+                name=name,
+                repos=every,
+            )
+
+    def handlers(self) -> Iterator[JobHandler]:
+        """The handlers of all repositories together, and those of each with overrides."""
+        special = [repo for repo in self._repos if repo in self._config.overrides]
+        common = [self._by_repo[repo] for repo in self._repos if repo not in special]
+        yield from self._of(self._config, self._name, common)
+        for repo in special:
+            name = ":".join(filter(None, (self._name, repo.replace("/", ":"))))
+            yield from self._of(self._config.overrides[repo], name, [self._by_repo[repo]])
+
+    def _of(self, config: ForgeConfig, name: str, sources: Collection[str]) -> Iterator[JobHandler]:
+        from core_infra.jobrunner._handlers import forge as known  # noqa: PLC0415 - as above
+
+        settle = known.ResolveThreads if config.type == "github" else known.DismissReviews
+        kinds: dict[str, type[known.ForgeHandler]] = {
+            "publish_draft": known.PublishDraft,
+            "settle_reviews": settle,
+            "send_fix_command": known.SendFixCommand,
+            "tick_parent": known.TickParent,
+            "completion": known.Completion,
+        }
+        for one in config.handlers:
+            made: known.ForgeHandler
+            kind = kinds.get(one, known.EnableAutoMerge)
+            full = f"{kind.NAME}@{name}" if name else ""
+            if one == "enable_auto_merge":
+                made = known.EnableAutoMerge(self._forge, config.merge, name=full)
+            else:
+                made = kind(self._forge, name=full)
+            made.sources = frozenset(sources)
+            made.chain = config.chain
+            yield made
+
+
+def _repositories(config: ForgeConfig, forge: GitHub | Forgejo) -> Iterator[str]:
+    for wanted in config.repos:
+        owner, _, pattern = wanted.partition("/")
+        if not set("*?[") & set(pattern):
+            yield wanted
+            continue
+        for name in forge.repositories(owner):
+            full = f"{owner}/{name}"
+            is_excluded = any(fnmatch.fnmatchcase(full, one) for one in config.exclude)
+            if fnmatch.fnmatchcase(name, pattern) and not is_excluded:
+                yield full

@@ -27,6 +27,11 @@ class Leadership:
         path = Path(base_dir, _NAME)
         self._lock = FileLock(path, thread_local=False)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this poller holds it."""
+        return bool(self._lock.is_locked)
+
     def acquire(self) -> bool:
         """Acquire the lock, unless this poller has it already.
 

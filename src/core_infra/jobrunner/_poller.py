@@ -15,6 +15,8 @@ from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._validation import check_handler_names, checked_name
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from core_infra.jobrunner._config import CycleReport, PollerConfig
     from core_infra.jobrunner._interfaces import JobHandler, JobSource
 
@@ -22,6 +24,8 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _CLOSED = "it was closed"
+_LATE = 60.0
+"""Seconds that a loop may be late before it counts as standing still."""
 _PATIENCE_MIN = 0.1
 """Seconds: with a shorter interval, polls beside a running action would keep a processor busy."""
 
@@ -62,7 +66,10 @@ class Poller:
         self._one_cycle = threading.Lock()
         self._closed_by = ""
         """Why it can no longer be used; empty while it can."""
-        self._runner = CycleRunner(config, self._stop)
+        self._nudge = threading.Event()
+        self._nudged: set[str] = set()
+        self._runs = False
+        self._runner = CycleRunner(config, self._stop, self._nudge)
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +113,7 @@ class Poller:
             Exception: a cycle was interrupted by it; no other cycle can follow.
         """
         self._check_open()
+        self._runs = True
         # While actions run, the interval has passed already when a cycle returns.
         patience = max(self.config.poll_interval, _PATIENCE_MIN)
         while not self._stop.is_set():
@@ -124,9 +132,59 @@ class Poller:
                     _LOG.error("cycle %d: %s", self._cycle, describe_error(error))
                 else:
                     _LOG.exception("cycle %d", self._cycle)
-            self.config.clock.wait(self._stop, self.config.poll_interval)
+            self._pause(patience)
         with self._one_cycle:
             self._finish()
+
+    def poll_now(self, repo: str) -> int:
+        """Poll the sources of a repository before their time, with a fresh look; on any thread.
+
+        Args:
+            repo: ``owner/name``: the end of the sources' names, or of what comes before a label.
+
+        Returns:
+            How many sources that are.
+        """
+        wanted = repo.lower()
+        names = {name for name in self._sources if wanted in name.lower().split(":")}
+        for name in names:
+            refresh = getattr(self._sources[name], "refresh", None)
+            if refresh is not None:
+                refresh()
+        if names:
+            self._nudged |= names
+            self._nudge.set()
+            self._runner.wake()
+        return len(names)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the poller that acts on the journal."""
+        return self._runner.leads
+
+    def problems(self) -> list[str]:
+        """What a new start would mend: a loop that stands still, sources that hang; any thread."""
+        found = [f"source {name} hangs" for name in self._runner.hanging]
+        config = self.config
+        limit = config.poll_interval + config.poll_timeout + config.job_timeout + _LATE
+        if self._runs and time.monotonic() - self._runner.turned > limit:
+            found.append(f"the loop has stood still for more than {limit:g} s")
+        return found
+
+    def _pause(self, patience: float) -> None:
+        """Wait for the interval; meanwhile poll the sources that are asked for."""
+        until = time.monotonic() + self.config.poll_interval
+        left = self.config.poll_interval
+        while not self._stop.is_set() and self.config.clock.wait(self._nudge, max(left, 0.0)):
+            self._nudge.clear()
+            names, self._nudged = self._nudged, set()
+            try:
+                self._run_cycle(patience, names)
+            except CoreInfraError as error:
+                _LOG.error("cycle %d: %s", self._cycle, describe_error(error))
+                if self._closed_by:
+                    return
+            left = until - time.monotonic()
 
     def run_once(self) -> CycleReport:
         """Run one cycle.
@@ -142,13 +200,15 @@ class Poller:
         """
         return self._run_cycle(float("inf"))
 
-    def _run_cycle(self, patience: float) -> CycleReport:
+    def _run_cycle(self, patience: float, only: Collection[str] | None = None) -> CycleReport:
         with self._one_cycle:
             self._check_open()
             start = time.monotonic()
             self._cycle += 1
             cycle = Cycle(self._cycle, self._handlers, dry_run=self.dry_run, patience=patience)
-            sources = self._sources
+            sources = {
+                name: one for name, one in self._sources.items() if only is None or name in only
+            }
             self._runner.catch_up(dry_run=cycle.dry_run)
             try:
                 self._runner.run(cycle, sources.values())
@@ -176,6 +236,7 @@ class Poller:
         intent on the disk, and the next poller looks them up.
         """
         self._stop.set()
+        self._nudge.set()
         self._runner.wake()
 
     def close(self) -> None:

@@ -54,11 +54,13 @@ class _Backoff:
         failures: how often it has failed in a row.
         not_before: the earliest time of the next poll.
         is_polled: it has not answered yet.
+        asked: when it was asked last, by the monotonic clock.
     """
 
     failures: int = 0
     not_before: datetime = _LONG_AGO
     is_polled: bool = False
+    asked: float = 0.0
 
     def failed(self, error: BaseException, *, now: datetime, interval: float) -> None:
         """Count a failure; an error with a ``retry_at`` says itself when to poll again."""
@@ -104,9 +106,14 @@ class SourcePolling:
         return not (self._open or self.answers)
 
     @property
-    def unanswered(self) -> list[str]:
-        """The names of the sources that are asked now, overdue ones included."""
-        return [name for name, backoff in self._backoffs.items() if backoff.is_polled]
+    def hanging(self) -> list[str]:
+        """The names of the sources that have not answered for many timeouts; on any thread."""
+        limit = time.monotonic() - _STALE * self._timeout
+        return [
+            name
+            for name, backoff in list(self._backoffs.items())
+            if backoff.is_polled and backoff.asked < limit
+        ]
 
     def start(self, sources: Iterable[JobSource]) -> None:
         """Poll the sources whose turn it is."""
@@ -118,6 +125,7 @@ class SourcePolling:
                 _LOG.info("source %s is not polled until %s", source.name, backoff.not_before)
             else:
                 backoff.is_polled = True
+                backoff.asked = time.monotonic()
                 self._submit(source, partial(self._got, source, time.monotonic()), _poll, source)
 
     def report(self, source: JobSource, results: Sequence[ActionResult]) -> None:

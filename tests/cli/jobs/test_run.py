@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from core_infra._cli.main import main
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CONFIG = """
@@ -190,3 +191,55 @@ def test_metrics_are_served(here: Path) -> None:
     assert 'core_infra_jobs_actions_total{action="greet",outcome="done"} 1.0' in text
     assert 'core_infra_jobs_polls_total{outcome="done",source="directory"} 1.0' in text
     assert "core_infra_jobs_cycle_seconds_count 1.0" in text
+
+
+def test_a_command_does_not_inherit_secrets(here: Path) -> None:
+    text = CONFIG.replace("echo hi >> out", "echo $CI_TOKEN:$DB_PASSWORD:$PLAIN > out")
+    text = text.replace("when: {pr_state: OPEN}", "env: [DB_PASSWORD], when: {pr_state: OPEN}")
+    (here / "jobs.yaml").write_text(text)
+    env = {**os.environ, "CI_TOKEN": "a", "DB_PASSWORD": "b", "PLAIN": "c"}
+    subprocess.run(command("once"), cwd=here, env=env, check=True, capture_output=True)
+    assert (here / "out").read_text() == ":b:c\n"
+    for path in (here / "journal").rglob("*"):
+        assert path.is_dir() or path.name == ".leader.lock" or path.stat().st_mode & 0o077 == 0
+
+
+def test_it_is_reloaded_and_watched_from_outside(here: Path) -> None:
+    with subprocess.Popen(
+        command("run", "--listen", "127.0.0.1:0"), cwd=here, stderr=subprocess.PIPE, text=True
+    ) as bot:
+        assert bot.stderr is not None
+        lines = iter(bot.stderr.readline, "")
+        url = next(line for line in lines if "metrics at " in line).split()[-1]
+        wait_for(lines, "cycle 1:")
+        with urlopen(url.replace("metrics", "health"), timeout=30) as answer:  # noqa: S310 - ours
+            assert json.load(answer)["problems"] == []
+        (here / "jobs.yaml").write_text("sources: [")
+        wait_for(lines, "the configuration is not used")
+        (here / "jobs.yaml").write_text(CONFIG.replace("echo hi", "echo there"))
+        put(here, pr_state="OPEN", pr_number=6)
+        wait_for(lines, "was read again")
+        wait_for(lines, "greet: done")
+        assert (here / "out").read_text() == "hi\nthere\n"
+        put(here, pr_state="OPEN", pr_number=7)
+        bot.send_signal(signal.SIGHUP)
+        wait_for(lines, "greet: done")
+        bot.send_signal(signal.SIGTERM)
+        assert bot.wait(30) == 0
+
+
+def wait_for(lines: Iterator[str], text: str) -> None:
+    assert any(text in line for line in lines), text
+
+
+def test_what_failed_is_tried_again_by_a_command(here: Path) -> None:
+    put(here, pr_state="CLOSED")
+    assert jobs(here, "once").returncode == 1
+    assert "0 actions" in jobs(here, "once").stdout
+    done = jobs(here, "retry", "acme/widgets#5")
+    assert "sulk acme/widgets#5 will be tried again (it was failed)" in done.stdout
+    assert "1 actions" in jobs(here, "once").stdout
+    assert "is recorded as done" in jobs(here, "resolve", "acme/widgets#5").stdout
+    assert jobs(here, "retry", "acme/widgets#5").returncode != 0
+    assert "is forgotten" in jobs(here, "forget", "acme/widgets#5").stdout
+    assert "1 actions" in jobs(here, "once").stdout

@@ -21,6 +21,10 @@ from core_infra.jobrunner._forges import github_graphql as queries
 OUT = Path(__file__).parents[3] / "fixtures" / "api"
 REPO = "/repos/{owner}/{repo}"
 GITHUB = {
+    "/orgs/{org}/repos": ["get"],
+    "/users/{username}/repos": ["get"],
+    REPO: ["get"],
+    f"{REPO}/branches/{{branch}}": ["get"],
     f"{REPO}/issues": ["get"],
     f"{REPO}/issues/{{issue_number}}": ["get", "patch"],
     f"{REPO}/issues/{{issue_number}}/comments": ["get", "post"],
@@ -30,6 +34,10 @@ GITHUB = {
     f"{REPO}/pulls/{{pull_number}}/update-branch": ["put"],
 }
 FORGEJO = {
+    "/orgs/{org}/repos": ["get"],
+    "/users/{username}/repos": ["get"],
+    REPO: ["get"],
+    f"{REPO}/branch_protections/{{name}}": ["get"],
     f"{REPO}/issues": ["get"],
     f"{REPO}/issues/{{index}}": ["get", "patch"],
     f"{REPO}/issues/{{index}}/comments": ["get", "post"],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
 import click
 
 from core_infra._cli.lazy_group import Command, LazyGroup
+from core_infra.errors import CoreInfraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 COMMANDS: dict[str, Command] = {
+    "check": Command("check:check", "Check the configuration against the forges; read only."),
     "dry-run": Command("run:dry_run", "Print what the next cycle would do."),
+    "forget": Command("amend:forget", "Let actions on an item be as if they had never been."),
     "journal": Command("journal:show_journal", "List actions, the latest last."),
     "once": Command("run:once", "Run one cycle."),
     "prune": Command("journal:prune", "Delete the journal's files of days before a date."),
     "replay": Command("journal:show_replay", "Show where handlers would now decide differently."),
     "report": Command("journal:report", "Write an HTML page of all actions."),
+    "resolve": Command("amend:resolve", "Record that failed actions on an item are done."),
+    "retry": Command("amend:retry", "Have failed actions on an item tried again."),
     "run": Command("run:run", "Poll and act until stopped by SIGTERM or Ctrl-C."),
     "verify": Command("journal:verify", "Check that no line of the journal was changed."),
 }
@@ -54,6 +59,24 @@ class ConfigChoice(NamedTuple):
         if not Path(self.path).exists():
             return JobsConfig(journal=self.journal)  # enough to look at a journal
         return replace(load_jobs_config(self.path), journal=self.journal)
+
+    def reloaded(self, old: JobsConfig) -> JobsConfig:
+        """Read the file again; the old configuration if it was spoiled at this very moment."""
+        try:
+            return self.load()
+        except CoreInfraError:
+            return old
+
+    def state(self) -> tuple[int, int]:
+        """What changes when the file does."""
+        try:
+            found = Path(self.path).stat()
+        except OSError:
+            return (0, 0)
+        return (found.st_mtime_ns, found.st_size)
+
+
+pass_source = click.make_pass_decorator(ConfigChoice)
 
 
 def pass_config(call: Callable[Concatenate[JobsConfig, P], None]) -> Callable[P, None]:

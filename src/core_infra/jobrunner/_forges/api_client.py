@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import urllib.parse
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,6 +17,7 @@ from core_infra.jobrunner._forges.connection import Answer, Connection, parsed_u
 from core_infra.jobrunner._forges.endpoint import checked_address
 from core_infra.jobrunner._forges.errors import (
     ForgeAnswerError,
+    ForgeNotFoundError,
     ForgeUnavailableError,
     RateLimitedError,
 )
@@ -26,9 +27,19 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from core_infra.jobrunner._forges.endpoint import Token
+    from core_infra.jobrunner._forges.endpoint import Secret
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def archived(self) -> bool: ...
+
 
 T = TypeVar("T")
+N = TypeVar("N", bound=_Named)
 
 _LOG = logging.getLogger(__name__)
 _PAGES = 100
@@ -59,7 +70,7 @@ class ApiClient:
     def __init__(
         self,
         url: str,
-        token: Token | None,
+        token: Secret | None,
         *,
         scheme: str = "token",
         accept: str = "application/json",
@@ -133,6 +144,21 @@ class ApiClient:
         if limit_pages < _PAGES:
             return
         raise ForgeAnswerError(f"{path} does not end", why=f"it has more than {_PAGES} pages")
+
+    def repositories(
+        self, kind: TypeAdapter[list[N]], prefix: str, owner: str, **query: object
+    ) -> list[str]:
+        """The names of the repositories of an organisation or user, without archived ones."""
+        for what in ("orgs", "users"):
+            path = prefix + api_path(what, owner, "repos")
+            try:
+                found = list(self.pages(kind, path, limit_pages=_PAGES, **query))
+            except ForgeNotFoundError:
+                if what == "users":
+                    raise
+                continue
+            return [one.name for one in found if not one.archived]
+        raise AssertionError  # the last attempt returns or raises
 
     def send(self, method: str, path: str, content: object) -> None:
         """Change something, or only list it in a rehearsal; raises as :meth:`get` does."""

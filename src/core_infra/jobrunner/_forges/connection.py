@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from core_infra.jobrunner._clock import Clock
-    from core_infra.jobrunner._forges.endpoint import Token
+    from core_infra.jobrunner._forges.endpoint import Secret
 
 _BODY_MAX = 32 << 20
 _REDIRECTS = 3
@@ -85,7 +85,7 @@ class Connection:
     def __init__(
         self,
         url: str,
-        token: Token | None,
+        token: Secret | None,
         *,
         scheme: str,
         headers: Mapping[str, str],

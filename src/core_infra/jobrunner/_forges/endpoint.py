@@ -5,8 +5,17 @@ from __future__ import annotations
 import os
 import urllib.parse
 from pathlib import Path
+from typing import Protocol
 
 from core_infra.errors import InvalidError, NotFoundError
+
+
+class Secret(Protocol):
+    """Something that has a token."""
+
+    def read(self) -> str:
+        """The token."""
+        ...
 
 
 class Token:

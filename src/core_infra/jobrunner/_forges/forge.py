@@ -148,6 +148,22 @@ class Comment(NamedTuple):
     body: str
 
 
+class Rights(NamedTuple):
+    """What a token may do in a repository, and what its default branch requires.
+
+    Attributes:
+        may_write: whether it may write issues and pull requests.
+        methods: how pull requests may be merged.
+        branch: the default branch.
+        required_checks: the checks that this branch requires, as far as the token may see them.
+    """
+
+    may_write: bool
+    methods: tuple[str, ...]
+    branch: str
+    required_checks: tuple[str, ...]
+
+
 class Merge(NamedTuple):
     """How a pull request is merged.
 
@@ -238,6 +254,14 @@ class Forge(Protocol):
 
     def settle_reviews(self, repo: Repo, number: int) -> None:
         """Resolve conversations (GitHub), dismiss requests for changes (Forgejo): outdated ones."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections."""
+        ...
+
+    def rights(self, repo: Repo) -> Rights:
+        """What the token may do, and what the default branch requires; changes nothing."""
         ...
 
     def rehearsing(self, steps: list[str]) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from core_infra.jobrunner._forges.forge import (
     Merge,
     Pull,
     Repo,
+    Rights,
     checks_together,
 )
 from core_infra.jobrunner._forges.issue_texts import closed_issues
@@ -31,7 +33,7 @@ from core_infra.jobrunner._logging import describe_error
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from core_infra.jobrunner._forges.endpoint import Token
+    from core_infra.jobrunner._forges.endpoint import Secret
     from core_infra.jobrunner._signal import CheckStatus, Mergeable, PrState
 
 _LOG = logging.getLogger(__name__)
@@ -72,7 +74,7 @@ class Forgejo:
     def __init__(
         self,
         url: str,
-        token: Token | None,
+        token: Secret | None,
         *,
         timeout: float = 30.0,
         pause: float = 0.0,
@@ -111,6 +113,10 @@ class Forgejo:
         """Return True: Forgejo cannot say it without the whole answer."""
         del repo
         return True
+
+    def repositories(self, owner: str) -> Sequence[str]:
+        """The names of the repositories of an organisation or user, without archived ones."""
+        return self._api.repositories(rest.REPOSITORIES, "", owner, limit=_PAGE)
 
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
         """The open issues that have a label."""
@@ -226,6 +232,15 @@ class Forgejo:
             if review.stale:
                 path = _at(repo, "pulls", number, "reviews", review.id, "dismissals")
                 self._api.send("POST", path, {"message": "Answered by a later commit."})
+
+    def rights(self, repo: Repo) -> Rights:
+        """What the token may do, and what the default branch requires; changes nothing."""
+        found = self._api.get(rest.REPOSITORY, _at(repo))
+        names: tuple[str, ...] = ()
+        with contextlib.suppress(ForgeNotFoundError, ForgeRefusedError):  # not protected, or hidden
+            path = _at(repo, "branch_protections", found.default_branch)
+            names = self._api.get(rest.PROTECTION, path).names
+        return Rights(found.may_write, found.methods, found.default_branch, names)
 
     def close(self) -> None:
         """Close its connections."""

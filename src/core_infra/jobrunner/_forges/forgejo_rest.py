@@ -127,6 +127,13 @@ class Commit(Model):
     commit: CommitBody
 
 
+class Name(Model):
+    """A repository in a list."""
+
+    name: str
+    archived: bool = False
+
+
 class Comment(Model):
     """A comment."""
 
@@ -142,3 +149,51 @@ STATUSES = TypeAdapter(Statuses)
 REVIEWS = TypeAdapter(list[Review])
 COMMIT = TypeAdapter(Commit)
 COMMENTS = TypeAdapter(list[Comment])
+REPOSITORIES = TypeAdapter(list[Name])
+
+
+class Permissions(Model):
+    """What the token's user may do."""
+
+    push: bool = False
+
+
+class Whole(Model):
+    """A repository."""
+
+    default_branch: str
+    permissions: Permissions | None = None
+    allow_squash_merge: bool = False
+    allow_merge_commits: bool = False
+    allow_rebase: bool = False
+
+    @property
+    def may_write(self) -> bool:
+        """Whether the token's user may write."""
+        return self.permissions is not None and self.permissions.push
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """How pull requests may be merged."""
+        allowed = {
+            "squash": self.allow_squash_merge,
+            "merge": self.allow_merge_commits,
+            "rebase": self.allow_rebase,
+        }
+        return tuple(name for name, is_allowed in allowed.items() if is_allowed)
+
+
+class Protection(Model):
+    """The protection of a branch."""
+
+    enable_status_check: bool = False
+    status_check_contexts: list[str] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the required checks."""
+        return tuple(self.status_check_contexts or ()) if self.enable_status_check else ()
+
+
+REPOSITORY = TypeAdapter(Whole)
+PROTECTION = TypeAdapter(Protection)

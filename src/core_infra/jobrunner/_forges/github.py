@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from itertools import islice
@@ -18,14 +19,14 @@ from core_infra.jobrunner._forges.errors import (
     ForgeRefusedError,
     NotNowError,
 )
-from core_infra.jobrunner._forges.forge import Child, Comment, Epic, Merge, Repo, SubIssue
+from core_infra.jobrunner._forges.forge import Child, Comment, Epic, Merge, Repo, Rights, SubIssue
 from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from core_infra.jobrunner._forges.endpoint import Token
+    from core_infra.jobrunner._forges.endpoint import Secret
     from core_infra.jobrunner._forges.forge import Details, Pull
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class GitHub:
 
     def __init__(
         self,
-        token: Token | None,
+        token: Secret | None,
         url: str = URL,
         *,
         timeout: float = 30.0,
@@ -103,6 +104,10 @@ class GitHub:
         """
         path = self._at(repo, "issues")
         return self._api.is_new(path, state="all", sort="updated", direction="desc", per_page=1)
+
+    def repositories(self, owner: str) -> Sequence[str]:
+        """The names of the repositories of an organisation or user, without archived ones."""
+        return self._api.repositories(rest.REPOSITORIES, self._rest, owner, per_page=100)
 
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
         """The open issues that have a label."""
@@ -227,6 +232,15 @@ class GitHub:
             if not page.has_next_page:
                 return
             after = page.end_cursor
+
+    def rights(self, repo: Repo) -> Rights:
+        """What the token may do, and what the default branch requires; changes nothing."""
+        found = self._api.get(rest.REPOSITORY, self._at(repo))
+        names: tuple[str, ...] = ()
+        with contextlib.suppress(ForgeNotFoundError, ForgeRefusedError):  # not protected, or hidden
+            path = self._at(repo, "branches", found.default_branch)
+            names = self._api.get(rest.BRANCH, path).names
+        return Rights(found.may_write, found.methods, found.default_branch, names)
 
     def close(self) -> None:
         """Close its connections."""

@@ -42,6 +42,13 @@ class Issue(Model):
         return name.lower() in {one.lower() for one in names}
 
 
+class Name(Model):
+    """A repository in a list."""
+
+    name: str
+    archived: bool = False
+
+
 class Comment(Model):
     """A comment."""
 
@@ -68,3 +75,63 @@ ISSUE = TypeAdapter(Issue)
 ISSUES = TypeAdapter(list[Issue])
 COMMENTS = TypeAdapter(list[Comment])
 ANSWER = TypeAdapter(Answer)
+REPOSITORIES = TypeAdapter(list[Name])
+
+
+class Permissions(Model):
+    """What the token's user may do."""
+
+    push: bool = False
+
+
+class Whole(Model):
+    """A repository."""
+
+    default_branch: str
+    permissions: Permissions | None = None
+    allow_squash_merge: bool = False
+    allow_merge_commit: bool = False
+    allow_rebase_merge: bool = False
+
+    @property
+    def may_write(self) -> bool:
+        """Whether the token's user may write; an App's rights are not shown there."""
+        return self.permissions is None or self.permissions.push
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """How pull requests may be merged."""
+        allowed = {
+            "squash": self.allow_squash_merge,
+            "merge": self.allow_merge_commit,
+            "rebase": self.allow_rebase_merge,
+        }
+        return tuple(name for name, is_allowed in allowed.items() if is_allowed)
+
+
+class RequiredChecks(Model):
+    """The checks that a branch requires."""
+
+    contexts: list[str] = Field(default_factory=list)
+
+
+class Protection(Model):
+    """The protection of a branch."""
+
+    required_status_checks: RequiredChecks | None = None
+
+
+class Branch(Model):
+    """A branch."""
+
+    protection: Protection | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the required checks."""
+        checks = self.protection and self.protection.required_status_checks
+        return tuple(checks.contexts) if checks else ()
+
+
+REPOSITORY = TypeAdapter(Whole)
+BRANCH = TypeAdapter(Branch)

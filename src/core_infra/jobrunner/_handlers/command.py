@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
     from core_infra.jobrunner._interfaces import Job
     from core_infra.jobrunner._signal import ActionResult
+
+
+_SECRET = re.compile(
+    r"TOKEN|SECRET|PASSW(OR)?D|CREDENTIAL|API_?KEY|PRIVATE_?KEY|PGPASS|_DSN$", re.IGNORECASE
+)
 
 
 class CommandHandler:
@@ -35,6 +42,10 @@ class CommandHandler:
         when: the fields of a signal that it matches, each with its value or a list of values.
         timeout: seconds that the program may take, if less than the poller's ``job_timeout``.
         service: runs the program; None for a service of its own.
+        keep_env: variables that the program inherits although they look like secrets (TOKEN,
+            SECRET, PASSWORD, … in the name): it inherits no others of those.
+        drop_env: more variables that it does not inherit.
+        chain: whether handlers behind it may act on the same signals, too.
 
     Raises:
         InvalidError: the command is empty, a signal has no such field, or the field never has
@@ -49,7 +60,13 @@ class CommandHandler:
         when: Mapping[str, object],
         timeout: float | None = None,
         service: Service | None = None,
+        keep_env: Collection[str] = (),
+        drop_env: Collection[str] = (),
+        chain: bool = False,
     ) -> None:
+        self.chain = chain
+        self._keep_env = frozenset(keep_env)
+        self._drop_env = frozenset(drop_env)
         if not command or isinstance(command, str):
             raise InvalidError(f"the command of {name!r} is {command!r}", todo="Give a list.")
         if unknown := sorted(set(when) - set(PipelineSignal.__dataclass_fields__)):
@@ -91,6 +108,7 @@ class CommandHandler:
             stdin=json.dumps(signal.to_dict()),
             timeout=min(limits),
             env={
+                **self._without_secrets(),
                 "CORE_INFRA_JOB_ID": job.id,
                 "CORE_INFRA_JOB_ACTION": job.action,
                 "CORE_INFRA_JOB_ATTEMPT": str(job.attempt),
@@ -102,6 +120,10 @@ class CommandHandler:
             return
         with Service() as service:
             service.run_with_options(options)
+
+    def _without_secrets(self) -> dict[str, None]:
+        names = [name for name in os.environ if name in self._drop_env or _SECRET.search(name)]
+        return dict.fromkeys(name for name in names if name not in self._keep_env)
 
 
 class CheckedCommandHandler(CommandHandler):
@@ -115,6 +137,9 @@ class CheckedCommandHandler(CommandHandler):
         when: as for :class:`CommandHandler`.
         timeout: as for :class:`CommandHandler`.
         service: as for :class:`CommandHandler`.
+        keep_env: as for :class:`CommandHandler`.
+        drop_env: as for :class:`CommandHandler`.
+        chain: as for :class:`CommandHandler`.
     """
 
     def __init__(
@@ -126,8 +151,20 @@ class CheckedCommandHandler(CommandHandler):
         when: Mapping[str, object],
         timeout: float | None = None,
         service: Service | None = None,
+        keep_env: Collection[str] = (),
+        drop_env: Collection[str] = (),
+        chain: bool = False,
     ) -> None:
-        super().__init__(name, command, when=when, timeout=timeout, service=service)
+        super().__init__(
+            name,
+            command,
+            when=when,
+            timeout=timeout,
+            service=service,
+            keep_env=keep_env,
+            drop_env=drop_env,
+            chain=chain,
+        )
         self._check = list(check)
 
     def happened(self, signal: PipelineSignal, job: Job) -> bool:

@@ -30,9 +30,13 @@ class Dispatch:
         medium: the file system of the queues.
         path: the directory with a queue for each assignee.
         name: the name of the action.
+        chain: whether handlers behind it may act on the same signals, too.
     """
 
-    def __init__(self, medium: Medium, path: str, *, name: str = "dispatch") -> None:
+    def __init__(
+        self, medium: Medium, path: str, *, name: str = "dispatch", chain: bool = False
+    ) -> None:
+        self.chain = chain
         self._medium = medium
         self._path = path
         self.name = name

@@ -7,13 +7,17 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from core_infra.jobrunner._forges.errors import NotNowError
+from core_infra.jobrunner._forges.errors import (
+    ForgeNotFoundError,
+    ForgeRefusedError,
+    NotNowError,
+)
 from core_infra.jobrunner._forges.forge import Repo, signal_fields
 from core_infra.jobrunner._forges.issue_texts import is_complete, tick
 from core_infra.jobrunner._handlers.merge_rules import MergeRules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from core_infra.jobrunner._forges.forge import Forge
     from core_infra.jobrunner._interfaces import Job
@@ -36,6 +40,10 @@ class ForgeHandler:
     """
 
     NAME = ""
+    sources: Collection[str] | None = None
+    """The names of the sources whose signals it sees; None for all."""
+    chain = False
+    """Whether handlers behind it may act on the same signals, too."""
 
     def __init__(self, forge: Forge, *, name: str = "") -> None:
         self._forge = forge
@@ -131,7 +139,12 @@ class EnableAutoMerge(PullHandler):
     def act_on(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
         """Merge the head that was judged."""
         del job
-        forge.merge(repo, signal.pr_number, signal.last_commit_sha, self.rules.how)
+        try:
+            forge.merge(repo, signal.pr_number, signal.last_commit_sha, self.rules.how)
+        except (ForgeRefusedError, ForgeNotFoundError):
+            # Somebody else may have merged it at this moment.
+            if not forge.is_merging(repo, signal.pr_number):
+                raise
 
 
 class PublishDraft(PullHandler):

@@ -92,7 +92,7 @@ def _keep_states(base: JournalDirectory, path: str) -> None:
                     line, head = chained_line(head, bare.encode())
                     lines.append(line)
     if lines:
-        base.write_bytes(kept, b"".join(lines))
+        base.write_bytes(kept, b"".join(lines), mode=0o600)
 
 
 def _unfinished(base: JournalDirectory, path: str) -> bool:

@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import operator
+import os
 import sqlite3
 import threading
 from datetime import UTC, datetime
@@ -207,6 +208,8 @@ class Index:
             self._db.close()
 
     def _open(self) -> sqlite3.Connection:
+        with contextlib.suppress(OSError):  # SQLite says better what is wrong
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             # In this mode a loss of power leaves an older state, which catches up, never a mixture.

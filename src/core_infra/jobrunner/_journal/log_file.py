@@ -51,7 +51,7 @@ class JournalDirectory(SandboxMedium):
             directory, name = self._entry_to_make(where)
             try:
                 flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-                fd = os.open(name, flags, 0o666, dir_fd=directory)
+                fd = os.open(name, flags, 0o600, dir_fd=directory)
                 # Also if it existed: the process that created it may have been killed before this.
                 sync_dir(directory)
             finally:

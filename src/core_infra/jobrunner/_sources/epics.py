@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from datetime import datetime
 
-    from core_infra.jobrunner._forges.forge import Forge
+    from core_infra.jobrunner._forges.forge import Forge, Rights
     from core_infra.jobrunner._signal import ActionResult
 
     Todo = list[tuple[Epic, Repo, int]]
@@ -109,6 +109,20 @@ class EpicSource:
                 found = details.get((repo, pull.number), _UNKNOWN) if pull else _UNKNOWN
                 yield self._of_child(epic, repo, child, pull, found)
 
+    @property
+    def label(self) -> str:
+        """The label of epics."""
+        return self._label
+
+    @property
+    def epics(self) -> int:
+        """How many epics the last poll found."""
+        return len(self._last.epics) if self._last else 0
+
+    def rights(self) -> Rights:
+        """What the token may do in the repository, and what its default branch requires."""
+        return self._forge.rights(self._repo)
+
     def report(self, result: ActionResult) -> None:
         """Post the result of an action as a comment on the epic, or edit the one of its item."""
         if not (self._reports and result.epic):
@@ -124,6 +138,10 @@ class EpicSource:
                     continue  # somebody else's
                 return
         self._forge.comment(self._repo, result.epic, text)
+
+    def close(self) -> None:
+        """Close the connections of its forge."""
+        self._forge.close()
 
     def refresh(self) -> None:
         """Read everything at the next poll, however new what is known is."""
