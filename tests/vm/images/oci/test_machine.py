@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra._binaries import agent_binary
+from core_infra._host import SHORT_NAMES
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import Image, Launcher, Machine, load_image
 from core_infra.vm._access.interface import run_to_end
@@ -167,6 +169,24 @@ def test_the_disk_survives_a_reboot_and_only_that(launcher: Launcher) -> None:
         machine.exec(["/run/core-infra/bin/reboot"], user="0")
         machine.wait_until_succeeds("[ -e /kept ] && [ ! -e /run/gone ]", timeout=120)
     assert launcher.clone().exec("[ -e /kept ]").exit_code == 1
+
+
+@pytest.mark.long
+def test_an_image_of_another_architecture_is_emulated(tmp_path: Path) -> None:
+    other = {"x86_64": "aarch64", "aarch64": "x86_64"}[host_arch()]
+    if shutil.which(f"qemu-system-{other}") is None:
+        pytest.skip(f"qemu-system-{other} is not installed")
+    program = Entry("program", data=agent_binary(other), mode=0o755)
+    write_layout(tmp_path, [layer([program])], architecture=SHORT_NAMES[other])
+    with Launcher(image=f"oci-layout:{tmp_path}", arch=other) as launcher:
+        for machine in (launcher.clone(), launcher.clone()):
+            assert machine.exec("uname -m").stdout == f"{other}\n"
+            assert "usage: agent" in machine.exec(["/program"]).stderr
+    with (
+        Launcher(image=f"oci-layout:{tmp_path}") as launcher,
+        pytest.raises(NotFoundError, match=f"no version for linux/{SHORT_NAMES[host_arch()]}"),
+    ):
+        launcher.clone()
 
 
 def test_it_has_the_name_of_its_address_and_is_listed(launcher: Launcher, layout: Path) -> None:
