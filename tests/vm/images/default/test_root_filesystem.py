@@ -16,6 +16,14 @@ def test_every_file_system_that_programs_expect_is_mounted(machine: Machine) -> 
     assert expected.items() <= mounts.items()
 
 
+def test_rare_modules_are_loaded_when_they_are_needed(machine: Machine) -> None:
+    """Packed ones: of a network interface, of a file system, of a packet filter."""
+    for kind in ("wireguard", "vxlan id 5 dstport 4789"):
+        machine.exec(f"ip link add test0 type {kind} && ip link del test0", check=True)
+    machine.exec("mount -t btrfs nothing /mnt; grep btrfs /proc/filesystems", check=True)
+    machine.exec("modprobe nft_nat && modprobe ip6t_REJECT && modprobe dm_thin_pool", check=True)
+
+
 def test_modprobe_loads_what_a_module_needs_first(machine: Machine) -> None:
     machine.exec(["modprobe", "vfat"], check=True)
     loaded = {line.split()[0] for line in machine.read_text("/proc/modules").splitlines()}

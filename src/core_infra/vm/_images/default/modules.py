@@ -6,8 +6,9 @@ The dependencies of a module are in the module itself, in its ELF section ``.mod
 
 from __future__ import annotations
 
+import gzip
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
@@ -104,6 +105,12 @@ class ModuleTree:
             depends=tuple(_normal(need) for need in needs if need),
             aliases=tuple(facts.get("alias", ())),
         )
+
+
+def packed(module: Module) -> Module:
+    """The module as a file that ``modprobe`` unpacks when it loads it."""
+    data = gzip.compress(module.data, mtime=0)
+    return replace(module, path=f"{module.path}.gz", data=data)
 
 
 def index(modules: Iterable[Module]) -> dict[str, bytes]:

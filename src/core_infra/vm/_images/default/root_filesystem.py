@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
-from core_infra.vm._images.default.modules import ModuleTree, index
+from core_infra.vm._images.default.modules import ModuleTree, index, packed
 from core_infra.vm._images.initrd import Entry, character_device, directory, file, symlink
 
 if TYPE_CHECKING:
@@ -41,6 +41,29 @@ _ON_DEMAND = [
     "veth",
     "bridge",
     "dummy",
+]
+
+# What only some tests ask for is packed: it takes less memory, and longer to load.
+_PACKED = [
+    *("dm_mod", "dm_crypt", "dm_snapshot", "dm_thin_pool", "dm_verity"),
+    *("btrfs", "xfs", "erofs", "nbd", "zram", "autofs4", "binfmt_misc"),
+    *(
+        "nf_tables",
+        "nft_chain_nat",
+        "nft_compat",
+        "nft_ct",
+        "nft_fib_inet",
+        "nft_hash",
+        "nft_limit",
+    ),
+    *("nft_log", "nft_masq", "nft_nat", "nft_objref", "nft_quota", "nft_redir", "nft_reject_inet"),
+    *("ip_tables", "iptable_filter", "iptable_mangle", "iptable_nat", "iptable_raw", "ipt_REJECT"),
+    *("ip6_tables", "ip6table_filter", "ip6table_mangle", "ip6table_nat", "ip6t_REJECT"),
+    *("xt_LOG", "xt_MASQUERADE", "xt_REDIRECT", "xt_TCPMSS", "xt_addrtype", "xt_comment"),
+    *("xt_conntrack", "xt_limit", "xt_mark", "xt_multiport", "xt_nat", "xt_owner", "xt_state"),
+    *("xt_statistic", "xt_tcpudp", "nf_conntrack_netlink", "br_netfilter"),
+    *("sch_netem", "sch_tbf", "sch_htb", "sch_ingress", "cls_u32", "act_mirred", "ifb"),
+    *("wireguard", "8021q", "bonding", "ip_gre", "ipip", "ipvlan", "macvlan", "sit", "vxlan"),
 ]
 
 # All programs are in one directory, which has several names.
@@ -158,6 +181,8 @@ def _configuration(rootfs: Path, console: str) -> list[Entry]:
 
 def _modules(tree: ModuleTree) -> list[Entry]:
     modules = tree.select(_NEEDED, (*_LOADED_AT_BOOT, *_ON_DEMAND))
+    plain = {module.name for module in modules}
+    modules += [packed(one) for one in tree.select((), _PACKED) if one.name not in plain]
     # Some kernels have drivers built in, which modprobe would report as missing.
     boot = [module.name for module in modules if module.name in _LOADED_AT_BOOT]
     root = f"usr/lib/modules/{tree.release}"
