@@ -33,6 +33,8 @@ static struct {
 
 static const uint8_t made_with[] = {0x02, 0xca, 0xfe, 0, 0}; /* then its number */
 
+static const uint8_t nothing[IPV6];
+
 static int ioctls = -1, netlink = -1;
 
 static bool open_sockets(void) {
@@ -126,7 +128,6 @@ static bool change_address(size_t card, const struct address *a, unsigned short 
 }
 
 static bool set_route(size_t card, const uint8_t *gateway) {
-    static const uint8_t none[IPV4];
     struct message m = {
         .header = {
             .nlmsg_len = NLMSG_LENGTH(sizeof m.about.route),
@@ -141,7 +142,7 @@ static bool set_route(size_t card, const uint8_t *gateway) {
             .rtm_type = RTN_UNICAST,
         },
     };
-    if (memcmp(gateway, none, sizeof none) == 0)
+    if (memcmp(gateway, nothing, IPV4) == 0)
         return true;
     put(&m, RTA_GATEWAY, gateway, IPV4);
     put(&m, RTA_OIF, &cards[card].index, sizeof cards[card].index);
@@ -159,27 +160,45 @@ static bool replace_address(size_t card, struct address *former, const struct ad
     return true;
 }
 
+static bool set_flags(struct ifreq *request, short on, short off) {
+    if (ioctl(ioctls, SIOCGIFFLAGS, request) < 0)
+        return false;
+    request->ifr_flags = (short)((request->ifr_flags | on) & ~off);
+    return ioctl(ioctls, SIOCSIFFLAGS, request) == 0;
+}
+
+/* With another hardware address the card goes down in between: IPv6 addresses that are made of the
+ * former one are removed then, as are routes. A machine that is reverted has its own still. */
+static bool set_mac(struct ifreq *request, const uint8_t *mac) {
+    struct ifreq flags = *request;
+    if (ioctl(ioctls, SIOCGIFHWADDR, request) < 0)
+        return false;
+    if (memcmp(request->ifr_hwaddr.sa_data, mac, MAC) == 0)
+        return true;
+    request->ifr_hwaddr.sa_family = ARPHRD_ETHER;
+    memcpy(request->ifr_hwaddr.sa_data, mac, MAC);
+    return set_flags(&flags, 0, IFF_UP) && ioctl(ioctls, SIOCSIFHWADDR, request) == 0;
+}
+
 static bool set_card(size_t card, const uint8_t *mac, const struct address *both,
                      const uint8_t *gateway) {
-    struct ifreq request, flags;
+    struct ifreq request, named;
     if (!name_of(card, &request))
         return false;
-    flags = request;
-    request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-    memcpy(request.ifr_hwaddr.sa_data, mac, MAC);
-    if (ioctl(ioctls, SIOCSIFHWADDR, &request) < 0 || ioctl(ioctls, SIOCGIFFLAGS, &flags) < 0)
-        return false;
-    flags.ifr_flags |= IFF_UP;
-    return ioctl(ioctls, SIOCSIFFLAGS, &flags) == 0 &&
+    named = request;
+    if (memcmp(mac, nothing, MAC) == 0)
+        return set_flags(&named, 0, IFF_UP) &&
+               replace_address(card, &cards[card].set[0], &(struct address){0}) &&
+               replace_address(card, &cards[card].set[1], &(struct address){0});
+    return set_mac(&request, mac) && set_flags(&named, IFF_UP, 0) &&
            replace_address(card, &cards[card].set[0], &both[0]) &&
            replace_address(card, &cards[card].set[1], &both[1]) && set_route(card, gateway);
 }
 
 static const uint8_t *take(struct cursor *c, size_t size) {
-    static const uint8_t zeros[IPV6];
     if (c->bad || (size_t)(c->end - c->at) < size) {
         c->bad = true;
-        return zeros;
+        return nothing;
     }
     c->at += size;
     return c->at - size;
@@ -202,7 +221,8 @@ static uint32_t taken_count;
 static struct text lines; /* for /etc/hosts */
 
 /* The payload: the number of cards; for each its number, MAC, IPv4 and IPv6 address, each with the
- * length of its prefix, and an IPv4 gateway, zeros for none; then lines for /etc/hosts. */
+ * length of its prefix, and an IPv4 gateway, zeros for none; then lines for /etc/hosts. With zeros
+ * for its MAC, a card loses its addresses and goes down. */
 problem cards_take(struct cursor *c) {
     uint32_t count = take_u32(c);
     for (taken_count = 0; taken_count < count && !c->bad; taken_count++) {

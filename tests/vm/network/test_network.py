@@ -1,8 +1,12 @@
 """Networks between real machines: names, addresses, cuts, and what passes."""
 
+import contextlib
+import ipaddress
 import re
+import socketserver
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -208,3 +212,47 @@ def test_a_closed_network_says_so(launcher: Launcher) -> None:
     net.close()
     with pytest.raises(WrongStateError, match="was closed"):
         launcher.clone(name="d", networks=[net])
+
+
+@contextlib.contextmanager
+def server(answer: bytes) -> Iterator[int]:
+    """A server of this host on the loopback address, that sends a text; yields its port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as tcp:
+        thread = threading.Thread(target=tcp.serve_forever)
+        thread.start()
+        yield tcp.server_address[1]
+        tcp.shutdown()
+        thread.join()
+
+
+def test_machines_reach_exposed_servers_of_this_host_and_nothing_else(pair: Pair) -> None:
+    net, a, b = pair
+    with server(b"hello\n") as port, server(b"hidden\n") as other:
+        host = str(ipaddress.ip_network(net.subnet)[1])
+        net.expose(f"{host}:5432", f"127.0.0.1:{port}")
+        for machine in (a, b, a):
+            machine.wait_until_succeeds(f"nc -w 5 {host} 5432 </dev/null | grep hello")
+        for target in (host, "10.0.2.2", str(ipaddress.ip_network(net.subnet)[-2])):
+            assert a.exec(f"nc -w 1 {target} {other} </dev/null").stdout == ""
+        with net.cut("outside", a):
+            assert a.exec(f"nc -w 1 {host} 5432 </dev/null").stdout == ""
+            assert b.exec(f"nc -w 5 {host} 5432 </dev/null").stdout == "hello\n"
+
+
+def test_a_network_that_leads_outside(launcher: Launcher) -> None:
+    with (
+        launcher.network(outside=True) as net,
+        launcher.clone(name="traveller", networks=[net]) as a,
+        server(b"hello\n") as port,
+    ):
+        gateway = str(ipaddress.ip_network(net.subnet)[-2])
+        assert f"default via {gateway}" in a.exec("ip route").stdout
+        assert "nameserver 10.9" in a.read_text("/etc/resolv.conf")
+        # What this host can always reach is itself.
+        a.wait_until_succeeds(f"nc -w 5 {gateway} {port} </dev/null | grep hello")
+        launcher.discard(a)

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from core_infra.errors import AlreadyExistsError, CoreInfraError, NotFoundError, WrongStateError
+from core_infra.vm._guest.guest import Guest
 from core_infra.vm._names import host_name, plain_name
 from core_infra.vm._network.active_faults import ActiveFaults
 from core_infra.vm._network.gateway import Gateway
@@ -138,6 +139,13 @@ class Lan:
         if agent is not None:
             with contextlib.suppress(CoreInfraError):  # it is ending, or will be greeted again
                 agent.set_cards([], member.hosts())
+
+    def set_name_server(self, member: Member) -> None:
+        """Let a machine ask the name server of a network that leads outside."""
+        agent = member.agent()
+        if agent is not None:
+            text = f"nameserver {self.subnet.name_server}\n"
+            Guest(lambda: agent).write_text("/etc/resolv.conf", text)
 
     def close(self) -> None:
         """Remove it; machines on it run on, and reach nothing there."""

@@ -49,8 +49,10 @@ class Memberships:
         Args:
             agent: returns the connection to its agent, or None while it does not run.
         """
-        for _, member in self.cards:
+        for network, member in self.cards:
             member.agent = agent
+            if network.outside:
+                network.set_name_server(member)
         others = {
             other.name: (network, other)
             for network, member in self.cards

@@ -18,6 +18,7 @@ from core_infra.vm._snapshots.clone_source import ForkSource, SnapshotSource
 from core_infra.vm._snapshots.migration import save
 from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, quiesce, unquiesce, warm_up
 from core_infra.vm._snapshots.snapshot import Snapshot
+from core_infra.vm._snapshots.warm_network import warm_up_network
 from core_infra.vm._vmm_process import CONSOLE, fork, launch
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ class SourceBuilder:
             limit = timeouts.scaled(RESUME_TIMEOUT)
             self._verifier.resume(process, name=name, nonce=saved.nonce, limit=limit)
             warm_up(process)
+            if process.cards:
+                warm_up_network(process)
             nonce = quiesce(process, limit)
         except BaseException:
             process.end()

@@ -1,0 +1,154 @@
+"""The switch without machines: the fate of each frame, and what is kept and copied."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from core_infra.errors import UnavailableError
+from core_infra.vm._network.switch import LinkSettings, Switch
+
+MACS = [bytes([2, 0, 0, 0, 0, number]) for number in range(3)]
+NET = 1
+
+
+class Wire:
+    """Two cards on a network of a switch."""
+
+    def __init__(self, switch: Switch, net: int = NET) -> None:
+        self.switch = switch
+        self.net = net
+        self.cards = []
+        for port in (1, 2):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.settimeout(10)
+            switch.open(net, port, f"card{port}", theirs)
+            self.cards.append(ours)
+        switch.sync()
+        self.cards[1].send(MACS[0] + MACS[1] + b"\x88\xb5learn me")  # no longer sent to all
+        assert self.cards[0].recv(100).endswith(b"learn me")
+
+    def link(self, settings: LinkSettings) -> None:
+        self.switch.set_link(self.net, 1, 2, settings)
+        self.switch.sync()
+
+    def send(self, *texts: bytes) -> None:
+        for text in texts:
+            self.cards[0].send(MACS[1] + MACS[0] + b"\x88\xb5" + text)
+
+    def receive(self) -> bytes:
+        return self.cards[1].recv(2000)[14:]
+
+    def fates(self, settings: LinkSettings, count: int = 400) -> list[bytes]:
+        """What arrives of some frames; then the link is healed, for the end."""
+        self.link(settings)
+        self.send(*(b"%04d" % number for number in range(count)))
+        self.switch.drain(self.net)
+        self.link(LinkSettings())
+        self.send(b"overtaken", b"end")  # by the last frame, if that is to be overtaken
+        return [text for text in iter(self.receive, b"end") if text != b"overtaken"]
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    switch = Switch()
+    wire = Wire(switch)
+    yield wire
+    switch.close()
+    for card in wire.cards:
+        card.close()
+
+
+def test_the_same_seed_hits_the_same_frames(wire: Wire) -> None:
+    settings = LinkSettings(loss=0.3, duplicate=0.05, corrupt=0.05, reorder=0.05, seed=5)
+    first = wire.fates(settings)
+    assert wire.fates(settings) == first
+    other = Switch()
+    again = Wire(other)
+    assert again.fates(settings) == first
+    other.close()
+    for card in again.cards:
+        card.close()
+    assert wire.fates(LinkSettings(loss=0.3, seed=6)) != wire.fates(LinkSettings(loss=0.3, seed=5))
+
+
+def test_a_link_with_more_loss_loses_all_that_one_with_less_loses(wire: Wire) -> None:
+    little = set(wire.fates(LinkSettings(loss=0.1, seed=1)))
+    much = set(wire.fates(LinkSettings(loss=0.5, duplicate=0.2, seed=1)))
+    assert much < little
+    assert 300 < len(little) < 390
+    assert 130 < len(much) < 270
+    assert wire.fates(LinkSettings(loss=1)) == []
+
+
+def test_each_fault_does_what_it_says(wire: Wire) -> None:
+    sent = [b"%04d" % number for number in range(400)]
+    assert wire.fates(LinkSettings()) == sent
+    twice = wire.fates(LinkSettings(duplicate=0.25, seed=1))
+    assert sorted(set(twice)) == sent
+    assert 450 < len(twice) < 550
+    moved = wire.fates(LinkSettings(reorder=0.25, seed=1))
+    assert sorted(moved) == sent
+    assert moved != sent
+    bad = wire.fates(LinkSettings(corrupt=0.25, seed=1))
+    wrong = [(got, good) for got, good in zip(bad, sent, strict=True) if got != good]
+    assert 50 < len(wrong) < 150
+    for got, good in wrong:
+        difference = int.from_bytes(got, "big") ^ int.from_bytes(good, "big")
+        assert difference.bit_count() == 1
+
+
+def test_delayed_frames_keep_their_order_despite_jitter(wire: Wire) -> None:
+    wire.link(LinkSettings(delay=0.05, jitter=0.05, seed=3))
+    sent = [b"%04d" % number for number in range(100)]
+    wire.send(*sent)
+    assert [wire.receive() for _ in sent] == sent
+
+
+def test_what_is_under_way_is_kept_copied_and_delivered_later(wire: Wire) -> None:
+    wire.switch.hold(NET, on=True)
+    wire.send(b"waits")
+    wire.link(LinkSettings(delay=0.01))
+    wire.send(b"is delayed")
+    wire.switch.drain(NET)
+    frames = wire.switch.dump(NET)
+    copy = Wire(wire.switch, net=2)
+    wire.switch.hold(2, on=True)
+    wire.switch.load(2, frames)
+    wire.cards[1].settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        wire.receive()
+    wire.cards[1].settimeout(10)
+    for one in (wire, copy):
+        wire.switch.hold(one.net, on=False)
+        assert [one.receive(), one.receive()] == [b"waits", b"is delayed"]
+    for card in copy.cards:
+        card.close()
+
+
+def test_a_machine_that_does_not_read_loses_nothing_that_has_room(wire: Wire) -> None:
+    sent = [b"%04d" % number + bytes(1000) for number in range(2000)]
+    wire.send(*sent)
+    assert [wire.receive() for _ in sent] == sent
+
+
+def test_nothing_passes_between_networks_or_through_a_cut(wire: Wire) -> None:
+    other = Wire(wire.switch, net=2)
+    wire.switch.set_cut(NET, 1, 2, cut=True)
+    wire.switch.sync()
+    wire.send(b"cut")
+    other.send(b"other")
+    assert other.receive() == b"other"
+    wire.switch.drain(NET)
+    wire.switch.set_cut(NET, 1, 2, cut=False)
+    wire.switch.sync()
+    wire.send(b"healed")
+    assert wire.receive() == b"healed"
+    for card in other.cards:
+        card.close()
+
+
+def test_a_switch_that_was_killed_is_one_clear_error(wire: Wire) -> None:
+    wire.switch._child.kill()
+    with pytest.raises(UnavailableError, match="the process that switches them has ended"):
+        wire.switch.sync()
