@@ -46,6 +46,7 @@ SUITE = {
     "gpg": ("gnupg", "to sign releases"),
     "openssl": ("openssl", "to make certificates"),
     "osslsigncode": ("osslsigncode", "to sign Windows programs"),
+    "pg_ctlcluster": ("postgresql", "to share a bot's journal among hosts"),
     "qemu-img": ("qemu-utils", "to make disks for machines"),
     "7z": ("p7zip-full", "to open archives as a downloader would"),
     "unzip": ("unzip", "the same"),

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from core_infra.jobrunner import FakeClock, Journal, Poller, PollerConfig, RecordedSource
+from jobs.postgresql import postgresql, program
 from jobs.samples import signal
 
 if TYPE_CHECKING:
@@ -12,6 +16,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jobs.polling import Make
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[str]:
+    if program("postgres") is None:
+        pytest.skip("needs PostgreSQL: the package postgresql")
+    with postgresql() as address:
+        yield address
+
+
+@pytest.fixture
+def database(database_server: str) -> str:
+    """The address of an empty database."""
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(database_server, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    return database_server.replace("dbname=postgres", f"dbname={name}")
 
 
 @pytest.fixture

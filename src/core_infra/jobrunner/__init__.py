@@ -11,7 +11,8 @@ a signal act on it, and records each action in a :class:`Journal`::
     ):
         poller.run()
 
-``GitHub`` and ``Forgejo`` need ``core-infra[jobs]``, ``Metrics`` needs ``core-infra[metrics]``.
+``GitHub`` and ``Forgejo`` need ``core-infra[jobs]``, ``Metrics`` needs ``core-infra[metrics]``,
+``SharedJournal`` needs ``core-infra[postgresql]``.
 """
 
 from typing import TYPE_CHECKING
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._journal.index import ActionState, ActionStatus, Index
     from core_infra.jobrunner._journal.journal import FileCheck, Journal
     from core_infra.jobrunner._journal.log_file import Span
+    from core_infra.jobrunner._journal.shared import SharedJournal
     from core_infra.jobrunner._leadership import NotLeaderError
     from core_infra.jobrunner._logging import JsonFormatter
     from core_infra.jobrunner._metrics import Metrics
@@ -150,6 +152,7 @@ else:
             "._journal.index": ("ActionState", "ActionStatus", "Index"),
             "._journal.journal": ("FileCheck", "Journal"),
             "._journal.log_file": ("Span",),
+            "._journal.shared": ("SharedJournal",),
             "._leadership": ("NotLeaderError",),
             "._logging": ("JsonFormatter",),
             "._metrics": ("Metrics",),
@@ -227,6 +230,7 @@ __all__ = [
     "ResolveThreads",
     "Rights",
     "SendFixCommand",
+    "SharedJournal",
     "Span",
     "SubIssue",
     "SystemClock",

@@ -122,7 +122,7 @@ class CycleRunner:
         self._limits = Limits(config.poll_interval, config.attempts, config.job_timeout)
         self._inbox: Inbox = queue.SimpleQueue()
         self._threads = DaemonThreads("core-infra-job")
-        self._leadership = Leadership(config.journal.base_dir)
+        self._leadership = Leadership(config.journal)
         self._index = Index(config.journal)
         self._caught_up = False
         self._mark = 0
@@ -156,6 +156,8 @@ class CycleRunner:
         if not dry_run and self._leadership.acquire():
             self._caught_up = False
         mark = mark_of(self._config.journal.base_dir)
+        if self._config.journal.pull():
+            self._caught_up = False
         if dry_run or not self._caught_up or mark != self._mark:
             self._index.catch_up()
             self._withdrawn.clear()

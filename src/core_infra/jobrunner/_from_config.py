@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from core_infra.jobrunner._config_check import check_sources
 from core_infra.jobrunner._config_file import DirectoryConfig, DispatchConfig, ForgeConfig
 from core_infra.jobrunner._handlers import command, dispatch
+from core_infra.jobrunner._journal.journal import Journal
 from core_infra.jobrunner._sources.directory import DirectorySource
 from core_infra.medium._local import LocalMedium
 
@@ -63,6 +64,23 @@ def has_patterns(config: JobsConfig) -> bool:
     """Whether repositories are looked up on a forge, so that later there may be others."""
     forges = [one for one in config.sources if isinstance(one, ForgeConfig)]
     return any(set("*?[") & set(repo) for one in forges for repo in one.repos)
+
+
+def open_journal(config: JobsConfig) -> Journal:
+    """The journal of a configuration, with what other hosts have written.
+
+    Raises:
+        StorageError: it cannot be read.
+        UnavailableError: several hosts share it, and psycopg is missing.
+    """
+    if not config.database:
+        return Journal(config.journal)
+    from core_infra.jobrunner._forges.endpoint import Token  # noqa: PLC0415 - rarely needed
+    from core_infra.jobrunner._journal.shared import SharedJournal  # noqa: PLC0415 - an extra
+
+    journal = SharedJournal(config.journal, Token(env=config.database))
+    journal.pull()
+    return journal
 
 
 def check_parts(config: JobsConfig) -> Iterator[Finding]:

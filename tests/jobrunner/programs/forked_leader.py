@@ -9,8 +9,7 @@ import sys
 from core_infra.jobrunner import Journal
 from core_infra.jobrunner._leadership import Leadership
 
-Journal(sys.argv[1])
-leadership = Leadership(sys.argv[1])
+leadership = Leadership(Journal(sys.argv[1]))
 leadership.acquire()
 if not os.fork():
     print("forked", flush=True)

@@ -1,6 +1,7 @@
 """Run by the tests as a program: a bot that is killed again and again, and what is left.
 
-argv: directory, how many kills, a seed. Prints one line of JSON: what it counted.
+argv: directory, how many kills, a seed, and the address of a database if each life is on another of
+two hosts. Prints one line of JSON: what it counted.
 
 The world that the bot acts on is a file to which each action appends its id; it is elsewhere, so
 that what is in it stays. The journal is here: after a kill, what was not brought to the disk is
@@ -32,6 +33,8 @@ from core_infra.jobrunner import (
     Poller,
     PollerConfig,
     RecordedSource,
+    SharedJournal,
+    Token,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +43,17 @@ if TYPE_CHECKING:
 BASE = Path(sys.argv[1])
 WORLD, TOLD, SYNCED = BASE / "world", BASE / "told", BASE / "synced"
 ITEMS = 40
+DATABASE = sys.argv[4] if len(sys.argv) > 4 else ""
+
+
+def journal(host: int = 0) -> Journal:
+    """The journal of one of the hosts; with all that others have written."""
+    if not DATABASE:
+        return Journal(BASE / "journal")
+    os.environ["KILLED_BOT"] = DATABASE
+    shared = SharedJournal(BASE / "journal" / f"host{host}", Token(env="KILLED_BOT"))
+    shared.pull()
+    return shared
 
 
 class Post:
@@ -80,7 +94,7 @@ def remember_syncs() -> None:
     os.fdatasync = fdatasync  # type: ignore[assignment]
 
 
-def live(state: int) -> None:
+def live(state: int, host: int) -> None:
     remember_syncs()
     bus = Bus()
     bus.register_action(lambda event: append(TOLD, f"{event.job.id}\n"), ActionJobEnded)
@@ -90,9 +104,9 @@ def live(state: int) -> None:
         )
         for n in range(1, ITEMS + 1)
     ]
-    journal = Journal(BASE / "journal")
     source = RecordedSource(signals)
-    with Poller(PollerConfig([source], [Post()], journal, poll_interval=0, bus=bus)) as poller:
+    config = PollerConfig([source], [Post()], journal(host), poll_interval=0, bus=bus)
+    with Poller(config) as poller:
         for _ in range(6):  # what failed is tried again
             poller.run_once()
 
@@ -118,11 +132,12 @@ def lose_what_was_not_synced(dice: random.Random) -> int:
 
 
 def one_life(state: int, dice: random.Random, *, within: float | None) -> bool:
+    host = dice.randrange(2)
     child = os.fork()
     if child == 0:
         random.seed(dice.random())
         try:
-            live(state)
+            live(state, host)
         except BaseException as error:
             append(BASE / "errors", f"{type(error).__name__}: {error}\n")
             os._exit(1)
@@ -134,12 +149,12 @@ def one_life(state: int, dice: random.Random, *, within: float | None) -> bool:
 
 
 def count() -> dict[str, Any]:
-    journal = Journal(BASE / "journal")
-    entries = list(journal.entries())
+    last_journal = journal()
+    entries = list(last_journal.entries())
     ended = {entry.id for entry in entries if entry.phase in {Phase.RESULT, Phase.UNKNOWN}}
     posts = Counter(line.split()[0] for line in WORLD.read_text().splitlines())
     last = [line.split()[2] for line in WORLD.read_text().splitlines()]
-    with Index(journal) as index:
+    with Index(last_journal) as index:
         index.rebuild()
         pending = len(index.pending())
     return {
@@ -148,7 +163,7 @@ def count() -> dict[str, Any]:
         "acknowledged_and_lost": len(set(TOLD.read_text().split()) - ended),
         "open": pending,
         "not_done": ITEMS - last.count(last[-1]),
-        "breaks": sum(len(check.breaks) for check in journal.verify()),
+        "breaks": sum(len(check.breaks) for check in last_journal.verify()),
         "lines": len(entries),
     }
 
@@ -166,7 +181,8 @@ def main() -> None:
         survived += one_life(state, dice, within=within)
         lost += lose_what_was_not_synced(dice)
         if dice.random() < 0.05:
-            (BASE / "journal" / ".index.sqlite3").unlink(missing_ok=True)
+            for index in (BASE / "journal").rglob(".index.sqlite3"):
+                index.unlink()
     assert one_life(state, dice, within=None)
     print(json.dumps({"survived": survived, "lost_data": lost, **count()}))
 

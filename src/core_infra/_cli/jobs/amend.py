@@ -8,9 +8,9 @@ import click
 
 from core_infra._cli.jobs.group import pass_config
 from core_infra.errors import NotFoundError
+from core_infra.jobrunner._from_config import open_journal
 from core_infra.jobrunner._journal.amendments import amend
 from core_infra.jobrunner._journal.entry import Phase
-from core_infra.jobrunner._journal.journal import Journal
 
 if TYPE_CHECKING:
     from core_infra.jobrunner._config_file import JobsConfig
@@ -50,7 +50,7 @@ def forget(config: JobsConfig, item: str, action: str) -> None:
 
 
 def _amend(config: JobsConfig, item: str, action: str, phase: Phase, what: str) -> None:
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         found = amend(journal, item, phase, action=action)
     if not found:
         raise NotFoundError(

@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from core_infra._cli.jobs.group import pass_config
-from core_infra.jobrunner._from_config import make_parts
+from core_infra.jobrunner._from_config import make_parts, open_journal
 from core_infra.jobrunner._journal.actions import group_actions
 from core_infra.jobrunner._journal.html_report import html_report
 from core_infra.jobrunner._journal.index import Index
-from core_infra.jobrunner._journal.journal import Journal
 from core_infra.jobrunner._replay import replay
 from core_infra.medium._local import LocalMedium
 
@@ -40,7 +39,7 @@ def show_journal(
     config: JobsConfig, since: dt.datetime | None, lines: int, *, failed: bool
 ) -> None:
     """List actions, the latest last."""
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         found = group_actions(journal.entries(since=_day(since)))
     if failed:
         found = [action for action in found if action.outcome != "done"]
@@ -59,7 +58,7 @@ def show_replay(config: JobsConfig, since: dt.datetime | None, *, every: bool) -
     _, handlers = make_parts(config)
     table = Table("when", "item", "then", "now", box=None)
     different = total = 0
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         for decision in replay(journal.entries(since=_day(since)), handlers):
             total += 1
             different += decision.differs
@@ -77,7 +76,7 @@ def show_replay(config: JobsConfig, since: dt.datetime | None, *, every: bool) -
 @pass_config
 def verify(config: JobsConfig, *, reindex: bool) -> None:
     """Check that no line of the journal was changed. The exit code is 1 if one was."""
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         checks = journal.verify()
         if reindex:
             with Index(journal) as index:
@@ -99,7 +98,7 @@ def verify(config: JobsConfig, *, reindex: bool) -> None:
 @pass_config
 def report(config: JobsConfig, since: dt.datetime | None, output: str) -> None:
     """Write an HTML page of all actions."""
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         text = html_report(
             journal.entries(since=_day(since)), journal.verify(), now=dt.datetime.now(dt.UTC)
         )
@@ -115,7 +114,7 @@ def prune(config: JobsConfig, before: dt.datetime) -> None:
 
     The states that were acted on stay recorded, so no action is repeated.
     """
-    with Journal(config.journal) as journal:
+    with open_journal(config) as journal:
         with Index(journal):
             pass  # it must have read all that is deleted
         for path in journal.prune(before.date()):

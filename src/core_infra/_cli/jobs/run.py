@@ -20,8 +20,7 @@ from core_infra._cli.jobs.group import ConfigChoice, pass_config, pass_source
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
 from core_infra.framework._bus import Bus
 from core_infra.jobrunner._config import PollerConfig
-from core_infra.jobrunner._from_config import close_parts, has_patterns, make_parts
-from core_infra.jobrunner._journal.journal import Journal
+from core_infra.jobrunner._from_config import close_parts, has_patterns, make_parts, open_journal
 from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._poller import Poller
 
@@ -174,7 +173,7 @@ def _poller(config: JobsConfig, *, dry_run: bool, bus: Bus | None = None) -> Ite
             todo="docs/jobrunner.md shows how to write it.",
         )
     with (
-        Journal(config.journal) as journal,
+        open_journal(config) as journal,
         Poller(
             PollerConfig(
                 sources,

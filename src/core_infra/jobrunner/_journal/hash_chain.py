@@ -40,6 +40,11 @@ def chained_line(head: bytes, body: bytes) -> tuple[bytes, bytes]:
     return b"".join((body, _MEMBER, digest, _END, b"\n")), digest
 
 
+def body_of(line: bytes) -> bytes:
+    """The record of a whole line, as :func:`chained_line` was given it."""
+    return line[: -_TAIL - 1]
+
+
 class ChainBreak(NamedTuple):
     """A line at which the chain does not hold.
 

@@ -113,6 +113,20 @@ class Journal:
             mine[path] = span
         return mine
 
+    def write_bodies(self, items: Sequence[Item]) -> None:
+        """Record lines as another journal has them: the path of the file, and the line's record.
+
+        Raises:
+            StorageError: the disk is full or failing.
+        """
+        for path, span in self._commits.write(items).items():
+            if isinstance(span, int):
+                raise path_error(span, "append to", path, filename=f"{self.base_dir}/{path}")
+
+    def pull(self) -> bool:
+        """Fetch what other hosts have written, and return whether there was something: no hosts."""
+        return False
+
     def files(self) -> list[str]:
         """The paths of the files, relative to the directory, by repository and day."""
         return [path for path in day_files.records(self._directory) if path.endswith(SUFFIX)]
