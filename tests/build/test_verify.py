@@ -10,9 +10,10 @@ import pytest
 from core_infra.build._archives.archive import archive, archive_all
 from core_infra.build._artifact import Artifact
 from core_infra.build._documents.checksums import checksum_all, write_checksum_file
+from core_infra.build._documents.lock_files.dependency import Dependency
 from core_infra.build._documents.manifest import write_manifest
 from core_infra.build._documents.provenance import write_provenance
-from core_infra.build._documents.sbom import Dependency, write_sbom
+from core_infra.build._documents.sbom import write_sbom
 from core_infra.build._errors import VerificationError
 from core_infra.build._secret import Secret
 from core_infra.build._signing.gpg import GpgSigner

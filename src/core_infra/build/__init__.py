@@ -57,9 +57,11 @@ if TYPE_CHECKING:
         read_checksum_file,
         write_checksum_file,
     )
+    from core_infra.build._documents.lock_files.dependency import Dependency
+    from core_infra.build._documents.lock_files.read import dependencies
     from core_infra.build._documents.manifest import ManifestEntry, read_manifest, write_manifest
     from core_infra.build._documents.provenance import Source, write_provenance
-    from core_infra.build._documents.sbom import Dependency, dependencies, write_sbom
+    from core_infra.build._documents.sbom import write_sbom
     from core_infra.build._errors import (
         ArchiveError,
         ArtifactError,
@@ -146,7 +148,9 @@ else:
             ),
             "._documents.manifest": ("ManifestEntry", "read_manifest", "write_manifest"),
             "._documents.provenance": ("Source", "write_provenance"),
-            "._documents.sbom": ("Dependency", "dependencies", "write_sbom"),
+            "._documents.lock_files.dependency": ("Dependency",),
+            "._documents.lock_files.read": ("dependencies",),
+            "._documents.sbom": ("write_sbom",),
             "._errors": (
                 "ArchiveError",
                 "ArtifactError",

@@ -109,7 +109,7 @@ def carry_out(
             built = [_signed(plan, artifact) for artifact in built]
         shipped = _pack(plan, built)
         _check_version(plan, shipped)
-        documents = describe(plan, shipped, started=started)
+        documents = describe(plan, shipped, built, started=started)
         if plan.goal is Goal.RELEASE:
             verify_release(LocalMedium(), str(context.assembly()))
         return _finish(plan, built, shipped, documents, work)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from core_infra.build._artifact import Target
     from core_infra.build._builders.steps import BuildContext
 
+_TIMEOUT = 120.0
 OUTPUTS = ("dist", "build", "out", ".output", "_site")
 """The output directories of bundlers."""
 
@@ -232,6 +236,8 @@ def _separated(manager: Manager, flags: tuple[str, ...]) -> tuple[str, ...]:
 
 def _take_published(copy: Path, target: Path) -> bool:
     """Move the ``files`` of package.json, as npm reads them: paths, directories and patterns."""
+    if (listed := _packed_by_npm(copy)) is not None:
+        return _take(listed, copy, target)
     named = read_json(copy / "package.json").get("files")
     texts = (
         [one.removesuffix("/**") for one in named if isinstance(one, str)]
@@ -250,6 +256,41 @@ def _take_published(copy: Path, target: Path) -> bool:
     if found:
         shutil.copy2(copy / "package.json", target)
     return bool(found)
+
+
+def _packed_by_npm(copy: Path) -> list[str] | None:
+    """The files that ``npm pack`` would pack; None if npm is not installed or refuses.
+
+    Nothing if package.json does not limit them: it would be the whole project.
+    """
+    named = read_json(copy / "package.json").get("files")
+    if not isinstance(named, list) or not named or shutil.which("npm") is None:
+        return None
+    if any(not isinstance(one, str) or ".." in one.split("/") for one in named):
+        return None
+    argv = ["npm", "pack", "--dry-run", "--json", "--ignore-scripts", "--offline"]
+    done = subprocess.run(
+        argv, cwd=copy, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_TIMEOUT
+    )
+    try:
+        found = json.loads(done.stdout)
+        package = next(iter(found.values() if isinstance(found, dict) else found))
+        return [one["path"] for one in package["files"]]
+    except (ValueError, LookupError, TypeError, StopIteration):
+        return None
+
+
+_ALWAYS = re.compile(r"(?:package\.json|(?:readme|licen[cs]e|copying)(?:\..*)?)", re.IGNORECASE)
+"""What npm packs whether package.json names it or not."""
+
+
+def _take(names: list[str], copy: Path, target: Path) -> bool:
+    if all(_ALWAYS.fullmatch(name) for name in names):
+        return False
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(copy / name, target / name)
+    return True
 
 
 def _was_filled(directory: Path, epoch: int) -> bool:

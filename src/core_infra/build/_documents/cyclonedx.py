@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Protocol
 
-from cyclonedx.model import HashAlgorithm, HashType
+from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Dependency(Protocol):
-    """A package and its version; see :class:`core_infra.build._documents.sbom.Dependency`."""
+    """A package and its version; see :class:`core_infra.build.Dependency`."""
 
     @property
     def kind(self) -> str: ...
@@ -34,7 +34,9 @@ def document(
     version: str,
     artifacts: Iterable[Artifact],
     dependencies: Iterable[Dependency],
+    *,
     when: datetime,
+    unread: Iterable[str] = (),
 ) -> str:
     """Return the document of a release as JSON: its files and its dependencies."""
     root = Component(name=name, version=version, type=ComponentType.APPLICATION, bom_ref="project")
@@ -48,7 +50,11 @@ def document(
         components=[*parts, *files],
         # A random serial number would make the build irreproducible.
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, "\n".join(seed)),
-        metadata=BomMetaData(component=root, timestamp=when),
+        metadata=BomMetaData(
+            component=root,
+            timestamp=when,
+            properties=[Property(name="core-infra:unread", value=one) for one in unread],
+        ),
     )
     # Without a lock file, it depends on its files: cyclonedx warns of a root without dependencies.
     bom.register_dependency(root, parts or files)
@@ -57,11 +63,11 @@ def document(
 
 def _package(one: Dependency) -> Component:
     namespace, _, name = one.name.rpartition("/")
-    purl = PackageURL(one.kind, namespace or None, name, one.version)
+    purl = PackageURL(one.kind, namespace or None, name, one.version or None)
     return Component(
         group=namespace or None,
         name=name,
-        version=one.version,
+        version=one.version or None,
         type=ComponentType.LIBRARY,
         purl=purl,
         bom_ref=purl.to_string(),

@@ -13,9 +13,10 @@ from core_infra.build._artifact import Artifact
 from core_infra.build._builders.history import History, read_history
 from core_infra.build._builders.sources import sources_of
 from core_infra.build._documents.checksums import CHECKSUMS, checksum, write_checksum_file
+from core_infra.build._documents.contained import contained
 from core_infra.build._documents.manifest import MANIFEST, write_manifest
 from core_infra.build._documents.provenance import PROVENANCE, Source, write_provenance
-from core_infra.build._documents.sbom import SBOM, dependencies, write_sbom
+from core_infra.build._documents.sbom import SBOM, write_sbom
 from core_infra.build._plan import Goal
 from core_infra.medium._local import LocalMedium
 
@@ -32,12 +33,15 @@ _SCP = re.compile(r"(?:[^/@:]+@)?([^/@:]+):(?!//)(.+)")
 """An address in the form that ssh has: git@github.com:me/app.git."""
 
 
-def describe(plan: BuildPlan, shipped: Sequence[Artifact], *, started: float) -> list[Path]:
+def describe(
+    plan: BuildPlan, shipped: Sequence[Artifact], built: Sequence[Artifact], *, started: float
+) -> list[Path]:
     """Write the documents next to the shipped artifacts, in the workspace.
 
     Args:
         plan: the plan.
         shipped: the artifacts, with their checksums.
+        built: what the builder made, before it was archived.
         started: the time when the build started, in seconds since 1970.
 
     Returns:
@@ -53,7 +57,7 @@ def describe(plan: BuildPlan, shipped: Sequence[Artifact], *, started: float) ->
     write_manifest(medium, shipped, str(paths[0]), name=context.name, version=context.version)
     if plan.goal is Goal.RELEASE:
         paths += [top / SBOM, top / PROVENANCE]
-        _write_sbom(plan, shipped, paths[1])
+        _write_sbom(plan, shipped, built, paths[1])
         _write_provenance(plan, shipped, paths[2], started)
     listed = [*shipped, *(checksum(medium, Artifact(str(path))) for path in paths)]
     checksums = str(top / CHECKSUMS)
@@ -62,16 +66,20 @@ def describe(plan: BuildPlan, shipped: Sequence[Artifact], *, started: float) ->
     return [*paths, *signatures, Path(checksums)]
 
 
-def _write_sbom(plan: BuildPlan, shipped: Sequence[Artifact], path: Path) -> None:
+def _write_sbom(
+    plan: BuildPlan, shipped: Sequence[Artifact], built: Sequence[Artifact], path: Path
+) -> None:
     context = plan.context
+    packages, unread = contained(plan, built)
     write_sbom(
         LocalMedium(),
         str(path),
         name=context.name,
         version=context.version,
         artifacts=shipped,
-        dependencies=dependencies(LocalMedium(context.project_dir), "."),
+        dependencies=packages,
         epoch=context.epoch,
+        unread=unread,
     )
 
 

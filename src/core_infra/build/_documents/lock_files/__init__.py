@@ -1,0 +1,1 @@
+"""Lock files: the packages that a project ships, without those for developers only."""
