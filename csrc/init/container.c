@@ -72,29 +72,14 @@ void container_show_log(const struct container *c) {
     show_log(c, 0);
 }
 
-/* Runs `ip`, for network interfaces. */
-static bool ip(const char *a, const char *b, const char *c, const char *d, const char *e,
-               const char *f, const char *g, const char *h) {
-    char *const argv[] = {"/usr/bin/ip", (char *)a, (char *)b, (char *)c, (char *)d,
-                          (char *)e, (char *)f, (char *)g, (char *)h, NULL};
-    return program_run(argv, -1) == 0;
-}
-
-static void add_interface(const struct json *entry, pid_t pid) {
+static void give_interface(const struct json *entry, pid_t pid) {
     const char *name = json_text(entry, "name"), *kind = json_text(entry, "add");
-    const char *peer = json_text(entry, "peer");
     const struct json *in_root = json_get(entry, "createInRoot");
-    char number[32];
-    snprintf(number, sizeof number, "%d", (int)pid);
-    bool good = true;
-    if (strcmp(kind, "veth") == 0)
-        good = ip("link", "add", name, "type", kind, "peer", "name", peer);
-    else if (*kind)
-        good = ip("link", "add", name, "type", kind, NULL, NULL, NULL);
-    if (good && !(in_root && in_root->kind == JSON_TRUE))
-        good = ip("link", "set", name, "netns", number, NULL, NULL, NULL);
-    if (!good)
-        report("cannot give the interface %s to a container", name);
+    int error = *kind ? network_add(name, kind, json_text(entry, "peer")) : 0;
+    if (!error && !(in_root && in_root->kind == JSON_TRUE))
+        error = network_move(name, pid);
+    if (error)
+        report("cannot give the interface %s to a container: %s", name, strerror(error));
 }
 
 /* Keeps a namespace of a container at a path. */
@@ -185,7 +170,7 @@ bool container_start(struct container *c) {
     if (c->pid) {
         const struct json *list = json_get(given, "interfaces");
         for (const struct json *one = list ? list->first : NULL; one; one = one->next)
-            add_interface(one, c->pid);
+            give_interface(one, c->pid);
         bind_namespaces(json_get(given, "bindNS"), c->pid);
         if (runtime("start", c->name, NULL, output) != 0) {
             runtime("delete", "--force", c->name, output);

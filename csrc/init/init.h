@@ -8,6 +8,7 @@
  *   json.c        parses runtime.json
  *   program.c     starts programs and waits for them; reports on the console
  *   mounts.c      mounts, as mount options and runtime.json describe them
+ *   network.c     interfaces
  *   container.c   one container: prepare, start, end
  *   system.c      the machine itself, before containers and after them
  *   main.c        the order of all, and the services
@@ -46,6 +47,12 @@ bool make_directories(const char *path);
 bool mount_with(const char *source, const char *target, const char *type, const char *options);
 bool mount_entry(const struct json *entry, const char *rootfs, char *target);
 
+/* network.c */
+void network_start(void);                 /* the loopback interface */
+void network_configure(void);             /* the first other one, if nothing else has done it */
+int network_add(const char *name, const char *kind, const char *peer); /* errno; peer: or "" */
+int network_move(const char *name, pid_t pid); /* into the namespace of a process */
+
 /* container.c */
 struct container {
     struct container *next;
@@ -68,7 +75,6 @@ void container_show_log(const struct container *c);
 /* system.c */
 void system_start(void);
 void system_mount_volumes(void);
-void system_configure_network(void);
 void system_run_scripts(const char *directory);
 _Noreturn void system_end(int how);       /* a command for reboot() */
 long uptime(void);

@@ -136,7 +136,7 @@ int main(void) {
     system_start();
     system_mount_volumes();
     run_to_end("onboot");
-    system_configure_network();
+    network_configure();
     services = containers_of("services");
     for (struct container *c = services; c; c = c->next)
         start_service(c);

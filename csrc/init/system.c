@@ -4,16 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -21,7 +18,6 @@
 
 enum { FILES_MAX = 1048576, PASSES = 5, ALIASES_MAX = 1024 };
 
-#define DHCP_SCRIPT "/usr/share/udhcpc/default.script"
 #define RESOLVER "/run/resolvconf/resolv.conf"
 
 long uptime(void) {
@@ -151,42 +147,6 @@ static void load_modules(void) {
     }
 }
 
-static void bring_up_loopback(void) {
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct ifreq request = {.ifr_name = "lo"};
-    if (fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0) {
-        request.ifr_flags |= IFF_UP;
-        ioctl(fd, SIOCSIFFLAGS, &request);
-    }
-    if (fd >= 0)
-        close(fd);
-}
-
-/* A file without a container for it (dhcpcd) leaves its network to us. */
-void system_configure_network(void) {
-    struct if_nameindex *all = if_nameindex();
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    const char *chosen = NULL;
-    bool has_address = false;
-    for (struct if_nameindex *one = all; one && one->if_index; one++) {
-        struct ifreq request = {0};
-        snprintf(request.ifr_name, sizeof request.ifr_name, "%s", one->if_name);
-        if (ioctl(fd, SIOCGIFFLAGS, &request) < 0 || request.ifr_flags & IFF_LOOPBACK)
-            continue;
-        if (!chosen && (strncmp(one->if_name, "eth", 3) == 0 || strncmp(one->if_name, "en", 2) == 0))
-            chosen = one->if_name;
-        has_address |= ioctl(fd, SIOCGIFADDR, &request) == 0;
-    }
-    if (chosen && !has_address) {
-        program_run((char *[]){"/usr/bin/ifconfig", (char *)chosen, "up", NULL}, -1);
-        if (program_run((char *[]){"/usr/bin/udhcpc", "-i", (char *)chosen, "-n", "-q", "-f", "-t", "5",
-                                   "-T", "1", "-s", DHCP_SCRIPT, NULL}, open("/dev/null", O_WRONLY | O_CLOEXEC)) != 0)
-            report("no address came for %s by DHCP", chosen);
-    }
-    if_freenameindex(all);
-    close(fd);
-}
-
 static void set_host_name(void) {
     char name[64] = "";
     int fd = open("/etc/hostname", O_RDONLY | O_CLOEXEC);
@@ -218,7 +178,7 @@ void system_start(void) {
     struct rlimit files = {FILES_MAX, FILES_MAX};
     setrlimit(RLIMIT_NOFILE, &files);
     load_modules();
-    bring_up_loopback();
+    network_start();
     set_host_name();
     if (access(RESOLVER, F_OK) < 0)
         write_file(RESOLVER, "");
