@@ -95,6 +95,7 @@ class VmmProcess:
         self.directory = directory
         self.fds = dict(fds)
         self.cards = [sockets.ours[name] for name in sockets.cards]
+        self._unread = sockets.take_cards()
         self.server = server
         self._asked = False
         _running.add(child.pid)
@@ -147,9 +148,18 @@ class VmmProcess:
 
     def disconnect(self) -> None:
         """Close our ends of the connections."""
-        for part in (self.qmp, self.agent, self.console, self.server, *self.cards):
+        for part in (self.qmp, self.agent, self.console, self.server, *self.cards, *self._unread):
             if part is not None:
                 part.close()
+
+    def unread_frames(self) -> list[list[bytes]]:
+        """The frames in the sockets of its cards, which QEMU has not read; it is stopped.
+
+        QEMU may read one more when it is stopped, which then is part of its memory.
+        """
+        for _ in range(2):
+            self.qmp.execute("query-status")  # its main loop has run
+        return [_peek(card) for card in self._unread]
 
     def has_panicked(self) -> bool:
         """Whether the guest's kernel has panicked; call it on the supervisor's thread."""
@@ -336,6 +346,21 @@ def fork(
     return copy
 
 
+def _peek(card: socket.socket) -> list[bytes]:
+    """All messages in a packet socket, which stay there."""
+    frames = []
+    card.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
+    try:
+        while True:
+            frames.append(card.recv(_MAX_FRAME, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return frames
+    finally:
+        card.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)
+
+
+_SO_PEEK_OFF = 42  # Linux's; Python has no name for it
+_MAX_FRAME = 1 << 17
 _CONNECTIONS = ("monitor", "console", "agent")
 
 
@@ -369,13 +394,17 @@ class SocketPairs:
         """The descriptors of the hypervisor's ends, by name."""
         return {name: sock.fileno() for name, sock in self._theirs.items()}
 
+    def take_cards(self) -> list[socket.socket]:
+        """The hypervisor's ends of its cards: what is in them can be looked at."""
+        return [self._theirs.pop(name) for name in self.cards]
+
     def inherited(self) -> None:
         """The hypervisor has its ends: close our copies, so that its end is noticed."""
-        for sock in self._theirs.values():
-            sock.close()
+        for name, sock in self._theirs.items():
+            if name not in self.cards:
+                sock.close()
 
     def close(self) -> None:
         """Close everything."""
-        self.inherited()
-        for sock in self.ours.values():
+        for sock in (*self._theirs.values(), *self.ours.values()):
             sock.close()

@@ -33,11 +33,16 @@ def continues(machine: Machine, after: int) -> None:
 
 
 def datagrams_continue(machine: Machine) -> None:
-    """The same for datagrams."""
+    """The same for datagrams, without those that the guest had no room for.
+
+    Ping has a receive buffer of 7 KiB, which a burst of answers fills while ping does not run.
+    """
     before = len(answered(machine))
     machine.wait_until_succeeds(f"[ $(wc -l </tmp/pings) -gt {before + 20} ]")
     numbers = answered(machine)
-    assert numbers == list(range(len(numbers)))
+    dropped = int(machine.read_text("/proc/net/raw").split()[-1])
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] + 1 - len(numbers) <= dropped
 
 
 def answered(machine: Machine) -> list[int]:

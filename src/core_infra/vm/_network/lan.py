@@ -12,11 +12,11 @@ from core_infra.vm._names import host_name, plain_name
 from core_infra.vm._network.active_faults import ActiveFaults
 from core_infra.vm._network.gateway import Gateway
 from core_infra.vm._network.member import Member
-from core_infra.vm._network.under_way import pack, unpack
+from core_infra.vm._network.under_way import FrameUnderWay, pack, unpack
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from core_infra.vm._network.addresses import Subnet
@@ -174,11 +174,20 @@ class Lan:
         """More than 0 while machines have not read all that was delivered to them."""
         return self.switch.unread(self.number)
 
-    def frames_under_way(self) -> Frames:
-        """The frames that machines have sent and that have not arrived; the network is held."""
+    def frames_under_way(self, unread: Mapping[tuple[str, int], list[bytes]]) -> Frames:
+        """The frames that machines have sent and that have not arrived; the network is held.
+
+        Args:
+            unread: what was delivered to a machine's card and not read, by name and card.
+        """
         self.switch.drain(self.number)
         names = {member.port: member.name for member in self.members()}
-        return unpack(self.switch.dump(self.number), names)
+        delivered = (
+            FrameUnderWay("", member.name, 0, frame)
+            for member in self.members()
+            for frame in unread.get((member.name, member.card), ())
+        )
+        return (*delivered, *unpack(self.switch.dump(self.number), names))
 
     def clear(self) -> None:
         """Lose the frames that are under way: its machines are about to be reverted."""

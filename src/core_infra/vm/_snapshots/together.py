@@ -2,7 +2,8 @@
 
 First the switch keeps all frames, while the guests' processes are stopped; the guests' kernels
 still run, and take what was delivered to them. Only then the processors stop, so QEMU has no frame
-left that it would drop. What was sent until then is read by the switch, and copied with the rest.
+left that it would drop. What was sent until then is read by the switch, and copied with the rest,
+as is what a guest has not taken.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from core_infra._unpatched import time
 from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._names import plain_name
 from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, freeze_processes, unquiesce
 
 if TYPE_CHECKING:
@@ -71,7 +73,14 @@ def standing_still(
         _await_delivered(networks, timeouts.scaled(_PATIENCE))
         _all(pool, lambda one: one.qmp.execute("stop"), processes)
         nonces = [process.agent.nonce for process in processes]
-        yield nonces, [network.frames_under_way() for network in networks]
+        unread = {
+            (plain_name(process.spec.name), card): frames
+            for process, cards in zip(
+                processes, _all(pool, lambda one: one.unread_frames(), processes), strict=True
+            )
+            for card, frames in enumerate(cards)
+        }
+        yield nonces, [network.frames_under_way(unread) for network in networks]
 
 
 def start_together(
