@@ -175,7 +175,8 @@ def _files() -> list[Path]:
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers"
     given = os.environ.get("CONTAINERS_REGISTRIES_CONF")
     mains = [Path(given)] if given else [own / _CONFIG, _SYSTEM / _CONFIG]
-    main = next((path for path in mains if path.exists()), mains[-1])
+    # os.access, because a directory of another user is as good as none: HOME may be that of root.
+    main = next((path for path in mains if os.access(path, os.F_OK)), mains[-1])
     parts = [sorted((place / f"{_CONFIG}.d").glob("*.conf")) for place in (_SYSTEM, own)]
     return [main, *parts[0], *parts[1]]
 
