@@ -9,6 +9,7 @@ from core_infra.errors import CoreInfraError, TimeoutExpiredError, UnavailableEr
 from core_infra.vm._hardware import memory_advice
 from core_infra.vm._hypervisors.processor import advice, processor
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
+from core_infra.vm._images.image import OWN_INIT, Image
 from core_infra.vm._io_pause import MachinePausedError
 from core_infra.vm._timeouts import limit
 from core_infra.vm._vmm_process import COMMAND, LOG, TAIL_LINES
@@ -28,7 +29,7 @@ BOOT_TIMEOUT = 8.0
 """Seconds, before scaling, that a machine may take to answer."""
 
 FOREIGN_BOOT_TIMEOUT = 30.0
-"""The same with an image that is not ours, and that prints nothing on its console."""
+"""The same if the first process is not ours, and the console prints nothing."""
 
 
 class BootError(UnavailableError):
@@ -46,7 +47,8 @@ def boot_limit(image: Bootable, given: float | None = None) -> float:
     Raises:
         InvalidError: *given* is not a time.
     """
-    return limit(given, BOOT_TIMEOUT if image.has_agent else FOREIGN_BOOT_TIMEOUT)
+    ours = image.has_agent and not (isinstance(image, Image) and OWN_INIT in image.cmdline)
+    return limit(given, BOOT_TIMEOUT if ours else FOREIGN_BOOT_TIMEOUT)
 
 
 def await_agent(process: VmmProcess, spec: MachineSpec, timeout: float) -> HelloAck:

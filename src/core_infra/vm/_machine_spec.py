@@ -20,7 +20,7 @@ from core_infra.vm._hardware import (
 )
 from core_infra.vm._images.agent_injection import with_agent
 from core_infra.vm._images.formats import ImageFormat
-from core_infra.vm._images.image import DiskImage, checked_arch, host_arch
+from core_infra.vm._images.image import OWN_INIT, DiskImage, checked_arch, host_arch
 from core_infra.vm._images.kernel_set import check_content, files_beside, kernel_image
 from core_infra.vm._images.load import resolve_image
 
@@ -274,7 +274,7 @@ def with_programs(image: Bootable, *, entrypoint: bool, init: str | None) -> Boo
             why="it must be systemd, or the path of a program in the image",
         )
     words = [image.cmdline]
-    words += [f"core_infra.init={init}"] if init else []
+    words += [f"{OWN_INIT}{init}"] if init else []
     words += ["core_infra.entrypoint"] if entrypoint else []
     return replace(image, cmdline=" ".join(words))
 

@@ -17,6 +17,9 @@ CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 
 _ARCHES = {name: arch for arch, name in SHORT_NAMES.items()}
 
+OWN_INIT = "core_infra.init="
+"""What the command line of a machine has that starts the image's own first process."""
+
 
 @dataclass(frozen=True)
 class Image:

@@ -18,6 +18,7 @@ from core_infra._host import SHORT_NAMES
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import Image, Launcher, Machine, load_image
 from core_infra.vm._access.interface import run_to_end
+from core_infra.vm._boot import boot_limit
 from core_infra.vm._images.image import host_arch
 from core_infra.vm._manager.manager import LinuxKitManager
 from core_infra.vm._manager.record import Volume
@@ -129,6 +130,11 @@ def test_a_wrong_program_is_refused(
 ) -> None:
     with pytest.raises(InvalidError, match=message):
         launcher.clone(**options)
+
+
+def test_the_boot_of_a_whole_system_may_take_longer(launcher: Launcher) -> None:
+    own, system = launcher.spec("a"), launcher.spec("b", init="systemd")
+    assert boot_limit(system.image) > boot_limit(own.image)
 
 
 def test_only_oci_images_have_programs_to_choose() -> None:
