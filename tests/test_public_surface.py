@@ -214,8 +214,11 @@ def test_a_machine_shows_only_what_its_users_call() -> None:
         *("push", "pull", "read_bytes", "read_text", "write_bytes", "write_text"),
         *("wait_for_file", "wait_for_port", "wait_until_succeeds"),
         *("console", "console_tail", "logs", "panic", "port"),
-        *("boot_seconds", "directory", "guest_info", "name", "pause", "pid", "spec", "status"),
+        *("boot_seconds", "directory", "guest_info", "name", "pid", "spec", "status"),
         *("poweroff", "revert", "snapshot", "stop"),
+        *("power_cut", "power_off", "power_on", "reboot", "reset"),
+        *("active_faults", "clock", "cpu", "disk", "last_faults", "memory"),
+        *("pause", "pause_reason", "resume"),
     }
     assert {name for name in dir(GuestProcess) if not name.startswith("_")} == {
         *("chunks", "close_stdin", "collect", "duration", "exit_code", "is_running", "kill"),

@@ -245,6 +245,7 @@ problem file_write(const struct frame *f);
 /* system.c */
 const char *error_of(const char *what);                   /* "what: errno's text"; keeps errno */
 const char *set_clock(uint64_t ns);                       /* NULL, or what went wrong */
+const char *set_clock_rate(int64_t ppb); /* of the host's clock, more or less */
 const char *add_entropy(const uint8_t *bytes, size_t n);  /* NULL, or what went wrong */
 const char *power_off(bool restart);                      /* returns only if it failed */
 size_t describe(char *text, const uint8_t *former, const char *clock_error,

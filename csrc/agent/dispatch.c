@@ -121,8 +121,11 @@ static const char *act(const struct frame *f, const char **action, problem *bad)
     switch (f->type) {
     case CLOCK:
         *action = "set the clock";
-        *bad = f->length == 8 ? NULL : "bad CLOCK";
-        return *bad || !in_guest ? not_ours : set_clock(take_u64(&cursor));
+        *bad = f->length == 8 || f->length == 16 ? NULL : "bad CLOCK";
+        if (*bad || !in_guest)
+            return not_ours;
+        const char *wrong = set_clock(take_u64(&cursor));
+        return wrong || f->length == 8 ? wrong : set_clock_rate((int64_t)take_u64(&cursor));
     case RESEED:
         *action = "add entropy";
         *bad = f->length <= MAX_ENTROPY ? NULL : "bad RESEED";

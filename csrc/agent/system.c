@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/reboot.h>
+#include <sys/timex.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +28,19 @@ const char *error_of(const char *what) {
 const char *set_clock(uint64_t ns) {
     struct timespec t = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
     return clock_settime(CLOCK_REALTIME, &t) == 0 ? NULL : strerror(errno);
+}
+
+/* The kernel corrects its clocks by a number of microseconds at each of 100 ticks in a second, up to a
+ * tenth of it, and by a finer frequency. */
+const char *set_clock_rate(int64_t ppb) {
+    const int64_t step = 100000; /* ppb of one microsecond in a tick */
+    int64_t ticks = ppb / step;
+    struct timex t = {
+        .modes = ADJ_TICK | ADJ_FREQUENCY,
+        .tick = 10000 + (long)ticks,
+        .freq = (long)((ppb - ticks * step) * 65536 / 1000),
+    };
+    return adjtimex(&t) >= 0 ? NULL : strerror(errno);
 }
 
 const char *add_entropy(const uint8_t *bytes, size_t n) {

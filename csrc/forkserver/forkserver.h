@@ -10,6 +10,7 @@
  *   descriptors.c  the clone's open files
  *   threads.c      parks threads, and makes them anew; context.h has what differs by processor
  *   interpose.c    what QEMU must not do if it is to be forked
+ *   disks.c        what the guest has written and not flushed
  *   server.c       takes requests, and clones the process
  */
 #pragma once

@@ -156,8 +156,10 @@ static __attribute__((constructor)) void start(void) {
     const char *fd = getenv("CORE_INFRA_FORK_SERVER");
     sigset_t all, before;
     pthread_t thread;
-    if (!fd)
+    if (!fd) { /* only for its disks */
+        clean_environment();
         return;
+    }
     control = atoi(fd);
     /* If this is a script that starts QEMU later, the requester sees the end of the connection. */
     if (fcntl(control, F_SETFD, FD_CLOEXEC) < 0)

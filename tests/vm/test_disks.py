@@ -120,7 +120,7 @@ def test_a_disk_that_cannot_be_written_pauses_the_machine(cloning: Launcher) -> 
     while machine.status is Status.PAUSED:
         time.sleep(0.05)
     machine.exec(f"{fill} && sync", check=True)
-    assert machine.pause is None
+    assert machine.pause_reason is None
     cloning.discard(machine)
 
 

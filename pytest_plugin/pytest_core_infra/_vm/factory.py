@@ -43,6 +43,7 @@ class MachineFactory:
         init: str | None = None,
         networks: Sequence[Network | NetworkAddress] | None = None,
         network: str | None = None,
+        time: str | None = None,
         name: str | None = None,
         timeout: float | None = None,
         cold: bool | None = None,
@@ -66,6 +67,7 @@ class MachineFactory:
             init: the first process of an OCI image: ``systemd``, or the path of a program in it.
             networks: the networks that it has a card on, made by ``core_network``; ``net.at("…")``
                 instead of ``net`` gives it that address.
+            time: ``virtual``: clocks that do not wait while the guest is idle.
             network: ``nat`` to reach what this host reaches; ``hermetic`` to reach nothing.
             name: its name in reports, and on networks.
             timeout: seconds that it may take to boot.
@@ -93,6 +95,7 @@ class MachineFactory:
             "init": init,
             "networks": networks,
             "network": network,
+            "time": time,
             "name": name,
             "timeout": timeout,
             "cold": cold,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from core_infra.vm._cluster import Cluster
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
-    from core_infra.vm._machine_lifecycle import Ending
+    from core_infra.vm._machine_state import Ending
     from core_infra.vm._networks import Network
     from pytest_core_infra._vm.settings import Settings
 

@@ -21,7 +21,7 @@ NAME = "core_vm"
 DESCRIPTION = (
     f"{NAME}(memory=MIB, cpus=N, disks=[SIZE], image=PATH, template=NAME, variables=DICT, "
     "cpu=MODEL, arch=NAME, kernel=PATH, initrd=PATH, cmdline=TEXT, entrypoint=BOOL, init=PROGRAM, "
-    "network=NAME, "
+    "network=NAME, time=NAME, "
     "timeout=SECONDS, cold=BOOL, revert=BOOL): the hardware and image of this test's machines, "
     "how long one may take to boot, and whether to boot it instead of cloning it. On a class or a "
     "module (pytestmark) it also "
@@ -72,6 +72,7 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "entrypoint": ((bool,), "True or False"),
     "init": ((str,), "systemd or the path of a program"),
     "network": ((str,), "hermetic or nat"),
+    "time": ((str,), "real or virtual"),
     "timeout": ((int, float), "a number of seconds"),
     "cold": ((bool,), "True or False"),
     "revert": ((bool,), "True or False"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from core_infra._unpatched import Path, shutil, time
 from core_infra.errors import InvalidError
 from core_infra.vm._machine import record_of
-from core_infra.vm._machine_lifecycle import Status
+from core_infra.vm._machine_state import Status
 from pytest_core_infra._reports import FAILURES
 from pytest_core_infra._vm import reporting
 from pytest_core_infra._vm.evidence import ALL_OF_IT, Evidence
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     import pytest
 
     from core_infra.vm._cluster import Cluster
+    from core_infra.vm._faults.registry import MachineFault
     from core_infra.vm._machine import Machine
-    from core_infra.vm._machine_lifecycle import Ending
+    from core_infra.vm._machine_state import Ending
     from core_infra.vm._networks import Network
     from pytest_core_infra._vm.evidence import Section
     from pytest_core_infra._vm.owner import Owner
@@ -173,12 +174,16 @@ class OwnedMachines:
             found.console = record.console_since(self._console_from[machine])
         except FAILURES as error:
             found.console = f"it cannot be read: {error}"
-        if machine.pause is not None:
-            found.trouble = str(machine.pause)
+        if machine.pause_reason is not None:
+            found.trouble = str(machine.pause_reason)
         elif machine.status is Status.RUNNING:
             found.changes = record.changes()
         else:
             found.trouble = f"it has ended: {record.why_it_ended()}"
+        found.faults = [
+            f"{fault.description}{'' if fault.is_active else ' (ended)'}"
+            for fault in self._faults(machine)
+        ]
         if self._is_kept(machine):
             found.more.append(
                 reporting.kept(machine)
@@ -214,9 +219,12 @@ class OwnedMachines:
                 machine.revert(_BEFORE if machine not in self._without_snapshot else None)
 
     def heal(self) -> None:
-        """End the faults that a test has left in networks that tests share."""
+        """End the faults that a test has left in networks and machines that tests share."""
         for network in self.networks:
             network.heal()
+        for machine in self.machines:
+            for fault in reversed(self._faults(machine)):
+                fault.heal()
 
     def release(self) -> None:
         """End the machines at the end of their scope, except those that are to be kept."""
@@ -244,6 +252,11 @@ class OwnedMachines:
                 todo="Use a fixture for several tests, such as core_vm_module.",
             )
         return False
+
+    def _faults(self, machine: Machine) -> list[MachineFault]:
+        """The faults that began during the current test."""
+        since = self._since_when[machine]
+        return [fault for fault in machine.last_faults() if fault.began >= since]
 
     def _has_run(self, machine: Machine) -> bool:
         began = self._since_when[machine]

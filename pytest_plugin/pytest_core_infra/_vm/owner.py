@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from core_infra.vm._machine_lifecycle import Ending
+from core_infra.vm._machine_state import Ending
 
 if TYPE_CHECKING:
     from _pytest.nodes import Node

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from core_infra.vm._machine import Machine
-    from core_infra.vm._machine_lifecycle import Ending
+    from core_infra.vm._machine_state import Ending
     from pytest_core_infra._vm.owned_machines import MachineStarter
 
 _OWN = pytest.StashKey[OwnedMachines]()

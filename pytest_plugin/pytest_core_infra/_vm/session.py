@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from core_infra.vm._machine import Machine
-    from core_infra.vm._machine_lifecycle import Ending
+    from core_infra.vm._machine_state import Ending
     from pytest_core_infra._vm.factory import MachineFactory
     from pytest_core_infra._vm.networks import NetworkFactory
     from pytest_core_infra._vm.owned_machines import OwnedMachines

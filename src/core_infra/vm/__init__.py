@@ -17,9 +17,14 @@ from core_infra import _lazy as lazy
 if TYPE_CHECKING:
     from core_infra._binaries import agent_binary
     from core_infra.vm._access.interface import GuestAccess, NoAccessError, RunningCommand
+    from core_infra.vm._async_machine import AsyncMachine
     from core_infra.vm._boot import BootError
     from core_infra.vm._cluster import Cluster, PreparedCluster
     from core_infra.vm._console import ConsoleSpawn
+    from core_infra.vm._faults.clock import MachineClock
+    from core_infra.vm._faults.disk import MachineDisk
+    from core_infra.vm._faults.guest import MachineMemory, MachineProcessors
+    from core_infra.vm._faults.registry import MachineFault
     from core_infra.vm._free_space import HostFullError
     from core_infra.vm._guest.async_guest import AsyncGuest, AsyncGuestProcess
     from core_infra.vm._guest.client import AgentGoneError, GuestGoneError, GuestOperationError
@@ -52,8 +57,9 @@ if TYPE_CHECKING:
     from core_infra.vm._io_pause import MachinePausedError
     from core_infra.vm._launcher import Launcher
     from core_infra.vm._machine import Machine
-    from core_infra.vm._machine_lifecycle import MachineStateError, Status
+    from core_infra.vm._machine_power import Waitable
     from core_infra.vm._machine_spec import MachineOptions, MachineSpec
+    from core_infra.vm._machine_state import MachineStateError, Status
     from core_infra.vm._manager.manager import LinuxKitManager, Manager
     from core_infra.vm._manager.record import Access, Container, ContainerStatus, Port, Volume
     from core_infra.vm._manager.run_options import RunOptions
@@ -69,9 +75,14 @@ else:
         {
             "core_infra._binaries": ("agent_binary",),
             "._access.interface": ("GuestAccess", "NoAccessError", "RunningCommand"),
+            "._async_machine": ("AsyncMachine",),
             "._boot": ("BootError",),
             "._cluster": ("Cluster", "PreparedCluster"),
             "._console": ("ConsoleSpawn",),
+            "._faults.clock": ("MachineClock",),
+            "._faults.disk": ("MachineDisk",),
+            "._faults.guest": ("MachineMemory", "MachineProcessors"),
+            "._faults.registry": ("MachineFault",),
             "._free_space": ("HostFullError",),
             "._guest.async_guest": ("AsyncGuest", "AsyncGuestProcess"),
             "._guest.client": ("AgentGoneError", "GuestGoneError", "GuestOperationError"),
@@ -83,6 +94,7 @@ else:
                 "GuestCommandTimeoutError",
                 "OutputLine",
                 "WaitResult",
+                "Waitable",
             ),
             "._guest.tree_transfer": ("UnsafeTreeError",),
             "._hardware": ("Disk",),
@@ -104,7 +116,8 @@ else:
             "._io_pause": ("MachinePausedError",),
             "._launcher": ("Launcher",),
             "._machine": ("Machine",),
-            "._machine_lifecycle": ("MachineStateError", "Status"),
+            "._machine_state": ("MachineStateError", "Status"),
+            "._machine_power": ("Waitable",),
             "._machine_spec": ("MachineOptions", "MachineSpec"),
             "._manager.manager": ("LinuxKitManager", "Manager"),
             "._manager.record": ("Access", "Container", "ContainerStatus", "Port", "Volume"),
@@ -125,6 +138,7 @@ __all__ = [
     "Assembler",
     "AsyncGuest",
     "AsyncGuestProcess",
+    "AsyncMachine",
     "BootError",
     "Bootable",
     "Capture",
@@ -152,8 +166,13 @@ __all__ = [
     "Launcher",
     "LinuxKitManager",
     "Machine",
+    "MachineClock",
+    "MachineDisk",
+    "MachineFault",
+    "MachineMemory",
     "MachineOptions",
     "MachinePausedError",
+    "MachineProcessors",
     "MachineSpec",
     "MachineStateError",
     "Manager",
@@ -179,6 +198,7 @@ __all__ = [
     "Variables",
     "Volume",
     "WaitResult",
+    "Waitable",
     "agent_binary",
     "apply_variables",
     "detect_hypervisor",

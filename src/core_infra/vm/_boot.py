@@ -10,9 +10,9 @@ from core_infra.vm._hardware import memory_advice
 from core_infra.vm._hypervisors.processor import advice, processor
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
 from core_infra.vm._images.image import OWN_INIT, Image
-from core_infra.vm._io_pause import MachinePausedError
+from core_infra.vm._io_pause import LOG, MachinePausedError
 from core_infra.vm._timeouts import limit
-from core_infra.vm._vmm_process import COMMAND, LOG, TAIL_LINES
+from core_infra.vm._vmm_process import COMMAND, TAIL_LINES
 
 if TYPE_CHECKING:
     from core_infra.vm._guest.protocol import HelloAck

@@ -41,6 +41,10 @@ class Console:
             that floods its console does not fill the host's disk. What cannot be written while
             that is full is held, up to 1 MiB, until it can be.
         past: what the console had printed before, where it did not begin with this line.
+
+    Attributes:
+        path: the log file.
+        begun: the offset in the log at which this line began.
     """
 
     def __init__(self, sock: socket.socket, path: Path, past: bytes = b"") -> None:
@@ -50,7 +54,7 @@ class Console:
         self._held = b""
         self._lost = 0
         self._write(past)
-        self._begun = self._end
+        self.begun = self._end
         self._open = True
         self._changed = threading.Condition()
         self._link = SocketLink(sock, on_data=self._append, on_close=self._closed)
@@ -97,7 +101,7 @@ class Console:
 
     def panic(self) -> str | None:
         """The kernel's message if it panicked since this line began, else None."""
-        found = re.findall(PANIC, self._last(self._begun))
+        found = re.findall(PANIC, self._last(self.begun))
         return str(found[-1]) if found else None
 
     def failed_boot(self) -> str | None:

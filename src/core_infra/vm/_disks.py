@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from core_infra._unpatched import Path, os, shutil, tempfile
 from core_infra.errors import CommandFailedError, InvalidError
+from core_infra.vm import _unflushed as unflushed
 from core_infra.vm._cache import cache_root, found, writable
 from core_infra.vm._free_space import written
 from core_infra.vm._hardware import Disk
@@ -121,14 +122,19 @@ def _disk(what: object) -> Disk:
     return Disk(path, format_, read_only=format_ is ImageFormat.ISO)
 
 
-def layers(below: Sequence[Disk], directory: Path) -> tuple[Disk, ...]:
+def layers(below: Sequence[Disk], directory: Path, *, volatile: bool = False) -> tuple[Disk, ...]:
     """A new layer in *directory* over each writable disk; the others as they are.
+
+    Args:
+        below: the disks.
+        directory: where the layers go.
+        volatile: they get a log of what was not flushed.
 
     Raises:
         CoreInfraError: one cannot be made.
     """
     return tuple(
-        each if each.read_only else _layer(each, directory / file_name(number))
+        each if each.read_only else _layer(each, directory / file_name(number), volatile=volatile)
         for number, each in enumerate(below)
     )
 
@@ -164,6 +170,8 @@ def copied(
         for old, new in zip(disks, moved(disks, directory), strict=True):
             if not old.read_only:
                 shutil.copyfile(old.path, new.path)
+                if new.volatile:
+                    unflushed.begin(new.path)
                 file = files.enter_context(new.path.open("r+b"))
                 replacements |= dict.fromkeys(_descriptors(pid, old.path), file.fileno())
     return replacements
@@ -247,11 +255,15 @@ def _files_of(disk_: Disk) -> list[DiskFile]:
     return disk_files(disk_.path, ImageFormat(disk_.format))
 
 
-def _layer(below: Disk, path: Path) -> Disk:
+def _layer(below: Disk, path: Path, *, volatile: bool) -> Disk:
     path.unlink(missing_ok=True)
     arguments = ("-f", "qcow2", "-F", below.format, "-b", str(below.path), str(path))
     qemu_img(below.path, "create", "-q", *arguments)
-    return replace(below, path=path, format=ImageFormat.QCOW2, locked=False, content="")
+    if volatile:
+        unflushed.begin(path)
+    return replace(
+        below, path=path, format=ImageFormat.QCOW2, locked=False, volatile=volatile, content=""
+    )
 
 
 def _empty(size: int, text: str) -> Path:

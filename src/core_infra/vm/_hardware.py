@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from core_infra._unpatched import os
 from core_infra.errors import InvalidError
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 HERMETIC, NAT = "hermetic", "nat"
 NETWORKS = (HERMETIC, NAT)
 """What a machine can reach: nothing, or what its host can reach."""
+
+REAL: Final = "real"
+"""The clocks of a machine run with the host's."""
+
+VIRTUAL: Final = "virtual"
+"""They run by the guest's instructions, and skip the time in which it is idle."""
 
 DEFAULT_MEMORY = 256
 """Default MiB of a machine with one of our own images."""
@@ -45,6 +51,8 @@ class Disk:
         disc: it is an optical disc.
         locked: QEMU locks the file against other writers. Not that of a machine that is forked:
             each fork writes a copy.
+        volatile: it has a write cache: what the guest has not flushed is lost when the machine's
+            power is cut.
         content: identifies the content of a file that core-infra has made; empty: the times and
             sizes of its files identify it.
     """
@@ -55,6 +63,7 @@ class Disk:
     boot: bool = False
     disc: bool = False
     locked: bool = True
+    volatile: bool = False
     content: str = ""
 
 
@@ -101,6 +110,18 @@ def check_memory_and_cpus(memory: object, cpus: object) -> None:
     if not 1 <= cpus <= MAXIMUM_CPUS:
         raise InvalidError(
             f"cannot boot a machine with {cpus} cpus", why=f"1 to {MAXIMUM_CPUS} are possible"
+        )
+
+
+def check_time(time: object, cpus: int) -> None:
+    """Raise InvalidError unless a machine's clocks can run like this."""
+    if time not in (REAL, VIRTUAL):
+        raise InvalidError(f"cannot use time={time!r}", why=f"it is {REAL!r} or {VIRTUAL!r}")
+    if time == VIRTUAL and cpus != 1:
+        raise InvalidError(
+            f"cannot give a machine virtual time and {cpus} cpus",
+            why="QEMU counts the instructions of one processor",
+            todo="Leave cpus out.",
         )
 
 

@@ -7,10 +7,11 @@ a machine is paused.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from core_infra._eventloop.supervisor import Timer, supervisor
-from core_infra._unpatched import time
+from core_infra._unpatched import os, time
 from core_infra.vm._free_space import LITTLE, HostFullError, described, free
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 GRACE = 5.0
 """Seconds that calls wait for a paused machine: there may be room again when other tests end."""
+
+LOG = "hypervisor.log"
+"""What QEMU prints, in the directory of its machine."""
+
+_REASON = re.compile(r"^core-infra: a disk cannot be written: error (\d+)$", re.MULTILINE)
 
 PAUSED = "io-error"
 """QEMU's name of the state."""
@@ -118,8 +124,18 @@ class IoPause:
             self._timers.pop().cancel()
 
 
+def _host_reason(disk: Path) -> str:
+    """What the library in QEMU says of the disk (``csrc/forkserver/disks.c``), or nothing."""
+    try:
+        log = (disk.parent / LOG).read_text(errors="replace")
+    except OSError:
+        return ""
+    found = _REASON.findall(log)
+    return os.strerror(int(found[-1])) if found else ""
+
+
 def _error(name: str, path: Path, data: dict[str, Any]) -> MachinePausedError:
-    reason = data.get("reason", "")
+    reason = _host_reason(path) or data.get("reason", "")
     return MachinePausedError(
         f"machine {name} is paused: this host cannot write its disk {path.name}",
         why=f"{reason}: {described(path.parent)}",

@@ -13,7 +13,7 @@ from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._boot import BootError, await_agent, boot_limit
 from core_infra.vm._cache import cache_root
 from core_infra.vm._cluster_copies import Clusters
-from core_infra.vm._hardware import DEFAULT_MEMORY
+from core_infra.vm._hardware import DEFAULT_MEMORY, VIRTUAL
 from core_infra.vm._hypervisors.accelerator import AcceleratorSelector
 from core_infra.vm._hypervisors.processor import explanation, processor
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from core_infra.vm._hypervisors.hypervisor import Accelerator
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
-    from core_infra.vm._machine_lifecycle import Ending
     from core_infra.vm._machine_spec import MachineSpec
+    from core_infra.vm._machine_state import Ending
     from core_infra.vm._networks import Network, NetworkAddress
     from core_infra.vm._run_directory import RunDirectory
     from core_infra.vm._snapshots.clone_source import CloneSource
@@ -140,6 +140,8 @@ class Launcher:
         return self._resolver.image
 
     def _accelerator_of(self, spec: MachineSpec) -> str:
+        if spec.time == VIRTUAL:
+            return self._accelerators.emulation(spec.image.arch).name
         return self._accelerators.for_arch(spec.image.arch).name
 
     def processor(self, spec: MachineSpec) -> str:

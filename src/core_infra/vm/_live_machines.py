@@ -9,7 +9,7 @@ from core_infra._unpatched import shutil, time
 from core_infra.errors import WrongStateError
 from core_infra.vm._images.image import Image
 from core_infra.vm._machine import Machine
-from core_infra.vm._machine_lifecycle import MachineStateError
+from core_infra.vm._machine_state import MachineStateError
 from core_infra.vm._run_directory import RunDirectory, left_behind
 from core_infra.vm._vmm_process import running_processes
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from core_infra.vm._machine_lifecycle import Ending, MachineLifecycle
+    from core_infra.vm._machine_lifecycle import MachineLifecycle
+    from core_infra.vm._machine_state import Ending
     from core_infra.vm._vmm_process import VmmProcess
 
 

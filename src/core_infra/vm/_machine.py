@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._console import ConsoleSpawn
+from core_infra.vm._faults.clock import MachineClock
+from core_infra.vm._faults.disk import MachineDisk, number_of
+from core_infra.vm._faults.guest import MachineMemory, MachineProcessors, Paused
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._images.image import Image
+from core_infra.vm._machine_power import MachinePower
 from core_infra.vm._machine_record import MachineRecord
 from core_infra.vm._vmm_process import TAIL_LINES
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from core_infra.vm._async_machine import AsyncMachine
+    from core_infra.vm._faults.registry import MachineFault
     from core_infra.vm._io_pause import MachinePausedError
-    from core_infra.vm._machine_lifecycle import MachineLifecycle, Status
+    from core_infra.vm._machine_lifecycle import MachineLifecycle
+    from core_infra.vm._machine_power import Waitable
     from core_infra.vm._machine_spec import MachineSpec
+    from core_infra.vm._machine_state import Status
     from core_infra.vm._ssh_login import SshLogin
 
 
@@ -40,8 +50,19 @@ class Machine(Guest):
             run_config=image.run if isinstance(image, Image) else None,
         )
         self._lifecycle = lifecycle
+        self._power = MachinePower(lifecycle)
         self._console: ConsoleSpawn | None = None
         self._record = MachineRecord(lifecycle, self._timeline)
+
+    @functools.cached_property
+    def aio(self) -> AsyncMachine:
+        """The same for asyncio: ``await machine.aio.exec(...)``; no thread waits meanwhile."""
+        # Imported here: asyncio is slow to import, and few tests use it.
+        from core_infra.vm._async_machine import AsyncMachine  # noqa: PLC0415
+
+        return AsyncMachine(
+            self, self._timeline, self._agent, self._needs_greeting, self._run_config
+        )
 
     @property
     def spec(self) -> MachineSpec:
@@ -79,9 +100,60 @@ class Machine(Guest):
         return self._lifecycle.status
 
     @property
-    def pause(self) -> MachinePausedError | None:
-        """Why it is paused: which disk cannot be written, and how much room there is; or None."""
+    def pause_reason(self) -> MachinePausedError | None:
+        """Why the host has paused it: the disk that cannot be written, and the room; or None."""
         return self._lifecycle.pause
+
+    @property
+    def clock(self) -> MachineClock:
+        """The guest's clock: ``machine.clock.jump(3600)``, ``machine.clock.skew(1.01)``."""
+        return MachineClock(self._lifecycle.faults)
+
+    @property
+    def memory(self) -> MachineMemory:
+        """Its memory: ``machine.memory.pressure(free=16)``."""
+        return MachineMemory(self._lifecycle.faults)
+
+    @property
+    def cpu(self) -> MachineProcessors:
+        """Its processors: ``machine.cpu.stuck(0)``."""
+        return MachineProcessors(self._lifecycle.faults, self.spec.cpus)
+
+    def disk(self, name: str) -> MachineDisk:
+        """One of its disks: ``machine.disk("vdb").fail(read=errno.EIO)``.
+
+        Args:
+            name: the guest's name of it: ``vda``, ``vdb``, ….
+
+        Raises:
+            NotFoundError: it has no such disk.
+            MachineStateError: the machine does not run.
+        """
+        faults = self._lifecycle.faults
+        return MachineDisk(name, number_of(name, self._lifecycle.process), faults)
+
+    def active_faults(self) -> list[str]:
+        """The faults of its hardware that are active, oldest first, in words."""
+        return self._lifecycle.faults.descriptions()
+
+    def last_faults(self) -> list[MachineFault]:
+        """The last faults of its hardware, active or not, newest last."""
+        return list(self._lifecycle.faults.history)
+
+    def pause(self) -> MachineFault:
+        """Stop the machine's processors until :meth:`resume`, or the end of the ``with`` block.
+
+        Calls that need the guest wait meanwhile, until they time out. The guest's clock stands
+        still, and is behind afterwards.
+
+        Raises:
+            MachineStateError: the machine does not run.
+        """
+        return self._lifecycle.faults.begin("paused", Paused())
+
+    def resume(self) -> None:
+        """Let a machine continue after :meth:`pause`; does nothing if it is not paused."""
+        self._lifecycle.faults.end_all(Paused)
 
     @property
     def console(self) -> ConsoleSpawn:
@@ -201,8 +273,90 @@ class Machine(Guest):
         with self._timeline.step("revert", "the initial state" if name is None else str(name)):
             self._lifecycle.revert(name)
 
+    def reboot(self, *, timeout: float | None = None) -> None:
+        """Have the guest restart in order, and wait until it is up again.
+
+        Disks keep what was written; memory does not, and with it the default image's files.
+        Commands under way end with GuestGoneError. Ports, console and networks stay.
+
+        Args:
+            timeout: seconds until it must be up again.
+
+        Raises:
+            TimeoutExpiredError: it is not up in time; says how far it came.
+            GuestGoneError: the machine ended, such as by a kernel panic.
+            MachineStateError: the machine does not run.
+        """
+        with self._timeline.step("reboot", ""):
+            self._power.reboot(timeout)
+
+    def reset(self, *, timeout: float | None = None) -> None:
+        """Press the reset button, and wait until the guest is up again.
+
+        The guest is not asked, so what it has not written to its disks is lost. What it has
+        written and not flushed stays: a disk keeps its cache. Otherwise as :meth:`reboot`.
+        """
+        with self._timeline.step("reset", ""):
+            self._power.reset(timeout)
+
+    def power_off(self, *, timeout: float | None = None) -> None:
+        """Have the guest shut down in order, and wait until the machine is off.
+
+        Its state is then ``Status.OFF``, and :meth:`power_on` boots it again.
+
+        Raises:
+            TimeoutExpiredError: the guest still runs after *timeout* seconds.
+            MachineStateError: the machine does not run.
+        """
+        with self._timeline.step("power off", ""):
+            self._power.power_off(timeout)
+
+    def power_cut(
+        self,
+        *,
+        until: str | re.Pattern[str] | Waitable | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Cut the power. What the guest has written to its disks and not flushed is lost.
+
+        A disk has a volatile write cache: a write survives only if the guest flushed the disk after
+        it, as ``fsync`` does. :meth:`power_on` boots the machine again::
+
+            with machine.stream("writer"):
+                machine.power_cut(until="checkpoint 3 begins")
+            machine.power_on()
+
+        Args:
+            until: when: as soon as the console has printed this text, or what matches this regular
+                expression, since the power was last switched on; or when this event is set. None:
+                now.
+            timeout: seconds to wait for *until*.
+
+        Raises:
+            TimeoutExpiredError: *until* did not come in time; the machine still runs.
+            GuestGoneError: the machine ended meanwhile.
+            MachineStateError: the machine does not run.
+        """
+        with self._timeline.step("power cut", "" if until is None else f"until {until!r}"):
+            self._power.power_cut(until, timeout)
+
+    def power_on(self, *, timeout: float | None = None) -> None:
+        """Boot the machine from its disks when it is off, or has failed, and wait for its agent.
+
+        The console continues in the same log; forwarded ports are the same.
+
+        Raises:
+            BootError: it did not come up; it is off as before.
+            MachineStateError: the machine is not off.
+        """
+        with self._timeline.step("power on", ""):
+            self._power.power_on(timeout)
+
     def poweroff(self, *, timeout: float | None = None) -> None:
-        """Make the guest write its disks back and power itself off, and wait for that."""
+        """Make the guest write its disks back and power itself off, and end the machine.
+
+        After :meth:`power_off`, it can be started again.
+        """
         with self._timeline.step("power off", ""):
             self._lifecycle.poweroff(timeout)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core_infra._unpatched import time
-from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError, WrongStateError
+from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError
 from core_infra.vm import _port_forwarding as ports
 from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._faults.guest import Paused
+from core_infra.vm._faults.registry import MachineFaults
 from core_infra.vm._guest.client import AgentGoneError, GuestGoneError
+from core_infra.vm._machine_state import TRANSITIONS, Ending, MachineStateError, Status
 from core_infra.vm._network.membership import Memberships
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from core_infra.vm._faults.registry import MachineFault
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._io_pause import MachinePausedError
     from core_infra.vm._machine_spec import MachineSpec
@@ -31,49 +34,6 @@ COARSE = 10_000_000
 
 _RESTART = 10.0
 """Seconds, before scaling, in which an agent that has ended must be back."""
-
-
-class Status(enum.Enum):
-    """The states of a machine.
-
-    It is PAUSED while this host's disk is full, so that it cannot write to its own, and RUNNING
-    again when there is room. All that a running machine allows is allowed then, too.
-    """
-
-    STARTING = "starting"
-    RUNNING = "running"
-    PAUSED = "paused"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    DETACHED = "detached"
-
-
-_TRANSITIONS = {
-    Status.STARTING: {Status.RUNNING, Status.STOPPING},
-    # Back to STARTING: it is reverted.
-    Status.RUNNING: {Status.STOPPING, Status.FAILED, Status.DETACHED, Status.STARTING},
-    Status.STOPPING: {Status.STOPPED},
-    Status.STOPPED: set[Status](),
-    Status.FAILED: {Status.STOPPING, Status.STARTING},
-    Status.DETACHED: set[Status](),
-}
-
-
-class MachineStateError(WrongStateError):
-    """The machine is not in the state that a call needs."""
-
-
-class Ending(NamedTuple):
-    """What ended a machine, for the errors of later calls.
-
-    Attributes:
-        by: for example ``test_a.py::test_one (call)``.
-        todo: what to use instead of a machine that was ended so.
-    """
-
-    by: str
-    todo: str = ""
 
 
 class Snapshotter(Protocol):
@@ -91,6 +51,11 @@ class Snapshotter(Protocol):
         self, source: CloneSource
     ) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
         """Within the block, the agent of a clone of our own, and what it reports of the guest."""
+
+    def boot_again(
+        self, former: VmmProcess, past: bytes, limit: float
+    ) -> tuple[VmmProcess, Mapping[str, str]]:
+        """A process that has booted from the disks of one that has ended; and the same."""
 
 
 def reverted_to(name: str | None) -> bytes:
@@ -128,6 +93,7 @@ class MachineLifecycle:
         source: what it was cloned from; None: it was booted.
         resumed_at: the guest's clock when it was handed out, and at each revert, in ns since 1970.
         witness: returns what is at work in this process, for :class:`Ending`; None if unknown.
+        faults: the faults of its hardware that are active.
     """
 
     def __init__(
@@ -150,6 +116,10 @@ class MachineLifecycle:
         self.source = source
         self.resumed_at: list[int] = []
         self._snapshots: dict[str, CloneSource] = {}
+        self._restarted: Callable[[], None] = lambda: None
+        self.faults = MachineFaults(self)
+        self._saved_faults: dict[str, list[MachineFault]] = {}
+        self._inherited: list[MachineFault] = []  # by a snapshot that it is reverted to
         self._ports: dict[int, int] = {}
         self._listener: Callable[[str], None] = lambda _line: None
         self._status = Status.STARTING
@@ -162,7 +132,7 @@ class MachineLifecycle:
     @property
     def status(self) -> Status:
         """Its state."""
-        is_paused = self._status is Status.RUNNING and self.pause is not None
+        is_paused = self.runs and (self.pause is not None or bool(self.faults.active(Paused)))
         return Status.PAUSED if is_paused else self._status
 
     @property
@@ -182,17 +152,26 @@ class MachineLifecycle:
         return self._process
 
     @property
+    def runs(self) -> bool:
+        """Whether it runs."""
+        return self._status is Status.RUNNING
+
+    @property
     def needs_greeting(self) -> bool:
         """Whether the agent has ended, so that :meth:`agent` first waits for its return."""
         return self._process.agent.lost
 
-    def agent(self) -> AgentClient:
-        """The connection to the guest's agent; MachineStateError unless the machine runs."""
+    def agent(self, limit: float | None = None) -> AgentClient:
+        """The connection to the guest's agent; MachineStateError unless the machine runs.
+
+        Args:
+            limit: seconds in which an agent that has ended must be back.
+        """
         self._require(Status.RUNNING)
         if self._process.agent.lost:  # the agent ended; the guest's init has started it again
             with self._session_lock:
                 if self._process.agent.lost:
-                    self._greet()
+                    self._greet(timeouts.scaled(_RESTART) if limit is None else limit)
         return self._process.agent
 
     def on_pause(self, listener: Callable[[str], None]) -> None:
@@ -254,6 +233,7 @@ class MachineLifecycle:
         """
         self._require(Status.RUNNING)
         self._process.expose()
+        self._process.qmp.execute("cont")  # virtual time may stand still
         self._move(Status.DETACHED)
         self._process.disconnect()
         self._close_snapshots()
@@ -262,6 +242,14 @@ class MachineLifecycle:
         """See :meth:`core_infra.vm.Machine.snapshot`."""
         check_snapshot_name(name)
         self._require(Status.RUNNING)
+        if self.faults.active(Paused):
+            raise MachineStateError(
+                f"cannot save machine {self.spec.name}",
+                why="its guest must answer, and it is paused",
+                todo="resume() it first.",
+                needed="running",
+                found="paused",
+            )
         with self.without_ports():
             source = self._snapshotter.capture(self._process)
         self.add_snapshot(name, source)
@@ -270,6 +258,7 @@ class MachineLifecycle:
         """Keep a snapshot, which the machine owns from now on, in place of one of that name."""
         former = self._snapshots.pop(name, None)
         self._snapshots[name] = source
+        self._saved_faults[name] = self.faults.saved()
         if former is not None:
             former.close()
 
@@ -296,12 +285,13 @@ class MachineLifecycle:
         source = self.source if name is None else self._snapshots.get(name)
         if source is None:
             raise self._nothing_to_revert_to(name)
+        self._inherited = self._saved_faults.get(name or "", [])
         return source
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[None]:
         """End the process; the block must :meth:`replace` it, and the machine ends if it fails."""
-        if self._status is not Status.FAILED:
+        if self._status not in (Status.FAILED, Status.OFF):
             self._require(Status.RUNNING)
         self._move(Status.STARTING)
         self._process.end()
@@ -311,6 +301,53 @@ class MachineLifecycle:
             self._move(Status.STOPPING)
             self.stop()
             raise
+
+    @contextlib.contextmanager
+    def powering_down(self) -> Iterator[None]:
+        """Within it, the process of the machine ends, and afterwards the machine is off."""
+        self._require(Status.RUNNING)
+        self._ending = self.witness()
+        self._move(Status.STOPPING)
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                ended = self._process.child.exit_code is not None
+                self._move(Status.OFF if ended else Status.RUNNING)
+            raise
+        self._move(Status.OFF)
+        self.faults.power_lost()
+
+    def power_on(self, limit: float) -> None:
+        """Boot a machine that is off, or has failed, from its disks."""
+        if self._status is not Status.FAILED:
+            self._require(Status.OFF)
+        former = self._status
+        self._move(Status.STARTING)
+        self._process.disconnect()
+        line = b"\n[core-infra: powered on]\n"
+        process: VmmProcess | None = None
+        try:
+            process, info = self._snapshotter.boot_again(self._process, line, limit)
+            self.networks.connect(process)
+            self.networks.set_up(process.agent)
+        except BaseException:
+            if process is not None:
+                process.end()
+            with self._lock:
+                self._move(former)
+            raise
+        process.qmp.post("set-action", reboot="reset")
+        self.replace(process, info)
+
+    @contextlib.contextmanager
+    def on_restart(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Within it, *listener* is called on the supervisor's thread if the guest restarts."""
+        self._restarted = listener
+        try:
+            yield
+        finally:
+            self._restarted = lambda: None
 
     def replace(self, process: VmmProcess, info: Mapping[str, str]) -> None:
         """Go on with another process, and what its agent reports of the guest."""
@@ -322,6 +359,8 @@ class MachineLifecycle:
         self.resumed_at.append(_clock(info))
         self._watch(process)
         self._move(Status.RUNNING)
+        inherited, self._inherited = self._inherited, []
+        self.faults.begin_again(process, inherited)
 
     def original(self) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
         """Within the block, the agent of another clone of what this machine was cloned from."""
@@ -329,11 +368,16 @@ class MachineLifecycle:
             raise self._nothing_to_revert_to(None)
         return self._snapshotter.scratch(self.source)
 
-    def _greet(self) -> None:
-        limit = timeouts.scaled(_RESTART)
+    def _greet(self, limit: float) -> None:
+        former = self.guest_info.get("boot_id")
+        agent, identity = self._process.agent, self._process.identity
         try:
-            self.guest_info = self._process.agent.hello(limit).info
-            self.networks.set_up(self._process.agent)
+            self.guest_info = agent.hello(limit).info
+            if identity is not None and self.guest_info.get("boot_id") != former:
+                agent.thaw(**identity._asdict())  # names of files in memory are lost by a reboot
+            self.networks.set_up(agent)
+            if self.guest_info.get("boot_id") != former:
+                self.faults.begin_again(self._process)
         except GuestGoneError:
             self._require(Status.RUNNING)  # its error says more
             raise
@@ -381,6 +425,7 @@ class MachineLifecycle:
             if process is self._process and self._status is Status.RUNNING:
                 self._ending = self._ending or self.witness()
                 self._move(Status.FAILED)
+                self._restarted()
 
     def _port_changed(self, process: VmmProcess, data: dict[str, Any]) -> None:
         if not data.get("open") and self._status is Status.RUNNING:
@@ -398,6 +443,12 @@ class MachineLifecycle:
         """The guest restarts: it reboots, or it has panicked, which ends the machine."""
         if process.has_panicked():
             process.qmp.post("quit")
+            return
+        error = AgentGoneError(
+            f"the agent in machine {self.spec.name} has ended", why="the guest restarts"
+        )
+        process.agent.lose_session(error)
+        self._restarted()
 
     def _nothing_to_revert_to(self, name: str | None) -> NotFoundError:
         if name is None:
@@ -423,14 +474,16 @@ class MachineLifecycle:
                 f"machine {self.spec.name} is {self._status.value}",
                 why=f"this needs one that is {needed.value}"
                 + (f", and it was ended by {ending.by}" if ending else ""),
-                todo=ending.todo if ending else "",
+                todo="power_on() boots it again."
+                if self._status is Status.OFF
+                else (ending.todo if ending else ""),
                 needed=needed.value,
                 found=self._status.value,
             )
 
     def _move(self, to: Status) -> None:
         with self._lock:
-            if to not in _TRANSITIONS[self._status]:
+            if to not in TRANSITIONS[self._status]:
                 raise MachineStateError(
                     f"machine {self.spec.name} cannot become {to.value}",
                     why=f"it is {self._status.value}",

@@ -14,9 +14,11 @@ from core_infra.vm._hardware import (
     DEFAULT_MEMORY,
     FOREIGN_MEMORY,
     HERMETIC,
+    REAL,
     check_memory_and_cpus,
     check_network,
     check_processor,
+    check_time,
 )
 from core_infra.vm._images.agent_injection import with_agent
 from core_infra.vm._images.formats import ImageFormat
@@ -52,6 +54,7 @@ class MachineOptions(TypedDict, total=False):
         entrypoint: start the program that an OCI image is for, its ENTRYPOINT and CMD.
         init: the first process of an OCI image: ``systemd``, or the path of a program in it;
             default: busybox's.
+        time: ``real`` (default), or ``virtual``: the guest's clocks do not wait while it is idle.
         network: ``hermetic`` (default): it reaches nothing; ``nat``: it reaches what this host
             reaches, so that ``apt-get install`` works in it.
     """
@@ -67,6 +70,7 @@ class MachineOptions(TypedDict, total=False):
     entrypoint: bool
     init: str | None
     network: str | None
+    time: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class MachineSpec:
         cpu: the processor, as QEMU's ``-cpu`` takes it; None: one that suits the guest.
         cards: how many cards it has on networks of the run.
         network: what it reaches: ``hermetic`` or ``nat``.
+        time: how its clocks run: ``real`` or ``virtual``.
     """
 
     name: str
@@ -92,6 +97,7 @@ class MachineSpec:
     cpu: str | None = None
     cards: int = 0
     network: str = HERMETIC
+    time: str = REAL
 
     def named(self, name: str) -> MachineSpec:
         """The same with another name."""
@@ -199,7 +205,9 @@ class SpecResolver:
         check_processor(cpu)
         check_memory_and_cpus(memory, cpus)
         check_network(network)
-        return MachineSpec(name, boots, memory, cpus, disks, cpu, network=network)
+        time = options.get("time") or REAL
+        check_time(time, cpus)
+        return MachineSpec(name, boots, memory, cpus, disks, cpu, network=network, time=time)
 
     def _chosen(
         self, image: Bootable | str | os.PathLike[str] | None, arch: str | None

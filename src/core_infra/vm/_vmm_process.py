@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra._eventloop.sockets import short_path
 from core_infra._unpatched import socket
@@ -15,10 +15,12 @@ from core_infra.vm import _disks as layering
 from core_infra.vm._console import Console
 from core_infra.vm._guest.client import AgentClient, GuestGoneError
 from core_infra.vm._guest.results import describe_exit
+from core_infra.vm._hardware import VIRTUAL
+from core_infra.vm._hypervisors.fork_server import can_preload, preloaded
 from core_infra.vm._hypervisors.qemu_arguments import DISK_NODE
 from core_infra.vm._hypervisors.qmp import Qmp
 from core_infra.vm._images.image import Image
-from core_infra.vm._io_pause import IoPause
+from core_infra.vm._io_pause import LOG, IoPause
 from core_infra.vm._run_directory import write_record
 from core_infra.vm._timeouts import scaled
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 
 COMMAND = "command"
-LOG = "hypervisor.log"
 CONSOLE = "console.log"
 TAIL_LINES = 30
 _LINES_OF_PANIC = 8  # the message is known, and these are registers
@@ -56,6 +57,14 @@ def running_processes() -> set[int]:
     return set(_running)
 
 
+class Identity(NamedTuple):
+    """What differs between the guests of clones."""
+
+    hostname: str
+    machine_id: str
+    mac: bytes
+
+
 class VmmProcess:
     """A VMM process: the process itself, its monitor, its guest's agent, its console.
 
@@ -73,6 +82,10 @@ class VmmProcess:
         disks: the disks that it writes to.
         past: what the console had printed before this process existed.
         server: the fork server in it, if there is one.
+
+    Attributes:
+        stands_still: it is paused, and virtual time does not pass.
+        identity: what its guest was given that differs from other clones; None: nothing.
     """
 
     def __init__(
@@ -97,13 +110,20 @@ class VmmProcess:
         self.cards = [sockets.ours[name] for name in sockets.cards]
         self._unread = sockets.take_cards()
         self.server = server
-        self._asked = False
+        self.identity: Identity | None = None
+        self._asked = ""
         _running.add(child.pid)
         self._listener: Callable[[int], None] = lambda _exit_code: None
         self.console = Console(sockets.ours["console"], directory / CONSOLE, past)
         self.qmp = Qmp(sockets.ours["monitor"])
         # The connection closes a moment before the process ends, and its end says more.
-        self.agent = AgentClient(sockets.ours["agent"], on_lost=lambda: None)
+        self.agent = AgentClient(
+            sockets.ours["agent"],
+            on_lost=lambda: None,
+            on_work=self._works,
+            on_idle=self._idles,
+        )
+        self.stands_still = False
         self._paused: Callable[[], None] = lambda: None
         self.pause = IoPause(self.qmp, self._disk, self._pause_changed, self.agent.fail_paused)
         child.on_exit(self._ended)
@@ -129,12 +149,16 @@ class VmmProcess:
     def how_it_ended(self) -> str:
         """How it ended, in a few words, as far as is known."""
         code = self.child.exit_code
-        how = "it was stopped" if self._asked or code is None else describe_exit(code)
+        how = self._asked or ("it was stopped" if code is None else describe_exit(code))
         return self.console.panic() or how
 
-    def end(self) -> None:
-        """End it at once: neither its guest nor its files need an orderly end."""
-        self._asked = True
+    def end(self, why: str = "it was stopped") -> None:
+        """End it at once: neither its guest nor its files need an orderly end.
+
+        Args:
+            why: for the errors of calls under way.
+        """
+        self._asked = self._asked or why
         self.child.kill()
         self.disconnect()
 
@@ -165,6 +189,15 @@ class VmmProcess:
         """Whether the guest's kernel has panicked; call it on the supervisor's thread."""
         self.console.drain()  # QEMU has sent all that was printed before it sent its event
         return self.console.panic() is not None
+
+    def _works(self) -> None:
+        if self.spec.time == VIRTUAL and not self.stands_still:
+            self.qmp.post("cont")
+
+    def _idles(self) -> None:
+        """Virtual time passes only while something waits for the guest."""
+        if self.spec.time == VIRTUAL and not self.stands_still:
+            self.qmp.post("stop")
 
     def _pause_changed(self) -> None:
         self.agent.pause(self.pause.error, self.pause.until)
@@ -210,6 +243,7 @@ def launch(
     directory: Path,
     *,
     disks: Sequence[Disk] | None = None,
+    written: Sequence[Disk] | None = None,
     memory: MemoryFile | None = None,
     incoming: bool = False,
     die_with_parent: bool = True,
@@ -224,6 +258,7 @@ def launch(
         accelerator: how its instructions run.
         directory: where its files go.
         disks: what its disks begin as; None is what the spec says.
+        written: the disks of a process that has ended, which it continues to write to.
         memory: the file that is its memory.
         incoming: do not boot, but wait for a saved state.
         die_with_parent: it ends when this process does, however that ends.
@@ -235,12 +270,15 @@ def launch(
         CoreInfraError: it cannot be started.
     """
     _require_files(spec, incoming=incoming)
-    written = layering.layers(spec.disks if disks is None else disks, directory)
+    has_library = server is not None or can_preload()
+    if written is None:
+        below = spec.disks if disks is None else disks
+        written = layering.layers(below, directory, volatile=has_library)
     sockets = SocketPairs(spec.cards)
     try:
         fds = sockets.fds
         command = hypervisor.command_line(
-            dataclasses.replace(spec, disks=written),
+            dataclasses.replace(spec, disks=tuple(written)),
             accelerator,
             **{name: fds[name] for name in _CONNECTIONS},
             cards=[fds[name] for name in sockets.cards],
@@ -248,9 +286,13 @@ def launch(
             incoming=incoming,
         )
         (directory / COMMAND).write_text(shlex.join(command) + "\n")
+        if server is not None:
+            command = server.command(command)
+        elif has_library:
+            command = preloaded(command)
         with (directory / LOG).open("wb") as output:
             child = spawn(
-                server.command(command) if server else command,
+                command,
                 output=output,
                 pass_fds=[*fds.values(), *(server.fds() if server else ())],
                 die_with_parent=die_with_parent,

@@ -59,14 +59,14 @@ def goes_on_when_there_is_room(machine: Machine, small: Path, told: list[str]) -
     command = threading.Thread(target=lambda: outputs.append(machine.exec(FILL).stdout))
     command.start()
     until(lambda: machine.status is Status.PAUSED)
-    said = str(machine.pause)
+    said = str(machine.pause_reason)
     assert said.startswith("machine vm1 is paused: this host cannot write its disk disk0.qcow2")
     assert "No space left on device" in said
     waste.unlink()
     command.join()
     assert outputs == ["written\n"], "the command that ran has noticed nothing"
     until(lambda: machine.status is Status.RUNNING)
-    assert machine.pause is None
+    assert machine.pause_reason is None
     assert machine.exec("cmp -n 20000000 /dev/vda /dev/zero").exit_code == 0
     assert "is paused" in told[-2]
     assert "resumes" in told[-1]

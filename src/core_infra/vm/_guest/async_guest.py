@@ -196,6 +196,10 @@ class AsyncGuest:
             process.close_stdin()
             return await process.collect()
 
+    def _working(self) -> contextlib.AbstractContextManager[None]:
+        gone = self._needs_greeting()
+        return contextlib.nullcontext() if gone else self._agent().working()
+
     async def _take(self, steps: waiting.Steps) -> ExecResult:
         """Take the steps of waiting, on the event loop."""
         try:
@@ -203,7 +207,8 @@ class AsyncGuest:
             while True:
                 try:
                     if step is None:
-                        await asyncio.sleep(waiting.INTERVAL)
+                        with self._working():
+                            await asyncio.sleep(waiting.INTERVAL)
                         result = waiting.NOTHING
                     else:
                         result = await self._run(step.command, step.limit, **step.place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import struct
@@ -37,7 +38,7 @@ from core_infra.vm._guest.protocol import (
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from core_infra.vm._guest.protocol import CardAddresses
 
@@ -75,12 +76,24 @@ class AgentClient:
         sock: connected to the agent, perhaps long before the guest runs.
         on_lost: called on the supervisor's thread when the connection closes, to :meth:`fail` the
             client with a reason, then or soon; default: it fails as closed.
+        on_work: called when the guest gets something to do; must not wait.
+        on_idle: called when it has done all of it; must not wait.
 
     Attributes:
         nonce: that of the last session, in hex; the agent returns it as ``former`` in the next one.
     """
 
-    def __init__(self, sock: socket.socket, *, on_lost: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        on_lost: Callable[[], None] | None = None,
+        on_work: Callable[[], None] = lambda: None,
+        on_idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_work = on_work
+        self._on_idle = on_idle
+        self._waiting = 0
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._channels: dict[int, Channel] = {}
@@ -109,6 +122,7 @@ class AgentClient:
             TimeoutExpiredError: the agent did not answer within *timeout* seconds.
             GuestGoneError: the machine ended first.
         """
+        self._on_work()
         self._send(self._greeting(0))
         deadline = time.monotonic() + timeout
         while True:
@@ -215,9 +229,18 @@ class AgentClient:
         """Write a file in the guest: its input becomes the file when the input is closed."""
         return self._open(FrameType.WRITE, struct.pack("<II", mode, len(path)) + path)
 
-    def set_clock(self, clock_ns: int, timeout: float = 30.0) -> None:
-        """Set the guest's wall clock, in nanoseconds since the epoch."""
-        self._request(FrameType.CLOCK, struct.pack("<Q", clock_ns), timeout)
+    def set_clock(self, clock_ns: int, timeout: float = 30.0, *, rate: float | None = None) -> None:
+        """Set the guest's wall clock, in nanoseconds since the epoch.
+
+        Args:
+            clock_ns: the time.
+            timeout: seconds until the agent must have answered.
+            rate: of the guest's clocks; None: as it is.
+        """
+        payload = struct.pack("<Q", clock_ns)
+        if rate is not None:
+            payload += struct.pack("<q", round((rate - 1) * 1e9))
+        self._request(FrameType.CLOCK, payload, timeout)
 
     def reseed(self, entropy: bytes, timeout: float = 30.0) -> None:
         """Mix *entropy* into the guest's random generator and make it reseed at once."""
@@ -227,15 +250,34 @@ class AgentClient:
         """End commands when this connection closes; serve the agent's other ports, too."""
         self._send(Frame(FrameType.BIND, 0))
 
-    def poweroff(self) -> None:
-        """Make the guest sync its disks and power off; does not wait for it."""
-        self._send(Frame(FrameType.POWEROFF, 0, b"\0"))
+    def poweroff(self, *, restart: bool = False) -> None:
+        """Make the guest sync its disks and power off, or restart; does not wait for it."""
+        self._send(Frame(FrameType.POWEROFF, 0, b"\1" if restart else b"\0"))
 
     def ping(self, timeout: float) -> None:
         """Return once the agent has answered; TimeoutExpiredError after *timeout* seconds."""
         self._pong = Future()
         self._send(Frame(FrameType.PING, 0))
         _result(self._pong, timeout, "the guest agent did not answer a ping")
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Within it, the guest has something to do, such as to become ready."""
+        with self._lock:
+            if not self._works:
+                self._on_work()
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if not self._works:
+                    self._on_idle()
+
+    @property
+    def _works(self) -> bool:
+        return bool(self._channels or self._waiting)
 
     @property
     def lost(self) -> bool:
@@ -314,6 +356,8 @@ class AgentClient:
         with self._lock:
             if self._error is not None:
                 raise copy.copy(self._error)
+            if not self._works:
+                self._on_work()
             self._channels[channel.number] = channel
             if self._pause_error is not None:
                 channel.pause(
@@ -353,6 +397,8 @@ class AgentClient:
             if channel is not None and channel.receive(frame):
                 with self._lock:
                     self._channels.pop(frame.channel, None)
+                    if not self._works:
+                        self._on_idle()
 
     def _closed(self) -> None:
         self.fail(GuestGoneError("the connection to the guest agent has closed"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import stat
 from typing import TYPE_CHECKING
@@ -326,13 +327,19 @@ class Guest:
         """Run a command of our own, not the test's."""
         return self._run(command, timeouts.scaled(60), **waiting.OWN)
 
+    def _working(self) -> contextlib.AbstractContextManager[None]:
+        """While this is held, the guest's time passes, even if it is virtual."""
+        gone = self._needs_greeting()
+        return contextlib.nullcontext() if gone else self._agent().working()
+
     def _take(self, steps: waiting.Steps) -> ExecResult:
         """Take the steps of waiting, on this thread."""
         try:
             step = next(steps)
             while True:
                 if step is None:
-                    time.sleep(waiting.INTERVAL)
+                    with self._working():
+                        time.sleep(waiting.INTERVAL)
                     step = steps.send(waiting.NOTHING)
                     continue
                 try:

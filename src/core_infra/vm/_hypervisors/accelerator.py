@@ -86,6 +86,20 @@ class AcceleratorSelector:
             )
         return self._chosen
 
+    def emulation(self, arch: str) -> Accelerator:
+        """Plain emulation, for a machine that needs it.
+
+        Raises:
+            UnavailableError: another one is required.
+        """
+        if self._requested not in ("auto", "tcg"):
+            raise UnavailableError(
+                f"cannot run a machine in virtual time with {self._requested}",
+                why="QEMU counts instructions only when it emulates them",
+                todo="Use the accelerator auto, or tcg.",
+            )
+        return Accelerator("tcg", f"virtual time, {arch}")
+
     def _identity(self) -> str:
         # The image counts, too: one that boots nowhere says nothing of the accelerator.
         return f"{self._hypervisor.name} {self._hypervisor.version()} {self._image}"

@@ -60,6 +60,27 @@ _PROBLEMS = {
 }
 
 
+def preloaded(command: Sequence[str]) -> list[str]:
+    """The command that starts *command* with the library, which gives its disks a write cache.
+
+    Only that program gets the library: what starts it, such as a shell, must come before.
+
+    Raises:
+        UnavailableError: this host can't.
+    """
+    preload = ":".join(filter(None, [_library(), os.environ.get("LD_PRELOAD")]))
+    return [_ENV, f"LD_PRELOAD={preload}", *command]
+
+
+def can_preload() -> bool:
+    """Whether this host can preload the library into a program."""
+    try:
+        _library()
+    except UnavailableError:
+        return False
+    return True
+
+
 class Fork(NamedTuple):
     """A clone.
 
@@ -84,7 +105,7 @@ class ForkServer:
     """
 
     def __init__(self) -> None:
-        self._library = _library()
+        _library()
         self._serve(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
 
     @classmethod
@@ -100,13 +121,9 @@ class ForkServer:
         self._ready = False
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """The command that starts *command*, a program and its arguments, with the fork server.
-
-        Only that program gets the library: what starts it, such as a shell, must come before.
-        """
-        preload = ":".join(filter(None, [self._library, os.environ.get("LD_PRELOAD")]))
+        """The command that starts *command*, a program and its arguments, with the fork server."""
         fd = self._theirs.fileno()
-        return [_ENV, f"LD_PRELOAD={preload}", f"CORE_INFRA_FORK_SERVER={fd}", *command]
+        return preloaded([f"CORE_INFRA_FORK_SERVER={fd}", *command])
 
     def fds(self) -> list[int]:
         """The descriptors that QEMU must inherit."""

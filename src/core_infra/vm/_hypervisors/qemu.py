@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from core_infra._unpatched import Path, shutil, subprocess
 from core_infra.errors import UnavailableError
 from core_infra.vm._guest.protocol import PORT_NAME
-from core_infra.vm._hardware import HERMETIC
+from core_infra.vm._hardware import HERMETIC, VIRTUAL
 from core_infra.vm._hypervisors.hypervisor import PID_FILE
 from core_infra.vm._hypervisors.processor import processor
 from core_infra.vm._hypervisors.qemu_arguments import (
@@ -37,6 +37,9 @@ _PACKAGES = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 # No option ROM: nothing boots from the network. No announcement: it would be the first thing that a
 # clone's kernel does, and no other machine would receive it.
 _CARD = ("-device", "virtio-net-pci,id=nic0,netdev=net0,romfile=,guest_announce=off")
+
+# An instruction is 8 ns of the guest's time. While it is idle, its clocks go on to its next timer.
+_VIRTUAL_TIME = ("-icount", "shift=3,sleep=off")
 
 
 class QemuHypervisor:
@@ -91,6 +94,7 @@ class QemuHypervisor:
             *memory_arguments(spec.memory, memory),
             *board(image.arch, accelerator, cpu, boots_kernel=isinstance(image, Image)),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
+            *(_VIRTUAL_TIME if spec.time == VIRTUAL else ()),
             # No default devices, no user configuration.
             *("-nodefaults", "-no-user-config", "-display", "none"),
             # A guest that restarts while it boots (which is what a panic does, by panic=-1) ends

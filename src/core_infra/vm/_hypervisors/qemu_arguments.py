@@ -190,8 +190,12 @@ def _device(number: int, disk: Disk, arch: str) -> str:
         device = "ide-cd" if ahci else "scsi-cd,bus=scsi0.0"
     else:
         # A write that fails pauses the machine, whatever the reason: QEMU's default does that only
-        # for a full disk, and reports an exceeded quota to the guest as a broken disk.
-        device = "virtio-blk-pci" + ("" if disk.read_only else ",werror=stop")
+        # for a full disk, and reports an exceeded quota to the guest as a broken disk. With the
+        # library in QEMU, each reason of the host's is a full disk, and any other error is a fault
+        # that a test wants, which the guest must see.
+        error = "enospc" if disk.volatile else "stop"
+        # Shared: corrupting a disk writes to it beside the guest.
+        device = "virtio-blk-pci" + ("" if disk.read_only else f",werror={error},share-rw=on")
     boot = ",bootindex=0" if disk.boot else ""
     return f"{device},id=drive{number},drive={DISK_NODE}{number}{boot}"
 

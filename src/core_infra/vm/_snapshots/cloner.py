@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from core_infra._unpatched import shutil
 from core_infra.errors import UnavailableError
 from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._boot import await_agent
 from core_infra.vm._cache import report_news
 from core_infra.vm._snapshots.key import snapshot_key
 from core_infra.vm._snapshots.pool import Pool
 from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, AgentGuest, CloneVerifier
-from core_infra.vm._snapshots.source_builder import SourceBuilder
+from core_infra.vm._snapshots.source_builder import SourceBuilder, fork_server
 from core_infra.vm._snapshots.together import standing_still, start_together
+from core_infra.vm._vmm_process import launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -246,6 +248,42 @@ class Cloner:
             ready.end()
             raise
         return ready, ack.info
+
+    def boot_again(
+        self, former: VmmProcess, past: bytes, limit: float
+    ) -> tuple[VmmProcess, Mapping[str, str]]:
+        """Boot a machine whose process has ended, from its disks.
+
+        Args:
+            former: the process.
+            past: what to append to the console's log first.
+            limit: seconds that it may take.
+
+        Returns:
+            The new process, and what its agent reports of the guest.
+
+        Raises:
+            BootError: it did not come up; nothing is left of it but its files.
+        """
+        process = launch(
+            self._hypervisor,
+            former.spec,
+            former.accelerator,
+            former.directory,
+            written=former.disks,
+            die_with_parent=self._die_with_parent,
+            past=past,
+            server=fork_server(former.accelerator),
+        )
+        process.identity = former.identity
+        try:
+            info = await_agent(process, former.spec, limit).info
+            if process.identity is not None:
+                process.agent.thaw(**process.identity._asdict())
+        except BaseException:
+            process.end()
+            raise
+        return process, info
 
     def forget(self, source: CloneSource) -> None:
         """End a source that :meth:`prepared_source` returned."""

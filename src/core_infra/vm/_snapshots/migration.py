@@ -9,8 +9,8 @@ from core_infra._unpatched import time
 from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.vm import _disks
 from core_infra.vm._free_space import is_full, no_room
+from core_infra.vm._io_pause import LOG
 from core_infra.vm._snapshots.snapshot import STATE
-from core_infra.vm._vmm_process import LOG
 
 if TYPE_CHECKING:
     from pathlib import Path

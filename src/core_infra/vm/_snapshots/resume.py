@@ -6,7 +6,8 @@ A clone is handed out only if all of this holds, and is ended otherwise:
   before this one, which only the saved memory has;
 - its random generator is its own: reseeded from the host before any process of the guest runs, and
   no other clone drew the same first bytes after that;
-- its clock is the host's, within :data:`CLOCK_LIMIT_NS`;
+- its clock is the host's, within :data:`CLOCK_LIMIT_NS`; with virtual time it was set, and goes on
+  by itself;
 - its host name, machine id and network address are its own.
 """
 
@@ -22,8 +23,10 @@ from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.vm._guest import waiting
 from core_infra.vm._guest.client import GuestOperationError
 from core_infra.vm._guest.guest import Guest
+from core_infra.vm._hardware import VIRTUAL
 from core_infra.vm._images.image import Image
 from core_infra.vm._names import host_name
+from core_infra.vm._vmm_process import Identity
 
 if TYPE_CHECKING:
     from core_infra.vm._guest.client import AgentClient
@@ -69,15 +72,11 @@ class CloneVerifier:
         process.qmp.post("cont")
         deadline = time.monotonic() + limit
         while True:
-            resumed = process.agent.resume(
-                hostname=host_name(name),
-                machine_id=secrets.token_hex(16),
-                mac=b"\x52\x54\x00" + secrets.token_bytes(3),  # QEMU's own prefix
-                cards=cards,
-                timeout=limit,
-            )
+            mac = b"\x52\x54\x00" + secrets.token_bytes(3)  # QEMU's own prefix
+            process.identity = Identity(host_name(name), secrets.token_hex(16), mac)
+            resumed = process.agent.resume(**process.identity._asdict(), cards=cards, timeout=limit)
             self._verify(resumed.ack, nonce)
-            if resumed.clock_error_ns <= CLOCK_LIMIT_NS:
+            if resumed.clock_error_ns <= CLOCK_LIMIT_NS or process.spec.time == VIRTUAL:
                 return resumed.ack
             if time.monotonic() > deadline:
                 raise CloneError(

@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from core_infra.vm._vmm_process import VmmProcess
 
 
+def fork_server(accelerator: str) -> ForkServer | None:
+    """A fork server for a new hypervisor, where one works."""
+    if accelerator != "tcg":
+        return None
+    try:
+        return ForkServer()
+    except UnavailableError:
+        return None
+
+
 class SourceBuilder:
     """Makes snapshots, and the sources of clones.
 

@@ -1,0 +1,1 @@
+"""Faults of a machine's hardware: what they do, and until when."""

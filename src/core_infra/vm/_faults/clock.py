@@ -1,0 +1,163 @@
+"""The guest's clock: jumps, and a wrong rate."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core_infra._unpatched import time
+from core_infra.errors import InvalidError
+from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._guest.guest import Guest
+from core_infra.vm._guest.waiting import OWN
+from core_infra.vm._hardware import VIRTUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core_infra.vm._faults.registry import MachineFault, MachineFaults
+    from core_infra.vm._vmm_process import VmmProcess
+
+_SLOWEST, _FASTEST = 0.9, 1.1
+_HOST_SECONDS = 12.0
+"""Of the host's, before scaling, that an hour of the guest's may take."""
+
+_MOST = 10**9  # seconds: three decades, so that the clock stays one that systems can have
+
+
+@dataclass(eq=False)
+class ClockEffect:
+    """What a fault does to the clock.
+
+    Attributes:
+        faults: all faults of the machine.
+        offset: seconds that it is ahead.
+        rate: of the guest's seconds, in those of the host.
+    """
+
+    faults: MachineFaults
+    offset: float = 0.0
+    rate: float = 1.0
+    survives = True
+
+    def begin(self, process: VmmProcess) -> None:
+        """Set the clock for all active faults: to the host's time, plus their jumps."""
+        self._set(process)
+
+    def end(self, process: VmmProcess) -> None:
+        """The same, without this one."""
+        self._set(process)
+
+    def _set(self, process: VmmProcess) -> None:
+        every = self.faults.active(ClockEffect)
+        mine = [each for each in every if isinstance(each, ClockEffect)]
+        now = time.time_ns() + round(sum(each.offset for each in mine) * 1e9)
+        rate = 1.0
+        for each in mine:
+            rate *= each.rate
+        process.agent.set_clock(now, rate=rate)
+
+
+class MachineClock:
+    """The clock of a machine's guest, for ``machine.clock``."""
+
+    def __init__(self, faults: MachineFaults) -> None:
+        self._faults = faults
+
+    def advance(
+        self,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        timeout: float | None = None,
+    ) -> None:
+        """Let this much time pass in a machine with virtual time, in seconds of the host's.
+
+        All of the guest's clocks and timers advance, in order: what is due meanwhile happens.
+
+        Args:
+            days: days.
+            hours: hours.
+            minutes: minutes.
+            seconds: seconds.
+            timeout: seconds of the host's that it may take.
+
+        Raises:
+            InvalidError: the time is negative, or the machine does not have virtual time.
+            TimeoutExpiredError: it takes longer; some of the time has passed.
+            MachineStateError: the machine does not run.
+        """
+        process = self._faults.process
+        total = dt.timedelta(days, seconds, 0, 0, minutes, hours).total_seconds()
+        if process.spec.time != VIRTUAL:
+            raise InvalidError(
+                f"cannot advance the clock of machine {process.spec.name}",
+                why="its time is real",
+                todo='Start it with time="virtual"; clock.jump() sets the clock of any machine.',
+            )
+        if total < 0:
+            raise InvalidError(f"cannot advance by {total:g} s", why="time does not go back")
+        limit = timeouts.limit(timeout, _HOST_SECONDS + total * _HOST_SECONDS / 3600)
+        guest = Guest(lambda: process.agent)
+        guest.exec(["sleep", f"{total:.3f}"], check=True, timeout=limit, **OWN)
+
+    def jump(self, seconds: float) -> MachineFault:
+        """Set the guest's clock forward, or backward, by *seconds*.
+
+        Timers of the guest's monotonic clock are not affected. At the end of the fault the clock
+        has the host's time.
+
+        Raises:
+            InvalidError: *seconds* is not a number, or too large.
+            MachineStateError: the machine does not run.
+        """
+        self._require_real()
+        given: object = seconds
+        if not isinstance(given, int | float) or not -_MOST <= given <= _MOST:
+            raise InvalidError(
+                f"cannot set a clock by {seconds!r}",
+                why=f"it is a number of seconds, up to {_MOST}",
+            )
+        effect = ClockEffect(self._faults, offset=float(seconds))
+        return self._faults.begin(f"clock: jumped by {seconds:+} s", effect)
+
+    def skew(self, rate: float) -> MachineFault:
+        """Run the guest's clocks at another rate: 1.01 gains 36 seconds in an hour.
+
+        At the end of the fault the clock has the host's time and rate.
+
+        Raises:
+            InvalidError: *rate* is not from 0.9 to 1.1, which is what Linux can do.
+            MachineStateError: the machine does not run.
+        """
+        self._require_real()
+        given: object = rate
+        if not isinstance(given, int | float) or not _SLOWEST <= given <= _FASTEST:
+            raise InvalidError(
+                f"cannot run a clock at the rate {rate!r}",
+                why=f"Linux can do {_SLOWEST} to {_FASTEST}",
+            )
+        effect = ClockEffect(self._faults, rate=float(rate))
+        return self._faults.begin(f"clock: runs at the rate {rate}", effect)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Let virtual time pass within the block, also while no call waits for the guest.
+
+        For connections to forwarded ports, and for the console.
+        """
+        with self._faults.process.agent.working():
+            yield
+
+    def _require_real(self) -> None:
+        process = self._faults.process
+        if process.spec.time == VIRTUAL:
+            raise InvalidError(
+                f"cannot put the clock of machine {process.spec.name} wrong",
+                why="its time is virtual, and has no right one",
+                todo="clock.advance() lets time pass.",
+            )

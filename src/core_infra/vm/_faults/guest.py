@@ -1,0 +1,131 @@
+"""Faults that programs in the guest make: too little memory, a processor that is stuck."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_infra.errors import InvalidError
+from core_infra.vm._guest.command import start_command
+from core_infra.vm._guest.guest import Guest
+from core_infra.vm._guest.waiting import OWN
+
+if TYPE_CHECKING:
+    from core_infra.vm._faults.registry import MachineFault, MachineFaults
+    from core_infra.vm._guest.command import RunningCommand
+    from core_infra.vm._vmm_process import VmmProcess
+
+_PLACE = "/run/core-infra-pressure"
+# Pages of a tmpfs are memory that the kernel can neither drop nor, without swap, write elsewhere.
+_FILL = f"""\
+[ ! -e {_PLACE}/fill ] || exit 0
+while read name kib unit; do [ "$name" = MemAvailable: ] && break; done </proc/meminfo
+fill=$((kib / 1024 - $0))
+[ $fill -gt 0 ] || exit 0
+mkdir -p {_PLACE} && mount -t tmpfs -o size=100% none {_PLACE} &&
+    dd if=/dev/zero of={_PLACE}/fill bs=1048576 count=$fill 2>/dev/null
+"""
+_RELEASE = f"umount {_PLACE} && rmdir {_PLACE}"
+# Linux may divide the time between sessions first, by a priority of their own.
+_BUSY = "echo -20 >/proc/self/autogroup; renice -n -20 $$; while :; do :; done"
+_PROGRAM = "command -v taskset"
+
+
+class Pressure:
+    """Memory that nobody else in the guest can use."""
+
+    survives = True
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+
+    def begin(self, process: VmmProcess) -> None:
+        """Fill the memory."""
+        command = ["/bin/sh", "-c", _FILL, str(self._free)]
+        Guest(lambda: process.agent).exec(command, check=True, **OWN)
+
+    def end(self, process: VmmProcess) -> None:
+        """Release it."""
+        Guest(lambda: process.agent).exec(["/bin/sh", "-c", _RELEASE], **OWN)
+
+
+class Stuck:
+    """A program of the highest priority that does not leave a processor."""
+
+    survives = True
+
+    def __init__(self, cpu: int) -> None:
+        self._cpu = cpu
+        self._running: RunningCommand | None = None
+
+    def begin(self, process: VmmProcess) -> None:
+        """Start the program."""
+        guest = Guest(lambda: process.agent)
+        guest.exec(_PROGRAM, check=True, **OWN)
+        command = ["taskset", f"{1 << self._cpu:x}", "/bin/sh", "-c", _BUSY]
+        self._running = start_command(
+            process.agent, command, **OWN, cwd="/", timeout=None, no_input=True
+        )
+
+    def end(self, process: VmmProcess) -> None:  # noqa: ARG002 - it is a command of that process
+        """Kill it."""
+        if self._running is not None:
+            self._running.end()
+
+
+class Paused:
+    """A machine that stands still."""
+
+    survives = False
+
+    def begin(self, process: VmmProcess) -> None:
+        """Stop its processors."""
+        process.stands_still = True
+        process.qmp.execute("stop")
+
+    def end(self, process: VmmProcess) -> None:
+        """Let them continue."""
+        process.stands_still = False
+        process.qmp.execute("cont")
+
+
+class MachineMemory:
+    """The memory of a machine, for ``machine.memory``."""
+
+    def __init__(self, faults: MachineFaults) -> None:
+        self._faults = faults
+
+    def pressure(self, *, free: int = 16) -> MachineFault:
+        """Leave the guest no more than *free* MiB of memory available.
+
+        Raises:
+            InvalidError: *free* is not a number of MiB.
+            MachineStateError: the machine does not run.
+        """
+        given: object = free
+        if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+            raise InvalidError(f"cannot leave {free!r} MiB", why="it is a whole number, from 0")
+        return self._faults.begin(f"memory: at most {free} MiB available", Pressure(free))
+
+
+class MachineProcessors:
+    """The processors of a machine, for ``machine.cpu``."""
+
+    def __init__(self, faults: MachineFaults, number: int) -> None:
+        self._faults = faults
+        self._number = number
+
+    def stuck(self, cpu: int = 0) -> MachineFault:
+        """Keep a processor of the guest busy: all else there gets a hundredth of its time.
+
+        Raises:
+            InvalidError: the machine has no such processor.
+            GuestCommandError: the guest has no ``taskset``.
+            MachineStateError: the machine does not run.
+        """
+        given: object = cpu
+        if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < self._number:
+            raise InvalidError(
+                f"the machine has no processor {cpu!r}",
+                why=f"it has {self._number}, numbered from 0",
+            )
+        return self._faults.begin(f"cpu {cpu}: stuck", Stuck(cpu))

@@ -1,0 +1,67 @@
+"""Machines whose clocks run by the guest's instructions, and skip the time in which it is idle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pexpect
+import pytest
+
+from core_infra.errors import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core_infra.vm import Launcher, Machine
+
+
+@pytest.fixture(scope="module")
+def machine(launcher: Launcher) -> Iterator[Machine]:
+    machine = launcher.clone(time="virtual")
+    yield machine
+    launcher.discard(machine)
+
+
+def uptime(machine: Machine) -> float:
+    return float(machine.exec("cat /proc/uptime", check=True).stdout.split()[0])
+
+
+def test_an_hour_passes_in_seconds_and_only_when_a_call_waits_for_it(machine: Machine) -> None:
+    machine.exec("(sleep 1800; echo half >/tmp/log; sleep 3600; echo late >>/tmp/log) &")
+    before = uptime(machine)
+    date = int(machine.exec("date +%s").stdout)
+    with pytest.raises(pexpect.TIMEOUT):
+        machine.console.expect("nothing", timeout=0.3)  # real time, of which none passes there
+    assert uptime(machine) - before == pytest.approx(0, abs=5)
+    machine.clock.advance(minutes=59, seconds=60)
+    assert uptime(machine) - before == pytest.approx(3600, abs=10)
+    assert int(machine.exec("date +%s").stdout) - date == pytest.approx(3600, abs=10)
+    assert machine.read_text("/tmp/log") == "half\n"
+
+
+def test_waiting_lets_virtual_time_pass_in_clones_too(machine: Machine) -> None:
+    machine.exec("(sleep 60; touch /tmp/ready) >/dev/null 2>&1 &")
+    machine.wait_for_file("/tmp/ready")
+    machine.exec("echo state >/tmp/state")
+    machine.snapshot("here")
+    machine.exec("rm /tmp/state")
+    machine.revert("here")
+    assert machine.read_text("/tmp/state") == "state\n"
+    before = uptime(machine)
+    machine.exec("sleep 100", check=True)
+    assert uptime(machine) - before == pytest.approx(100, abs=5)
+
+
+def test_real_and_virtual_time_do_not_mix(launcher: Launcher, machine: Machine) -> None:
+    real = launcher.clone()
+    with pytest.raises(InvalidError, match="its time is real"):
+        real.clock.advance(hours=1)
+    launcher.discard(real)
+    with pytest.raises(InvalidError, match="its time is virtual"):
+        machine.clock.jump(3600)
+    with pytest.raises(InvalidError, match="time does not go back"):
+        machine.clock.advance(seconds=-1)
+    with pytest.raises(InvalidError, match="time='unreal'"):
+        launcher.clone(time="unreal")
+    with pytest.raises(InvalidError, match="virtual time and 2 cpus"):
+        launcher.clone(time="virtual", cpus=2)
