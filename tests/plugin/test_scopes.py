@@ -220,3 +220,36 @@ def test_without_the_option_they_are_skipped(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("-rs")
     result.assert_outcomes(skipped=4)
     result.stdout.fnmatch_lines(f"SKIPPED * {SKIP_REASON}")
+
+
+HARMED = """
+    import errno
+    import pytest
+
+    pytestmark = pytest.mark.core_vm(memory=128, disks=["16M"], revert=True)
+    READ = "dd if=/dev/vda bs=4096 count=1 iflag=direct of=/dev/null"
+
+    def test_harm(core_vm_module):
+        core_vm_module.disk("vda").fail(read=errno.EIO)
+        with core_vm_module.clock.jump(60):
+            core_vm_module.exec(READ, check=True)
+
+    def test_next(core_vm_module):
+        core_vm_module.exec(READ, check=True)
+        assert core_vm_module.active_faults() == []
+        core_vm_module.power_cut()
+
+    def test_last(core_vm_module):
+        core_vm_module.exec("true", check=True)
+"""
+
+
+def test_faults_and_power_cuts_of_a_test_are_reported_and_do_not_harm_the_next(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(test_it=HARMED)
+    result = pytester.runpytest_subprocess("--core-vm")
+    result.assert_outcomes(failed=1, passed=2)
+    text = result.stdout.str()
+    assert "disk vda fails: read=EIO" in text
+    assert "clock: jumped by +60 s (ended)" in text

@@ -215,7 +215,7 @@ class OwnedMachines:
     def after_test(self) -> None:
         """Revert the machines to their state before the test, even if they crashed."""
         for machine in self._reverted:
-            if machine.status in (Status.RUNNING, Status.PAUSED, Status.FAILED):
+            if machine.status in (Status.RUNNING, Status.PAUSED, Status.FAILED, Status.OFF):
                 machine.revert(_BEFORE if machine not in self._without_snapshot else None)
 
     def heal(self) -> None:
