@@ -167,6 +167,46 @@ def test_a_project_that_pins_core_infra_gets_what_it_pins(
 
 
 @pytest.mark.parametrize(
+    ("files", "installed"),
+    [
+        ({"pyproject.toml": "[project]\nname = 'x'\n"}, ["build"]),
+        ({"pyproject.toml": "[tool.poetry]\nname = 'x'\n"}, ["build"]),
+        ({"pyproject.toml": "[build-system]\n", "setup.cfg": "[metadata]\n"}, ["build"]),
+        ({"setup.cfg": "[metadata]\nname = x\n"}, ["build"]),
+        ({"pyproject.toml": "[tool.ruff]\n", "go.mod": "module x\n"}, []),
+        ({"mkdocs.yaml": "site_name: x\n"}, ["mkdocs"]),
+        (
+            {"mkdocs.yml": "theme: material\n", "requirements.txt": "mkdocs-material\n"},
+            ["mkdocs", "-r", "requirements.txt"],
+        ),
+        (
+            {
+                "mkdocs.yml": "theme: material\n",
+                "requirements.txt": "x\n",
+                "pyproject.toml": "[dependency-groups]\ndocs = ['mkdocs-material']\n",
+            },
+            ["mkdocs-material", "mkdocs"],
+        ),
+    ],
+)
+def test_a_release_installs_what_its_tools_need(
+    files: dict[str, str], installed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    found: list[str] = []
+    session = types.SimpleNamespace(
+        venv_backend="virtualenv",
+        install=lambda *words: found.extend(words),
+        run=lambda *_words, **_options: None,
+        posargs=[],
+    )
+    sessions.release(session)  # type: ignore[arg-type] # all that it uses of one
+    assert found == [sessions.requirement("build"), *installed]
+
+
+@pytest.mark.parametrize(
     ("origin", "url"),
     [
         ({"url": "file:///src/core", "dir_info": {"editable": True}}, "file:///src/core"),

@@ -39,6 +39,13 @@ TEST_GROUPS = ("tests", "test", "dev")
 LINT_GROUPS = ("lint", "dev")
 """Dependency groups that ``lint`` installs: the first of these that the project has."""
 
+RELEASE_GROUPS = ("release", "build", "docs")
+"""Dependency groups that ``build``, ``plan`` and ``release`` install: the first of these that the
+project has. Themes and plugins of MkDocs belong there."""
+
+_DOCS_REQUIREMENTS = ("docs/requirements.txt", "requirements-docs.txt", "requirements.txt")
+"""Where a site without such a group lists its themes and plugins."""
+
 _NAME = "core-infra"
 _ROOT = Path(__file__).parents[2]
 _REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*(.*)")  # a name, extras, the rest
@@ -156,12 +163,25 @@ def _direct_url(origin: dict[str, Any]) -> str:
 def _install_tools(session: nox.Session, *extras: str) -> None:
     if not _can_install(session):
         return
-    packages = []
+    packages: list[str] = []
     if "build" in extras:
         # The builders of Python packages and of documentation run these.
         packages += ["build"] if _is_python() else []
-        packages += ["mkdocs"] if Path("mkdocs.yml").exists() else []
+        known = _pyproject().get("dependency-groups", {})
+        group = next((name for name in RELEASE_GROUPS if name in known), None)
+        packages += _dependency_group(group) if group else []
+        if _has_site():
+            packages += ["mkdocs", *([] if group else _docs_requirements())]
     session.install(requirement(*extras), *packages)
+
+
+def _has_site() -> bool:
+    return any(Path(name).is_file() for name in ("mkdocs.yml", "mkdocs.yaml"))
+
+
+def _docs_requirements() -> list[str]:
+    found = next((name for name in _DOCS_REQUIREMENTS if Path(name).is_file()), None)
+    return ["-r", found] if found else []
 
 
 def _install_project(
@@ -181,7 +201,7 @@ def _install_project(
 
 def _brings_core_infra(requirements: Sequence[str]) -> bool:
     """Whether the project is core-infra itself, or pins a version of core-infra."""
-    if _normal(_pyproject().get("project", {}).get("name", "")) == _NAME:
+    if _normal(str(_pyproject().get("project", {}).get("name", ""))) == _NAME:
         return True
     split = [match.groups() for line in requirements if (match := _REQUIREMENT.match(line))]
     return any(_normal(name) == _NAME and rest.startswith(("==", "@")) for name, rest in split)
@@ -214,7 +234,12 @@ def _pyproject() -> dict[str, Any]:
 
 
 def _is_python() -> bool:
-    return "project" in _pyproject() or Path("setup.py").is_file()
+    """Whether pip can install the project: pyproject.toml may also configure tools only."""
+    document = _pyproject()
+    described = {"project", "build-system"} & document.keys() or "poetry" in document.get(
+        "tool", {}
+    )
+    return bool(described) or any(Path(name).is_file() for name in ("setup.py", "setup.cfg"))
 
 
 def _mypy_knows_files() -> bool:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from core_infra.build._compare import Difference, Side, first_difference
     from core_infra.build._config.load import config_exists, config_path, load_config
     from core_infra.build._config.settings import (
+        ArchiveSettings,
         BuildConfig,
         BuildSettings,
         DockerSettings,
@@ -133,6 +134,7 @@ else:
             "._compare": ("Difference", "Side", "first_difference"),
             "._config.load": ("config_exists", "config_path", "load_config"),
             "._config.settings": (
+                "ArchiveSettings",
                 "BuildConfig",
                 "BuildSettings",
                 "DockerSettings",
@@ -196,6 +198,7 @@ __all__ = [
     "BUILDERS",
     "AppleNotary",
     "ArchiveError",
+    "ArchiveSettings",
     "Artifact",
     "ArtifactError",
     "ArtifactMissingError",

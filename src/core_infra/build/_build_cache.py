@@ -80,7 +80,8 @@ def cache_key(plan: BuildPlan) -> str:
         "name": context.name,
         "version": context.version,
         "epoch": context.epoch,
-        "settings": repr(context.settings.build),
+        "settings": repr((context.settings.build, context.settings.archive)),
+        "commit": context.commit if context.settings.build.stamp else "",
         "environment": {name: value for name, value in os.environ.items() if not _OWN.match(name)},
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]

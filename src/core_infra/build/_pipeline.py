@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.build._archive_rules import archive_files, archive_name, without_extension
 from core_infra.build._archives.archive import archive_with_format
 from core_infra.build._artifact import Artifact
 from core_infra.build._builders.execute import run_steps
@@ -155,6 +156,7 @@ def _pack_one(plan: BuildPlan, artifact: Artifact) -> Artifact:
     medium, top = LocalMedium(), plan.context.assembly()
     if Path(artifact.path).parent == top:
         return checksum(medium, artifact)  # shipped as it was built
+    name = archive_name(plan, artifact)
     made = archive_with_format(
         medium,
         artifact,
@@ -162,8 +164,11 @@ def _pack_one(plan: BuildPlan, artifact: Artifact) -> Artifact:
         profile=plan.packing.profile,
         epoch=plan.context.epoch,
         threads=plan.context.threads,
+        extra=archive_files(plan, artifact),
+        wrap=name if plan.context.settings.archive.wrap else "",
     )
-    return replace(made, path=str(Path(made.path).rename(top / made.name)))
+    extension = without_extension(made.name)[1]
+    return replace(made, path=str(Path(made.path).rename(top / f"{name}{extension}")))
 
 
 def _finish(

@@ -109,6 +109,7 @@ def make_plan(
         or _name(where.name)
         or "app",
         version=version,
+        commit=history.commit,
         epoch=_epoch(history),
         settings=settings,
         threads=cpus,

@@ -118,13 +118,26 @@ def archive_with_format(
     profile: Profile | str = Profile.DEFAULT,
     epoch: int | None = None,
     threads: int | None = None,
+    extra: Mapping[str, str] | None = None,
+    wrap: str = "",
 ) -> Artifact:
-    """Pack an artifact like :func:`archive`, in a given format: "gz", "xz" or "zip"."""
+    """Pack an artifact like :func:`archive`, in a given format: "gz", "xz" or "zip".
+
+    Args:
+        medium: as for :func:`archive`, like the others.
+        artifact: the file or directory.
+        form: the format.
+        profile: the compression.
+        epoch: the time of all members.
+        threads: the number of threads.
+        extra: the paths of further files, such as a licence, by their names in the archive.
+        wrap: a directory in the archive that contains everything; empty for none.
+    """
     form, profile = _format(form, artifact), _choice(Profile, profile)
     epoch = source_date_epoch() if epoch is None else epoch
     check_artifact(medium, artifact)
     path = archive_path(artifact, form)
-    contents = Contents(medium, members(medium, artifact), epoch)
+    contents = Contents(medium, members(medium, artifact, extra=extra or {}, wrap=wrap), epoch)
     digest = hashlib.sha256()
     pieces = _pack(contents, form, profile, threads or processors())
     with closing(pieces), medium.create(path) as file:

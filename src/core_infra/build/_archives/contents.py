@@ -152,14 +152,27 @@ class Member:
     link: str = ""
 
 
-def members(medium: Medium, artifact: Artifact) -> Iterator[Member]:
+def members(
+    medium: Medium, artifact: Artifact, *, extra: Mapping[str, str], wrap: str
+) -> Iterator[Member]:
     """Walk an artifact: directories before their entries, names sorted by code points.
+
+    Args:
+        medium: where the files are.
+        artifact: the file or tree.
+        extra: the paths of further files and directories, by their names in the archive.
+        wrap: a directory in the archive that contains everything; empty for none.
 
     Raises:
         ArchiveError: it contains an entry that is not allowed in an archive.
         CoreInfraError: as listing does.
     """
-    yield from _walk(medium, posixpath.normpath(artifact.path), artifact.name, above=())
+    if wrap:
+        _check_name(wrap)
+        yield Member(wrap, posixpath.dirname(artifact.path), stat.S_IFDIR | 0o755)
+    prefix = f"{wrap}/" if wrap else ""
+    for name, path in sorted({**extra, artifact.name: artifact.path}.items()):
+        yield from _walk(medium, posixpath.normpath(path), f"{prefix}{name}", above=())
 
 
 def is_tree(artifact: Artifact) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,11 +113,28 @@ def module_name(project_dir: Path) -> str:
 
 
 def linker_flags(context: BuildContext) -> str:
-    """The value of ``-ldflags``: the project's flags, and its version."""
-    flags = list(context.settings.build.ldflags)
+    """The value of ``-ldflags``: the project's flags, its stamps, and its version."""
+    flags: list[str] = []
+    for flag in context.settings.build.ldflags:
+        after_x = flags[-1:] == ["-X"] and not flag.startswith(("'", '"'))
+        flags.append(_quoted(flag) if after_x else flag)
+    stamps = dict(context.settings.build.stamp)
     if context.version and not any("main.version=" in flag for flag in flags):
-        flags += ["-X", f"main.version={context.version}"]
+        stamps.setdefault("main.version", "{version}")
+    values = {
+        "version": context.version,
+        "commit": context.commit,
+        "date": datetime.fromtimestamp(context.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    for name, template in stamps.items():
+        flags += ["-X", _quoted(f"{name}={template.format(**values)}")]
     return " ".join(flags)
+
+
+def _quoted(text: str) -> str:
+    # Go splits the flags at spaces; in quotes, there are no escapes.
+    quote = '"' if "'" in text else "'"
+    return f"{quote}{text}{quote}" if {" ", "\t", "'", '"'} & set(text) else text
 
 
 def go_flags(context: BuildContext, *flags: str) -> str:

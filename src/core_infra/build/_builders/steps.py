@@ -28,6 +28,7 @@ class BuildContext:
         inside: the project's path in what is copied: in its repository.
         name: the base name of artifacts.
         version: the version of artifacts; empty for none.
+        commit: the commit of the sources; empty without a repository.
         epoch: the time to use instead of the clock, in seconds since 1970.
         settings: the project's ``.core/build.yaml``.
         threads: how many processors to use.
@@ -40,6 +41,7 @@ class BuildContext:
     inside: Path = Path()
     name: str
     version: str = ""
+    commit: str = ""
     epoch: int = 0
     settings: BuildConfig
     threads: int = 1

@@ -12,6 +12,7 @@ from core_infra.build._artifact import Target
 from core_infra.build._config import values
 from core_infra.build._config.settings import (
     DEFAULT_TARGETS,
+    ArchiveSettings,
     BuildConfig,
     BuildSettings,
     DockerSettings,
@@ -78,7 +79,7 @@ def load_config(
 
 
 def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
-    known = ("version", "project", "build", "targets", "sign", "docker", "linuxkit")
+    known = ("version", "project", "build", "targets", "sign", "archive", "docker", "linuxkit")
     fields = top.fields(known)
     fields.optional("version", _check_version, None)
     return BuildConfig(
@@ -86,6 +87,7 @@ def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
         build=_build(fields),
         targets=fields.optional("targets", _targets, ()) or DEFAULT_TARGETS,
         sign=_sign(fields, env),
+        archive=_archive(fields),
         docker=_docker(fields),
         linuxkit=_linuxkit(fields),
     )
@@ -109,13 +111,24 @@ def _project(top: Fields) -> ProjectSettings:
 
 
 def _build(top: Fields) -> BuildSettings:
-    fields = top.section("build", ("cgo", "flags", "ldflags", "env"))
+    fields = top.section("build", ("cgo", "flags", "ldflags", "env", "stamp"))
     default = BuildSettings()
     return BuildSettings(
         cgo=fields.optional("cgo", Field.flag, default.cgo),
         flags=fields.optional("flags", each(values.flag), default.flags),
         ldflags=fields.optional("ldflags", each(Field.string), default.ldflags),
         env=fields.optional("env", each(values.assignment), default.env),
+        stamp=fields.optional("stamp", values.stamps, ()),
+    )
+
+
+def _archive(top: Fields) -> ArchiveSettings:
+    fields = top.section("archive", ("name", "files", "wrap"))
+    default = ArchiveSettings()
+    return ArchiveSettings(
+        name=fields.optional("name", values.archive_name, default.name),
+        files=fields.optional("files", each(values.inner_path), default.files),
+        wrap=fields.optional("wrap", Field.flag, default.wrap),
     )
 
 

@@ -49,12 +49,31 @@ class BuildSettings:
         flags: flags of the build command.
         ldflags: flags of the linker.
         env: environment variables, ``NAME=value`` each.
+        stamp: the values of Go's string variables, by their names: ``main.commit``. ``{version}``,
+            ``{commit}`` and ``{date}`` (of the commit) are replaced.
     """
 
     cgo: bool = False
     flags: tuple[str, ...] = ("-trimpath",)
     ldflags: tuple[str, ...] = ("-s", "-w")
     env: tuple[str, ...] = ()
+    stamp: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """The section ``archive``: the names of archives, and what is in them besides the program.
+
+    Attributes:
+        name: the name without its extension; ``{name}``, ``{version}``, ``{os}`` and ``{arch}`` are
+            replaced. Empty for the name, the system and the architecture.
+        files: patterns of files of the project that each archive of a program contains as well.
+        wrap: whether everything is in a directory with the archive's name.
+    """
+
+    name: str = ""
+    files: tuple[str, ...] = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "README*")
+    wrap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +150,7 @@ class BuildConfig:
         build: how to compile.
         targets: the platforms to build for; never empty.
         sign: keys and certificates.
+        archive: the archives of a release.
         docker: settings of the Docker builder.
         linuxkit: settings of the LinuxKit builder.
     """
@@ -140,6 +160,7 @@ class BuildConfig:
     build: BuildSettings = field(default_factory=BuildSettings)
     targets: tuple[Target, ...] = DEFAULT_TARGETS
     sign: SigningSettings = field(default_factory=SigningSettings)
+    archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
     linuxkit: LinuxKitSettings = field(default_factory=LinuxKitSettings)
 

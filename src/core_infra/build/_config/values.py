@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _PLATFORM = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
 _FILE_NAME = re.compile(r"[\w][\w .+@-]{0,99}")
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_VARIABLE = re.compile(r"[\w./~-]+\.\w+")
+ARCHIVE_PLACEHOLDERS = ("name", "version", "os", "arch")
+STAMP_PLACEHOLDERS = ("version", "commit", "date")
 _RESERVED = re.compile(r"con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]{0,254}")
@@ -76,6 +80,42 @@ def flag(field: Field) -> str:
 def assignment(field: Field) -> str:
     """A variable, as NAME=value."""
     return _matching(field, _ASSIGNMENT, "NAME=value")
+
+
+def archive_name(field: Field) -> str:
+    """The name of an archive, with placeholders."""
+    name = field.string()
+    _check_placeholders(field, name, ARCHIVE_PLACEHOLDERS)
+    if not _FILE_NAME.fullmatch(name.replace("{", "x").replace("}", "x")):
+        field.reject("a file name, in which {name}, {version}, {os} and {arch} are replaced")
+    return name
+
+
+def stamps(field: Field) -> tuple[tuple[str, str], ...]:
+    """Values for variables of the program, by the names of these."""
+    found = []
+    for name, one in field.entries().items():
+        value = one.take(_stamp, "")
+        if not _VARIABLE.fullmatch(name):
+            one.note_key("the name of a variable has a package: main.version")
+        found.append((name, value))
+    return tuple(found)
+
+
+def _stamp(field: Field) -> str:
+    value = field.string()
+    _check_placeholders(field, value, STAMP_PLACEHOLDERS)
+    if not value.isprintable() or "'" in value:
+        field.reject("printable text without a single quote")
+    return value
+
+
+def _check_placeholders(field: Field, text: str, known: tuple[str, ...]) -> None:
+    shown = " ".join(f"{{{name}}}" for name in known)
+    if unknown := [name for name in _PLACEHOLDER.findall(text) if name not in known]:
+        field.fail(f"{{{unknown[0]}}} is not a placeholder; there are {shown}", shown)
+    if {"{", "}"} & set(_PLACEHOLDER.sub("", text)):
+        field.reject(f"braces only in placeholders: {shown}")
 
 
 def image(field: Field) -> str:

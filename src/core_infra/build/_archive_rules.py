@@ -1,0 +1,53 @@
+"""What the archives of a release are called, and what they contain besides the program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_infra.build._archives.archive import Format, archive_path
+
+if TYPE_CHECKING:
+    from core_infra.build._artifact import Artifact
+    from core_infra.build._plan import BuildPlan
+
+
+def archive_name(plan: BuildPlan, artifact: Artifact) -> str:
+    """The name of an artifact's archive, without its extension."""
+    usual = without_extension(archive_path(artifact, Format.GZ).rpartition("/")[2])[0]
+    platform = "_".join(filter(None, (artifact.os, artifact.arch)))
+    values = {
+        "name": usual.removesuffix(f"_{platform}") if platform else usual,
+        "version": plan.context.version,
+        "os": artifact.os,
+        "arch": artifact.arch,
+    }
+    template = plan.context.settings.archive.name
+    if not template:
+        return usual
+    # Without a version or platform, the separators around it go as well.
+    words = template.format(**values).replace("/", "-")
+    for separator in "_-":
+        while separator * 2 in words:
+            words = words.replace(separator * 2, separator)
+    return words.strip("_-.")
+
+
+def without_extension(name: str) -> tuple[str, str]:
+    """The name of an archive without its extension, and the extension."""
+    extension = next((one.extension for one in Format if name.endswith(one.extension)), "")
+    return name.removesuffix(extension), extension
+
+
+def archive_files(plan: BuildPlan, artifact: Artifact) -> dict[str, str]:
+    """The files of the project that the archive of a program contains, by their names in it."""
+    if artifact.tree or not artifact.os:
+        return {}
+    project, output = plan.context.project_dir, plan.context.output_dir
+    found = {
+        path.relative_to(project).as_posix(): str(path)
+        for pattern in plan.context.settings.archive.files
+        for path in project.glob(pattern)
+        if path.is_file() and not path.is_relative_to(output)
+    }
+    found.pop(artifact.name, None)
+    return found
