@@ -87,6 +87,8 @@ class DispatchConfig:
     queue: str
     name: str = "dispatch"
     chain: bool = False
+    agents: Sequence[str] = ()
+    target_branch: str = ""
 
 
 @dataclass(frozen=True)
@@ -302,11 +304,13 @@ def _number(field: Field) -> int:
 
 def _handler(field: Field) -> DispatchConfig | CommandConfig:
     if _type(field, ("dispatch", "command")) == "dispatch":
-        fields = field.fields(("type", "queue", "name", "chain"))
+        fields = field.fields(("type", "queue", "name", "chain", "agents", "target_branch"))
         return DispatchConfig(
             queue=fields.required("queue", Field.string, ""),
             name=fields.optional("name", _name("handler"), "dispatch"),
             chain=fields.optional("chain", _flag, default=False),
+            agents=fields.optional("agents", each(Field.string), ()),
+            target_branch=fields.optional("target_branch", Field.string, ""),
         )
     names = ("type", "name", "command", "when", "check", "timeout", "env", "chain")
     fields = field.fields(names)

@@ -100,7 +100,12 @@ def check_parts(config: JobsConfig) -> Iterator[Finding]:
 def _handler(config: DispatchConfig | CommandConfig, secrets: Collection[str]) -> JobHandler:
     if isinstance(config, DispatchConfig):
         made: JobHandler = dispatch.Dispatch(
-            LocalMedium(), config.queue, name=config.name, chain=config.chain
+            LocalMedium(),
+            config.queue,
+            name=config.name,
+            chain=config.chain,
+            agents=config.agents,
+            target_branch=config.target_branch,
         )
         return made
     if config.check:

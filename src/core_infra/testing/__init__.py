@@ -1,4 +1,4 @@
-"""Contracts for your own media, builders and hypervisors: test classes to subclass.
+"""Contracts for your own media, builders, hypervisors and handlers: test classes to subclass.
 
 The random tests of ``MediumContract`` need the extra ``testing``.
 """
@@ -11,6 +11,7 @@ from core_infra import _lazy
 
 if TYPE_CHECKING:
     from core_infra.testing._builder_contract import BuilderContract
+    from core_infra.testing._handler_contract import HandlerContract
     from core_infra.testing._hypervisor_contract import HypervisorContract
     from core_infra.testing._medium_contract import MediumContract
     from core_infra.testing._toolchain import Call, Toolchain
@@ -19,6 +20,7 @@ else:
         __name__,
         {
             "._builder_contract": ("BuilderContract",),
+            "._handler_contract": ("HandlerContract",),
             "._hypervisor_contract": ("HypervisorContract",),
             "._medium_contract": ("MediumContract",),
             "._toolchain": ("Call", "Toolchain"),
@@ -28,6 +30,7 @@ else:
 __all__ = [
     "BuilderContract",
     "Call",
+    "HandlerContract",
     "HypervisorContract",
     "MediumContract",
     "Toolchain",

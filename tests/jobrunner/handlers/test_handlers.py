@@ -50,6 +50,17 @@ def test_a_child_gets_one_ticket(core_poller: Stepper) -> None:
     assert medium.list("queue/ann") == ["active"]
 
 
+def test_only_known_agents_have_a_queue() -> None:
+    medium = MemoryMedium()
+    dispatch = Dispatch(medium, "queue", agents=["bob"], target_branch="develop")
+    assert not dispatch.match(coding())
+    seen = signal(needs_coding=True, assignee="bob")
+    assert dispatch.match(seen)
+    dispatch.execute(seen, job(seen))
+    (name,) = medium.list("queue/bob")
+    assert json.loads(medium.read_text(f"queue/bob/{name}"))["target_branch"] == "develop"
+
+
 def test_a_hostile_assignee_has_a_queue_like_any_other() -> None:
     medium = MemoryMedium()
     dispatch = Dispatch(medium, "queue")

@@ -10,7 +10,7 @@ from core_infra.jobrunner._journal.paths import safe_name
 from core_infra.jobrunner._signal import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from core_infra.jobrunner._interfaces import Job
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal
@@ -31,19 +31,32 @@ class Dispatch:
         path: the directory with a queue for each assignee.
         name: the name of the action.
         chain: whether handlers behind it may act on the same signals, too.
+        agents: the assignees that have a queue; by default everybody.
+        target_branch: the branch that the work is for, as the ticket has it; empty for the default
+            branch.
     """
 
     def __init__(
-        self, medium: Medium, path: str, *, name: str = "dispatch", chain: bool = False
+        self,
+        medium: Medium,
+        path: str,
+        *,
+        name: str = "dispatch",
+        chain: bool = False,
+        agents: Collection[str] = (),
+        target_branch: str = "",
     ) -> None:
         self.chain = chain
+        self._agents = frozenset(agents)
+        self._target_branch = target_branch
         self._medium = medium
         self._path = path
         self.name = name
 
     def match(self, signal: PipelineSignal) -> bool:
-        """Whether the child needs coding and has an assignee."""
-        return signal.needs_coding and bool(signal.assignee)
+        """Whether the child needs coding and has an assignee with a queue."""
+        is_known = not self._agents or signal.assignee in self._agents
+        return signal.needs_coding and bool(signal.assignee) and is_known
 
     def happened(self, signal: PipelineSignal, job: Job) -> bool:
         """Whether the child has a ticket, in any folder."""
@@ -61,6 +74,7 @@ class Dispatch:
                 "epic": signal.epic_number,
                 "child": signal.child_number,
                 "assignee": signal.assignee,
+                "target_branch": self._target_branch,
                 "title": signal.issue_title,
                 "body": signal.issue_body,
                 "created_at": stamp(job.first_tried),
