@@ -210,7 +210,7 @@ def test_a_process_shows_only_what_its_users_call() -> None:
 
 def test_a_machine_shows_only_what_its_users_call() -> None:
     assert {name for name in dir(Machine) if not name.startswith("_")} == {
-        *("aio", "exec", "stream", "ssh", "testinfra"),
+        *("aio", "exec", "shell", "stream", "ssh", "testinfra"),
         *("push", "pull", "read_bytes", "read_text", "write_bytes", "write_text"),
         *("wait_for_file", "wait_for_port", "wait_until_succeeds"),
         *("console", "console_tail", "logs", "panic", "port"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for option in OPTIONS:
         monkeypatch.delenv(option.variable, raising=False)
+    monkeypatch.setenv("CORE_INFRA_VM_TRACE", "off")  # one second for each test that fails
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")  # one second for each run
     # pytester gives its runs a home of their own, but the image need not be built again.
     monkeypatch.setenv("CORE_INFRA_CACHE_DIR", str(cache_root()))

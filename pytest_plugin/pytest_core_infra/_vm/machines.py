@@ -14,6 +14,7 @@ from pytest_core_infra._vm.reporting import RunSummary
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from core_infra.vm._cluster import Cluster
     from core_infra.vm._images.image import Bootable
@@ -31,6 +32,7 @@ class Machines:
         processes: how many processes of the run start machines.
         progress: shows a line to the user.
         ending: returns who ends a machine now, for its errors; None if that is unknown.
+        terminal: within its block, this process's terminal can be used.
 
     Attributes:
         settings: the same.
@@ -44,12 +46,14 @@ class Machines:
         processes: int,
         progress: Callable[[str], None],
         ending: Callable[[Machine], Ending | None],
+        terminal: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self.settings = settings
         self.summary = RunSummary()
         self._processes = processes
         self._progress = progress
         self._ending = ending
+        self._terminal = terminal
         self._launcher: Launcher | None = None
 
     @property
@@ -68,6 +72,7 @@ class Machines:
                 processes=self._processes,
                 progress=self._progress,
                 witness=self._ending,
+                terminal=self._terminal,
             )
         return self._launcher
 

@@ -88,6 +88,19 @@ OPTIONS = (
         "which tests' machines keep running: none (default), those of failed tests, or all",
     ),
     Option(
+        "core_vm_enter",
+        "bool",
+        "",
+        "at the first failure of a test, open a shell in its machine on this terminal",
+    ),
+    Option(
+        "core_vm_trace",
+        "string",
+        "retain-on-failure|on|off",
+        "which tests leave a capsule in core-vm-results/, with all that is known of them and their "
+        "machines as they stood: those that fail (default), all, or none",
+    ),
+    Option(
         "core_vm_revert",
         "bool",
         "",

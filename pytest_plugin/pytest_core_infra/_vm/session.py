@@ -11,7 +11,7 @@ from core_infra.vm import _timeouts
 from core_infra.vm._cluster import Cluster
 from core_infra.vm._run_directory import RunDirectory
 from pytest_core_infra._reports import FAILURES, guarded
-from pytest_core_infra._vm import evidence, github, marker, reporting
+from pytest_core_infra._vm import entering, evidence, github, marker, reporting
 from pytest_core_infra._vm.failed_preparations import FailedPreparations
 from pytest_core_infra._vm.machines import Machines
 from pytest_core_infra._vm.registry import MachineRegistry
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_core_infra._vm.factory import MachineFactory
     from pytest_core_infra._vm.networks import NetworkFactory
     from pytest_core_infra._vm.owned_machines import OwnedMachines
+
+_CAPSULE = pytest.StashKey[bool]()
+"""Whether a test has left a capsule."""
 
 _OUTPUT = "core_infra_vm"
 """The key of the summary that a pytest-xdist worker sends to the controller."""
@@ -58,7 +61,12 @@ class VmSession:
             processes=int(config.workerinput["workercount"]) if self._is_worker else 1,  # type: ignore[attr-defined] # xdist's
             progress=self._say,
             ending=self._ending_of,
+            terminal=lambda: entering.real_terminal(config),
         )
+        self._trace = settings.trace
+        self._enters = settings.enter and not self._is_worker  # until it has
+        if self._enters:
+            entering.check_enter(config)
         self._registry = MachineRegistry(config, self._machines, revert=settings.revert)
         self._failed_preparations = FailedPreparations()
         self._header: list[str] | None = None
@@ -184,6 +192,9 @@ class VmSession:
         used = [*([] if own is None else [own]), *shared]
         if report.failed:
             guarded(report, "describe machines", lambda: self._describe(item, call, used, report))
+        elif report.when == "call" and self._trace == "on":
+            known = [one for owned in used for one in owned.evidence()]
+            report.sections += self._capsule(item, call, used, known, report)
         if report.when == "teardown":
             if uses := [use for owned in used for use in owned.uses()]:
                 accelerator = self._machines.launcher.accelerator.name
@@ -199,6 +210,7 @@ class VmSession:
         report: pytest.TestReport,
     ) -> None:
         machines = [one for owned in owners for one in owned.evidence()]
+        capsule = self._capsule(item, call, owners, machines, report)
         prepared, references = self._failed_preparations.evidence(call)
         found = evidence.sections(
             [*machines, *prepared],
@@ -208,8 +220,43 @@ class VmSession:
         )
         item.user_properties += evidence.properties(machines, began=self._registry.began)
         # Before what pytest has captured, which matters less.
+        if self._enters and machines:
+            self._enters = False
+            with entering.real_terminal(self._config):
+                running = [one for owned in owners for one in owned.machines]
+                entering.enter(report, running, machines, self._registry.began)
         networks = [section for owned in owners for section in owned.network_sections()]
-        report.sections[:0] = [*found, *networks, *references]
+        report.sections[:0] = [*found, *networks, *references, *capsule]
+
+    def _capsule(
+        self,
+        item: pytest.Item,
+        call: pytest.CallInfo[None],
+        owners: list[OwnedMachines],
+        known: list[evidence.Evidence],
+        report: pytest.TestReport,
+    ) -> list[evidence.Section]:
+        """Write the capsule of a test once, for the first of its phases that fails."""
+        machines = [one for owned in owners for one in owned.machines]
+        if self._trace == "off" or not machines or item.stash.get(_CAPSULE, False):
+            return []
+        from pytest_core_infra._vm import capsules  # noqa: PLC0415 - only after a failure
+
+        try:
+            path, has_machine = capsules.write(
+                item,
+                call,
+                report,
+                list(zip(machines, known, strict=True)),
+                self._machines.launcher,
+                began=self._registry.began,
+                clock=self._registry.began_clock,
+            )
+        except FAILURES as error:
+            return [(capsules.TITLE, f"it could not be written: {error}")]
+        item.stash[_CAPSULE] = True
+        item.user_properties.append(("core_vm_capsule", str(path)))
+        return [capsules.section(path, has_machine=has_machine)]
 
     def _end(self, ended: Sequence[OwnedMachines], report: pytest.TestReport) -> None:
         labels = [owned.owner.label for owned in ended]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEEP = ("never", "failed", "always")
+TRACE = ("retain-on-failure", "on", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Settings:
         accelerator: "auto", "kvm", "tcg" or "hvf".
         cold: boot each machine instead of cloning one that has booted.
         keep: whose machines are left running: "never", "failed" (a failed test's), "always".
+        enter: open a shell in the machine of the first test that fails.
+        trace: which tests leave a capsule: "retain-on-failure", "on" (all), "off".
         revert: machines that tests share go back after each test to what they were before it.
     """
 
@@ -47,6 +50,8 @@ class Settings:
     accelerator: str
     cold: bool
     keep: str
+    enter: bool
+    trace: str
     revert: bool
 
 
@@ -62,6 +67,8 @@ def read_settings(config: pytest.Config) -> Settings:
         accelerator=_choice(config, "core_vm_accel", accelerator.NAMES),
         cold=switched_on(config, "core_vm_cold"),
         keep=_choice(config, "core_vm_keep", KEEP),
+        enter=switched_on(config, "core_vm_enter"),
+        trace=_choice(config, "core_vm_trace", TRACE),
         revert=switched_on(config, "core_vm_revert"),
     )
 

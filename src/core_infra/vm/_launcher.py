@@ -25,6 +25,7 @@ from core_infra.vm._machine_spec import Defaults, MachineOptions, SpecResolver
 from core_infra.vm._network.membership import Memberships
 from core_infra.vm._prepared_machine import PreparationCode, PreparedMachine
 from core_infra.vm._run_directory import INTERNAL
+from core_infra.vm._snapshots.clone_source import SnapshotSource
 from core_infra.vm._snapshots.cloner import Cloner
 from core_infra.vm._snapshots.fingerprints import digest_of_files
 from core_infra.vm._snapshots.pool import affordable
@@ -34,6 +35,7 @@ from core_infra.vm._vmm_process import FileGoneError, launch
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from core_infra.vm._cluster import Cluster, PreparedCluster
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from core_infra.vm._networks import Network, NetworkAddress
     from core_infra.vm._run_directory import RunDirectory
     from core_infra.vm._snapshots.clone_source import CloneSource
+    from core_infra.vm._snapshots.snapshot import Snapshot
     from core_infra.vm._vmm_process import VmmProcess
 
 
@@ -74,6 +77,7 @@ class Launcher:
         progress: called with a line now and then while something takes long.
         witness: returns what is at work in this process, for the errors of a machine that was
             ended.
+        terminal: within its block, this process's terminal can be used; for ``Machine.shell``.
     """
 
     def __init__(
@@ -91,11 +95,14 @@ class Launcher:
         processes: int = 1,
         progress: Callable[[str], None] | None = None,
         witness: Callable[[Machine], Ending | None] = lambda _machine: None,
+        terminal: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self.hypervisor = QemuHypervisor()
         self._outlive = outlive
         self._progress = progress or (lambda _line: None)
-        self._live = LiveMachines(outlive=outlive, witness=witness, progress=self._progress)
+        self._live = LiveMachines(
+            outlive=outlive, witness=witness, progress=self._progress, terminal=terminal
+        )
         self._resolver = SpecResolver(
             Defaults(image, memory, cpus, cpu, arch, network),
             require=self.hypervisor.program,
@@ -502,3 +509,15 @@ class Launcher:
             return error.why.splitlines()[0]
         self.discard(machine)
         return None
+
+
+def load_machine(
+    launcher: Launcher, spec: MachineSpec, accelerator: str, snapshot: Snapshot
+) -> Machine:
+    """A machine that was saved with its memory in the state, running.
+
+    Raises:
+        CoreInfraError: it cannot be loaded, or is not what was saved.
+    """
+    source = SnapshotSource(launcher.hypervisor, spec, accelerator, snapshot)
+    return launcher._cloned(spec, source)  # noqa: SLF001 - not for users

@@ -30,6 +30,7 @@ class LiveMachines:
         outlive: machines can be kept when this process ends.
         witness: returns what is at work in this process, for the errors of an ended machine.
         progress: called with a line when a machine is paused or resumes.
+        terminal: within its block, this process's terminal can be used.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class LiveMachines:
         outlive: bool,
         witness: Callable[[Machine], Ending | None],
         progress: Callable[[str], None],
+        terminal: Callable[[], AbstractContextManager[object]],
     ) -> None:
+        self._terminal = terminal
         self._outlive = outlive
         self._witness = witness
         self._progress = progress
@@ -65,6 +68,7 @@ class LiveMachines:
         lifecycle.witness = lambda: self._witness(machine)
         lifecycle.started(time.monotonic() - started, info)
         lifecycle.on_pause(self._progress)
+        lifecycle.terminal = self._terminal
         self._machines[machine] = lifecycle
         return machine
 

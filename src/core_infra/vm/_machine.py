@@ -242,6 +242,26 @@ class Machine(Guest):
 
         return host(self, self.name, user)
 
+    def shell(self, user: str = "") -> int:
+        """Open a shell in the machine on this terminal; returns its exit code.
+
+        It needs neither a network nor SSH. ``exit`` or Ctrl-] returns. It can be called from a test
+        or a debugger, also while pytest captures output.
+
+        Args:
+            user: the user who it runs as, a name or a number; default: root.
+
+        Raises:
+            UnavailableError: there is no terminal, as in a worker of pytest-xdist.
+            MachineStateError: the machine does not run.
+        """
+        # Imported here: few tests use it.
+        from core_infra.vm._guest.terminal import run_shell  # noqa: PLC0415
+
+        with self._timeline.step("shell", ""), self._lifecycle.terminal():
+            print(f"core-infra: a shell in {self.name}; exit or Ctrl-] returns", flush=True)  # noqa: T201 - to the user's terminal
+            return run_shell(self._lifecycle.agent(), user=user, config=self._run_config)
+
     def snapshot(self, name: str) -> None:
         """Remember the machine as it is now, to return to with :meth:`revert`.
 

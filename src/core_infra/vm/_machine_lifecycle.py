@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from core_infra.vm._vmm_process import VmmProcess
 
 
+_SKEW = 50_000_000  # nanoseconds that a guest's clock may be off this host's
 COARSE = 10_000_000
 """Nanoseconds that the time of a file's change, which is a tick's, may be before the clock's."""
 
@@ -69,9 +70,10 @@ def check_snapshot_name(name: object) -> None:
         raise InvalidError(f"cannot name a snapshot {name!r}", todo="Give it a word.")
 
 
-def _clock(info: Mapping[str, str]) -> int:
+def _clock(info: Mapping[str, str]) -> tuple[int, int]:
     # A clone's agent reports its clock after it was set; one that booted, before.
-    return (int(info["clock"]) if info.get("former") else time.time_ns()) - COARSE
+    now = time.time_ns()
+    return (int(info["clock"]) if info.get("former") else now) - COARSE, now + _SKEW
 
 
 class MachineLifecycle:
@@ -91,9 +93,10 @@ class MachineLifecycle:
         guest_info: what the agent reports of the guest.
         networks: its cards on networks of the run.
         source: what it was cloned from; None: it was booted.
-        resumed_at: the guest's clock when it was handed out, and at each revert, in ns since 1970.
+        resumed_at: when it was started and handed out, and at each revert, in ns since 1970.
         witness: returns what is at work in this process, for :class:`Ending`; None if unknown.
         faults: the faults of its hardware that are active.
+        terminal: within its block, this process's terminal can be used.
     """
 
     def __init__(
@@ -110,11 +113,12 @@ class MachineLifecycle:
         self.boot_seconds = 0.0
         self.guest_info: Mapping[str, str] = {}
         self.witness: Callable[[], Ending | None] = lambda: None
+        self.terminal: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
         self._ending: Ending | None = None
         self._process = process
         self._snapshotter = snapshotter
         self.source = source
-        self.resumed_at: list[int] = []
+        self.resumed_at: list[tuple[int, int]] = []
         self._snapshots: dict[str, CloneSource] = {}
         self._restarted: Callable[[], None] = lambda: None
         self.faults = MachineFaults(self)
@@ -361,6 +365,24 @@ class MachineLifecycle:
         self._move(Status.RUNNING)
         inherited, self._inherited = self._inherited, []
         self.faults.begin_again(process, inherited)
+
+    def write_state(self, write: Callable[[bytes], object], *, timeout: float) -> str:
+        """Write the machine as it is now, but for its disks; it continues.
+
+        Returns:
+            The nonce of its agent's session, by which it is verified when it is loaded.
+
+        Raises:
+            CoreInfraError: it cannot be saved.
+        """
+        self._require(Status.RUNNING)
+        with self.without_ports():
+            source = self._snapshotter.capture(self._process)
+        try:
+            source.write_state(write, timeout=timeout)
+        finally:
+            source.close()
+        return source.nonce
 
     def original(self) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
         """Within the block, the agent of another clone of what this machine was cloned from."""

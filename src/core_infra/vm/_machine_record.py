@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
@@ -10,13 +9,17 @@ from core_infra.errors import CoreInfraError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest.changes import Changes, compare
 from core_infra.vm._guest.survey import Survey, parents, take_survey
+from core_infra.vm._images.image import Image
 from core_infra.vm._machine_lifecycle import COARSE
 from core_infra.vm._snapshots.resume import AgentGuest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from core_infra.vm._guest.timeline import Timeline
     from core_infra.vm._machine_lifecycle import MachineLifecycle
 
+_SAVE = 10.0  # seconds, before scaling
 _LIMIT = 3.0
 """Seconds, before scaling, that the guest may take to report what has changed."""
 
@@ -67,37 +70,45 @@ class MachineRecord:
         resumed = self._lifecycle.resumed_at
         try:
             guest = AgentGuest(self._lifecycle.agent())
-            now = take_survey(guest, self._agent, since=resumed[0], limit=limit)
+            now = take_survey(guest, self._agent, since=resumed[0][0], limit=limit)
         except CoreInfraError as error:
             return Changes(notes=[f"the guest could not be asked: {error.what}"])
-        then, then_started, notes = self._before(parents(now), limit)
-        changes = compare(then, now, resumed=resumed, then_resumed=then_started)
+        then, notes = self._before(parents(now), limit)
+        changes = compare(then, now, resumed=resumed)
         changes.notes += notes
         return changes
+
+    def why_not_saved(self) -> str:
+        """Why the machine cannot be put into a capsule; "" if it can."""
+        spec = self._lifecycle.spec
+        if not isinstance(spec.image, Image) or spec.disks:
+            return "it has disks, which capsules do not hold yet"
+        if spec.cards:
+            return "it is on a network of the run, which capsules do not hold yet"
+        return ""
+
+    def write_state(self, write: Callable[[bytes], object]) -> str:
+        """Write the machine as it is now; it continues. Returns its agent's nonce.
+
+        Raises:
+            CoreInfraError: it cannot be saved.
+        """
+        return self._lifecycle.write_state(write, timeout=timeouts.scaled(_SAVE))
 
     @property
     def _agent(self) -> str:
         return self._lifecycle.guest_info.get("pid", "1")
 
-    def _before(self, directories: set[str], limit: float) -> tuple[Survey | None, int, list[str]]:
-        """A survey of the machine as it was handed out, and when that survey's machine started."""
+    def _before(self, directories: set[str], limit: float) -> tuple[Survey | None, list[str]]:
+        """A survey of the machine as it was handed out, and notes if there is none."""
         if not self.is_clone:
-            return None, 0, ["a machine that was booted: what was deleted is not known"]
+            return None, ["a machine that was booted: what was deleted is not known"]
         try:
-            with contextlib.ExitStack() as stack:
-                agent, info = stack.enter_context(self._lifecycle.original())
+            with self._lifecycle.original() as (agent, info):
                 began = int(info.get("clock", "0")) - COARSE
+                paths = sorted(directories)
+                pid = info.get("pid", "1")
                 guest = AgentGuest(agent)
-                return (
-                    take_survey(
-                        guest,
-                        info.get("pid", "1"),
-                        since=began,
-                        directories=sorted(directories),
-                        limit=limit,
-                    ),
-                    began,
-                    [],
-                )
+                return take_survey(guest, pid, since=began, directories=paths, limit=limit), []
         except (CoreInfraError, OSError) as error:
-            return None, 0, [f"what there was before is not known: {error}"]
+            return None, [f"what there was before is not known: {error}"]

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
 
     from core_infra.vm._guest.survey import File, FileSystem, Listener, Process, Survey
 
-_OURS = 500_000_000
-"""Nanoseconds after its start in which a clone writes files of its own, such as its host name."""
-
 _FULL = 0.97
 
 
@@ -69,16 +66,13 @@ class Changes:
     notes: list[str] = field(default_factory=list)
 
 
-def compare(
-    then: Survey | None, now: Survey, *, resumed: Sequence[int], then_resumed: int = 0
-) -> Changes:
+def compare(then: Survey | None, now: Survey, *, resumed: Sequence[tuple[int, int]]) -> Changes:
     """What has changed between two surveys.
 
     Args:
         then: of a machine in the state in which this one was handed out; None if there is none.
         now: of the machine.
-        resumed: when the machine was handed out and reverted, by its clock, in ns.
-        then_resumed: when the other one was started.
+        resumed: when the machine was started and handed out, and at each revert, in ns since 1970.
     """
     changes = Changes(full=[one for one in now.systems if _is_full(one)], memory=now.memory)
     if now.truncated:
@@ -92,10 +86,10 @@ def compare(
         changes.started = [
             StartedProcess(one, at)
             for one in now.processes
-            if (at := now.started_at(one)) >= resumed[0] / 1e9
+            if (at := now.started_at(one)) >= resumed[0][0] / 1e9
         ]
         return changes
-    changes.files = sorted(_files(then, now, resumed, then_resumed), key=lambda one: one.path)
+    changes.files = sorted(_files(then, now, resumed), key=lambda one: one.path)
     former = {(one.pid, one.started) for one in then.processes}
     current = {(one.pid, one.started) for one in now.processes}
     changes.started = [
@@ -111,9 +105,7 @@ def compare(
     return changes
 
 
-def _files(
-    then: Survey, now: Survey, resumed: Sequence[int], then_resumed: int
-) -> list[ChangedFile]:
+def _files(then: Survey, now: Survey, resumed: Sequence[tuple[int, int]]) -> list[ChangedFile]:
     found = []
     created = {
         posixpath.join(path, name)
@@ -141,16 +133,10 @@ def _files(
         before = then.entries.get(parent, {}).get(name)
         if file.kind == "d" and (before is None or _same_owner(before, file)):
             continue  # its entries show what has changed
-        if _is_by_start(path, then, then_resumed) and any(
-            0 <= file.changed - moment < _OURS for moment in resumed
-        ):
-            continue  # the start of a clone does that
+        if path in then.files and any(begin <= file.changed < end for begin, end in resumed):
+            continue  # the start of a clone does that, such as its host name
         found.append(ChangedFile("changed", path, before, file))
     return found
-
-
-def _is_by_start(path: str, then: Survey, resumed: int) -> bool:
-    return path in then.files and then.files[path].changed - resumed < _OURS
 
 
 def _is_within(path: str, directories: set[str]) -> bool:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
 from core_infra.errors import CoreInfraError, TimeoutExpiredError
-from core_infra.vm._guest.protocol import MAX_DATA, WINDOW, Done, Frame, FrameType, ProtocolError
+from core_infra.vm._guest.protocol import (
+    MAX_DATA,
+    WINDOW,
+    Done,
+    Frame,
+    FrameType,
+    ProtocolError,
+    encode_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +115,10 @@ class Channel:
     def signal(self, number: int) -> None:
         """Send a signal to the command's process group; it ends a file transfer."""
         self._send(Frame(FrameType.SIGNAL, self.number, struct.pack("<I", number)))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the command's terminal."""
+        self._send(Frame(FrameType.RESIZE, self.number, encode_size(rows, columns)))
 
     def abandon(self) -> None:
         """Read no more: output that still arrives is granted and dropped until the end."""

@@ -33,6 +33,7 @@ from core_infra.vm._guest.protocol import (
     encode_cards,
     encode_exec,
     encode_hello,
+    encode_size,
     encode_thaw,
 )
 
@@ -220,6 +221,19 @@ class AgentClient:
         """Start a program in the guest; *no_input*: its standard input is empty."""
         payload = encode_exec(argv, env=env, cwd=cwd, user=user)
         return self._open(FrameType.EXEC, payload, no_input=no_input)
+
+    def open_terminal(
+        self,
+        argv: Sequence[bytes],
+        *,
+        env: Mapping[bytes, bytes],
+        cwd: bytes,
+        user: bytes,
+        size: tuple[int, int],
+    ) -> Channel:
+        """Start a program on a terminal of the guest; *size* is its rows and columns."""
+        payload = encode_size(*size) + encode_exec(argv, env=env, cwd=cwd, user=user)
+        return self._open(FrameType.TERMINAL, payload)
 
     def open_read(self, path: bytes) -> Channel:
         """Read a file of the guest; its bytes come as stdout."""

@@ -69,6 +69,8 @@ class FrameType(enum.IntEnum):
     THAW = 0x0E
     BIND = 0x0F
     CARDS = 0x10
+    TERMINAL = 0x11
+    RESIZE = 0x12
 
     HELLO_ACK = 0x81
     STARTED = 0x82
@@ -190,6 +192,11 @@ def encode_exec(
     parts = [_text(user), _text(cwd), struct.pack("<I", len(argv)), *map(_text, argv)]
     parts += [struct.pack("<I", len(pairs)), *map(_text, pairs)]
     return b"".join(parts)
+
+
+def encode_size(rows: int, columns: int) -> bytes:
+    """The size of a terminal: the payload of RESIZE, and the beginning of TERMINAL."""
+    return struct.pack("<II", rows, columns)
 
 
 def encode_hello(nonce: bytes, *, clock_ns: int, entropy: bytes) -> bytes:

@@ -101,7 +101,8 @@ class QemuHypervisor:
             # QEMU, so a broken boot is noticed at once. One that is up may reboot.
             *(["-incoming", "defer"] if incoming else ["-no-reboot"]),
         ]
-        if isinstance(image, Image):  # a saved state has it in its memory; a reboot needs it anew
+        # A saved state has it in its memory; a reboot needs it anew, if it still exists.
+        if isinstance(image, Image) and not (incoming and not image.kernel.exists()):
             command += kernel(image, cpu, accelerator, self.version())
         return [
             *command,

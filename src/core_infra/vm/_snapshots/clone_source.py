@@ -6,13 +6,15 @@ import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra._unpatched import shutil
+from core_infra.errors import UnavailableError
 from core_infra.vm._disks import Origins, saved_disks
 from core_infra.vm._hypervisors.hypervisor import MemoryFile
-from core_infra.vm._snapshots.migration import restore
+from core_infra.vm._snapshots.migration import restore, stream
 from core_infra.vm._timeouts import scaled
 from core_infra.vm._vmm_process import fork, launch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from core_infra.vm._hypervisors.fork_server import ForkServer
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from core_infra.vm._snapshots.snapshot import Snapshot
     from core_infra.vm._vmm_process import VmmProcess
 
+_PIECE = 1 << 20
 RESTORE_TIMEOUT = 2.0
 """Seconds, before scaling, that loading a saved state may take."""
 
@@ -47,6 +50,9 @@ class CloneSource(Protocol):
             past: what to append to the console's log first.
             die_with_parent: it ends when this process does, however that ends.
         """
+
+    def write_state(self, write: Callable[[bytes], object], *, timeout: float) -> None:
+        """Write its devices and its memory, piece by piece; it cannot be cloned after that."""
 
     def is_whole(self) -> bool:
         """Whether the files that it needs still exist."""
@@ -116,6 +122,15 @@ class SnapshotSource:
             raise
         return process
 
+    def write_state(self, write: Callable[[bytes], object], *, timeout: float) -> None:
+        """Write the file of the state; UnavailableError if the memory is in another one."""
+        del timeout
+        if self._snapshot.memory is not None:
+            raise UnavailableError("a machine's memory is not in its state")
+        with self._snapshot.state.open("rb") as file:
+            while data := file.read(_PIECE):
+                write(data)
+
     def is_whole(self) -> bool:
         """Whether its files still exist."""
         return self._snapshot.state.exists()
@@ -153,6 +168,10 @@ class ForkSource:
         return fork(
             self._instance, directory, name=name, past=past, die_with_parent=die_with_parent
         )
+
+    def write_state(self, write: Callable[[bytes], object], *, timeout: float) -> None:
+        """Write the state of the stopped process."""
+        stream(self._instance, write, timeout=timeout)
 
     def is_whole(self) -> bool:
         """True: it needs no files that others could remove."""

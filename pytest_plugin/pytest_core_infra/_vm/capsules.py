@@ -1,0 +1,188 @@
+"""Writes the capsule of a test: all that is known of it, and its machines as they stand."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import platform
+import re
+import shlex
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core_infra._unpatched import Path
+from core_infra.errors import CoreInfraError
+from core_infra.vm._capsule.file import SUFFIX, CapsuleWriter
+from core_infra.vm._capsule.wake import machine_facts
+from core_infra.vm._guest.results import WaitResult
+from core_infra.vm._machine import record_of
+from core_infra.vm._machine_state import Status
+from pytest_core_infra._vm.change_lines import change_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from core_infra.vm._guest.timeline import Step
+    from core_infra.vm._launcher import Launcher
+    from core_infra.vm._machine import Machine
+    from pytest_core_infra._vm.evidence import Evidence, Section
+
+DIRECTORY = "core-vm-results"
+TITLE = "core_vm: capsule"
+_LONGEST_NAME = 120
+
+
+def write(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+    report: pytest.TestReport,
+    machines: Sequence[tuple[Machine, Evidence]],
+    launcher: Launcher,
+    *,
+    began: float,
+    clock: float,
+) -> tuple[Path, bool]:
+    """Write the capsule of a test; its path, and whether one of its machines can be woken.
+
+    Args:
+        item: the test.
+        call: the phase of it that has just ended.
+        report: the report of that.
+        machines: the test's machines, and what is known of each.
+        launcher: what runs them.
+        began: when the test began, on ``time.monotonic``.
+        clock: the same in seconds since 1970.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    name = re.sub(r"[^\w.=-]+", "-", item.nodeid).strip("-")[-_LONGEST_NAME:]
+    path = Path(str(item.config.rootpath)) / DIRECTORY / f"{name}{SUFFIX}"
+    _make_directory(path.parent)
+    with CapsuleWriter(path) as writer:
+        records = []
+        for machine, known in machines:
+            record = _machine(machine, known, began, clock)
+            record["facts"] = machine_facts(
+                machine.spec, launcher.accelerator.name, launcher.hypervisor.version()
+            )
+            _add_state(writer, machine, record)
+            records.append(record)
+        crash = getattr(report.longrepr, "reprcrash", None)
+        writer.set_manifest(
+            {
+                "test": item.nodeid,
+                "phase": report.when,
+                "outcome": report.outcome,
+                "error": crash.message if crash is not None else "",
+                "traceback": report.longreprtext,
+                "source": _source(item, call),
+                "began": clock,
+                "duration": round(report.duration, 3),
+                "versions": _versions(launcher),
+                "machines": records,
+            }
+        )
+    return path, any("state" in record for record in records)
+
+
+def section(path: Path, *, has_machine: bool) -> Section:
+    """The section of a report that says where the capsule is and how to open it."""
+    size = path.stat().st_size / 1e6
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    name = shlex.quote(str(path))
+    lines = [f"{path} ({size:.2f} MB)"]
+    if has_machine:
+        lines.append(f"enter the machine as it stood: core-infra vm open {name}")
+    lines.append(f"see the test as a page:        core-infra vm show {name}")
+    return TITLE, "\n".join(lines)
+
+
+def _make_directory(directory: Path) -> None:
+    """Make the directory for capsules; git leaves it out, as it does pytest's cache."""
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(parents=True)
+        (directory / ".gitignore").write_text("*\n")
+
+
+def _add_state(writer: CapsuleWriter, machine: Machine, record: dict[str, Any]) -> None:
+    found = record_of(machine)
+    why_not = found.why_not_saved()
+    if machine.status is not Status.RUNNING:
+        why_not = f"it did not run: {record['trouble'] or machine.status.value}"
+    if why_not:
+        record["why_not"] = why_not
+        return
+    member = f"state/{machine.name}"
+
+    def produce(put: Callable[[bytes], object]) -> None:
+        record["nonce"] = found.write_state(put)
+
+    try:
+        writer.add(member, produce)
+    except CoreInfraError as error:
+        record["why_not"] = f"it could not be saved: {error}"
+    else:
+        record["state"] = member
+
+
+def _machine(machine: Machine, known: Evidence, began: float, clock: float) -> dict[str, Any]:
+    changes = known.changes
+    return {
+        "name": known.name,
+        "status": known.status,
+        "trouble": known.trouble,
+        "steps": [_step(one, began) for one in known.steps],
+        "console": known.console,
+        "log": machine.logs(),
+        "faults": list(known.faults),
+        "changes": []
+        if changes is None
+        else change_lines(changes, clock=clock, console=known.console, everything=True),
+    }
+
+
+def _step(step: Step, began: float) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "kind": step.kind,
+        "what": step.what,
+        "at": round(step.began - began, 4),
+        "took": None if step.ended is None else round(step.ended - step.began, 4),
+        "error": step.error,
+        "exit_code": step.exit_code,
+        "output": step.tail.decode("utf-8", "replace"),
+    }
+    if step.result is not None:
+        found["exit_code"] = step.result.exit_code
+        found["stdout"], found["stderr"] = step.result.stdout, step.result.stderr
+    if isinstance(step.result, WaitResult):
+        found["error"] = "" if step.result.reached else f"not reached: {step.result.seen}"
+        found |= {"attempts": step.result.attempts, "exit_code": None, "stdout": "", "stderr": ""}
+    return found
+
+
+def _source(item: pytest.Item, call: pytest.CallInfo[None]) -> dict[str, Any]:
+    failing = None
+    if call.excinfo is not None:
+        for entry in call.excinfo.traceback:
+            if str(entry.path) == str(item.path):
+                failing = entry.lineno + 1
+    try:
+        lines, first = inspect.getsourcelines(getattr(item, "function", None))  # type: ignore[arg-type] # checked by it
+    except (TypeError, OSError):
+        lines, first = [], 0
+    path = item.location[0]
+    return {"path": path, "first": first, "failing": failing, "text": "".join(lines)}
+
+
+def _versions(launcher: Launcher) -> dict[str, str]:
+    return {
+        "core-infra": metadata.version("core-infra"),
+        "pytest": pytest.__version__,
+        "Python": platform.python_version(),
+        "QEMU": launcher.hypervisor.version(),
+        "host": f"{platform.system()} {platform.release()}",
+    }

@@ -1,0 +1,63 @@
+"""``core-infra vm open`` and ``show``: the capsule of a failed test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from core_infra._cli.vm.shared import exit_with, print_line
+from core_infra.vm._capsule.file import Capsule
+from core_infra.vm._capsule.page import page
+from core_infra.vm._capsule.wake import woken
+
+
+@click.command("open", context_settings={"allow_interspersed_args": False})
+@click.argument("capsule")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED)
+def open_(capsule: str, argv: tuple[str, ...]) -> None:
+    """Wake a machine of CAPSULE as it stood when its test failed, and open a shell in it.
+
+    CAPSULE is the file that the report of a failed test names; FILE:NAME chooses one of several
+    machines. With ARGV, that command is run instead of a shell. The machine ends when you leave;
+    the capsule stays as it is. Open only capsules from people whose tests you would run.
+    """
+    path, name = _split(capsule)
+    found = Capsule(path)
+    if not argv and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("There is no terminal for a shell; give a command to run.")
+    with woken(found, name) as machine:
+        if argv:
+            result = machine.exec(argv)
+            sys.stdout.buffer.write(result.stdout_bytes)
+            sys.stdout.buffer.flush()
+            sys.stderr.buffer.write(result.stderr_bytes)
+            code = result.exit_code
+        else:
+            print_line(f"{found.manifest.get('test', 'a test')}: {machine.name} as it stood")
+            code = machine.shell()
+    exit_with(code)
+
+
+@click.command("show")
+@click.argument("capsule")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page.")
+def show(capsule: str, output: Path | None) -> None:
+    """Write CAPSULE as one HTML page, beside it by default, and print the page's path.
+
+    The page needs no server and loads nothing from anywhere.
+    """
+    path, _ = _split(capsule)
+    found = Capsule(path)
+    target = output or path.with_suffix(".html")
+    target.write_text(page(found.manifest), encoding="utf-8")
+    click.echo(target)
+
+
+def _split(text: str) -> tuple[Path, str]:
+    """The file, and the name of a machine if one follows."""
+    path, colon, name = text.rpartition(":")
+    if colon and not Path(text).exists():
+        return Path(path), name
+    return Path(text), ""

@@ -1,0 +1,83 @@
+"""The capsule of a failed test: written by the run, opened after it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from support import left_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+TESTS = """
+    def test_fails(core_vm_factory):
+        one, other = core_vm_factory(name="one"), core_vm_factory(name="other")
+        one.exec("echo kept > /srv/note; sleep 4321 > /dev/null 2>&1 &")
+        other.stop()
+        assert one.exec("cat /srv/note; echo '<b>'").stdout == "", "as planned"
+
+    def test_passes(core_vm):
+        core_vm.exec("true")
+"""
+
+
+def cli(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "core_infra", "vm", *args]
+    return subprocess.run(argv, cwd=directory, capture_output=True, text=True, check=False)
+
+
+def test_a_machine_wakes_up_as_it_stood(pytester: pytest.Pytester, runs: Path) -> None:
+    pytester.makepyfile(test_it=TESTS)
+    trace = "--core-vm-trace=retain-on-failure"
+    result = pytester.runpytest_subprocess("--core-vm", "-n1", trace, "--junitxml=it.xml")
+    result.assert_outcomes(passed=1, failed=1)
+    directory = pytester.path / "core-vm-results"
+    (capsule,) = directory.glob("*.capsule")
+    name = str(capsule.relative_to(pytester.path))
+    assert name == "core-vm-results/test_it.py-test_fails.capsule"
+    result.stdout.fnmatch_lines([f"{name} (*", f"enter *core-infra vm open {name}"])
+    assert f'name="core_vm_capsule" value="{capsule}"' in (pytester.path / "it.xml").read_text()
+    assert left_in(runs) == []
+
+    look = cli(
+        pytester.path,
+        "open",
+        name,
+        "sh",
+        "-c",
+        "cat /srv/note; hostname; ps | grep -c [s]leep.4321",
+    )
+    assert (look.returncode, look.stderr) == (0, "")
+    note, host, found = look.stdout.split()
+    assert (note, host, found) == ("kept", "one", "1")
+    ended = cli(pytester.path, "open", f"{name}:other", "true")
+    assert "the machine other cannot be woken: it did not run" in ended.stderr
+    none = cli(pytester.path, "open", f"{name}:third", "true")
+    assert "the capsule has no machine 'third': it has: one, other" in none.stderr
+    assert left_in(runs) == []
+
+    shown = cli(pytester.path, "show", name)
+    page = (pytester.path / shown.stdout.strip()).read_text()
+    assert "as planned" in page
+    assert "<b>" not in page
+    capsule.write_bytes(capsule.read_bytes()[:-100])
+    assert "is damaged" in cli(pytester.path, "open", name, "true").stderr
+
+
+def test_capsules_of_all_tests_or_none(pytester: pytest.Pytester, runs: Path) -> None:
+    pytester.makepyfile(test_it=TESTS)
+    directory = pytester.path / "core-vm-results"
+    pytester.runpytest_subprocess("--core-vm", "--core-vm-trace=off").assert_outcomes(
+        passed=1, failed=1
+    )
+    assert not directory.exists()
+    pytester.runpytest_subprocess("--core-vm", "--core-vm-trace=on")
+    assert sorted(one.name for one in directory.glob("*.capsule")) == [
+        "test_it.py-test_fails.capsule",
+        "test_it.py-test_passes.capsule",
+    ]
+    assert left_in(runs) == []

@@ -1,0 +1,109 @@
+"""Reading a capsule: what is damaged or something else is one clear error."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._capsule.file import Capsule, CapsuleWriter
+from core_infra.vm._capsule.page import page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATE = b"memory" * 2000
+MANIFEST = {"test": "test_a.py::test_one", "machines": [{"name": "vm1", "state": "state/vm1"}]}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("capsule") / "x.capsule"
+    with CapsuleWriter(path) as writer:
+        writer.add("state/vm1", lambda put: put(STATE))
+        writer.set_manifest(MANIFEST)
+    assert [one.name for one in path.parent.iterdir()] == ["x.capsule"]
+    return path.read_bytes()
+
+
+def read(path: Path) -> bytes:
+    capsule = Capsule(path)
+    target = path.with_suffix(".out")
+    target.unlink(missing_ok=True)
+    capsule.extract("state/vm1", target, limit=len(STATE))
+    assert capsule.manifest["machines"] == MANIFEST["machines"]
+    return target.read_bytes()
+
+
+def test_it_has_what_was_written(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.capsule"
+    path.write_bytes(whole)
+    assert read(path) == STATE
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_capsule_is_an_error_or_harmless(
+    whole: bytes, tmp_path: Path, data: st.DataObject
+) -> None:
+    path = tmp_path / "x.capsule"
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(damaged)) | st.just(len(damaged)))
+    path.write_bytes(damaged[:cut])
+    with contextlib.suppress(InvalidError):
+        assert read(path) == STATE
+
+
+def test_something_else_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="there is no capsule"):
+        Capsule(tmp_path / "none")
+    with pytest.raises(InvalidError, match="is not a capsule: it is a directory"):
+        Capsule(tmp_path)
+    text = tmp_path / "text"
+    text.write_text("hello")
+    with pytest.raises(InvalidError, match="damaged"):
+        Capsule(text)
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("a", "b")
+    with pytest.raises(InvalidError, match=r"is not a capsule: it has no capsule\.json"):
+        Capsule(other)
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("capsule.json", '{"kind": "core-infra capsule", "format": 99}')
+    with pytest.raises(InvalidError, match="format 99, and this version reads 1"):
+        Capsule(other)
+
+
+def test_a_state_that_unpacks_to_too_much_is_refused(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.capsule"
+    path.write_bytes(whole)
+    with pytest.raises(InvalidError, match="larger than it can be"):
+        Capsule(path).extract("state/vm1", tmp_path / "out", limit=len(STATE) - 1)
+
+
+def test_what_failed_to_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def fail(_put: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), CapsuleWriter(tmp_path / "x.capsule") as writer:
+        writer.add("state/vm1", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_guest_has_printed_cannot_leave_the_data_of_the_page() -> None:
+    evil = "</script><script>alert(1)</script><!--"
+    machine = {"name": evil, "console": evil, "log": "not shown", "nonce": "secret"}
+    text = page({"test": evil, "machines": [machine], "digests": {}})
+    assert text.count("<script>") == 1
+    assert evil not in text
+    assert "not shown" not in text
+    assert "http:" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert "https:" not in text
