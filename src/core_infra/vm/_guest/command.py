@@ -143,7 +143,9 @@ def start_command(
     if timeout is not None:
         timeout = timeouts.limit(timeout, 0)
     if image is not None:
-        env = {**image.env, **(env or {})}
+        # As in a container, there is no locale unless the image sets one: with the agent's, each
+        # program of the C library would read a dozen files when it starts.
+        env = {"LANG": "", **image.env, **(env or {})}
         cwd = cwd or image.workdir
         user = user or image.user
     channel = agent.open_exec(

@@ -78,7 +78,7 @@ def machine(launcher: Launcher) -> Machine:
 
 
 def test_commands_run_as_the_image_says(machine: Machine) -> None:
-    done = machine.exec('echo "$GREETING"; pwd; id -u; id -g; echo "$PATH"', check=True)
+    done = machine.exec('echo "$GREETING"; pwd; id -u; id -g; echo "$PATH$LANG"', check=True)
     assert done.stdout.splitlines() == ["hello world", "/srv", "1234", "56", "/bin:/odd"]
     done = machine.exec("id -u; pwd; echo $GREETING", user="0", cwd="/", env={"GREETING": "own"})
     assert done.stdout.splitlines() == ["0", "/", "own"]
