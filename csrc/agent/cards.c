@@ -160,39 +160,55 @@ static bool replace_address(size_t card, struct address *former, const struct ad
     return true;
 }
 
-static bool set_flags(struct ifreq *request, short on, short off) {
-    if (ioctl(ioctls, SIOCGIFFLAGS, request) < 0)
-        return false;
-    request->ifr_flags = (short)((request->ifr_flags | on) & ~off);
-    return ioctl(ioctls, SIOCSIFFLAGS, request) == 0;
+/* fe80::/64 with the hardware address (modified EUI-64). */
+static struct address link_local(const uint8_t *mac) {
+    return (struct address){
+        .family = AF_INET6,
+        .size = IPV6,
+        .prefix = 64,
+        .bytes = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3],
+                  mac[4], mac[5]},
+    };
 }
 
-/* With another hardware address the card goes down in between: IPv6 addresses that are made of the
- * former one are removed then, as are routes. A machine that is reverted has its own still. */
-static bool set_mac(struct ifreq *request, const uint8_t *mac) {
-    struct ifreq flags = *request;
-    if (ioctl(ioctls, SIOCGIFHWADDR, request) < 0)
+/* The kernel makes a link-local address when a card comes up. One that is up keeps it, so it is
+ * replaced: to bring the card down and up would take a clone several milliseconds. */
+static bool set_mac(size_t card, const struct ifreq *named, const uint8_t *mac, bool up) {
+    struct ifreq request = *named;
+    struct address former, fresh = link_local(mac);
+    if (ioctl(ioctls, SIOCGIFHWADDR, &request) < 0)
         return false;
-    if (memcmp(request->ifr_hwaddr.sa_data, mac, MAC) == 0)
+    if (memcmp(request.ifr_hwaddr.sa_data, mac, MAC) == 0)
         return true;
-    request->ifr_hwaddr.sa_family = ARPHRD_ETHER;
-    memcpy(request->ifr_hwaddr.sa_data, mac, MAC);
-    return set_flags(&flags, 0, IFF_UP) && ioctl(ioctls, SIOCSIFHWADDR, request) == 0;
+    former = link_local((const uint8_t *)request.ifr_hwaddr.sa_data);
+    request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+    memcpy(request.ifr_hwaddr.sa_data, mac, MAC);
+    if (ioctl(ioctls, SIOCSIFHWADDR, &request) < 0)
+        return false;
+    if (up && change_address(card, &former, RTM_DELADDR))
+        change_address(card, &fresh, RTM_NEWADDR);
+    return true;
 }
 
 static bool set_card(size_t card, const uint8_t *mac, const struct address *both,
                      const uint8_t *gateway) {
-    struct ifreq request, named;
-    if (!name_of(card, &request))
+    struct ifreq named, flags;
+    bool removed = memcmp(mac, nothing, MAC) == 0;
+    if (!name_of(card, &named))
         return false;
-    named = request;
-    if (memcmp(mac, nothing, MAC) == 0)
-        return set_flags(&named, 0, IFF_UP) &&
-               replace_address(card, &cards[card].set[0], &(struct address){0}) &&
-               replace_address(card, &cards[card].set[1], &(struct address){0});
-    return set_mac(&request, mac) && set_flags(&named, IFF_UP, 0) &&
-           replace_address(card, &cards[card].set[0], &both[0]) &&
-           replace_address(card, &cards[card].set[1], &both[1]) && set_route(card, gateway);
+    flags = named;
+    if (ioctl(ioctls, SIOCGIFFLAGS, &flags) < 0 ||
+        (!removed && !set_mac(card, &named, mac, flags.ifr_flags & IFF_UP)))
+        return false;
+    if (!(flags.ifr_flags & IFF_UP)) {
+        flags.ifr_flags |= IFF_UP;
+        if (ioctl(ioctls, SIOCSIFFLAGS, &flags) < 0)
+            return false;
+    }
+    static const struct address none;
+    return replace_address(card, &cards[card].set[0], removed ? &none : &both[0]) &&
+           replace_address(card, &cards[card].set[1], removed ? &none : &both[1]) &&
+           set_route(card, gateway);
 }
 
 static const uint8_t *take(struct cursor *c, size_t size) {
@@ -222,7 +238,7 @@ static struct text lines; /* for /etc/hosts */
 
 /* The payload: the number of cards; for each its number, MAC, IPv4 and IPv6 address, each with the
  * length of its prefix, and an IPv4 gateway, zeros for none; then lines for /etc/hosts. With zeros
- * for its MAC, a card loses its addresses and goes down. */
+ * for its MAC, a card loses its IP addresses. */
 problem cards_take(struct cursor *c) {
     uint32_t count = take_u32(c);
     for (taken_count = 0; taken_count < count && !c->bad; taken_count++) {

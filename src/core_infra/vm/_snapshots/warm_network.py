@@ -26,10 +26,7 @@ _IPV4, _ARP, _ICMP, _TCP = 0x0800, 0x0806, 1, 6
 
 
 def warm_up_network(process: VmmProcess) -> None:
-    """Let the guest set up its cards, and answer on them; in the end they are down.
-
-    To bring down a card takes the guest some time, which each clone would need.
-    """
+    """Let the guest set up its cards, and answer on them; in the end they have no addresses."""
     cards: list[CardAddresses] = []
     for number in range(_ROUNDS):
         address = ipaddress.IPv4Interface(f"192.0.2.{number + 1}/24")
