@@ -41,6 +41,8 @@ class MachineFactory:
         cmdline: str | None = None,
         entrypoint: bool | None = None,
         init: str | None = None,
+        packages: Sequence[str] | None = None,
+        suite: str | None = None,
         networks: Sequence[Network | NetworkAddress] | None = None,
         network: str | None = None,
         time: str | None = None,
@@ -55,7 +57,7 @@ class MachineFactory:
             memory: MiB.
             cpus: virtual processors.
             disks: sizes of empty disks, such as ``2G``, or images, which are never changed.
-            image: the image to boot, or its path.
+            image: the image to boot, its path, or its address, such as ``debian:12``.
             template: the name of a template of an image, which the program linuxkit builds.
             variables: the template's.
             cpu: the processor, as QEMU's ``-cpu`` takes it.
@@ -64,7 +66,10 @@ class MachineFactory:
             initrd: an initrd instead of the image's.
             cmdline: added to the end of the kernel's command line.
             entrypoint: start the program that an OCI image is for, its ENTRYPOINT and CMD.
-            init: the first process of an OCI image: ``systemd``, or the path of a program in it.
+            init: the first process of an image whose root is a disk: ``systemd``, ``busybox``, or
+                the path of a program in it.
+            packages: Debian or Ubuntu packages that the machine has, such as ``postgresql``.
+            suite: the release that has them, such as ``trixie``; default: this host's.
             networks: the networks that it has a card on, made by ``core_network``; ``net.at("…")``
                 instead of ``net`` gives it that address.
             time: ``virtual``: clocks that do not wait while the guest is idle.
@@ -93,6 +98,8 @@ class MachineFactory:
             "cmdline": cmdline,
             "entrypoint": entrypoint,
             "init": init,
+            "packages": packages,
+            "suite": suite,
             "networks": networks,
             "network": network,
             "time": time,

@@ -15,6 +15,7 @@ from pytest_core_infra._vm.options import add_options, switched_on
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from pytest_core_infra._vm.factory import MachineFactory
     from pytest_core_infra._vm.session import VmSession
@@ -96,13 +97,14 @@ def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
     """Starts any number of machines for the test; they are discarded after it.
     Needs ``pytest --core-vm``; without that, the test is skipped.
     ``core_vm_factory(memory=, cpus=, disks=, image=, template=, variables=, cpu=, arch=, kernel=,
-    initrd=, cmdline=, entrypoint=, init=, networks=, network=, name=, timeout=, cold=)`` returns
-    a running machine, like ``core_vm``. Each argument is optional: ``memory`` in MiB, ``cpus``,
-    ``disks`` (``["2G", "data.qcow2"]``: sizes of empty disks, or images, which are never
-    changed), ``image`` (a path, or an ``Image``), or ``template`` with its ``variables`` (of a
-    LinuxKit file), ``cpu`` (the processor, as QEMU's ``-cpu`` takes it), ``arch`` (``aarch64``),
-    ``kernel`` and ``initrd`` (instead of the image's), ``cmdline`` (added to the image's),
-    ``entrypoint`` and ``init`` (the programs that an OCI image starts), ``networks`` (see
+    initrd=, cmdline=, entrypoint=, init=, packages=, suite=, networks=, network=, name=, timeout=,
+    cold=)`` returns a running machine, like ``core_vm``. Each argument is optional: ``memory`` in
+    MiB, ``cpus``, ``disks`` (``["2G", "data.qcow2"]``: sizes of empty disks, or images, which are
+    never changed), ``image`` (a path, an address such as ``debian:12``, or an ``Image``), or
+    ``template`` with its ``variables`` (of a LinuxKit file), ``cpu`` (the processor, as QEMU's
+    ``-cpu`` takes it), ``arch`` (``aarch64``), ``kernel`` and ``initrd`` (instead of the image's),
+    ``cmdline`` (added to the image's), ``entrypoint`` and ``init`` (the programs that an OCI image
+    starts), ``packages`` (Debian packages that it has) of the release ``suite``, ``networks`` (see
     ``core_network``), ``network`` (``nat``: open to the outside), ``name`` (in reports and on
     networks), ``timeout`` (seconds that it may take to boot), ``cold`` (boot it instead of
     cloning it). The default of an argument is that of the test's marker ``core_vm``, then that of
@@ -214,6 +216,32 @@ def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[.
     if session is None:
         pytest.skip(SKIP_REASON)
     return session.prepare
+
+
+@pytest.fixture(scope="session")
+def core_vm_image(request: pytest.FixtureRequest) -> Callable[..., Bootable]:
+    """Makes an image once, which any test then boots by ``image=``.
+    Needs ``pytest --core-vm``; without that, the tests are skipped.
+    ``core_vm_image("debian:12", packages=["curl"], suite=, arch=)`` returns it, with its disk,
+    kernel, memory and processor: from the cache, or made there, without root. The first argument
+    is a path or an address: ``debian``, ``debian:12``, ``oci:nginx:1.27``, ``host``, or the name
+    of an image that ``core-infra image build`` has made. ``dataclasses.replace(image,
+    memory=2048)`` is the same image for larger machines, and ``core_vm_snapshot(prepare,
+    image=image)`` prepares one for all tests.
+
+    Example::
+
+        @pytest.fixture(scope="session", params=["debian:12", "debian:13"])
+        def distribution(request, core_vm_image):
+            return core_vm_image(request.param, packages=["nginx-light"])
+
+        def test_nginx(distribution, core_vm_factory) -> None:
+            core_vm_factory(image=distribution).wait_for_port(80)
+    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
+    session = session_of(request.config)
+    if session is None:
+        pytest.skip(SKIP_REASON)
+    return session.make_image
 
 
 def _shared_factory(request: pytest.FixtureRequest) -> MachineFactory:

@@ -19,7 +19,7 @@ NAME = "core_vm"
 DESCRIPTION = (
     f"{NAME}(memory=MIB, cpus=N, disks=[SIZE], image=PATH, template=NAME, variables=DICT, "
     "cpu=MODEL, arch=NAME, kernel=PATH, initrd=PATH, cmdline=TEXT, entrypoint=BOOL, init=PROGRAM, "
-    "network=NAME, time=NAME, "
+    "packages=[NAME], suite=NAME, network=NAME, time=NAME, "
     "timeout=SECONDS, cold=BOOL, revert=BOOL): the hardware and image of this test's machines, "
     "how long one may take to boot, and whether to boot it instead of cloning it. On a class or a "
     "module (pytestmark) it also "
@@ -59,7 +59,7 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "memory": ((int,), "a number of MiB"),
     "cpus": ((int,), "a number"),
     "disks": ((list, tuple), "a list of sizes or paths"),
-    "image": ((str, os.PathLike), "a path"),
+    "image": ((str, os.PathLike), "a path, an address, or an image"),
     "template": ((str,), "a name"),
     "variables": ((dict,), "a dict of texts"),
     "cpu": ((str,), "a model and its features, such as max,cx16=off,"),
@@ -69,6 +69,8 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "cmdline": ((str,), "a text"),
     "entrypoint": ((bool,), "True or False"),
     "init": ((str,), "systemd or the path of a program"),
+    "packages": ((list, tuple), "a list of names"),
+    "suite": ((str,), "the name of a release"),
     "network": ((str,), "hermetic or nat"),
     "time": ((str,), "real or virtual"),
     "timeout": ((int, float), "a number of seconds"),
@@ -76,7 +78,9 @@ _ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
     "revert": ((bool,), "True or False"),
 }
 _OURS = "pytest_core_infra."
-_NAT = "nat"  # that of core_infra.vm, which runs without machines do not load
+# Written out here, since what defines them is slow to import, and each run reads markers.
+_NAT = "nat"
+_IMAGES = "core_infra.vm._images.image"
 
 
 def mistakes(item: pytest.Item) -> list[str]:
@@ -136,6 +140,9 @@ def _argument_mistakes(arguments: Mapping[Any, object]) -> Iterator[str]:
             continue
         types, meaning = _ARGUMENTS[name]
         misfit = isinstance(value, bool) and types != (bool,)
+        # Not by its class, whose import is slow: markers are checked in each run.
+        if name == "image" and type(value).__module__ == _IMAGES:
+            continue
         if misfit or not isinstance(value, types):
             yield f"needs {meaning} as {name}, but was given {value!r}"
 

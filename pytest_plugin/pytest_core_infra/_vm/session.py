@@ -18,8 +18,10 @@ from pytest_core_infra._vm.registry import MachineRegistry
 from pytest_core_infra._vm.settings import read_settings
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Generator, Sequence
 
+    from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_state import Ending
     from pytest_core_infra._vm.factory import MachineFactory
@@ -113,6 +115,12 @@ class VmSession:
             return self._registry.current().add_cluster(copy(name))
 
         return make
+
+    def make_image(
+        self, image: Bootable | str | os.PathLike[str] | None = None, **options: Any
+    ) -> Bootable:
+        """Make an image; the arguments are those of ``Launcher.make_image``."""
+        return self._machines.launcher.make_image(image, **options)
 
     def _preparation_failed(self, machines: Machine | Cluster, error: BaseException) -> None:
         several = machines if isinstance(machines, Cluster) else [machines]

@@ -10,8 +10,8 @@ import pytest
 from core_infra.errors import InvalidError
 from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY, check_network, check_processor
 from core_infra.vm._hypervisors import accelerator
+from core_infra.vm._images.addresses import rebased
 from core_infra.vm._images.image import checked_arch
-from core_infra.vm._images.oci.reference import absolute, is_oci
 from pytest_core_infra._vm.options import find, switched_on
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _image(config: pytest.Config) -> Path | str | None:
     found = find(config, "core_vm_image")
     if found is None:
         return None
-    return absolute(found.value, found.base) if is_oci(found.value) else found.base / found.value
+    return rebased(found.value, found.base)
 
 
 def _checked(config: pytest.Config, name: str, check: Callable[[str], object]) -> str | None:

@@ -17,11 +17,17 @@ from core_infra.vm._hardware import DEFAULT_MEMORY, VIRTUAL
 from core_infra.vm._hypervisors.accelerator import AcceleratorSelector
 from core_infra.vm._hypervisors.processor import explanation, processor
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
+from core_infra.vm._images.load import Request
 from core_infra.vm._io_pause import MachinePausedError
 from core_infra.vm._launcher_networks import Networks
 from core_infra.vm._live_machines import LiveMachines
 from core_infra.vm._machine_lifecycle import MachineLifecycle
-from core_infra.vm._machine_spec import Defaults, MachineOptions, SpecResolver
+from core_infra.vm._machine_spec import (
+    Defaults,
+    MachineOptions,
+    SpecResolver,
+    checked_packages,
+)
 from core_infra.vm._network.membership import Memberships
 from core_infra.vm._prepared_machine import PreparationCode, PreparedMachine
 from core_infra.vm._run_directory import INTERNAL
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm._cluster import Cluster, PreparedCluster
     from core_infra.vm._hypervisors.hypervisor import Accelerator
-    from core_infra.vm._images.image import Bootable
+    from core_infra.vm._images.image import Bootable, Image
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_spec import MachineSpec
     from core_infra.vm._machine_state import Ending
@@ -106,6 +112,7 @@ class Launcher:
         self._resolver = SpecResolver(
             Defaults(image, memory, cpus, cpu, arch, network),
             require=self.hypervisor.program,
+            in_machine=lambda image, work: work_in_machine(self, image, work),
             progress=self._progress,
         )
         self._numbers = itertools.count(1)
@@ -145,6 +152,41 @@ class Launcher:
     def image(self) -> Bootable:
         """The image of machines that name no other; the default image is built if necessary."""
         return self._resolver.image
+
+    def make_image(
+        self,
+        image: Bootable | str | os.PathLike[str] | None = None,
+        *,
+        packages: Sequence[str] = (),
+        suite: str | None = None,
+        arch: str | None = None,
+        refresh: bool = False,
+    ) -> Bootable:
+        """The image that machines with these arguments boot, made if it is not in the cache.
+
+        It is a value: with its disk, kernel, memory and processor, and without a machine. Give it
+        to :meth:`clone`, to a test's marker, or to ``core_vm_factory``. Example::
+
+            image = launcher.make_image("debian:12", packages=["curl"])
+            larger = dataclasses.replace(image, memory=1024)
+
+        Args:
+            image: the image, its path, or its address, such as ``debian:12`` or ``oci:nginx:1.27``;
+                None: the default image, or with *packages* a system of this host's release.
+            packages: Debian or Ubuntu packages that it has.
+            suite: the release that has them, such as ``trixie`` or ``jammy``.
+            arch: its architecture; None: the launcher's, or this host's.
+            refresh: ask registries and repositories what is newest; else an image that was made
+                before stays as it is.
+
+        Raises:
+            NotFoundError: the image, or a package, does not exist.
+            InvalidError: the packages do not fit together, or the image cannot have packages.
+            CommandFailedError: a package could not be configured; has the output.
+            UnavailableError: it cannot be made: there is no network, no key, or no room.
+        """
+        request = Request(image, arch, checked_packages(packages), suite)
+        return self._resolver.make_image(request, refresh=refresh)
 
     def _accelerator_of(self, spec: MachineSpec) -> str:
         if spec.time == VIRTUAL:
@@ -521,3 +563,12 @@ def load_machine(
     """
     source = SnapshotSource(launcher.hypervisor, spec, accelerator, snapshot)
     return launcher._cloned(spec, source)  # noqa: SLF001 - not for users
+
+
+def work_in_machine(launcher: Launcher, image: Image, work: Callable[[Machine], None]) -> None:
+    """Boot an image that is being made, call *work* with the machine, and end it."""
+    machine = launcher.boot(image, memory=image.memory, cpus=1)
+    try:
+        work(machine)
+    finally:
+        launcher.discard(machine)

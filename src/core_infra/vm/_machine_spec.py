@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
@@ -20,19 +21,28 @@ from core_infra.vm._hardware import (
     check_processor,
     check_time,
 )
+from core_infra.vm._images.addresses import is_made
 from core_infra.vm._images.agent_injection import with_agent
 from core_infra.vm._images.formats import ImageFormat
-from core_infra.vm._images.image import OWN_INIT, DiskImage, checked_arch, host_arch
+from core_infra.vm._images.image import (
+    OWN_INIT,
+    Bootable,
+    DiskImage,
+    checked_arch,
+    for_arch,
+    host_arch,
+)
 from core_infra.vm._images.kernel_set import check_content, files_beside, kernel_image
-from core_infra.vm._images.load import resolve_image
+from core_infra.vm._images.load import Request, resolve_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from core_infra.vm._hardware import Disk
-    from core_infra.vm._images.image import Bootable
+    from core_infra.vm._images.debian.image import InMachine
 
 T = TypeVar("T")
+_INITS = ("systemd", "busybox")
 _PROGRAM = re.compile(r"/[!-~]+")
 
 
@@ -52,8 +62,11 @@ class MachineOptions(TypedDict, total=False):
         initrd: an initrd instead of the image's.
         cmdline: text to append to the kernel's command line.
         entrypoint: start the program that an OCI image is for, its ENTRYPOINT and CMD.
-        init: the first process of an OCI image: ``systemd``, or the path of a program in it;
-            default: busybox's.
+        init: the first process of an image whose root is a disk: ``systemd``, ``busybox``, or the
+            path of a program in it; default: systemd for packages, else busybox.
+        packages: Debian or Ubuntu packages, such as ``postgresql``. Without an image, or with the
+            image ``debian``, the machine is a system of this host's release that has them.
+        suite: another release, such as ``trixie`` or ``jammy``.
         time: ``real`` (default), or ``virtual``: the guest's clocks do not wait while it is idle.
         network: ``hermetic`` (default): it reaches nothing; ``nat``: it reaches what this host
             reaches, so that ``apt-get install`` works in it.
@@ -71,6 +84,8 @@ class MachineOptions(TypedDict, total=False):
     init: str | None
     network: str | None
     time: str | None
+    packages: Sequence[str] | None
+    suite: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +153,7 @@ class SpecResolver:
     Args:
         defaults: the values of options that a machine does not set.
         require: raises an error if machines of an architecture cannot run here.
+        in_machine: boots an image that is being made, and calls a function with the machine.
         progress: called with a line when something takes long.
     """
 
@@ -146,28 +162,47 @@ class SpecResolver:
         defaults: Defaults,
         *,
         require: Callable[[str], object],
+        in_machine: InMachine,
         progress: Callable[[str], None],
     ) -> None:
         self._defaults = defaults
         self._require = require
+        self._in_machine = in_machine
         self._progress = progress
         self._image: Bootable | None = None
+        self._made: dict[Request, Bootable] = {}
 
     @property
     def image(self) -> Bootable:
         """The image of machines that name no other; the default image is built if necessary."""
         if self._image is None:
-            self._image = self._resolve(self._defaults.image, self._defaults.arch)
+            self._image = self._resolve(Request(self._defaults.image, self._defaults.arch))
         return self._image
+
+    @property
+    def trial_image(self) -> Bootable:
+        """The image to find out with whether machines run here: what is quickly there."""
+        wanted = self._defaults.image
+        return self.default_image() if isinstance(wanted, str) and is_made(wanted) else self.image
 
     def default_image(self, arch: str | None = None) -> Bootable:
         """The default image, built if necessary; of this host's architecture by default."""
-        return self._resolve(None, arch)
+        return self._resolve(Request(None, arch))
 
     def forget(self) -> None:
-        """The default image was removed meanwhile: build it again when it is needed."""
-        if self._defaults.image is None:
+        """Images were removed meanwhile: make them again when they are needed."""
+        self._made.clear()
+        if self._defaults.image is None or is_made(self._defaults.image):
             self._image = None
+
+    def make_image(self, request: Request, *, refresh: bool) -> Bootable:
+        """The image of a request; *refresh* asks registries and repositories what is newest."""
+        if request.arch is None:
+            request = replace(request, arch=self._defaults.arch)
+        found = self._resolve(request, refresh=refresh)
+        if request.image is None or is_made(request.image):
+            self._made[request] = found
+        return found
 
     def spec(
         self,
@@ -186,7 +221,7 @@ class SpecResolver:
             raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
         # The image comes first, since the rest depends on it.
         chosen = with_programs(
-            with_kernel(self._chosen(image, options.get("arch")), **options),
+            with_kernel(self._chosen(image, options), **options),
             entrypoint=bool(options.get("entrypoint")),
             init=options.get("init"),
         )
@@ -210,19 +245,46 @@ class SpecResolver:
         return MachineSpec(name, boots, memory, cpus, disks, cpu, network=network, time=time)
 
     def _chosen(
-        self, image: Bootable | str | os.PathLike[str] | None, arch: str | None
+        self, image: Bootable | str | os.PathLike[str] | None, options: MachineOptions
     ) -> Bootable:
-        if image is None and self._defaults.image is None and arch is not None:
-            right = self.image.arch == checked_arch(arch)
-            return self.image if right else self.default_image(arch)
-        return self._resolve(self.image if image is None else image, arch)
+        arch, suite = options.get("arch"), options.get("suite")
+        packages = checked_packages(options.get("packages"))
+        if image is None and not packages and suite is None:
+            if arch is None:
+                return self.image
+            if self._defaults.image is None:
+                right = self.image.arch == checked_arch(arch)
+                return self.image if right else self.default_image(arch)
+            return for_arch(self.image, checked_arch(arch))
+        wanted = self._defaults.image if image is None else image
+        request = Request(wanted, self._defaults.arch if arch is None else arch, packages, suite)
+        if request not in self._made:
+            return self.make_image(request, refresh=False)
+        return self._made[request]
 
-    def _resolve(
-        self, wanted: Bootable | str | os.PathLike[str] | None, arch: str | None
-    ) -> Bootable:
-        if wanted is None:  # before packages are downloaded
-            self._require(host_arch() if arch is None else checked_arch(arch))
-        return resolve_image(wanted, arch=arch, progress=self._progress)
+    def _resolve(self, request: Request, *, refresh: bool = False) -> Bootable:
+        if not isinstance(request.image, Bootable):  # before packages are downloaded
+            arch = request.arch
+            if request.image is None or is_made(request.image):
+                self._require(host_arch() if arch is None else checked_arch(arch))
+        return resolve_image(
+            request, in_machine=self._in_machine, refresh=refresh, progress=self._progress
+        )
+
+
+def checked_packages(names: object) -> tuple[str, ...]:
+    """The names of packages as a tuple.
+
+    Raises:
+        InvalidError: they are not a list.
+    """
+    if names is None:
+        return ()
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InvalidError(
+            f"cannot use {names!r} as packages", todo="Give a list, such as ['nginx-light']."
+        )
+    return tuple(names)
 
 
 def with_kernel(image: Bootable, **options: Unpack[MachineOptions]) -> Bootable:
@@ -258,7 +320,7 @@ def with_kernel(image: Bootable, **options: Unpack[MachineOptions]) -> Bootable:
 
 
 def with_programs(image: Bootable, *, entrypoint: bool, init: str | None) -> Bootable:
-    """The image of an OCI image that starts its own program, or has its own first process.
+    """An image that starts its own program, or has another first process.
 
     Raises:
         InvalidError: it is not such an image, or names no program.
@@ -269,17 +331,17 @@ def with_programs(image: Bootable, *, entrypoint: bool, init: str | None) -> Boo
     if isinstance(image, DiskImage) or run is None:
         raise InvalidError(
             f"cannot choose the programs that {image.name} starts",
-            why="entrypoint and init are for OCI images",
+            why="entrypoint and init are for OCI images and images made of packages",
         )
     if entrypoint and not (run.entrypoint or run.cmd):
         raise InvalidError(
             f"cannot start the entrypoint of {image.name}",
             why="the image has neither ENTRYPOINT nor CMD",
         )
-    if init is not None and init != "systemd" and not _PROGRAM.fullmatch(str(init)):
+    if init is not None and init not in _INITS and not _PROGRAM.fullmatch(str(init)):
         raise InvalidError(
             f"cannot use {init!r} as the first process",
-            why="it must be systemd, or the path of a program in the image",
+            why="it must be systemd, busybox, or the path of a program in the image",
         )
     words = [image.cmdline]
     words += [f"{OWN_INIT}{init}"] if init else []

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from core_infra._cli.main import main
 from core_infra.vm._manager.manager import LinuxKitManager
-from core_infra.vm._manager.state_file import VARIABLE, State
+from core_infra.vm._manager.state_file import State
+from core_infra.vm._state_directory import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

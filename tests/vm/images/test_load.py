@@ -8,7 +8,7 @@ import pytest
 
 from core_infra.errors import InvalidError
 from core_infra.vm import DiskImage, ImageFormat, load_image
-from core_infra.vm._images.load import resolve_image
+from core_infra.vm._images.load import Request, resolve_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,18 +30,18 @@ def progress(line: str) -> None:
 def test_a_disk_is_for_the_architecture_that_is_asked_for(disk: Path) -> None:
     for arch in ("aarch64", "arm64"):
         expected = DiskImage(disk, ImageFormat.RAW, "aarch64", "d.raw")
-        assert resolve_image(disk, arch=arch, progress=progress) == expected
-        assert resolve_image(load_image(disk), arch=arch, progress=progress) == expected
+        assert resolve_image(Request(disk, arch), progress=progress) == expected
+        assert resolve_image(Request(load_image(disk), arch), progress=progress) == expected
 
 
 def test_a_kernel_is_only_for_its_own_architecture(tmp_path: Path) -> None:
     (tmp_path / "it-kernel").write_bytes(KERNEL)
     (tmp_path / "it-initrd.img").write_bytes(b"070701")
     image = load_image(tmp_path / "it")
-    assert resolve_image(image, arch="x86_64", progress=progress) is image
+    assert resolve_image(Request(image, "x86_64"), progress=progress) is image
     for wanted in (image, tmp_path):
         with pytest.raises(InvalidError, match="its kernel is for x86_64"):
-            resolve_image(wanted, arch="aarch64", progress=progress)
+            resolve_image(Request(wanted, "aarch64"), progress=progress)
 
 
 def test_no_path_and_no_such_architecture_are_refused(disk: Path) -> None:

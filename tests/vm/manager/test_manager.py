@@ -25,7 +25,8 @@ from core_infra.vm._manager.manager import LinuxKitManager
 from core_infra.vm._manager.record import Access, Container, ContainerStatus
 from core_infra.vm._manager.registry import MACHINES
 from core_infra.vm._manager.run_options import RunOptions
-from core_infra.vm._manager.state_file import VARIABLE, State
+from core_infra.vm._manager.state_file import State
+from core_infra.vm._state_directory import VARIABLE
 from machine_files import directory_of
 from support import is_running, wait_gone
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,13 +13,16 @@ from core_infra._cli.vm.shared import json_option, pairs, print_line, print_tabl
 from core_infra.errors import CoreInfraError
 from core_infra.vm import Launcher
 from core_infra.vm._cache import cache_root
-from core_infra.vm._images.cached import stored_images
+from core_infra.vm._images.addresses import is_made
+from core_infra.vm._images.cached import KERNEL_AND_INITRD, stored_images
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import DiskImage
 from core_infra.vm._images.linuxkit.templates import TemplateManager
 from core_infra.vm._images.linuxkit.variables import extract_variables
 from core_infra.vm._images.load import load_image
-from core_infra.vm._images.oci.reference import is_oci
+
+if TYPE_CHECKING:
+    from core_infra.vm import Bootable
 
 _SUFFIXES = (
     *(".iso", ".qcow2", ".raw", ".img", ".vmdk", ".vdi", ".vhd", ".vhdx", ".qcow", ".qed"),
@@ -36,9 +39,24 @@ _SUFFIXES = (
 @click.option(
     "--cpus", type=click.IntRange(1), help="With --build: the machines' virtual processors."
 )
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help="With --build: a Debian package that the image `default` or `debian` has.",
+)
+@click.option("--suite", help="With --build: the release that has the packages.")
 @json_option
 def images(
-    paths: tuple[str, ...], *, build: bool, memory: int | None, cpus: int | None, as_json: bool
+    paths: tuple[str, ...],
+    *,
+    build: bool,
+    memory: int | None,
+    cpus: int | None,
+    packages: tuple[str, ...],
+    suite: str | None,
+    as_json: bool,
 ) -> None:
     """List the images that are built, and those at PATHS, which may be directories.
 
@@ -46,24 +64,24 @@ def images(
     before you save a CI cache. The default size of the machines is that of pytest --core-vm.
     """
     if build:
-        _build([*paths] or ["default"], memory, cpus or 1)
-    elif memory or cpus:
-        raise click.UsageError("--memory and --cpus are for --build.")
+        _build([*paths] or ["default"], memory, cpus or 1, packages, suite)
+    elif memory or cpus or packages or suite:
+        raise click.UsageError("--memory, --cpus, --package and --suite are for --build.")
     rows = [
         {
-            "image": one.name if one.is_oci else str(one.path),
-            "format": "oci" if one.is_oci else "kernel+initrd",
+            "image": one.name if one.has_disk else str(one.path),
+            "format": one.kind,
             "arch": one.path.name.split("-")[1],
-            "what": f"{one.size >> 20} MiB" if one.is_oci else one.name,
+            "what": f"{one.size >> 20} MiB" if one.has_disk else one.name,
         }
         for one in stored_images(cache_root())
     ]
     for row in rows:
-        if row["format"] != "oci":  # the last used one comes first
+        if row["format"] == KERNEL_AND_INITRD:  # the last used one comes first
             row["image"] = "default"
             break
     for path in paths:
-        if path == "default" or is_oci(path):
+        if path == "default" or is_made(path):
             continue  # listed above
         if not Path(path).exists() and not build:
             raise click.BadParameter(f"there is no file or directory {path!r}.")
@@ -113,14 +131,17 @@ def templates(name: str | None, *, variables: tuple[str, ...], as_json: bool) ->
     print_table(("NAME", "DESCRIPTION", "NEEDS", "MAY HAVE"), shown)
 
 
-def _build(images: list[str], memory: int | None, cpus: int) -> None:
+def _build(
+    images: list[str], memory: int | None, cpus: int, packages: tuple[str, ...], suite: str | None
+) -> None:
+    wanted: Bootable | str | None
     with Launcher(memory=memory, cpus=cpus, ready=0, progress=print_line) as launcher:
         for image in images:
             began = time.monotonic()
-            wanted = (
-                load_image(image, refresh=True, progress=print_line) if is_oci(image) else image
-            )
-            machine = launcher.clone(None if image == "default" else wanted)
+            wanted = None if image == "default" else image
+            if is_made(image) or packages or suite:
+                wanted = launcher.make_image(wanted, packages=packages, suite=suite, refresh=True)
+            machine = launcher.clone(wanted)
             launcher.discard(machine)
             print_line(f"{image}: ready in {time.monotonic() - began:.1f} s")
 

@@ -54,6 +54,14 @@ from core_infra.vm._manager.run_options import RunOptions
 @click.option("--hypervisor", default="", help="qemu or hyperkit; default: what is installed.")
 @click.option("--accel", default="auto", show_default=True, help="auto, kvm, hvf or tcg.")
 @click.option("--arch", default="", help="x86_64 or aarch64, for `default` or a disk.")
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help="A Debian package that the machine has, with IMAGE `default` or `debian`.",
+)
+@click.option("--suite", default="", help="The release that has the packages, such as trixie.")
 @click.option("--isolated", is_flag=True, help="Block all network access of the machine.")
 @click.option("--in-place", is_flag=True, help="Write to the image's own disk.")
 def command(
@@ -75,15 +83,17 @@ def command(
     hypervisor: str,
     accel: str,
     arch: str,
+    packages: tuple[str, ...],
+    suite: str,
     isolated: bool,
     in_place: bool,
 ) -> None:
     """Run a machine from IMAGE (`default`, or the path of an image) or from a --template.
 
     An image is a disk (qcow2, raw, iso, vmdk, vdi, vhd, vhdx, …, also compressed as .xz or .gz),
-    the common prefix of a kernel and its initrd, a LinuxKit file (NAME.yml), or an OCI image:
-    oci:NAME:TAG, oci-layout:DIRECTORY or oci-archive:FILE. In the foreground, its console is this
-    terminal, and Ctrl-] stops it.
+    the common prefix of a kernel and its initrd, a LinuxKit file (NAME.yml), an OCI image
+    (oci:NAME:TAG, oci-layout:DIRECTORY or oci-archive:FILE), or a release of Debian or Ubuntu
+    (debian:12). In the foreground, its console is this terminal, and Ctrl-] stops it.
     """
     if (image is None) == (template is None):
         raise click.UsageError("Give either an IMAGE or a --template.")
@@ -103,6 +113,8 @@ def command(
         hypervisor=hypervisor,
         accelerator=accel,
         arch=arch,
+        packages=packages,
+        suite=suite,
         isolated=isolated,
         in_place=in_place,
     )

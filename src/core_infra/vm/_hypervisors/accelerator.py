@@ -107,7 +107,7 @@ class AcceleratorSelector:
     @functools.cached_property
     def _image(self) -> Bootable:
         """What is booted to try an accelerator: the default image instead of a whole system."""
-        image = self._resolver.image
+        image = self._resolver.trial_image
         if image.arch != host_arch():
             return self._resolver.default_image()
         if not image.has_agent:

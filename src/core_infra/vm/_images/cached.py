@@ -18,6 +18,27 @@ if TYPE_CHECKING:
 
 
 OCI_PREFIX = "oci-"
+"""The names of images made of OCI images begin so."""
+
+DEBIAN_PREFIX = "debian-"
+"""The names of images made of Debian or Ubuntu packages begin so."""
+
+HOST_PREFIX = "host-"
+"""The names of images made of this host's own files begin so."""
+
+TREE_PREFIX = "tree-"
+"""The names of images made of directories begin so."""
+
+KERNEL_AND_INITRD = "kernel+initrd"
+"""The kind of an image whose files are all in its initrd."""
+
+_KINDS = {
+    PREFIX: KERNEL_AND_INITRD,
+    OCI_PREFIX: "oci",
+    DEBIAN_PREFIX: "packages",
+    HOST_PREFIX: "host",
+    TREE_PREFIX: "directory",
+}
 
 
 class StoredImage(NamedTuple):
@@ -36,16 +57,21 @@ class StoredImage(NamedTuple):
     size: int
 
     @property
-    def is_oci(self) -> bool:
-        """Whether it was made from an OCI image."""
-        return self.path.name.startswith(OCI_PREFIX)
+    def kind(self) -> str:
+        """What it was made of."""
+        return next(kind for prefix, kind in _KINDS.items() if self.path.name.startswith(prefix))
+
+    @property
+    def has_disk(self) -> bool:
+        """Whether its files are on a disk."""
+        return self.kind != KERNEL_AND_INITRD
 
 
 def stored_images(cache: Path) -> list[StoredImage]:
     """All images in a cache directory, the last used one first."""
     found = []
     images = cache / "images"
-    for path in (*images.glob(f"{PREFIX}*"), *images.glob(f"{OCI_PREFIX}*")):
+    for path in (path for prefix in _KINDS for path in images.glob(f"{prefix}*")):
         with contextlib.suppress(FileNotFoundError):  # another process has just removed it
             size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
             found.append(StoredImage(path, _name(path), path.stat().st_mtime, size))

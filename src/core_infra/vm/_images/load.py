@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from core_infra.errors import InvalidError
 from core_infra.vm._cache import cache_root
+from core_infra.vm._images.addresses import is_host
+from core_infra.vm._images.debian.release import find_release, is_release
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.formats import ImageFormat, detect_format
 from core_infra.vm._images.image import (
     Bootable,
     DiskImage,
+    Image,
     checked_arch,
     for_arch,
     host_arch,
@@ -20,36 +24,114 @@ from core_infra.vm._images.image import (
 from core_infra.vm._images.image_yaml import DESCRIPTION, DESCRIPTIONS, read_description
 from core_infra.vm._images.kernel_set import load_kernel_set
 from core_infra.vm._images.linuxkit.detect import is_linuxkit
+from core_infra.vm._images.named import NamedImages
 from core_infra.vm._images.oci.reference import is_oci
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core_infra.vm._images.debian.image import InMachine
 
-def resolve_image(
-    wanted: Bootable | str | os.PathLike[str] | None,
-    *,
-    arch: str | None = None,
-    progress: Callable[[str], None],
-) -> Bootable:
+
+@dataclass(frozen=True)
+class Request:
     """The image that a machine is asked to boot.
 
-    Args:
-        wanted: an image, or its path; None is the default image, which is built if need be.
+    Attributes:
+        image: an image, or its path or address; None is the default image.
         arch: the machine's architecture; None is the image's, or this host's.
+        packages: Debian or Ubuntu packages that it has.
+        suite: the release that has them, by its codename; None is the address's, or this host's.
+    """
+
+    image: Bootable | str | os.PathLike[str] | None = None
+    arch: str | None = None
+    packages: tuple[str, ...] = ()
+    suite: str | None = None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the default image."""
+        return self.image is None and not self.needs_release
+
+    @property
+    def needs_release(self) -> bool:
+        """Whether it can only be met by a system that is made of packages."""
+        return bool(self.packages) or self.suite is not None
+
+
+def resolve_image(
+    request: Request,
+    *,
+    progress: Callable[[str], None],
+    in_machine: InMachine | None = None,
+    refresh: bool = False,
+) -> Bootable:
+    """The image that a machine is asked to boot, made if need be.
+
+    Args:
+        request: what is asked for.
         progress: called with a line of text before anything slow.
+        in_machine: boots an image that is being made, and calls a function with the machine.
+        refresh: ask registries and repositories what is newest, even if that is known.
 
     Raises:
-        NotFoundError: the path, or a file of the image, does not exist.
-        InvalidError: it is not bootable, or is for another architecture.
-        UnavailableError: the default image cannot be built on this host.
+        NotFoundError: the path, a file of the image, or a package does not exist.
+        InvalidError: it is not bootable, is for another architecture, or cannot have packages.
+        UnavailableError: it cannot be made on this host.
     """
-    arch = None if arch is None else checked_arch(arch)
-    if wanted is None:
-        return default_image(arch or host_arch(), cache_dir=cache_root(), progress=progress)
+    wanted = request.image
+    arch = None if request.arch is None else checked_arch(request.arch)
     if isinstance(wanted, Bootable):
+        _check_plain(request, wanted.name)
         return for_arch(wanted, arch)
-    return load_image(wanted, arch=arch, progress=progress)
+    if request.is_default:
+        return default_image(arch or host_arch(), cache_dir=cache_root(), progress=progress)
+    if wanted is None or is_release(wanted):
+        return _made_of_packages(
+            request, arch or host_arch(), in_machine, progress, refresh=refresh
+        )
+    _check_plain(request, os.fspath(wanted))
+    return load_image(wanted, arch=arch, refresh=refresh, progress=progress)
+
+
+def _named(path: str | os.PathLike[str], given: Path) -> Image | None:
+    """The image that the user has named so; a path in the working directory comes first."""
+    if not isinstance(path, str) or given.exists() or Path(f"{given}-kernel").exists():
+        return None
+    return NamedImages().find(path)
+
+
+def _check_plain(request: Request, name: str) -> None:
+    """Raise InvalidError if packages are asked for in an image that cannot have them."""
+    if request.needs_release:
+        what = "packages" if request.packages else f"the suite {request.suite}"
+        raise InvalidError(
+            f"cannot use {what} with the image {name}",
+            why="packages and suite are for systems that are made of packages",
+            todo="Leave image out, or choose a release: image='debian:12'.",
+        )
+
+
+def _made_of_packages(
+    request: Request,
+    arch: str,
+    in_machine: InMachine | None,
+    progress: Callable[[str], None],
+    *,
+    refresh: bool,
+) -> Bootable:
+    # Imported here: few runs need it.
+    from core_infra.vm._images.debian.image import Wanted, debian_image  # noqa: PLC0415
+
+    release = find_release(os.fspath(cast("str", request.image or "")), request.suite)
+    return debian_image(
+        Wanted(release, request.packages, arch),
+        cache_dir=cache_root(),
+        in_machine=in_machine,
+        refresh=refresh,
+        progress=progress,
+    )
 
 
 def load_image(
@@ -64,8 +146,9 @@ def load_image(
     Args:
         path: a disk in any supported format; a description (``image.yaml``, or its directory); a
             set of NAME-kernel, NAME-initrd.img and NAME-cmdline: NAME, one of the files, or their
-            directory; a LinuxKit file, NAME.yml; or the address of an OCI image, such as
-            ``oci:nginx:1.27``.
+            directory; a LinuxKit file, NAME.yml; the address of an OCI image, such as
+            ``oci:nginx:1.27``; or a release, such as ``debian:12``, if
+            :meth:`Launcher.make_image` has made its image on this host.
         arch: the architecture of a disk, which its content does not show: by default this host's.
             Any other image must be for it.
         refresh: ask the registry which image a tag names, even if that is known.
@@ -78,6 +161,8 @@ def load_image(
     if not os.fspath(path):
         raise InvalidError("the path of an image must not be empty")
     arch = None if arch is None else checked_arch(arch)
+    if is_release(path):
+        return _made_of_packages(Request(path), arch or host_arch(), None, progress, refresh=False)
     if is_oci(path):
         # Imported here: it brings an HTTP client, and few runs need it.
         from core_infra.vm._images.oci.sources import load_oci  # noqa: PLC0415
@@ -89,7 +174,13 @@ def load_image(
             refresh=refresh,
             progress=progress,
         )
+    if is_host(path):
+        from core_infra.vm._images.host import host_image  # noqa: PLC0415 - few runs need it
+
+        return host_image(arch or host_arch(), cache_dir=cache_root(), progress=progress)
     given = Path(path).expanduser().absolute()
+    if (named := _named(path, given)) is not None:
+        return for_arch(named, arch)
     described = given if given.suffix in DESCRIPTIONS and given.is_file() else given / DESCRIPTION
     found: Bootable
     if described == given and is_linuxkit(given):

@@ -16,7 +16,7 @@ from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm._disks import file_name
 from core_infra.vm._hardware import check_memory_and_cpus, check_processor
 from core_infra.vm._images.image import Bootable, DiskImage, Image
-from core_infra.vm._images.load import resolve_image
+from core_infra.vm._images.load import Request, resolve_image
 from core_infra.vm._machine_spec import default_memory
 from core_infra.vm._manager.process_identity import start_of
 from core_infra.vm._manager.record import Container, ContainerStatus, checked_name
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _BOOTABLE: TypeAdapter[Bootable] = TypeAdapter(Bootable)
 _OWN = {"name", "detach", "ports", "publish", "volumes", "memory", "cpus", "ssh_port"}
+_OWN |= {"packages", "suite"}  # they are in the image
 """Options that have fields of their own in the record."""
 
 
@@ -127,7 +128,7 @@ def load_settings(
         )
     again = container.again
     if again["image"] is None:
-        image: Bootable = resolve_image(None, arch=again["arch"], progress=progress)
+        image: Bootable = resolve_image(Request(arch=again["arch"]), progress=progress)
     else:
         image = _BOOTABLE.validate_python(again["image"])
     for path in _files(image):

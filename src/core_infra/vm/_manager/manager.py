@@ -11,7 +11,6 @@ from core_infra.vm._hypervisors.detect import detect_hypervisor, get_hypervisor
 from core_infra.vm._images.linuxkit.assembly import file_image, template_image
 from core_infra.vm._images.linuxkit.detect import is_linuxkit
 from core_infra.vm._images.linuxkit.templates import TemplateManager
-from core_infra.vm._images.load import resolve_image
 from core_infra.vm._manager.console import Foreground, follow_log
 from core_infra.vm._manager.enter import MachineAccess
 from core_infra.vm._manager.launch_record import load_settings, new_record, restarted_record
@@ -19,10 +18,10 @@ from core_infra.vm._manager.process_identity import ForeignProcess
 from core_infra.vm._manager.record import Container, ContainerStatus
 from core_infra.vm._manager.registry import Registry, end_unrecorded
 from core_infra.vm._manager.run_options import (
-    DEFAULT,
     RunOptions,
     check_options,
     choose_accelerator,
+    wanted_image,
 )
 from core_infra.vm._manager.start import Starter
 from core_infra.vm._manager.state_file import State
@@ -100,7 +99,7 @@ class LinuxKitManager:
         """Run a machine. Unless it is detached: to its end, with its console on this terminal.
 
         Args:
-            image: ``default``, or the path of an image, or an image.
+            image: ``default``, or an image, its path, or its address, such as ``debian:12``.
             options: how it is run; by default in the foreground.
 
         Returns:
@@ -113,15 +112,15 @@ class LinuxKitManager:
             UnavailableError: it did not start, or a program is missing; nothing is left of it.
         """
         options = options or RunOptions()
-        wanted, arch = None if image == DEFAULT else image, options.arch or None
-        if isinstance(wanted, (str, os.PathLike)) and is_linuxkit(wanted):
-            path = Path(wanted).absolute()
+        arch = options.arch or None
+        if isinstance(image, (str, os.PathLike)) and is_linuxkit(image):
+            path = Path(image).absolute()
             assembler = self._assembler
             found: Bootable = file_image(
                 path, assembler=assembler, arch=arch, progress=self._progress
             )
         else:
-            found = resolve_image(wanted, arch=arch, progress=self._progress)
+            found = wanted_image(image, options, self._progress)
         return self._run(found, str(image if isinstance(image, str) else found.name), options)
 
     def run_template(

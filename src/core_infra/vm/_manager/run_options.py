@@ -14,14 +14,18 @@ from core_infra.vm._hypervisors.accelerator import foreign
 from core_infra.vm._images.disk_files import is_written_once
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import disk_of, host_arch
-from core_infra.vm._launcher import Launcher
+from core_infra.vm._images.load import Request, resolve_image
+from core_infra.vm._launcher import Launcher, work_in_machine
+from core_infra.vm._machine_spec import checked_packages
 from core_infra.vm._manager.record import Port, Volume
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
 
     from core_infra.vm._hypervisors.hypervisor import Hypervisor
-    from core_infra.vm._images.image import Bootable
+    from core_infra.vm._images.image import Bootable, Image
+    from core_infra.vm._machine import Machine
 
 DEFAULT = "default"
 """The name of the default image."""
@@ -48,6 +52,8 @@ class RunOptions:
         accelerator: auto, kvm, hvf or tcg.
         arch: the architecture of the default image, or of a disk, whose content does not show it;
             empty is this host's.
+        packages: Debian or Ubuntu packages of the image ``default`` or ``debian``.
+        suite: the release that has them, such as ``trixie``; empty is the image's, or this host's.
         isolated: the machine cannot reach this host or any network.
         in_place: the machine writes to the image's own disk, and not to a layer over it.
     """
@@ -66,6 +72,8 @@ class RunOptions:
     hypervisor: str = ""
     accelerator: str = "auto"
     arch: str = ""
+    packages: Sequence[str] = ()
+    suite: str = ""
     isolated: bool = False
     in_place: bool = False
 
@@ -84,6 +92,28 @@ class RunOptions:
         if isinstance(self.volumes, Mapping):
             return [Volume(path=path, place=place) for path, place in self.volumes.items()]
         return list(self.volumes)
+
+
+def wanted_image(
+    image: str | os.PathLike[str] | Bootable, options: RunOptions, progress: Callable[[str], None]
+) -> Bootable:
+    """The image that a machine is asked to run, made if need be.
+
+    Raises:
+        CoreInfraError: as :meth:`Launcher.make_image`.
+    """
+
+    def in_machine(found: Image, work: Callable[[Machine], None]) -> None:
+        with Launcher(accelerator=options.accelerator, ready=0, progress=progress) as launcher:
+            work_in_machine(launcher, found, work)
+
+    request = Request(
+        None if image == DEFAULT else image,
+        options.arch or None,
+        checked_packages(options.packages),
+        options.suite or None,
+    )
+    return resolve_image(request, in_machine=in_machine, progress=progress)
 
 
 def check_options(options: RunOptions, image: Bootable) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -24,20 +22,15 @@ from core_infra.errors import (
 )
 from core_infra.medium._local import LocalMedium
 from core_infra.vm._manager.record import Container, ContainerStatus
+from core_infra.vm._state_directory import VARIABLE, state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 FILE = "containers.json"
 FORMAT = 1
-VARIABLE = "CORE_INFRA_STATE_DIR"
 _PRIVATE = 0o600
-
-
-def state_directory() -> Path:
-    """The directory of the file: ``$CORE_INFRA_STATE_DIR``, by default ``~/.core``."""
-    chosen = os.environ.get(VARIABLE)
-    return Path(chosen).absolute() if chosen else Path.home() / ".core"
 
 
 def _warn(line: str) -> None:

@@ -29,7 +29,7 @@ def content(node: Node) -> bytes:
     for piece in node.pieces:
         data = piece.data
         if piece.source is not None:
-            with piece.source.open("rb") as file:
+            with Path(piece.source).open("rb") as file:
                 file.seek(piece.offset)
                 data = file.read(piece.size)
         result[piece.at : piece.at + piece.size] = data

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-_OPTIONS = (
+OPTIONS = (
     "APT::Get::AllowUnauthenticated=false",
     "Acquire::AllowInsecureRepositories=false",
     "Acquire::AllowDowngradeToInsecureRepositories=false",
@@ -32,14 +32,18 @@ _OPTIONS = (
     # As root, apt would download as the user _apt, which cannot write to our directories.
     "APT::Sandbox::User=root",
 )
+"""Options of apt with which it takes no package that is not signed, and needs no root."""
+
 # A meta package depends on the concrete kernel, which depends on its modules where these are a
 # package of their own. In Debian 14 the built-in modules and the kernel's file are separate, too.
 _KERNEL_PART = re.compile(r"(?:^|,)\s*(linux-(?:image|modules|binary|base)-\d[^\s,(|:]*)")
 _LIBRARY = re.compile(r"(?:^|,)\s*(lib[a-z0-9][^\s,(|:]*)")
-_NO_NETWORK = re.compile(
+NO_NETWORK = re.compile(
     r"Temporary failure|(?:Could not|Unable to) (?:resolve|connect)|Network is unreachable"
     r"|timed out|Connection (?:failed|refused)|Cannot initiate the connection"
 )
+"""What apt prints if it cannot reach a repository."""
+
 _MISMATCH = "The package {0.name} {0.version} differs from its index"
 
 
@@ -120,7 +124,7 @@ def fetch(
         return _download(own, own.resolve(names, needs), directory, progress)
     except (NotFoundError, CommandFailedError) as error:
         text = f"{complaints}\n{error.why}".strip()
-        if _NO_NETWORK.search(text):
+        if NO_NETWORK.search(text):
             raise UnavailableError(
                 "The default guest image's packages can't be downloaded",
                 why=f"no connection to the package repositories:\n{text}",
@@ -133,7 +137,7 @@ def fetch(
 class _Apt:
     def __init__(self, architecture: str, state: Path | None = None) -> None:
         options = [
-            *_OPTIONS,
+            *OPTIONS,
             f"APT::Architecture={architecture}",
             f"APT::Architectures={architecture}",
         ]

@@ -11,14 +11,13 @@ The format: Linux's ``Documentation/filesystems/ext4``; of the journal, ``fs/jbd
 from __future__ import annotations
 
 import bisect
-import errno
 import hashlib
 import os
 import stat
 import struct
 from typing import TYPE_CHECKING
 
-from core_infra.errors import InvalidError
+from core_infra.vm._images.disk.copying import copy_range, write_all
 from core_infra.vm._images.disk.ext4_layout import (
     ATTRIBUTES,
     BLOCK,
@@ -45,9 +44,8 @@ _COMPAT = 0x4 | 0x8 | 0x200  # has_journal, ext_attr, sparse_super2
 _INCOMPAT = 0x2 | 0x40 | 0x200  # filetype, extents, flex_bg
 _RO_COMPAT = 0x2 | 0x8 | 0x20 | 0x40  # large_file, huge_file, dir_nlink, extra_isize
 _OPTIONS = 0x4 | 0x8  # user_xattr, acl
-_CHUNK = 4 << 20
+_OPEN = 16  # sources
 _EARLIEST, _LATEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
-_NO_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def write_ext4(path: Path, tree: Node, *, free: int, label: str = "root") -> int:
@@ -80,7 +78,7 @@ class _Writer:
         self._fd = fd
         self._layout = layout
         self._label = label
-        self._sources: dict[Path, int] = {}
+        self._sources: dict[Path | str, int] = {}
         digest = hashlib.sha256()
         for inode in layout.inodes:
             node = inode.node
@@ -103,7 +101,7 @@ class _Writer:
         self._at(0, bytes(1024) + self._superblock(journal))
 
     def _at(self, block: int, data: bytes) -> None:
-        _write_all(self._fd, data, block * BLOCK)
+        write_all(self._fd, data, block * BLOCK)
 
     # -- inodes -----------------------------------------------------------------------------------
 
@@ -144,7 +142,7 @@ class _Writer:
     def _put(self, number: int, data: bytes) -> None:
         """Write an inode into its table: the tables follow one another."""
         at = self._layout.table * BLOCK + (number - 1) * INODE
-        _write_all(self._fd, data, at)
+        write_all(self._fd, data, at)
 
     def _extents(self, inode: Inode) -> bytes:
         """Write the blocks of an inode's tree of extents; return its root."""
@@ -178,12 +176,18 @@ class _Writer:
 
     def _copy_piece(self, piece: Piece, skip: int, size: int, target: int) -> None:
         if piece.source is None:
-            _write_all(self._fd, piece.data[skip : skip + size], target)
+            write_all(self._fd, piece.data[skip : skip + size], target)
             return
-        source = self._sources.get(piece.source)
+        copy_range(self._opened(piece.source), piece.offset + skip, self._fd, target, size)
+
+    def _opened(self, path: Path | str) -> int:
+        """Return a descriptor of a source: a few stay open, since archives have many files."""
+        source = self._sources.get(path)
         if source is None:
-            source = self._sources[piece.source] = os.open(piece.source, os.O_RDONLY | os.O_CLOEXEC)
-        _copy_range(source, piece.offset + skip, self._fd, target, size)
+            if len(self._sources) == _OPEN:
+                os.close(self._sources.pop(next(iter(self._sources))))
+            source = self._sources[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return source
 
     # -- tables -----------------------------------------------------------------------------------
 
@@ -308,28 +312,3 @@ def _bitmap(used: int, size: int) -> bytes:
     """Return a block of bits: the first *used* of *size* are set, and those that mean nothing."""
     bits = (1 << used) - 1 | ((1 << PER_GROUP) - 1) >> size << size
     return bits.to_bytes(BLOCK, "little")
-
-
-def _write_all(fd: int, data: bytes, at: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, at)
-        view, at = view[done:], at + done
-
-
-def _copy_range(source: int, offset: int, target: int, at: int, size: int) -> None:
-    """Copy bytes of one file to another, within the kernel if it can."""
-    while size > 0:
-        try:
-            done = os.copy_file_range(source, target, min(size, 1 << 30), offset, at)
-        except OSError as error:
-            if error.errno not in _NO_COPY:
-                raise
-            data = os.pread(source, min(size, _CHUNK), offset)
-            _write_all(target, data, at)
-            done = len(data)
-        if not done:
-            raise InvalidError(
-                "a file of the image ends too early", why=f"{size} bytes are missing"
-            )
-        offset, at, size = offset + done, at + done, size - done

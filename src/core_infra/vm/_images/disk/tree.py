@@ -29,7 +29,7 @@ class Piece:
 
     at: int
     size: int
-    source: Path | None = None
+    source: Path | str | None = None
     offset: int = 0
     data: bytes = b""
 
@@ -99,3 +99,28 @@ def walk(root: Node, path: bytes = b"") -> Iterator[tuple[bytes, Node]]:
         waiting += [
             (place + b"/" + name, node.entries[name]) for name in sorted(node.entries, reverse=True)
         ]
+
+
+def add_file(
+    root: Node, path: str, data: bytes, permissions: int = 0o644, *, mtime: int = 0
+) -> None:
+    """Add a file of root's, and the directories above it. No part of the path may be a link."""
+    above, _, name = path.rpartition("/")
+    pieces = (Piece(0, len(data), data=data),) if data else ()
+    node = Node(stat.S_IFREG | permissions, mtime=mtime, size=len(data), pieces=pieces)
+    add_directory(root, above).entries[name.encode()] = node
+
+
+def append_file(root: Node, path: str, data: bytes) -> None:
+    """Append to a file that :func:`add_file` has added, or add it."""
+    above, _, name = path.rpartition("/")
+    before = add_directory(root, above).entries.get(name.encode())
+    old = b"" if before is None else b"".join(piece.data for piece in before.pieces)
+    add_file(root, path, old + data)
+
+
+def add_directory(root: Node, path: str) -> Node:
+    """Return the directory at a path, made with those above it if it is missing."""
+    for part in filter(None, path.encode().split(b"/")):
+        root = root.entries.setdefault(part, directory())
+    return root

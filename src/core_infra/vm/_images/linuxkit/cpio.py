@@ -7,6 +7,7 @@ size does not matter. Times are 0 and inode numbers count up: the same tree is t
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
@@ -14,7 +15,6 @@ from core_infra.vm._images.disk.tree import Node, Piece, directory, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 _MAGIC = b"070701"
 _TRAILER = b"TRAILER!!!"
@@ -149,7 +149,7 @@ def _read(piece: Piece) -> Iterator[bytes]:
     if piece.source is None:
         yield piece.data[: piece.size]
         return
-    with piece.source.open("rb") as file:
+    with Path(piece.source).open("rb") as file:
         file.seek(piece.offset)
         left = piece.size
         while left:

@@ -55,6 +55,38 @@ def merge(layers: list[Path]) -> Node:
     return root
 
 
+def merge_packages(root: Node, archives: list[Path]) -> None:
+    """Put the files of Debian packages on a tree.
+
+    Unlike a layer, a package with a directory where the tree has a link to one keeps the link,
+    as dpkg does, and no name stands for a removal.
+
+    Args:
+        root: the tree.
+        archives: the unpacked archives; they must stay as they are, as those of layers.
+
+    Raises:
+        InvalidError: an archive is damaged, or has an entry that cannot be.
+    """
+    for archive in archives:
+        _Package(root, archive).apply()
+
+
+def merge_changes(root: Node, archive: Path, *, latest: int) -> None:
+    """Put files on a tree that were changed in a machine.
+
+    Args:
+        root: the tree.
+        archive: their tar archive; it must stay as it is, as those of layers.
+        latest: the time, in seconds since 1970, that all newer files get: equal changes then give
+            equal trees.
+
+    Raises:
+        InvalidError: the archive is damaged, or has an entry that cannot be.
+    """
+    _Changes(root, archive, latest).apply()
+
+
 class _Layer:
     """One layer that is put on a tree."""
 
@@ -226,6 +258,41 @@ class _Layer:
                 self._mark(way[-1], name)
             way.append(node)
         return way[-1]
+
+
+class _Package(_Layer):
+    """The files of one package that are put on a tree."""
+
+    def _take(self, entry: tarfile.TarInfo) -> None:
+        parts = _parts(entry.name)
+        if not parts:
+            self._describe(self._root, entry)
+        elif not (entry.isdir() and self._links_to_directory(parts)):
+            self._add(self._parent(parts), parts[-1], entry)
+
+    def _links_to_directory(self, parts: list[bytes]) -> bool:
+        parent = self._look(parts[:-1])
+        found = None if parent is None else parent.entries.get(parts[-1])
+        return found is not None and found.is_link and self._look(parts) is not None
+
+
+class _Changes(_Layer):
+    """Files that a machine has changed, which are put on a tree."""
+
+    def __init__(self, root: Node, path: Path, latest: int) -> None:
+        super().__init__(root, path)
+        self._latest = latest
+
+    def _take(self, entry: tarfile.TarInfo) -> None:
+        parts = _parts(entry.name)
+        if parts:
+            self._add(self._parent(parts), parts[-1], entry)
+        else:
+            self._describe(self._root, entry)
+
+    def _describe(self, node: Node, entry: tarfile.TarInfo) -> None:
+        super()._describe(node, entry)
+        node.mtime = min(node.mtime, self._latest)
 
 
 def _impossible(entry: tarfile.TarInfo, why: str) -> InvalidError:

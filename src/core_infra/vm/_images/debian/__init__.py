@@ -1,0 +1,1 @@
+"""Debian and Ubuntu systems made of packages, without root and without debootstrap."""

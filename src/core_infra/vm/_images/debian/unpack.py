@@ -1,0 +1,105 @@
+"""Unpacks packages into a tree, as dpkg would.
+
+Their own programs (``preinst``, ``postinst``) run later, in a machine.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, TYPE_CHECKING
+
+from core_infra._unpatched import os, subprocess
+from core_infra.errors import CommandFailedError
+from core_infra.vm._images.debian.database import Unpacked, add_database
+from core_infra.vm._images.disk.tree import Node, directory
+from core_infra.vm._images.oci.layers import merge_packages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from core_infra.vm._images.debian.apt import Deb
+
+_MERGED = ("bin", "sbin", "lib")
+_MERGED_64 = {"amd64": "lib64"}
+
+
+def unpack(
+    debs: Sequence[Deb], architecture: str, work: Path, progress: Callable[[str], None]
+) -> Node:
+    """Return the tree of a system whose packages are unpacked and not configured.
+
+    Args:
+        debs: the packages.
+        architecture: Debian's name of it.
+        work: a directory for files that the tree refers to.
+        progress: called with a line of text before anything slow.
+
+    Raises:
+        InvalidError: a package is damaged, or two of them have the same file.
+        CommandFailedError: dpkg-deb failed.
+        OSError: there is no room.
+    """
+    progress(f"unpacking {len(debs)} packages")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        unpacked = list(pool.map(lambda deb: _unpacked(deb, work), debs))
+    root = directory()
+    for name in (*_MERGED, *filter(None, [_MERGED_64.get(architecture)])):
+        _merge_usr(root, name)
+    # A file that a package takes over from another one is its own, as with dpkg.
+    last = sorted(unpacked, key=lambda one: bool(one.field("Replaces")))
+    merge_packages(root, [one.archive for one in last])
+    add_database(root, unpacked)
+    return root
+
+
+def newest(root: Node) -> int:
+    """The time of the newest file of a tree, in seconds since 1970: when it was made."""
+    waiting, found = [root], 0
+    while waiting:
+        node = waiting.pop()
+        found = max(found, node.mtime)
+        waiting += node.entries.values()
+    return found
+
+
+def _merge_usr(root: Node, name: str) -> None:
+    """Make a directory of /usr and a link to it, which older packages take for granted."""
+    usr = root.entries.setdefault(b"usr", directory())
+    usr.entries.setdefault(name.encode(), directory())
+    link = Node(stat.S_IFLNK | 0o777, target=f"usr/{name}".encode())
+    root.entries.setdefault(name.encode(), link)
+
+
+def _unpacked(deb: Deb, work: Path) -> Unpacked:
+    archive = work / f"{deb.path.stem}.tar"
+    control = io.BytesIO(_dpkg_deb("--ctrl-tarfile", deb, subprocess.PIPE))
+    with archive.open("wb") as file:
+        _dpkg_deb("--fsys-tarfile", deb, file)
+    members = {}
+    with tarfile.open(fileobj=control) as listed:
+        for entry in listed:
+            if entry.isreg() and (content := listed.extractfile(entry)) is not None:
+                members[entry.name.removeprefix("./")] = content.read()
+    text = members["control"].decode(errors="surrogateescape")
+    return Unpacked(
+        archive, members, dict(re.findall(r"^([A-Za-z-]+): *(.*)$", text, re.MULTILINE))
+    )
+
+
+def _dpkg_deb(how: str, deb: Deb, output: int | IO[bytes]) -> bytes:
+    command = ["dpkg-deb", how, str(deb.path)]
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        why = done.stderr.decode(errors="replace").strip()
+        raise CommandFailedError(
+            f"cannot unpack the package {deb.name} {deb.version}",
+            why=why,
+            command=command,
+            exit_code=done.returncode,
+        )
+    return done.stdout or b""
