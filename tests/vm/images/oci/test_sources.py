@@ -54,5 +54,7 @@ def test_a_layout_of_an_index_gives_each_architecture_its_own_image(tmp_path: Pa
     (blobs / digest).write_bytes(without)
     named = [{"digest": f"sha256:{digest}", "size": len(without)}]
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": named}))
-    with pytest.raises(NotFoundError, match=r"no version for linux/amd64: it has linux/arm64$"):
+    with pytest.raises(
+        NotFoundError, match=r"no version for linux/amd64: it has linux/arm64\nRun it .*aarch64"
+    ):
         found("x86_64")

@@ -16,7 +16,7 @@ from core_infra.vm._guest.run_config import RunConfig
 from core_infra.vm._images.oci.reference import DIGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from core_infra.vm._images.oci.store import Store
 
@@ -187,7 +187,15 @@ def _choose(index: dict[str, Any], arch: str) -> Descriptor:
     raise NotFoundError(
         f"the image has no version for linux/{SHORT_NAMES[arch]}",
         why=f"it has {', '.join(found) or 'none at all'}",
+        todo=_advice(platform.partition("/")[2] for platform in found),
     )
+
+
+def _advice(machines: Iterable[object]) -> str:
+    """Return how to run an image for other architectures."""
+    wanted = list(machines)
+    names = [arch for arch, machine in SHORT_NAMES.items() if machine in wanted]
+    return f"Run it emulated, as arch={names[0]!r}." if names else ""
 
 
 def _parts(manifest: dict[str, Any]) -> tuple[tuple[Descriptor, ...], Descriptor]:
@@ -227,7 +235,9 @@ def _config(
     machine = document.get("architecture")
     if machine != SHORT_NAMES[arch]:
         raise NotFoundError(
-            f"the image has no version for linux/{SHORT_NAMES[arch]}", why=f"it is for {machine}"
+            f"the image has no version for linux/{SHORT_NAMES[arch]}",
+            why=f"it is for {machine}",
+            todo=_advice([machine]),
         )
     run = document.get("config") or {}
     root = document.get("rootfs")
