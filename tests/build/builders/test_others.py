@@ -98,6 +98,31 @@ def test_packages_of_cpack_are_shipped_as_they_are_and_the_same_twice(tmp_path: 
         assert f"{name}/bin/greeter" in archive.getnames()
 
 
+@pytest.mark.parametrize(
+    ("lines", "packages"),
+    [
+        ("include(CPack)\n", True),
+        ("if(TRUE)\n  include( CPack )\nendif()\n", True),
+        ("include(${PROJECT_SOURCE_DIR}/cmake/pack.cmake)\n", True),
+        ("include(cmake/pack.cmake)\n", True),
+        ("# include(CPack)\n", False),
+        ("#[[\ninclude(CPack)\n]]\n", False),
+        ("#[==[\ninclude(CPack)\n]==]\ninclude(cmake/other.cmake)\n", False),
+    ],
+)
+def test_packages_are_made_if_cpack_is_included_by_a_file_of_the_project(
+    lines: str,
+    packages: bool,  # noqa: FBT001 - pytest gives it
+    tmp_path: Path,
+) -> None:
+    project = copy_sample("cpp", tmp_path / "app")
+    (project / "cmake").mkdir()
+    (project / "cmake" / "pack.cmake").write_text("set(CPACK_GENERATOR TGZ)\ninclude(CPack)\n")
+    with (project / "CMakeLists.txt").open("a") as file:
+        file.write(lines)
+    assert words(make_plan(project))[-1].startswith("cpack" if packages else "cmake --install")
+
+
 def test_without_install_rules_programs_and_libraries_are_shipped(tmp_path: Path) -> None:
     need("cmake", "c++")
     project = copy_sample("cpp", tmp_path / "app")

@@ -27,6 +27,11 @@ _CMAKE = Tool("cmake", ("cmake", "--version"), "Install CMake: apt-get install c
 _CPACK = Tool("cpack", ("cpack", "--version"), "It comes with CMake.")
 _MAKE = Tool("make", ("make", "--version"), "apt-get install make")
 _USES_CPACK = re.compile(r"^\s*include\s*\(\s*CPack\s*\)", re.IGNORECASE | re.MULTILINE)
+_COMMENT = re.compile(r"#\[(=*)\[.*?\]\1\]|#[^\n]*", re.DOTALL)
+_INCLUDES = re.compile(
+    r"^\s*include\s*\(\s*\"?(?:\$\{\w*SOURCE_DIR\}/)?([\w./+-]+\.cmake)\"?",
+    re.IGNORECASE | re.MULTILINE,
+)
 _PROJECT = re.compile(r"^\s*project\s*\(\s*\"?([\w.+-]+)", re.IGNORECASE | re.MULTILINE)
 _PROJECT_VERSION = re.compile(
     r"^\s*project\s*\([^)]*?\sVERSION\s+\"?(\d+(?:\.\d+)*)", re.IGNORECASE | re.MULTILINE
@@ -54,6 +59,10 @@ _CACHED_PREFIX = re.compile(r"^CMAKE_INSTALL_PREFIX:\w+=(.*)$", re.MULTILINE)
 
 _PACK_FILE = ".core-pack.cmake"
 _PACK = """\
+if(NOT EXISTS [==[{build}/CPackConfig.cmake]==])
+  message(FATAL_ERROR "The project includes CPack under a condition that does not hold: "
+    "turn its option on in build.flags of .core/build.yaml.")
+endif()
 include([==[{build}/CPackConfig.cmake]==])
 file(GLOB_RECURSE core_scripts [==[{build}/cmake_install.cmake]==])
 foreach(core_script IN LISTS core_scripts)
@@ -244,7 +253,12 @@ def _products(build: Path) -> Iterator[Path]:
 
 
 def _packages(context: BuildContext) -> bool:
-    return _USES_CPACK.search(_read(context.project_dir / "CMakeLists.txt")) is not None
+    """Whether CPack is included, by CMakeLists.txt or a file of the project that it includes."""
+    project = context.project_dir
+    text = _COMMENT.sub("", _read(project / "CMakeLists.txt"))
+    included = [project / name for name in _INCLUDES.findall(text)]
+    texts = [text, *(_COMMENT.sub("", _read(path)) for path in included)]
+    return any(_USES_CPACK.search(one) for one in texts)
 
 
 def _read(path: Path) -> str:
