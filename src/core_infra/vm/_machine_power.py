@@ -167,13 +167,14 @@ def _await(process: VmmProcess, until: str | re.Pattern[str] | Waitable, limit: 
 def _printed(process: VmmProcess, until: str | re.Pattern[str], limit: float) -> bool:
     """Wait until the console has printed something since the power was switched on."""
     pattern = re.compile(re.escape(until)) if isinstance(until, str) else until
-    deadline, offset, text = time.monotonic() + limit, process.console.begun, ""
-    while not pattern.search(text):
+    deadline = time.monotonic() + limit
+    offset, printed = process.console.begun, b""
+    while not pattern.search(printed.decode("utf-8", "replace").replace("\r\n", "\n")):
         data = process.console.read(offset, _READ, max(deadline - time.monotonic(), 0.0))
         if data is None:
             raise process.gone()
         if not data:
             return False
         offset += len(data)
-        text = text[-_READ:] + data.decode("utf-8", "replace").replace("\r\n", "\n")
+        printed = printed[-_READ:] + data
     return True
