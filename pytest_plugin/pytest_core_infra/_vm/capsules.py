@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from pytest_core_infra._vm.evidence import Evidence, Section
 
 DIRECTORY = "core-vm-results"
+MOST_STATES = 10
+"""The capsules of a process that have machines: when all tests fail, the disk must not fill up."""
+
 TITLE = "core_vm: capsule"
 _LONGEST_NAME = 120
 
@@ -43,6 +46,7 @@ def write(
     *,
     began: float,
     clock: float,
+    with_states: bool = True,
 ) -> tuple[Path, bool]:
     """Write the capsule of a test; its path, and whether one of its machines can be woken.
 
@@ -54,6 +58,7 @@ def write(
         launcher: what runs them.
         began: when the test began, on ``time.monotonic``.
         clock: the same in seconds since 1970.
+        with_states: put the machines themselves into it.
 
     Raises:
         OSError: the file cannot be written.
@@ -68,7 +73,10 @@ def write(
             record["facts"] = machine_facts(
                 machine.spec, launcher.accelerator.name, launcher.hypervisor.version()
             )
-            _add_state(writer, machine, record)
+            if with_states:
+                _add_state(writer, machine, record)
+            else:
+                record["why_not"] = f"{MOST_STATES} capsules of this run have their machines"
             records.append(record)
         crash = getattr(report.longrepr, "reprcrash", None)
         writer.set_manifest(

@@ -66,6 +66,7 @@ class VmSession:
             terminal=lambda: entering.real_terminal(config),
         )
         self._trace = settings.trace
+        self._capsules = 0  # that have machines
         self._enters = settings.enter and not self._is_worker  # until it has
         if self._enters:
             entering.check_enter(config)
@@ -259,10 +260,12 @@ class VmSession:
                 self._machines.launcher,
                 began=self._registry.began,
                 clock=self._registry.began_clock,
+                with_states=self._capsules < capsules.MOST_STATES,
             )
         except FAILURES as error:
             return [(capsules.TITLE, f"it could not be written: {error}")]
         item.stash[_CAPSULE] = True
+        self._capsules += has_machine
         item.user_properties.append(("core_vm_capsule", str(path)))
         return [capsules.section(path, has_machine=has_machine)]
 
