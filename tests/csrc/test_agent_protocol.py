@@ -80,6 +80,14 @@ HUGE = 0xFFFFFFFF
         Frame(FrameType.THAW, 2, words(0, 0) + bytes(5)).encode(),
         Frame(FrameType.THAW, 2, words(0, 0) + bytes(7)).encode(),
         Frame(FrameType.THAW, 2, words(1) + b"\0" + words(0)).encode(),
+        Frame(FrameType.CARDS, 1, words(0, 0)).encode(),
+        Frame(FrameType.CARDS, 2, words(0)).encode(),
+        Frame(FrameType.CARDS, 2, words(1, 0) + bytes(32)).encode(),
+        Frame(FrameType.CARDS, 2, words(1, 8) + bytes(36)).encode(),
+        Frame(FrameType.CARDS, 2, words(1, 0) + bytes(6 + 4) + b"\x21" + bytes(25)).encode(),
+        Frame(FrameType.CARDS, 2, words(HUGE, 0)).encode(),
+        Frame(FrameType.CARDS, 2, words(9) + 9 * (words(0) + bytes(32)) + words(0)).encode(),
+        Frame(FrameType.CARDS, 2, words(0, 0) + b"x").encode(),
     ],
 )
 def test_a_protocol_error_drops_the_session_only(agent: Agent, data: bytes) -> None:
