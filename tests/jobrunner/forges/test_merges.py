@@ -202,7 +202,7 @@ def forgejo() -> Iterator[ForgejoServer]:
         yield server
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     models(github_state, ["APPROVED", "APPROVED", "CHANGES_REQUESTED", "COMMENTED", "DISMISSED"])
 )
@@ -211,7 +211,7 @@ def test_github(github: GitHubServer, model: Model) -> None:
     assert merges(github, model) is allowed(model)
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(models(forgejo_state, ["APPROVED", "APPROVED", "REQUEST_CHANGES", "COMMENT"]))
 def test_forgejo(forgejo: ForgejoServer, model: Model) -> None:
     if model.draft:
