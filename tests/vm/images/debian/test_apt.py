@@ -33,6 +33,7 @@ def test_packages_come_with_what_they_depend_on_and_are_downloaded_once(
         ("base", "1:1.0"),
         ("library", "2:1.0"),
     ]
+    assert list((tmp_path / "apt").rglob("lock-frontend")), "apt locks nothing of the host"
     content = {deb.name: deb.path.read_bytes() for deb in found}
     assert content["library"] == library.read_bytes()
     for deb in (repository.root / "pool").glob("*.deb"):

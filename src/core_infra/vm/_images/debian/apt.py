@@ -116,7 +116,8 @@ class Apt:
             f"APT::Architectures={architecture}",
             f"Dir::State={self._state}",
             f"Dir::Cache={self._state}",
-            "Dir::State::Status=/dev/null",
+            # Empty: no package is installed. apt locks the directory that it is in.
+            f"Dir::State::Status={self._state / 'status'}",
             "Acquire::Languages=none",
             "Acquire::ForceHash=SHA256",
             "Acquire::http::Timeout=30",
@@ -129,6 +130,7 @@ class Apt:
         ]
         for part in (self._archives, self._state / "lists", self._state / "empty"):
             (part / "partial").mkdir(parents=True, exist_ok=True)
+        (self._state / "status").touch()
         if sources is not None:
             path = self._state / "core-infra.sources"
             path.write_text(sources)
