@@ -39,7 +39,7 @@ MEMORY = 512
 
 SYSTEM = RunConfig(
     env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"},
-    workdir="/root",
+    workdir="/",  # a directory that every user may enter
 )
 """How the programs of an installed system are run."""
 
