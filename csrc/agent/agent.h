@@ -230,6 +230,7 @@ pid_t spawn(struct spawn *s);  /* -1: failed */
 struct size {
     uint32_t rows, columns;
 };
+void terminals_may_mount(void);                /* their file system, if the image has none */
 bool terminal_open(int *ours, int *theirs);    /* false: errno says why */
 bool terminal_resize(int fd, struct size size);
 

@@ -209,6 +209,8 @@ int main(int argc, char **argv) {
         fputs(usage, stderr);
         return 2;
     }
+    if (in_guest)
+        terminals_may_mount();
     umask(022);
     if (chdir("/") < 0)
         return 1;

@@ -13,10 +13,16 @@
 #define TIOCGPTPEER _IO('T', 0x41)
 #endif
 
+static bool may_mount;
+
+void terminals_may_mount(void) {
+    may_mount = true;
+}
+
 static int open_master(void) {
     static const int flags = O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK;
     int fd = open("/dev/ptmx", flags);
-    if (fd >= 0 || !in_guest)
+    if (fd >= 0 || !may_mount)
         return fd;
     /* A small image may have no file system for terminals. */
     mkdir("/dev/pts", 0755);

@@ -44,9 +44,25 @@ struct link *link_between(struct port *from, struct port *to, bool create) {
     return l;
 }
 
+static void hasten(struct frame *f, uint64_t latest) {
+    if (f && f->due > latest)
+        f->due = latest;
+}
+
+/* Frames that are under way arrive no later than one that is sent now: a link that was slow does
+ * not stay so until its last frame has arrived. */
 void link_set(struct link *l, const struct settings *s) {
+    const struct network *n = l->to->network;
+    uint64_t at = n->held ? n->held_at : now(), latest = at + s->delay + s->jitter;
     l->settings = *s;
     l->count = 0;
+    for (struct frame *f = l->delayed.first; f; f = f->next)
+        hasten(f, latest);
+    hasten(l->late, latest);
+    if (l->last_due > latest)
+        l->last_due = latest;
+    if (l->free_at > at)
+        l->free_at = at;
 }
 
 static void note_loss(char *note, const char *why, const struct link *l) {

@@ -2,6 +2,7 @@
 #include "switch.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -121,19 +122,25 @@ static void receive(struct port *from, const uint8_t *bytes, uint32_t length) {
         forward(from, bytes, length, false);
 }
 
+/* An empty frame reads as the end does. */
+static bool has_ended(int fd) {
+    struct pollfd p = {.fd = fd};
+    return poll(&p, 1, 0) != 0; /* it hung up, or failed */
+}
+
 bool network_read(struct port *p, int limit) {
     static uint8_t bytes[MAX_FRAME];
     while (p->fd >= 0 && limit-- > 0) {
-        ssize_t n = recv(p->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        ssize_t n = recv(p->fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_TRUNC);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
             return false;
-        if (n <= 0) {
+        if (n < 0 || (n == 0 && has_ended(p->fd))) {
             port_close(p);
             return false;
         }
-        if (n >= MIN_FRAME)
+        if (n >= MIN_FRAME && n <= MAX_FRAME)
             receive(p, bytes, (uint32_t)n);
         if (network_stalled(p->network))
             return true;

@@ -105,6 +105,18 @@ def test_delayed_frames_keep_their_order_despite_jitter(wire: Wire) -> None:
     assert [wire.receive() for _ in sent] == sent
 
 
+def test_a_healed_link_is_as_fast_as_before(wire: Wire) -> None:
+    for slow in (LinkSettings(delay=3600), LinkSettings(rate=1), LinkSettings(delay=5, reorder=1)):
+        wire.link(slow)
+        wire.send(b"slow", b"slower")
+        wire.switch.drain(NET)
+        wire.link(LinkSettings())
+        wire.send(b"fast")
+        got = [wire.receive() for _ in range(3)]
+        assert sorted(got) == [b"fast", b"slow", b"slower"]
+        assert slow.reorder or got[-1] == b"fast"
+
+
 def test_what_is_under_way_is_kept_copied_and_delivered_later(wire: Wire) -> None:
     wire.switch.hold(NET, on=True)
     wire.send(b"waits")
@@ -130,6 +142,22 @@ def test_a_machine_that_does_not_read_loses_nothing_that_has_room(wire: Wire) ->
     sent = [b"%04d" % number + bytes(1000) for number in range(2000)]
     wire.send(*sent)
     assert [wire.receive() for _ in sent] == sent
+
+
+@pytest.mark.parametrize("odd", [b"", b"short", MACS[1] * 2 + b"\x88", bytes(66_000)])
+def test_frames_that_are_none_do_not_harm_a_card(wire: Wire, odd: bytes) -> None:
+    wire.cards[0].send(odd)
+    wire.send(b"good")
+    assert wire.receive() == b"good"
+
+
+def test_a_card_whose_machine_has_ended_is_noticed(wire: Wire) -> None:
+    wire.switch.stay()
+    wire.cards[0].send(b"")
+    for card in wire.cards:
+        card.close()
+    wire.switch.close(stays=True)
+    assert wire.switch._child.wait(timeout=10) == 0
 
 
 def test_nothing_passes_between_networks_or_through_a_cut(wire: Wire) -> None:
