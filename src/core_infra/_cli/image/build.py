@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from core_infra._cli.image.named import Kept, build_named
 from core_infra._cli.vm.shared import print_line
 from core_infra.vm._images.image import checked_arch, host_arch
 from core_infra.vm._images.linuxkit.output import FORMATS, build_files
+
+if TYPE_CHECKING:
+    from core_infra.vm._images.linuxkit.contents import Contents
 
 
 @click.command("build")
@@ -25,6 +29,12 @@ from core_infra.vm._images.linuxkit.output import FORMATS, build_files
     multiple=True,
     type=click.Choice(FORMATS),
     help=f"Can be given several times; default: {FORMATS[0]}.",
+)
+@click.option(
+    "--documents",
+    is_flag=True,
+    help="Also write NAME-sbom.cdx.json and NAME-provenance.intoto.json: the images that it was "
+    "made of, and the packages inside. Needs core-infra[build].",
 )
 @click.option(
     "--from",
@@ -52,6 +62,7 @@ def command(
     directory: str,
     arch: str,
     formats: tuple[str, ...],
+    documents: bool,
     source: str | None,
     packages: tuple[str, ...],
     suite: str | None,
@@ -70,20 +81,29 @@ def command(
     then used as `core_vm(image="NAME")`, `--core-vm-image=NAME` and `core-infra vm run NAME`.
     """
     if source or packages or suite:
-        if files or formats or output is None:
-            raise click.UsageError("--from and --package need -o NAME, and no FILES or --format.")
+        if files or formats or documents or output is None:
+            why = "--from and --package need -o NAME, and no FILES, --format or --documents."
+            raise click.UsageError(why)
         kept = Kept(output, memory, cpus, replace=replace)
         click.echo(build_named(source or "debian", packages, suite, arch or None, kept))
         return
     if not files or output is not None or memory or cpus or replace:
         raise click.UsageError("Give FILES, or --from SOURCE -o NAME.")
+    name, arch = name or Path(files[0]).stem, checked_arch(arch) if arch else host_arch()
+
+    def describe(made: Path, contents: Contents) -> None:
+        from core_infra._cli.image.documents import write_documents  # noqa: PLC0415 - rarely needed
+
+        write_documents(made, contents, name=name, arch=arch)
+
     made = build_files(
         [Path(file) for file in files],
         Path(directory),
-        name=name or Path(files[0]).stem,
-        arch=checked_arch(arch) if arch else host_arch(),
+        name=name,
+        arch=arch,
         formats=formats or FORMATS[:1],
         progress=print_line,
+        describe=describe if documents else None,
     )
     for path in made:
         click.echo(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import Target, host_target
@@ -86,7 +87,8 @@ def _step(context: BuildContext, target: Target, recipe: str) -> Step:
     where = ("--dir", str(output / context.name), "--arch", target.arch)
     if _is_own(context):
         formats = [word for one in _formats(context) for word in ("--format", one)]
-        argv = (*_OWN, "image", "build", *formats, "--name", context.name, *where)
+        documents = ["--documents"] if find_spec("cyclonedx") else []  # of the extra build
+        argv = (*_OWN, "image", "build", *formats, *documents, "--name", context.name, *where)
     else:
         formats = ["--format", ",".join(_formats(context))]
         argv = ("linuxkit", "build", *formats, "--name", context.name, *where)

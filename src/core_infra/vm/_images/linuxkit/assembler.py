@@ -24,11 +24,17 @@ from core_infra.vm._images.linuxkit.containers import (
     number,
     runtime_config,
 )
+from core_infra.vm._images.linuxkit.contents import (
+    Contents,
+    host_package,
+    installed_packages,
+)
 from core_infra.vm._images.linuxkit.cpio import content, read_cpio
 from core_infra.vm._images.linuxkit.notations import octal
-from core_infra.vm._images.linuxkit.own_init import own_init
+from core_infra.vm._images.linuxkit.own_init import own_init, runtime_packages
 from core_infra.vm._images.linuxkit.root import Root, prepare, symlink
 from core_infra.vm._images.linuxkit.volumes import write_layout
+from core_infra.vm._images.manifest import MANIFEST
 from core_infra.vm._images.oci.layers import merge
 from core_infra.vm._images.oci.unpack import image_tree, unpack
 
@@ -85,6 +91,18 @@ class Assembly:
                 self._add_container(entry, f"containers/{section}/{prefix}{entry['name']}")
         for entry in self._plan.file.files:
             self._add_file(entry)
+
+    def contents(self) -> Contents:
+        """Return the images and the packages that it was made of."""
+        found = {one for tree in self._trees.values() for one in installed_packages(tree)}
+        if self._plan.has_own_init:
+            debs = runtime_packages(self._plan.arch, self._plan.progress)
+            found |= {host_package(*path.name.split("_")[:2]) for path in debs}
+        if self._plan.default is not None:
+            manifest = json.loads((self._default.kernel.parent / MANIFEST).read_bytes())
+            found |= {host_package(one["name"], one["version"]) for one in manifest["packages"]}
+        digests = {address: image.digest for address, image in self._plan.images.items()}
+        return Contents(digests, tuple(sorted(found)))
 
     # -- the system --------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from core_infra.vm._images.disk.tree import Node
+    from core_infra.vm._images.linuxkit.contents import Contents
     from core_infra.vm._images.linuxkit.plan import Plan
 
 FORMATS = ("kernel+initrd", "tar")
@@ -39,6 +40,7 @@ def build_files(
     arch: str,
     formats: Sequence[str],
     progress: Callable[[str], None],
+    describe: Callable[[Path, Contents], None] | None = None,
 ) -> list[Path]:
     """Build the image of LinuxKit files, all or nothing; return the files that were written.
 
@@ -49,6 +51,8 @@ def build_files(
         arch: the machine's architecture, as ``uname -m`` prints it.
         formats: which of FORMATS are written.
         progress: is called with a line of text before anything slow.
+        describe: is called with the directory of the files, before they are moved to where they
+            belong, and with what they were made of; it can write more files there.
 
     Raises:
         InvalidFileError: the files have mistakes; it has all of them.
@@ -68,6 +72,8 @@ def build_files(
             if "tar" in formats:
                 with (made / f"{name}.tar").open("wb") as file:
                     _write_tar(assembly, file)
+            if describe is not None:
+                describe(made, assembly.contents())
             return [path.replace(directory / path.name) for path in sorted(made.iterdir())]
 
 

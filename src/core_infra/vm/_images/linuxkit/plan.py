@@ -13,6 +13,7 @@ from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.linuxkit.document import beside, located, read_linuxkit, shadowed
 from core_infra.vm._images.linuxkit.own_init import own_init_key
+from core_infra.vm._images.manifest import MANIFEST
 from core_infra.vm._images.oci.sources import find_oci
 
 if TYPE_CHECKING:
@@ -109,7 +110,11 @@ class Plan:
         for address, image in self.images.items():
             total.update(f"\0{address}\0{image.digest}".encode())
         if self.default is not None:
-            total.update(f"\0{self.default.kernel.parent.name}\0{own_init_key(self.arch)}".encode())
+            directory = self.default.kernel.parent
+            total.update(f"\0{directory.name}\0".encode())
+            total.update((directory / MANIFEST).read_bytes())  # the packages' versions
+        if self.has_own_init:
+            total.update(f"\0{own_init_key(self.arch, self.progress)}".encode())
         for entry in self.file.files:
             if entry.get("source") and (path := self.source(entry)) is not None:
                 with path.open("rb") as file:
