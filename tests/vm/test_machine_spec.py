@@ -45,6 +45,20 @@ def test_a_test_overrides_the_options_and_they_the_image(default: Image) -> None
         spec(image, {}, cpus=0)
 
 
+@pytest.mark.skipif(host_arch() != "x86_64", reason="it was measured on x86_64")
+def test_an_image_of_ours_is_refused_less_memory_than_it_boots_with(
+    default: Image, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidError, match=r"with 80 MiB .*default .* needs at least 88 MiB"):
+        spec(default, {}, memory=80)
+    assert spec(default, {}, memory=88).memory == 88
+    small = tmp_path / "initrd"
+    small.write_bytes(b"cpio")
+    assert spec(default, {}, memory=80, initrd=small).memory == 80, "this one may do with less"
+    with pytest.raises(InvalidError, match="a Linux kernel needs at least 64 MiB"):
+        spec(default, {}, memory=63, initrd=small)
+
+
 def test_a_command_line_is_added_to_the_images(default: Image) -> None:
     made = spec(default, {}, cmdline="quiet a=b")
     assert isinstance(made.image, Image)

@@ -29,7 +29,7 @@ FOREIGN_MEMORY = 1024
 """Default MiB of a machine with any other image."""
 
 MINIMUM_MEMORY = 64
-"""MiB; with less, a kernel dies before it can report that."""
+"""MiB; with less, a kernel dies before it can report that. Most images need more."""
 
 MAXIMUM_CPUS = 255
 """QEMU's limit for its PC machines."""
@@ -89,17 +89,26 @@ def check_network(network: object) -> None:
         )
 
 
-def check_memory_and_cpus(memory: object, cpus: object) -> None:
-    """Raise InvalidError unless a machine can have this memory (MiB) and this many cpus."""
+def check_memory_and_cpus(
+    memory: object, cpus: object, *, least: int = MINIMUM_MEMORY, image: str = "a Linux kernel"
+) -> None:
+    """Raise InvalidError unless a machine can have this memory and this many cpus.
+
+    Args:
+        memory: MiB.
+        cpus: virtual processors.
+        least: MiB that its image needs.
+        image: the name of the image.
+    """
     if not _is_whole(memory) or not _is_whole(cpus):
         raise InvalidError(
             f"cannot boot a machine with memory={memory!r} and cpus={cpus!r}",
             why="both are whole numbers: of MiB, and of processors",
         )
-    if memory < MINIMUM_MEMORY:
+    if memory < least:
         raise InvalidError(
             f"cannot boot a machine with {memory} MiB of memory",
-            why=f"a Linux kernel needs at least {MINIMUM_MEMORY} MiB to say what is wrong",
+            why=f"{image} needs at least {least} MiB",
             todo="Leave it out for a default that fits the image.",
         )
     here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20

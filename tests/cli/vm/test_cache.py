@@ -62,6 +62,22 @@ def test_an_empty_cache(cache: Path) -> None:
     assert not cache.exists()
 
 
+def test_images_are_listed_with_the_time_when_they_were_built_and_their_size(cache: Path) -> None:
+    built = image(cache, "oci-x86_64-1", age=0)
+    with (built / "disk.raw").open("wb") as disk:
+        disk.write(b"x" * 50_000)
+        disk.truncate(1 << 30)
+    os.utime(built / "manifest.json", (10**9, 10**9))
+    os.utime(built)  # its time is that of the last use
+    [row] = json.loads(run("images", "--json").output)
+    assert (row["image"], row["format"]) == ("image oci-x86_64-1", "oci")
+    assert row["when"] == "2001-09-09T01:46:40+00:00"
+    assert 50_000 <= row["size"] < 1_000_000, "holes take no room"
+    heading, line = run("images").output.splitlines()
+    assert heading.split()[-2:] == ["WHEN", "SIZE"]
+    assert "2001-09-09" in line
+
+
 def test_all_that_is_kept_is_listed(cache: Path) -> None:
     snapshot(cache, "aaaa", age=0)
     image(cache, "default-x-1", age=0)

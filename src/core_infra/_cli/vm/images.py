@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.filesize import decimal
 
 from core_infra._cli.vm.shared import json_option, pairs, print_line, print_table
 from core_infra.errors import CoreInfraError
@@ -23,6 +25,7 @@ from core_infra.vm._images.load import load_image
 
 if TYPE_CHECKING:
     from core_infra.vm import Bootable
+    from core_infra.vm._images.cached import StoredImage
 
 _SUFFIXES = (
     *(".iso", ".qcow2", ".raw", ".img", ".vmdk", ".vdi", ".vhd", ".vhdx", ".qcow", ".qed"),
@@ -68,12 +71,13 @@ def images(
     elif memory or cpus or packages or suite:
         raise click.UsageError("--memory, --cpus, --package and --suite are for --build.")
     rows = [
-        {
-            "image": one.name if one.has_disk else str(one.path),
-            "format": one.kind,
-            "arch": one.path.name.split("-")[1],
-            "what": f"{one.size >> 20} MiB" if one.has_disk else one.name,
-        }
+        _row(
+            one.name if one.has_disk else str(one.path),
+            one.kind,
+            one.path.name.split("-")[1],
+            one.path.name if one.has_disk else one.name,
+            one,
+        )
         for one in stored_images(cache_root())
     ]
     for row in rows:
@@ -89,9 +93,10 @@ def images(
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
+    shown = ({**row, "size": "" if row["size"] is None else decimal(row["size"])} for row in rows)
     print_table(
-        ("IMAGE", "FORMAT", "ARCH", "WHAT"),
-        [tuple(str(value) for value in row.values()) for row in rows],
+        ("IMAGE", "FORMAT", "ARCH", "WHAT", "WHEN", "SIZE"),
+        [tuple(row.values()) for row in shown],
     )
 
 
@@ -156,7 +161,18 @@ def _described(path: Path) -> dict[str, Any]:
     try:
         image = load_image(path)
     except CoreInfraError as error:
-        return {"image": str(path), "format": "?", "arch": "", "what": error.why or error.what}
+        return _row(str(path), "?", "", error.why or error.what)
     shown = str(path).removesuffix("-kernel")
     format_ = image.format if isinstance(image, DiskImage) else ImageFormat.KERNEL
-    return {"image": shown, "format": format_, "arch": image.arch, "what": image.name}
+    return _row(shown, format_, image.arch, image.name)
+
+
+def _row(
+    image: str, format_: str, arch: str, what: str, built: StoredImage | None = None
+) -> dict[str, Any]:
+    """Return a row; only an image that core-infra has built has a time and a size."""
+    row = {"image": image, "format": format_, "arch": arch, "what": what}
+    if built is None:
+        return {**row, "when": "", "size": None}
+    when = datetime.fromtimestamp(built.built, UTC).isoformat(timespec="seconds")
+    return {**row, "when": when, "size": built.size}

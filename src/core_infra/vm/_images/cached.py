@@ -12,6 +12,7 @@ from core_infra.errors import CoreInfraError
 from core_infra.vm._images.default.recipe import PREFIX, recipe_for
 from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.kernel_set import built_image
+from core_infra.vm._images.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,12 +48,14 @@ class StoredImage(NamedTuple):
     Attributes:
         path: its directory.
         name: its name, for display.
-        used: time of last use, in seconds since the epoch.
+        built: time when it was built, in seconds since the epoch.
+        used: time of last use.
         size: bytes on the disk.
     """
 
     path: Path
     name: str
+    built: float
     used: float
     size: int
 
@@ -73,8 +76,11 @@ def stored_images(cache: Path) -> list[StoredImage]:
     images = cache / "images"
     for path in (path for prefix in _KINDS for path in images.glob(f"{prefix}*")):
         with contextlib.suppress(FileNotFoundError):  # another process has just removed it
-            size = sum(file.stat().st_blocks * 512 for file in path.iterdir())
-            found.append(StoredImage(path, _name(path), path.stat().st_mtime, size))
+            used = path.stat().st_mtime
+            files = {file.name: file.stat() for file in path.iterdir()}
+            size = sum(status.st_blocks * 512 for status in files.values())
+            built = files[MANIFEST].st_mtime if MANIFEST in files else used
+            found.append(StoredImage(path, _name(path), built, used, size))
     return sorted(found, key=lambda one: -one.used)
 
 

@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm._disks import file_name
-from core_infra.vm._hardware import check_memory_and_cpus, check_processor
+from core_infra.vm._hardware import check_processor
 from core_infra.vm._images.image import Bootable, DiskImage, Image
 from core_infra.vm._images.load import Request, resolve_image
-from core_infra.vm._machine_spec import default_memory
+from core_infra.vm._machine_spec import check_memory_of, default_memory
 from core_infra.vm._manager.process_identity import start_of
 from core_infra.vm._manager.record import Container, ContainerStatus, checked_name
 from core_infra.vm._manager.run_options import DEFAULT, RunOptions
@@ -53,7 +53,7 @@ def new_record(
     id_ = secrets.token_hex(4)
     memory = default_memory(image) if options.memory is None else options.memory
     cpus = (image.cpus or 1) if options.cpus is None else options.cpus
-    check_memory_and_cpus(memory, cpus)
+    check_memory_of(image, memory, cpus)
     check_processor(options.cpu)
     name = _generated_name(image.name, id_) if options.name is None else options.name
     return Container.model_validate(
