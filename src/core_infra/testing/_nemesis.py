@@ -1,0 +1,294 @@
+"""A nemesis: faults of several machines in one vocabulary, in the manner of Jepsen."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._names import plain_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from core_infra.vm import Cluster, Fault, Machine, Network
+
+    Target = Machine | str
+    Role = Callable[[], Machine | str | None]
+    Heal = Callable[[], object]
+
+
+class NemesisFault:
+    """What a nemesis does, from its start until :meth:`heal`, or the end of its ``with`` block.
+
+    Attributes:
+        step: the call that began it, as code, such as ``nemesis.isolate('a')``.
+        target: the name of the machine, if it has one.
+    """
+
+    def __init__(self, step: str, target: str | None, end: Callable[[NemesisFault], None]) -> None:
+        self.step = step
+        self.target = target
+        self._end = end
+
+    def heal(self) -> None:
+        """End it; a second call does nothing."""
+        self._end(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.heal()
+
+    def __repr__(self) -> str:
+        return f"<NemesisFault {self.step}>"
+
+
+class Nemesis:
+    """Harms several machines, and the networks between them.
+
+    Each method begins a fault, which ends with its ``with`` block, by its ``heal()``, or with all
+    others by :meth:`heal`. A machine is given as such, by its name in the cluster, or by a role::
+
+        nemesis = Nemesis(cluster, roles={"leader": lambda: find_leader(cluster)})
+        with nemesis.isolate("leader"), nemesis.pause("c"):
+            ...
+
+    :class:`NemesisStateMachine` lets Hypothesis choose the faults.
+
+    Args:
+        machines: a cluster, or machines.
+        networks: the networks between them; None: those of the cluster.
+        roles: for each role a function that returns the machine that has it now, or its name; None
+            if no machine has it.
+        kill: kills what is tested on a machine, such as ``lambda machine: machine.exec("pkill -9
+            etcd")``; by default the machine's power is cut.
+        start: starts it again when the fault is healed; by default the machine is powered on.
+
+    Attributes:
+        history: the calls until now, as code, oldest first.
+
+    Raises:
+        InvalidError: there is no machine, a role is named like a machine, or one of *kill* and
+            *start* is missing.
+    """
+
+    def __init__(
+        self,
+        machines: Cluster | Iterable[Machine],
+        networks: Iterable[Network] | None = None,
+        *,
+        roles: Mapping[str, Role] | None = None,
+        kill: Callable[[Machine], object] | None = None,
+        start: Callable[[Machine], object] | None = None,
+    ) -> None:
+        self._machines = {plain_name(machine.name): machine for machine in machines}
+        found: Mapping[str, Network] = getattr(machines, "networks", {})
+        self._networks = list(found.values() if networks is None else networks)
+        self._roles = dict(roles or {})
+        if not self._machines:
+            raise InvalidError("a nemesis needs machines", why="it was given none")
+        for role in self._roles.keys() & self._machines.keys():
+            raise InvalidError(f"cannot use the role {role!r}", why="a machine has that name")
+        if (kill is None) != (start is None):
+            raise InvalidError(
+                "a nemesis needs kill= and start= together",
+                why="what is killed by one function is started by the other",
+            )
+        self._kill = kill or (lambda machine: machine.power_cut())
+        self._start = start or (lambda machine: machine.power_on())
+        self._active: dict[NemesisFault, list[Heal]] = {}
+        self.history: list[str] = []
+
+    @property
+    def machines(self) -> list[str]:
+        """The names of the machines."""
+        return list(self._machines)
+
+    @property
+    def roles(self) -> list[str]:
+        """The names of the roles."""
+        return list(self._roles)
+
+    @property
+    def faults(self) -> list[NemesisFault]:
+        """The faults that are active, oldest first."""
+        return list(self._active)
+
+    def find(self, target: Target) -> str | None:
+        """The name of the machine that is meant now; None: no machine has the role.
+
+        Raises:
+            NotFoundError: there is no such machine, or role.
+        """
+        role = self._roles.get(target) if isinstance(target, str) else None
+        found = target if role is None else role()
+        if found is None:
+            return None
+        name = plain_name(found if isinstance(found, str) else found.name)
+        if name not in self._machines:
+            known = ", ".join([*self.machines, *self.roles])
+            raise NotFoundError(
+                f"the nemesis has no machine {name!r}", why=f"its machines and roles are: {known}"
+            )
+        return name
+
+    def is_down(self, machine: str) -> bool:
+        """Whether a machine was paused or killed, and cannot take another such fault."""
+        steps = [fault.step for fault in self._active if fault.target == machine]
+        return any(step.startswith(("nemesis.pause(", "nemesis.kill(")) for step in steps)
+
+    def partition(self, side: Iterable[Target] | None = None) -> NemesisFault:
+        """Let nothing pass between some machines and all others of the nemesis.
+
+        Args:
+            side: the machines of one side; None: the first half of them.
+
+        Raises:
+            InvalidError: a side is empty, or the machines are on no common network.
+            NotFoundError: there is no such machine.
+        """
+        given = self.machines[: len(self._machines) // 2] if side is None else list(side)
+        names = [self._found(target) for target in given]
+        rest = [name for name in self._machines if name not in names]
+        if not names or not rest:
+            raise InvalidError(
+                f"cannot partition {', '.join(self._machines)}",
+                why=f"the sides would be {names} and {rest}",
+            )
+        step = f"partition({'' if side is None else repr([_text(one) for one in given])})"
+        return self._begin(step, None, lambda: self._partition(names, rest))
+
+    def isolate(self, target: Target) -> NemesisFault:
+        """Let nothing pass between one machine and all that are on its networks.
+
+        Raises:
+            InvalidError: no machine has the role, or it is on no network.
+            NotFoundError: there is no such machine.
+        """
+        name = self._found(target)
+
+        def begin() -> list[Heal]:
+            return self._hurt(lambda net: net.isolate(name) if name in net.machines else None)
+
+        return self._begin(f"isolate({_text(target)!r})", name, begin)
+
+    def kill(self, target: Target) -> NemesisFault:
+        """Kill what is tested on a machine; by default, cut its power.
+
+        Raises:
+            InvalidError: no machine has the role.
+            NotFoundError: there is no such machine.
+            MachineStateError: the machine does not run.
+        """
+        name = self._found(target)
+        machine = self._machines[name]
+
+        def begin() -> list[Heal]:
+            self._kill(machine)
+            return [lambda: self._start(machine)]
+
+        return self._begin(f"kill({_text(target)!r})", name, begin)
+
+    def pause(self, target: Target) -> NemesisFault:
+        """Stop a machine's processors; see :meth:`Machine.pause`.
+
+        Raises:
+            InvalidError: no machine has the role.
+            NotFoundError: there is no such machine.
+            MachineStateError: the machine does not run.
+        """
+        name = self._found(target)
+        step = f"pause({_text(target)!r})"
+        return self._begin(step, name, lambda: [self._machines[name].pause().heal])
+
+    def jump(self, target: Target, seconds: float) -> NemesisFault:
+        """Set a machine's clock forward or backward; see :meth:`MachineClock.jump`.
+
+        Raises:
+            InvalidError: no machine has the role, or the value is not possible.
+            NotFoundError: there is no such machine.
+            MachineStateError: the machine does not run.
+        """
+        name = self._found(target)
+        step = f"jump({_text(target)!r}, {seconds!r})"
+        return self._begin(step, name, lambda: [self._machines[name].clock.jump(seconds).heal])
+
+    def skew(self, target: Target, rate: float) -> NemesisFault:
+        """Run a machine's clock at another rate; see :meth:`MachineClock.skew`.
+
+        Raises:
+            InvalidError: no machine has the role, or the value is not possible.
+            NotFoundError: there is no such machine.
+            MachineStateError: the machine does not run.
+        """
+        name = self._found(target)
+        step = f"skew({_text(target)!r}, {rate!r})"
+        return self._begin(step, name, lambda: [self._machines[name].clock.skew(rate).heal])
+
+    def heal(self) -> None:
+        """End all faults, newest first; if some cannot be ended, the others are.
+
+        Raises:
+            Exception: what the first one that failed has raised.
+        """
+        if self._active:
+            self.history.append("nemesis.heal()")
+        with contextlib.ExitStack() as stack:
+            for fault in self.faults:
+                stack.callback(self._end, fault)
+
+    def _found(self, target: Target) -> str:
+        name = self.find(target)
+        if name is None:
+            raise InvalidError(
+                f"cannot harm the {target}",
+                why="no machine has that role now",
+                todo="find() returns None then.",
+            )
+        return name
+
+    def _partition(self, names: list[str], rest: list[str]) -> list[Heal]:
+        def sides(net: Network) -> Fault | None:
+            here = [[name for name in side if name in net.machines] for side in (names, rest)]
+            return net.partition(*here) if all(here) else None
+
+        return self._hurt(sides)
+
+    def _hurt(self, hurt: Callable[[Network], Fault | None]) -> list[Heal]:
+        """Begin a fault on all networks where it is possible; on all or on none."""
+        with contextlib.ExitStack() as undo:
+            begun: list[Heal] = []
+            for network in self._networks:
+                fault = hurt(network)
+                if fault is not None:
+                    undo.callback(fault.heal)
+                    begun.append(fault.heal)
+            if not begun:
+                names = ", ".join(network.name for network in self._networks) or "none"
+                raise InvalidError(
+                    "cannot separate the machines",
+                    why=f"no network connects them; networks of the nemesis: {names}",
+                    todo="Use a cluster with a network, or give networks=[…].",
+                )
+            undo.pop_all()
+        return begun
+
+    def _begin(
+        self, step: str, target: str | None, begin: Callable[[], list[Heal]]
+    ) -> NemesisFault:
+        fault = NemesisFault(f"nemesis.{step}", target, self._end)
+        self._active[fault] = begin()
+        known = target is None or f"({target!r}" in step
+        self.history.append(fault.step if known else f"{fault.step}  # {target}")
+        return fault
+
+    def _end(self, fault: NemesisFault) -> None:
+        with contextlib.ExitStack() as stack:
+            for heal in self._active.pop(fault, []):
+                stack.callback(heal)
+
+
+def _text(target: Target) -> str:
+    return target if isinstance(target, str) else plain_name(target.name)
