@@ -39,6 +39,7 @@ def configure(project: Path, text: str) -> Path:
 
 def test_what_is_planned_is_what_is_run(tmp_path: Path) -> None:
     project = copy_sample("linuxkit", tmp_path / "project")
+    configure(project, "linuxkit: {assembler: linuxkit}\n")
     script = (
         'Path(argv[argv.index("--dir") + 1], "x").touch() if "--dir" in argv else print("v1.0")'
     )

@@ -126,7 +126,7 @@ def make_plan(
         goal=goal,
         packing=packing or Packing(),
         kind=kind,
-        size=sources.size(),
+        size=sources.size,
     )
     if reserved_on_windows(context.name) and (
         not chosen or any(target.os == "windows" for target in chosen)

@@ -47,6 +47,11 @@ def release_problems(history: History, version: str, own: str) -> list[str]:
             "the clone is shallow and has no tag for the version: git fetch --unshallow --tags "
             "(actions/checkout: fetch-depth: 0), or use --version"
         )
+    elif history.commit and not version:
+        problems.append(
+            "no tag is a version, and the project's own file has none: tag the commit "
+            "(git tag v1.0.0), or use --version or --snapshot"
+        )
     if why := version_problem(version, own):
         problems.append(why)
     return problems

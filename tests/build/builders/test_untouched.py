@@ -158,7 +158,13 @@ def docs(project: Path) -> None:
         file.write("\nhooks: [hook.py]\n")
 
 
-@pytest.mark.parametrize("fill", [go, node, php, cpp, rust, python, taskfile, docs])
+@pytest.mark.parametrize(
+    "fill",
+    [
+        *(go, node, cpp, taskfile),
+        *(pytest.param(fill, marks=pytest.mark.long) for fill in (php, rust, python, docs)),
+    ],
+)
 def test_hostile_programs_change_nothing_of_the_repository(
     fill: Callable[[Path], object], tmp_path: Path
 ) -> None:

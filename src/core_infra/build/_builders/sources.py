@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from core_infra.build._artifact import Target
     from core_infra.build._builders.steps import BuildContext
 
+    _File = tuple[str, os.stat_result]
+    """The absolute path of a file or link, and what lstat found."""
+
 _JUNK = frozenset(
     {
         *(".git", ".hg", ".svn", ".jj"),
@@ -50,21 +53,19 @@ class Sources:
         project: the project's directory, without links in its path.
         files: their paths relative to the root, sorted. Links are listed as links.
         repositories: the repositories in the root, which the copy has as well.
+        size: the size of the files when they were found, in bytes.
     """
 
     root: Path
     project: Path
     files: tuple[str, ...]
     repositories: tuple[Repository, ...]
+    size: int
 
     @property
     def inside(self) -> Path:
         """The project's path in the root."""
         return self.project.relative_to(self.root)
-
-    def size(self) -> int:
-        """The size of a copy, in bytes."""
-        return sum((self.root / name).lstat().st_size for name in self.files)
 
     @cached_property
     def digest(self) -> str:
@@ -193,8 +194,10 @@ def find_sources(
         found.add(path)
     found.follow_links()
     root = Path(os.path.commonpath([top, *found.tops]))
-    files = sorted({path.relative_to(root).as_posix() for path in found.files})
-    return Sources(root, project, tuple(files), tuple(found.repositories))
+    start = len(os.path.join(root, ""))  # noqa: PTH118 - of "/" as well
+    files = sorted(path[start:] for path in found.files)
+    size = sum(state.st_size for state in found.files.values())
+    return Sources(root, project, tuple(files), tuple(found.repositories), size)
 
 
 def project_repository(project: Path) -> Repository | None:
@@ -230,7 +233,10 @@ def ignored_files(directory: Path, include: frozenset[str] = frozenset()) -> lis
         path = repository.top / name
         if not junk.intersection(Path(name).parts):
             inner = path.is_dir() and not (path / _CACHE_TAG).exists()
-            found += _walk(path, junk) if inner else [] if path.is_dir() else [path]
+            if inner:
+                found += (Path(file) for file, _ in _walk(path, junk))
+            elif not path.is_dir():
+                found.append(path)
     return found
 
 
@@ -246,16 +252,16 @@ def is_vendored(project: Path, directory: str) -> bool:
 
 
 class _Search:
-    """Collects files, as absolute paths.
+    """Collects files. Their paths are strings, with one lstat for each: there may be very many.
 
     Attributes:
-        files: the files and links.
+        files: the absolute paths of the files and links, with what lstat found.
         tops: the directories that they are in.
         repositories: the repositories of the directories.
     """
 
     def __init__(self, exclude: Path | None, junk: frozenset[str]) -> None:
-        self.files: set[Path] = set()
+        self.files: dict[str, os.stat_result] = {}
         self.tops: list[Path] = []
         self.repositories: list[Repository] = []
         self._exclude = exclude
@@ -265,7 +271,7 @@ class _Search:
         """Add a file or directory that is outside of the repository, or ignored."""
         if not path.is_dir() or path.is_symlink():
             if os.path.lexists(path):
-                self.files.add(path)
+                self.files[str(path)] = path.lstat()
                 self.tops.append(path.parent)
         elif not any(path.is_relative_to(top) for top in self.tops):
             repository = project_repository(path)
@@ -274,29 +280,28 @@ class _Search:
             else:
                 self.add_repository(repository)
         else:
-            self.files.update(self._outside_output(_walk(path, self._junk)))
+            self._add_walked(path)
 
     def add_directory(self, directory: Path) -> None:
         """Add all files of a directory."""
         self.tops.append(directory)
-        self.files.update(self._outside_output(_walk(directory, self._junk)))
+        self._add_walked(directory)
 
     def add_repository(self, repository: Repository) -> None:
         """Add the files of a repository that it does not ignore, and its submodules."""
-        top = repository.top
-        self.tops.append(top)
+        self.tops.append(repository.top)
         self.repositories.append(repository)
-        self._add_listed(top, repository.tracked)
-        untracked = (top / name for name in repository.untracked())
-        self._add_listed(
-            top, (path.relative_to(top).as_posix() for path in self._outside_output(untracked))
-        )
+        self.files.update(self._listed(repository.top, repository.tracked))
+        start = os.path.join(repository.top, "")  # noqa: PTH118 - of "/" as well
+        names = repository.untracked()
+        untracked = [name for name in names if not self._is_output(f"{start}{name}")]
+        self.files.update(self._listed(repository.top, untracked))
 
     def follow_links(self) -> None:
         """Add the targets of relative links that lead out of what was found."""
-        waiting = [path for path in self.files if path.is_symlink()]
+        waiting = self._links()
         while waiting:
-            path = waiting.pop()
+            path = Path(waiting.pop())
             link = path.readlink()
             target = Path(os.path.normpath(path.parent / link))
             known = any(target.is_relative_to(top) for top in self.tops)
@@ -305,47 +310,63 @@ class _Search:
                 continue
             before = set(self.files)
             self.add(target)
-            waiting += [new for new in self.files - before if new.is_symlink()]
+            waiting += [new for new in self._links() if new not in before]
 
-    def _add_listed(self, top: Path, names: Iterable[str]) -> None:
+    def _links(self) -> list[str]:
+        return [path for path, state in self.files.items() if stat.S_ISLNK(state.st_mode)]
+
+    def _listed(self, top: Path, names: Iterable[str]) -> Iterator[_File]:
+        start = os.path.join(top, "")  # noqa: PTH118 - of "/" as well
         for name in names:
-            path = top / name
+            path = start + name.rstrip("/")
             try:
-                mode = path.lstat().st_mode
+                state = os.lstat(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # git lists deleted files until the next commit
             except PermissionError as error:
                 raise _unreadable(path, error) from error
-            if stat.S_ISDIR(mode):  # a submodule, or a repository in this one
-                self._add_inner(path)
-            elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
-                self.files.add(path)
+            if stat.S_ISDIR(state.st_mode):  # a submodule, or a repository in this one
+                self._add_inner(Path(path))
+            elif _is_source(state):
+                yield path, state
 
     def _add_inner(self, directory: Path) -> None:
         repository = find_repository(directory)
         if repository is not None and repository.top == directory:  # else it is not checked out
             self.add_repository(repository)
 
-    def _outside_output(self, paths: Iterable[Path]) -> Iterator[Path]:
-        exclude = self._exclude
-        return (path for path in paths if exclude is None or not path.is_relative_to(exclude))
+    def _add_walked(self, directory: Path) -> None:
+        found = _walk(directory, self._junk)
+        self.files.update(file for file in found if not self._is_output(file[0]))
+
+    def _is_output(self, path: str) -> bool:
+        return self._exclude is not None and f"{path}/".startswith(f"{self._exclude}/")
 
 
-def _walk(directory: Path, junk: frozenset[str]) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise _unreadable(Path(error.filename), error) from error
-
-    for top, directories, names in os.walk(directory, onerror=fail):
-        if _CACHE_TAG in names and Path(top) != directory:
-            directories.clear()
+def _walk(directory: Path, junk: frozenset[str]) -> Iterator[_File]:
+    waiting = [str(directory)]
+    while waiting:
+        top = waiting.pop()
+        try:
+            with os.scandir(top) as entries:
+                found = list(entries)
+        except OSError as error:
+            raise _unreadable(top, error) from error
+        if top != str(directory) and any(entry.name == _CACHE_TAG for entry in found):
             continue
-        # Links to directories are listed as links.
-        links = [name for name in directories if (Path(top) / name).is_symlink()]
-        directories[:] = [name for name in directories if name not in {*junk, *links}]
-        for name in (*names, *links):
-            path = Path(top) / name
-            if name != ".git" and (path.is_symlink() or path.is_file()):
-                yield path
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in junk:
+                    waiting.append(entry.path)
+            elif entry.name != ".git":
+                with contextlib.suppress(FileNotFoundError):  # removed since
+                    state = entry.stat(follow_symlinks=False)
+                    if _is_source(state):
+                        yield entry.path, state
+
+
+def _is_source(state: os.stat_result) -> bool:
+    return stat.S_ISREG(state.st_mode) or stat.S_ISLNK(state.st_mode)
 
 
 def _digest_line(path: Path) -> bytes:
@@ -367,7 +388,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise _unreadable(Path(error.filename or path), error) from error
 
 
-def _unreadable(path: Path, error: OSError) -> SourcesError:
+def _unreadable(path: str | Path, error: OSError) -> SourcesError:
     return SourcesError(
         f"cannot read the source {str(path)!r}",
         why=error.strerror or str(error),
