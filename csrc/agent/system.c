@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -16,6 +17,8 @@
 #ifndef RNDRESEEDCRNG
 #define RNDRESEEDCRNG _IO('R', 0x07)
 #endif
+
+enum { SHUTDOWN_S = 30 };
 
 const char *error_of(const char *what) {
     static char sentence[MAX_MESSAGE];
@@ -60,7 +63,23 @@ const char *add_entropy(const uint8_t *bytes, size_t n) {
     return good ? NULL : strerror(errno);
 }
 
+/* LinuxKit's init runs these containers if it is asked to end the machine, as busybox asks it. It is
+ * given its time, but no more: the machine must end. It ends all programs before it does the rest, so
+ * SIGTERM says that the agent is waited for. */
+static void run_onshutdown(bool restart) {
+    if (access("/containers/onshutdown", F_OK) < 0 || kill(1, restart ? SIGTERM : SIGUSR2) < 0)
+        return;
+    sigset_t end;
+    sigemptyset(&end);
+    sigaddset(&end, SIGTERM);
+    struct timespec patience = {SHUTDOWN_S, 0};
+    sigprocmask(SIG_BLOCK, &end, NULL);
+    if (sigtimedwait(&end, NULL, &patience) == SIGTERM)
+        _exit(0);
+}
+
 const char *power_off(bool restart) {
+    run_onshutdown(restart);
     sync();
     reboot(restart ? RB_AUTOBOOT : RB_POWER_OFF);
     return strerror(errno);

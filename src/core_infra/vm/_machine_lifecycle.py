@@ -201,7 +201,7 @@ class MachineLifecycle:
 
     def poweroff(self, timeout: float | None) -> None:
         """See :meth:`core_infra.vm.Machine.poweroff`."""
-        agent, limit = self.agent(), timeouts.limit(timeout, 5)
+        agent, limit = self.agent(), timeouts.limit(timeout, 40)
         if self.pause is not None:
             raise self.pause
         self._ending = self.witness()

@@ -144,3 +144,12 @@ def test_poweroff_runs_what_is_for_it(launcher: Launcher) -> None:
     own.console.expect("the order was one two read-only", timeout=60)
     own.console.expect("reboot: Power down", timeout=60)
     launcher.discard(own)
+
+
+def test_a_machine_that_its_agent_powers_off_runs_what_is_for_it(launcher: Launcher) -> None:
+    own = launcher.clone()
+    own.poweroff()
+    log = own.logs()
+    assert "the order was one two read-only" in log
+    assert "reboot: Power down" in log
+    launcher.discard(own)
