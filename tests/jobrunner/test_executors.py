@@ -5,8 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import sys
 import threading
 import time
+import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     from jobs.polling import Make
 
 
-def test_handlers_run_on_any_executor(make: Make, journal: Journal) -> None:
+def test_handlers_run_on_any_executor(
+    make: Make, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The new process imports the main module: a start script without a guard would run the tests.
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
         make(Elsewhere(), executor=pool).run_once()
