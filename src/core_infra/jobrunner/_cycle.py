@@ -24,7 +24,7 @@ from core_infra.jobrunner._handler_calls import HandlerCall, Outcome, act, look_
 from core_infra.jobrunner._interfaces import as_reconciling
 from core_infra.jobrunner._journal.amendments import mark_of
 from core_infra.jobrunner._journal.entry import Phase
-from core_infra.jobrunner._journal.index import Index
+from core_infra.jobrunner._journal.index import ActionStatus, Index
 from core_infra.jobrunner._leadership import Leadership
 from core_infra.jobrunner._logging import describe_error, job_fields
 from core_infra.jobrunner._plan import (
@@ -315,10 +315,11 @@ class CycleRunner:
         cycle.seen |= found.keys()
         states = self._index.states(found)
         for name, state in states.items():
+            if state.status is ActionStatus.DONE:  # nearly all of them
+                continue
             match = found[name]
-            if not getattr(match.handler, "chain", False) and is_over(
-                state, match.handler, self._limits
-            ):
+            is_last = is_over(state, match.handler, self._limits)
+            if is_last and not getattr(match.handler, "chain", False):
                 left.append((place + match.after, [match.signal]))
         now = self._config.clock.now()
         calls = []

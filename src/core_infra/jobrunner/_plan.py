@@ -65,6 +65,9 @@ def matches(signals: Iterable[PipelineSignal], handlers: Sequence[JobHandler]) -
 
     That is the first that matches, and the first behind it if it has ``chain``, and so on.
     """
+    # The optional attributes are read once, not for each signal.
+    per_pull = [getattr(handler, "per_pull", False) for handler in handlers]
+    chain = [getattr(handler, "chain", False) for handler in handlers]
     for signal in signals:
         for place, handler in enumerate(handlers):
             try:
@@ -73,10 +76,9 @@ def matches(signals: Iterable[PipelineSignal], handlers: Sequence[JobHandler]) -
                 _LOG.error("handler %s cannot match: %s", handler.name, describe_error(error))
                 continue
             if seen is not None:
-                is_per_pull = getattr(handler, "per_pull", False)
-                name = action_id(handler.name, signal, seen, per_pull=is_per_pull)
+                name = action_id(handler.name, signal, seen, per_pull=per_pull[place])
                 yield Match(name, handler, signal, place + 1)
-                if not getattr(handler, "chain", False):
+                if not chain[place]:
                     break
 
 
@@ -96,13 +98,10 @@ def action_id(
 
 def is_over(state: ActionState, handler: JobHandler, limits: Limits) -> bool:
     """Whether an action was not done and will not be tried again: other handlers may act then."""
-    match state.status:
-        case ActionStatus.GIVEN_UP:
-            return True
-        case ActionStatus.UNKNOWN | ActionStatus.FAILED:
-            return as_reconciling(handler) is None or state.attempt >= limits.attempts
-        case _:
-            return False
+    status = state.status
+    if status is ActionStatus.UNKNOWN or status is ActionStatus.FAILED:
+        return as_reconciling(handler) is None or state.attempt >= limits.attempts
+    return status is ActionStatus.GIVEN_UP
 
 
 def due_jobs(
@@ -171,25 +170,26 @@ def retry_delay(interval: float, failures: int) -> timedelta:
 
 def _is_due(state: ActionState, handler: JobHandler, limits: Limits, *, now: datetime) -> bool:
     """Whether an action that was started before is to be tried again."""
-    if state.status in {ActionStatus.PENDING, ActionStatus.DONE} or as_reconciling(handler) is None:
-        # If the handler cannot look, try only what certainly was not started.
-        return state.status is ActionStatus.INTERRUPTED
-    if state.status is ActionStatus.INTERRUPTED:
-        return True
-    if state.status is ActionStatus.GIVEN_UP:
+    status = state.status
+    if status is ActionStatus.DONE or status is ActionStatus.PENDING:
         return False
+    if status is ActionStatus.INTERRUPTED:
+        return True
+    if status is ActionStatus.GIVEN_UP or as_reconciling(handler) is None:
+        return False  # a handler that cannot look tries only what certainly was not started
     delay = retry_delay(limits.interval, state.attempt)
     is_late_enough: bool = now >= state.last + delay
     return is_late_enough and state.attempt < limits.attempts
 
 
 class _RecordingSignal(PipelineSignal):
-    """A copy of a signal that remembers which of its fields were read."""
+    """A signal that remembers which of its fields were read."""
 
     __slots__ = ("_seen",)
 
     def __init__(self, signal: PipelineSignal) -> None:
-        vars(self).update(vars(signal))
+        # The same dictionary, not a copy: neither of them is changed, and this is done per match.
+        object.__setattr__(self, "__dict__", vars(signal))
         object.__setattr__(self, "_seen", {})
 
     def __getattribute__(self, name: str) -> Any:

@@ -84,6 +84,10 @@ class ActionStatus(enum.IntEnum):
     """Failed, and another attempt would change nothing."""
 
 
+_STATUSES = {int(status): status for status in ActionStatus}
+"""A call of the enumeration takes several times as long."""
+
+
 class ActionState(NamedTuple):
     """What the index knows of an action.
 
@@ -248,7 +252,7 @@ class Index:
         return [
             ActionState(
                 id_,
-                ActionStatus(status),
+                _STATUSES[status],
                 action,
                 attempt,
                 datetime.fromtimestamp(first, UTC),
