@@ -87,7 +87,7 @@ def test_every_source_is_acted_on_once_it_is_well_again(plan: list[list[str]], s
 def test_an_answer_that_is_late_is_acted_on(make: Make) -> None:
     source = Moody("late", ["hang"])
     actor = Actor()
-    poller = make(actor, sources=[source], poll_timeout=0.01)
+    poller = make(actor, sources=[source], poll_timeout=0.5)  # one that is over 5 s late is dropped
     assert "has not answered" in poller.run_once().failures["late"]
     source.release.set()
     assert source.back.acquire(timeout=30)
