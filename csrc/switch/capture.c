@@ -98,7 +98,7 @@ uint32_t capture_interface(struct capture *c, const char *name) {
     put_number(c, 0); /* frames are stored whole */
     put_option(c, OPTION_NAME, name, strlen(name));
     put_option(c, OPTION_RESOLUTION, &resolution, sizeof resolution);
-    put_option(c, 0, NULL, 0);
+    put_option(c, 0, "", 0);
     end(c, start);
     return c->interfaces++;
 }
@@ -117,7 +117,7 @@ void capture_frame(struct capture *c, uint32_t interface, const uint8_t *bytes, 
     put(c, bytes, length);
     if (*note) {
         put_option(c, OPTION_COMMENT, note, strlen(note));
-        put_option(c, 0, NULL, 0);
+        put_option(c, 0, "", 0);
     }
     end(c, start);
 }
