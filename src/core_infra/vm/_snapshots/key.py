@@ -55,10 +55,11 @@ def snapshot_key(
 def _lasting(command: Sequence[str], name: str) -> list[str]:
     """What counts of a command: not the machine's name, nor what it boots.
 
-    The kernel's arguments have the host's clock rate, which varies; its files count by content.
+    The kernel's arguments have the host's clock rate, which varies; its files count by content, and
+    may have been removed meanwhile.
     """
     pairs = zip(["", *command], command, strict=False)
-    return [part for before, part in pairs if part != name and before not in _BOOTED]
+    return [part for before, part in pairs if part != name and not {before, part} & {*_BOOTED}]
 
 
 def _contents(image: Bootable) -> list[str]:

@@ -55,7 +55,7 @@ SYSTEMD = ("systemd-sysv", "udev")
 _CONFIGURE = Path(__file__).with_name("configure")
 _LIMIT = 3600.0
 _SHOWN = 25
-_CODE = digest_of_code(*Path(__file__).parent.glob("*"))
+_CODE = digest_of_code(_CONFIGURE, *Path(__file__).parent.glob("*.py"))
 _AGENT_OWN = (b"/dev", b"/proc", b"/run", b"/sys", b"/tmp", b"/lost+found")
 
 
