@@ -212,6 +212,25 @@ def test_writers_and_those_who_delete_do_not_hinder_each_other(tmp_path: Path, k
     assert medium.list(".") == []
 
 
+def test_a_fork_does_not_append_a_second_time(local: LocalMedium) -> None:
+    with local.append("log") as log:
+        log.write(b"first ")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                for use in (log.flush, lambda: log.write(b"child ")):
+                    with pytest.raises(WrongStateError, match="forked"):
+                        use()
+                log.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        log.write(b"second")
+    assert local.read_text("log") == "first second"
+
+
 def test_a_fork_that_leaves_the_block_of_a_writer_leaves_the_file_to_its_writer(
     tmp_path: Path, local: LocalMedium
 ) -> None:

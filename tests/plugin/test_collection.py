@@ -57,6 +57,9 @@ def test_wrong_markers_are_errors_that_name_the_test(
         @pytest.mark.core_vm(512)
         def test_position(core_vm): pass
 
+        @pytest.mark.parametrize("core_vm", [5], indirect=True)
+        def test_parameter(core_vm): pass
+
         @pytest.mark.core_vm(memory=512, cpus=2, image="x", timeout=1.5)
         def test_right(core_vm): pass
         """
@@ -69,6 +72,7 @@ def test_wrong_markers_are_errors_that_name_the_test(
             "test_marks.py::TestMany::test_types: *needs a number of MiB *, but was given 'much'",
             "test_marks.py::TestMany::test_types: *needs a number as cpus, but was given True",
             "test_marks.py::test_position: *no positional arguments, but was given (512,)",
+            "test_marks.py::test_parameter*: *parameter of core_vm must be a dict * memory: 5",
         ]
     )
     assert "test_right:" not in result.stdout.str()

@@ -161,7 +161,9 @@ def requested(item: pytest.Item, *fixtures: str, scope: str = "function") -> dic
     found = {name: value for mark in marks for name, value in mark.kwargs.items()}
     parameters = _parameters(item)
     for fixture in (FACTORIES.get(scope, ""), *fixtures):
-        found.update(parameters.get(fixture, {}))
+        # Other values are reported as mistakes when the tests are collected.
+        if isinstance(chosen := parameters.get(fixture), Mapping):
+            found.update(chosen)
     return found
 
 

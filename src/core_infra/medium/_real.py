@@ -24,7 +24,7 @@ from core_infra.medium._paths import RESERVED, clean, not_root
 from core_infra.medium._real_file import RealFile, map_os_errors
 from core_infra.medium._replacement import Replacement, refuse_to_replace, sync_dir
 from core_infra.medium._temporary import sweep
-from core_infra.medium._writer import AtomicWriter
+from core_infra.medium._writer import AppendWriter, AtomicWriter
 
 if TYPE_CHECKING:
     import builtins
@@ -127,7 +127,7 @@ class RealMedium(Medium):
             return file
 
         with self._mapping_errors("append to", path, where):
-            return io.BufferedWriter(_while_deleted(begin))
+            return AppendWriter(_while_deleted(begin))
 
     def stat(self, path: StrPath) -> FileInfo:
         """Describe the file or directory at a path."""

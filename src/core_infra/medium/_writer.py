@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from _typeshed import ReadableBuffer
+
 
 class AtomicWriter(io.BufferedWriter):
     """A buffered writer: closing it commits the file, an exception in its block discards it.
@@ -44,13 +46,7 @@ class AtomicWriter(io.BufferedWriter):
             return
         if os.getpid() != self._process:
             self.abandon()
-            raise WrongStateError(
-                "cannot finish the file in this process",
-                why="it was opened in the process that this one was forked from",
-                todo="Finish it there, or open it after the fork.",
-                needed=f"process {self._process}",
-                found=f"process {os.getpid()}",
-            )
+            raise _of_another_process("finish", self._process)
         try:
             self.flush()
             self._commit()
@@ -90,6 +86,50 @@ class AtomicWriter(io.BufferedWriter):
             if not mine:
                 return
             warnings.warn(f"never closed, so not written: {self!r}", ResourceWarning, stacklevel=2)
+
+
+class AppendWriter(io.BufferedWriter):
+    """A buffered writer whose bytes a forked child does not write a second time.
+
+    Args:
+        raw: the file, open for appending.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__(raw)
+        self._process = os.getpid()
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Append bytes; raises WrongStateError if it was opened before this process was forked."""
+        self._require_owner()
+        return super().write(data)
+
+    def flush(self) -> None:
+        """Write what is buffered; raises WrongStateError as :meth:`write` does."""
+        if not self.closed:
+            self._require_owner()
+        super().flush()
+
+    def close(self) -> None:
+        """Write what is buffered, and close the file; a forked child closes its copy only."""
+        if os.getpid() == self._process:
+            super().close()
+        else:
+            self.raw.close()
+
+    def _require_owner(self) -> None:
+        if os.getpid() != self._process:
+            raise _of_another_process("append to", self._process)
+
+
+def _of_another_process(action: str, process: int) -> WrongStateError:
+    return WrongStateError(
+        f"cannot {action} the file in this process",
+        why="it was opened in the process that this one was forked from",
+        todo="Do it there, or open the file after the fork.",
+        needed=f"process {process}",
+        found=f"process {os.getpid()}",
+    )
 
 
 def writer_in_memory(write: Callable[[bytes], None]) -> AtomicWriter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from core_infra._cli.vm.values import ports, volumes
+from core_infra._cli.vm.values import Seconds, named_user, ports, volumes
 from core_infra.vm._manager.record import Port, Volume
 
 
@@ -58,3 +58,18 @@ def test_volumes(text: str, volume: Volume) -> None:
 def test_what_is_no_volume(text: str) -> None:
     with pytest.raises(click.BadParameter):
         volumes((text,))
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "", "soon"])
+def test_what_is_no_number_of_seconds(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Seconds().convert(text, None, None)
+
+
+def test_an_unset_variable_is_not_the_name_of_a_user() -> None:
+    context = click.Context(click.Command("exec"))
+    option = click.Option(["--user"])
+    assert named_user(context, option, "nobody") == "nobody"
+    assert named_user(context, option, None) is None
+    with pytest.raises(click.BadParameter, match="empty"):
+        named_user(context, option, "")

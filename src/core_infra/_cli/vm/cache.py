@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from core_infra._cli.vm.values import Seconds
 from core_infra.errors import UnavailableError
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.cached import prune_images, stored_images
@@ -82,7 +83,7 @@ def list_(*, as_json: bool) -> None:
 )
 @click.option(
     "--older",
-    type=click.FloatRange(0),
+    type=Seconds(),
     default=0.0,
     help="Only images and disks not used for this many days.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from core_infra._cli.vm.shared import Machine, exit_with, kept_or_none, manager
+from core_infra._cli.vm.values import Seconds
 from core_infra.vm._access.shell import shell as run_shell
 from core_infra.vm._access.ssh import SshAccess
 from core_infra.vm._attach import attach, connect
@@ -34,7 +35,7 @@ def console(machine: str) -> None:
 
 @click.command("shell")
 @click.argument("machine", type=Machine())
-@click.option("--wait", type=click.FloatRange(0), help="Seconds to wait for the machine to boot.")
+@click.option("--wait", type=Seconds(), help="Seconds to wait for the machine to boot.")
 @click.pass_context
 def shell(ctx: click.Context, machine: str, *, wait: float | None) -> None:
     """Open a shell in MACHINE by SSH, or its console if it has no SSH."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from core_infra._cli.vm.shared import Machine, exit_with, kept_or_none, manager, print_line
+from core_infra._cli.vm.values import Seconds, named_user
 from core_infra.errors import CoreInfraError
 from core_infra.vm._access.file_copy import pull, push
 from core_infra.vm._guest.client import GuestOperationError
@@ -38,14 +39,20 @@ _CHUNK = 1 << 16
 @click.argument("machine", type=Machine())
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("-i", "--interactive", is_flag=True, help="Pass this command's standard input.")
-@click.option("-u", "--user", default="", help="The user; default: the image's, or root.")
-@click.option("--wait", type=click.FloatRange(0), help="Seconds to wait for the machine to boot.")
+@click.option(
+    "-u",
+    "--user",
+    default=None,
+    callback=named_user,
+    help="The user; default: the image's, or root.",
+)
+@click.option("--wait", type=Seconds(), help="Seconds to wait for the machine to boot.")
 def exec_(
     machine: str,
     argv: tuple[str, ...],
     *,
     interactive: bool,
-    user: str,
+    user: str | None,
     wait: float | None,
 ) -> None:
     """Run a command in MACHINE, and exit with its exit code.
@@ -58,7 +65,7 @@ def exec_(
     if argv[0] == "--" and len(argv) > 1:
         argv = argv[1:]
     try:
-        code = _run(machine, argv, interactive=interactive, user=user, wait=wait)
+        code = _run(machine, argv, interactive=interactive, user=user or "", wait=wait)
     except CoreInfraError as error:
         # Other codes than those of core-infra, which the command itself may return.
         print_line(f"core-infra: {error}")

@@ -16,6 +16,7 @@ from core_infra._cli.vm.shared import (
     print_line,
     print_table,
 )
+from core_infra._cli.vm.values import Seconds
 from core_infra.errors import CoreInfraError
 from core_infra.vm._kept_machines import kept
 from core_infra.vm._manager.record import ContainerStatus
@@ -32,7 +33,7 @@ _grace = click.option(
     "-t",
     "--time",
     "grace",
-    type=click.FloatRange(0),
+    type=Seconds(),
     default=GRACE,
     show_default=True,
     help="Seconds that the guest gets to shut down.",

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from core_infra.vm._manager.record import LOOPBACK, Port, Volume
 
 HIGHEST = 65535
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds, not negative. NaN compares as neither too small nor too large."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse it; a usage error if it is not such a number."""
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return found
+
+
+def named_user(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty name, such as that of an unset variable; it would mean root."""
+    if value == "":
+        raise click.BadParameter("it is empty; leave the option out for the default user")
+    return value
+
+
 _PORT = "[[ADDRESS:][HOST]:]GUEST[/udp]"
 _VOLUME = "DIRECTORY:PATH[:ro]"
 
