@@ -64,6 +64,7 @@ NOT_EVERYWHERE = ("virtiofsd",)
 TOOLS = {
     "tests": SUITE,
     "tests-long": SUITE,
+    "tests-soak": SUITE,
     "fresh": {
         "debootstrap": ("debootstrap", "to make a bare Debian"),
         "git": ("git", "to clone this project into it"),

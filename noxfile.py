@@ -57,18 +57,26 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite except the long tests; arguments go to pytest."""
+    """The test suite except the long and the soak tests; arguments go to pytest."""
     install(session, "-e", ".", group="tests")
     # A worker for each processor: a machine keeps one busy. --pdb turns that off by itself.
     workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
-    run_pytest(session, *chosen(session, "-m", "not long", *workers))
+    run_pytest(session, *chosen(session, "-m", "not long and not soak", *workers))
 
 
 @nox.session(name="tests-long", venv_backend="none")
 def tests_long(session: nox.Session) -> None:
     """The tests that are slow or hostile to the host; arguments go to pytest."""
     # An environment of its own would take minutes to make, and be the same as that of the others.
-    session.notify("tests", [*chosen(session, "-m", "long", "-n", "0"), *session.posargs])
+    session.notify(
+        "tests", [*chosen(session, "-m", "long and not soak", "-n", "0"), *session.posargs]
+    )
+
+
+@nox.session(name="tests-soak", venv_backend="none", default=False)
+def tests_soak(session: nox.Session) -> None:
+    """The tests that repeat something hundreds of times; arguments go to pytest."""
+    session.notify("tests", [*chosen(session, "-m", "soak", "-n", "0"), *session.posargs])
 
 
 @nox.session(default=False)

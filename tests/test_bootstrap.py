@@ -151,7 +151,10 @@ def test_wrong_usage_names_the_sessions_and_installs_nothing(
     run = bare_host.run(*args)
     assert run.returncode == 2
     assert "SESSION" in run.stderr
-    assert args == [] or "no session 'tets'; there are: lint, tests, tests-long, demo" in run.stderr
+    assert (
+        args == []
+        or "no session 'tets'; there are: lint, tests, tests-long, tests-soak, demo" in run.stderr
+    )
     assert not (bare_host.root / ".venv").exists()
 
 

@@ -117,7 +117,7 @@ def test_each_of_many_power_cuts_leaves_exactly_what_was_flushed(machine: Machin
     cut_and_compare(machine, 20)
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_a_thousand_power_cuts_leave_exactly_what_was_flushed(machine: Machine) -> None:
     cut_and_compare(machine, 1000)
 

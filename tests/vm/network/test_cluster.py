@@ -140,7 +140,7 @@ def test_a_failed_preparation_leaves_nothing(launcher: Launcher) -> None:
     assert launcher.leaks() == []
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_streams_lose_and_double_nothing_in_200_copies(prepared: PreparedCluster) -> None:
     for _ in range(200):
         with prepared.copy() as cluster:

@@ -10,7 +10,7 @@ import pytest
 
 from core_infra.vm import Cluster, Launcher, Machine, PreparedCluster
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.soak
 
 NODES = ("a", "b", "c")
 ADDRESSES = {name: f"10.9.0.{number}" for number, name in enumerate(NODES, 11)}

@@ -14,7 +14,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=["debian:12", "debian:13"])
+@pytest.fixture(
+    scope="module", params=["debian:12", pytest.param("debian:13", marks=pytest.mark.soak)]
+)
 def image(request: pytest.FixtureRequest, launcher: Launcher) -> Image:
     found = launcher.make_image(request.param, packages=["nginx-light"])
     assert isinstance(found, Image)
