@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import struct
 
+_STATUS = "/proc/self/status"
 _ACL = "system.posix_acl_access"
 _OF_THE_CONTENT = {"security.capability", "security.ima", "security.evm"}
 """Attributes that are valid only for the old content."""
@@ -55,6 +57,28 @@ def keep_access(fd: int, directory: int, name: str, old: os.stat_result, mode: i
     if _EXTENDED:
         _drop_inherited_acl(fd)
     os.fchmod(fd, mode & 0o777)
+
+
+def give_access_of_new(fd: int, directory: int) -> None:
+    """Give a file that was made elsewhere the group and the permissions of a new one here.
+
+    Args:
+        fd: the file, which only its owner may open so far.
+        directory: descriptor of the directory; its default access control list is not applied.
+    """
+    above = os.fstat(directory)
+    if above.st_mode & stat.S_ISGID:
+        os.fchown(fd, -1, above.st_gid)
+    os.fchmod(fd, 0o666 & ~_umask())
+
+
+def _umask() -> int:
+    """The umask; os.umask() would change it for all threads meanwhile."""
+    with contextlib.suppress(OSError), open(_STATUS, encoding="ascii") as status:  # noqa: PTH123 - as all here
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o077
 
 
 def _keep_owner(fd: int, old: os.stat_result) -> bool:

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 
-from core_infra.medium._access import keep_access
+from core_infra.medium._access import give_access_of_new, keep_access
 from core_infra.medium._temporary import discard, make_unfinished
 
 
@@ -39,7 +39,7 @@ class Replacement:
         self._mode = mode
         self._committed = False
         # The unfinished file must not be readable for more users than the finished one.
-        private = mode is not None or self._old is not None
+        private = mode is not None or self._old is not None or holder is not None
         self._holder = directory if holder is None else holder
         self.fd, self._unfinished = make_unfinished(self._holder, name, private=private)
 
@@ -59,6 +59,10 @@ class Replacement:
             os.fchmod(self.fd, self._mode & 0o777)
         os.fsync(self.fd)
         os.replace(self._unfinished, self._name, src_dir_fd=self._holder, dst_dir_fd=directory)
+        if self._holder != directory and self._old is None and self._mode is None:
+            # Not before: its own directory may be closed to others, and the holder not.
+            give_access_of_new(self.fd, directory)
+            os.fsync(self.fd)
         sync_dir(directory)
         os.close(directory)
         self._committed = True

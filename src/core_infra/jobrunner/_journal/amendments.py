@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._journal.journal import Journal
 
 MARK = ".amended"
-"""A file whose change tells a running poller to read what was appended."""
+"""A running poller reads what was appended when this file changes."""
 _OPEN = frozenset({"failed", "given_up", "unknown"})
 
 

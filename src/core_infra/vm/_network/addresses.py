@@ -1,4 +1,4 @@
-"""The addresses of a network: who has which, and which are reserved."""
+"""The addresses of a network: which machine has which, and which are reserved."""
 
 from __future__ import annotations
 
