@@ -62,6 +62,7 @@ DAEMONS = "/usr/libexec:/usr/lib/qemu"
 # Up to QEMU 7.2 virtiofsd is part of QEMU, and some releases have no package of it.
 NOT_EVERYWHERE = ("virtiofsd",)
 TOOLS = {
+    "demo": {"qemu-img": SUITE["qemu-img"]},
     "tests": SUITE,
     "tests-long": SUITE,
     "tests-soak": SUITE,
