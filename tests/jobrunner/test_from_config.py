@@ -19,13 +19,15 @@ from core_infra.jobrunner import (
     make_parts,
 )
 from core_infra.jobrunner._from_config import check_parts, close_parts
-from jobs.forge_server import ForgejoServer, GitHubServer, Reply
+from jobs.api_server import Reply
+from jobs.forgejo_server import ForgejoServer
+from jobs.github_server import GitHubServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.jobrunner import JobSource
-    from jobs.forge_server import Request
+    from jobs.api_server import Request
 
 
 def parts(

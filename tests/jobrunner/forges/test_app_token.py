@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from core_infra.errors import NotFoundError
 from core_infra.jobrunner import EpicSource, ForgeUnavailableError, GitHub
 from core_infra.jobrunner._forges.app_token import AppToken
-from jobs.forge_server import GitHubServer, Reply, Request, moment
+from jobs.api_server import Reply, Request, moment
+from jobs.github_server import GitHubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

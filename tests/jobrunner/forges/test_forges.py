@@ -23,12 +23,15 @@ from core_infra.jobrunner import (
     TickParent,
     Token,
 )
-from jobs.forge_server import NOW, ForgejoServer, ForgeServer, GitHubServer, Reply
+from jobs.api_server import NOW, Reply
+from jobs.forgejo_server import ForgejoServer
+from jobs.github_server import GitHubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from core_infra.jobrunner import Journal, PipelineSignal
+    from jobs.forge_server import ForgeServer
 
 SECRET = "s3cret-token"  # noqa: S105 - nobody's
 EPIC = "Plan\n\n- [ ] #42 one\n- [x] #43 two\r\n* [ ] #44 three\n```\n- [ ] #99 an example\n```\n"

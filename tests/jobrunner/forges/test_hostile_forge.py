@@ -29,7 +29,8 @@ from core_infra.jobrunner import (
     Token,
 )
 from jobs.actors import Actor
-from jobs.forge_server import GitHubServer, Reply, Request
+from jobs.api_server import Reply, Request
+from jobs.github_server import GitHubServer
 from jobs.samples import signal
 
 if TYPE_CHECKING:

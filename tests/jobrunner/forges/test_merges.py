@@ -28,10 +28,14 @@ from core_infra.jobrunner import (
     Poller,
     PollerConfig,
 )
-from jobs.forge_server import NOW, ForgejoServer, ForgeServer, GitHubServer, Reply
+from jobs.api_server import NOW, Reply
+from jobs.forgejo_server import ForgejoServer
+from jobs.github_server import GitHubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from jobs.forge_server import ForgeServer
 
 GREEN = ["SUCCESS", "NEUTRAL", "SKIPPED"]
 RED = ["FAILURE", "CANCELLED", "TIMED_OUT", "ACTION_REQUIRED", "STARTUP_FAILURE"]
