@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from build_samples import copy_sample, need, tree
-from core_infra.build import _preflight
+from core_infra.build import _requirements
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._config.settings import DEFAULT_TARGETS
 from core_infra.build._errors import ConfigError, PreflightError
@@ -57,7 +57,7 @@ def test_everything_missing_is_reported_at_once(
 ) -> None:
     project = configure(copy_sample("rust", tmp_path / "project"), "targets: []\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(_preflight, "_RESERVE", 1 << 60)
+    monkeypatch.setattr(_requirements, "_RESERVE", 1 << 60)
     targets = [host_target(), Target("plan9", "amd64")]
 
     plan = make_plan(project, targets=targets)

@@ -6,7 +6,6 @@ their final names at the end, ``CHECKSUMS.txt`` last: a directory that has it is
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,18 +16,17 @@ from core_infra.build._archives.archive import archive_with_format
 from core_infra.build._artifact import Artifact
 from core_infra.build._builders.execute import run_steps
 from core_infra.build._builders.workspace import STAGING, finish, workspace
-from core_infra.build._documents.checksums import CHECKSUMS, checksum, read_checksum_file
+from core_infra.build._documents.checksums import checksum
 from core_infra.build._documents.release import describe
+from core_infra.build._output_directory import check_others, check_released, retired
 from core_infra.build._plan import Goal
 from core_infra.build._release_rules import version_problem
 from core_infra.build._reproducibility import check_reproducible
 from core_infra.build._verify import verify_release
 from core_infra.errors import (
     AlreadyExistsError,
-    CoreInfraError,
     InvalidError,
     NotFoundError,
-    WrongStateError,
 )
 from core_infra.medium._local import LocalMedium
 
@@ -100,7 +98,7 @@ def carry_out(
         if plan.goal is Goal.BUILD:
             if twice:
                 check_reproducible(plan, built)
-            _check_released(context.output_dir, built, work)
+            check_released(context.output_dir, built, work)
             moved = tuple(finish(built, work))
             return BuildResult(plan.context.output_dir, moved, moved, ())
         if twice:
@@ -181,9 +179,9 @@ def _finish(
     output = plan.context.output_dir
     inside = [one for one in built if Path(one.path).parent != work / STAGING]
     every = [*inside, *shipped, *(Artifact(str(path)) for path in documents)]
-    old = _retired(output, {one.name for one in every})
+    old = retired(output, {one.name for one in every})
     if plan.goal is Goal.RELEASE:
-        _check_others(output, {*old, *(output / one.name for one in every)})
+        check_others(output, {*old, *(output / one.name for one in every)})
     moved = dict(zip((one.path for one in every), finish(every, work, old), strict=True))
     return BuildResult(
         output,
@@ -191,62 +189,6 @@ def _finish(
         tuple(moved[one.path] for one in shipped),
         tuple(Path(moved[str(path)].path) for path in documents),
     )
-
-
-def _retired(output: Path, names: set[str]) -> list[Path]:
-    """The files of an older release that go: its checksums, and then what only it lists.
-
-    From their removal until the new checksums are in place, the directory is not a release.
-    """
-    checksums = output / CHECKSUMS
-    if not checksums.is_file():
-        return []
-    found = [checksums, *sorted(output.glob(f"{CHECKSUMS}.*"))]
-    return found + [output / name for name in sorted(_listed(output) - names)]
-
-
-def _listed(output: Path) -> set[str]:
-    """The files that the release in a directory lists and that are there."""
-    try:
-        listed = read_checksum_file(LocalMedium(), str(output / CHECKSUMS))
-    except CoreInfraError:
-        return set()  # there is none, or not ours: its files are unknown
-    return {name for name in listed if os.path.lexists(output / name)}
-
-
-def _check_released(output: Path, built: Sequence[Artifact], work: Path) -> None:
-    """Refuse to replace a file of a release by one that was only built.
-
-    Raises:
-        WrongStateError: it is one.
-    """
-    names = {Path(one.path).name for one in built if Path(one.path).parent == work / STAGING}
-    if taken := sorted(names & _listed(output)):
-        raise WrongStateError(
-            f"cannot build into {output}",
-            why=f"{', '.join(taken)} would be replaced, and is part of the release there",
-            todo="Choose another output directory with -o, or remove the release.",
-            needed="a directory without a release of these files",
-            found="a release",
-        )
-
-
-def _check_others(output: Path, ours: set[Path]) -> None:
-    """Refuse to put a release beside other files: they would look like part of it.
-
-    Raises:
-        WrongStateError: there are others.
-    """
-    others = [path for path in sorted(output.iterdir()) if path not in ours and not path.is_dir()]
-    if others:
-        names = ", ".join(path.name for path in others)
-        raise WrongStateError(
-            f"cannot put the release into {output}",
-            why=f"it has files that are not part of it: {names}",
-            todo="Remove them, or choose another output directory with -o.",
-            needed="a directory without other files",
-            found=names,
-        )
 
 
 def _only(artifacts: Sequence[Artifact], target: str) -> Artifact:

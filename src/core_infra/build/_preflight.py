@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
-import shlex
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra._host import processors
-from core_infra.build._archives.archive import Profile
 from core_infra.build._archives.contents import VARIABLE, source_date_epoch
-from core_infra.build._builders.history import History, read_history
 from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._builders.sources import sources_of
 from core_infra.build._builders.steps import BuildContext
@@ -22,28 +16,21 @@ from core_infra.build._builders.workspace import check_output
 from core_infra.build._config.load import MISSPELT_CONFIG, config_path, load_config
 from core_infra.build._config.settings import DEFAULT_TARGETS
 from core_infra.build._config.values import reserved_on_windows
-from core_infra.build._plan import BuildPlan, DiskSpace, FoundTool, Goal, Packing, SigningKey
+from core_infra.build._plan import BuildPlan, Goal, Packing
 from core_infra.build._project import ProjectType, explain
 from core_infra.build._release_rules import release_problems, snapshot_version
+from core_infra.build._requirements import check_keys, disk_space, find_tools, missing_packages
 from core_infra.build._signing.choose import Signers, choose_signers
-from core_infra.errors import CoreInfraError, NotFoundError
+from core_infra.build._sources.history import History, read_history
+from core_infra.errors import NotFoundError
 from core_infra.medium._local import LocalMedium
-from core_infra.process._runner.runner import Runner
-from core_infra.process._runner.spec import RunSpec
-from core_infra.process._service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from core_infra.build._artifact import Target
     from core_infra.build._builders.builder import Builder
-    from core_infra.build._builders.steps import Step, Tool
-    from core_infra.build._config.settings import BuildConfig, SigningSettings
-    from core_infra.process._runner.results import RunResult
-
-
-_RESERVE = 64 << 20
-"""Bytes for the output of a step, besides the copy of the sources: enough for a small program."""
+    from core_infra.build._config.settings import BuildConfig
 
 
 def make_plan(
@@ -154,8 +141,8 @@ def _inspect_host(
     problems += missing_packages(goal, packing)
     sign = context.settings.sign
     signers = choose_signers(sign) if goal is Goal.RELEASE else Signers()
-    keys = _check_keys(signers, sign, targets, problems)
-    disk = _disk(context, size, work.steps)
+    keys = check_keys(signers, sign, targets, problems)
+    disk = disk_space(context, size, work.steps)
     if disk.free < disk.needed:
         problems.append(
             f"{disk.path} has {disk.free >> 20} MiB free, but {disk.needed >> 20} MiB are needed"
@@ -229,83 +216,3 @@ def _epoch(history: History) -> int:
     if VARIABLE in os.environ or history.time is None:
         return source_date_epoch()
     return history.time
-
-
-def _check_keys(
-    signers: Signers, sign: SigningSettings, targets: Sequence[Target], problems: list[str]
-) -> list[SigningKey]:
-    if sign.unset and (signers.checksums or signers.darwin or signers.windows):
-        problems.append(f"signing needs variables that are not set: {', '.join(sign.unset)}")
-    systems = dict.fromkeys(target.os for target in targets)
-    wanted = [(name, signer) for name in systems for signer in signers.for_os(name)]
-    wanted += [("checksums", signer) for signer in signers.checksums]
-    keys = []
-    for signs, signer in wanted:
-        description = ""
-        try:
-            description = signer.check()
-        except CoreInfraError as error:
-            problems.append(str(error))
-        keys.append(SigningKey(signs, signer.name, description))
-    return keys
-
-
-def _disk(context: BuildContext, size: int, steps: Sequence[Step]) -> DiskSpace:
-    """The fuller of the file systems of the output directory and of the copies."""
-    copies = len({step.copy for step in steps if step.copy is not None})
-    reserve = len(steps) * _RESERVE
-    needs = ((context.output_dir, reserve), (context.place, copies * size + reserve))
-    spaces = [_space(path, needed) for path, needed in needs]
-    return min(spaces, key=lambda space: space.free - space.needed)
-
-
-def _space(path: Path, needed: int) -> DiskSpace:
-    while not path.exists():
-        path = path.parent
-    return DiskSpace(str(path), shutil.disk_usage(path).free, needed)
-
-
-_VERSION = re.compile(r"\d+(?:\.\d+)+[\w.+-]*")
-_TIMEOUT = 30.0
-
-
-def find_tools(tools: Sequence[Tool]) -> list[FoundTool]:
-    """Find programs, and get the version of each, in parallel."""
-    specs = [
-        RunSpec(str(number), tool.version[0], tool.version[1:], timeout=_TIMEOUT)
-        for number, tool in enumerate(tools)
-        if shutil.which(tool.version[0])
-    ]
-    with Service() as service:
-        results = {one.name: one for one in Runner(service).run_parallel(specs).results}
-    return [_found(tool, results.get(str(number))) for number, tool in enumerate(tools)]
-
-
-def missing_packages(goal: Goal, packing: Packing) -> list[str]:
-    """The missing Python packages for archives and a bill of materials, one sentence each."""
-    modules = []
-    if goal is not Goal.BUILD:
-        modules.append("isal" if packing.profile is Profile.FAST else "zlib_ng")
-    if goal is Goal.RELEASE:
-        modules.append("cyclonedx")
-    return [
-        f"the package {name} is not installed. Install it with: pip install core-infra[build]"
-        for name in modules
-        if importlib.util.find_spec(name) is None
-    ]
-
-
-def _found(tool: Tool, result: RunResult | None) -> FoundTool:
-    path = shutil.which(tool.version[0]) or ""
-    if result is None:
-        return FoundTool(tool.name, "", "", _sentence(f"{tool.name} is not on PATH", tool))
-    if not result.passed:
-        last = (result.output.strip().splitlines() or [result.reason.partition("\n")[0]])[-1]
-        what = f"{tool.name} does not work: {shlex.join(tool.version)} ended with {last!r}"
-        return FoundTool(tool.name, path, "", _sentence(what, tool))
-    version = _VERSION.search(result.output)
-    return FoundTool(tool.name, path, version[0] if version else "")
-
-
-def _sentence(what: str, tool: Tool) -> str:
-    return f"{what}. {tool.todo}" if tool.todo else what

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from core_infra.build._builders.history import is_version
+from core_infra.build._sources.history import is_version
 
 if TYPE_CHECKING:
-    from core_infra.build._builders.history import History
+    from core_infra.build._sources.history import History
 
 _LATER = re.compile(r"-\d+-g[0-9a-f]{4,}(?:-dirty)?$")
 """The end of the version of a commit after a tag."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from build_samples import need
 from core_infra.build._builders.environment import redact
-from core_infra.build._builders.sources import find_sources
+from core_infra.build._sources.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
-from core_infra.build._builders.sources import ignored_files
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
+from core_infra.build._sources.search import ignored_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from core_infra.build._builders.git import LOCAL_VARIABLES
+from core_infra.build._sources.git import LOCAL_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from core_infra.build._artifact import Artifact, Target
-    from core_infra.build._builders.sources import Sources
     from core_infra.build._builders.steps import BuildContext, Command, Step
+    from core_infra.build._sources.sources import Sources
     from core_infra.process._runner.events import RunEvent
     from core_infra.process._runner.results import RunAllResult, RunResult
 

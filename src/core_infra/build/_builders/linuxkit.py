@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
-from core_infra.build._builders.sources import ignored_files
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._project import ProjectType, explain
+from core_infra.build._sources.search import ignored_files
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:

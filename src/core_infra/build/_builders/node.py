@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
 from core_infra.build._builders.project_files import read_json, table, text
-from core_infra.build._builders.sources import is_vendored
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._errors import ArtifactMissingError, ConfigError
+from core_infra.build._sources.search import is_vendored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

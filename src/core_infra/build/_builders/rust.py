@@ -16,9 +16,9 @@ from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags, inherited
 from core_infra.build._builders.programs import check_program
 from core_infra.build._builders.project_files import read_toml, table, text
-from core_infra.build._builders.sources import ignored_files
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._errors import ArtifactMissingError
+from core_infra.build._sources.search import ignored_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_infra.build._builders.git import git_environment
 from core_infra.build._builders.node import workspace_root
 from core_infra.build._builders.rust import TRIPLES
 from core_infra.build._documents.lock_files.dependency import Dependency, reachable
 from core_infra.build._documents.lock_files.read import dependencies, unread
 from core_infra.build._project import ProjectType
+from core_infra.build._sources.git import git_environment
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build._artifact import Artifact
-from core_infra.build._builders.history import History, read_history
 from core_infra.build._builders.sources import sources_of
 from core_infra.build._documents.checksums import CHECKSUMS, checksum, write_checksum_file
 from core_infra.build._documents.contained import contained
@@ -18,6 +17,7 @@ from core_infra.build._documents.manifest import MANIFEST, write_manifest
 from core_infra.build._documents.provenance import PROVENANCE, Source, write_provenance
 from core_infra.build._documents.sbom import SBOM, write_sbom
 from core_infra.build._plan import Goal
+from core_infra.build._sources.history import History, read_history
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core_infra.build._builders.sources import project_repository
+from core_infra.build._sources.search import project_repository
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core_infra.build._builders.git import Repository
+    from core_infra.build._sources.git import Repository
 
 _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)((?:[-+._]?[0-9A-Za-z]+)*)")
 """A version, as it is in a tag: v1.2.3, 1.2, v2.0.0-rc.1; not nightly, latest or v1/docs."""

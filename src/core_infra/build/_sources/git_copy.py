@@ -10,11 +10,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.build._builders.git import ask
 from core_infra.build._errors import SourcesError
+from core_infra.build._sources.git import ask
 
 if TYPE_CHECKING:
-    from core_infra.build._builders.git import Repository
+    from core_infra.build._sources.git import Repository
 
 _SKIPPED = frozenset(
     {

@@ -1,0 +1,1 @@
+"""A project's sources: its repository, the files that a build needs, their digest and copy."""
