@@ -142,7 +142,7 @@ def choose(
         return Accelerator("tcg", "asked for")
     native = "hvf" if sys.platform == "darwin" else "kvm"
     wanted = native if requested == "auto" else requested
-    why = _obstacle(wanted, native) or _result(wanted, probe, identity, cache_dir, progress)
+    why = obstacle(wanted, native) or _result(wanted, probe, identity, cache_dir, progress)
     if why is None:
         return Accelerator(wanted, f"{wanted} booted a guest")
     if requested == "auto":
@@ -178,7 +178,7 @@ def _check(requested: str) -> None:
         )
 
 
-def _obstacle(wanted: str, native: str) -> str | None:
+def obstacle(wanted: str, native: str) -> str | None:
     """Why *wanted* cannot work, as far as that shows without booting anything."""
     if wanted != native:
         return f"this host's accelerator would be {native}"

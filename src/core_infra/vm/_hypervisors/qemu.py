@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from core_infra.vm._hypervisors.hypervisor import MemoryFile, PersistentSpec
     from core_infra.vm._machine_spec import MachineSpec
 
-_PACKAGES = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
+PACKAGES = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 
 # No option ROM: nothing boots from the network. No announcement: it would be the first thing that a
 # clone's kernel does, and no other machine would receive it.
@@ -50,7 +50,7 @@ class QemuHypervisor:
 
     def available(self) -> bool:
         """Whether a system emulator is on PATH."""
-        return any(shutil.which(f"qemu-system-{arch}") for arch in _PACKAGES)
+        return any(shutil.which(f"qemu-system-{arch}") for arch in PACKAGES)
 
     def program(self, arch: str) -> Path:
         """The emulator for guests of *arch*.
@@ -63,13 +63,13 @@ class QemuHypervisor:
             raise UnavailableError(
                 f"cannot run a machine: qemu-system-{arch} is not on PATH",
                 why="QEMU is not installed",
-                todo=f"Install it: apt-get install {_PACKAGES.get(arch, 'qemu-system')}",
+                todo=f"Install it: apt-get install {PACKAGES.get(arch, 'qemu-system')}",
             )
         return Path(found)
 
     def version(self) -> str:
         """QEMU's version, such as "7.2.22"."""
-        arch = next((a for a in _PACKAGES if shutil.which(f"qemu-system-{a}")), "x86_64")
+        arch = next((a for a in PACKAGES if shutil.which(f"qemu-system-{a}")), "x86_64")
         program = self.program(arch)
         return _version(program, program.stat().st_mtime_ns)
 

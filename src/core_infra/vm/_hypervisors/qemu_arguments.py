@@ -27,7 +27,7 @@ DISK_NODE = "disk"
 """The prefix of the names of QEMU's nodes for disks; a number follows."""
 
 _QGA_PORT_NAME = "org.qemu.guest_agent.0"
-_UEFI = ("edk2-aarch64-code.fd", "../qemu-efi-aarch64/QEMU_EFI.fd", "../AAVMF/AAVMF_CODE.fd")
+UEFI = ("edk2-aarch64-code.fd", "../qemu-efi-aarch64/QEMU_EFI.fd", "../AAVMF/AAVMF_CODE.fd")
 _FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/local/share/qemu", "/opt/homebrew/share/qemu")
 
 
@@ -95,7 +95,7 @@ def board(arch: str, accelerator: str, cpu: str, *, boots_kernel: bool = True) -
 
 
 def _uefi() -> Path:
-    found = next((path for name in _UEFI if (path := firmware(name, "aarch64"))), None)
+    found = next((path for name in UEFI if (path := firmware(name, "aarch64"))), None)
     if found is None:
         raise UnavailableError(
             "cannot boot a disk for aarch64",

@@ -12,7 +12,7 @@ from core_infra.vm._images.programs import run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KEYRINGS = {
+KEYRINGS = {
     "debian": ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
     "ubuntu": ("/usr/share/keyrings/ubuntu-archive-keyring.gpg", "ubuntu-keyring"),
 }
@@ -33,7 +33,7 @@ def sources_of(release: Release, architecture: str) -> str | None:
     host = host_release()
     if release == host:
         return None
-    keyring, package = _KEYRINGS[release.distribution]
+    keyring, package = KEYRINGS[release.distribution]
     if not Path(keyring).is_file():
         raise UnavailableError(
             f"cannot get the packages of {release}",
@@ -46,7 +46,7 @@ def sources_of(release: Release, architecture: str) -> str | None:
 
 def default_sources(release: Release, architecture: str) -> str:
     """The content of a ``.sources`` file for a release with its public mirrors."""
-    keyring, _ = _KEYRINGS[release.distribution]
+    keyring, _ = KEYRINGS[release.distribution]
     name = release.codename
     if release.distribution == "debian":
         parts = [("http://deb.debian.org/debian", f"{name} {name}-updates", "main")]
@@ -65,7 +65,7 @@ def _like_host(release: Release, host: Release) -> Iterator[str]:
     if release.distribution != host.distribution:
         return
     form = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
-    keyring, _ = _KEYRINGS[release.distribution]
+    keyring, _ = KEYRINGS[release.distribution]
     listed = run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
     for line in dict.fromkeys(listed.splitlines()):
         uri, suite, component = line.rsplit("|", 2)
