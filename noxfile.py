@@ -36,9 +36,11 @@ for package in ("core_infra", "pytest_core_infra"):
 BY_PYTHON = (
     "tests/framework",
     "tests/medium/test_local.py",
-    "tests/plugin/test_options.py",
+    "tests/medium/test_writer.py",
+    "tests/plugin/vm/test_options.py",
     "tests/plugin/test_patched.py",
     "tests/process/reaper/test_client.py",
+    "tests/process/test_execution.py",
     "tests/process/test_service.py",
     "tests/test_errors.py",
 )

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core_infra.framework import Bus
+from framework_support import Diary
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -37,3 +40,13 @@ def run_in_threads(work: Callable[[int], None], count: int) -> None:
         thread.join()
     if errors:
         raise errors[0]
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus()
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()

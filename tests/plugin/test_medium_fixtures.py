@@ -212,3 +212,17 @@ def test_what_works_by_descriptors_refuses_beside_pyfakefs(pytester: pytest.Pyte
         """
     )
     pytester.runpytest().assert_outcomes(passed=2)
+
+
+def test_a_medium_needs_no_machine(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_one(core_medium):
+            core_medium.write_text("a", "b")
+            assert core_medium.read_text("a") == "b"
+
+        def test_two(core_medium):
+            assert not core_medium.exists("a")
+        """
+    )
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)

@@ -2,25 +2,22 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import lzma
 import os
-import random
 import signal
 import stat
-import struct
 import subprocess
 import sys
 import tarfile
 import time
 import zipfile
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archive_samples import APP, DATA, some_data
 from build_support import accepts
 from core_infra.build._archives import streams, zip_writer
 from core_infra.build._archives.archive import (
@@ -34,34 +31,14 @@ from core_infra.build._archives.archive import (
     archive_xz,
 )
 from core_infra.build._archives.contents import source_date_epoch
-from core_infra.build._archives.deflate import in_order, regroup
 from core_infra.build._archives.reader import archive_content
-from core_infra.build._archives.streams import xz
 from core_infra.build._artifact import Artifact, Target
 from core_infra.build._errors import ArchiveError, ArtifactError, ArtifactMissingError
 from core_infra.errors import CoreInfraError
 from core_infra.medium import FaultyMedium, LocalMedium, MemoryMedium, StrPath
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-APP = Artifact("dist/linux_amd64/myapp", "linux", "amd64")
 EXE = Artifact("dist/windows_amd64/a.exe", "windows", "amd64")
 WAYS = [(form, profile) for form in Format for profile in Profile]
-
-
-def some_data(size: int, seed: int = 1) -> bytes:
-    """Half of it packs well, half not at all, in turns of 4 KB: each block has both."""
-    source = random.Random(seed)  # noqa: S311 - no secret
-    words = [source.randbytes(source.randint(2, 9)) for _ in range(200)]
-    turns = []
-    for _ in range(0, size, 8192):
-        turns.append(b"".join(source.choices(words, k=2500))[:4096].ljust(4096, b"x"))
-        turns.append(source.randbytes(4096))
-    return b"".join(turns)[:size]
-
-
-DATA = some_data(1_300_000)
 
 
 @pytest.fixture
@@ -385,44 +362,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         assert peaks[form, 128 << 20] < peaks[form, 8 << 20] + (48 << 20)
 
 
-def test_zip_members_over_4_gib_have_the_wide_fields(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    # As if 1 MB were the limit: all wide fields are used, and readers take them anyway.
-    monkeypatch.setattr(zip_writer, "_MAYBE_LARGE", 1_000_000)
-    medium = LocalMedium(tmp_path)
-    medium.write_bytes("t/big", DATA)
-    medium.write_bytes("t/small", b"x")
-    made = archive_with_format(medium, Artifact("t", tree=True), Format.ZIP)
-    accepts("unzip", "-t", tmp_path / made.path)
-    accepts("7z", "t", tmp_path / made.path)
-    with zipfile.ZipFile(tmp_path / made.path) as inside:
-        assert inside.read("t/big") == DATA
-        assert b"\x01\x00\x10\x00" in inside.getinfo("t/big").extra
-
-
-def test_more_zip_members_than_65535(tmp_path: Path) -> None:
-    medium = MemoryMedium()
-    for number in range(65_600):
-        medium.write_bytes(f"t/{number}", b"")
-    made = archive_with_format(medium, Artifact("t", tree=True), Format.ZIP)
-    (tmp_path / "a.zip").write_bytes(medium.read_bytes(made.path))
-    with zipfile.ZipFile(tmp_path / "a.zip") as inside:
-        assert len(inside.namelist()) == 65_601
-    accepts("unzip", "-tqq", tmp_path / "a.zip")
-    accepts("7z", "t", tmp_path / "a.zip")
-
-
-@pytest.mark.parametrize("epoch", [0, 315532799, 4354819199, 0o77777777777])
-def test_times_that_zip_cannot_tell_are_its_first_or_last(epoch: int) -> None:
-    medium = MemoryMedium()
-    medium.write_text(APP.path, "x")
-    made = archive_with_format(medium, APP, Format.ZIP, epoch=epoch)
-    with medium.open(made.path) as file, zipfile.ZipFile(file) as inside:
-        year = inside.infolist()[0].date_time[0]
-    assert year == (1980 if epoch < 1e9 else 2107)
-
-
 def test_source_date_epoch_is_read_from_the_environment() -> None:
     assert source_date_epoch({}) == 315532800
     assert source_date_epoch({"SOURCE_DATE_EPOCH": "1700000000"}) == 1_700_000_000
@@ -437,33 +376,6 @@ def test_targets_are_printed_and_read_as_os_and_arch() -> None:
     for wrong in ("linux", "../../x", "linux/a/b", "Linux/amd64", "/", "a/-o"):
         with pytest.raises(ArtifactError):
             Target.parse(wrong)
-
-
-@given(st.lists(st.binary(max_size=50)), st.integers(1, 40))
-def test_regroup_cuts_blocks_of_one_size(chunks: list[bytes], size: int) -> None:
-    blocks = list(regroup(chunks, size))
-    assert b"".join(data for data, _ in blocks) == b"".join(chunks)
-    assert [is_last for _, is_last in blocks] == [False] * (len(blocks) - 1) + [True]
-    assert {len(data) for data, _ in blocks[:-1]} <= {size}
-    assert len(blocks[-1][0]) <= size
-
-
-@settings(max_examples=25)
-@given(st.binary(max_size=2000), st.integers(0, 3), st.integers(1, 4))
-def test_any_stream_comes_back_from_xz(data: bytes, preset: int, threads: int) -> None:
-    packed = b"".join(xz([data], preset, threads))
-    assert lzma.decompress(packed) == data
-
-
-def test_an_xz_stream_has_its_blocks_in_one_index(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(streams, "_XZ_BLOCK", 1000)
-    data = some_data(300_500)
-    (tmp_path / "a.xz").write_bytes(b"".join(xz([data], 0, 3)))
-    listed = accepts("xz", "--robot", "-l", tmp_path / "a.xz").splitlines()
-    assert listed[1].split("\t")[1:3] == ["1", "301"]  # streams, blocks
-    assert lzma.decompress((tmp_path / "a.xz").read_bytes()) == data
 
 
 @settings(max_examples=20)
@@ -484,39 +396,3 @@ def test_any_tree_comes_back(sizes: list[int], form: str, fast: bool) -> None:  
                 readers = [tar.extractfile(one) for one in tar.getmembers()[1:]]
                 found = [reader.read() for reader in readers if reader]
     assert found == [DATA[:size] for size in sizes]
-
-
-def test_gzip_tells_the_size_and_checksum_of_all() -> None:
-    medium = MemoryMedium()
-    medium.write_bytes(APP.path, DATA)
-    packed = medium.read_bytes(archive(medium, APP).path)
-    plain = gzip.decompress(packed)
-    assert struct.unpack("<I", packed[-4:])[0] == len(plain)
-    assert len(plain) % tarfile.RECORDSIZE == 0
-
-
-def test_work_in_order_is_cancelled_when_one_fails() -> None:
-    done = []
-
-    def work(number: int) -> int:
-        if number == 3:
-            raise ValueError(number)
-        done.append(number)
-        return number
-
-    with pytest.raises(ValueError, match="3"):
-        list(in_order(work, range(10_000), 2))
-    assert len(done) < 20
-
-
-def test_work_in_order_takes_few_items_ahead() -> None:
-    taken = []
-
-    def watched() -> Iterator[int]:
-        for item in range(1000):
-            taken.append(item)
-            yield item
-
-    with closing(in_order(lambda item: item, watched(), 3)) as results:
-        assert next(results) == 0
-        assert len(taken) <= 6

@@ -1,3 +1,5 @@
+"""What the plugin costs a run that does not use it, and its manual."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -21,3 +23,23 @@ def test_a_run_that_does_not_use_it_loads_nothing_of_it(pytester: pytest.Pyteste
         """
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_fixtures_read_like_a_manual(pytester: pytest.Pytester) -> None:
+    text = pytester.runpytest_inprocess("--fixtures").stdout.str()
+    for name in ("core_vm", "core_vm_factory", "core_medium"):
+        assert f"\n{name} -- " in text
+    for told in (
+        "--core-vm-keep=failed",
+        "wait_for_port(number)",
+        "template=, variables=",
+        "``Medium``",
+    ):
+        assert told in text
+
+
+def test_markers_are_explained(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--markers")
+    result.stdout.fnmatch_lines(
+        "@pytest.mark.core_vm(memory=*, cpus=*, disks=*, image=*, *timeout=*): *"
+    )

@@ -8,12 +8,14 @@ import pytest
 
 from core_infra.vm._cache import cache_root
 from core_infra.vm._snapshots.store import SnapshotStore
+from pytest_core_infra._vm.fixtures import SKIP_REASON
 from pytest_core_infra._vm.marker import requested_by_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.vm import Machine
+
 
 TESTS = """
     import pytest
@@ -160,3 +162,63 @@ def test_wrong_parameters_are_errors_that_name_the_test(pytester: pytest.Pyteste
             "test_it.py::test_two[[]3[]]: the fixture core_process has no parameters, *given 3",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def test_one(core_vm): assert 0",
+        "def test_one(core_vm_factory): assert 0",
+        "@pytest.mark.core_vm\ndef test_one(): assert 0",
+        "@pytest.fixture\ndef server(core_vm): assert 0\ndef test_one(server): assert 0",
+        "def test_one(request): request.getfixturevalue('core_vm')",
+    ],
+)
+def test_what_needs_a_machine_is_skipped_with_the_options_name(
+    pytester: pytest.Pytester, test: str
+) -> None:
+    pytester.makepyfile(f"import pytest\n{test}")
+    result = pytester.runpytest_inprocess("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(f"SKIPPED * {SKIP_REASON}")
+    assert "--core-vm" in SKIP_REASON
+
+
+@pytest.mark.parametrize("args", [[], ["--core-vm", "-n1"]], ids=["off", "xdist"])
+def test_wrong_markers_are_errors_that_name_the_test(
+    pytester: pytest.Pytester, args: list[str]
+) -> None:
+    pytester.makepyfile(
+        test_marks="""
+        import pytest
+
+        @pytest.mark.core_vm(ram=1)
+        def test_unknown(core_vm): pass
+
+        @pytest.mark.core_vm(memory="much", cpus=True)
+        class TestMany:
+            def test_types(self, core_vm): pass
+
+        @pytest.mark.core_vm(512)
+        def test_position(core_vm): pass
+
+        @pytest.mark.parametrize("core_vm", [5], indirect=True)
+        def test_parameter(core_vm): pass
+
+        @pytest.mark.core_vm(memory=512, cpus=2, image="x", timeout=1.5)
+        def test_right(core_vm): pass
+        """
+    )
+    result = pytester.runpytest_subprocess(*args)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines_random(
+        [
+            "test_marks.py::test_unknown: *core_vm has no argument 'ram'; it has memory, *",
+            "test_marks.py::TestMany::test_types: *needs a number of MiB *, but was given 'much'",
+            "test_marks.py::TestMany::test_types: *needs a number as cpus, but was given True",
+            "test_marks.py::test_position: *no positional arguments, but was given (512,)",
+            "test_marks.py::test_parameter*: *parameter of core_vm must be a dict * memory: 5",
+        ]
+    )
+    assert "test_right:" not in result.stdout.str()
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
