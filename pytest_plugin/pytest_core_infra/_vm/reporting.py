@@ -97,6 +97,11 @@ def kept_later(machine: Machine, owner: str) -> tuple[str, str]:
     return title, f"at the end of {owner}; the summary of the run shows how to enter it"
 
 
+_FIRST_STEPS = """\
+core_vm: a test with the argument core_vm gets a machine: def test_it(core_vm): core_vm.exec("ls")
+core_vm: core-infra init writes a first one, and core-infra doctor shows what this host lacks"""
+
+
 def ways(pid: int) -> list[str]:
     """The commands to enter and end a machine that is left running, given its process id."""
     # With this Python, because core_infra is installed there, whatever PATH is.
@@ -152,6 +157,8 @@ class RunSummary:
         for note in self.notes:
             terminal.write_line(f"core_vm: {note}")
         terminal.write_line(f"core_vm: {self._sentence(accelerator)}")
+        if not terminal.stats:  # not a single test, not even a deselected one
+            terminal.write_line(_FIRST_STEPS)
 
     def _sentence(self, accelerator: str) -> str:
         failed = ""

@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "archive": Command("artifacts:archive", "Archive artifacts reproducibly."),
     "checksum": Command("artifacts:checksum", "Hash files, and write a file for sha256sum -c."),
     "jobs": Command("jobs", "Run a bot's handlers on signals, and show its journal."),
+    "init": Command("init", "Write a first test, a noxfile and a workflow into a project."),
     "doctor": Command("doctor", "Look at this host: what works, and what mends the rest."),
     "discover": Command("build:discover", "Detect the project type of a directory."),
     "vm": Command("vm", "Run machines that outlive the command."),
