@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
-from core_infra.vm._images.disk.tree import add_directory, add_file, append_file
+from core_infra.vm._images.disk.tree import add_file, append_file, make_directory, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ def add_database(root: Node, unpacked: Sequence[Unpacked]) -> None:
     for name, data in _FIXED.items():
         append_file(root, f"{_PLACE}/{name}", data)
     for name in ("updates", "parts", "alternatives"):
-        add_directory(root, f"{_PLACE}/{name}")
+        make_directory(root, split(f"{_PLACE}/{name}".encode()))
 
 
 def _contents(one: Unpacked, owners: dict[str, Unpacked]) -> tuple[list[str], list[str]]:

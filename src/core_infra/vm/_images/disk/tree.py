@@ -10,9 +10,14 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from core_infra.errors import InvalidError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+_LINKS = 255
+"""How many symbolic links on the way to one path are followed."""
 
 
 @dataclass(frozen=True)
@@ -101,26 +106,87 @@ def walk(root: Node, path: bytes = b"") -> Iterator[tuple[bytes, Node]]:
         ]
 
 
+def split(path: bytes) -> list[bytes]:
+    """Return the names of a path."""
+    return [name for name in path.split(b"/") if name not in {b"", b"."}]
+
+
+def find_directory(root: Node, names: Iterable[bytes]) -> Node | None:
+    """Return the directory at a path, or None if the path does not lead to a directory.
+
+    Symbolic links are followed as in the machine whose root this is, so none leads out of it.
+    """
+    return _follow(root, names, lambda _parent, _name, node: node)
+
+
+def make_directory(
+    root: Node, names: Iterable[bytes], passed: Callable[[Node, bytes], None] | None = None
+) -> Node:
+    """Return the directory at a path. What is missing, or is a file, becomes a directory.
+
+    Args:
+        root: the tree.
+        names: the path. Symbolic links are followed as by :func:`find_directory`.
+        passed: called with the parent and the name of each directory on the way.
+
+    Raises:
+        InvalidError: the links of the path make a circle.
+    """
+
+    def made(parent: Node, name: bytes, node: Node | None) -> Node:
+        if node is None or not node.is_dir:
+            node = parent.entries[name] = directory()
+        if passed is not None:
+            passed(parent, name)
+        return node
+
+    way = list(names)
+    found = _follow(root, way, made)
+    if found is None:
+        path = b"/".join(way).decode(errors="backslashreplace")
+        raise InvalidError(f"cannot make the directory '/{path}'", why="its links make a circle")
+    return found
+
+
+def _follow(
+    root: Node, names: Iterable[bytes], step: Callable[[Node, bytes, Node | None], Node | None]
+) -> Node | None:
+    """Follow a path; *step* returns what to enter, from a directory, a name, and what is there."""
+    way, waiting, links = [root], [*names][::-1], 0
+    while waiting:
+        name = waiting.pop()
+        if name == b"..":
+            del way[max(1, len(way) - 1) :]
+            continue
+        node = way[-1].entries.get(name)
+        if node is not None and node.is_link:
+            links += 1
+            if links > _LINKS:
+                return None
+            if node.target.startswith(b"/"):
+                way = [root]
+            waiting += split(node.target)[::-1]
+            continue
+        node = step(way[-1], name, node)
+        if node is None or not node.is_dir:
+            return None
+        way.append(node)
+    return way[-1]
+
+
 def add_file(
     root: Node, path: str, data: bytes, permissions: int = 0o644, *, mtime: int = 0
 ) -> None:
-    """Add a file of root's, and the directories above it. No part of the path may be a link."""
+    """Add a file of root's, and the directories above it."""
     above, _, name = path.rpartition("/")
     pieces = (Piece(0, len(data), data=data),) if data else ()
     node = Node(stat.S_IFREG | permissions, mtime=mtime, size=len(data), pieces=pieces)
-    add_directory(root, above).entries[name.encode()] = node
+    make_directory(root, split(above.encode())).entries[name.encode()] = node
 
 
 def append_file(root: Node, path: str, data: bytes) -> None:
     """Append to a file that :func:`add_file` has added, or add it."""
     above, _, name = path.rpartition("/")
-    before = add_directory(root, above).entries.get(name.encode())
+    before = make_directory(root, split(above.encode())).entries.get(name.encode())
     old = b"" if before is None else b"".join(piece.data for piece in before.pieces)
     add_file(root, path, old + data)
-
-
-def add_directory(root: Node, path: str) -> Node:
-    """Return the directory at a path, made with those above it if it is missing."""
-    for part in filter(None, path.encode().split(b"/")):
-        root = root.entries.setdefault(part, directory())
-    return root

@@ -6,11 +6,17 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from core_infra.errors import InvalidError
-from core_infra.vm._images.disk.tree import Node, directory, text_file
+from core_infra.vm._images.disk.tree import (
+    Node,
+    directory,
+    find_directory,
+    make_directory,
+    split,
+    text_file,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 _HOSTS = """\
 127.0.0.1       localhost
@@ -33,8 +39,6 @@ _DROPPED = (
     "etc/resolv.conf",
 )
 _DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
-_LINKS = 40
-"""How many symbolic links on the way to one path are followed, as by the kernel."""
 
 
 class Root:
@@ -45,23 +49,21 @@ class Root:
 
     def put(self, tree: Node, path: str = "") -> None:
         """Put a copy of a tree at a path; the directories above it are made if missing."""
-        copies: dict[int, Node] = {}
-        self._over(self.make(path), _copy(tree, copies))
+        self._over(self.make(path), _copy(tree, {}), _names(path))
 
     def make(self, path: str) -> Node:
         """Return the directory at a path, made with those above it if they are missing."""
-        return self._directory(self.tree, _split(path.encode("utf-8", "surrogateescape")), path)
+        return make_directory(self.tree, _names(path))
 
     def add(self, path: str, node: Node) -> None:
         """Put a file at a path, in place of what is there."""
-        above, _, name = path.strip("/").rpartition("/")
-        place = self.make(above)
-        key = name.encode("utf-8", "surrogateescape")
-        old = place.entries.get(key)
+        above, name = _parted(path)
+        place = make_directory(self.tree, above)
+        old = place.entries.get(name)
         if node.is_dir and old is not None:
-            self._join(place, key, old, node)
+            self._join(place, [*above, name], old, node)
         else:
-            place.entries[key] = node
+            place.entries[name] = node
 
     def add_text(self, path: str, text: str, permissions: int = 0o644) -> None:
         """Put a text file at a path."""
@@ -69,33 +71,14 @@ class Root:
 
     def find(self, path: str) -> Node | None:
         """Return what is at a path, without following a link at its end."""
-        above, _, name = path.strip("/").rpartition("/")
-        place = _look(self.tree, self.tree, _split(above.encode()))
-        return None if place is None else place.entries.get(name.encode())
+        if not _names(path):
+            return self.tree
+        above, name = _parted(path)
+        place = find_directory(self.tree, above)
+        return None if place is None else place.entries.get(name)
 
-    def _directory(self, start: Node, parts: list[bytes], shown: str) -> Node:
-        """Follow a path from the root through links; make what is missing."""
-        way, waiting, links = [start], parts[::-1], 0
-        while waiting:
-            name = waiting.pop()
-            if name == b"..":
-                way = way[: max(1, len(way) - 1)]
-                continue
-            node = way[-1].entries.get(name)
-            if node is not None and node.is_link:
-                links += 1
-                if links > _LINKS:
-                    raise InvalidError(f"/{shown} cannot be made", why="its links make a circle")
-                way = [self.tree] if node.target.startswith(b"/") else way
-                waiting += _split(node.target)[::-1]
-                continue
-            if node is None or not node.is_dir:
-                node = way[-1].entries[name] = directory()
-            way.append(node)
-        return way[-1]
-
-    def _over(self, place: Node, tree: Node) -> None:
-        """Put the entries of a tree over those of a directory that are there."""
+    def _over(self, place: Node, tree: Node, path: Sequence[bytes]) -> None:
+        """Put the entries of a tree over those of a directory, which is at *path*."""
         _describe(place, tree)
         # Links last: what they replace is moved to where they lead, which may come with this tree.
         for name, node in sorted(tree.entries.items(), key=lambda item: item[1].is_link):
@@ -103,27 +86,20 @@ class Root:
             if old is None:
                 place.entries[name] = node
             else:
-                self._join(place, name, old, node)
+                self._join(place, [*path, name], old, node)
 
-    def _join(self, place: Node, name: bytes, old: Node, new: Node) -> None:
+    def _join(self, place: Node, path: Sequence[bytes], old: Node, new: Node) -> None:
+        """Put a node into a directory where *old* is; *path* is that of both."""
         if new.is_dir and old.is_dir:
-            self._over(old, new)
+            self._over(old, new, path)
         elif new.is_dir and old.is_link:
             # /lib of one image is a link to usr/lib, and a directory in the other: both are one.
-            self._over(self._directory_at(place, name, old), new)
+            self._over(make_directory(self.tree, path), new, path)
         elif new.is_link and old.is_dir and old.entries:
-            place.entries[name] = new
-            self._under(self._directory_at(place, name, new), old)
+            place.entries[path[-1]] = new
+            self._under(make_directory(self.tree, path), old)
         else:
-            place.entries[name] = new
-
-    def _directory_at(self, place: Node, name: bytes, link: Node) -> Node:
-        """Return the directory that a link in a directory leads to, made if it is missing."""
-        above = _path_to(self.tree, place)
-        target = _split(link.target)
-        parts = target if link.target.startswith(b"/") else [*above, *target]
-        shown = b"/".join([*above, name]).decode(errors="backslashreplace")
-        return self._directory(self.tree, parts, shown)
+            place.entries[path[-1]] = new
 
     def _under(self, place: Node, tree: Node) -> None:
         """Put the entries of a tree into a directory where they do not exist."""
@@ -142,10 +118,9 @@ def prepare(tree: Node, resolver: str = "") -> Node:
     root = Root()
     root.tree = _copy(tree, {})
     for path in _DROPPED:
-        above, _, name = path.rpartition("/")
-        place = _look(root.tree, root.tree, _split(above.encode()))
-        if place is not None:
-            place.entries.pop(name.encode(), None)
+        above, name = _parted(path)
+        if (place := find_directory(root.tree, above)) is not None:
+            place.entries.pop(name, None)
     for path in _DIRECTORIES:
         node = root.make(path)
         node.mode, node.uid, node.gid = stat.S_IFDIR | 0o755, 0, 0
@@ -185,38 +160,11 @@ def _copy(node: Node, copies: dict[int, Node]) -> Node:
     return made
 
 
-def _look(root: Node, start: Node, parts: Iterable[bytes]) -> Node | None:
-    """Return the directory at a path, through links; None if there is none."""
-    way, waiting, links = [start], [*parts][::-1], 0
-    while waiting:
-        name = waiting.pop()
-        if name == b"..":
-            way = way[: max(1, len(way) - 1)]
-            continue
-        node = way[-1].entries.get(name)
-        if node is None or (node.is_link and links == _LINKS):
-            return None
-        if node.is_link:
-            links += 1
-            way = [root] if node.target.startswith(b"/") else way
-            waiting += _split(node.target)[::-1]
-            continue
-        if not node.is_dir:
-            return None
-        way.append(node)
-    return way[-1]
+def _names(path: str) -> list[bytes]:
+    return split(path.encode("utf-8", "surrogateescape"))
 
 
-def _path_to(root: Node, wanted: Node) -> list[bytes]:
-    """Return the path of a directory of the tree."""
-    waiting: list[tuple[Node, list[bytes]]] = [(root, [])]
-    while waiting:
-        node, path = waiting.pop()
-        if node is wanted:
-            return path
-        waiting += [(child, [*path, name]) for name, child in node.entries.items() if child.is_dir]
-    raise AssertionError
-
-
-def _split(path: bytes) -> list[bytes]:
-    return [part for part in path.split(b"/") if part not in {b"", b"."}]
+def _parted(path: str) -> tuple[list[bytes], bytes]:
+    """Return the directory of a path, and the name in it."""
+    *above, name = _names(path)
+    return above, name

@@ -150,8 +150,8 @@ def _volume(field: Field) -> Values:
 
 def _file(field: Field) -> Values:
     found: Values = _ENTRY(field)
-    path = (found.get("path") or "").strip("/")
-    if "path" in found and (not path or ".." in path.split("/")):
+    names = set((found.get("path") or "").split("/"))
+    if "path" in found and (names <= {"", "."} or ".." in names):
         found.fields["path"].note("the path must name a file below the root")
     kinds = [
         name

@@ -16,7 +16,14 @@ import tarfile
 from typing import TYPE_CHECKING, cast
 
 from core_infra.errors import InvalidError
-from core_infra.vm._images.disk.tree import Node, Piece, directory
+from core_infra.vm._images.disk.tree import (
+    Node,
+    Piece,
+    directory,
+    find_directory,
+    make_directory,
+    split,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +35,6 @@ _LIBARCHIVE = "LIBARCHIVE.xattr."
 _ATTRIBUTES = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
 _OWNER, _MAJOR, _MINOR = (1 << 32) - 1, (1 << 12) - 1, (1 << 20) - 1
 _LARGEST = 1 << 43  # bytes of a file
-_LINKS = 255
-"""How many symbolic links on the way to one path are followed."""
 _KINDS = {
     tarfile.DIRTYPE: stat.S_IFDIR,
     tarfile.SYMTYPE: stat.S_IFLNK,
@@ -121,7 +126,7 @@ class _Layer:
         name = parts[-1]
         if not name.startswith(_WHITEOUT):
             self._add(self._parent(parts), name, entry)
-        elif (parent := self._look(parts[:-1])) is not None:
+        elif (parent := find_directory(self._root, parts[:-1])) is not None:
             self._remove(parent, name, entry)
 
     def _remove(self, parent: Node, name: bytes, entry: tarfile.TarInfo) -> None:
@@ -184,7 +189,7 @@ class _Layer:
 
     def _linked(self, entry: tarfile.TarInfo) -> Node:
         parts = _parts(entry.linkname)
-        parent = self._look(parts[:-1]) if parts else None
+        parent = find_directory(self._root, parts[:-1]) if parts else None
         node = parent.entries.get(parts[-1]) if parent is not None else None
         if node is None or node.is_dir:
             why = "which is a directory" if node is not None else "which does not exist"
@@ -221,43 +226,7 @@ class _Layer:
 
     def _parent(self, parts: list[bytes]) -> Node:
         """Return the directory of a path, made with those above it if they are missing."""
-        found = self._look(parts[:-1], make=True)
-        assert found is not None  # noqa: S101 - it was made
-        return found
-
-    def _look(self, parts: list[bytes], *, make: bool = False) -> Node | None:
-        """Return the directory at a path; links are followed, and lead nowhere but inside.
-
-        With *make*, what is missing or is no directory becomes one.
-        """
-        way = [self._root]
-        waiting = parts[::-1]
-        links = 0
-        while waiting:
-            name = waiting.pop()
-            if name == b"..":
-                way = way[: max(1, len(way) - 1)]
-                continue
-            node = way[-1].entries.get(name)
-            if node is not None and node.is_link:
-                links += 1
-                if links > _LINKS:
-                    path = b"/".join(parts).decode(errors="backslashreplace")
-                    raise InvalidError(
-                        "a layer of the image has a circle of symbolic links", why=f"below {path!r}"
-                    )
-                if node.target.startswith(b"/"):
-                    way = [self._root]
-                waiting += _split(node.target)[::-1]
-                continue
-            if node is None or not node.is_dir:
-                if not make:
-                    return None
-                node = way[-1].entries[name] = directory()
-            if make:
-                self._mark(way[-1], name)
-            way.append(node)
-        return way[-1]
+        return make_directory(self._root, parts[:-1], self._mark)
 
 
 class _Package(_Layer):
@@ -271,9 +240,9 @@ class _Package(_Layer):
             self._add(self._parent(parts), parts[-1], entry)
 
     def _links_to_directory(self, parts: list[bytes]) -> bool:
-        parent = self._look(parts[:-1])
+        parent = find_directory(self._root, parts[:-1])
         found = None if parent is None else parent.entries.get(parts[-1])
-        return found is not None and found.is_link and self._look(parts) is not None
+        return found is not None and found.is_link and find_directory(self._root, parts) is not None
 
 
 class _Changes(_Layer):
@@ -317,7 +286,7 @@ def _xattrs(entry: tarfile.TarInfo) -> dict[bytes, bytes]:
 def _parts(name: str) -> list[bytes]:
     """Return the parts of an entry's path: it begins at the root, and cannot leave it."""
     parts: list[bytes] = []
-    for part in _split(_bytes(name)):
+    for part in split(_bytes(name)):
         if part != b"..":
             parts.append(part)
         elif parts:
@@ -325,10 +294,6 @@ def _parts(name: str) -> list[bytes]:
     if any(b"\0" in part for part in parts):
         raise InvalidError("a layer of the image has an entry that cannot be", why=f"{name!r}")
     return parts
-
-
-def _split(path: bytes) -> list[bytes]:
-    return [part for part in path.split(b"/") if part not in {b"", b"."}]
 
 
 def _bytes(text: str) -> bytes:
