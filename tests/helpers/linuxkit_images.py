@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.image import host_arch
+from core_infra.vm._images.linuxkit.archives import content, read_cpio
 from core_infra.vm._images.linuxkit.containers import LABEL
-from core_infra.vm._images.linuxkit.cpio import content, read_cpio
 from oci_images import Entry, folder, layer, link, write_layout
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.vm._hardware import NAT
-from core_infra.vm._images.linuxkit.assembly import template_image
+from core_infra.vm._images.linuxkit.image_cache import template_image
 from core_infra.vm._launcher import Launcher
 from pytest_core_infra._vm.reporting import RunSummary
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from core_infra.vm._hypervisors.qemu import QemuHypervisor
     from core_infra.vm._images.formats import ImageFormat
     from core_infra.vm._images.image import Bootable, DiskImage, Image
-    from core_infra.vm._images.linuxkit.assembly import Assembler
+    from core_infra.vm._images.linuxkit.assemblers import Assembler
     from core_infra.vm._images.linuxkit.templates import Template, TemplateManager
     from core_infra.vm._images.linuxkit.variables import (
         MissingVariablesError,
@@ -105,7 +105,7 @@ else:
             "._images.formats": ("ImageFormat",),
             "._images.image": ("Bootable", "DiskImage", "Image"),
             "._images.load": ("load_image",),
-            "._images.linuxkit.assembly": ("Assembler",),
+            "._images.linuxkit.assemblers": ("Assembler",),
             "._images.linuxkit.templates": ("Template", "TemplateManager"),
             "._images.linuxkit.variables": (
                 "MissingVariablesError",

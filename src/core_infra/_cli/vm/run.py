@@ -7,7 +7,7 @@ import click
 from core_infra._cli.vm import values
 from core_infra._cli.vm.shared import manager, pairs, print_line
 from core_infra.errors import CommandFailedError
-from core_infra.vm._images.linuxkit.assembly import ASSEMBLERS, make_assembler
+from core_infra.vm._images.linuxkit.assemblers import ASSEMBLERS, make_assembler
 from core_infra.vm._manager.record import ContainerStatus
 from core_infra.vm._manager.run_options import RunOptions
 

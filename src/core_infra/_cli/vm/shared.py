@@ -19,7 +19,7 @@ from core_infra.vm._manager.state_file import State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from core_infra.vm._images.linuxkit.assembly import Assembler
+    from core_infra.vm._images.linuxkit.assemblers import Assembler
     from core_infra.vm._kept_machines import KeptMachine
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -184,7 +184,7 @@ def load_image(
     described = given if given.suffix in DESCRIPTIONS and given.is_file() else given / DESCRIPTION
     found: Bootable
     if described == given and is_linuxkit(given):
-        from core_infra.vm._images.linuxkit.assembly import file_image  # noqa: PLC0415 - as above
+        from core_infra.vm._images.linuxkit.image_cache import file_image  # noqa: PLC0415 - as above
 
         found = file_image(given, arch=arch, progress=progress)
     elif described.is_file():

@@ -6,26 +6,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from core_infra.errors import WrongStateError
-from core_infra.vm._hypervisors.detect import detect_hypervisor, get_hypervisor
-from core_infra.vm._images.linuxkit.assembly import file_image, template_image
 from core_infra.vm._images.linuxkit.detect import is_linuxkit
+from core_infra.vm._images.linuxkit.image_cache import file_image, template_image
 from core_infra.vm._images.linuxkit.templates import TemplateManager
-from core_infra.vm._manager.console import Foreground, follow_log
+from core_infra.vm._manager.console import follow_log
 from core_infra.vm._manager.enter import MachineAccess
-from core_infra.vm._manager.launch_record import load_settings, new_record, restarted_record
+from core_infra.vm._manager.lifecycle import Lifecycle
 from core_infra.vm._manager.process_identity import ForeignProcess
 from core_infra.vm._manager.record import Container, ContainerStatus
-from core_infra.vm._manager.registry import Registry, end_unrecorded
-from core_infra.vm._manager.run_options import (
-    RunOptions,
-    check_options,
-    choose_accelerator,
-    wanted_image,
-)
-from core_infra.vm._manager.start import Starter
+from core_infra.vm._manager.registry import Registry
+from core_infra.vm._manager.run_options import RunOptions, wanted_image
 from core_infra.vm._manager.state_file import State
-from core_infra.vm._manager.stop import GRACE, stop_machine
+from core_infra.vm._manager.stop import GRACE
 
 if TYPE_CHECKING:
     import builtins
@@ -35,9 +27,8 @@ if TYPE_CHECKING:
     from core_infra.vm._access.interface import GuestAccess
     from core_infra.vm._guest.results import ExecResult
     from core_infra.vm._images.image import Bootable
-    from core_infra.vm._images.linuxkit.assembly import Assembler
+    from core_infra.vm._images.linuxkit.assemblers import Assembler
     from core_infra.vm._manager.pause import PauseWatch
-    from core_infra.vm._manager.start import Started
 
 
 class Manager(Protocol):
@@ -90,6 +81,7 @@ class LinuxKitManager:
         self._progress = progress
         self._registry = Registry(self.state)
         self._access = MachineAccess(self._registry, progress)
+        self._lifecycle = Lifecycle(self._registry, self._access, progress)
 
     def run(
         self,
@@ -121,7 +113,9 @@ class LinuxKitManager:
             )
         else:
             found = wanted_image(image, options, self._progress)
-        return self._run(found, str(image if isinstance(image, str) else found.name), options)
+        return self._lifecycle.run(
+            found, str(image if isinstance(image, str) else found.name), options
+        )
 
     def run_template(
         self, name: str, variables: Mapping[str, str], options: RunOptions | None = None
@@ -141,7 +135,7 @@ class LinuxKitManager:
             arch=options.arch or None,
             progress=self._progress,
         )
-        return self._run(found, f"template {name}", options)
+        return self._lifecycle.run(found, f"template {name}", options)
 
     def start(self, id_: str) -> Container:
         """Start a stopped machine again, in the background.
@@ -155,30 +149,7 @@ class LinuxKitManager:
             InvalidError: its image was changed since.
             UnavailableError: it did not start; its record is unchanged.
         """
-        before = self.find(id_)
-        directory = self._registry.directory(before)
-        if before.status is not ContainerStatus.RUNNING:
-            end_unrecorded(directory)
-            image, options = load_settings(before, directory, self._progress)
-        with self.state.changing() as known:
-            if known[before.id].status is ContainerStatus.RUNNING:
-                raise WrongStateError(
-                    f"machine {before.name} is already running",
-                    todo=f"To start it again: core-infra vm restart {before.name}",
-                    needed=ContainerStatus.STOPPED,
-                    found=ContainerStatus.RUNNING,
-                )
-            container = known[before.id] = restarted_record(before, image, directory)
-        try:
-            started = self._launch(container, image, options)
-        except BaseException:
-            self._end(container)
-            with self.state.changing() as known:
-                known[before.id] = before
-            raise
-        if started.shares:
-            self._access.mount(container)
-        return self.find(container.id)
+        return self._lifecycle.start(self.find(id_))
 
     def stop(self, id_: str, *, grace: float = GRACE) -> Container:
         """Stop a machine: ask its guest to shut down, and end it after *grace* seconds.
@@ -187,14 +158,7 @@ class LinuxKitManager:
             NotFoundError: there is no such machine.
             WrongStateError: it is not running.
         """
-        container = self._registry.running(id_)
-        process = ForeignProcess.find(container.pid, container.start)
-        if process is None:
-            return self.find(container.id)
-        with process:
-            how = stop_machine(process, container, self._registry.directory(container), grace=grace)
-        changes = {"status": ContainerStatus.STOPPED, "reason": how, "pid": None, "start": None}
-        return self.state.update(container.id, **changes)
+        return self._lifecycle.stop(self._registry.running(id_), grace=grace)
 
     def restart(self, id_: str, *, grace: float = GRACE) -> Container:
         """Stop a machine if it is running (see :meth:`stop`), and start it (see :meth:`start`)."""
@@ -214,21 +178,7 @@ class LinuxKitManager:
             NotFoundError: there is no such machine.
             WrongStateError: it is running.
         """
-        container = self.find(id_)
-        if container.status is ContainerStatus.RUNNING:
-            if not force:
-                raise WrongStateError(
-                    f"cannot remove machine {container.name}",
-                    why="it is running",
-                    todo=f"Stop it first (core-infra vm stop {container.name}), or use --force.",
-                    needed=ContainerStatus.STOPPED,
-                    found=ContainerStatus.RUNNING,
-                )
-            self.stop(container.id, grace=0)
-        directory = self._registry.directory(container)
-        end_unrecorded(directory)
-        directory.remove()
-        return self.state.remove(container.id)
+        return self._lifecycle.remove(self.find(id_), force=force)
 
     def prune(self) -> builtins.list[Container]:
         """Remove all machines that are not running."""
@@ -332,66 +282,3 @@ class LinuxKitManager:
             NotFoundError: there is no such machine.
         """
         return self._access.watch(id_)
-
-    def _run(self, image: Bootable, shown: str, options: RunOptions) -> Container:
-        check_options(options, image)
-        hypervisor = (
-            get_hypervisor(options.hypervisor) if options.hypervisor else detect_hypervisor()
-        )
-        accelerator = choose_accelerator(
-            hypervisor, options.accelerator, image.arch, self._progress
-        )
-        container = new_record(
-            image, shown, options, hypervisor=hypervisor.name, accelerator=accelerator
-        )
-        self.state.add(container)
-        directory = self._registry.directory(container)
-        try:
-            directory.make()
-            started = self._launch(container, image, options)
-        except BaseException:
-            self._end(container)
-            directory.remove()
-            self.state.remove(container.id)
-            raise
-        if started.console is not None:
-            self._foreground(container, started)
-        elif started.shares:
-            self._access.mount(container)
-        return self.find(container.id)
-
-    def _launch(self, container: Container, image: Bootable, options: RunOptions) -> Started:
-        starter = Starter(
-            container,
-            image,
-            self._registry.directory(container),
-            hypervisor=get_hypervisor(container.hypervisor),
-            accelerator=container.accelerator,
-            options=options,
-            progress=self._progress,
-        )
-        return starter.start(lambda facts: self.state.update(container.id, **facts))
-
-    def _end(self, container: Container) -> None:
-        """End the processes of a failed start."""
-        directory = self._registry.directory(container)
-        current = self.state.load().get(container.id, container)
-        process = ForeignProcess.find(current.pid, current.start)
-        if process is not None:
-            with process:
-                if not current.starting:
-                    stop_machine(process, current, directory, grace=0)
-        end_unrecorded(directory)
-
-    def _foreground(self, container: Container, started: Started) -> None:
-        mount = (lambda: self._access.mount(container)) if started.shares else None
-        assert started.console is not None  # noqa: S101 - checked by the caller
-        has_ended = False
-        try:
-            with self.watch(container.id):
-                has_ended = Foreground(started.console, mount, self._progress).run()
-        finally:  # also after SIGTERM
-            if has_ended:
-                started.child.wait(GRACE)  # its console closes a moment before it ends
-            elif self._registry.is_running(container):
-                self.stop(container.id)

@@ -14,9 +14,9 @@ import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError, InvalidFileError, NotFoundError
 from core_infra.vm._images.disk.tree import Node, walk
-from core_infra.vm._images.linuxkit.assembly import LinuxKitProgram, OwnAssembler
+from core_infra.vm._images.linuxkit.archives import content, read_cpio
+from core_infra.vm._images.linuxkit.assemblers import LinuxKitProgram, OwnAssembler
 from core_infra.vm._images.linuxkit.containers import LABEL
-from core_infra.vm._images.linuxkit.cpio import content, read_cpio
 from core_infra.vm._images.linuxkit.lock import find_lock, lock_path, write_lock
 from core_infra.vm._images.linuxkit.output import build_files
 from oci_images import Entry, folder, hard_link, layer, link, write_layout

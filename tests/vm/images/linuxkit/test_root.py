@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError
 from core_infra.vm._images.disk.tree import Node, directory, text_file, walk
-from core_infra.vm._images.linuxkit.cpio import content, read_cpio, write_cpio
+from core_infra.vm._images.linuxkit.archives import content, read_cpio, write_cpio, write_tar
 from core_infra.vm._images.linuxkit.root import Root, prepare, symlink
-from core_infra.vm._images.linuxkit.tar import write_tar
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,269 +1,276 @@
-"""Images of LinuxKit files: by core-infra's own assembler, or by the program ``linuxkit``."""
+"""Puts a machine's root file system together, as ``linuxkit build`` does it.
+
+In this order, of which what comes later wins: the kernel's modules, the images of ``init``,
+``volumes``, ``onboot``, ``onshutdown``, ``services``, ``files``.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import tempfile
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+import stat
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from core_infra._host import SHORT_NAMES
-from core_infra.errors import InvalidError, NotFoundError, UnavailableError
-from core_infra.vm._cache import cache_root, found, locked, writable
-from core_infra.vm._free_space import written
-from core_infra.vm._images.image import host_arch
-from core_infra.vm._images.kernel_set import load_kernel_set
-from core_infra.vm._images.linuxkit.lock import find_lock
-from core_infra.vm._images.linuxkit.templates import TemplateManager
-from core_infra.vm._images.programs import run
+import yaml
+
+from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._images.compression import is_packed_file
+from core_infra.vm._images.disk.tree import Node, Piece, directory
+from core_infra.vm._images.linuxkit.archives import content, read_cpio
+from core_infra.vm._images.linuxkit.containers import (
+    CHANGES,
+    Settings,
+    container_config,
+    label_settings,
+    number,
+    runtime_config,
+)
+from core_infra.vm._images.linuxkit.contents import (
+    Contents,
+    host_package,
+    installed_packages,
+)
+from core_infra.vm._images.linuxkit.notations import octal
+from core_infra.vm._images.linuxkit.own_init import own_init, runtime_packages
+from core_infra.vm._images.linuxkit.root import Root, prepare, symlink
+from core_infra.vm._images.linuxkit.volumes import write_layout
+from core_infra.vm._images.manifest import MANIFEST
+from core_infra.vm._images.oci.layers import merge
+from core_infra.vm._images.oci.unpack import image_tree, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from core_infra.vm._images.image import Image
-    from core_infra.vm._images.linuxkit.lock import Lock
     from core_infra.vm._images.linuxkit.plan import Plan
+    from core_infra.vm._images.linuxkit.schema import Values
 
-_NAME = "image"
-_FACTS = "facts.json"
-_PATIENCE = 3600.0
-_LEAST_MEMORY = 1024
-
-
-class Assembler(Protocol):
-    """Builds a kernel and an initrd from a LinuxKit file."""
-
-    def version(self) -> str:
-        """Its name and version: another version may build another image."""
-
-    def assemble(self, file: Path, directory: Path, arch: str) -> None:
-        """Write ``image-kernel``, ``image-initrd.img`` and ``image-cmdline`` to *directory*."""
+_RESOLVER = "/run/resolvconf/resolv.conf"
+_INSTALLED = "lib/apk/db/installed"
+_NONE = "none"
+_NUMBERED = ("onboot", "onshutdown")
 
 
-class OwnAssembler:
-    """core-infra's own, which needs no program and no container runtime on this host.
+class Assembly:
+    """One machine that is put together.
 
     Args:
-        lock: the digests that the images must have; None takes what their tags name.
-        beside: where relative paths are looked for, after the working directory.
-        progress: called with a line before it takes long.
+        plan: what of.
+        work: a directory for unpacked layers. They must stay for as long as the result is read.
+
+    Attributes:
+        root: its root file system.
+        kernel: the file of its kernel.
+        cmdline: the kernel's command line.
+        microcode: the file that the kernel takes a processor's microcode from, if there is one.
     """
 
-    def __init__(
-        self,
-        *,
-        lock: Lock | None = None,
-        beside: Path | None = None,
-        progress: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._lock = lock
-        self._beside = beside
-        self._progress = progress
+    def __init__(self, plan: Plan, work: Path) -> None:
+        self._plan = plan
+        self._work = work
+        self._trees: dict[str, Node] = {}
+        self._roots: dict[str, str] = {}  # where the files of an image's first container are
+        self.root = Root()
+        self.kernel = Node(0)
+        self.cmdline = plan.file.kernel.get("cmdline", "")
+        self.microcode: Node | None = None
 
-    def version(self) -> str:
-        """Its name: what it was built of is found by :meth:`plan`."""
-        return "core-infra"
-
-    def plan(self, files: Sequence[tuple[str, bytes]], arch: str) -> Plan:
-        """Read a LinuxKit file, and fetch its images; raises errors as :meth:`assemble` does."""
-        # Imported here: it brings an HTTP client, and few runs need it.
-        from core_infra.vm._images.linuxkit.plan import make_plan  # noqa: PLC0415
-
-        bases = [Path.cwd(), *([self._beside] if self._beside else [])]
-        return make_plan(files, arch, bases=bases, lock=self._lock, progress=self._progress)
-
-    def assemble(self, file: Path, directory: Path, arch: str) -> None:
-        """Build the image.
+    def make(self) -> None:
+        """Put everything together.
 
         Raises:
-            InvalidFileError: the file has mistakes; it has all of them.
-            NotFoundError: an image is not there.
-            UnavailableError: a registry cannot be reached, or there is no room.
+            InvalidError: an image is damaged, or lacks what it is used for.
         """
-        self.write(self.plan([(str(file), file.read_bytes())], arch), directory)
+        self._add_kernel()
+        self._add_init()
+        for volume in self._plan.file.volumes:
+            self._add_volume(volume)
+        for section, entries in self._plan.file.containers.items():
+            for index, entry in enumerate(entries):
+                prefix = f"{index:03}-" if section in _NUMBERED else ""
+                self._add_container(entry, f"containers/{section}/{prefix}{entry['name']}")
+        for entry in self._plan.file.files:
+            self._add_file(entry)
 
-    def write(self, plan: Plan, directory: Path) -> None:
-        """Build the image that was planned, and record how much memory its machines need."""
-        from core_infra.vm._images.linuxkit.output import write_kernel_and_initrd  # noqa: PLC0415
+    def contents(self) -> Contents:
+        """Return the images and the packages that it was made of."""
+        found = {one for tree in self._trees.values() for one in installed_packages(tree)}
+        if self._plan.has_own_init:
+            debs = runtime_packages(self._plan.arch, self._plan.progress)
+            found |= {host_package(*path.name.split("_")[:2]) for path in debs}
+        if self._plan.default is not None:
+            manifest = json.loads((self._default.kernel.parent / MANIFEST).read_bytes())
+            found |= {host_package(one["name"], one["version"]) for one in manifest["packages"]}
+        digests = {address: image.digest for address, image in self._plan.images.items()}
+        return Contents(digests, tuple(sorted(found)))
 
-        size = write_kernel_and_initrd(plan, directory, _NAME)
-        # The kernel gives half of the memory to its first file system. The packed one is there,
-        # too, until it is unpacked.
-        memory = max(_LEAST_MEMORY, 256 + (size * 21 // 10 >> 20))
-        (directory / _FACTS).write_text(json.dumps({"memory": memory}))
+    # -- the system --------------------------------------------------------------------------------
 
+    def _add_kernel(self) -> None:
+        names = self._plan.file.kernel
+        if "image" not in names:
+            default = self._default
+            self.kernel = _file(default.kernel)
+            self.cmdline = self.cmdline or default.cmdline
+            modules = Root()
+            modules.put(self._default_tree)
+            found = modules.find("usr/lib/modules")
+            if found is not None:
+                self.root.put(found, "lib/modules")
+            return
+        image = names["image"]
+        self.kernel = self._part(names.get("binary", "kernel"), "kernel", image)
+        if "ucode" in names:
+            self.microcode = self._part(names["ucode"], "microcode", image)
+        archive = names.get("tar", "kernel.tar")
+        if archive == _NONE or ("tar" not in names and self._found(archive, image) is None):
+            return
+        packed = self._work / "kernel.tar"
+        with packed.open("wb") as target:
+            for piece in content(self._part(archive, "tar", image)):
+                target.write(piece)
+        with packed.open("rb") as file:
+            head = file.read(8)
+        if is_packed_file(head):
+            unpacked = self._work / "kernel-unpacked.tar"
+            unpack(packed, unpacked)
+            packed = unpacked
+        self.root.put(merge([packed]))
 
-class LinuxKitProgram:
-    """The program ``linuxkit``, which fetches the parts that the file names from registries."""
+    def _found(self, path: str, image: str) -> Node | None:
+        files = Root()
+        files.tree = self._tree(image)
+        node = files.find(path)
+        return node if node is not None and node.is_file else None
 
-    def version(self) -> str:
-        """The output of ``linuxkit version``; UnavailableError if it is not installed."""
-        if shutil.which("linuxkit") is None:
-            raise UnavailableError(
-                "cannot build an image by linuxkit",
-                why="linuxkit is not on PATH",
-                todo="Leave the assembler out, which uses core-infra's own, or install linuxkit "
-                "from https://github.com/linuxkit/linuxkit/releases.",
+    def _part(self, path: str, field: str, image: str) -> Node:
+        node = self._found(path, image)
+        if node is None:
+            has = sorted(name.decode(errors="replace") for name in self._tree(image).entries)
+            raise NotFoundError(
+                f"the kernel's image {image} has no file {path}",
+                why=f"it has {', '.join(has[:20]) or 'nothing'}",
+                todo=f"Name the file in kernel.{'binary' if field == 'kernel' else field}.",
             )
-        return run(["linuxkit", "version"], timeout=60)
+        return node
 
-    def assemble(self, file: Path, directory: Path, arch: str) -> None:
-        """Build the image; CommandFailedError shows the program's output."""
-        run(
-            [
-                *("linuxkit", "build", "--format", "kernel+initrd", "--name", _NAME),
-                *("--arch", SHORT_NAMES.get(arch, arch), "--dir", str(directory), str(file)),
-            ],
-            timeout=_PATIENCE,
-        )
+    def _add_init(self) -> None:
+        if self._plan.has_own_init:
+            tree = own_init(self._default_tree, self._plan.arch, self._work, self._plan.progress)
+            self.root.put(prepare(tree, _RESOLVER))
+            return
+        installed = []
+        for image in self._plan.file.init:
+            self.root.put(prepare(self._tree(image), _RESOLVER))
+            files = Root()
+            files.tree = self._tree(image)
+            if (node := files.find(_INSTALLED)) is not None and node.is_file:
+                installed.append(node)
+        if len(installed) > 1:
+            joined = b"".join(b"".join(content(node)) + b"\n\n" for node in installed)
+            self.root.add(_INSTALLED, _text(joined, 0o644))
 
+    @property
+    def _default(self) -> Image:
+        default = self._plan.default
+        assert default is not None  # noqa: S101 - planned
+        return default
 
-ASSEMBLERS = ("core-infra", "linuxkit")
-"""The names of the assemblers."""
+    @cached_property
+    def _default_tree(self) -> Node:
+        initrd = self._default.initrd
+        assert initrd is not None  # noqa: S101 - the default image has one
+        return read_cpio(initrd)
 
+    # -- volumes and containers --------------------------------------------------------------------
 
-def make_assembler(
-    name: str, *, file: Path | None = None, progress: Callable[[str], None]
-) -> Assembler:
-    """Return the assembler of a name.
+    def _add_volume(self, volume: Values) -> None:
+        place = f"containers/volumes/{volume['name']}"
+        self.root.make(f"{place}/lower")
+        if volume.get("image"):
+            if volume.get("format") == "oci":
+                self.root.put(write_layout(volume, self._plan), f"{place}/lower")
+            else:
+                self.root.put(prepare(self._tree(volume["image"]), _RESOLVER), f"{place}/lower")
+        self.root.make(f"{place}/{CHANGES}")
+        self.root.make(f"{place}/merged")
 
-    Args:
-        name: one of ASSEMBLERS; "" is the first.
-        file: the LinuxKit file, whose lock is honoured; None if it is not in the file system.
-        progress: called with a line before it takes long.
+    def _add_container(self, entry: Values, place: str) -> None:
+        address = entry["image"]
+        image = self._plan.images[address]
+        settings = Settings(entry, label_settings(address, image.labels))
+        try:
+            config = container_config(
+                settings, image.run, self._plan.file.ids, self._plan.file.read_only_volumes
+            )
+        except InvalidError as error:
+            error.what = f"{entry['name']} ({address}): {error.what}"
+            raise
+        if "args" not in config["process"]:
+            raise InvalidError(
+                f"the container {entry['name']} has nothing to run",
+                why=f"{address} has neither ENTRYPOINT nor CMD",
+                todo="Give it a command.",
+            )
+        if address not in self._roots:
+            self._roots[address] = f"{place}/{'rootfs' if settings.readonly else 'lower'}"
+            self.root.put(prepare(self._tree(address)), self._roots[address])
+        self.root.make(f"{place}/rootfs")
+        if not settings.readonly:
+            self.root.make(f"{place}/{CHANGES}")
+        runtime = runtime_config(settings, f"/{place}", f"/{self._roots[address]}")
+        for name, document in (("config.json", config), ("runtime.json", runtime)):
+            self.root.add_text(f"{place}/{name}", json.dumps(document, indent=4) + "\n")
 
-    Raises:
-        InvalidError: there is none of this name, or the file's lock has mistakes.
-    """
-    if name not in {"", *ASSEMBLERS}:
-        raise InvalidError(
-            f"there is no assembler {name!r}", todo=f"Choose one of {', '.join(ASSEMBLERS)}."
-        )
-    if name == ASSEMBLERS[1]:
-        return LinuxKitProgram()
-    if file is None:
-        return OwnAssembler(progress=progress)
-    return OwnAssembler(lock=find_lock([file]), beside=file.parent, progress=progress)
+    # -- files -------------------------------------------------------------------------------------
 
+    def _add_file(self, entry: Values) -> None:
+        node = self._node(entry)
+        if node is None:
+            return
+        node.uid, node.gid = (number(entry.get(name), self._plan.file.ids) for name in _OWNERS)
+        self.root.add(entry["path"], node)
 
-def template_image(
-    name: str,
-    variables: Mapping[str, str],
-    *,
-    templates: TemplateManager | None = None,
-    assembler: Assembler | None = None,
-    arch: str | None = None,
-    progress: Callable[[str], None],
-) -> Image:
-    """The image of a template, from the cache; built first if it is not there.
+    def _node(self, entry: Values) -> Node | None:
+        if entry.get("symlink"):
+            return symlink(entry["symlink"])
+        given = octal(entry["mode"]) if entry.get("mode") else None
+        if entry.get("directory"):
+            return directory(0o700 if given is None else given)
+        permissions = 0o600 if given is None else given
+        if entry.get("source"):
+            path = self._plan.source(entry)
+            return None if path is None else _file(path, permissions)
+        text = entry["contents"] if "contents" in entry else self._metadata(entry["metadata"])
+        return _text(text.encode("utf-8", "surrogateescape"), permissions)
 
-    Args:
-        name: the template's name.
-        variables: the values of its variables.
-        templates: where it is; by default the built-in ones and the user's.
-        assembler: what builds it; by default core-infra's own.
-        arch: the machine's architecture; None is this host's.
-        progress: called with a line before it takes long.
+    def _metadata(self, form: str) -> str:
+        found = self._plan.file.metadata()
+        if form == "json":
+            return json.dumps(found, indent=2) + "\n"
+        text: str = yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
+        return text
 
-    Raises:
-        NotFoundError: no template has this name, or an image does not exist.
-        MissingVariablesError: required variables are not given; names all of them.
-        InvalidFileError: the template has mistakes; lists all of them.
-        UnavailableError: a registry cannot be reached.
-    """
-    templates = templates or TemplateManager()
-    text = templates.linuxkit_file(name, variables)
-    path = templates.path(name)
-    assembler = assembler or make_assembler(
-        "", file=Path(path) if path else None, progress=progress
-    )
-    return build_image(text, assembler, name=name, arch=arch, progress=progress)
-
-
-def file_image(
-    path: Path,
-    *,
-    assembler: Assembler | None = None,
-    arch: str | None = None,
-    progress: Callable[[str], None],
-) -> Image:
-    """The image of a LinuxKit file, from the cache; built first if it is not there.
-
-    Takes the arguments of :func:`template_image`, and raises the same errors.
-    """
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidError(f"cannot read {path}", why=str(error)) from error
-    assembler = assembler or make_assembler("", file=path, progress=progress)
-    return build_image(text, assembler, name=str(path), arch=arch, progress=progress)
-
-
-def build_image(
-    text: str,
-    assembler: Assembler,
-    *,
-    name: str = _NAME,
-    arch: str | None = None,
-    progress: Callable[[str], None],
-) -> Image:
-    """The image of a LinuxKit file, from the cache; built first if it is not there.
-
-    Args:
-        text: the file's text, with all variables substituted.
-        assembler: what builds it.
-        name: the name that messages show.
-        arch: the machine's architecture; None is this host's.
-        progress: called with a line before it takes long.
-
-    Raises:
-        InvalidFileError: the file has mistakes; it has all of them.
-        UnavailableError: the program that builds it is not installed.
-        CommandFailedError: it failed; shows its output.
-        InvalidError: its result is not an image.
-    """
-    arch, cache = arch or host_arch(), cache_root()
-    plan = None
-    identity = f"{assembler.version()}\0{arch}\0{text}"
-    if isinstance(assembler, OwnAssembler):
-        plan = assembler.plan([(name, text.encode())], arch)
-        identity = plan.identity()
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    target = found(cache / "linuxkit", key) or writable(cache / "linuxkit") / key
-    if target.is_dir():
-        return _load(target, name)
-    with (
-        written(f"the image of {name}", target.parent),
-        locked(target.parent / f"{key}.lock", "builds the same image", progress),
-    ):
-        if not target.is_dir():
-            progress("building the image; the first time, this fetches its parts")
-            for left in target.parent.glob(f".building-{key}-*"):  # of a killed process
-                shutil.rmtree(left, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".building-{key}-") as work:
-                made = Path(work) / "made"
-                made.mkdir()
-                if plan is not None and isinstance(assembler, OwnAssembler):
-                    assembler.write(plan, made)
-                else:
-                    file = Path(work) / f"{_NAME}.yml"
-                    # It may have secrets; only this user can access its directory.
-                    file.write_text(text)
-                    assembler.assemble(file, made, arch)
-                load_kernel_set(made / _NAME)
-                made.rename(target)
-    return _load(target, name)
+    def _tree(self, address: str) -> Node:
+        found = self._trees.get(address)
+        if found is None:
+            work = self._work / f"image-{len(self._trees)}"
+            work.mkdir()
+            self._plan.progress(f"unpacking {address}")
+            image = self._plan.images[address]
+            found = self._trees[address] = image_tree(image, work, lambda _: None)
+        return found
 
 
-def _load(directory: Path, name: str) -> Image:
-    image = load_kernel_set(directory / _NAME)
-    try:
-        memory = json.loads((directory / _FACTS).read_bytes())["memory"]
-    except (OSError, ValueError, KeyError, TypeError):  # the program linuxkit does not say
-        memory = None
-    return replace(image, name=name, memory=memory)
+_OWNERS = ("uid", "gid")
+
+
+def _text(data: bytes, permissions: int) -> Node:
+    pieces = (Piece(0, len(data), data=data),) if data else ()
+    return Node(stat.S_IFREG | permissions, size=len(data), pieces=pieces)
+
+
+def _file(path: Path, permissions: int = 0o600) -> Node:
+    size = path.stat().st_size
+    pieces = (Piece(0, size, path),) if size else ()
+    return Node(stat.S_IFREG | permissions, size=size, pieces=pieces)

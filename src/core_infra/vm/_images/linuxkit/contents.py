@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from core_infra.vm._images.linuxkit.cpio import content
+from core_infra.vm._images.linuxkit.archives import content
 from core_infra.vm._images.linuxkit.root import Root
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.vm._free_space import written
-from core_infra.vm._images.linuxkit.assembler import Assembly
-from core_infra.vm._images.linuxkit.cpio import content, write_cpio
+from core_infra.vm._images.linuxkit.archives import content, write_cpio, write_tar
+from core_infra.vm._images.linuxkit.assembly import Assembly
 from core_infra.vm._images.linuxkit.lock import find_lock
 from core_infra.vm._images.linuxkit.plan import make_plan
 from core_infra.vm._images.linuxkit.root import Root
-from core_infra.vm._images.linuxkit.tar import write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

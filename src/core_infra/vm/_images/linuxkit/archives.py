@@ -1,14 +1,16 @@
-"""Writes a tree of files as the archive that Linux unpacks at its start, and reads one.
+"""Writes a tree of files as a cpio archive, which Linux unpacks at its start, or as a tar archive.
 
-The format is cpio's ``newc``, as in :mod:`core_infra.vm._images.initrd`, which makes small archives
-in memory. Here the content is copied from where it lies while the archive is written, so that its
-size does not matter. Times are 0 and inode numbers count up: the same tree is the same bytes.
+The format of cpio is ``newc``, as in :mod:`core_infra.vm._images.initrd`, which makes small
+archives in memory. Here the content is copied from its source while the archive is written, so its
+size does not matter. Times are 0 and inode numbers count up: equal trees give equal bytes.
 """
 
 from __future__ import annotations
 
+import stat
+import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError
 from core_infra.vm._images.disk.tree import Node, Piece, directory, walk
@@ -25,6 +27,15 @@ _LONGEST = 4095
 _CHUNK = 1 << 20
 _BLOCK = 512
 _WARNED = b"security.capability"
+_XATTR = "SCHILY.xattr."
+_KINDS = {
+    stat.S_IFREG: tarfile.REGTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+}
 
 
 def write_cpio(
@@ -112,6 +123,34 @@ def read_cpio(path: Path) -> Node:
                 place.entries[last] = node
 
 
+def write_tar(root: Node, file: BinaryIO) -> None:
+    """Write a tree; the content is copied from its source. Times are 0."""
+    first: dict[int, str] = {}
+    size = 0
+    for path, node in walk(root):
+        name = _text(path.lstrip(b"/"))
+        if not name:
+            continue
+        entry = tarfile.TarInfo(name)
+        entry.type = _KINDS[stat.S_IFMT(node.mode)]
+        entry.mode, entry.uid, entry.gid = stat.S_IMODE(node.mode), node.uid, node.gid
+        entry.devmajor, entry.devminor = node.device
+        entry.pax_headers = {f"{_XATTR}{_text(key)}": _text(v) for key, v in node.xattrs.items()}
+        if (known := first.setdefault(id(node), name)) != name:
+            entry.type, entry.linkname = tarfile.LNKTYPE, known
+        elif node.is_link:
+            entry.linkname = _text(node.target)
+        elif node.is_file:
+            entry.size = node.size
+        head = entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        size += file.write(head)
+        if entry.size:
+            for piece in content(node):
+                size += file.write(piece)
+        size += file.write(bytes(-size % tarfile.BLOCKSIZE))
+    file.write(bytes(2 * tarfile.BLOCKSIZE + -(size + 1024) % tarfile.RECORDSIZE))
+
+
 def _links(root: Node) -> dict[int, int]:
     found: dict[int, int] = {}
     for _, node in walk(root):
@@ -164,3 +203,7 @@ def _zeros(count: int) -> Iterator[bytes]:
     while count > 0:
         yield bytes(min(count, _CHUNK))
         count -= _CHUNK
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
