@@ -17,7 +17,7 @@ from core_infra._yaml.field import Field, Fields
 from core_infra._yaml.reading import each, each_value, one_of, read_yaml, whole
 from core_infra.build import load_config
 from core_infra.errors import CoreInfraError, InvalidFileError
-from core_infra.jobrunner._config_file import load_jobs_config
+from core_infra.jobrunner._config.load import load_jobs_config
 from core_infra.medium import MemoryMedium
 from core_infra.process._runner.taskfile import load_tasks
 from core_infra.vm._images.image_yaml import read_description

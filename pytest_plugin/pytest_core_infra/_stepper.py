@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from core_infra.jobrunner._clock import FakeClock
-from core_infra.jobrunner._config import PollerConfig
 from core_infra.jobrunner._journal.entry import Phase
 from core_infra.jobrunner._poller import Poller
+from core_infra.jobrunner._poller_config import PollerConfig
 from core_infra.jobrunner._sources.recorded import RecordedSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.jobrunner._config import CycleReport
+    from core_infra.jobrunner._cycle_state import CycleReport
     from core_infra.jobrunner._interfaces import JobHandler
     from core_infra.jobrunner._journal.journal import Journal
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal

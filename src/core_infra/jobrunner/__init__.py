@@ -21,8 +21,10 @@ from core_infra import _lazy
 
 if TYPE_CHECKING:
     from core_infra.jobrunner._clock import Clock, FakeClock, SystemClock
-    from core_infra.jobrunner._config import CycleReport, PollerConfig, Rehearsal
-    from core_infra.jobrunner._config_file import JobsConfig, load_jobs_config
+    from core_infra.jobrunner._config.load import load_jobs_config
+    from core_infra.jobrunner._config.parts import make_parts
+    from core_infra.jobrunner._config.settings import JobsConfig
+    from core_infra.jobrunner._cycle_state import CycleReport, Rehearsal
     from core_infra.jobrunner._events import (
         ActionCycleEnded,
         ActionJobEnded,
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
     )
     from core_infra.jobrunner._forges.forgejo import Forgejo
     from core_infra.jobrunner._forges.github import GitHub
-    from core_infra.jobrunner._from_config import make_parts
     from core_infra.jobrunner._handlers.command import CheckedCommandHandler, CommandHandler
     from core_infra.jobrunner._handlers.dispatch import Dispatch
     from core_infra.jobrunner._handlers.forge import (
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._logging import JsonFormatter
     from core_infra.jobrunner._metrics import Metrics
     from core_infra.jobrunner._poller import Poller
+    from core_infra.jobrunner._poller_config import PollerConfig
     from core_infra.jobrunner._replay import Decision, replay
     from core_infra.jobrunner._signal import ActionResult, PipelineSignal
     from core_infra.jobrunner._sources.directory import DirectorySource
@@ -98,8 +100,10 @@ else:
         __name__,
         {
             "._clock": ("Clock", "FakeClock", "SystemClock"),
-            "._config": ("CycleReport", "PollerConfig", "Rehearsal"),
-            "._config_file": ("JobsConfig", "load_jobs_config"),
+            "._poller_config": ("PollerConfig",),
+            "._config.load": ("load_jobs_config",),
+            "._config.settings": ("JobsConfig",),
+            "._cycle_state": ("CycleReport", "Rehearsal"),
             "._events": (
                 "ActionCycleEnded",
                 "ActionJobEnded",
@@ -121,7 +125,7 @@ else:
             ),
             "._forges.forgejo": ("Forgejo",),
             "._forges.github": ("GitHub",),
-            "._from_config": ("make_parts",),
+            "._config.parts": ("make_parts",),
             "._handlers.command": ("CheckedCommandHandler", "CommandHandler"),
             "._handlers.dispatch": ("Dispatch",),
             "._handlers.forge": (

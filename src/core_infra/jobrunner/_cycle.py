@@ -7,99 +7,39 @@ threads. What those have done arrives in the inbox, as functions that this threa
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import queue
 import threading
 import time
-from collections import deque
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError
 from core_infra.jobrunner._action_pool import ActionPool, submit_to_executor, submit_to_threads
-from core_infra.jobrunner._config import CycleReport, Rehearsal
-from core_infra.jobrunner._events import ActionJobEnded, ActionJobStarted, ActionSourcePolled
-from core_infra.jobrunner._handler_calls import HandlerCall, Outcome, act, look_up, rehearse
+from core_infra.jobrunner._cycle_state import Cycle
+from core_infra.jobrunner._events import ActionJobStarted, ActionSourcePolled, publish
+from core_infra.jobrunner._handler_calls import HandlerCall, act
 from core_infra.jobrunner._interfaces import as_reconciling
 from core_infra.jobrunner._journal.amendments import mark_of
-from core_infra.jobrunner._journal.entry import Phase
-from core_infra.jobrunner._journal.index import ActionStatus, Index
+from core_infra.jobrunner._journal.index import Index
 from core_infra.jobrunner._leadership import Leadership
 from core_infra.jobrunner._logging import describe_error, job_fields
-from core_infra.jobrunner._plan import (
-    Limits,
-    due_jobs,
-    interrupted_job,
-    is_over,
-    matches,
-    retry_delay,
-    touched_items,
-)
+from core_infra.jobrunner._outcomes import Outcomes
+from core_infra.jobrunner._planner import Planner
 from core_infra.jobrunner._result_writer import ResultWriter
 from core_infra.jobrunner._source_polling import SourcePolling
-from core_infra.jobrunner._threads import DaemonThreads, NotStartedError
+from core_infra.jobrunner._threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable, Iterator
 
     from core_infra.jobrunner._action_pool import Inbox
-    from core_infra.jobrunner._config import PollerConfig
-    from core_infra.jobrunner._interfaces import Job, JobHandler, JobSource
-    from core_infra.jobrunner._plan import Match
-    from core_infra.jobrunner._result_writer import Record
-    from core_infra.jobrunner._signal import ActionResult, PipelineSignal
+    from core_infra.jobrunner._interfaces import JobSource
+    from core_infra.jobrunner._poller_config import PollerConfig
 
 _LOG = logging.getLogger(__name__)
 _FOREVER = float("inf")
-_PUT_OFF = 10_000
-_PUT_OFF_MAX = timedelta(minutes=5)
 _BATCH = 512
 """How many intents share one write. After a crash, as many may have to be looked up."""
-
-
-@dataclasses.dataclass
-class Cycle:
-    """The state of one cycle.
-
-    Attributes:
-        number: its number.
-        handlers: its handlers, by name.
-        dry_run: whether actions are only rehearsed.
-        report: what happened.
-        errors: what could not be written down.
-        planned: actions whose intents are still to be written.
-        seen: the ids of all actions that were planned.
-        grace_deadline: how long running actions are waited for once the poller is stopped, by the
-            monotonic clock.
-        patience: how many seconds the cycle waits for its actions once all sources have answered;
-            those that still run then continue beside the next cycle.
-    """
-
-    number: int
-    handlers: Mapping[str, JobHandler]
-    dry_run: bool
-    report: CycleReport = dataclasses.field(init=False)
-    errors: list[BaseException] = dataclasses.field(default_factory=list)
-    planned: deque[HandlerCall] = dataclasses.field(default_factory=deque)
-    seen: set[str] = dataclasses.field(default_factory=set)
-    grace_deadline: float = _FOREVER
-    patience: float = _FOREVER
-
-    def __post_init__(self) -> None:
-        self.report = CycleReport(self.number)
-        self._by_source: dict[str, Sequence[JobHandler]] = {}
-
-    def handlers_of(self, source: str) -> Sequence[JobHandler]:
-        """The handlers that may act on the signals of a source, in their order."""
-        if source not in self._by_source:
-            self._by_source[source] = [
-                handler
-                for handler in self.handlers.values()
-                if (bound := getattr(handler, "sources", None)) is None or source in bound
-            ]
-        return self._by_source[source]
 
 
 class CycleRunner:
@@ -119,7 +59,6 @@ class CycleRunner:
         self._nudge = nudge
         self.turned = time.monotonic()
         self._stop = stop
-        self._limits = Limits(config.poll_interval, config.attempts, config.job_timeout)
         self._inbox: Inbox = queue.SimpleQueue()
         self._threads = DaemonThreads("core-infra-job")
         self._leadership = Leadership(config.journal)
@@ -143,8 +82,8 @@ class CycleRunner:
         )
         self._writer = ResultWriter(config, self._index, self._inbox)
         self._cycle = Cycle(0, {}, dry_run=True)
-        self._withdrawn: dict[str, tuple[int, datetime]] = {}
-        """How often actions found nothing to do, and when they are decided on again."""
+        self._planner = Planner(config, self._index)
+        self._outcomes = Outcomes(self._writer, config.bus)
 
     def catch_up(self, *, dry_run: bool) -> None:
         """Take the lead (not for a dry run), and read what other pollers added to the journal.
@@ -160,7 +99,7 @@ class CycleRunner:
             self._caught_up = False
         if dry_run or not self._caught_up or mark != self._mark:
             self._index.catch_up()
-            self._withdrawn.clear()
+            self._planner.put_off_nothing()
             self._caught_up, self._mark = True, mark
 
     def run(self, cycle: Cycle, sources: Iterable[JobSource]) -> None:
@@ -200,14 +139,6 @@ class CycleRunner:
         """Have the cycle check whether it should stop; from any thread."""
         self._inbox.put(lambda: None)
 
-    def publish(self, event: object) -> None:
-        """Send an event to the bus, if there is one."""
-        if self._config.bus is not None:
-            try:
-                self._config.bus.action(event)
-            except Exception as error:  # noqa: BLE001 - a listener must not stop the poller
-                _LOG.error("%s", describe_error(error))
-
     def close(self) -> None:
         """Release everything; the lead only when no action runs, abandoned ones included."""
         self._pool.when_empty(self._leadership.release)
@@ -242,33 +173,19 @@ class CycleRunner:
 
     def _look_up_interrupted(self) -> None:
         """Step 0: look up actions that an earlier process started and left without a result."""
-        running = {call.job.id for call in self._pool.active} | self._writer.unwritten
-        for state in self._index.pending():
-            if state.id in running:
-                continue
-            handler = self._cycle.handlers.get(state.action)
-            if handler is None:
-                _LOG.warning("action %s is open: there is no handler %s", state.id, state.action)
-                continue
-            try:
-                job = interrupted_job(state, self._limits, cycle=self._cycle.number)
-                items = touched_items(handler, job.signal)
-            except Exception as broken:  # noqa: BLE001 - the others must still be looked up
-                _LOG.error("action %s is open: %s", state.id, describe_error(broken))
-                continue
-            call = HandlerCall(look_up, handler, job, items, None)
-            if as_reconciling(handler) is not None:
+        unfinished = {call.job.id for call in self._pool.active} | self._writer.unwritten
+        for call in self._planner.interrupted(self._cycle, unfinished):
+            if as_reconciling(call.handler) is not None:
                 self._pool.add([call])
             else:
-                error = "interrupted, and the handler cannot check whether it was done"
-                self._writer.add(call, Phase.UNKNOWN, Outcome(success=False, error=error))
+                self._outcomes.cannot_look_up(call)
 
     def _cancel_if_stopped(self) -> None:
         """Once the poller is stopped: start nothing more, and wait only for what runs."""
         if self._stop.is_set() and self._cycle.grace_deadline == _FOREVER:
             self._cycle.grace_deadline = time.monotonic() + self._config.grace_period
             self._cycle.planned.clear()
-            self._withdraw(self._pool.clear_waiting())
+            self._outcomes.withdraw(self._pool.clear_waiting())
             self._polling.abandon(_FOREVER)
 
     def _plan_actions(self) -> None:
@@ -281,65 +198,17 @@ class CycleRunner:
                 error = self._cycle.report.failures[source.name] = describe_error(answer)
                 fields = {"facts": {"source": source.name}}
                 _LOG.error("source %s: %s", source.name, error, extra=fields)
-                self.publish(ActionSourcePolled(source.name, 0, duration, error))
+                publish(self._config.bus, ActionSourcePolled(source.name, 0, duration, error))
                 continue
-            self.publish(ActionSourcePolled(source.name, len(answer), duration))
+            publish(self._config.bus, ActionSourcePolled(source.name, len(answer), duration))
             self._cycle.report.signals += len(answer)
             if not self._stop.is_set():
                 with self._errors_deferred():
-                    self._cycle.planned += self._plan(source, answer)
-
-    def _plan(self, source: JobSource, signals: Sequence[PipelineSignal]) -> list[HandlerCall]:
-        handlers = self._cycle.handlers_of(source.name)
-        calls: list[HandlerCall] = []
-        left = [(0, signals)]
-        while left:
-            place, some = left.pop(0)
-            calls += self._plan_from(source, some, handlers[place:], place, left)
-        return calls
-
-    def _plan_from(
-        self,
-        source: JobSource,
-        signals: Sequence[PipelineSignal],
-        handlers: Sequence[JobHandler],
-        place: int,
-        left: list[tuple[int, Sequence[PipelineSignal]]],
-    ) -> list[HandlerCall]:
-        """Plan the actions of handlers; append what the handlers behind them may act on."""
-        cycle = self._cycle
-        found: dict[str, Match] = {}
-        for match in matches(signals, handlers):
-            if match.id not in cycle.seen:
-                found.setdefault(match.id, match)
-        cycle.seen |= found.keys()
-        states = self._index.states(found)
-        for name, state in states.items():
-            if state.status is ActionStatus.DONE:  # nearly all of them
-                continue
-            match = found[name]
-            is_last = is_over(state, match.handler, self._limits)
-            if is_last and not getattr(match.handler, "chain", False):
-                left.append((place + match.after, [match.signal]))
-        now = self._config.clock.now()
-        calls = []
-        for handler, job in due_jobs(found, states, self._limits, now=now, cycle=cycle.number):
-            if (later := self._withdrawn.get(job.id)) is not None and now < later[1]:
-                continue
-            is_dry = cycle.dry_run or handler.name in self._config.dry_run_handlers
-            try:
-                items = touched_items(handler, job.signal)
-            except Exception as error:  # noqa: BLE001 - one handler must not stop the others
-                _LOG.error(
-                    "handler %s cannot say what %s touches: %s",
-                    *(handler.name, job.signal.item, describe_error(error)),
-                    extra=job_fields(job),
-                )
-                continue
-            call = HandlerCall(rehearse if is_dry else act, handler, job, items, source)
-            if not self._pool.is_blocked(call):
-                calls.append(call)
-        return calls
+                    self._cycle.planned += [
+                        call
+                        for call in self._planner.plan(self._cycle, source, answer)
+                        if not self._pool.is_blocked(call)
+                    ]
 
     def _start_actions(self) -> None:
         """Step 2: write the intents of planned actions to the disk, and start them."""
@@ -364,91 +233,23 @@ class CycleRunner:
 
     def _start_waiting(self) -> None:
         started, rejected = self._pool.start()
-        self._withdraw(rejected)
+        self._outcomes.withdraw(rejected)
         if self._config.bus is not None:
             for call in started:
                 if call.function is act:
-                    self.publish(ActionJobStarted(call.job))
+                    publish(self._config.bus, ActionJobStarted(call.job))
 
     def _record_outcomes(self) -> None:
-        """Step 3: hand the outcomes of ended calls to the writer, which works meanwhile."""
+        """Step 3: have the outcomes of ended calls written, while the next actions run."""
         while self._pool.ended:
             call, outcome = self._pool.ended.popleft()
-            if call.function is rehearse:
-                self._add_rehearsal(call.job, outcome)
-            elif call.function is look_up:
-                if isinstance(outcome, BaseException):
-                    why = describe_error(outcome)
-                    _LOG.error("cannot look up action %s now: %s", call.job.id, why)
-                else:
-                    phase = Phase.RESULT if outcome.success else Phase.INTERRUPTED
-                    self._writer.add(call, phase, outcome)
-            elif isinstance(outcome, NotStartedError):
-                error = describe_error(outcome)
-                _LOG.error(
-                    "%s is not started: %s", call.job.action, error, extra=job_fields(call.job)
-                )
-                self._writer.add(call, Phase.WITHDRAWN, Outcome(success=False, error=error))
-            elif isinstance(outcome, BaseException):  # the executor failed, not the handler
-                error = describe_error(outcome)
-                self._writer.add(call, Phase.UNKNOWN, Outcome(success=False, error=error))
-            else:
-                if outcome.end == "withdrawn":
-                    self._put_off(call.job)
-                    _LOG.info(
-                        "%s is withdrawn: %s",
-                        *(call.job.action, outcome.error),
-                        extra=job_fields(call.job),
-                    )
-                self._writer.add(call, Phase(outcome.end or Phase.RESULT), outcome)
-
-    def _put_off(self, job: Job) -> None:
-        """Decide on an action that found nothing to do at the next poll, later each time."""
-        times = self._withdrawn.get(job.id, (0, None))[0] + 1
-        wait = retry_delay(self._config.poll_interval, times - 1) if times > 1 else timedelta(0)
-        until = self._config.clock.now() + min(wait, _PUT_OFF_MAX)
-        self._withdrawn[job.id] = (times, until)
-        while len(self._withdrawn) > _PUT_OFF:
-            self._withdrawn.pop(next(iter(self._withdrawn)))
-
-    def _add_rehearsal(self, job: Job, outcome: Outcome | BaseException) -> None:
-        if isinstance(outcome, BaseException):
-            outcome = Outcome(success=False, error=describe_error(outcome))
-        self._cycle.report.rehearsals.append(Rehearsal(job, outcome.steps, outcome.error))
-        for step in outcome.steps or [outcome.error]:
-            _LOG.info("dry run: %s would: %s", job.action, step, extra=job_fields(job))
+            if self._outcomes.record(self._cycle, call, outcome):
+                self._planner.put_off(call.job)
 
     def _report_results(self) -> None:
         """Step 4: pass results that are on the disk to the report, the bus and the sources."""
-        while self._writer.written:
-            records, error = self._writer.written.popleft()
-            if error is not None:
-                why = describe_error(error)
-                _LOG.error("%d results could not be written: %s", len(records), why)
-                self._cycle.errors.append(error)
-                continue
-            for source, results in self._published(records):
-                self._polling.report(source, results)
-
-    def _published(
-        self, records: Sequence[Record]
-    ) -> Iterable[tuple[JobSource, list[ActionResult]]]:
-        """Publish results; return them by the source that their signal came from."""
-        by_source: dict[str, tuple[JobSource, list[ActionResult]]] = {}
-        for call, _, result in records:
-            if result is None:
-                continue
-            self._cycle.report.results.append(result)
-            if self._config.bus is not None:
-                self.publish(ActionJobEnded(call.job, result))
-            level = logging.INFO if result.success else logging.ERROR
-            if _LOG.isEnabledFor(level):
-                outcome = "done" if result.success else f"failed: {result.error}"
-                _LOG.log(level, "%s: %s", call.job.action, outcome, extra=job_fields(call.job))
-            if call.source is not None:
-                results = by_source.setdefault(call.source.name, (call.source, []))[1]
-                results.append(result)
-        return by_source.values()
+        for source, results in self._outcomes.publish_written(self._cycle):
+            self._polling.report(source, results)
 
     def _wait(self, until: float) -> None:
         """Wait until another thread has done something, or something is overdue, or a moment."""
@@ -472,24 +273,12 @@ class CycleRunner:
         limit = _FOREVER if is_leaving else now
         self._polling.abandon(limit)
         abandoned, rejected = self._pool.abandon(limit)
-        self._withdraw(rejected)
-        timeout = self._config.job_timeout
-        for call in abandoned:
-            if is_leaving:
+        self._outcomes.withdraw(rejected)
+        if is_leaving:
+            for call in abandoned:
                 _LOG.warning("action %s still runs", call.job.id, extra=job_fields(call.job))
-            elif call.function is act:
-                error = f"it has not ended within {timeout:g} s, and may still run"
-                outcome = Outcome(success=False, error=error, duration=timeout)
-                self._writer.add(call, Phase.UNKNOWN, outcome)
-            elif call.function is rehearse:
-                self._add_rehearsal(call.job, Outcome(success=False, error="it takes too long"))
-
-    def _withdraw(self, calls: Iterable[HandlerCall]) -> None:
-        """Record that actions with an intent will not be started."""
-        for call in calls:
-            if call.function is act:
-                outcome = Outcome(success=False, error="not started")
-                self._writer.add(call, Phase.WITHDRAWN, outcome)
+        else:
+            self._outcomes.overdue(self._cycle, abandoned, self._config.job_timeout)
 
     @contextlib.contextmanager
     def _errors_deferred(self) -> Iterator[None]:

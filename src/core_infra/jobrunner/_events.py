@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING
 
+from core_infra.jobrunner._logging import describe_error
+
 if TYPE_CHECKING:
+    from core_infra.framework._bus import Bus
     from core_infra.jobrunner._interfaces import Job
     from core_infra.jobrunner._signal import ActionResult
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,3 +68,12 @@ class ActionCycleEnded:
 
     cycle: int
     duration: float
+
+
+def publish(bus: Bus | None, event: object) -> None:
+    """Send an event to a bus, if there is one."""
+    if bus is not None:
+        try:
+            bus.action(event)
+        except Exception as error:  # noqa: BLE001 - a listener must not stop the poller
+            _LOG.error("%s", describe_error(error))

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from core_infra.errors import AlreadyExistsError, CoreInfraError, WrongStateError
-from core_infra.jobrunner._cycle import Cycle, CycleRunner
-from core_infra.jobrunner._events import ActionCycleEnded
+from core_infra.jobrunner._cycle import CycleRunner
+from core_infra.jobrunner._cycle_state import Cycle
+from core_infra.jobrunner._events import ActionCycleEnded, publish
 from core_infra.jobrunner._leadership import NotLeaderError
 from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._validation import check_handler_names, checked_name
@@ -17,8 +18,9 @@ from core_infra.jobrunner._validation import check_handler_names, checked_name
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from core_infra.jobrunner._config import CycleReport, PollerConfig
+    from core_infra.jobrunner._cycle_state import CycleReport
     from core_infra.jobrunner._interfaces import JobHandler, JobSource
+    from core_infra.jobrunner._poller_config import PollerConfig
 
 T = TypeVar("T")
 
@@ -216,7 +218,7 @@ class Poller:
                 self._shut(f"it was interrupted in cycle {self._cycle}: {describe_error(error)}")
                 raise
             duration = time.monotonic() - start
-            self._runner.publish(ActionCycleEnded(self._cycle, duration))
+            publish(self.config.bus, ActionCycleEnded(self._cycle, duration))
             _LOG.info(
                 "cycle %d: %d signals, %d actions, %d failed",
                 self._cycle,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import InvalidError
 from core_infra.jobrunner._journal.entry import Entry, Phase
-from core_infra.jobrunner._plan import matches
+from core_infra.jobrunner._matching import matches
 from core_infra.jobrunner._signal import PipelineSignal
 
 if TYPE_CHECKING:

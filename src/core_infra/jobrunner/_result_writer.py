@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core_infra.jobrunner._action_pool import Inbox
-    from core_infra.jobrunner._config import PollerConfig
     from core_infra.jobrunner._handler_calls import HandlerCall, Outcome
     from core_infra.jobrunner._interfaces import Job
     from core_infra.jobrunner._journal.index import Index
+    from core_infra.jobrunner._poller_config import PollerConfig
 
 
 class Record(NamedTuple):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.jobrunner._logging import describe_error
-from core_infra.jobrunner._plan import retry_delay
+from core_infra.jobrunner._matching import retry_delay
 from core_infra.jobrunner._signal import why_unusable
 from core_infra.jobrunner._threads import DaemonThreads
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from core_infra.jobrunner._clock import FakeClock
-from core_infra.jobrunner._config import PollerConfig
 from core_infra.jobrunner._handler_calls import act
 from core_infra.jobrunner._interfaces import Job, as_reconciling, as_rehearsing, as_touching
 from core_infra.jobrunner._journal.journal import Journal
 from core_infra.jobrunner._poller import Poller
+from core_infra.jobrunner._poller_config import PollerConfig
 from core_infra.jobrunner._sources.recorded import RecordedSource
 from core_infra.jobrunner._validation import checked_name
 

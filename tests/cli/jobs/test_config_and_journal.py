@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from core_infra._cli.main import main
 from core_infra.jobrunner import Journal
-from core_infra.jobrunner._config_file import load_jobs_config
+from core_infra.jobrunner._config.load import load_jobs_config
 from jobs.samples import intent, signal
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ import click
 
 from core_infra._cli.jobs.group import pass_config
 from core_infra.errors import NotFoundError
-from core_infra.jobrunner._from_config import open_journal
+from core_infra.jobrunner._config.parts import open_journal
 from core_infra.jobrunner._journal.amendments import amend
 from core_infra.jobrunner._journal.entry import Phase
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._config_file import JobsConfig
+    from core_infra.jobrunner._config.settings import JobsConfig
 
 item_argument = click.argument("item", metavar="OWNER/NAME#NUMBER")
 action_option = click.option("--action", default="", help="Only the actions of this handler.")

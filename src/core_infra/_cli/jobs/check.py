@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from core_infra._cli.jobs.group import pass_config
-from core_infra.jobrunner._from_config import check_parts
+from core_infra.jobrunner._config.parts import check_parts
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._config_file import JobsConfig
+    from core_infra.jobrunner._config.settings import JobsConfig
 
 
 @click.command()

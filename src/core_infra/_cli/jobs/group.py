@@ -16,7 +16,7 @@ from core_infra.errors import CoreInfraError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from core_infra.jobrunner._config_file import JobsConfig
+    from core_infra.jobrunner._config.settings import JobsConfig
 
 P = ParamSpec("P")
 
@@ -49,16 +49,13 @@ class ConfigChoice(NamedTuple):
 
     def load(self) -> JobsConfig:
         """Read the file; raises as :func:`load_jobs_config` does."""
-        from core_infra.jobrunner._config_file import (  # noqa: PLC0415 - not for --help
-            JobsConfig,
-            load_jobs_config,
-        )
+        from core_infra.jobrunner._config import load, settings  # noqa: PLC0415 - not for --help
 
         if self.journal is None:
-            return load_jobs_config(self.path)
+            return load.load_jobs_config(self.path)
         if not Path(self.path).exists():
-            return JobsConfig(journal=self.journal)  # enough to look at a journal
-        return replace(load_jobs_config(self.path), journal=self.journal)
+            return settings.JobsConfig(journal=self.journal)  # enough to look at a journal
+        return replace(load.load_jobs_config(self.path), journal=self.journal)
 
     def reloaded(self, old: JobsConfig) -> JobsConfig:
         """Read the file again; the old configuration if it was spoiled at this very moment."""

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core_infra._cli.jobs.group import pass_config
-from core_infra.jobrunner._from_config import make_parts, open_journal
+from core_infra.jobrunner._config.parts import make_parts, open_journal
 from core_infra.jobrunner._journal.actions import group_actions
 from core_infra.jobrunner._journal.html_report import html_report
 from core_infra.jobrunner._journal.index import Index
@@ -20,7 +20,7 @@ from core_infra.jobrunner._replay import replay
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
-    from core_infra.jobrunner._config_file import JobsConfig
+    from core_infra.jobrunner._config.settings import JobsConfig
     from core_infra.jobrunner._journal.actions import Action
 
 _COLOURS = {"done": "green", "failed": "red", "unknown": "yellow", "open": "blue"}

@@ -19,16 +19,16 @@ from rich.text import Text
 from core_infra._cli.jobs.group import ConfigChoice, pass_config, pass_source
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
 from core_infra.framework._bus import Bus
-from core_infra.jobrunner._config import PollerConfig
-from core_infra.jobrunner._from_config import close_parts, has_patterns, make_parts, open_journal
+from core_infra.jobrunner._config.parts import close_parts, has_patterns, make_parts, open_journal
 from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._poller import Poller
+from core_infra.jobrunner._poller_config import PollerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core_infra.jobrunner._config import CycleReport
-    from core_infra.jobrunner._config_file import JobsConfig
+    from core_infra.jobrunner._config.settings import JobsConfig
+    from core_infra.jobrunner._cycle_state import CycleReport
     from core_infra.jobrunner._operations import OperationsServer
 
 _LOG = logging.getLogger(__name__)

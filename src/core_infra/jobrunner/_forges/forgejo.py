@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
 from core_infra.jobrunner._clock import Clock, SystemClock
+from core_infra.jobrunner._forges import forgejo_details as details_of
 from core_infra.jobrunner._forges import forgejo_rest as rest
+from core_infra.jobrunner._forges import rest_answers
 from core_infra.jobrunner._forges.api_client import ApiClient, api_path
 from core_infra.jobrunner._forges.errors import (
     ForgeAnswerError,
@@ -25,7 +27,6 @@ from core_infra.jobrunner._forges.forge import (
     Pull,
     Repo,
     Rights,
-    checks_together,
 )
 from core_infra.jobrunner._forges.issue_texts import closed_issues
 from core_infra.jobrunner._logging import describe_error
@@ -34,19 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from core_infra.jobrunner._forges.endpoint import Secret
-    from core_infra.jobrunner._signal import CheckStatus, Mergeable, PrState
+    from core_infra.jobrunner._signal import CheckStatus, Mergeable
 
 _LOG = logging.getLogger(__name__)
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_CHECKS: dict[str, CheckStatus] = {
-    "success": "SUCCESS",
-    "skipped": "SUCCESS",
-    "failure": "FAILURE",
-    "error": "FAILURE",
-    "warning": "FAILURE",
-}
-"""Everything else is PENDING, and so is a head without checks. To Forgejo a warning is less than a
-pending check: a branch that requires the check cannot be merged to."""
 _DRAFT = re.compile(r"^\s*(\[WIP\]|WIP:|\[draft\]|draft:)\s*", re.IGNORECASE)
 """The default marks of a draft in a title."""
 _PAGE = 50
@@ -116,7 +107,7 @@ class Forgejo:
 
     def repositories(self, owner: str) -> Sequence[str]:
         """The names of the repositories of an organisation or user, without archived ones."""
-        return self._api.repositories(rest.REPOSITORIES, "", owner, limit=_PAGE)
+        return self._api.repositories(rest_answers.REPOSITORIES, "", owner, limit=_PAGE)
 
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
         """The open issues that have a label."""
@@ -190,8 +181,8 @@ class Forgejo:
         """The comments since a time."""
         path = _at(repo, "issues", number, "comments")
         query = {"since": since.strftime("%Y-%m-%dT%H:%M:%SZ")} if since else {}
-        for one in self._api.get(rest.COMMENTS, path, **query):
-            yield Comment(one.id, one.body)
+        for one in self._api.get(rest_answers.COMMENTS, path, **query):
+            yield Comment(one.id, one.body or "")
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
         """Comment on an issue or pull request."""
@@ -228,19 +219,20 @@ class Forgejo:
 
     def settle_reviews(self, repo: Repo, number: int) -> None:
         """Dismiss the requests for changes that Forgejo says are about an earlier commit."""
-        for review in _wanting(list(self._reviews(repo, number))):
+        for review in details_of.wanting_changes(list(self._reviews(repo, number))):
             if review.stale:
                 path = _at(repo, "pulls", number, "reviews", review.id, "dismissals")
                 self._api.send("POST", path, {"message": "Answered by a later commit."})
 
     def rights(self, repo: Repo) -> Rights:
         """What the token may do, and what the default branch requires; changes nothing."""
-        found = self._api.get(rest.REPOSITORY, _at(repo))
+        found = self._api.get(rest_answers.REPOSITORY, _at(repo))
         names: tuple[str, ...] = ()
         with contextlib.suppress(ForgeNotFoundError, ForgeRefusedError):  # not protected, or hidden
             path = _at(repo, "branch_protections", found.default_branch)
             names = self._api.get(rest.PROTECTION, path).names
-        return Rights(found.may_write, found.methods, found.default_branch, names)
+        may_write = found.permissions is not None and found.permissions.push
+        return Rights(may_write, found.methods, found.default_branch, names)
 
     def close(self) -> None:
         """Close its connections."""
@@ -291,34 +283,12 @@ class Forgejo:
 
     def _closes(self, repo: Repo, one: rest.Pull) -> set[int]:
         """The issues that merging it closes: only into the default branch."""
-        if one.base is not None and not _is_default(one.base):
+        if not details_of.is_to_default(one):
             return set()
         return closed_issues(one.body or "", repo, self.site)
 
     def _pull(self, repo: Repo, one: rest.Pull) -> Pull:
-        state: PrState = "OPEN"
-        if one.state != "open":
-            state = "MERGED" if one.merged else "CLOSED"
-        mine, base = one.head.repo, one.base
-        is_fork = base is not None and (
-            one.head.repo_id != base.repo_id
-            if one.head.repo_id or base.repo_id
-            else (mine.full_name if mine else "") != (base.repo.full_name if base.repo else "")
-        )
-        return Pull(
-            one.number,
-            one.title,
-            one.body or "",
-            state,
-            one.draft,
-            one.head.sha,
-            self._mergeable(repo, one),
-            author=one.user.login if one.user else "",
-            base=base.ref if base else "",
-            is_default_base=base is None or _is_default(base),
-            is_fork=is_fork,
-            labels=tuple(label.name for label in one.labels or ()),
-        )
+        return details_of.pull(one, self._mergeable(repo, one))
 
     def _mergeable(self, repo: Repo, one: rest.Pull) -> Mergeable:
         """Whether it can be merged.
@@ -342,21 +312,7 @@ class Forgejo:
     def _details(self, repo: Repo, pull: Pull) -> Details:
         commit = self._api.get(rest.COMMIT, _at(repo, "git", "commits", pull.sha))
         reviews = list(self._reviews(repo, pull.number))
-        wanting = _wanting(reviews)
-        total = sum(review.state == "REQUEST_CHANGES" for review in reviews)
-        names, together = checks_together(self._checks(repo, pull.sha))
-        return Details(
-            mergeable=pull.mergeable,
-            check_status=together,
-            threads_total=total,
-            threads_resolved=total - len(wanting),
-            last_commit_at=commit.commit.committer.date,
-            last_review_at=max(filter(None, (one.submitted_at for one in reviews)), default=None),
-            threads_outdated=sum(review.stale for review in wanting),
-            checks=names,
-            approvals=sum(review.state == "APPROVED" for review in _last(reviews)),
-            changes_requested=len(wanting),
-        )
+        return details_of.details(pull, commit, self._checks(repo, pull.sha), reviews)
 
     def _checks(self, repo: Repo, sha: str) -> Iterator[tuple[str, CheckStatus]]:
         """The checks of a commit, of all pages."""
@@ -364,8 +320,7 @@ class Forgejo:
         seen = 0
         for page in range(1, _CLOSED_PAGES + 1):
             found = self._api.get(rest.STATUSES, path, page=page, limit=_PAGE)
-            for one in found.statuses or ():
-                yield one.context, _CHECKS.get(one.status, "PENDING")
+            yield from details_of.checks(found)
             seen += len(found.statuses or ())
             if not found.statuses or seen >= found.total_count:
                 return
@@ -377,23 +332,3 @@ class Forgejo:
 
 def _at(repo: Repo, *parts: object) -> str:
     return api_path("repos", *repo, *parts)
-
-
-def _is_default(base: rest.Branch) -> bool:
-    return base.repo is None or base.repo.default_branch in {"", base.ref}
-
-
-def _last(reviews: Sequence[rest.Review]) -> list[rest.Review]:
-    """The last opinion of each reviewer; a comment does not take one back, a dismissal does."""
-    last: dict[object, rest.Review] = {}
-    for review in sorted(reviews, key=lambda one: (one.submitted_at or _LONG_AGO, one.id)):
-        if review.state in {"APPROVED", "REQUEST_CHANGES"}:
-            # Without a reviewer, such as a deleted account, each review counts.
-            who = review.user.id or review.user.login if review.user else 0
-            last[who or -review.id - 1] = review
-    return [review for review in last.values() if not review.dismissed]
-
-
-def _wanting(reviews: Sequence[rest.Review]) -> list[rest.Review]:
-    """The requests for changes that stand."""
-    return [review for review in _last(reviews) if review.state == "REQUEST_CHANGES"]

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - pydantic reads it
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
-
-class Model(BaseModel):
-    """Base of the answers."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
+from core_infra.jobrunner._forges.rest_answers import Model
 
 
 class User(Model):
@@ -127,62 +123,6 @@ class Commit(Model):
     commit: CommitBody
 
 
-class Name(Model):
-    """A repository in a list."""
-
-    name: str
-    archived: bool = False
-
-
-class Comment(Model):
-    """A comment."""
-
-    id: int
-    body: str = ""
-
-
-ISSUE = TypeAdapter(Issue)
-ISSUES = TypeAdapter(list[Issue])
-PULL = TypeAdapter(Pull)
-PULLS = TypeAdapter(list[Pull])
-STATUSES = TypeAdapter(Statuses)
-REVIEWS = TypeAdapter(list[Review])
-COMMIT = TypeAdapter(Commit)
-COMMENTS = TypeAdapter(list[Comment])
-REPOSITORIES = TypeAdapter(list[Name])
-
-
-class Permissions(Model):
-    """What the token's user may do."""
-
-    push: bool = False
-
-
-class Whole(Model):
-    """A repository."""
-
-    default_branch: str
-    permissions: Permissions | None = None
-    allow_squash_merge: bool = False
-    allow_merge_commits: bool = False
-    allow_rebase: bool = False
-
-    @property
-    def may_write(self) -> bool:
-        """Whether the token's user may write."""
-        return self.permissions is not None and self.permissions.push
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """How pull requests may be merged."""
-        allowed = {
-            "squash": self.allow_squash_merge,
-            "merge": self.allow_merge_commits,
-            "rebase": self.allow_rebase,
-        }
-        return tuple(name for name, is_allowed in allowed.items() if is_allowed)
-
-
 class Protection(Model):
     """The protection of a branch."""
 
@@ -195,5 +135,11 @@ class Protection(Model):
         return tuple(self.status_check_contexts or ()) if self.enable_status_check else ()
 
 
-REPOSITORY = TypeAdapter(Whole)
+ISSUE = TypeAdapter(Issue)
+ISSUES = TypeAdapter(list[Issue])
+PULL = TypeAdapter(Pull)
+PULLS = TypeAdapter(list[Pull])
+STATUSES = TypeAdapter(Statuses)
+REVIEWS = TypeAdapter(list[Review])
+COMMIT = TypeAdapter(Commit)
 PROTECTION = TypeAdapter(Protection)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from core_infra.jobrunner._clock import Clock, SystemClock
 from core_infra.jobrunner._forges import github_details as details_of
 from core_infra.jobrunner._forges import github_graphql as graphql
 from core_infra.jobrunner._forges import github_rest as rest
+from core_infra.jobrunner._forges import rest_answers
 from core_infra.jobrunner._forges.api_client import ApiClient, api_path
 from core_infra.jobrunner._forges.errors import (
-    ForgeAnswerError,
     ForgeNotFoundError,
     ForgeRefusedError,
     NotNowError,
 )
 from core_infra.jobrunner._forges.forge import Child, Comment, Epic, Merge, Repo, Rights, SubIssue
-from core_infra.jobrunner._logging import describe_error
+from core_infra.jobrunner._forges.graphql_client import GraphQLClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from core_infra.jobrunner._forges.endpoint import Secret
@@ -32,13 +30,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 URL = "https://api.github.com"
 _VERSION = "2022-11-28"
-_AT_ONCE = 25
-"""How many issues or pull requests are in one query."""
-_NUMBER_MAX = 2**31 - 1
-"""GraphQL's Int; a larger number makes the whole query invalid."""
 _READY = frozenset({"CLEAN", "HAS_HOOKS"})
-_FINAL = frozenset({"FORBIDDEN", "UNPROCESSABLE", "INSUFFICIENT_SCOPES"})
-_LIMITED = frozenset({"RATE_LIMITED", "RATE_LIMIT"})
 
 
 class GitHub:
@@ -82,6 +74,7 @@ class GitHub:
             retry_pause=retry_pause,
             clock=self.clock,
         )
+        self._graphql = GraphQLClient(self._api)
 
     @property
     def host(self) -> str:
@@ -107,7 +100,7 @@ class GitHub:
 
     def repositories(self, owner: str) -> Sequence[str]:
         """The names of the repositories of an organisation or user, without archived ones."""
-        return self._api.repositories(rest.REPOSITORIES, self._rest, owner, per_page=100)
+        return self._api.repositories(rest_answers.REPOSITORIES, self._rest, owner, per_page=100)
 
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:
         """The open issues that have a label."""
@@ -124,7 +117,7 @@ class GitHub:
     def children(self, repo: Repo, numbers: Iterable[int]) -> dict[int, Child]:
         """Issues by their numbers, with their pull requests."""
         found = {}
-        for issue in self._each(repo, numbers, "issue", graphql.ISSUE, graphql.Issue):
+        for issue in self._graphql.each(repo, numbers, "issue", graphql.ISSUE, graphql.Issue):
             assignee = next((user.login for user in issue.assignees.each), "")
             closing = issue.closed_by_pull_requests_references
             found[issue.number] = Child(
@@ -147,13 +140,13 @@ class GitHub:
         numbers = [pull.number for pull in pulls]
         return {
             one.number: self._details(repo, one)
-            for one in self._each(repo, numbers, "pullRequest", graphql.PULL, graphql.Pull)
+            for one in self._graphql.each(repo, numbers, "pullRequest", graphql.PULL, graphql.Pull)
         }
 
     def pull(self, repo: Repo, number: int) -> tuple[Pull, Details]:
         """A pull request as it is now."""
         fields = f"{graphql.HEAD} {graphql.PULL}"
-        for one in self._each(repo, [number], "pullRequest", fields, graphql.Whole):
+        for one in self._graphql.each(repo, [number], "pullRequest", fields, graphql.Whole):
             return details_of.pull(one), self._details(repo, one)
         raise ForgeNotFoundError(f"{'/'.join(repo)}#{number} cannot be read", status=200)
 
@@ -166,8 +159,8 @@ class GitHub:
         """The comments since a time."""
         path = self._at(repo, "issues", number, "comments")
         query: dict[str, Any] = {"since": since.strftime("%Y-%m-%dT%H:%M:%SZ")} if since else {}
-        for one in self._api.pages(rest.COMMENTS, path, **query, per_page=100):
-            yield Comment(one.id, one.body)
+        for one in self._api.pages(rest_answers.COMMENTS, path, **query, per_page=100):
+            yield Comment(one.id, one.body or "")
 
     def comment(self, repo: Repo, number: int, text: str) -> None:
         """Comment on an issue or pull request."""
@@ -191,7 +184,7 @@ class GitHub:
         state = self._merging(repo, number)
         if how.method == "queue":
             if state.merge_queue_entry is None:
-                self._mutate(graphql.ENQUEUE, id=state.id, sha=sha)
+                self._graphql.mutate(graphql.ENQUEUE, id=state.id, sha=sha)
             return
         status = state.merge_state_status
         if status == "BEHIND" and how.update:
@@ -218,16 +211,16 @@ class GitHub:
         """Mark a draft as ready for review."""
         state = self._merging(repo, number)
         if state.is_draft:
-            self._mutate(graphql.PUBLISH, id=state.id)
+            self._graphql.mutate(graphql.PUBLISH, id=state.id)
 
     def settle_reviews(self, repo: Repo, number: int) -> None:
         """Resolve the open conversations that GitHub says are about an earlier commit."""
         after = None
         while True:
-            pull = self._one(repo, number, graphql.THREADS, graphql.Threads, after=after)
+            pull = self._graphql.pull(repo, number, graphql.THREADS, graphql.Threads, after=after)
             for thread in pull.review_threads.each:
                 if thread.is_outdated and not thread.is_resolved:
-                    self._mutate(graphql.RESOLVE, id=thread.id)
+                    self._graphql.mutate(graphql.RESOLVE, id=thread.id)
             page = pull.review_threads.page_info
             if not page.has_next_page:
                 return
@@ -235,12 +228,14 @@ class GitHub:
 
     def rights(self, repo: Repo) -> Rights:
         """What the token may do, and what the default branch requires; changes nothing."""
-        found = self._api.get(rest.REPOSITORY, self._at(repo))
+        found = self._api.get(rest_answers.REPOSITORY, self._at(repo))
         names: tuple[str, ...] = ()
         with contextlib.suppress(ForgeNotFoundError, ForgeRefusedError):  # not protected, or hidden
             path = self._at(repo, "branches", found.default_branch)
             names = self._api.get(rest.BRANCH, path).names
-        return Rights(found.may_write, found.methods, found.default_branch, names)
+        # An App's rights are not shown there.
+        may_write = found.permissions is None or found.permissions.push
+        return Rights(may_write, found.methods, found.default_branch, names)
 
     def close(self) -> None:
         """Close its connections."""
@@ -249,7 +244,8 @@ class GitHub:
     def rehearsing(self, steps: list[str]) -> Self:
         """A copy that appends requests which would change something to *steps*, and sends none."""
         twin = type(self).__new__(type(self))
-        twin.__dict__ = {**self.__dict__, "_api": self._api.rehearsing(steps)}
+        api = self._api.rehearsing(steps)
+        twin.__dict__ = {**self.__dict__, "_api": api, "_graphql": GraphQLClient(api)}
         return twin
 
     def _at(self, repo: Repo, *parts: object) -> str:
@@ -274,7 +270,7 @@ class GitHub:
         threads = one.review_threads.each
         page = one.review_threads.page_info
         while page.has_next_page:
-            more = self._one(
+            more = self._graphql.pull(
                 repo, one.number, graphql.THREADS, graphql.Threads, after=page.end_cursor
             )
             threads += more.review_threads.each
@@ -282,7 +278,7 @@ class GitHub:
         reviews = one.reviews.each
         page = one.reviews.page_info
         while page.has_previous_page:
-            earlier = self._one(
+            earlier = self._graphql.pull(
                 repo, one.number, graphql.REVIEWS, graphql.Reviews, before=page.start_cursor
             )
             reviews = [*earlier.reviews.each, *reviews]
@@ -295,66 +291,11 @@ class GitHub:
             page = rollup.contexts.page_info
             if not page.has_next_page:
                 break
-            further = self._one(
+            further = self._graphql.pull(
                 repo, one.number, graphql.CONTEXTS, graphql.Commits, after=page.end_cursor
             )
             rollup = next((node.commit.status_check_rollup for node in further.commits.each), None)
         return details_of.details(one, commit, contexts, threads, reviews)
 
     def _merging(self, repo: Repo, number: int) -> graphql.Merging:
-        return self._one(repo, number, graphql.MERGING, graphql.Merging)
-
-    def _one(
-        self, repo: Repo, number: int, query: str, kind: type[graphql.T], **variables: object
-    ) -> graphql.T:
-        variables |= {"owner": repo.owner, "name": repo.name, "number": number}
-        data = self._query(query, variables)
-        return graphql.parsed(kind, (data.get("repository") or {}).get("pullRequest"))
-
-    def _each(
-        self, repo: Repo, numbers: Iterable[int], field: str, fields: str, kind: type[graphql.T]
-    ) -> Iterator[graphql.T]:
-        left = iter(number for number in dict.fromkeys(numbers) if number <= _NUMBER_MAX)
-        while some := list(islice(left, _AT_ONCE)):
-            data = self._query(graphql.several(field, fields, some), {**repo._asdict()})
-            for found in (data.get("repository") or {}).values():
-                if found is not None:  # the number is something else's, or not used
-                    try:
-                        yield graphql.parsed(kind, found)
-                    except ForgeAnswerError as error:  # one item must not stop the others
-                        _LOG.error("%s: %s", "/".join(repo), describe_error(error))
-
-    def _query(self, query: str, variables: dict[str, object]) -> dict[str, Any]:
-        content = {"query": query, "variables": variables}
-        answer, headers = self._api.ask(rest.ANSWER, "/graphql", content)
-        problems = self._problems(answer, headers)
-        if answer.data is None or (problems and answer.data.get("repository") is None):
-            raise self._refused(problems or answer.errors)
-        for problem in problems:
-            _LOG.error("%s: %s: %s", self._api.url, problem.path, problem.message)
-        return answer.data
-
-    def _mutate(self, mutation: str, **variables: object) -> None:
-        name = mutation.removeprefix("mutation ").partition("(")[0]
-        if not self._api.rehearses(f"GraphQL {name} {json.dumps(variables)}"):
-            content = {"query": mutation, "variables": variables}
-            answer, headers = self._api.order(rest.ANSWER, "/graphql", content)
-            self._problems(answer, headers)
-            if answer.errors or answer.data is None:
-                raise self._refused(answer.errors)
-
-    def _problems(self, answer: rest.Answer, headers: Mapping[str, str]) -> list[rest.Problem]:
-        problems = [problem for problem in answer.errors if problem.type != "NOT_FOUND"]
-        for problem in problems:
-            if problem.type in _LIMITED or "rate limit" in problem.message.lower():
-                raise self._api.limited(problem.message, headers)
-        return problems
-
-    def _refused(self, problems: Sequence[rest.Problem]) -> ForgeRefusedError:
-        text = "; ".join(problem.message for problem in problems)
-        return ForgeRefusedError(
-            f"{self._api.url} refuses a query",
-            why=text[:500],
-            status=200,
-            final=any(problem.type in _FINAL for problem in problems),
-        )
+        return self._graphql.pull(repo, number, graphql.MERGING, graphql.Merging)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-
-class Model(BaseModel):
-    """Base of the answers."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
+from core_infra.jobrunner._forges.rest_answers import Model
 
 
 class Label(Model):
@@ -42,20 +38,6 @@ class Issue(Model):
         return name.lower() in {one.lower() for one in names}
 
 
-class Name(Model):
-    """A repository in a list."""
-
-    name: str
-    archived: bool = False
-
-
-class Comment(Model):
-    """A comment."""
-
-    id: int
-    body: str = ""
-
-
 class Problem(Model):
     """An error of GraphQL."""
 
@@ -69,44 +51,6 @@ class Answer(Model):
 
     data: dict[str, Any] | None = None
     errors: list[Problem] = Field(default_factory=list)
-
-
-ISSUE = TypeAdapter(Issue)
-ISSUES = TypeAdapter(list[Issue])
-COMMENTS = TypeAdapter(list[Comment])
-ANSWER = TypeAdapter(Answer)
-REPOSITORIES = TypeAdapter(list[Name])
-
-
-class Permissions(Model):
-    """What the token's user may do."""
-
-    push: bool = False
-
-
-class Whole(Model):
-    """A repository."""
-
-    default_branch: str
-    permissions: Permissions | None = None
-    allow_squash_merge: bool = False
-    allow_merge_commit: bool = False
-    allow_rebase_merge: bool = False
-
-    @property
-    def may_write(self) -> bool:
-        """Whether the token's user may write; an App's rights are not shown there."""
-        return self.permissions is None or self.permissions.push
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """How pull requests may be merged."""
-        allowed = {
-            "squash": self.allow_squash_merge,
-            "merge": self.allow_merge_commit,
-            "rebase": self.allow_rebase_merge,
-        }
-        return tuple(name for name, is_allowed in allowed.items() if is_allowed)
 
 
 class RequiredChecks(Model):
@@ -133,5 +77,7 @@ class Branch(Model):
         return tuple(checks.contexts) if checks else ()
 
 
-REPOSITORY = TypeAdapter(Whole)
+ISSUE = TypeAdapter(Issue)
+ISSUES = TypeAdapter(list[Issue])
+ANSWER = TypeAdapter(Answer)
 BRANCH = TypeAdapter(Branch)

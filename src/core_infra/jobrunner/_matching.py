@@ -1,4 +1,4 @@
-"""Decides what to do about signals: which handler acts, and whether it is its turn."""
+"""Which handler acts on a signal, and whether it is its turn."""
 
 from __future__ import annotations
 

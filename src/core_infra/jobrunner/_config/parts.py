@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from core_infra.jobrunner._config_check import check_sources
-from core_infra.jobrunner._config_file import DirectoryConfig, DispatchConfig, ForgeConfig
+from core_infra.jobrunner._config.check import check_sources
+from core_infra.jobrunner._config.settings import DirectoryConfig, DispatchConfig, ForgeConfig
 from core_infra.jobrunner._handlers import command, dispatch
 from core_infra.jobrunner._journal.journal import Journal
 from core_infra.jobrunner._sources.directory import DirectorySource
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from core_infra.jobrunner._config_check import Finding
-    from core_infra.jobrunner._config_file import CommandConfig, JobsConfig
+    from core_infra.jobrunner._config.check import Finding
+    from core_infra.jobrunner._config.settings import CommandConfig, JobsConfig
     from core_infra.jobrunner._forges.endpoint import Secret
     from core_infra.jobrunner._forges.forgejo import Forgejo
     from core_infra.jobrunner._forges.github import GitHub
@@ -108,18 +109,10 @@ def _handler(config: DispatchConfig | CommandConfig, secrets: Collection[str]) -
             target_branch=config.target_branch,
         )
         return made
+    make: Callable[..., JobHandler] = command.CommandHandler
     if config.check:
-        return command.CheckedCommandHandler(
-            config.name,
-            config.command,
-            check=config.check,
-            when=config.when,
-            timeout=config.timeout,
-            keep_env=config.env,
-            drop_env=secrets,
-            chain=config.chain,
-        )
-    return command.CommandHandler(
+        make = partial(command.CheckedCommandHandler, check=config.check)
+    return make(
         config.name,
         config.command,
         when=config.when,

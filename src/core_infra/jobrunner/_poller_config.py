@@ -1,9 +1,9 @@
-"""The parts and limits of a poller, and the report of a cycle."""
+"""The parts and limits of a poller."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from core_infra.jobrunner._clock import Clock, SystemClock
 
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from core_infra.framework._bus import Bus
-    from core_infra.jobrunner._interfaces import Job, JobHandler, JobSource
+    from core_infra.jobrunner._interfaces import JobHandler, JobSource
     from core_infra.jobrunner._journal.journal import Journal
-    from core_infra.jobrunner._signal import ActionResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,36 +58,3 @@ class PollerConfig:
     journal_bodies: bool = False
     clock: Clock = dataclasses.field(default_factory=SystemClock)
     bus: Bus | None = None
-
-
-class Rehearsal(NamedTuple):
-    """What an action would do.
-
-    Attributes:
-        job: the action.
-        steps: each step that would change something.
-        error: why the steps cannot be listed; empty if they can.
-    """
-
-    job: Job
-    steps: Sequence[str]
-    error: str
-
-
-@dataclasses.dataclass
-class CycleReport:
-    """What happened in one cycle.
-
-    Attributes:
-        cycle: the number of the cycle.
-        signals: how many signals the sources gave.
-        results: the results of actions, all of them on the disk.
-        rehearsals: what would have been done, in a dry run.
-        failures: for each source that gave nothing, why.
-    """
-
-    cycle: int
-    signals: int = 0
-    results: list[ActionResult] = dataclasses.field(default_factory=list)
-    rehearsals: list[Rehearsal] = dataclasses.field(default_factory=list)
-    failures: dict[str, str] = dataclasses.field(default_factory=dict)

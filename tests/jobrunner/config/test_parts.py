@@ -18,7 +18,7 @@ from core_infra.jobrunner import (
     load_jobs_config,
     make_parts,
 )
-from core_infra.jobrunner._from_config import check_parts, close_parts
+from core_infra.jobrunner._config.parts import check_parts, close_parts
 from jobs.api_server import Reply
 from jobs.forgejo_server import ForgejoServer
 from jobs.github_server import GitHubServer

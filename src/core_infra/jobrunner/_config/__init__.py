@@ -1,0 +1,1 @@
+"""The configuration file: from its text to sources and handlers."""
