@@ -222,6 +222,9 @@ def _show_plan(plan: BuildPlan, *, as_json: bool) -> None:
             click.echo(f"  copy the sources to {step.copy}")
         for command in step.commands:
             click.echo(f"  {shlex.join(command.argv)}")
+    for kind, commands in asdict(config.settings.hooks).items():
+        for command in commands:
+            click.echo(f"hooks.{kind}: {command.strip()}")
     rows = [("needs", "version", "where")]
     rows += [(tool.name, tool.version or "?", tool.path or "missing") for tool in plan.tools]
     rows += [(f"key: {key.signs}", "", key.description or "missing") for key in plan.keys]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core_infra.build._archives.archive import Format, archive_path
+from core_infra.build._builders.hooks import COPY as HOOKS_COPY
 
 if TYPE_CHECKING:
     from core_infra.build._artifact import Artifact
@@ -39,10 +40,16 @@ def without_extension(name: str) -> tuple[str, str]:
 
 
 def archive_files(plan: BuildPlan, artifact: Artifact) -> dict[str, str]:
-    """The files of the project that the archive of a program contains, by their names in it."""
+    """The files of the project that the archive of a program contains, by their names in it.
+
+    If there are hooks before archives, the files are taken from the copy that they ran in: they
+    may have made manuals or completions.
+    """
     if artifact.tree or not artifact.os:
         return {}
-    project, output = plan.context.project_dir, plan.context.output_dir
+    context = plan.context
+    copy = context.copy(HOOKS_COPY) if context.settings.hooks.before_archive else None
+    project, output = copy or context.project_dir, context.output_dir
     found = {
         path.relative_to(project).as_posix(): str(path)
         for pattern in plan.context.settings.archive.files

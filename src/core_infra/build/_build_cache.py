@@ -80,7 +80,9 @@ def cache_key(plan: BuildPlan) -> str:
         "name": context.name,
         "version": context.version,
         "epoch": context.epoch,
-        "settings": repr((context.settings.build, context.settings.archive)),
+        "settings": repr(
+            (context.settings.build, context.settings.archive, context.settings.hooks)
+        ),
         "commit": context.commit if context.settings.build.stamp else "",
         "environment": {name: value for name, value in os.environ.items() if not _OWN.match(name)},
     }

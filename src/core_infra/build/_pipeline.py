@@ -6,6 +6,7 @@ their final names at the end, ``CHECKSUMS.txt`` last: a directory that has it is
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from core_infra.build._archive_rules import archive_files, archive_name, without_extension
 from core_infra.build._archives.archive import archive_with_format
+from core_infra.build._archives.reader import archive_content
 from core_infra.build._artifact import Artifact
-from core_infra.build._builders.execute import run_steps
+from core_infra.build._builders.execute import run_hooks, run_steps
 from core_infra.build._builders.workspace import STAGING, finish, workspace
 from core_infra.build._documents.checksums import checksum
 from core_infra.build._documents.release import describe
+from core_infra.build._errors import ArtifactMissingError
 from core_infra.build._output_directory import check_others, check_released, retired
 from core_infra.build._plan import Goal
 from core_infra.build._release_rules import version_problem
@@ -101,12 +104,16 @@ def carry_out(
             check_released(context.output_dir, built, work)
             moved = tuple(finish(built, work))
             return BuildResult(plan.context.output_dir, moved, moved, ())
+        signs = bool(plan.signers.darwin or plan.signers.windows)
+        shipped: list[Artifact] = []
         if twice:
             # Signatures contain the time, so the artifacts are compared before they are signed.
-            check_reproducible(plan, _pack(plan, built))
-        if plan.signers.darwin or plan.signers.windows:
+            shipped = _pack(plan, built, listener)
+            check_reproducible(plan, shipped)
+        if signs:
             built = [_signed(plan, artifact) for artifact in built]
-        shipped = _pack(plan, built)
+        if signs or not twice:
+            shipped = _pack(plan, built, listener)
         _check_version(plan, shipped)
         documents = describe(plan, shipped, built, started=started)
         if plan.goal is Goal.RELEASE:
@@ -136,7 +143,11 @@ def _signed(plan: BuildPlan, artifact: Artifact) -> Artifact:
     return replace(artifact, path=path)
 
 
-def _pack(plan: BuildPlan, built: Sequence[Artifact]) -> list[Artifact]:
+def _pack(
+    plan: BuildPlan, built: Sequence[Artifact], listener: Callable[[RunEvent], object] | None
+) -> list[Artifact]:
+    hooks, run = plan.context.settings.hooks, functools.partial(run_hooks, plan.builder)
+    run(plan.context, "before_archive", hooks.before_archive, plan.targets, listener=listener)
     shipped: dict[str, Artifact] = {}
     for artifact in built:
         made = _pack_one(plan, artifact)
@@ -147,7 +158,24 @@ def _pack(plan: BuildPlan, built: Sequence[Artifact]) -> list[Artifact]:
                 path=made.name,
             )
         shipped[made.name] = made
-    return list(shipped.values())
+    if not hooks.after_archive:
+        return list(shipped.values())
+    run(plan.context, "after_archive", hooks.after_archive, plan.targets, listener=listener)
+    return _looked_at_again(plan, shipped)
+
+
+def _looked_at_again(plan: BuildPlan, shipped: dict[str, Artifact]) -> list[Artifact]:
+    """What is shipped after the hooks: they may have changed archives and added files."""
+    medium, found = LocalMedium(), []
+    for path in sorted(plan.context.assembly().iterdir()):
+        if path.is_dir():
+            continue
+        made = shipped.get(path.name, Artifact(str(path)))
+        content = archive_content(medium, str(path)) if made.content else ""
+        found.append(replace(checksum(medium, made), content=content))
+    if missing := sorted(set(shipped) - {one.name for one in found}):
+        raise ArtifactMissingError(f"hooks.after_archive has removed {', '.join(missing)}")
+    return found
 
 
 def _pack_one(plan: BuildPlan, artifact: Artifact) -> Artifact:

@@ -172,6 +172,7 @@ class BuildPlan:
                 }
                 for step in self.steps
             ],
+            "hooks": asdict(context.settings.hooks),
             "tools": [asdict(tool) for tool in self.tools],
             "packing": {"format": self.packing.format, "profile": self.packing.profile},
             "keys": [asdict(key) for key in self.keys],

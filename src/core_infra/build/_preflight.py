@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra._host import processors
 from core_infra.build._archives.contents import VARIABLE, source_date_epoch
+from core_infra.build._builders.hooks import hook_problems
 from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._builders.sources import sources_of
 from core_infra.build._builders.steps import BuildContext
@@ -137,7 +138,8 @@ def _inspect_host(
 ) -> BuildPlan:
     work = builder.plan(context, targets)
     tools = find_tools(work.tools)
-    problems = [*work.problems, *(tool.problem for tool in tools if tool.problem)]
+    problems = [*work.problems, *hook_problems(context, work.steps)]
+    problems += (tool.problem for tool in tools if tool.problem)
     problems += missing_packages(goal, packing)
     sign = context.settings.sign
     signers = choose_signers(sign) if goal is Goal.RELEASE else Signers()

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from core_infra.build._builders.environment import build_environment, left_out, redact
+from core_infra.build._builders.hooks import COPY as HOOKS_COPY
+from core_infra.build._builders.hooks import hook_specs, step_variables
 from core_infra.build._builders.sources import SourcesOwner, sources_of
 from core_infra.build._builders.workspace import move
 from core_infra.build._errors import BuildFailedError
@@ -69,14 +71,58 @@ def run_steps(
         CoreInfraError: the sources cannot be copied, or the commands made no artifact.
         KeyboardInterrupt: the user interrupted the build; all programs have been stopped.
     """
-    copies = {step.copy: f"{step.name}: copy" for step in reversed(steps) if step.copy}
+    first = {step.copy: step.name for step in reversed(steps) if step.copy}
     sources = functools.cache(lambda: sources_of(builder, context, targets))
-    specs = [
-        RunSpec(name, call=functools.partial(_copy, sources, context, copy))
-        for copy, name in copies.items()
-    ]
+    ready: dict[Path | None, str] = {}
+    specs: list[RunSpec] = []
+    for copy, name in first.items():
+        specs += _copy_specs(sources, context, copy, name)
+        ready[copy] = specs[-1].name
     for step in steps:
-        specs += _specs(builder, context, step, copies[step.copy] if step.copy else "")
+        specs += _specs(builder, context, step, ready.get(step.copy, ""))
+    _run(context, specs, listener)
+    return [artifact for step in steps for artifact in _collect(builder, context, step)]
+
+
+def run_hooks(
+    builder: StepOwner,
+    context: BuildContext,
+    name: str,
+    commands: Sequence[str],
+    targets: Sequence[Target],
+    *,
+    listener: Callable[[RunEvent], object] | None = None,
+) -> None:
+    """Run the hooks that belong to no single target, in a copy of the sources of their own.
+
+    Args:
+        builder: the builder.
+        context: its input.
+        name: the kind of hook.
+        commands: the commands; without any, there is no copy.
+        targets: the platforms.
+        listener: called with an event at the start and end of each program.
+
+    Raises:
+        BuildFailedError: one failed; the error has the end of its output.
+        CoreInfraError: the sources cannot be copied.
+    """
+    if not commands:
+        return
+    copy = context.copy(HOOKS_COPY)
+    sources = functools.cache(lambda: sources_of(builder, context, targets))
+    make = functools.partial(_copy, sources, context, copy)
+    first = RunSpec(f"{name}: copy", call=lambda: None if copy.exists() else make())
+    env = {"OUTPUT_DIR": str(context.assembly())}
+    hooks = hook_specs(context, name, commands, directory=copy, env=env, after=first.name)
+    _run(context, [first, *hooks], listener)
+
+
+def _run(
+    context: BuildContext,
+    specs: Sequence[RunSpec],
+    listener: Callable[[RunEvent], object] | None,
+) -> None:
     with Service() as service:
         runner = Runner(
             service,
@@ -87,7 +133,6 @@ def run_steps(
         result = runner.run_all(specs)
     if not result.success:
         _fail(result)
-    return [artifact for step in steps for artifact in _collect(builder, context, step)]
 
 
 def label(command: Command) -> str:
@@ -115,10 +160,24 @@ def _redacting(listener: Callable[[RunEvent], object]) -> Callable[[RunEvent], N
     return listen
 
 
+def _copy_specs(
+    sources: Callable[[], Sources], context: BuildContext, copy: Path, name: str
+) -> Iterator[RunSpec]:
+    first = RunSpec(f"{name}: copy", call=functools.partial(_copy, sources, context, copy))
+    yield first
+    commands = context.settings.hooks.before
+    yield from hook_specs(
+        context, f"{name}: before", commands, directory=copy, env={}, after=first.name
+    )
+
+
 def _specs(builder: StepOwner, context: BuildContext, step: Step, copied: str) -> Iterator[RunSpec]:
     environment = {**left_out(context), **build_environment(context)}
     before = f"{step.name}: prepare"
     yield RunSpec(before, call=lambda: _prepare(step), after=[copied] if copied else [])
+    for spec in _hooks(context, step, "before_build", before):
+        before = spec.name
+        yield spec
     for number, command in enumerate(step.commands, 1):
         name = f"{step.name}: {number} {label(command)}"
         yield RunSpec(
@@ -130,8 +189,21 @@ def _specs(builder: StepOwner, context: BuildContext, step: Step, copied: str) -
             after=[before],
         )
         before = name
-    yield RunSpec(
-        f"{step.name}: gather", call=lambda: builder.gather(context, step), after=[before]
+    gather = f"{step.name}: gather"
+    yield RunSpec(gather, call=lambda: builder.gather(context, step), after=[before])
+    yield from _hooks(context, step, "after_build", gather)
+
+
+def _hooks(context: BuildContext, step: Step, kind: str, after: str) -> Iterator[RunSpec]:
+    if step.copy is None:
+        return iter(())
+    return hook_specs(
+        context,
+        f"{step.name}: {kind}",
+        getattr(context.settings.hooks, kind),
+        directory=step.copy,
+        env=step_variables(step),
+        after=after,
     )
 
 

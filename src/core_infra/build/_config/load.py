@@ -16,6 +16,7 @@ from core_infra.build._config.settings import (
     BuildConfig,
     BuildSettings,
     DockerSettings,
+    HookSettings,
     LinuxKitSettings,
     ProjectSettings,
     SigningSettings,
@@ -33,6 +34,10 @@ _FILE = ".core/build.yaml"
 MISSPELT_CONFIG = ".core/build.yml"
 _VERSION = 1
 _SIZE_MAX = 256 << 10
+_SECTIONS = (
+    *("version", "project", "build", "targets", "archive", "hooks", "sign"),
+    *("docker", "linuxkit"),
+)
 _PROJECT_FIELDS = ("name", "description", "main", "binary", "type", "tag_prefix")
 
 
@@ -79,8 +84,7 @@ def load_config(
 
 
 def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
-    known = ("version", "project", "build", "targets", "sign", "archive", "docker", "linuxkit")
-    fields = top.fields(known)
+    fields = top.fields(_SECTIONS)
     fields.optional("version", _check_version, None)
     return BuildConfig(
         project=_project(fields),
@@ -88,6 +92,7 @@ def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
         targets=fields.optional("targets", _targets, ()) or DEFAULT_TARGETS,
         sign=_sign(fields, env),
         archive=_archive(fields),
+        hooks=_hooks(fields),
         docker=_docker(fields),
         linuxkit=_linuxkit(fields),
     )
@@ -129,6 +134,14 @@ def _archive(top: Fields) -> ArchiveSettings:
         name=fields.optional("name", values.archive_name, default.name),
         files=fields.optional("files", each(values.inner_path), default.files),
         wrap=fields.optional("wrap", Field.flag, default.wrap),
+    )
+
+
+def _hooks(top: Fields) -> HookSettings:
+    names = ("before", "before_build", "after_build", "before_archive", "after_archive")
+    fields = top.section("hooks", names)
+    return HookSettings(
+        **{name: fields.optional(name, each(values.hook), ()) for name in names},
     )
 
 

@@ -77,6 +77,30 @@ class ArchiveSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HookSettings:
+    """The section ``hooks``: commands of the project, each for ``/bin/sh``.
+
+    Attributes:
+        before: run once in each copy of the sources.
+        before_build: run before each target is built, in its copy.
+        after_build: run after each target was built; may change and add artifacts.
+        before_archive: run when all targets are built, before anything is archived.
+        after_archive: run when everything is archived; may add files to the release.
+    """
+
+    before: tuple[str, ...] = ()
+    before_build: tuple[str, ...] = ()
+    after_build: tuple[str, ...] = ()
+    before_archive: tuple[str, ...] = ()
+    after_archive: tuple[str, ...] = ()
+
+    @property
+    def in_builds(self) -> bool:
+        """Whether any of them runs in the copy of the sources that is built."""
+        return bool(self.before or self.before_build or self.after_build)
+
+
+@dataclass(frozen=True, slots=True)
 class SigningSettings:
     """The section ``sign``; an empty value disables that signature.
 
@@ -151,6 +175,7 @@ class BuildConfig:
         targets: the platforms to build for; never empty.
         sign: keys and certificates.
         archive: the archives of a release.
+        hooks: commands of the project.
         docker: settings of the Docker builder.
         linuxkit: settings of the LinuxKit builder.
     """
@@ -161,6 +186,7 @@ class BuildConfig:
     targets: tuple[Target, ...] = DEFAULT_TARGETS
     sign: SigningSettings = field(default_factory=SigningSettings)
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
+    hooks: HookSettings = field(default_factory=HookSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
     linuxkit: LinuxKitSettings = field(default_factory=LinuxKitSettings)
 

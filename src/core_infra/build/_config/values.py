@@ -77,6 +77,14 @@ def flag(field: Field) -> str:
     return value
 
 
+def hook(field: Field) -> str:
+    """A command for the shell."""
+    text = field.string("a command for /bin/sh")
+    if not text.strip():
+        field.reject("a command for /bin/sh")
+    return text
+
+
 def assignment(field: Field) -> str:
     """A variable, as NAME=value."""
     return _matching(field, _ASSIGNMENT, "NAME=value")

@@ -6,6 +6,7 @@ import os
 import re
 import time
 import urllib.parse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,7 @@ def _write_provenance(
 ) -> None:
     context, settings = plan.context, plan.context.settings.build
     history = read_history(context.project_dir, output=context.output_dir)
+    hooks = asdict(context.settings.hooks)
     uncommitted = [*history.changed, *history.untracked]
     write_provenance(
         LocalMedium(),
@@ -105,6 +107,7 @@ def _write_provenance(
             # Only names: the values may be secret.
             "env": [line.partition("=")[0] for line in settings.env],
             "packing": [plan.packing.format, plan.packing.profile],
+            **({"hooks": hooks} if any(hooks.values()) else {}),
             **({"snapshot": True} if plan.snapshot else {}),
             **({"uncommitted": uncommitted} if uncommitted else {}),
         },
