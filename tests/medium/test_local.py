@@ -20,7 +20,6 @@ from core_infra.medium import (
     SandboxMedium,
     StorageError,
 )
-from core_infra.medium._replacement import Replacement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,24 +192,6 @@ def test_writers_and_those_who_delete_do_not_hinder_each_other(tmp_path: Path, k
     assert not failures
     medium.delete_all("tree")
     assert medium.list(".") == []
-
-
-@pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_content_in_a_directory_above_is_private_until_it_is_in_its_own(
-    tmp_path: Path, umask: int
-) -> None:
-    (tmp_path / "own").mkdir(mode=0o700)
-    above, own = (os.open(path, os.O_RDONLY) for path in (tmp_path, tmp_path / "own"))
-    before = os.umask(umask)
-    try:
-        replacement = Replacement(own, "f", None, holder=above)
-        assert os.fstat(replacement.fd).st_mode & 0o777 == 0o600
-        replacement.commit()
-    finally:
-        os.umask(before)
-    os.close(replacement.fd)
-    os.close(above)
-    assert (tmp_path / "own" / "f").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_a_full_device_is_a_storage_error(local: LocalMedium) -> None:

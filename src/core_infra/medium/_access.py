@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import struct
 
-_STATUS = "/proc/self/status"
 _ACL = "system.posix_acl_access"
 _OF_THE_CONTENT = {"security.capability", "security.ima", "security.evm"}
 """Attributes that are valid only for the old content."""
@@ -28,14 +26,15 @@ _ENTRY = struct.Struct("<HHI")
 _OWNER, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x10, 0x20
 
 
-def keep_access(fd: int, directory: int, name: str, old: os.stat_result, mode: int | None) -> None:
+def keep_access(
+    fd: int, old: os.stat_result, attributes: dict[str, bytes], mode: int | None = None
+) -> None:
     """Copy owner, permissions and attributes of a file to its new version.
 
     Args:
         fd: the new version, which only its owner may open so far.
-        directory: descriptor of the directory that the old version is in.
-        name: the old version's name there.
-        old: its status.
+        old: the status of the old version.
+        attributes: its extended attributes.
         mode: the new permission bits; None keeps the old ones.
     """
     kept = _keep_owner(fd, old)
@@ -43,10 +42,9 @@ def keep_access(fd: int, directory: int, name: str, old: os.stat_result, mode: i
         mode = old.st_mode & 0o777
         if not kept:
             mode &= 0o707 | (mode & 0o007) << 3
-    attributes = _attributes(directory, name) if _EXTENDED else {}
-    acl = attributes.pop(_ACL, None)
+    acl = attributes.get(_ACL)
     for attribute, value in attributes.items():
-        if attribute not in _OF_THE_CONTENT:
+        if attribute not in {_ACL, *_OF_THE_CONTENT}:
             # Not all users may set all of them, and not all file systems support them.
             with contextlib.suppress(OSError):
                 os.setxattr(fd, attribute, value)
@@ -59,26 +57,32 @@ def keep_access(fd: int, directory: int, name: str, old: os.stat_result, mode: i
     os.fchmod(fd, mode & 0o777)
 
 
-def give_access_of_new(fd: int, directory: int) -> None:
-    """Give a file that was made elsewhere the group and the permissions of a new one here.
+def attributes_of(name: str, directory: int) -> dict[str, bytes]:
+    """The extended attributes of a file that may not be readable, by its name in a directory."""
+    if not _EXTENDED:
+        return {}
+    # O_PATH needs no read permission. Such a descriptor works only through its path in /proc.
+    with contextlib.suppress(OSError):
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            return _attributes(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+    return {}
 
-    Args:
-        fd: the file, which only its owner may open so far.
-        directory: descriptor of the directory; its default access control list is not applied.
-    """
-    above = os.fstat(directory)
-    if above.st_mode & stat.S_ISGID:
-        os.fchown(fd, -1, above.st_gid)
-    os.fchmod(fd, 0o666 & ~_umask())
+
+def attributes_of_open(fd: int) -> dict[str, bytes]:
+    """The extended attributes of an open file."""
+    return _attributes(fd) if _EXTENDED else {}
 
 
-def _umask() -> int:
-    """The umask; os.umask() would change it for all threads meanwhile."""
-    with contextlib.suppress(OSError), open(_STATUS, encoding="ascii") as status:  # noqa: PTH123 - as all here
-        for line in status:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o077
+def _attributes(file: str | int) -> dict[str, bytes]:
+    found = {}
+    with contextlib.suppress(OSError):
+        for attribute in os.listxattr(file):
+            with contextlib.suppress(OSError):  # just removed, or not readable for this user
+                found[attribute] = os.getxattr(file, attribute)
+    return found
 
 
 def _keep_owner(fd: int, old: os.stat_result) -> bool:
@@ -91,21 +95,6 @@ def _keep_owner(fd: int, old: os.stat_result) -> bool:
             os.fchown(fd, uid, old.st_gid)
             return True
     return new.st_gid == old.st_gid
-
-
-def _attributes(directory: int, name: str) -> dict[str, bytes]:
-    # O_PATH needs no read permission. Such a descriptor works only through its path in /proc.
-    found = {}
-    with contextlib.suppress(OSError):
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
-        try:
-            path = f"/proc/self/fd/{fd}"
-            for attribute in os.listxattr(path):
-                with contextlib.suppress(OSError):  # just removed, or not readable for this user
-                    found[attribute] = os.getxattr(path, attribute)
-        finally:
-            os.close(fd)
-    return found
 
 
 def _drop_inherited_acl(fd: int) -> None:

@@ -1,8 +1,4 @@
-"""Operations on real files, for every medium that has them.
-
-Each change names an open directory and one name in it, so replacing a directory by a link at the
-same time cannot redirect the change.
-"""
+"""Operations on real files, for every medium that has them."""
 
 # The order of the system calls is the point.
 # ruff: noqa: PTH208
@@ -12,14 +8,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import itertools
 import os
 import posixpath
 import stat
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
+from core_infra.medium._contended_write import write_contended
+from core_infra.medium._deletion import delete_tree
 from core_infra.medium._errors import path_error
 from core_infra.medium._medium import FileInfo, Medium
+from core_infra.medium._opening import (
+    DIRECTORY,
+    Made,
+    open_above,
+    open_above_target,
+    open_dir,
+    while_deleted,
+)
 from core_infra.medium._paths import RESERVED, clean, not_root
 from core_infra.medium._real_file import RealFile, map_os_errors
 from core_infra.medium._replacement import Replacement, refuse_to_replace, sync_dir
@@ -28,21 +33,11 @@ from core_infra.medium._writer import AppendWriter, AtomicWriter
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from core_infra.medium._errors import StrPath
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOOK = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC
-_LINKS = 40
-"""The kernel's limit of links for one path."""
-_TRIES = 1000
-"""The limit of retries while other programs delete or fill the same directories."""
-_TRY_ABOVE = {errno.ENOENT, errno.ESTALE, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS}
-"""Errors of a directory that was deleted or cannot hold the file; one above it may do."""
-
-_T = TypeVar("_T")
 
 
 class RealMedium(Medium):
@@ -77,7 +72,7 @@ class RealMedium(Medium):
                 file.write(data)
         except FileNotFoundError:  # the directory was deleted at the same time
             with self._mapping_errors("write", path, self._where(path)):
-                self._write_from_above(self._where(path), data, mode)
+                write_contended(self._open, self._where(path), data, mode)
 
     def open(self, path: StrPath) -> BinaryIO:
         """Open a file for reading."""
@@ -90,8 +85,8 @@ class RealMedium(Medium):
         """Write a whole file piece by piece, atomically and durably."""
         where = self._where(path)
 
-        def begin(made: _Made) -> Replacement:
-            directory, name = self._target(where, made)
+        def begin(made: Made) -> Replacement:
+            directory, name = open_above_target(self._open, where, made)
             with contextlib.ExitStack() as undo:
                 undo.callback(os.close, directory)
                 replacement = Replacement(directory, name, mode)
@@ -102,7 +97,7 @@ class RealMedium(Medium):
             return replacement
 
         with self._mapping_errors("write", path, where):
-            replacement = _while_deleted(begin)
+            replacement = while_deleted(begin)
             raw = RealFile(replacement.fd, "w", ("write", path, self._filename(where)))
 
         def commit() -> None:
@@ -120,14 +115,14 @@ class RealMedium(Medium):
         where = self._where(path)
         context = ("append to", path, self._filename(where))
 
-        def begin(made: _Made) -> RealFile:
-            os.close(self._target(where, made)[0])
+        def begin(made: Made) -> RealFile:
+            os.close(open_above_target(self._open, where, made)[0])
             file = RealFile(where, "a", context, opener=self._open_file)
             made.sync()
             return file
 
         with self._mapping_errors("append to", path, where):
-            return AppendWriter(_while_deleted(begin))
+            return AppendWriter(while_deleted(begin))
 
     def stat(self, path: StrPath) -> FileInfo:
         """Describe the file or directory at a path."""
@@ -147,7 +142,7 @@ class RealMedium(Medium):
         """Return the names in a directory."""
         where = self._where(path)
         with self._mapping_errors("list", path, where):
-            directory = self._dir(where)
+            directory = open_dir(self._open, where)
             try:
                 names = os.listdir(directory)
             finally:
@@ -158,12 +153,12 @@ class RealMedium(Medium):
         """Make a directory, unless it exists."""
         where = self._where(path)
 
-        def make(made: _Made) -> None:
-            os.close(self._dir(where, made))
+        def make(made: Made) -> None:
+            os.close(open_dir(self._open, where, made))
             made.sync()
 
         with self._mapping_errors("make the directory", path, where):
-            _while_deleted(make)
+            while_deleted(make)
 
     def identity(self, path: StrPath) -> object:
         """Return the device and the inode number."""
@@ -181,7 +176,7 @@ class RealMedium(Medium):
         action = f"rename {old!r} to"
         with contextlib.ExitStack() as stack:
             with self._mapping_errors("rename", old, source):
-                above, name = self._entry(source)
+                above, name = open_above(self._open, source)
                 stack.callback(os.close, above)
                 is_dir = stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode)
             if source == target:
@@ -189,14 +184,14 @@ class RealMedium(Medium):
             with self._mapping_errors(action, new, target):
                 if is_dir and target.startswith(source + "/"):
                     raise path_error(errno.EINVAL, action, new, filename=self._filename(target))
-                _while_deleted(lambda made: self._move(above, name, target, made, is_dir=is_dir))
+                while_deleted(lambda made: self._move(above, name, target, made, is_dir=is_dir))
 
     def delete(self, path: StrPath) -> None:
         """Delete a file or an empty directory; of a link, the link."""
         where = self._where(path)
         not_root(clean(path), "delete", path)
         with self._mapping_errors("delete", path, where), contextlib.ExitStack() as stack:
-            above, name = self._entry(where)
+            above, name = open_above(self._open, where)
             stack.callback(os.close, above)
             if not stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
                 os.unlink(name, dir_fd=above)
@@ -206,7 +201,7 @@ class RealMedium(Medium):
             except OSError as error:
                 if error.errno != errno.ENOTEMPTY:
                     raise
-                inner = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+                inner = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
                 stack.callback(os.close, inner)
                 sweep(inner)  # left-over unfinished files are hidden: the directory looks empty
                 os.rmdir(name, dir_fd=above)
@@ -217,69 +212,14 @@ class RealMedium(Medium):
         not_root(clean(path), "delete", path)
         with self._mapping_errors("delete", path, where), contextlib.ExitStack() as stack:
             try:
-                above, name = self._entry(where)
+                above, name = open_above(self._open, where)
             except (FileNotFoundError, NotADirectoryError):
                 return
             stack.callback(os.close, above)
-            for _ in range(_TRIES):
-                if not _is_there(above, name):
-                    return
-                try:
-                    _delete_all(above, name)
-                except (FileNotFoundError, NotADirectoryError):
-                    pass  # another program deletes or replaces it
-                except OSError as error:
-                    if error.errno != errno.ENOTEMPTY:  # another program writes into it
-                        raise
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            delete_tree(above, name)
 
-    def _write_from_above(self, where: str, data: bytes, mode: int | None) -> None:
-        """Write a file whose directory other programs keep deleting.
-
-        The content is written and flushed in a directory above, and only renamed into its own:
-        so a try is short. After each failure, the next directory above is used.
-        """
-        above = posixpath.dirname(where)
-        while above not in {"", ".", "/"}:
-            above = posixpath.dirname(above)
-            try:
-                holder = self._dir(above or ".")
-            except FileNotFoundError:
-                continue
-            try:
-                self._write_from(holder, where, data, mode)
-            except OSError as error:
-                if error.errno not in _TRY_ABOVE:
-                    raise
-            else:
-                return
-            finally:
-                os.close(holder)
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-
-    def _write_from(self, holder: int, where: str, data: bytes, mode: int | None) -> None:
-        directory, name = _while_deleted(lambda made: self._target(where, made))
-        with contextlib.ExitStack() as undo:
-            undo.callback(os.close, directory)
-            replacement = Replacement(directory, name, mode, holder=holder)
-            undo.pop_all()
-            undo.callback(os.close, replacement.fd)
-            undo.callback(replacement.abandon)
-            with open(replacement.fd, "wb", closefd=False) as file:
-                file.write(data)
-            os.fsync(replacement.fd)
-
-            def attempt(made: _Made) -> None:
-                if not os.fstat(replacement.fd).st_nlink:  # deleted together with its holder
-                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-                replacement.aim(*self._target(where, made))
-                replacement.commit()
-                made.sync()
-
-            _while_deleted(attempt)
-
-    def _move(self, above: int, name: str, target: str, made: _Made, *, is_dir: bool) -> None:
-        to, new_name = self._entry(target, made)
+    def _move(self, above: int, name: str, target: str, made: Made, *, is_dir: bool) -> None:
+        to, new_name = open_above(self._open, target, made)
         try:
             refuse_to_replace(to, new_name, by_dir=is_dir)
             os.rename(name, new_name, src_dir_fd=above, dst_dir_fd=to)
@@ -316,117 +256,12 @@ class RealMedium(Medium):
         finally:
             os.close(fd)
 
-    def _dir(self, where: str, made: _Made | None = None) -> int:
-        """Open a directory; with *made*, create it and its parents first."""
-        try:
-            return self._open(where, _DIRECTORY)
-        except FileNotFoundError:
-            if made is None or where == ".":
-                raise
-        above, name = self._entry(where, made)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=above)
-                made.add(above)
-            try:
-                return self._open(where, _DIRECTORY)
-            except FileNotFoundError as error:
-                if not _is_link(above, name):
-                    raise  # deleted at the same time
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
-        finally:
-            os.close(above)
-
-    def _entry(self, where: str, made: _Made | None = None) -> tuple[int, str]:
-        """Open the directory of an entry; return it and the entry's name."""
-        above, name = posixpath.split(where)
-        return self._dir(above or ".", made), name
-
     def _entry_to_make(self, where: str) -> tuple[int, str]:
         """Make the directory of an entry if it is missing; open it, and return the name, too."""
 
-        def attempt(made: _Made) -> tuple[int, str]:
-            directory, name = self._entry(where, made)
+        def attempt(made: Made) -> tuple[int, str]:
+            directory, name = open_above(self._open, where, made)
             made.sync()
             return directory, name
 
-        return _while_deleted(attempt)
-
-    def _target(self, where: str, made: _Made) -> tuple[int, str]:
-        """Follow all links of a file to write; return its directory and name."""
-        for _ in range(_LINKS):
-            if posixpath.basename(where) in {"", ".", ".."}:
-                os.close(self._dir(where))
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            above, name = self._entry(where, made)
-            try:
-                link = os.readlink(name, dir_fd=above)
-            except OSError as error:
-                if error.errno in {errno.EINVAL, errno.ENOENT}:  # not a link
-                    return above, name
-                os.close(above)
-                raise
-            os.close(above)
-            where = posixpath.join(posixpath.dirname(where), link)
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-
-class _Made:
-    """Directories in which a try made others, to be flushed to the disk once it has succeeded.
-
-    Flushing takes so long that another program could delete the directories again meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self._directories: list[int] = []
-
-    def add(self, directory: int) -> None:
-        self._directories.append(os.dup(directory))
-
-    def sync(self) -> None:
-        for directory in self._directories:
-            sync_dir(directory)
-
-    def close(self) -> None:
-        for directory in self._directories:
-            os.close(directory)
-
-
-def _while_deleted(attempt: Callable[[_Made], _T]) -> _T:
-    """Retry an operation that makes missing parents, while other programs delete these.
-
-    Raises:
-        FileNotFoundError: it still fails, for example because the root has been deleted.
-    """
-    for tries in itertools.count(1):
-        with contextlib.closing(_Made()) as made:
-            try:
-                return attempt(made)
-            except FileNotFoundError:
-                if tries == _TRIES:
-                    raise
-    raise AssertionError  # count() does not end
-
-
-def _is_link(directory: int, name: str) -> bool:
-    try:
-        return stat.S_ISLNK(os.lstat(name, dir_fd=directory).st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def _is_there(directory: int, name: str) -> bool:
-    try:
-        os.lstat(name, dir_fd=directory)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _delete_all(directory: int, name: str) -> None:
-    if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
-        import shutil  # noqa: PLC0415 - few need it, and it brings four compressors
-
-        shutil.rmtree(name, dir_fd=directory)
-    else:
-        os.unlink(name, dir_fd=directory)
+        return while_deleted(attempt)

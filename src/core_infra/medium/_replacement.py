@@ -8,20 +8,18 @@ import errno
 import os
 import stat
 
-from core_infra.medium._access import give_access_of_new, keep_access
+from core_infra.medium._access import attributes_of, attributes_of_open, keep_access
 from core_infra.medium._temporary import discard, make_unfinished
 
 
 class Replacement:
-    """An unfinished file, usually in the directory of the file that it will replace.
+    """An unfinished file, in the directory of the file that it will replace.
 
     Args:
         directory: descriptor of that directory; a successful :meth:`commit` or :meth:`abandon`
             closes it.
         name: the file's name in it.
         mode: its permission bits; by default those of the file it replaces.
-        holder: descriptor of another directory of the same file system, for the unfinished file;
-            it stays open.
 
     Attributes:
         fd: the descriptor to write the content to; the caller closes it.
@@ -30,38 +28,45 @@ class Replacement:
         OSError: it cannot be created, or the name is not that of a file; the directory stays open.
     """
 
-    def __init__(
-        self, directory: int, name: str, mode: int | None, *, holder: int | None = None
-    ) -> None:
+    def __init__(self, directory: int, name: str, mode: int | None) -> None:
         self._old = _replaceable(directory, name)
         self._directory = directory
         self._name = name
         self._mode = mode
+        self._flushed = False
         self._committed = False
         # The unfinished file must not be readable for more users than the finished one.
-        private = mode is not None or self._old is not None or holder is not None
-        self._holder = directory if holder is None else holder
-        self.fd, self._unfinished = make_unfinished(self._holder, name, private=private)
+        private = mode is not None or self._old is not None
+        self.fd, self._unfinished = make_unfinished(directory, name, private=private)
 
-    def aim(self, directory: int, name: str) -> None:
-        """Replace this file instead, whose directory may have been made anew; needs a *holder*."""
-        os.close(self._directory)
-        self._directory = directory
-        self._name = name
-        self._old = _replaceable(directory, name)
+    def take(self, fd: int, holder: int, unfinished: str) -> None:
+        """Use an unfinished file of another directory, whose content is flushed, instead.
+
+        It is moved here first, and gets the access of a file that was made here only then: this
+        directory may be closed to others, and the other may not.
+
+        Args:
+            fd: its descriptor; the caller closes it, and the one in :attr:`fd` so far.
+            holder: descriptor of its directory, in the same file system.
+            unfinished: its name there; only its owner may open it.
+        """
+        own, attributes = os.fstat(self.fd), attributes_of_open(self.fd)
+        os.replace(unfinished, self._unfinished, src_dir_fd=holder, dst_dir_fd=self._directory)
+        self.fd = fd
+        self._flushed = True
+        keep_access(fd, own, attributes)
 
     def commit(self) -> None:
         """Flush the content to the disk, then rename the file."""
         directory = self._directory
         if self._old is not None:
-            keep_access(self.fd, directory, self._name, self._old, self._mode)
+            keep_access(self.fd, self._old, attributes_of(self._name, directory), self._mode)
         elif self._mode is not None:
             os.fchmod(self.fd, self._mode & 0o777)
-        os.fsync(self.fd)
-        os.replace(self._unfinished, self._name, src_dir_fd=self._holder, dst_dir_fd=directory)
-        if self._holder != directory and self._old is None and self._mode is None:
-            # Not before: its own directory may be closed to others, and the holder not.
-            give_access_of_new(self.fd, directory)
+        if not self._flushed:
+            os.fsync(self.fd)
+        os.replace(self._unfinished, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+        if self._flushed:  # until now, only its owner's access was
             os.fsync(self.fd)
         sync_dir(directory)
         os.close(directory)
@@ -72,7 +77,7 @@ class Replacement:
         if self._committed:
             return
         try:
-            discard(self.fd, self._holder, self._unfinished)
+            discard(self.fd, self._directory, self._unfinished)
         finally:
             os.close(self._directory)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
 from core_infra._eventloop.latch import Latch
-from core_infra._eventloop.supervisor import supervisor
 from core_infra._unpatched import Path, os, time
 from core_infra.errors import InvalidError, TimeoutExpiredError, UnavailableError, WrongStateError
 from core_infra.process._captured_run import run_captured
 from core_infra.process._options import RunOptions, check_seconds, check_signal
+from core_infra.process._process_output import ProcessOutput
 from core_infra.process._readiness import wait_ready
 from core_infra.process._status import ProcessInfo, Status
 from core_infra.process._streams import TerminalInput
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core_infra.process._captured_run import CommandResult
-    from core_infra.process._events import Stream
     from core_infra.process._execution import Execution
     from core_infra.process._lifecycle import Lifecycle
-    from core_infra.process._output import Output, Piece, StreamParts
+    from core_infra.process._output import Output
     from core_infra.process._status import Usage
 
 
@@ -47,7 +45,7 @@ class Probe(Protocol):
         """
 
 
-class Process:
+class Process(ProcessOutput):
     """A program in the care of a service; started by :meth:`Service.start`.
 
     Attributes:
@@ -62,11 +60,8 @@ class Process:
         self.id = name
         self.options = options
         self.done = Latch()
-        self._life = life
-        self._output = output
+        super().__init__(life, output)
         self._group = group
-        self._run_start = 0
-        self._owner = os.getpid()
 
     @property
     def pid(self) -> int | None:
@@ -254,46 +249,6 @@ class Process:
         if run is not None and run.stdio.writer is not None:
             run.stdio.writer.close()
 
-    def output(self, stream: Stream | None = None) -> str:
-        """The kept output as text; bytes that are not UTF-8 become U+FFFD.
-
-        Args:
-            stream: of this stream only; None is both in the order of arrival.
-        """
-        return self.output_bytes(stream).decode(errors="replace")
-
-    def output_bytes(self, stream: Stream | None = None) -> bytes:
-        """The kept output, exactly: of the last ``buffer_size`` bytes of both streams."""
-        self._catch_up()
-        return self._output.read(stream)
-
-    @property
-    def written(self) -> int:
-        """How many bytes it has written so far, on both streams: an offset for :meth:`read`."""
-        self._catch_up()
-        return self._output.ring.end
-
-    @property
-    def run_start(self) -> int:
-        """The offset at which the output of its last run starts; 0 before the first restart."""
-        return self._run_start
-
-    def read(self, offset: int = 0, timeout: float | None = 0) -> Piece:
-        """Output from an absolute offset on, and how many bytes before it are lost.
-
-        Args:
-            offset: 0, or the ``end`` of the piece that was read last.
-            timeout: seconds to wait for output if there is none; None waits until there is, or
-                no more can come.
-        """
-        self._await_output(offset, timeout)
-        return self._output.ring.read(offset)
-
-    def read_by_stream(self, offset: int = 0, timeout: float | None = 0) -> StreamParts:
-        """Output from an absolute offset on, split by streams; waits as :meth:`read` does."""
-        self._await_output(offset, timeout)
-        return self._output.parts(offset)
-
     def run_beside(self, command: Sequence[str], timeout: float) -> CommandResult:
         """Run a command with its environment, in its directory, to the end.
 
@@ -354,22 +309,6 @@ class Process:
 
     def _awaited(self) -> Latch:
         return self.done
-
-    def _await_output(self, offset: int, timeout: float | None) -> None:
-        check_seconds("timeout", timeout)
-        self._catch_up()
-        self._output.ring.wait(offset, timeout)
-
-    def _catch_up(self) -> None:
-        """Read all that it has written so far, if another thread does the reading.
-
-        A caller that has received something else from the program, by a socket or a file, then
-        finds the output that was written before.
-        """
-        run, loop = self._life.run, self._life.loop
-        ours = os.getpid() == self._owner and not sys.is_finalizing()
-        if run is not None and run.stdio.is_read() and ours and loop is supervisor():
-            supervisor().call(run.stdio.catch_up)
 
     def _terminal_input(self) -> TerminalInput:
         writer = self._require_running("type on the terminal of").stdio.writer

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from core_infra._host import processors
 from core_infra.errors import InvalidError
 from core_infra.process._options import check_seconds
-from core_infra.process._runner.backends import ExecutorBackend, FreshnessBackend, ServiceBackend
+from core_infra.process._runner.backends import ExecutorBackend, ServiceBackend
 from core_infra.process._runner.cancellation import Cancellation
 from core_infra.process._runner.engine import Engine, Stop
 from core_infra.process._runner.events import RunStarted
+from core_infra.process._runner.freshness_backend import FreshnessBackend
 from core_infra.process._runner.graph import Graph, check_apart
 from core_infra.process._runner.results import RunAllTimeoutError, RunInterruptedError
 from core_infra.process._runner.schedule import Schedule, make_plan
