@@ -20,16 +20,32 @@ enum {
     NANOSECONDS = 9,
 };
 
+/* The bytes of the whole blocks among the first ones of the buffer. */
+static size_t whole_blocks(const struct capture *c, size_t written) {
+    size_t whole = 0;
+    for (uint32_t length; whole < written; whole += length) {
+        memcpy(&length, c->buffer + whole + 4, sizeof length);
+        if (whole + length > written)
+            break;
+    }
+    return whole;
+}
+
+/* The buffer has whole blocks. If there is no room for all of them, the file ends with the last one
+ * that fits, so that it can be read; the network does not suffer. */
 void capture_flush(struct capture *c) {
     size_t done = 0;
-    while (done < c->used) {
+    while (done < c->used && !c->error) {
         ssize_t n = write(c->file, c->buffer + done, c->used - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break; /* the disk is full: the capture has a hole */
-        done += (size_t)n;
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            c->error = n < 0 ? errno : EIO;
     }
+    size_t whole = whole_blocks(c, done);
+    c->size += (off_t)whole;
+    if (whole < done && ftruncate(c->file, c->size) < 0)
+        c->error = errno; /* it is no regular file: what reads it sees where it ends */
     c->used = 0;
 }
 
@@ -70,6 +86,8 @@ struct capture *capture_open(int file) {
     if (!c)
         return NULL;
     c->file = file;
+    c->error = 0;
+    c->size = 0;
     c->interfaces = 0;
     c->used = 0;
     static const uint32_t order = 0x1a2b3c4d;
@@ -84,10 +102,12 @@ struct capture *capture_open(int file) {
     return c;
 }
 
-void capture_close(struct capture *c) {
+int capture_close(struct capture *c) {
     capture_flush(c);
+    int error = c->error;
     close(c->file);
     free(c);
+    return error;
 }
 
 uint32_t capture_interface(struct capture *c, const char *name) {

@@ -12,9 +12,8 @@ enum operation {
     CLOSE,     /* from: a card that is removed */
     LINK,      /* from, to: settings */
     CUT,       /* from, to; value: whether nothing passes */
-    CAPTURE,   /* with a file: all frames go there; without: no more */
-    INSPECTOR, /* with a socket: frames are shown there, and verdicts are read */
-    INSPECT,   /* value: whether each frame needs a verdict */
+    CAPTURE,   /* with a file: all frames go there; without: no more. The answer: errno of the former */
+    INSPECT,   /* with a socket: frames are shown there, and verdicts are read; without: no more */
     HOLD,      /* value: whether nothing is delivered */
     UNREAD,    /* the answer: bytes that machines have not read, and frames without a verdict */
     DRAIN,     /* read all that machines have sent */
@@ -90,7 +89,7 @@ static bool load(struct network *n, int file) {
 
 static void drain(struct network *n) {
     for (struct port *p = n->ports; p; p = p->next)
-        while (network_read(p, BATCH) && !network_stalled(n))
+        while (network_read(p, BATCH) && !inspection_stalled(n))
             continue;
 }
 
@@ -101,18 +100,12 @@ static uint64_t unread(const struct network *n) {
     return sum;
 }
 
-static void set_inspector(int fd) {
-    if (inspector >= 0)
-        close(inspector);
-    inspector = fd;
-}
-
-static void capture(struct network *n, int file) {
-    if (n->capture)
-        capture_close(n->capture);
+static int capture(struct network *n, int file) {
+    int error = n->capture ? capture_close(n->capture) : 0;
     n->capture = file >= 0 ? capture_open(file) : NULL;
     for (struct port *p = n->ports; p; p = p->next)
         p->interface = -1;
+    return error;
 }
 
 static void set_link(struct network *n, const struct request *r) {
@@ -139,10 +132,12 @@ static uint64_t perform_on(struct network *n, const struct request *r, int fd) {
         set_link(n, r);
         return 0;
     case CAPTURE:
-        capture(n, fd);
-        return 0;
+        return (uint64_t)capture(n, fd);
     case INSPECT:
-        network_inspect(n, r->value);
+        if (fd >= 0)
+            inspection_begin(n, fd);
+        else
+            inspection_end(n);
         return 0;
     case HOLD:
         network_hold(n, r->value);
@@ -167,9 +162,6 @@ static uint64_t perform_on(struct network *n, const struct request *r, int fd) {
 
 static uint64_t perform(const struct request *r, int fd) {
     switch (r->operation) {
-    case INSPECTOR:
-        set_inspector(fd);
-        return 0;
     case STAY:
         staying = true;
         return 0;
@@ -212,20 +204,5 @@ bool control_serve(int control) {
         uint64_t answer = perform(&r, descriptor_of(&message));
         if (!quiet && send(control, &answer, sizeof answer, MSG_NOSIGNAL) < 0)
             return false;
-    }
-}
-
-bool inspector_serve(void) {
-    struct {
-        uint32_t network, drop;
-        uint64_t number;
-    } verdict;
-    for (;;) {
-        ssize_t n = recv(inspector, &verdict, sizeof verdict, MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return true;
-        if (n != sizeof verdict)
-            return false;
-        network_verdict(verdict.network, verdict.number, verdict.drop);
     }
 }

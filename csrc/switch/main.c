@@ -11,10 +11,11 @@
 
 enum { EVENTS = 64 };
 
-static char control_mark, inspector_mark, timer_mark; /* what epoll reports for these */
+int loop = -1;
+static struct watch control_watch = {CONTROL}, timer_watch = {TIMER};
 
-static bool add(int fd, void *mark) {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = mark};
+static bool add(int fd, struct watch *watch) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = watch};
     return epoll_ctl(loop, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
@@ -40,45 +41,42 @@ static bool has_machines(void) {
     return false;
 }
 
-static bool reported(const struct epoll_event *events, int count, const void *mark) {
+static bool has_requests(const struct epoll_event *events, int count) {
     for (int i = 0; i < count; i++)
-        if (events[i].data.ptr == mark)
+        if (events[i].data.ptr == &control_watch)
             return true;
     return false;
 }
 
-static void watch_inspector(void) {
-    static int watched = -1;
-    if (inspector != watched && inspector >= 0)
-        add(inspector, &inspector_mark);
-    watched = inspector;
+static void serve_card(struct port *p, uint32_t events) {
+    if (events & EPOLLOUT)
+        port_flush(p);
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        network_read(p, BATCH);
 }
 
-static void lose_inspector(void) {
-    close(inspector);
-    inspector = -1;
-    for (struct network *n = networks; n; n = n->next)
-        network_inspect(n, false);
-}
-
-static void serve_cards(const struct epoll_event *events, int count, int timer) {
-    for (int i = 0; i < count; i++) {
-        struct port *p = events[i].data.ptr;
-        uint64_t expirations;
-        if ((void *)p == &timer_mark) {
-            if (read(timer, &expirations, sizeof expirations) < 0)
-                continue;
-        } else {
-            if (events[i].events & EPOLLOUT)
-                port_flush(p);
-            if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-                network_read(p, BATCH);
-        }
+static void serve(const struct epoll_event *event, int timer) {
+    struct watch *watch = event->data.ptr;
+    uint64_t expirations;
+    switch (watch->kind) {
+    case TIMER:
+        if (read(timer, &expirations, sizeof expirations) < 0)
+            return; /* it was set anew: what is due is delivered anyway */
+        break;
+    case CARD:
+        serve_card((struct port *)watch, event->events);
+        break;
+    case INSPECTOR:
+        inspection_serve((struct network *)watch);
+        break;
+    case CONTROL:
+        break;
     }
 }
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a capture at the limit of a file's size: write() fails */
     if (argc == 4 && strcmp(argv[1], "relay") == 0)
         return relay(argv[2], argv[3]);
     if (argc != 2) {
@@ -88,26 +86,24 @@ int main(int argc, char **argv) {
     int control = atoi(argv[1]);
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     loop = epoll_create1(EPOLL_CLOEXEC);
-    if (loop < 0 || timer < 0 || !add(control, &control_mark) || !add(timer, &timer_mark))
+    if (loop < 0 || timer < 0 || !add(control, &control_watch) || !add(timer, &timer_watch))
         return 1;
     bool led = true; /* the host is there */
     while (led || (stays() && has_machines())) {
         struct epoll_event events[EVENTS];
-        watch_inspector();
         set_timer(timer, networks_tick());
         int count = epoll_wait(loop, events, EVENTS, -1);
         if (count < 0 && errno != EINTR)
             return 1;
-        if (reported(events, count, &control_mark)) {
+        /* A request may remove what another event is about; that one is reported again. */
+        if (has_requests(events, count)) {
             if (!control_serve(control)) {
                 led = false;
                 close(control);
             }
-        } else if (reported(events, count, &inspector_mark)) {
-            if (inspector >= 0 && !inspector_serve())
-                lose_inspector();
         } else
-            serve_cards(events, count, timer);
+            for (int i = 0; i < count; i++)
+                serve(&events[i], timer);
     }
     return 0;
 }

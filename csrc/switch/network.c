@@ -1,30 +1,26 @@
-/* Which card gets a frame, as a learning bridge decides it; and frames that wait for a verdict. */
+/* Which card gets a frame, as a learning bridge decides it. */
 #include "switch.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 struct network *networks;
-int inspector = -1;
 
 struct network *network_find(uint32_t number, bool create) {
     struct network *n = networks;
     while (n && n->number != number)
         n = n->next;
     if (!n && create && (n = calloc(1, sizeof *n))) {
+        n->watch.kind = INSPECTOR;
+        n->inspector = -1;
         n->number = number;
         n->next = networks;
         networks = n;
     }
     return n;
-}
-
-bool network_stalled(const struct network *n) {
-    return n->undecided >= MAX_UNDECIDED;
 }
 
 static size_t slot_of(const uint8_t *mac) {
@@ -65,7 +61,7 @@ static void record(struct port *from, const uint8_t *bytes, uint32_t length, con
     capture_frame(c, (uint32_t)from->interface, bytes, length, note);
 }
 
-static void forward(struct port *from, const uint8_t *bytes, uint32_t length, bool drop) {
+void network_forward(struct port *from, const uint8_t *bytes, uint32_t length, bool drop) {
     struct network *n = from->network;
     char note[NOTE] = "";
     if (drop)
@@ -80,46 +76,12 @@ static void forward(struct port *from, const uint8_t *bytes, uint32_t length, bo
         record(from, bytes, length, note);
 }
 
-static bool show(struct port *from, const struct frame *f) {
-    struct {
-        uint32_t network, port;
-        uint64_t number;
-    } head = {from->network->number, from->number, f->number};
-    struct iovec parts[] = {{&head, sizeof head}, {(void *)f->bytes, f->length}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    ssize_t n;
-    while ((n = sendmsg(inspector, &message, MSG_NOSIGNAL)) < 0 && errno == EINTR)
-        continue;
-    return n >= 0;
-}
-
-static void listen_to_all(struct network *n) {
-    for (struct port *p = n->ports; p; p = p->next)
-        port_listen(p);
-}
-
-static void ask(struct port *from, const uint8_t *bytes, uint32_t length) {
-    struct network *n = from->network;
-    struct frame *f = frame_copy(bytes, length);
-    if (!f)
-        return;
-    f->source = from;
-    f->number = ++n->questions;
-    f->verdict = -1;
-    queue_put(&n->waiting, f);
-    n->undecided++;
-    if (!show(from, f))
-        network_inspect(n, false);
-    else if (network_stalled(n))
-        listen_to_all(n);
-}
-
 static void receive(struct port *from, const uint8_t *bytes, uint32_t length) {
     learn(from->network, bytes + MAC, from);
-    if (from->network->inspected)
-        ask(from, bytes, length);
+    if (from->network->inspector >= 0)
+        inspection_ask(from, bytes, length);
     else
-        forward(from, bytes, length, false);
+        network_forward(from, bytes, length, false);
 }
 
 /* An empty frame reads as the end does. */
@@ -142,39 +104,10 @@ bool network_read(struct port *p, int limit) {
         }
         if (n >= MIN_FRAME && n <= MAX_FRAME)
             receive(p, bytes, (uint32_t)n);
-        if (network_stalled(p->network))
+        if (inspection_stalled(p->network))
             return true;
     }
     return p->fd >= 0;
-}
-
-static void forward_decided(struct network *n) {
-    bool stalled = network_stalled(n);
-    while (n->waiting.first && (n->waiting.first->verdict >= 0 || !n->inspected)) {
-        struct frame *f = queue_take(&n->waiting);
-        n->undecided--;
-        forward(f->source, f->bytes, f->length, f->verdict == 1);
-        free(f);
-    }
-    if (stalled)
-        listen_to_all(n);
-}
-
-void network_verdict(uint32_t number, uint64_t question, bool drop) {
-    struct network *n = network_find(number, false);
-    struct frame *f = n ? n->waiting.first : NULL;
-    while (f && f->number != question)
-        f = f->next;
-    if (!f)
-        return;
-    f->verdict = drop;
-    forward_decided(n);
-}
-
-void network_inspect(struct network *n, bool on) {
-    n->inspected = on && inspector >= 0;
-    if (!n->inspected)
-        forward_decided(n);
 }
 
 void network_hold(struct network *n, bool on) {
@@ -193,17 +126,8 @@ void network_hold(struct network *n, bool on) {
     }
 }
 
-/* Of a card that is removed: the frames that it has sent, and its addresses. */
-static void forget(struct port *p) {
+static void forget_addresses(const struct port *p) {
     struct network *n = p->network;
-    struct queue kept = {0};
-    for (struct frame *f; (f = queue_take(&n->waiting));)
-        if (f->source == p) {
-            n->undecided--;
-            free(f);
-        } else
-            queue_put(&kept, f);
-    n->waiting = kept;
     for (size_t i = 0; i < MAX_MACS; i++)
         if (n->macs[i].port == p)
             n->macs[i].port = NULL;
@@ -212,7 +136,8 @@ static void forget(struct port *p) {
 void network_remove_port(struct port *p) {
     port_close(p);
     links_drop(p);
-    forget(p);
+    inspection_forget(p);
+    forget_addresses(p);
     queue_clear(&p->out);
     struct port **at = &p->network->ports;
     while (*at != p)
@@ -222,9 +147,9 @@ void network_remove_port(struct port *p) {
 }
 
 void network_remove(struct network *n) {
-    queue_clear(&n->waiting);
     while (n->ports)
         network_remove_port(n->ports);
+    inspection_end(n);
     if (n->capture)
         capture_close(n->capture);
     struct network **at = &networks;

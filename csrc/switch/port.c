@@ -9,8 +9,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int loop = -1;
-
 struct port *port_find(const struct network *n, uint32_t number) {
     struct port *p = n->ports;
     while (p && p->number != number)
@@ -23,7 +21,7 @@ struct port *port_open(struct network *n, uint32_t number, int fd, const char *n
     if (!p) {
         if (!(p = calloc(1, sizeof *p)))
             return NULL;
-        *p = (struct port){.network = n, .number = number, .fd = -1, .interface = -1};
+        *p = (struct port){.watch = {CARD}, .network = n, .number = number, .fd = -1, .interface = -1};
         memcpy(p->name, name, strnlen(name, MAX_NAME - 1));
         p->next = n->ports;
         n->ports = p;
@@ -48,7 +46,7 @@ void port_close(struct port *p) {
 
 void port_listen(struct port *p) {
     const struct network *n = p->network;
-    uint32_t in = n->undecided < MAX_UNDECIDED ? EPOLLIN : 0;
+    uint32_t in = inspection_stalled(n) ? 0 : EPOLLIN;
     uint32_t wanted = in | (p->out.first && !n->held ? EPOLLOUT : 0);
     if (p->fd < 0 || wanted == p->events)
         return;

@@ -9,7 +9,8 @@
  *   capture.c   a file of all frames, in pcapng
  *   port.c      a card's socket, and its queue
  *   link.c      the fate of the frames from one card to another: delay, loss, …
- *   network.c   which card gets a frame; frames that wait for a verdict
+ *   network.c   which card gets a frame
+ *   inspection.c  frames that wait for a verdict of the host
  *   control.c   the host's requests
  *   relay.c     another program: connects a guest with a server of the host
  *   main.c      the loop
@@ -21,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/types.h>
 
 enum {
     MAC = 6,
@@ -58,19 +60,28 @@ void queue_clear(struct queue *q);
 /* capture.c */
 struct capture {
     int file;                         /* -1: none */
+    int error;                        /* why no more is written; 0: more is */
+    off_t size;                       /* of the file */
     uint32_t interfaces;              /* the number of cards in the file */
     size_t used;
     uint8_t buffer[128 * 1024];
 };
 struct capture *capture_open(int file);
-void capture_close(struct capture *c);
+int capture_close(struct capture *c); /* 0, or the error that ended it early */
 uint32_t capture_interface(struct capture *c, const char *name);
 void capture_frame(struct capture *c, uint32_t interface, const uint8_t *bytes, uint32_t length,
                    const char *note);
 void capture_flush(struct capture *c);
 
+/* main.c: what the loop waits for; the first member of what it is about */
+extern int loop;                      /* the epoll descriptor */
+struct watch {
+    enum { CONTROL, TIMER, CARD, INSPECTOR } kind;
+};
+
 /* port.c */
 struct port {
+    struct watch watch;
     struct port *next;                /* of the same network */
     struct network *network;
     uint32_t number;
@@ -81,7 +92,6 @@ struct port {
     int64_t interface;                /* in the capture; -1: not yet */
     char name[MAX_NAME];
 };
-extern int loop;                      /* the epoll descriptor */
 struct port *port_find(const struct network *n, uint32_t number);
 struct port *port_open(struct network *n, uint32_t number, int fd, const char *name);
 void port_close(struct port *p);      /* the socket; the card stays */
@@ -119,11 +129,13 @@ void links_drop(struct port *p);
 
 /* network.c */
 struct network {
+    struct watch watch;               /* for the inspector */
     struct network *next;
     uint32_t number;
     bool held;                        /* nothing is delivered, and no time passes */
     uint64_t held_at;
-    bool inspected;                   /* the host decides about each frame */
+    int inspector;                    /* shows frames to the host, and has its verdicts; -1: none */
+    uint32_t inspector_events;        /* what the loop waits for */
     uint64_t questions;
     size_t undecided;
     struct queue waiting;             /* for their verdicts, in the order of arrival */
@@ -135,20 +147,24 @@ struct network {
     } macs[MAX_MACS];
 };
 extern struct network *networks;
-extern int inspector;                 /* the socket on which frames are shown; -1: none */
 struct network *network_find(uint32_t number, bool create);
 void network_remove(struct network *n);
 bool network_read(struct port *from, int limit); /* false: nothing is left to be read */
 void network_remove_port(struct port *p);
-void network_verdict(uint32_t number, uint64_t question, bool drop);
-void network_inspect(struct network *n, bool on);
+void network_forward(struct port *from, const uint8_t *bytes, uint32_t length, bool drop);
 void network_hold(struct network *n, bool on);
-bool network_stalled(const struct network *n); /* until some verdicts have come */
 uint64_t networks_tick(void);         /* deliver what is due; when the next frame is */
+
+/* inspection.c */
+void inspection_begin(struct network *n, int fd);
+void inspection_end(struct network *n);        /* the frames that wait pass */
+void inspection_ask(struct port *from, const uint8_t *bytes, uint32_t length);
+void inspection_serve(struct network *n);
+void inspection_forget(struct port *p);        /* the frames that a card has sent */
+bool inspection_stalled(const struct network *n); /* until some verdicts have come */
 
 /* control.c */
 bool control_serve(int control);      /* false: the host has gone */
-bool inspector_serve(void);
 bool stays(void);                     /* until the last card is closed */
 
 /* relay.c */

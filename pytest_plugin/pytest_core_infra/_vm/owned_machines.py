@@ -220,11 +220,12 @@ class OwnedMachines:
 
     def heal(self) -> None:
         """End the faults that a test has left in networks and machines that tests share."""
-        for network in self.networks:
-            network.heal()
-        for machine in self.machines:
-            for fault in reversed(self._faults(machine)):
-                fault.heal()
+        with contextlib.ExitStack() as healing:  # an error of one fault does not keep the others
+            for machine in self.machines:
+                for fault in self._faults(machine):
+                    healing.callback(fault.heal)
+            for network in self.networks:
+                healing.callback(network.heal)
 
     def release(self) -> None:
         """End the machines at the end of their scope, except those that are to be kept."""
@@ -235,12 +236,13 @@ class OwnedMachines:
                 self._starter.keep(machine, self.owner.label)
             else:
                 self._starter.discard(machine, self.owner.ending())
-        for network in [] if kept else self.networks:
-            network.close()
-        for cluster in [] if kept else self._clusters:
-            cluster.stop()
-        self.networks.clear()
-        self._clusters.clear()
+        with contextlib.ExitStack() as ending:
+            for cluster in [] if kept else self._clusters:
+                ending.callback(cluster.stop)
+            for network in [] if kept else self.networks:
+                ending.callback(network.close)
+            self.networks.clear()
+            self._clusters.clear()
 
     def _reverts(self, requested: bool | None) -> bool:  # noqa: FBT001 - a value that is passed on
         if self._revert is not None:

@@ -162,10 +162,11 @@ class MachineRegistry:
 
     def after_test(self, item: pytest.Item) -> None:
         """Revert shared machines that the test has used and a later test may use."""
-        for owned in self._shared:
-            owned.heal()
-            if owned.owner.outlives(self._next) and owned.is_used_by(item):
-                owned.after_test()
+        with contextlib.ExitStack() as ending:
+            for owned in self._shared:
+                if owned.owner.outlives(self._next) and owned.is_used_by(item):
+                    ending.callback(owned.after_test)
+                ending.callback(owned.heal)
 
     def _new(self, owner: Owner, requested: dict[str, object]) -> OwnedMachines:
         return OwnedMachines(self._machines, owner, requested, self.paths)

@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm import Fault
 from core_infra.vm._names import plain_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from core_infra.vm import Cluster, Fault, Machine, Network
+    from core_infra.vm import Cluster, Machine, Network
+    from core_infra.vm._fault import FaultOwner
 
     Target = Machine | str
     Role = Callable[[], Machine | str | None]
     Heal = Callable[[], object]
 
 
-class NemesisFault:
+class NemesisFault(Fault):
     """What a nemesis does, from its start until :meth:`heal`, or the end of its ``with`` block.
 
     Attributes:
         step: the call that began it, as code, such as ``nemesis.isolate('a')``.
         target: the name of the machine, if it has one.
+        stops: whether the machine does nothing meanwhile.
     """
 
-    def __init__(self, step: str, target: str | None, end: Callable[[NemesisFault], None]) -> None:
+    def __init__(
+        self, step: str, target: str | None, owner: FaultOwner, *, stops: bool = False
+    ) -> None:
+        super().__init__(step, owner)
         self.step = step
         self.target = target
-        self._end = end
-
-    def heal(self) -> None:
-        """End it; a second call does nothing."""
-        self._end(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.heal()
-
-    def __repr__(self) -> str:
-        return f"<NemesisFault {self.step}>"
+        self.stops = stops
 
 
 class Nemesis:
@@ -98,7 +91,7 @@ class Nemesis:
             )
         self._kill = kill or (lambda machine: machine.power_cut())
         self._start = start or (lambda machine: machine.power_on())
-        self._active: dict[NemesisFault, list[Heal]] = {}
+        self._active = _ActiveFaults()
         self.history: list[str] = []
 
     @property
@@ -136,8 +129,7 @@ class Nemesis:
 
     def is_down(self, machine: str) -> bool:
         """Whether a machine was paused or killed, and cannot take another such fault."""
-        steps = [fault.step for fault in self._active if fault.target == machine]
-        return any(step.startswith(("nemesis.pause(", "nemesis.kill(")) for step in steps)
+        return any(fault.stops for fault in self._active if fault.target == machine)
 
     def partition(self, side: Iterable[Target] | None = None) -> NemesisFault:
         """Let nothing pass between some machines and all others of the nemesis.
@@ -157,8 +149,13 @@ class Nemesis:
                 f"cannot partition {', '.join(self._machines)}",
                 why=f"the sides would be {names} and {rest}",
             )
-        step = f"partition({'' if side is None else repr([_text(one) for one in given])})"
-        return self._begin(step, None, lambda: self._partition(names, rest))
+        sides = [] if side is None else [[_text(target) for target in given]]
+
+        def separate(net: Network) -> Fault | None:
+            here = [[name for name in side if name in net.machines] for side in (names, rest)]
+            return net.partition(*here) if all(here) else None
+
+        return self._begin("partition", sides, None, lambda: self._on_networks(separate))
 
     def isolate(self, target: Target) -> NemesisFault:
         """Let nothing pass between one machine and all that are on its networks.
@@ -169,10 +166,10 @@ class Nemesis:
         """
         name = self._found(target)
 
-        def begin() -> list[Heal]:
-            return self._hurt(lambda net: net.isolate(name) if name in net.machines else None)
+        def cut_off(net: Network) -> Fault | None:
+            return net.isolate(name) if name in net.machines else None
 
-        return self._begin(f"isolate({_text(target)!r})", name, begin)
+        return self._begin("isolate", [_text(target)], name, lambda: self._on_networks(cut_off))
 
     def kill(self, target: Target) -> NemesisFault:
         """Kill what is tested on a machine; by default, cut its power.
@@ -182,14 +179,12 @@ class Nemesis:
             NotFoundError: there is no such machine.
             MachineStateError: the machine does not run.
         """
-        name = self._found(target)
-        machine = self._machines[name]
 
-        def begin() -> list[Heal]:
+        def kill(machine: Machine) -> Heal:
             self._kill(machine)
-            return [lambda: self._start(machine)]
+            return lambda: self._start(machine)
 
-        return self._begin(f"kill({_text(target)!r})", name, begin)
+        return self._harm("kill", target, kill, stops=True)
 
     def pause(self, target: Target) -> NemesisFault:
         """Stop a machine's processors; see :meth:`Machine.pause`.
@@ -199,9 +194,7 @@ class Nemesis:
             NotFoundError: there is no such machine.
             MachineStateError: the machine does not run.
         """
-        name = self._found(target)
-        step = f"pause({_text(target)!r})"
-        return self._begin(step, name, lambda: [self._machines[name].pause().heal])
+        return self._harm("pause", target, lambda machine: machine.pause().heal, stops=True)
 
     def jump(self, target: Target, seconds: float) -> NemesisFault:
         """Set a machine's clock forward or backward; see :meth:`MachineClock.jump`.
@@ -211,9 +204,7 @@ class Nemesis:
             NotFoundError: there is no such machine.
             MachineStateError: the machine does not run.
         """
-        name = self._found(target)
-        step = f"jump({_text(target)!r}, {seconds!r})"
-        return self._begin(step, name, lambda: [self._machines[name].clock.jump(seconds).heal])
+        return self._harm("jump", target, lambda machine: machine.clock.jump(seconds).heal, seconds)
 
     def skew(self, target: Target, rate: float) -> NemesisFault:
         """Run a machine's clock at another rate; see :meth:`MachineClock.skew`.
@@ -223,9 +214,7 @@ class Nemesis:
             NotFoundError: there is no such machine.
             MachineStateError: the machine does not run.
         """
-        name = self._found(target)
-        step = f"skew({_text(target)!r}, {rate!r})"
-        return self._begin(step, name, lambda: [self._machines[name].clock.skew(rate).heal])
+        return self._harm("skew", target, lambda machine: machine.clock.skew(rate).heal, rate)
 
     def heal(self) -> None:
         """End all faults, newest first; if some cannot be ended, the others are.
@@ -237,7 +226,7 @@ class Nemesis:
             self.history.append("nemesis.heal()")
         with contextlib.ExitStack() as stack:
             for fault in self.faults:
-                stack.callback(self._end, fault)
+                stack.callback(fault.heal)
 
     def _found(self, target: Target) -> str:
         name = self.find(target)
@@ -249,14 +238,21 @@ class Nemesis:
             )
         return name
 
-    def _partition(self, names: list[str], rest: list[str]) -> list[Heal]:
-        def sides(net: Network) -> Fault | None:
-            here = [[name for name in side if name in net.machines] for side in (names, rest)]
-            return net.partition(*here) if all(here) else None
+    def _harm(
+        self,
+        verb: str,
+        target: Target,
+        harm: Callable[[Machine], Heal],
+        *arguments: float,
+        stops: bool = False,
+    ) -> NemesisFault:
+        """Begin a fault of one machine; *harm* returns what ends it."""
+        name = self._found(target)
+        machine = self._machines[name]
+        given = [_text(target), *arguments]
+        return self._begin(verb, given, name, lambda: [harm(machine)], stops=stops)
 
-        return self._hurt(sides)
-
-    def _hurt(self, hurt: Callable[[Network], Fault | None]) -> list[Heal]:
+    def _on_networks(self, hurt: Callable[[Network], Fault | None]) -> list[Heal]:
         """Begin a fault on all networks where it is possible; on all or on none."""
         with contextlib.ExitStack() as undo:
             begun: list[Heal] = []
@@ -276,17 +272,31 @@ class Nemesis:
         return begun
 
     def _begin(
-        self, step: str, target: str | None, begin: Callable[[], list[Heal]]
+        self,
+        verb: str,
+        arguments: Sequence[object],
+        target: str | None,
+        begin: Callable[[], list[Heal]],
+        *,
+        stops: bool = False,
     ) -> NemesisFault:
-        fault = NemesisFault(f"nemesis.{step}", target, self._end)
+        step = f"nemesis.{verb}({', '.join(map(repr, arguments))})"
+        fault = NemesisFault(step, target, self._active, stops=stops)
         self._active[fault] = begin()
-        known = target is None or f"({target!r}" in step
-        self.history.append(fault.step if known else f"{fault.step}  # {target}")
+        is_role = target is not None and target != arguments[0]
+        self.history.append(f"{step}  # {target}" if is_role else step)
         return fault
 
-    def _end(self, fault: NemesisFault) -> None:
+
+class _ActiveFaults(dict["NemesisFault", "list[Heal]"]):
+    """The faults of a nemesis that are active, with what ends each."""
+
+    def has(self, fault: Fault) -> bool:
+        return fault in self
+
+    def end(self, fault: Fault) -> None:
         with contextlib.ExitStack() as stack:
-            for heal in self._active.pop(fault, []):
+            for heal in self.pop(fault, []) if isinstance(fault, NemesisFault) else []:
                 stack.callback(heal)
 
 

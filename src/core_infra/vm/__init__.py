@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from core_infra.vm._boot import BootError
     from core_infra.vm._cluster import Cluster, PreparedCluster
     from core_infra.vm._console import ConsoleSpawn
+    from core_infra.vm._fault import Fault
     from core_infra.vm._faults.clock import MachineClock
     from core_infra.vm._faults.disk import MachineDisk
     from core_infra.vm._faults.guest import MachineMemory, MachineProcessors
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
     from core_infra.vm._manager.record import Access, Container, ContainerStatus, Port, Volume
     from core_infra.vm._manager.run_options import RunOptions
     from core_infra.vm._manager.state_file import State
-    from core_infra.vm._network.faults import Fault
     from core_infra.vm._network.frame import Frame
     from core_infra.vm._networks import Capture, Network, NetworkAddress
     from core_infra.vm._prepared_machine import PreparedMachine
@@ -79,6 +79,7 @@ else:
             "._boot": ("BootError",),
             "._cluster": ("Cluster", "PreparedCluster"),
             "._console": ("ConsoleSpawn",),
+            "._fault": ("Fault",),
             "._faults.clock": ("MachineClock",),
             "._faults.disk": ("MachineDisk",),
             "._faults.guest": ("MachineMemory", "MachineProcessors"),
@@ -123,7 +124,6 @@ else:
             "._manager.record": ("Access", "Container", "ContainerStatus", "Port", "Volume"),
             "._manager.run_options": ("RunOptions",),
             "._manager.state_file": ("State",),
-            "._network.faults": ("Fault",),
             "._network.frame": ("Frame",),
             "._networks": ("Capture", "Network", "NetworkAddress"),
             "._prepared_machine": ("PreparedMachine",),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
 from core_infra.vm._network.addresses import Subnet, free_subnet
-from core_infra.vm._network.inspector import Inspector
 from core_infra.vm._network.lan import Lan
 from core_infra.vm._network.membership import Memberships
 from core_infra.vm._network.switch import Switch
@@ -24,11 +24,6 @@ MAX_CARDS = 8
 """The most networks of a machine (``csrc/agent/cards.c``)."""
 
 
-class _Running(NamedTuple):
-    switch: Switch
-    inspector: Inspector
-
-
 class Networks:
     """The networks of a launcher.
 
@@ -40,7 +35,7 @@ class Networks:
     def __init__(self, *, outlive: bool, make_directory: Callable[[str], Path]) -> None:
         self._outlive = outlive
         self._make_directory = make_directory
-        self._running: _Running | None = None
+        self._switch: Switch | None = None
         self._lans: list[Lan] = []
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -49,14 +44,13 @@ class Networks:
     def add(self, subnet: str | None, *, name: str | None, outside: bool, seed: int) -> Network:
         """A new network; the first one starts the switch."""
         with self._lock:
-            if self._running is None:
-                switch = Switch(die_with_parent=not self._outlive)
-                self._running = _Running(switch, Inspector(switch))
+            if self._switch is None:
+                self._switch = Switch(die_with_parent=not self._outlive)
             self._lans = [one for one in self._lans if not one.is_closed]
             number = next(self._numbers)
             chosen = subnet or free_subnet(one.subnet.ipv4 for one in self._lans)
             lan = Lan(
-                *self._running,
+                self._switch,
                 Subnet(chosen),
                 name=name or f"net{number}",
                 outside=outside,
@@ -93,22 +87,24 @@ class Networks:
 
     def stay(self) -> None:
         """A machine outlives this process: so does the switch."""
-        if self._running is not None and not self._stays:
+        if self._switch is not None and not self._stays:
             self._stays = True
-            self._running.switch.stay()
+            self._switch.stay()
 
     def close(self) -> None:
-        """Remove all networks, and end the switch unless it stays."""
-        with self._lock:
-            if self._running is None:
+        """Remove all networks, and end the switch unless it stays.
+
+        Raises:
+            Exception: an error of a function that chooses frames, or of a file of frames.
+        """
+        with self._lock, contextlib.ExitStack() as ending:
+            if self._switch is None:
                 return
-            if not self._stays:
-                for lan in self._lans:
-                    lan.close()
+            ending.callback(self._switch.close, stays=self._stays)
+            for lan in [] if self._stays else self._lans:
+                ending.callback(lan.close)
             self._lans.clear()
-            self._running.inspector.close()
-            self._running.switch.close(stays=self._stays)
-            self._running = None
+            self._switch = None
 
 
 def _checked(network: object) -> NetworkAddress:

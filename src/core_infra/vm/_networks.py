@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from core_infra._unpatched import Path
 from core_infra.errors import InvalidError
-from core_infra.vm._network.faults import Fault, description, link_settings
+from core_infra.vm._fault import end_block
+from core_infra.vm._network.faults import NetworkFault
 from core_infra.vm._network.lan import OUTSIDE, Lan
+from core_infra.vm._network.link_settings import LinkSettings, bits_per_second
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
+    from types import TracebackType
 
+    from core_infra.vm._fault import Fault
     from core_infra.vm._machine import Machine
     from core_infra.vm._network.frame import Frame
     from core_infra.vm._network.member import Member
@@ -109,28 +113,12 @@ class Network:
             InvalidError: a value is not possible.
             NotFoundError: a machine is not on the network.
         """
-        settings = link_settings(
-            delay=delay,
-            jitter=jitter,
-            loss=loss,
-            rate=rate,
-            duplicate=duplicate,
-            reorder=reorder,
-            corrupt=corrupt,
-        )
-        first, second = self._pair(a, b)
-        pairs = [(first, second)] if one_way else [(first, second), (second, first)]
-        given = {
-            "delay": delay,
-            "jitter": jitter,
-            "loss": loss,
-            "rate": rate,
-            "duplicate": duplicate,
-            "reorder": reorder,
-            "corrupt": corrupt,
-        }
-        text = description("link", f"{first} {'->' if one_way else '-'} {second}", given)
-        return self._add(Fault(text, self._lan.heal, links=dict.fromkeys(pairs, settings)))
+        settings = LinkSettings(
+            delay, jitter, loss, bits_per_second(rate), duplicate, reorder, corrupt
+        ).checked()
+        pairs, text = self._pairs(a, b, one_way=one_way)
+        text = f"link {text}: {settings}".removesuffix(": ")
+        return self._begin(text, links=dict.fromkeys(pairs, settings))
 
     def cut(self, a: Machine | str, b: Machine | str, *, one_way: bool = False) -> Fault:
         """Let nothing pass between two machines; *one_way*: nothing from *a* to *b*.
@@ -138,10 +126,8 @@ class Network:
         Raises:
             NotFoundError: a machine is not on the network.
         """
-        first, second = self._pair(a, b)
-        cut = {(first, second)} if one_way else {(first, second), (second, first)}
-        text = f"cut {first} {'->' if one_way else '-'} {second}"
-        return self._add(Fault(text, self._lan.heal, cuts=lambda *pair: pair in cut))
+        pairs, text = self._pairs(a, b, one_way=one_way)
+        return self._begin(f"cut {text}", cuts=lambda *pair: pair in pairs)
 
     def partition(self, *groups: Iterable[Machine | str]) -> Fault:
         """Let nothing pass between groups of machines: ``net.partition([a], [b, c])``.
@@ -170,7 +156,7 @@ class Network:
             return source in side and target in side and side[source] != side[target]
 
         text = "partition " + " | ".join(" ".join(group) for group in found)
-        return self._add(Fault(text, self._lan.heal, cuts=cuts))
+        return self._begin(text, cuts=cuts)
 
     def isolate(self, machine: Machine | str) -> Fault:
         """Let nothing pass between one machine and all others, those that join later, too.
@@ -179,14 +165,16 @@ class Network:
             NotFoundError: the machine is not on the network.
         """
         name = self._name(machine)
-        return self._add(Fault(f"isolate {name}", self._lan.heal, cuts=lambda *pair: name in pair))
+        return self._begin(f"isolate {name}", cuts=lambda *pair: name in pair)
 
     def drop(self, predicate: Callable[[Frame], object]) -> Fault:
         """Drop the frames for which *predicate(frame)* is true, until the fault is healed.
 
-        It is called on a thread of its own, for each frame that a machine sends: meanwhile the
-        network is slower. An error that it raises lets the frame pass, and is raised when the fault
-        is healed::
+        It is called on a thread of its own, for each frame that a machine sends, in order. While it
+        is at work, frames of this network wait: up to 64 of them, and then the machines, which see
+        a busy network. No frame is lost for it, and other networks do not wait. Frames that wait
+        when the fault is healed pass. An error that it raises lets the frame pass, and the first
+        one is raised when the fault is healed::
 
             with net.drop(lambda frame: frame.tcp_port == 2380):
                 ...
@@ -197,7 +185,7 @@ class Network:
                 todo="Give a function of a frame, such as lambda frame: frame.tcp_port == 80.",
             )
         name = getattr(predicate, "__qualname__", repr(predicate))
-        return self._add(Fault(f"drop frames by {name}", self._lan.heal, drops=predicate))
+        return self._begin(f"drop frames by {name}", drops=predicate)
 
     def heal(self) -> None:
         """End all faults.
@@ -210,7 +198,7 @@ class Network:
     @property
     def faults(self) -> list[Fault]:
         """The faults that are active, oldest first."""
-        return self._lan.faults
+        return list(self._lan.faults)
 
     def active_faults(self) -> list[str]:
         """A line for each fault that is active, oldest first."""
@@ -222,9 +210,11 @@ class Network:
         """Write all frames to a file that Wireshark and tcpdump read, until it is closed.
 
         The format is pcapng. Each card is an interface with the machine's name, and a frame that a
-        fault has hit has a comment. The file is complete at any moment.
+        fault has hit has a comment. The file is complete at any moment. If it cannot hold all
+        frames, it ends with the last one that it has room for; then its end raises HostFullError.
 
         Raises:
+            InvalidError: there can be no such file.
             WrongStateError: the network's frames are written to a file already.
         """
         self._lan.capture(Path(path))
@@ -265,8 +255,9 @@ class Network:
     def __repr__(self) -> str:
         return f"<Network {self.name} {self.subnet}: {', '.join(self.machines) or 'empty'}>"
 
-    def _add(self, fault: Fault) -> Fault:
-        self._lan.add_fault(fault)
+    def _begin(self, description: str, **effect: Any) -> Fault:
+        fault = NetworkFault(description, self._lan, **effect)
+        self._lan.begin(fault)
         return fault
 
     def _member(self, machine: Machine | str) -> Member:
@@ -280,14 +271,19 @@ class Network:
             return OUTSIDE
         return self._member(machine).name
 
-    def _pair(self, a: Machine | str, b: Machine | str) -> tuple[str, str]:
+    def _pairs(
+        self, a: Machine | str, b: Machine | str, *, one_way: bool
+    ) -> tuple[list[tuple[str, str]], str]:
+        """The senders and receivers of a fault of two machines, and a text for reports."""
         first, second = self._name(a), self._name(b)
         if first == second:
             raise InvalidError(
                 f"cannot hurt the link between {first} and itself",
                 why="what a machine sends to itself does not pass through the network",
             )
-        return first, second
+        if one_way:
+            return [(first, second)], f"{first} -> {second}"
+        return [(first, second), (second, first)], f"{first} - {second}"
 
 
 class Capture:
@@ -302,14 +298,20 @@ class Capture:
         self._end = end
 
     def close(self) -> None:
-        """Write no more."""
+        """Write no more.
+
+        Raises:
+            HostFullError: the file does not have all frames, since its disk is full.
+        """
         self._end(self.path)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        end_block(self.close, error)
 
 
 def lan_of(network: Network) -> Lan:

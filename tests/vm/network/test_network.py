@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
-from core_infra.vm import Frame, Launcher, Machine, Network
+from core_infra.vm import Frame, HostFullError, Launcher, Machine, Network
 from vm.network.conftest import Pair, reaches
 
 
@@ -90,6 +90,22 @@ def test_an_error_of_a_function_that_chooses_frames_is_raised(pair: Pair) -> Non
     assert reaches(a, "b")
     with pytest.raises(AttributeError, match="no_such_field"):
         fault.heal()
+    fault.heal()  # reported once
+    with pytest.raises(ZeroDivisionError) as raised, net.drop(lambda frame: frame.no_such_field):  # type: ignore[attr-defined] # the same
+        reaches(a, "b") and 1 / 0  # the test's own failure is not hidden
+    assert "no_such_field" in raised.value.__notes__[0]
+
+
+def test_a_capture_on_a_full_disk_is_one_error_and_the_network_goes_on(pair: Pair) -> None:
+    net, a, _b = pair
+    capture = net.pcap("/dev/full")
+    assert reaches(a, "b")
+    with pytest.raises(HostFullError, match="/dev/full does not have all frames of the network"):
+        capture.close()
+    capture.close()
+    assert reaches(a, "b")
+    with pytest.raises(InvalidError, match=r"cannot write the frames .* No such file"):
+        net.pcap("/no/such/directory/frames.pcapng")
 
 
 def test_all_frames_are_captured_with_the_fate_of_lost_ones(pair: Pair, tmp_path: Path) -> None:

@@ -1,12 +1,18 @@
 """The switch without machines: the fate of each frame, and what is kept and copied."""
 
+import errno
+import resource
 import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from core_infra.errors import UnavailableError
-from core_infra.vm._network.switch import LinkSettings, Switch
+from core_infra.vm._network.inspection import Inspection
+from core_infra.vm._network.link_settings import LinkSettings
+from core_infra.vm._network.switch import Switch
 
 MACS = [bytes([2, 0, 0, 0, 0, number]) for number in range(3)]
 NET = 1
@@ -180,3 +186,59 @@ def test_a_switch_that_was_killed_is_one_clear_error(wire: Wire) -> None:
     wire.switch._child.kill()
     with pytest.raises(UnavailableError, match="the process that switches them has ended"):
         wire.switch.sync()
+
+
+def test_a_slow_inspection_delays_its_network_only_and_loses_nothing(wire: Wire) -> None:
+    goes_on, begun = threading.Event(), threading.Event()
+
+    def judge(_port: int, frame: bytes) -> bool:
+        begun.set()
+        goes_on.wait(10)
+        return frame[14:].startswith(b"drop")
+
+    sent = [b"%04d" % number + bytes(60_000) for number in range(100)]  # more than fit in a socket
+    inspection = Inspection(wire.switch, NET, judge)
+    wire.send(b"drop this")
+    sender = threading.Thread(target=wire.send, args=sent)
+    sender.start()
+    assert begun.wait(10)
+    other = Wire(wire.switch, net=2)
+    other.send(b"other")
+    assert other.receive() == b"other"
+    goes_on.set()
+    assert [wire.cards[1].recv(70_000)[14:] for _ in sent] == sent
+    sender.join()
+    inspection.close()
+    for card in other.cards:
+        card.close()
+
+
+def test_frames_that_wait_pass_when_the_inspection_ends(wire: Wire) -> None:
+    goes_on = threading.Event()
+    inspection = Inspection(wire.switch, NET, lambda _port, _frame: goes_on.wait(10))
+    wire.send(b"first", b"second")
+    wire.switch.drain(NET)
+    inspection.close()
+    assert [wire.receive(), wire.receive()] == [b"first", b"second"]
+    goes_on.set()
+
+
+def test_a_capture_that_has_no_room_ends_with_a_whole_frame(wire: Wire, tmp_path: Path) -> None:
+    path, limit = tmp_path / "frames.pcapng", 4000
+    resource.prlimit(wire.switch.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    with path.open("wb") as file:
+        wire.switch.capture(NET, file.fileno())
+    for number in range(50):
+        wire.send(b"%04d" % number + bytes(150))
+        assert wire.receive().startswith(b"%04d" % number)
+    assert wire.switch.capture(NET, None) == errno.EFBIG
+    data = path.read_bytes()
+    at, numbers = 0, []
+    while at < len(data):  # a block's length is behind its type, and at its end
+        kind, length = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4))
+        assert int.from_bytes(data[at + length - 4 : at + length], "little") == length
+        if kind == 6:
+            numbers.append(int(data[at + 28 + 14 : at + 28 + 18]))
+        at += length
+    assert numbers == list(range(len(numbers)))
+    assert 10 < len(numbers) < 50

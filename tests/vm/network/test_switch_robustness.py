@@ -4,9 +4,11 @@ It is compiled with the sanitizers of the host's compiler, which end it at the f
 wrong.
 """
 
+import contextlib
 import functools
 import itertools
 import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core_infra.vm._network import switch as module
-from core_infra.vm._network.switch import LinkSettings, Switch
+from core_infra.vm._network.link_settings import LinkSettings
+from core_infra.vm._network.switch import Switch
 
 SOURCES = Path(__file__).parents[3] / "csrc" / "switch"
 MACS = [bytes([2, 0, 0, 0, 0, number]) for number in range(4)]
@@ -55,6 +58,7 @@ links = st.builds(
     corrupt=shares,
     seed=st.integers(0, 2**64 - 1),
 )
+verdicts = st.builds(struct.Struct("=QQ").pack, st.integers(0, 40), st.integers(0, 2))
 steps = st.one_of(
     st.tuples(st.just("send"), cards, st.lists(frames, min_size=1, max_size=20)),
     st.tuples(st.just("link"), cards, cards, links),
@@ -63,6 +67,8 @@ steps = st.one_of(
     st.tuples(st.just("copy")),
     st.tuples(st.just("load"), st.binary(max_size=60)),
     st.tuples(st.just("capture"), st.booleans()),
+    st.tuples(st.just("inspect"), st.booleans()),
+    st.tuples(st.just("answer"), st.binary(max_size=20) | verdicts),
     st.tuples(st.just("close"), cards),
     st.tuples(st.just("open"), cards),
 )
@@ -95,7 +101,7 @@ class Hostile:
         self.numbers = itertools.count()
         self.directory = directory
         self.cards: dict[int, socket.socket] = {}
-        self.captured = False
+        self.inspectors: list[socket.socket] = []
         for card in (1, 2, 3):
             self.open(card)
 
@@ -133,7 +139,22 @@ class Hostile:
         self.switch.load(1, frames)
 
     def capture(self, on: bool) -> None:  # noqa: FBT001 - a step's argument
-        self.switch.capture(1, self.directory / f"{next(self.numbers)}" if on else None)
+        if on:
+            with Path(self.directory, f"{next(self.numbers)}").open("wb") as file:
+                self.switch.capture(1, file.fileno())
+        else:
+            self.switch.capture(1, None)
+
+    def inspect(self, on: bool) -> None:  # noqa: FBT001 - a step's argument
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.switch.inspect(1, theirs if on else None)
+        self.inspectors.append(ours)  # it does not answer
+
+    def answer(self, verdict: bytes) -> None:
+        for inspector in self.inspectors[-1:]:
+            with contextlib.suppress(OSError):
+                inspector.send(verdict, socket.MSG_DONTWAIT)
 
 
 def test_odd_frames_break_nothing(
@@ -155,8 +176,8 @@ def test_odd_frames_break_nothing(
             switch.remove(1)
             switch.sync()  # it still answers
         finally:
-            for card in hostile.cards.values():
-                card.close()
+            for one in [*hostile.cards.values(), *hostile.inspectors]:
+                one.close()
             switch.close()
 
     attack()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from dataclasses import dataclass
+import math
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError
 from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._faults.registry import Combined
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._guest.waiting import OWN
 from core_infra.vm._hardware import VIRTUAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from core_infra.vm._faults.registry import MachineFault, MachineFaults
     from core_infra.vm._vmm_process import VmmProcess
@@ -27,37 +28,24 @@ _HOST_SECONDS = 12.0
 _MOST = 10**9  # seconds: three decades, so that the clock stays one that systems can have
 
 
-@dataclass(eq=False)
-class ClockEffect:
-    """What a fault does to the clock.
+class ClockEffect(Combined):
+    """A wrong clock: all jumps are added to the host's time, and all rates multiplied.
 
-    Attributes:
+    Args:
         faults: all faults of the machine.
         offset: seconds that it is ahead.
         rate: of the guest's seconds, in those of the host.
     """
 
-    faults: MachineFaults
-    offset: float = 0.0
-    rate: float = 1.0
-    survives = True
+    def __init__(self, faults: MachineFaults, *, offset: float = 0.0, rate: float = 1.0) -> None:
+        super().__init__(faults)
+        self.offset = offset
+        self.rate = rate
 
-    def begin(self, process: VmmProcess) -> None:
-        """Set the clock for all active faults: to the host's time, plus their jumps."""
-        self._set(process)
-
-    def end(self, process: VmmProcess) -> None:
-        """The same, without this one."""
-        self._set(process)
-
-    def _set(self, process: VmmProcess) -> None:
-        every = self.faults.active(ClockEffect)
-        mine = [each for each in every if isinstance(each, ClockEffect)]
-        now = time.time_ns() + round(sum(each.offset for each in mine) * 1e9)
-        rate = 1.0
-        for each in mine:
-            rate *= each.rate
-        process.agent.set_clock(now, rate=rate)
+    def apply(self, process: VmmProcess, active: Sequence[ClockEffect]) -> None:
+        """Set the guest's clock."""
+        now = time.time_ns() + round(sum(each.offset for each in active) * 1e9)
+        process.agent.set_clock(now, rate=math.prod(each.rate for each in active))
 
 
 class MachineClock:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from core_infra._unpatched import time
+from core_infra.vm._fault import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _REMEMBERED = 50
+_E = TypeVar("_E")
 
 
 class Effect(Protocol):
@@ -33,37 +36,42 @@ class Effect(Protocol):
         """Undo it."""
 
 
-class MachineFault:
+class Combined(ABC):
+    """An effect of which several add up: the machine is set to what all active ones make together.
+
+    Args:
+        faults: all faults of the machine.
+    """
+
+    survives = True
+
+    def __init__(self, faults: MachineFaults) -> None:
+        self._faults = faults
+
+    @abstractmethod
+    def apply(self, process: VmmProcess, active: Sequence[Self]) -> None:
+        """Set the machine to these effects; none of them: to what it is without."""
+
+    def begin(self, process: VmmProcess) -> None:
+        """With this one."""
+        self.apply(process, self._faults.active(type(self)))
+
+    def end(self, process: VmmProcess) -> None:
+        """Without it."""
+        self.begin(process)
+
+
+class MachineFault(Fault):
     """A fault of a machine, from its start until :meth:`heal`, or the end of its ``with`` block.
 
     Attributes:
-        description: what it does, for reports.
         began: when, on ``time.monotonic``.
     """
 
     def __init__(self, description: str, effect: Effect, faults: MachineFaults) -> None:
-        self.description = description
+        super().__init__(description, faults)
         self.effect = effect
         self.began = time.monotonic()
-        self._faults = faults
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it has not ended."""
-        return self._faults.has(self)
-
-    def heal(self) -> None:
-        """End it; a second call does nothing."""
-        self._faults.end(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.heal()
-
-    def __repr__(self) -> str:
-        return f"<MachineFault {self.description}>"
 
 
 class RunningMachine(Protocol):
@@ -105,7 +113,7 @@ class MachineFaults:
         """What is active, oldest first."""
         return [fault.description for fault in self._active]
 
-    def active(self, kind: type[Effect]) -> list[Effect]:
+    def active(self, kind: type[_E]) -> list[_E]:
         """The effects of one kind that are active, oldest first."""
         return [fault.effect for fault in self._active if isinstance(fault.effect, kind)]
 
@@ -127,14 +135,15 @@ class MachineFaults:
             self.history.append(fault)
         return fault
 
-    def end(self, fault: MachineFault) -> None:
+    def end(self, fault: Fault) -> None:
         """End a fault, if it is active."""
         with self._lock:
-            if fault not in self._active:
-                return
-            self._active.remove(fault)
-            if self._machine.runs:
-                fault.effect.end(self._machine.process)
+            for active in self._active:
+                if active is fault:
+                    self._active.remove(active)
+                    if self._machine.runs:
+                        active.effect.end(self._machine.process)
+                    return
 
     def end_all(self, kind: type[Effect]) -> None:
         """End all faults of one kind."""
@@ -147,7 +156,7 @@ class MachineFaults:
         with self._lock:
             self._active = [fault for fault in self._active if fault.effect.survives]
 
-    def has(self, fault: MachineFault) -> bool:
+    def has(self, fault: Fault) -> bool:
         """Whether a fault is active."""
         return fault in self._active
 

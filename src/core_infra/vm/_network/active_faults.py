@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core_infra.vm._network.frame import Frame
-from core_infra.vm._network.switch import LinkSettings
+from core_infra.vm._network.inspection import Inspection
+from core_infra.vm._network.link_settings import LinkSettings
 
 if TYPE_CHECKING:
-    from core_infra.vm._network.faults import Fault
-    from core_infra.vm._network.inspector import Inspector
+    from core_infra.vm._fault import Fault
+    from core_infra.vm._network.faults import NetworkFault
     from core_infra.vm._network.switch import Switch
 
 _PLAIN = LinkSettings()
@@ -23,7 +24,6 @@ class ActiveFaults:
 
     Args:
         switch: what moves the frames.
-        inspector: shows frames to functions.
         network: the network's number in the switch.
         seed: decides which frames are hit.
 
@@ -31,18 +31,17 @@ class ActiveFaults:
         all: the faults, oldest first.
     """
 
-    def __init__(self, switch: Switch, inspector: Inspector, network: int, seed: int) -> None:
-        self.all: list[Fault] = []
+    def __init__(self, switch: Switch, network: int, seed: int) -> None:
+        self.all: list[NetworkFault] = []
         self._switch = switch
-        self._inspector = inspector
         self._network = network
         self._seed = seed
         self._ports: dict[str, int] = {}
         self._cuts: set[tuple[str, str]] = set()
-        self._links: dict[tuple[str, str], tuple[Fault, LinkSettings]] = {}
-        self._inspected = False
+        self._links: dict[tuple[str, str], tuple[NetworkFault, LinkSettings]] = {}
+        self._inspection: Inspection | None = None
 
-    def add(self, fault: Fault) -> None:
+    def add(self, fault: NetworkFault) -> None:
         """Start a fault; it is at work when this returns."""
         self.all.append(fault)
         self._update()
@@ -50,18 +49,14 @@ class ActiveFaults:
     def remove(self, fault: Fault) -> None:
         """End a fault, if it is active."""
         if fault in self.all:
-            self.all.remove(fault)
+            self.all = [other for other in self.all if other is not fault]
             self._update()
 
     def clear(self) -> None:
-        """End all faults; raises the first error of a function that chooses frames."""
-        faults, self.all = self.all, []
-        if faults:
+        """End all faults."""
+        if self.all:
+            self.all = []
             self._update()
-        for fault in faults:
-            if fault.error is not None:
-                error, fault.error = fault.error, None
-                raise error
 
     def add_port(self, name: str, port: int) -> None:
         """A machine was connected."""
@@ -82,13 +77,16 @@ class ActiveFaults:
         for pair in itertools.permutations(self._ports, 2):
             self._update_cut(pair)
             self._update_link(pair)
-        wanted = any(fault.drops for fault in self.all)
-        if wanted and not self._inspected:
-            self._inspector.start(self._network, self._judge)
-        elif self._inspected and not wanted:
-            self._inspector.stop(self._network)
-        self._inspected = wanted
+        self._update_inspection()
         self._switch.sync()
+
+    def _update_inspection(self) -> None:
+        wanted = any(fault.drops for fault in self.all)
+        if wanted and self._inspection is None:
+            self._inspection = Inspection(self._switch, self._network, self._judge)
+        elif self._inspection is not None and not wanted:
+            ended, self._inspection = self._inspection, None
+            ended.close()
 
     def _update_cut(self, pair: tuple[str, str]) -> None:
         cut = any(fault.cuts(*pair) for fault in self.all)
@@ -114,7 +112,7 @@ class ActiveFaults:
         self._switch.set_link(self._network, source, target, settings)
 
     def _judge(self, port: int, data: bytes) -> bool:
-        """Whether a frame is dropped; called on the inspector's thread."""
+        """Whether a frame is dropped; called on the thread of the inspection."""
         names = [name for name, number in list(self._ports.items()) if number == port]
         frame = Frame(data, names[0] if names else "")
         drop = False

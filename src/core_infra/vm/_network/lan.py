@@ -6,7 +6,16 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from core_infra.errors import AlreadyExistsError, CoreInfraError, NotFoundError, WrongStateError
+from core_infra._unpatched import os
+from core_infra.errors import (
+    AlreadyExistsError,
+    CoreInfraError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    WrongStateError,
+)
+from core_infra.vm._free_space import HostFullError, described
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._names import host_name, plain_name
 from core_infra.vm._network.active_faults import ActiveFaults
@@ -19,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from core_infra.vm._fault import Fault
     from core_infra.vm._network.addresses import Subnet
-    from core_infra.vm._network.faults import Fault
-    from core_infra.vm._network.inspector import Inspector
+    from core_infra.vm._network.faults import NetworkFault
     from core_infra.vm._network.switch import Switch
     from core_infra.vm._network.under_way import Frames
 
@@ -34,7 +43,6 @@ class Lan:
 
     Args:
         switch: what moves its frames.
-        inspector: shows frames to functions.
         subnet: its addresses.
         name: its name.
         outside: machines can reach the world outside.
@@ -56,7 +64,6 @@ class Lan:
     def __init__(
         self,
         switch: Switch,
-        inspector: Inspector,
         subnet: Subnet,
         *,
         name: str,
@@ -74,13 +81,13 @@ class Lan:
         self.is_closed = False
         self.gateway = Gateway(subnet, self._connect_gateway, directory, outside=outside)
         self._members: dict[str, Member] = {}
-        self._faults = ActiveFaults(switch, inspector, self.number, seed)
+        self._faults = ActiveFaults(switch, self.number, seed)
         self._lock = threading.RLock()
         if outside:
             self.gateway.start()
 
     @property
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[NetworkFault]:
         """The faults that are active, oldest first."""
         return list(self._faults.all)
 
@@ -148,18 +155,24 @@ class Lan:
             Guest(lambda: agent).write_text("/etc/resolv.conf", text)
 
     def close(self) -> None:
-        """Remove it; machines on it run on, and reach nothing there."""
-        with self._lock:
+        """Remove it; machines on it run on, and reach nothing there.
+
+        Raises:
+            Exception: an error of a function that chooses frames, or of the file of frames.
+        """
+        with self._lock, contextlib.ExitStack() as ending:
             if self.is_closed:
                 return
             self.is_closed = True
+            for fault in self.faults:
+                ending.callback(fault.raise_error)
+            if self.captured is not None:
+                ending.callback(self._end_capture, self.captured)
             self.gateway.stop()
             self._members.clear()
-            try:
+            with contextlib.suppress(UnavailableError):  # the switch has ended
                 self._faults.clear()
-            finally:
-                with contextlib.suppress(CoreInfraError):  # the switch has ended
-                    self.switch.remove(self.number)
+            ending.callback(self._remove)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -200,21 +213,27 @@ class Lan:
         cards = {member.name: member.port for member in self.members()}
         self.switch.load(self.number, pack(frames, cards))
 
-    def add_fault(self, fault: Fault) -> None:
+    def begin(self, fault: NetworkFault) -> None:
         """Start a fault."""
         with self._lock:
             self.require_open()
             self._faults.add(fault)
 
-    def heal(self, fault: Fault | None = None) -> None:
-        """End a fault, or all of them."""
+    def has(self, fault: Fault) -> bool:
+        """Whether a fault is active."""
+        return fault in self._faults.all
+
+    def end(self, fault: Fault) -> None:
+        """End a fault, if it is active."""
         with self._lock:
-            if self.is_closed:
-                return
-            if fault is None:
-                self._faults.clear()
-            else:
-                self._faults.remove(fault)
+            self._faults.remove(fault)
+
+    def heal(self) -> None:
+        """End all faults; raises the first error of a function that chooses frames."""
+        with self._lock, contextlib.ExitStack() as raising:
+            for fault in reversed(self.faults):
+                raising.callback(fault.raise_error)
+            self._faults.clear()
 
     def capture(self, path: Path) -> None:
         """Write all frames to a file."""
@@ -227,15 +246,21 @@ class Lan:
                     needed="no capture",
                     found="a capture",
                 )
-            self.switch.capture(self.number, path)
+            try:
+                with path.open("wb") as file:
+                    self.switch.capture(self.number, file.fileno())
+            except OSError as error:
+                raise InvalidError(
+                    f"cannot write the frames of the network {self.name} to {path}",
+                    why=error.strerror or str(error),
+                ) from error
             self.captured = path
 
     def end_capture(self, path: Path) -> None:
-        """Write no more frames to a file."""
+        """Write no more frames to a file; raises HostFullError if it does not have all of them."""
         with self._lock:
             if self.captured == path and not self.is_closed:
-                self.switch.capture(self.number, None)
-                self.captured = None
+                self._end_capture(path)
 
     def member(self, name: str, state: str = "") -> Member:
         """A machine on it.
@@ -269,3 +294,17 @@ class Lan:
             port = self.switch.new_port()
             self.switch.open(self.number, port, OUTSIDE, card)
             self._faults.add_port(OUTSIDE, port)
+
+    def _end_capture(self, path: Path) -> None:
+        self.captured = None
+        number = self.switch.capture(self.number, None)
+        if number:
+            raise HostFullError(
+                f"{path} does not have all frames of the network {self.name}",
+                why=f"{os.strerror(number)}: {described(path.parent)}",
+                todo="The frames before that can be read.",
+            )
+
+    def _remove(self) -> None:
+        with contextlib.suppress(CoreInfraError):  # the switch has ended
+            self.switch.remove(self.number)

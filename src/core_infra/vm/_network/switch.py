@@ -12,13 +12,13 @@ import itertools
 import platform
 import struct
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core_infra._binaries import BINARIES
 from core_infra._unpatched import os, socket
 from core_infra.errors import UnavailableError
 from core_infra.process._child import spawn
+from core_infra.vm._network.link_settings import LinkSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _REQUEST = struct.Struct("=IIII QQQQ IIII Q 64s")
 _ANSWER = struct.Struct("=Q")
 _QUIET = 1 << 31
-_ALWAYS = (1 << 32) - 1
 
 
 class Operation(enum.IntEnum):
@@ -37,55 +36,18 @@ class Operation(enum.IntEnum):
     LINK = 3
     CUT = 4
     CAPTURE = 5
-    INSPECTOR = 6
-    INSPECT = 7
-    HOLD = 8
-    UNREAD = 9
-    DRAIN = 10
-    DUMP = 11
-    LOAD = 12
-    REMOVE = 13
-    STAY = 14
-    SYNC = 15
+    INSPECT = 6
+    HOLD = 7
+    UNREAD = 8
+    DRAIN = 9
+    DUMP = 10
+    LOAD = 11
+    REMOVE = 12
+    STAY = 13
+    SYNC = 14
 
 
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
-    """What happens to frames from one machine to another.
-
-    Attributes:
-        delay: seconds.
-        jitter: seconds that the delay varies, up and down.
-        rate: bits in a second; 0: no limit.
-        loss: the share of frames that are lost, 0 to 1.
-        duplicate: the share that arrives twice.
-        reorder: the share that the next frame overtakes.
-        corrupt: the share in which a bit is flipped.
-        seed: decides which frames these are.
-    """
-
-    delay: float = 0.0
-    jitter: float = 0.0
-    rate: int = 0
-    loss: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    corrupt: float = 0.0
-    seed: int = 0
-
-    def fields(self) -> tuple[int, ...]:
-        """The fields of a request."""
-        shares = (self.loss, self.duplicate, self.reorder, self.corrupt)
-        return (
-            round(self.delay * 1e9),
-            round(self.jitter * 1e9),
-            self.rate,
-            self.seed,
-            *(min(round(share * (1 << 32)), _ALWAYS) for share in shares),
-        )
-
-
-_PLAIN = LinkSettings().fields()
+_PLAIN = LinkSettings().requested()
 
 
 class Switch:
@@ -138,7 +100,7 @@ class Switch:
 
     def set_link(self, network: int, source: int, target: int, settings: LinkSettings) -> None:
         """Set what happens between two cards; :meth:`sync` waits until it does."""
-        self._post(Operation.LINK, network, source, target, settings.fields())
+        self._post(Operation.LINK, network, source, target, settings.requested())
 
     def set_cut(self, network: int, source: int, target: int, *, cut: bool) -> None:
         """Set whether nothing passes between two cards; :meth:`sync` waits until it does."""
@@ -148,21 +110,24 @@ class Switch:
         """Return when all former requests are done."""
         self._ask(Operation.SYNC, 0)
 
-    def capture(self, network: int, path: Path | None) -> None:
-        """Write all frames to a new file; None: no more."""
-        if path is None:
-            self._ask(Operation.CAPTURE, network)
-            return
-        with path.open("wb") as file:
-            self._ask(Operation.CAPTURE, network, fd=file.fileno())
+    def capture(self, network: int, file: int | None) -> int:
+        """Write all frames to a file; None: no more.
 
-    def set_inspector(self, inspector: socket.socket) -> None:
-        """Show frames of inspected networks on a packet socket, where verdicts are sent back."""
-        self._post(Operation.INSPECTOR, 0, fd=inspector.fileno())
+        Args:
+            network: the network.
+            file: a descriptor of the file.
 
-    def inspect(self, network: int, *, on: bool) -> None:
-        """Set whether each frame of a network needs a verdict."""
-        self._ask(Operation.INSPECT, network, value=on)
+        Returns:
+            The number of the error that has ended the former capture early; 0: none has.
+        """
+        return self._ask(Operation.CAPTURE, network, fd=file)
+
+    def inspect(self, network: int, inspector: socket.socket | None) -> None:
+        """Show each frame of a network on a packet socket, and wait for its verdict; None: no more.
+
+        Frames that wait for a verdict pass when the inspection ends.
+        """
+        self._ask(Operation.INSPECT, network, fd=None if inspector is None else inspector.fileno())
 
     def hold(self, network: int, *, on: bool) -> None:
         """Set whether frames are kept, and the time of their delays stands still."""
