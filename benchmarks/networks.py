@@ -19,7 +19,7 @@ from pathlib import Path
 from unittest import mock
 
 from core_infra.vm import Cluster, Launcher, Machine, Network, PreparedCluster
-from core_infra.vm._vmm_process import SocketPairs
+from core_infra.vm._vmm_sockets import SocketPairs
 
 MEGABYTES = 16
 SEND = f"dd if=/dev/zero bs=65536 count={MEGABYTES * 16} 2>/dev/null | nc -l -p 5000"
@@ -81,7 +81,7 @@ def two_machines(launcher: Launcher, *, switched: bool) -> Iterator[tuple[Machin
     if switched:
         machines = [launcher.clone(name=name, networks=[net]) for name in names]
     else:
-        with mock.patch("core_infra.vm._vmm_process.SocketPairs", Crossed):
+        with mock.patch("core_infra.vm._vmm_launch.SocketPairs", Crossed):
             machines = [launcher.clone(name=name, networks=[net]) for name in names]
     machines[1].exec("mkfifo /tmp/silent", check=True)
     yield machines[0], machines[1]

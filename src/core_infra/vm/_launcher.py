@@ -36,7 +36,7 @@ from core_infra.vm._snapshots.cloner import Cloner
 from core_infra.vm._snapshots.fingerprints import digest_of_files
 from core_infra.vm._snapshots.pool import affordable
 from core_infra.vm._snapshots.store import SnapshotStore
-from core_infra.vm._vmm_process import FileGoneError, launch
+from core_infra.vm._vmm_launch import FileGoneError, launch
 
 if TYPE_CHECKING:
     import os

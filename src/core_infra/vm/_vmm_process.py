@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra._eventloop.sockets import short_path
 from core_infra._unpatched import socket
-from core_infra.errors import NotFoundError, UnavailableError
-from core_infra.process._child import Child, spawn
 from core_infra.vm import _disks as layering
 from core_infra.vm._console import Console
 from core_infra.vm._guest.client import AgentClient, GuestGoneError
 from core_infra.vm._guest.results import describe_exit
 from core_infra.vm._hardware import VIRTUAL
-from core_infra.vm._hypervisors.fork_server import can_preload, preloaded
 from core_infra.vm._hypervisors.qemu_arguments import DISK_NODE
 from core_infra.vm._hypervisors.qmp import Qmp
-from core_infra.vm._images.image import Image
-from core_infra.vm._io_pause import LOG, IoPause
-from core_infra.vm._run_directory import write_record
-from core_infra.vm._timeouts import scaled
+from core_infra.vm._io_pause import IoPause
+from core_infra.vm._vmm_sockets import peek_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from core_infra.process._child import Child
     from core_infra.vm._hardware import Disk
     from core_infra.vm._hypervisors.fork_server import ForkServer
-    from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor, MemoryFile
     from core_infra.vm._machine_spec import MachineSpec
+    from core_infra.vm._vmm_sockets import SocketPairs
 
 
 COMMAND = "command"
 CONSOLE = "console.log"
 TAIL_LINES = 30
 _LINES_OF_PANIC = 8  # the message is known, and these are registers
-FORK_TIMEOUT = 1.0
-"""Seconds, before scaling, that forking a hypervisor may take."""
 
 CONSOLE_SOCKET = "console.sock"
 AGENT_SOCKET = "agent.sock"
-
-
-class FileGoneError(NotFoundError):
-    """A file that a machine is to be made of was removed."""
 
 
 _running: set[int] = set()
@@ -183,7 +171,7 @@ class VmmProcess:
         """
         for _ in range(2):
             self.qmp.execute("query-status")  # its main loop has run
-        return [_peek(card) for card in self._unread]
+        return [peek_messages(card) for card in self._unread]
 
     def has_panicked(self) -> bool:
         """Whether the guest's kernel has panicked; call it on the supervisor's thread."""
@@ -234,219 +222,3 @@ class VmmProcess:
             self.qmp.execute(
                 "chardev-change", id=connection, backend={"type": "socket", "data": backend}
             )
-
-
-def launch(
-    hypervisor: DisposableHypervisor,
-    spec: MachineSpec,
-    accelerator: str,
-    directory: Path,
-    *,
-    disks: Sequence[Disk] | None = None,
-    written: Sequence[Disk] | None = None,
-    memory: MemoryFile | None = None,
-    incoming: bool = False,
-    die_with_parent: bool = True,
-    past: bytes = b"",
-    server: ForkServer | None = None,
-) -> VmmProcess:
-    """Start the hypervisor for *spec*; nothing is waited for.
-
-    Args:
-        hypervisor: which one.
-        spec: what the machine is made of.
-        accelerator: how its instructions run.
-        directory: where its files go.
-        disks: what its disks begin as; None is what the spec says.
-        written: the disks of a process that has ended, which it continues to write to.
-        memory: the file that is its memory.
-        incoming: do not boot, but wait for a saved state.
-        die_with_parent: it ends when this process does, however that ends.
-        past: what its console had printed before.
-        server: a fork server to put into it.
-
-    Raises:
-        FileGoneError: a file of the image, or of a disk, is not there any more.
-        CoreInfraError: it cannot be started.
-    """
-    _require_files(spec, incoming=incoming)
-    has_library = server is not None or can_preload()
-    if written is None:
-        below = spec.disks if disks is None else disks
-        written = layering.layers(below, directory, volatile=has_library)
-    sockets = SocketPairs(spec.cards)
-    try:
-        fds = sockets.fds
-        command = hypervisor.command_line(
-            dataclasses.replace(spec, disks=tuple(written)),
-            accelerator,
-            **{name: fds[name] for name in _CONNECTIONS},
-            cards=[fds[name] for name in sockets.cards],
-            memory=memory,
-            incoming=incoming,
-        )
-        (directory / COMMAND).write_text(shlex.join(command) + "\n")
-        if server is not None:
-            command = server.command(command)
-        elif has_library:
-            command = preloaded(command)
-        with (directory / LOG).open("wb") as output:
-            child = spawn(
-                command,
-                output=output,
-                pass_fds=[*fds.values(), *(server.fds() if server else ())],
-                die_with_parent=die_with_parent,
-                without_file_signals=True,
-            )
-        sockets.inherited()
-        if server is not None:
-            server.inherited()
-        with contextlib.ExitStack() as undo:
-            undo.callback(child.kill)
-            write_record(directory, child.pid, name=spec.name)
-            process = VmmProcess(
-                child,
-                sockets,
-                directory,
-                fds,
-                spec=spec,
-                accelerator=accelerator,
-                disks=written,
-                past=past,
-                server=server,
-            )
-            undo.pop_all()
-    except BaseException:
-        sockets.close()
-        raise
-    return process
-
-
-def _require_files(spec: MachineSpec, *, incoming: bool) -> None:
-    files = [disk.path for disk in spec.disks]
-    if isinstance(spec.image, Image) and not incoming:
-        files += [spec.image.kernel, *([spec.image.initrd] if spec.image.initrd else [])]
-    for path in files:
-        if not path.exists():
-            raise FileGoneError(
-                f"cannot start machine {spec.name}", why=f"the file {path} is not there any more"
-            )
-
-
-def fork(
-    process: VmmProcess, directory: Path, *, name: str, past: bytes, die_with_parent: bool
-) -> VmmProcess:
-    """A copy of a stopped process with a fork server in it; the copy is stopped, too.
-
-    Its memory and its translated code are the first one's until it writes there; what is written
-    to its disks goes to a copy of the first one's layer.
-
-    Args:
-        process: the process to copy.
-        directory: where the copy's files go.
-        name: the copy's.
-        past: what to append to the console's log first.
-        die_with_parent: it ends when this process does, however that ends.
-
-    Raises:
-        UnavailableError: it cannot be forked.
-        TimeoutExpiredError: its threads did not stop in time.
-    """
-    if process.server is None:
-        raise UnavailableError(f"machine {process.spec.name} has no fork server")
-    sockets = SocketPairs(process.spec.cards)
-    try:
-        replacements = {process.fds[connection]: fd for connection, fd in sockets.fds.items()}
-        with (directory / LOG).open("ab") as log, contextlib.ExitStack() as files:
-            pid, server = process.server.fork(
-                replacements
-                | dict.fromkeys((1, 2), log.fileno())
-                | layering.copied(process.disks, process.child.pid, directory, files),
-                die_with_parent=die_with_parent,
-                timeout=scaled(FORK_TIMEOUT),
-            )
-        child = Child(process.child.argv, pid)
-        with contextlib.ExitStack() as undo:
-            undo.callback(child.kill)
-            sockets.inherited()
-            write_record(directory, child.pid, name=name)
-            copy = VmmProcess(
-                child,
-                sockets,
-                directory,
-                process.fds,
-                spec=dataclasses.replace(process.spec, name=name),
-                accelerator=process.accelerator,
-                disks=layering.moved(process.disks, directory),
-                past=past,
-                server=server,
-            )
-            undo.pop_all()
-    except BaseException:
-        sockets.close()
-        raise
-    return copy
-
-
-def _peek(card: socket.socket) -> list[bytes]:
-    """All messages in a packet socket, which stay there."""
-    frames = []
-    card.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
-    try:
-        while True:
-            frames.append(card.recv(_MAX_FRAME, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except BlockingIOError:
-        return frames
-    finally:
-        card.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)
-
-
-_SO_PEEK_OFF = 42  # Linux's; Python has no name for it
-_MAX_FRAME = 1 << 17
-_CONNECTIONS = ("monitor", "console", "agent")
-
-
-class SocketPairs:
-    """Both ends of a machine's connections until the hypervisor has its own.
-
-    Args:
-        cards: how many network cards it has.
-
-    Attributes:
-        ours: our ends, by name.
-        cards: the names of the network cards.
-    """
-
-    def __init__(self, cards: int) -> None:
-        self.ours: dict[str, socket.socket] = {}
-        self.cards = [f"card{number}" for number in range(cards)]
-        self._theirs: dict[str, socket.socket] = {}
-        try:
-            for name in _CONNECTIONS:
-                self.ours[name], self._theirs[name] = socket.socketpair()
-            for name in self.cards:  # a message is a frame
-                pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                self.ours[name], self._theirs[name] = pair
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def fds(self) -> dict[str, int]:
-        """The descriptors of the hypervisor's ends, by name."""
-        return {name: sock.fileno() for name, sock in self._theirs.items()}
-
-    def take_cards(self) -> list[socket.socket]:
-        """The hypervisor's ends of its cards: what is in them can be looked at."""
-        return [self._theirs.pop(name) for name in self.cards]
-
-    def inherited(self) -> None:
-        """The hypervisor has its ends: close our copies, so that its end is noticed."""
-        for name, sock in self._theirs.items():
-            if name not in self.cards:
-                sock.close()
-
-    def close(self) -> None:
-        """Close everything."""
-        for sock in (*self._theirs.values(), *self.ours.values()):
-            sock.close()

@@ -10,13 +10,14 @@ import pytest
 from core_infra.vm._boot import await_agent
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._hypervisors.fork_server import ForkServer
-from core_infra.vm._vmm_process import VmmProcess, fork, launch
+from core_infra.vm._vmm_launch import fork, launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from core_infra.vm import Launcher
+    from core_infra.vm._vmm_process import VmmProcess
 
 
 def guest_of(process: VmmProcess) -> Guest:

@@ -11,7 +11,7 @@ from core_infra.vm._disks import Origins, saved_disks
 from core_infra.vm._hypervisors.hypervisor import MemoryFile
 from core_infra.vm._snapshots.migration import restore, stream
 from core_infra.vm._timeouts import scaled
-from core_infra.vm._vmm_process import fork, launch
+from core_infra.vm._vmm_launch import fork, launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from core_infra.vm._snapshots.pool import Pool
 from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, AgentGuest, CloneVerifier
 from core_infra.vm._snapshots.source_builder import SourceBuilder, fork_server
 from core_infra.vm._snapshots.together import standing_still, start_together
-from core_infra.vm._vmm_process import launch
+from core_infra.vm._vmm_launch import launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

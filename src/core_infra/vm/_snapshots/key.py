@@ -12,7 +12,7 @@ from core_infra._unpatched import Path
 from core_infra.vm._disks import stamps
 from core_infra.vm._images.image import Bootable, DiskImage
 from core_infra.vm._snapshots.snapshot import FORMAT
-from core_infra.vm._vmm_process import FileGoneError
+from core_infra.vm._vmm_launch import FileGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

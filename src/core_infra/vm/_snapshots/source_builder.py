@@ -19,7 +19,8 @@ from core_infra.vm._snapshots.migration import save
 from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, quiesce, unquiesce, warm_up
 from core_infra.vm._snapshots.snapshot import Snapshot
 from core_infra.vm._snapshots.warm_network import warm_up_network
-from core_infra.vm._vmm_process import CONSOLE, fork, launch
+from core_infra.vm._vmm_launch import fork, launch
+from core_infra.vm._vmm_process import CONSOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
