@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._cluster import Cluster, PreparedCluster, restore
-from core_infra.vm._machine_lifecycle import MachineLifecycle, check_snapshot_name, reverted_to
+from core_infra.vm._machine_lifecycle import MachineLifecycle
+from core_infra.vm._machine_snapshots import check_snapshot_name, reverted_to
 from core_infra.vm._names import plain_name
 from core_infra.vm._networks import Network, NetworkAddress, lan_of
 from core_infra.vm._snapshots.together import Node
@@ -130,7 +131,7 @@ class Clusters:
         lifecycles = self._lifecycles(cluster)
         sources, frames = self._capture(cluster, lifecycles)
         for lifecycle, source in zip(lifecycles, sources, strict=True):
-            lifecycle.add_snapshot(name, source)
+            lifecycle.snapshots.add(name, source)
         self._frames[cluster, name] = frames
 
     def revert(self, cluster: Cluster, name: str | None) -> None:
@@ -146,7 +147,7 @@ class Clusters:
         nodes = [
             Node(
                 lifecycle.spec.name,
-                lifecycle.source_of(name),
+                lifecycle.snapshots.source_of(name),
                 lifecycle.directory,
                 reverted_to(name),
                 lifecycle.networks.connect,
@@ -162,7 +163,7 @@ class Clusters:
                 lan.clear()
             clones = self._cloner.clone_together(nodes, under_way)
             for lifecycle, (process, info) in zip(lifecycles, clones, strict=True):
-                lifecycle.replace(process, info)
+                lifecycle.replace(process, info, lifecycle.snapshots.faults_of(name))
 
     def stop(self, cluster: Cluster) -> None:
         """The same."""

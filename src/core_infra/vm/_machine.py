@@ -274,7 +274,7 @@ class Machine(Guest):
             UnavailableError: it cannot be saved; it continues to run.
         """
         with self._timeline.step("snapshot", str(name)):
-            self._lifecycle.snapshot(name)
+            self._lifecycle.snapshots.take(name)
 
     def revert(self, name: str | None = None) -> None:
         """Return the machine, in place, to an earlier state: memory, files, processes.
@@ -291,7 +291,7 @@ class Machine(Guest):
             MachineStateError: the machine was stopped.
         """
         with self._timeline.step("revert", "the initial state" if name is None else str(name)):
-            self._lifecycle.revert(name)
+            self._lifecycle.snapshots.revert(name)
 
     def reboot(self, *, timeout: float | None = None) -> None:
         """Have the guest restart in order, and wait until it is up again.

@@ -1,23 +1,24 @@
-"""The lifecycle of a machine: its states, its VMM process, its snapshots, its end."""
+"""The lifecycle of a machine: its states, the VMM process that runs it, its end."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from core_infra._unpatched import time
-from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError
-from core_infra.vm import _port_forwarding as ports
 from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._agent_session import AgentSession
 from core_infra.vm._faults.guest import Paused
 from core_infra.vm._faults.registry import MachineFaults
-from core_infra.vm._guest.client import AgentGoneError, GuestGoneError
+from core_infra.vm._guest.client import AgentGoneError
+from core_infra.vm._machine_snapshots import MachineSnapshots, Snapshotter
 from core_infra.vm._machine_state import TRANSITIONS, Ending, MachineStateError, Status
 from core_infra.vm._network.membership import Memberships
+from core_infra.vm._port_forwarding import ForwardedPorts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -32,42 +33,6 @@ if TYPE_CHECKING:
 _SKEW = 50_000_000  # nanoseconds that a guest's clock may be off this host's
 COARSE = 10_000_000
 """Nanoseconds that the time of a file's change, which is a tick's, may be before the clock's."""
-
-_RESTART = 10.0
-"""Seconds, before scaling, in which an agent that has ended must be back."""
-
-
-class Snapshotter(Protocol):
-    """Captures machines, and clones machines from what was captured."""
-
-    def capture(self, process: VmmProcess) -> CloneSource:
-        """The source for clones of a running machine as it is now; the machine continues."""
-
-    def clone(
-        self, source: CloneSource, directory: Path, name: str, past: bytes, cards: bytes = b""
-    ) -> tuple[VmmProcess, Mapping[str, str]]:
-        """A clone, running and verified, and what its agent reports of the guest."""
-
-    def scratch(
-        self, source: CloneSource
-    ) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
-        """Within the block, the agent of a clone of our own, and what it reports of the guest."""
-
-    def boot_again(
-        self, former: VmmProcess, past: bytes, limit: float
-    ) -> tuple[VmmProcess, Mapping[str, str]]:
-        """A process that has booted from the disks of one that has ended; and the same."""
-
-
-def reverted_to(name: str | None) -> bytes:
-    """The line in the console's log of a machine that is reverted."""
-    what = "its start" if name is None else f"the snapshot {name!r}"
-    return f"\n[core-infra: reverted to {what}]\n".encode()
-
-
-def check_snapshot_name(name: object) -> None:
-    if not isinstance(name, str) or not name:
-        raise InvalidError(f"cannot name a snapshot {name!r}", todo="Give it a word.")
 
 
 def _clock(info: Mapping[str, str]) -> tuple[int, int]:
@@ -92,7 +57,7 @@ class MachineLifecycle:
         boot_seconds: seconds from the start to the agent's answer.
         guest_info: what the agent reports of the guest.
         networks: its cards on networks of the run.
-        source: what it was cloned from; None: it was booted.
+        snapshots: what it can return to.
         resumed_at: when it was started and handed out, and at each revert, in ns since 1970.
         witness: returns what is at work in this process, for :class:`Ending`; None if unknown.
         faults: the faults of its hardware that are active.
@@ -117,20 +82,15 @@ class MachineLifecycle:
         self._ending: Ending | None = None
         self._process = process
         self._snapshotter = snapshotter
-        self.source = source
+        self.snapshots = MachineSnapshots(self, snapshotter, source)
         self.resumed_at: list[tuple[int, int]] = []
-        self._snapshots: dict[str, CloneSource] = {}
         self._restarted: Callable[[], None] = lambda: None
         self.faults = MachineFaults(self)
-        self._saved_faults: dict[str, list[MachineFault]] = {}
-        self._inherited: list[MachineFault] = []  # by a snapshot that it is reverted to
-        self._ports: dict[int, int] = {}
+        self._ports = ForwardedPorts()
         self._listener: Callable[[str], None] = lambda _line: None
         self._status = Status.STARTING
         self._lock = threading.RLock()
-        # Not the one above: the supervisor's thread takes that one, and must continue to bring the
-        # answer that this one is held for.
-        self._session_lock = threading.Lock()
+        self._session = AgentSession(lambda: self.process, self._session_begun)
         self._watch(process)
 
     @property
@@ -171,12 +131,7 @@ class MachineLifecycle:
         Args:
             limit: seconds in which an agent that has ended must be back.
         """
-        self._require(Status.RUNNING)
-        if self._process.agent.lost:  # the agent ended; the guest's init has started it again
-            with self._session_lock:
-                if self._process.agent.lost:
-                    self._greet(timeouts.scaled(_RESTART) if limit is None else limit)
-        return self._process.agent
+        return self._session.agent(limit)
 
     def on_pause(self, listener: Callable[[str], None]) -> None:
         """Call *listener* with a line, on the supervisor's thread, at each pause and its end."""
@@ -193,11 +148,7 @@ class MachineLifecycle:
 
     def port(self, number: int) -> int:
         """See :meth:`core_infra.vm.Machine.port`."""
-        self._require(Status.RUNNING)
-        with self._session_lock:
-            if number not in self._ports:
-                self._ports[number] = ports.forward(self._process.qmp, number)
-            return self._ports[number]
+        return self._ports.forward(self.process.qmp, number)
 
     def poweroff(self, timeout: float | None) -> None:
         """See :meth:`core_infra.vm.Machine.poweroff`."""
@@ -224,7 +175,7 @@ class MachineLifecycle:
                 self._move(Status.STOPPING)
         self._process.end()
         self.networks.leave()
-        self._close_snapshots()
+        self.snapshots.close()
         with self._lock:
             if self._status is Status.STOPPING:  # else another thread stopped it as well
                 self._move(Status.STOPPED)
@@ -240,57 +191,7 @@ class MachineLifecycle:
         self._process.qmp.execute("cont")  # virtual time may stand still
         self._move(Status.DETACHED)
         self._process.disconnect()
-        self._close_snapshots()
-
-    def snapshot(self, name: str) -> None:
-        """See :meth:`core_infra.vm.Machine.snapshot`."""
-        check_snapshot_name(name)
-        self._require(Status.RUNNING)
-        if self.faults.active(Paused):
-            raise MachineStateError(
-                f"cannot save machine {self.spec.name}",
-                why="its guest must answer, and it is paused",
-                todo="resume() it first.",
-                needed="running",
-                found="paused",
-            )
-        with self.without_ports():
-            source = self._snapshotter.capture(self._process)
-        self.add_snapshot(name, source)
-
-    def add_snapshot(self, name: str, source: CloneSource) -> None:
-        """Keep a snapshot, which the machine owns from now on, in place of one of that name."""
-        former = self._snapshots.pop(name, None)
-        self._snapshots[name] = source
-        self._saved_faults[name] = self.faults.saved()
-        if former is not None:
-            former.close()
-
-    def revert(self, name: str | None = None) -> None:
-        """See :meth:`core_infra.vm.Machine.revert`."""
-        source = self.source_of(name)
-        with self.replacing():
-            process, info = self._snapshotter.clone(
-                source,
-                self.directory,
-                self.spec.name,
-                reverted_to(name),
-                self.networks.payload(),
-            )
-            self.networks.connect(process)
-            self.replace(process, info)
-
-    def source_of(self, name: str | None) -> CloneSource:
-        """What the machine is reverted to.
-
-        Raises:
-            NotFoundError: there is no such snapshot, or no initial state.
-        """
-        source = self.source if name is None else self._snapshots.get(name)
-        if source is None:
-            raise self._nothing_to_revert_to(name)
-        self._inherited = self._saved_faults.get(name or "", [])
-        return source
+        self.snapshots.close()
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[None]:
@@ -353,63 +254,35 @@ class MachineLifecycle:
         finally:
             self._restarted = lambda: None
 
-    def replace(self, process: VmmProcess, info: Mapping[str, str]) -> None:
-        """Go on with another process, and what its agent reports of the guest."""
-        for number, host in self._ports.items():
-            ports.forward(process.qmp, number, host=host)
+    def replace(
+        self, process: VmmProcess, info: Mapping[str, str], saved: Sequence[MachineFault] = ()
+    ) -> None:
+        """Continue with another process.
+
+        Args:
+            process: the process.
+            info: what its agent reports of the guest.
+            saved: the faults that were active when the snapshot was made that it comes from.
+        """
+        self._ports.forward_again(process.qmp)
         self._process = process
         self._ending = None
         self.guest_info = info
         self.resumed_at.append(_clock(info))
         self._watch(process)
         self._move(Status.RUNNING)
-        inherited, self._inherited = self._inherited, []
-        self.faults.begin_again(process, inherited)
+        self.faults.begin_again(process, saved)
 
-    def write_state(self, write: Callable[[bytes], object], *, timeout: float) -> str:
-        """Write the machine as it is now, but for its disks; it continues.
-
-        Returns:
-            The nonce of its agent's session, by which it is verified when it is loaded.
-
-        Raises:
-            CoreInfraError: it cannot be saved.
-        """
-        self._require(Status.RUNNING)
-        with self.without_ports():
-            source = self._snapshotter.capture(self._process)
-        try:
-            source.write_state(write, timeout=timeout)
-        finally:
-            source.close()
-        return source.nonce
-
-    def original(self) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
-        """Within the block, the agent of another clone of what this machine was cloned from."""
-        if self.source is None:
-            raise self._nothing_to_revert_to(None)
-        return self._snapshotter.scratch(self.source)
-
-    def _greet(self, limit: float) -> None:
+    def _session_begun(self, process: VmmProcess, info: Mapping[str, str]) -> None:
         former = self.guest_info.get("boot_id")
-        agent, identity = self._process.agent, self._process.identity
-        try:
-            self.guest_info = agent.hello(limit).info
-            if identity is not None and self.guest_info.get("boot_id") != former:
-                agent.thaw(**identity._asdict())  # names of files in memory are lost by a reboot
-            self.networks.set_up(agent)
-            if self.guest_info.get("boot_id") != former:
-                self.faults.begin_again(self._process)
-        except GuestGoneError:
-            self._require(Status.RUNNING)  # its error says more
-            raise
-        except TimeoutExpiredError as error:
-            raise AgentGoneError(
-                f"the agent in machine {self.spec.name} has ended",
-                why=f"it did not come back within {limit:.0f} s: the guest is rebooting, or "
-                "nothing there starts the agent again",
-                todo="wait_until_succeeds('true', timeout=…) waits for a guest that reboots.",
-            ) from error
+        self.guest_info = info
+        has_restarted = info.get("boot_id") != former
+        if process.identity is not None and has_restarted:
+            # Names of files in memory are lost by a reboot.
+            process.agent.thaw(**process.identity._asdict())
+        self.networks.set_up(process.agent)
+        if has_restarted:
+            self.faults.begin_again(process)
         self._ending = None
 
     def _agent_if_running(self) -> AgentClient | None:
@@ -426,21 +299,9 @@ class MachineLifecycle:
         line = f"machine {self.spec.name} resumes: there is room again"
         self._listener(str(self.pause or line))
 
-    @contextlib.contextmanager
-    def without_ports(self) -> Iterator[None]:
+    def without_ports(self) -> AbstractContextManager[None]:
         """No snapshot has ports: two machines cannot listen on one. Open connections stay."""
-        qmp = self._process.qmp
-        for host in self._ports.values():
-            ports.withdraw(qmp, host)
-        try:
-            yield
-        finally:
-            for number, host in self._ports.items():
-                ports.forward(qmp, number, host=host)
-
-    def _close_snapshots(self) -> None:
-        while self._snapshots:
-            self._snapshots.popitem()[1].close()
+        return self._ports.withdrawn(self._process.qmp)
 
     def _ended(self, process: VmmProcess) -> None:
         with self._lock:
@@ -471,18 +332,6 @@ class MachineLifecycle:
         )
         process.agent.lose_session(error)
         self._restarted()
-
-    def _nothing_to_revert_to(self, name: str | None) -> NotFoundError:
-        if name is None:
-            return NotFoundError(
-                f"machine {self.spec.name} has no initial state to return to",
-                why="it was booted cold",
-                todo="Take a snapshot(name) when it is as you want it, and revert(name).",
-            )
-        known = ", ".join(map(repr, self._snapshots)) or "none"
-        return NotFoundError(
-            f"machine {self.spec.name} has no snapshot {name!r}", why=f"there is {known}"
-        )
 
     def _require(self, needed: Status) -> None:
         if self._status is Status.FAILED:

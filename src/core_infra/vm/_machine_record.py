@@ -46,7 +46,7 @@ class MachineRecord:
     @property
     def is_clone(self) -> bool:
         """Whether it was cloned; otherwise its console begins with its boot."""
-        return self._lifecycle.source is not None
+        return self._lifecycle.snapshots.initial is not None
 
     def console_position(self) -> int:
         """Where the console's log ends now, for :meth:`console_since`."""
@@ -93,7 +93,7 @@ class MachineRecord:
         Raises:
             CoreInfraError: it cannot be saved.
         """
-        return self._lifecycle.write_state(write, timeout=timeouts.scaled(_SAVE))
+        return self._lifecycle.snapshots.write_state(write, timeout=timeouts.scaled(_SAVE))
 
     @property
     def _agent(self) -> str:
@@ -104,7 +104,7 @@ class MachineRecord:
         if not self.is_clone:
             return None, ["a machine that was booted: what was deleted is not known"]
         try:
-            with self._lifecycle.original() as (agent, info):
+            with self._lifecycle.snapshots.original() as (agent, info):
                 began = int(info.get("clock", "0")) - COARSE
                 paths = sorted(directories)
                 pid = info.get("pid", "1")

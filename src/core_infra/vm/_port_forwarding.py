@@ -6,14 +6,18 @@ collides, and the default address is the loopback's.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
+import threading
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, UnavailableError
 from core_infra.vm._hardware import check_port
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from core_infra.vm._hypervisors.qmp import Qmp
 
 _NETWORK = "net0"
@@ -76,6 +80,36 @@ def check_address(address: str) -> None:
 def withdraw(qmp: Qmp, host: int) -> None:
     """Stop forwarding a port of this host; does nothing if it was not forwarded."""
     _human(qmp, f"hostfwd_remove {_NETWORK} tcp:127.0.0.1:{host}")
+
+
+class ForwardedPorts:
+    """The ports that a machine has, the same ones in each process that runs it."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def forward(self, qmp: Qmp, port: int) -> int:
+        """The port of this host that leads to *port* of the guest; the same one at each call."""
+        with self._lock:
+            if port not in self._hosts:
+                self._hosts[port] = forward(qmp, port)
+            return self._hosts[port]
+
+    def forward_again(self, qmp: Qmp) -> None:
+        """Forward all of them to another process of the machine."""
+        for port, host in self._hosts.items():
+            forward(qmp, port, host=host)
+
+    @contextlib.contextmanager
+    def withdrawn(self, qmp: Qmp) -> Iterator[None]:
+        """Within the block, none of them is forwarded; open connections stay."""
+        for host in self._hosts.values():
+            withdraw(qmp, host)
+        try:
+            yield
+        finally:
+            self.forward_again(qmp)
 
 
 def _forwards(qmp: Qmp) -> set[tuple[str, str, str, str]]:
