@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from core_infra.vm._faults.registry import MachineFault
     from core_infra.vm._free_space import HostFullError
     from core_infra.vm._guest.async_guest import AsyncGuest, AsyncGuestProcess
-    from core_infra.vm._guest.client import AgentGoneError, GuestGoneError, GuestOperationError
+    from core_infra.vm._guest.connection import AgentGoneError, GuestGoneError
     from core_infra.vm._guest.guest import Guest
     from core_infra.vm._guest.process import GuestProcess
     from core_infra.vm._guest.results import (
         ExecResult,
         GuestCommandError,
         GuestCommandTimeoutError,
+        GuestOperationError,
         OutputLine,
         WaitResult,
     )
@@ -86,10 +87,11 @@ else:
             "._faults.registry": ("MachineFault",),
             "._free_space": ("HostFullError",),
             "._guest.async_guest": ("AsyncGuest", "AsyncGuestProcess"),
-            "._guest.client": ("AgentGoneError", "GuestGoneError", "GuestOperationError"),
+            "._guest.connection": ("AgentGoneError", "GuestGoneError"),
             "._guest.guest": ("Guest",),
             "._guest.process": ("GuestProcess",),
             "._guest.results": (
+                "GuestOperationError",
                 "ExecResult",
                 "GuestCommandError",
                 "GuestCommandTimeoutError",

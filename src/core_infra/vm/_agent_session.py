@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import TimeoutExpiredError
 from core_infra.vm import _timeouts as timeouts
-from core_infra.vm._guest.client import AgentGoneError, GuestGoneError
+from core_infra.vm._guest.connection import AgentGoneError, GuestGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._agent_session import AgentSession
 from core_infra.vm._faults.guest import Paused
 from core_infra.vm._faults.registry import MachineFaults
-from core_infra.vm._guest.client import AgentGoneError
+from core_infra.vm._guest.connection import AgentGoneError
 from core_infra.vm._machine_snapshots import MachineSnapshots, Snapshotter
 from core_infra.vm._machine_state import TRANSITIONS, Ending, MachineStateError, Status
 from core_infra.vm._network.membership import Memberships

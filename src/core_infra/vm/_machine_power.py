@@ -16,7 +16,7 @@ from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm import _unflushed as unflushed
 from core_infra.vm._boot import boot_limit
-from core_infra.vm._guest.client import AgentGoneError, GuestGoneError
+from core_infra.vm._guest.connection import AgentGoneError, GuestGoneError
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._vmm_process import TAIL_LINES
 

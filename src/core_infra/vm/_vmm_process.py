@@ -9,7 +9,8 @@ from core_infra._eventloop.sockets import short_path
 from core_infra._unpatched import socket
 from core_infra.vm import _disks as layering
 from core_infra.vm._console import Console
-from core_infra.vm._guest.client import AgentClient, GuestGoneError
+from core_infra.vm._guest.client import AgentClient
+from core_infra.vm._guest.connection import GuestGoneError
 from core_infra.vm._guest.results import describe_exit
 from core_infra.vm._hardware import VIRTUAL
 from core_infra.vm._hypervisors.qemu_arguments import DISK_NODE

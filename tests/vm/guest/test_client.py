@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from core_infra.errors import CoreInfraError, UnavailableError
 from core_infra.vm._guest.channel import Channel
-from core_infra.vm._guest.client import AgentClient, GuestGoneError, Resumed
+from core_infra.vm._guest.client import AgentClient, Resumed
+from core_infra.vm._guest.connection import GuestGoneError
 from core_infra.vm._guest.protocol import (
     HEADER,
     WINDOW,

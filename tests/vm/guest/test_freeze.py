@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core_infra.vm import GuestOperationError, Machine
-from core_infra.vm._guest.client import raise_failure
 from core_infra.vm._guest.protocol import FrameType, ProtocolError
+from core_infra.vm._guest.results import raise_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

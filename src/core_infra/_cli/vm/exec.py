@@ -15,7 +15,7 @@ from core_infra._cli.vm.shared import Machine, exit_with, kept_or_none, manager,
 from core_infra._cli.vm.values import Seconds, named_user
 from core_infra.errors import CoreInfraError
 from core_infra.vm._access.file_copy import pull, push
-from core_infra.vm._guest.client import GuestOperationError
+from core_infra.vm._guest.results import GuestOperationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,13 +10,13 @@ from core_infra._unpatched import os, signal, time
 from core_infra.errors import InvalidError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest.channel import STREAMS
-from core_infra.vm._guest.client import raise_failure
 from core_infra.vm._guest.protocol import Done, Outcome
 from core_infra.vm._guest.results import (
     SHELL,
     ExecResult,
     GuestCommandTimeoutError,
     OutputLine,
+    raise_failure,
     shown_output,
 )
 

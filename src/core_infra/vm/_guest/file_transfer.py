@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError
-from core_infra.vm._guest.client import KEEP_MODE, raise_failure
+from core_infra.vm._guest.client import KEEP_MODE
 from core_infra.vm._guest.command import encoded
+from core_infra.vm._guest.results import raise_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

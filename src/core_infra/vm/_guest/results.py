@@ -8,15 +8,26 @@ from typing import TYPE_CHECKING, Self
 
 from core_infra._unpatched import signal
 from core_infra.errors import CommandFailedError, TimeoutExpiredError
+from core_infra.vm._guest.protocol import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from core_infra.vm._guest.protocol import Done
 
 SHELL = ["/bin/sh", "-c"]
 """The shell that runs a command given as a string."""
 
 _SHOWN = 2000
 _BRIEF = 400
+
+
+class GuestOperationError(CommandFailedError):
+    """The guest could not start a program, or could not open, read or write a file.
+
+    Attributes:
+        errno: the guest's error number.
+    """
 
 
 class GuestCommandError(CommandFailedError):
@@ -172,3 +183,11 @@ class OutputLine(str):
 def unfinished(error: GuestCommandTimeoutError, limit: float) -> ExecResult:
     """The result of a command that was killed because its time was up."""
     return ExecResult(error.command, -signal.SIGKILL, error.stdout, error.stderr, limit)
+
+
+def raise_failure(done: Done, what: str) -> None:
+    """Raise GuestOperationError if the agent could not do *what* at all."""
+    if done.outcome is Outcome.FAILED:
+        raise GuestOperationError(
+            f"{what}: {done.message}" if done.message else what, errno=done.code
+        )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from core_infra._unpatched import os, select, signal
 from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.vm._attach import LEAVE, raw_terminal
-from core_infra.vm._guest.client import raise_failure
 from core_infra.vm._guest.protocol import Done, Outcome
+from core_infra.vm._guest.results import raise_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 from core_infra._unpatched import os, time
 from core_infra.errors import TimeoutExpiredError
 from core_infra.vm import _timeouts
-from core_infra.vm._guest.client import AgentGoneError
 from core_infra.vm._guest.command import as_argv
+from core_infra.vm._guest.connection import AgentGoneError
 from core_infra.vm._guest.results import (
     ExecResult,
     GuestCommandTimeoutError,

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from core_infra._unpatched import time
 from core_infra.errors import TimeoutExpiredError, UnavailableError
 from core_infra.vm._guest import waiting
-from core_infra.vm._guest.client import GuestOperationError
 from core_infra.vm._guest.guest import Guest
+from core_infra.vm._guest.results import GuestOperationError
 from core_infra.vm._hardware import VIRTUAL
 from core_infra.vm._images.image import Image
 from core_infra.vm._names import host_name
