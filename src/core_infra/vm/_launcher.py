@@ -3,61 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, Unpack
 
-from core_infra._unpatched import shutil, time
-from core_infra.errors import CoreInfraError
-from core_infra.vm import _timeouts as timeouts
-from core_infra.vm._boot import BootError, await_agent, boot_limit
+from core_infra.vm._boot import boot_limit
 from core_infra.vm._cache import cache_root
 from core_infra.vm._cluster_copies import Clusters
-from core_infra.vm._hardware import DEFAULT_MEMORY, VIRTUAL
-from core_infra.vm._hypervisors.accelerator import AcceleratorSelector
-from core_infra.vm._hypervisors.processor import explanation, processor
+from core_infra.vm._hardware import DEFAULT_MEMORY
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
 from core_infra.vm._images.load import Request
-from core_infra.vm._io_pause import MachinePausedError
 from core_infra.vm._launcher_networks import Networks
 from core_infra.vm._live_machines import LiveMachines
-from core_infra.vm._machine_lifecycle import MachineLifecycle
 from core_infra.vm._machine_spec import (
     Defaults,
     MachineOptions,
     SpecResolver,
     checked_packages,
 )
-from core_infra.vm._network.membership import Memberships
-from core_infra.vm._prepared_machine import PreparationCode, PreparedMachine
-from core_infra.vm._run_directory import INTERNAL
-from core_infra.vm._snapshots.clone_source import SnapshotSource
+from core_infra.vm._machine_starter import MachineStarter
+from core_infra.vm._prepared_machine import MachinePreparer
 from core_infra.vm._snapshots.cloner import Cloner
-from core_infra.vm._snapshots.fingerprints import digest_of_files
 from core_infra.vm._snapshots.pool import affordable
 from core_infra.vm._snapshots.store import SnapshotStore
-from core_infra.vm._vmm_launch import FileGoneError, launch
+from core_infra.vm._vmm_launch import FileGoneError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from core_infra.vm._cluster import Cluster, PreparedCluster
     from core_infra.vm._hypervisors.hypervisor import Accelerator
-    from core_infra.vm._images.image import Bootable, Image
+    from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_spec import MachineSpec
     from core_infra.vm._machine_state import Ending
+    from core_infra.vm._network.membership import Memberships
     from core_infra.vm._networks import Network, NetworkAddress
+    from core_infra.vm._prepared_machine import PreparedMachine
     from core_infra.vm._run_directory import RunDirectory
-    from core_infra.vm._snapshots.clone_source import CloneSource
-    from core_infra.vm._snapshots.snapshot import Snapshot
-    from core_infra.vm._vmm_process import VmmProcess
-
-
-T = TypeVar("T")
 
 
 class Launcher:
@@ -104,35 +90,37 @@ class Launcher:
         terminal: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self.hypervisor = QemuHypervisor()
-        self._outlive = outlive
-        self._progress = progress or (lambda _line: None)
-        self._live = LiveMachines(
-            outlive=outlive, witness=witness, progress=self._progress, terminal=terminal
-        )
+        say = progress or (lambda _line: None)
+        self._live = LiveMachines(outlive=outlive, witness=witness, progress=say, terminal=terminal)
         self._resolver = SpecResolver(
             Defaults(image, memory, cpus, cpu, arch, network),
             require=self.hypervisor.program,
-            in_machine=lambda image, work: work_in_machine(self, image, work),
-            progress=self._progress,
+            in_machine=lambda image, work: self._starter.work_in(image, work),  # noqa: PLW0108 - made below
+            progress=say,
         )
         self._numbers = itertools.count(1)
-        self._accelerators = AcceleratorSelector(
-            accelerator, self.hypervisor, self._resolver, self._probe, self._progress
-        )
-        self._reported: set[str] = set()
-        self._code = PreparationCode(self._progress)
-        self._networks = Networks(outlive=outlive, make_directory=self._internal_directory)
+        self._networks = Networks(outlive=outlive, make_directory=self._live.internal_directory)
         if ready is None:
             ready = affordable(memory or DEFAULT_MEMORY, processes=processes)
         self._cloner = Cloner(
             self.hypervisor,
-            SnapshotStore(cache_root() / "snapshots", progress=self._progress),
-            self._internal_directory,
-            self._progress,
+            SnapshotStore(cache_root() / "snapshots", progress=say),
+            self._live.internal_directory,
+            say,
             die_with_parent=not outlive,
             # A machine that may outlive this process must have an owner who ends it.
             ready=0 if outlive else ready,
         )
+        self._starter = MachineStarter(
+            self.hypervisor,
+            self._live,
+            self._cloner,
+            self._resolver,
+            accelerator=accelerator,
+            die_with_parent=not outlive,
+            progress=say,
+        )
+        self._preparer = MachinePreparer(self._live, self._cloner, self._starter, say)
         self._clusters = Clusters(self._live, self._networks, self._cloner, self.clone)
 
     @property
@@ -142,11 +130,8 @@ class Launcher:
 
     @property
     def accelerator(self) -> Accelerator:
-        """The accelerator of machines with :attr:`image`, and why it is this one.
-
-        May boot a machine to find out, once per start of the host.
-        """
-        return self._accelerators.for_arch(self.image.arch)
+        """What runs machines with :attr:`image`, and why; may boot one, once per host start."""
+        return self._starter.accelerators.for_arch(self.image.arch)
 
     @property
     def image(self) -> Bootable:
@@ -188,17 +173,9 @@ class Launcher:
         request = Request(image, arch, checked_packages(packages), suite)
         return self._resolver.make_image(request, refresh=refresh)
 
-    def _accelerator_of(self, spec: MachineSpec) -> str:
-        if spec.time == VIRTUAL:
-            return self._accelerators.emulation(spec.image.arch).name
-        return self._accelerators.for_arch(spec.image.arch).name
-
     def processor(self, spec: MachineSpec) -> str:
         """What is unusual about a machine's processor, in words; "" if nothing is."""
-        how, version = self._accelerator_of(spec), self.hypervisor.version()
-        cpu = processor(spec.image.arch, how, spec.cpu)
-        chosen = f"-cpu {cpu}" if spec.cpu else ""
-        return ", ".join(filter(None, (chosen, explanation(spec.image, cpu, how, version))))
+        return self._starter.processor(spec)
 
     def spec(
         self,
@@ -229,7 +206,7 @@ class Launcher:
         Args:
             image: the image or its path; None: the launcher's.
             name: its name within this launcher; None: ``vm1``, ``vm2``, ….
-            timeout: seconds until it must answer; None: a default that fits this host.
+            timeout: seconds until it must answer, if it is booted; None: what fits this host.
             networks: the networks that it has a card on, see :meth:`network`.
             options: ``memory``, ``cpu``, ``disks`` and more: see :class:`MachineOptions`.
 
@@ -238,15 +215,9 @@ class Launcher:
             BootError: it did not come up; carries the console's tail and the command.
             UnavailableError: QEMU, or the required accelerator, is not available.
         """
-        name = self._name(name)
-
-        def start() -> Machine:
-            spec = self._spec_on(networks, name, image, options)
-            limit = boot_limit(spec.image, timeout)
-            with self._joining(name, networks) as joined:
-                return self._boot(spec, self._accelerator_of(spec), limit, joined)
-
-        return self._with_files(start)
+        return self._start(
+            self._starter.boot, image, options, name=name, timeout=timeout, networks=networks
+        )
 
     def clone(
         self,
@@ -262,34 +233,34 @@ class Launcher:
         The first machine of its kind on this host is booted, and saved for all that follow. If that
         is not possible, this machine is booted, and *progress* gets the reason, once.
 
-        Args:
-            image: the image or its path; None: the launcher's.
-            name: its name within this launcher; None: ``vm1``, ``vm2``, ….
-            timeout: seconds until it must answer if it is booted.
-            networks: the networks that it has a card on, see :meth:`network`.
-            options: ``memory``, ``cpu``, ``disks`` and more: see :class:`MachineOptions`.
-
-        Raises:
-            InvalidError: a value is not possible.
-            BootError: it did not come up; carries the console's tail and the command.
-            UnavailableError: QEMU, or the required accelerator, is not available.
+        Arguments and errors are those of :meth:`boot`.
         """
-        name = self._name(name)
+        return self._start(
+            self._starter.clone, image, options, name=name, timeout=timeout, networks=networks
+        )
 
-        def start() -> Machine:
-            spec = self._spec_on(networks, name, image, options)
-            with self._joining(name, networks) as joined:
-                return self._clone(spec, boot_limit(spec.image, timeout), joined)
+    def _start(
+        self,
+        start: Callable[[MachineSpec, float, Memberships], Machine],
+        image: Bootable | str | os.PathLike[str] | None,
+        options: MachineOptions,
+        *,
+        name: str | None,
+        timeout: float | None,
+        networks: Sequence[Network | NetworkAddress],
+    ) -> Machine:
+        chosen = self._name(name)
 
-        return self._with_files(start)
+        def attempt() -> Machine:
+            spec = replace(self.spec(chosen, image, **options), cards=len(networks))
+            with self._networks.joining(chosen, networks) as joined:
+                return start(spec, boot_limit(spec.image, timeout), joined)
 
-    def _with_files(self, start: Callable[[], T]) -> T:
-        """Start a machine; try again if files of the cache were removed, which are then remade."""
         try:
-            return start()
-        except FileGoneError:
+            return attempt()
+        except FileGoneError:  # files of the cache were removed, which are now made again
             self._resolver.forget()
-            return start()
+            return attempt()
 
     def network(
         self,
@@ -331,51 +302,13 @@ class Launcher:
         Args:
             prepare: called with an empty cluster: adds networks and machines, installs, starts and
                 joins them.
-            on_failure: called with the cluster and the error if *prepare* raises, before its
-                machines are ended.
+            on_failure: called with the cluster and the error of *prepare*, before it is ended.
 
         Raises:
             CoreInfraError: as :meth:`clone`; or a machine cannot be saved.
             Exception: any exception of *prepare*.
         """
         return self._clusters.prepare(prepare, on_failure)
-
-    def _spec_on(
-        self,
-        networks: Sequence[Network | NetworkAddress],
-        name: str,
-        image: Bootable | str | os.PathLike[str] | None,
-        options: MachineOptions,
-    ) -> MachineSpec:
-        spec = self.spec(name, image, **options)
-        return dataclasses.replace(spec, cards=len(networks)) if networks else spec
-
-    @contextlib.contextmanager
-    def _joining(
-        self, name: str, networks: Sequence[Network | NetworkAddress]
-    ) -> Iterator[Memberships]:
-        """The cards of a machine that starts in the block; they are free again if it does not."""
-        joined = self._networks.join(name, networks)
-        try:
-            yield joined
-        except BaseException:
-            joined.leave()
-            raise
-
-    def _internal_directory(self, name: str) -> Path:
-        return self.run.new_directory(f"{INTERNAL}{name}")
-
-    def _clone(
-        self, spec: MachineSpec, limit: float, networks: Memberships | None = None
-    ) -> Machine:
-        try:
-            source = self._cloner.source(spec, self._accelerator_of(spec))
-            return self._cloned(spec, source, networks)
-        except (BootError, MachinePausedError, FileGoneError):
-            raise  # a boot would fail in the same way
-        except CoreInfraError as error:
-            self._report_cold(error)
-        return self._boot(spec, self._accelerator_of(spec), limit, networks)
 
     def prepare(
         self,
@@ -392,15 +325,13 @@ class Launcher:
         Args:
             prepare: called with a fresh machine: installs, migrates, seeds, starts servers.
             image: the image or its path; None: the launcher's.
-            cache: a key to keep the prepared machine by, for later runs on this host too. It is
-                prepared again when the key, the code of *prepare*, the content of *depends*, the
-                image, its options or QEMU change. The code is that of *prepare* and of all that it
-                refers to in modules of yours, with its constants. If it cannot be read, such as
-                that of an object with ``__call__``, *progress* gets a line that says so. None:
-                the machine is prepared anew in each run.
+            cache: a key to keep the prepared machine by, for later runs on this host too; None:
+                each run prepares it anew. It is prepared again when the key, the content of
+                *depends*, the image, its options, QEMU, or the code of *prepare* changes, with all
+                that this refers to in modules of yours. If that cannot be read, such as that of
+                an object with ``__call__``, *progress* gets a line that says so.
             depends: files and directories whose contents count for *cache*.
-            on_failure: called with the machine and the error if *prepare* raises, before the
-                machine is ended.
+            on_failure: called with the machine and the error of *prepare*, before it is ended.
             options: ``memory``, ``cpu``, ``disks`` and more: see :class:`MachineOptions`.
 
         Raises:
@@ -409,39 +340,12 @@ class Launcher:
             Exception: any exception of *prepare*.
         """
         spec = self.spec(f"prepared{next(self._numbers)}", image, **options)
-        code = None if cache is None else self._code.digest(prepare, cache)
-
-        def make() -> VmmProcess:
-            machine = self._clone(spec, boot_limit(spec.image))
-            try:
-                prepare(machine)
-                if code is not None:
-                    self._code.has_run(prepare, code)
-                return self._live.take_process(machine)
-            except BaseException as error:
-                if on_failure is not None:
-                    on_failure(machine, error)
-                self.discard(machine)
-                raise
-
-        kept_by = () if cache is None else (cache, code or "", digest_of_files(depends))
-        source = self._cloner.prepared_source(spec, self._accelerator_of(spec), make, kept_by)
-        shutil.rmtree(self.run.path / spec.name, ignore_errors=True)
-        return PreparedMachine(
-            lambda name: self._cloned(dataclasses.replace(spec, name=self._name(name)), source),
-            lambda: self._cloner.forget(source),
+        return self._preparer.prepare(
+            prepare, spec, self._name, cache=cache, depends=depends, on_failure=on_failure
         )
 
-    def _cloned(
-        self, spec: MachineSpec, source: CloneSource, networks: Memberships | None = None
-    ) -> Machine:
-        joined = networks or Memberships()
-        with self.run.machine(spec.name) as directory:
-            started = time.monotonic()
-            process, info = self._cloner.start(source, directory, spec.name, joined.payload())
-            joined.connect(process)
-            lifecycle = MachineLifecycle(spec, process, self._cloner, source, joined)
-        return self._live.add(lifecycle, started, info)
+    def _name(self, name: str | None) -> str:
+        return f"vm{next(self._numbers)}" if name is None else name
 
     def save_for_clones(
         self,
@@ -450,21 +354,10 @@ class Launcher:
     ) -> None:
         """Boot and save what :meth:`clone` starts from, unless this host has it already.
 
-        Otherwise the first clone does it. If it fails, *progress* gets the reason.
-
-        Args:
-            image: the image or its path; None: the launcher's.
-            options: ``memory``, ``cpu``, ``disks`` and more: see :class:`MachineOptions`.
-
-        Raises:
-            InvalidError: a value is not possible.
-            NotFoundError: there is no such image or disk.
+        Otherwise the first clone does it. If it fails, *progress* gets the reason. Arguments are
+        those of :meth:`boot`, and InvalidError and NotFoundError are raised as by :meth:`spec`.
         """
-        spec = self.spec("any", image, **options)
-        try:
-            self._cloner.ensure_snapshot(spec, self._accelerator_of(spec))
-        except CoreInfraError as error:
-            self._report_cold(error)
+        self._starter.save_for_clones(self.spec("any", image, **options))
 
     def leaks(self) -> list[str]:
         """Processes and directories of ended machines that are left: a line for each."""
@@ -484,12 +377,7 @@ class Launcher:
         return self._live.keep(machine, owner)
 
     def discard(self, machine: Machine, ending: Ending | None = None) -> None:
-        """Stop a machine and remove its files.
-
-        Args:
-            machine: the machine.
-            ending: what ends it, for the errors of later calls.
-        """
+        """Stop a machine and remove its files; *ending* is for the errors of later calls."""
         self._live.discard(machine, ending)
 
     def close(self) -> None:
@@ -505,70 +393,7 @@ class Launcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _boot(
-        self,
-        spec: MachineSpec,
-        accelerator: str,
-        limit: float,
-        networks: Memberships | None = None,
-    ) -> Machine:
-        joined = networks or Memberships()
-        with self.run.machine(spec.name) as directory:
-            started = time.monotonic()
-            process = launch(
-                self.hypervisor,
-                spec,
-                accelerator,
-                directory,
-                die_with_parent=not self._outlive,
-            )
-            try:
-                info = await_agent(process, spec, limit).info
-                joined.connect(process)
-                joined.set_up(process.agent)
-            except BaseException:
-                process.end()
-                raise
-            lifecycle = MachineLifecycle(spec, process, self._cloner, networks=joined)
-        timeouts.record_boot(time.monotonic() - started)
-        return self._live.add(lifecycle, started, info)
 
-    def _name(self, name: str | None) -> str:
-        return f"vm{next(self._numbers)}" if name is None else name
-
-    def _report_cold(self, error: CoreInfraError) -> None:
-        if str(error) not in self._reported:
-            self._reported.add(str(error))
-            self._progress(f"machines are booted and not cloned: {error}")
-
-    def _probe(self, image: Bootable, accelerator: str, limit: float) -> str | None:
-        """Boot a machine with *accelerator*; None if it works, else why it does not."""
-        try:
-            spec = self.spec(f"probe-{accelerator}", image)
-            limit = limit if spec.image.has_agent else boot_limit(spec.image)
-            machine = self._boot(spec, accelerator, limit)
-        except BootError as error:
-            return error.why.splitlines()[0]
-        self.discard(machine)
-        return None
-
-
-def load_machine(
-    launcher: Launcher, spec: MachineSpec, accelerator: str, snapshot: Snapshot
-) -> Machine:
-    """A machine that was saved with its memory in the state, running.
-
-    Raises:
-        CoreInfraError: it cannot be loaded, or is not what was saved.
-    """
-    source = SnapshotSource(launcher.hypervisor, spec, accelerator, snapshot)
-    return launcher._cloned(spec, source)  # noqa: SLF001 - not for users
-
-
-def work_in_machine(launcher: Launcher, image: Image, work: Callable[[Machine], None]) -> None:
-    """Boot an image that is being made, call *work* with the machine, and end it."""
-    machine = launcher.boot(image, memory=image.memory, cpus=1)
-    try:
-        work(machine)
-    finally:
-        launcher.discard(machine)
+def starter_of(launcher: Launcher) -> MachineStarter:
+    """What starts a launcher's machines, for parts of the library that have a specification."""
+    return launcher._starter  # noqa: SLF001 - not for users

@@ -15,7 +15,7 @@ from core_infra.vm._network.switch import Switch
 from core_infra.vm._networks import Network, NetworkAddress, lan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from core_infra.vm._network.member import Member
@@ -84,6 +84,18 @@ class Networks:
             Memberships(cards).leave()
             raise
         return Memberships(cards)
+
+    @contextlib.contextmanager
+    def joining(
+        self, name: str, networks: Iterable[Network | NetworkAddress]
+    ) -> Iterator[Memberships]:
+        """The same for a machine that starts in the block; if it does not, they are left again."""
+        joined = self.join(name, networks)
+        try:
+            yield joined
+        except BaseException:
+            joined.leave()
+            raise
 
     def stay(self) -> None:
         """A machine outlives this process: so does the switch."""

@@ -10,7 +10,7 @@ from core_infra.errors import WrongStateError
 from core_infra.vm._images.image import Image
 from core_infra.vm._machine import Machine
 from core_infra.vm._machine_state import MachineStateError
-from core_infra.vm._run_directory import RunDirectory, left_behind
+from core_infra.vm._run_directory import INTERNAL, RunDirectory, left_behind
 from core_infra.vm._vmm_process import running_processes
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class LiveMachines:
         if self._run is None:
             self._run = RunDirectory()
         return self._run
+
+    def internal_directory(self, name: str) -> Path:
+        """A new directory for files that belong to no machine of the test."""
+        return self.run.new_directory(f"{INTERNAL}{name}")
 
     def add(self, lifecycle: MachineLifecycle, started: float, info: Mapping[str, str]) -> Machine:
         """A machine whose agent has answered.

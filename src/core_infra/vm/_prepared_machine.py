@@ -1,15 +1,23 @@
-"""A machine that was prepared once, and the code that prepared it."""
+"""Prepares a machine once, to be cloned as often as needed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core_infra.vm._snapshots.fingerprints import digest_of_code
+from core_infra._unpatched import shutil
+from core_infra.vm._boot import boot_limit
+from core_infra.vm._snapshots.fingerprints import digest_of_code, digest_of_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
+    from collections.abc import Callable, Iterable
 
+    from core_infra.vm._live_machines import LiveMachines
     from core_infra.vm._machine import Machine
+    from core_infra.vm._machine_spec import MachineSpec
+    from core_infra.vm._machine_starter import MachineStarter
+    from core_infra.vm._snapshots.cloner import Cloner
+    from core_infra.vm._vmm_process import VmmProcess
 
 
 class PreparedMachine:
@@ -30,6 +38,73 @@ class PreparedMachine:
     def close(self) -> None:
         """End it; its clones live on."""
         self._close()
+
+
+class MachinePreparer:
+    """Prepares the machines of a launcher.
+
+    Args:
+        live: has the machines that run.
+        cloner: saves and clones them.
+        starter: starts them.
+        progress: called with a line if the code of a function cannot be read.
+    """
+
+    def __init__(
+        self,
+        live: LiveMachines,
+        cloner: Cloner,
+        starter: MachineStarter,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._live = live
+        self._cloner = cloner
+        self._starter = starter
+        self._code = PreparationCode(progress)
+
+    def prepare(
+        self,
+        prepare: Callable[[Machine], object],
+        spec: MachineSpec,
+        new_name: Callable[[str | None], str],
+        *,
+        cache: str | None,
+        depends: Iterable[str | os.PathLike[str]] | os.PathLike[str],
+        on_failure: Callable[[Machine, BaseException], None] | None,
+    ) -> PreparedMachine:
+        """See :meth:`core_infra.vm.Launcher.prepare`.
+
+        Args:
+            prepare: called with a fresh machine.
+            spec: what the machine is made of.
+            new_name: the name of a clone, given the requested one.
+            cache: a key to keep the prepared machine by.
+            depends: files and directories whose contents count for *cache*.
+            on_failure: called with the machine and the error if *prepare* raises.
+        """
+        code = None if cache is None else self._code.digest(prepare, cache)
+
+        def make() -> VmmProcess:
+            machine = self._starter.clone(spec, boot_limit(spec.image))
+            try:
+                prepare(machine)
+                if code is not None:
+                    self._code.has_run(prepare, code)
+                return self._live.take_process(machine)
+            except BaseException as error:
+                if on_failure is not None:
+                    on_failure(machine, error)
+                self._live.discard(machine)
+                raise
+
+        kept_by = () if cache is None else (cache, code or "", digest_of_files(depends))
+        accelerator = self._starter.accelerator_of(spec)
+        source = self._cloner.prepared_source(spec, accelerator, make, kept_by)
+        shutil.rmtree(self._live.run.path / spec.name, ignore_errors=True)
+        return PreparedMachine(
+            lambda name: self._starter.clone_of(source, spec.named(new_name(name))),
+            lambda: self._cloner.forget(source),
+        )
 
 
 class PreparationCode:

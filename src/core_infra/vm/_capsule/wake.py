@@ -11,7 +11,7 @@ from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, Unava
 from core_infra.vm._guest.run_config import RunConfig
 from core_infra.vm._hardware import MINIMUM_MEMORY, check_processor
 from core_infra.vm._images.image import Image, checked_arch
-from core_infra.vm._launcher import Launcher, load_machine
+from core_infra.vm._launcher import Launcher, starter_of
 from core_infra.vm._machine_spec import MachineSpec
 from core_infra.vm._snapshots import snapshot as files
 from core_infra.vm._snapshots.snapshot import Snapshot
@@ -83,7 +83,7 @@ def woken(capsule: Capsule, name: str = "") -> Iterator[Machine]:
             log = str(record.get("log", "")).encode("utf-8", "replace")
             (directory / files.CONSOLE).write_bytes(log)
             saved = Snapshot(directory, "", nonce, 0.0, {})
-            yield load_machine(launcher, spec, accelerator, saved)
+            yield starter_of(launcher).load(spec, accelerator, saved)
 
 
 def _find(capsule: Capsule, name: str) -> dict[str, Any]:

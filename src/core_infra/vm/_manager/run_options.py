@@ -15,7 +15,7 @@ from core_infra.vm._images.disk_files import is_written_once
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import disk_of, host_arch
 from core_infra.vm._images.load import Request, resolve_image
-from core_infra.vm._launcher import Launcher, work_in_machine
+from core_infra.vm._launcher import Launcher, starter_of
 from core_infra.vm._machine_spec import checked_packages
 from core_infra.vm._manager.record import Port, Volume
 
@@ -105,7 +105,7 @@ def wanted_image(
 
     def in_machine(found: Image, work: Callable[[Machine], None]) -> None:
         with Launcher(accelerator=options.accelerator, ready=0, progress=progress) as launcher:
-            work_in_machine(launcher, found, work)
+            starter_of(launcher).work_in(found, work)
 
     request = Request(
         None if image == DEFAULT else image,
