@@ -12,15 +12,10 @@ from core_infra.vm._cache import cache_root
 from core_infra.vm._cluster_copies import Clusters
 from core_infra.vm._hardware import DEFAULT_MEMORY
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
-from core_infra.vm._images.load import Request
+from core_infra.vm._images.load import Request, checked_packages
 from core_infra.vm._launcher_networks import Networks
 from core_infra.vm._live_machines import LiveMachines
-from core_infra.vm._machine_spec import (
-    Defaults,
-    MachineOptions,
-    SpecResolver,
-    checked_packages,
-)
+from core_infra.vm._machine_spec import Defaults, MachineOptions, SpecResolver
 from core_infra.vm._machine_starter import MachineStarter
 from core_infra.vm._prepared_machine import MachinePreparer
 from core_infra.vm._snapshots.cloner import Cloner

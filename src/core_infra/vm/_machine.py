@@ -57,8 +57,7 @@ class Machine(Guest):
     @functools.cached_property
     def aio(self) -> AsyncMachine:
         """The same for asyncio: ``await machine.aio.exec(...)``; no thread waits meanwhile."""
-        # Imported here: asyncio is slow to import, and few tests use it.
-        from core_infra.vm._async_machine import AsyncMachine  # noqa: PLC0415
+        from core_infra.vm._async_machine import AsyncMachine  # noqa: PLC0415 - imports asyncio
 
         return AsyncMachine(
             self, self._timeline, self._agent, self._needs_greeting, self._run_config
@@ -223,8 +222,7 @@ class Machine(Guest):
             UnavailableError: asyncssh is not installed, which makes the key
                 (``pip install core-infra[ssh]``).
         """
-        # Imported here: asyncssh is slow to import, and optional.
-        from core_infra.vm._ssh_login import log_in  # noqa: PLC0415
+        from core_infra.vm._ssh_login import log_in  # noqa: PLC0415 - imports asyncssh, if there
 
         return log_in(self, user, port, self._run)
 
@@ -237,8 +235,7 @@ class Machine(Guest):
         Raises:
             UnavailableError: pytest-testinfra is not installed.
         """
-        # Imported here: testinfra is optional.
-        from core_infra.vm._testinfra import host  # noqa: PLC0415
+        from core_infra.vm._testinfra import host  # noqa: PLC0415 - needs testinfra
 
         return host(self, self.name, user)
 
@@ -255,8 +252,7 @@ class Machine(Guest):
             UnavailableError: there is no terminal, as in a worker of pytest-xdist.
             MachineStateError: the machine does not run.
         """
-        # Imported here: few tests use it.
-        from core_infra.vm._guest.terminal import run_shell  # noqa: PLC0415
+        from core_infra.vm._guest.terminal import run_shell  # noqa: PLC0415 - few tests use it
 
         with self._timeline.step("shell", ""), self._lifecycle.terminal():
             print(f"core-infra: a shell in {self.name}; exit or Ctrl-] returns", flush=True)  # noqa: T201 - to the user's terminal

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
-from core_infra._unpatched import Path, os
-from core_infra.errors import InvalidError
 from core_infra.vm._cache import report_news
 from core_infra.vm._disks import as_disks, usable
 from core_infra.vm._hardware import (
@@ -23,29 +19,19 @@ from core_infra.vm._hardware import (
 )
 from core_infra.vm._images.addresses import is_made
 from core_infra.vm._images.agent_injection import with_agent
-from core_infra.vm._images.formats import ImageFormat
-from core_infra.vm._images.image import (
-    OWN_INIT,
-    Bootable,
-    DiskImage,
-    Image,
-    checked_arch,
-    for_arch,
-    host_arch,
-)
-from core_infra.vm._images.kernel_set import check_content, files_beside, kernel_image
-from core_infra.vm._images.load import Request, resolve_image
+from core_infra.vm._images.image import Bootable, Image, checked_arch, for_arch, host_arch
+from core_infra.vm._images.load import Request, checked_packages, resolve_image
 from core_infra.vm._images.manifest import INITRD, MANIFEST
+from core_infra.vm._images.overrides import with_kernel, with_programs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import os
+    from collections.abc import Callable, Iterable, Sequence
 
     from core_infra.vm._hardware import Disk
     from core_infra.vm._images.debian.image import InMachine
 
 T = TypeVar("T")
-_INITS = ("systemd", "busybox")
-_PROGRAM = re.compile(r"/[!-~]+")
 _OWN_LEAST = {"x86_64": 88}
 """MiB with which the kernel of our images can unpack its initrd. Measured with Linux 6.1: it panics
 with 86 MiB, for lack of memory."""
@@ -241,7 +227,12 @@ class SpecResolver:
             raise TypeError(f"there is no argument {', '.join(map(repr, unknown))}")
         # The image comes first, since the rest depends on it.
         chosen = with_programs(
-            with_kernel(self._chosen(image, options), **options),
+            with_kernel(
+                self._chosen(image, options),
+                kernel=options.get("kernel"),
+                initrd=options.get("initrd"),
+                cmdline=options.get("cmdline"),
+            ),
             entrypoint=bool(options.get("entrypoint")),
             init=options.get("init"),
         )
@@ -290,109 +281,6 @@ class SpecResolver:
         return resolve_image(
             request, in_machine=self._in_machine, refresh=refresh, progress=self._progress
         )
-
-
-def checked_packages(names: object) -> tuple[str, ...]:
-    """The names of packages as a tuple.
-
-    Raises:
-        InvalidError: they are not a list.
-    """
-    if names is None:
-        return ()
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise InvalidError(
-            f"cannot use {names!r} as packages", todo="Give a list, such as ['nginx-light']."
-        )
-    return tuple(names)
-
-
-def with_kernel(image: Bootable, **options: Unpack[MachineOptions]) -> Bootable:
-    """An image with another kernel, another initrd, or more on its command line.
-
-    With a kernel, a disk is not booted by itself: the kernel finds its root there.
-
-    Raises:
-        InvalidError: it has no kernel that takes a command line; or the file is not a kernel.
-        NotFoundError: there is no such file.
-    """
-    kernel, initrd = _file(options.get("kernel")), _file(options.get("initrd"))
-    more: object = options.get("cmdline")
-    if more is not None and not (isinstance(more, str) and more.isprintable()):
-        raise InvalidError(
-            f"cannot use {more!r} as a command line", why="it is one line of text for the kernel"
-        )
-    if kernel is None and initrd is None and more is None:
-        return image
-    if kernel is not None:
-        image = _of_kernel(image, kernel)
-    if isinstance(image, DiskImage):
-        raise InvalidError(
-            f"cannot give {image.name} an initrd or a command line",
-            why="it is a disk, which boots a kernel of its own",
-            todo="Give a kernel as well, as kernel=PATH.",
-        )
-    if initrd is not None:
-        check_content(initrd)
-        image = replace(image, initrd=initrd)
-    # Of a parameter that is there twice, Linux takes the last.
-    return image if more is None else replace(image, cmdline=f"{image.cmdline} {more}".strip())
-
-
-def with_programs(image: Bootable, *, entrypoint: bool, init: str | None) -> Bootable:
-    """An image that starts its own program, or has another first process.
-
-    Raises:
-        InvalidError: it is not such an image, or names no program.
-    """
-    if not entrypoint and init is None:
-        return image
-    run = None if isinstance(image, DiskImage) else image.run
-    if isinstance(image, DiskImage) or run is None:
-        raise InvalidError(
-            f"cannot choose the programs that {image.name} starts",
-            why="entrypoint and init are for OCI images and images made of packages",
-        )
-    if entrypoint and not (run.entrypoint or run.cmd):
-        raise InvalidError(
-            f"cannot start the entrypoint of {image.name}",
-            why="the image has neither ENTRYPOINT nor CMD",
-        )
-    if init is not None and init not in _INITS and not _PROGRAM.fullmatch(str(init)):
-        raise InvalidError(
-            f"cannot use {init!r} as the first process",
-            why="it must be systemd, busybox, or the path of a program in the image",
-        )
-    words = [image.cmdline]
-    words += [f"{OWN_INIT}{init}"] if init else []
-    words += ["core_infra.entrypoint"] if entrypoint else []
-    return replace(image, cmdline=" ".join(words))
-
-
-def _of_kernel(image: Bootable, kernel: Path) -> Bootable:
-    initrd, cmdline = files_beside(kernel)
-    if isinstance(image, DiskImage):
-        if image.format is ImageFormat.ISO:
-            raise InvalidError(f"cannot give {image.name} a kernel", why="it is a disc")
-        found = kernel_image(kernel, initrd, cmdline, name=image.name, disk=image.path)
-    else:
-        check_content(kernel)
-        found = kernel_image(kernel, initrd or image.initrd, image.cmdline, name=image.name)
-        found = replace(image, kernel=kernel, initrd=found.initrd, arch=found.arch)
-    if found.arch != image.arch:
-        raise InvalidError(
-            f"cannot boot {image.name} with the kernel {kernel}",
-            why=f"the image is for {image.arch}, and the kernel for {found.arch}",
-        )
-    return replace(found, memory=image.memory, cpus=image.cpus, cpu=image.cpu)
-
-
-def _file(value: object) -> Path | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise InvalidError(f"cannot use {value!r} as a kernel or an initrd", why="it is not a path")
-    return Path(value).expanduser().absolute()
 
 
 def _first(*values: T | None) -> T | None:

@@ -243,17 +243,17 @@ def test_a_preparation_that_fails_is_told_and_leaves_nothing(cloning: Launcher) 
 
 @pytest.mark.long
 def test_a_clone_that_is_not_what_was_saved_is_not_handed_out(
-    cloning: Launcher, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(cloning, "_progress", told.append)
     monkeypatch.setattr(CloneVerifier, "_verify", refuse)
-    machine = cloning.clone()
-    assert machine.exec("echo booted").stdout == "booted\n"
-    assert machine.boot_seconds > 1
-    assert "booted and not cloned: it is another" in told[-1]
-    cloning.discard(machine)
-    assert cloning.leaks() == []
+    with Launcher(ready=0, progress=told.append) as launcher:
+        machine = launcher.clone()
+        assert machine.exec("echo booted").stdout == "booted\n"
+        assert machine.boot_seconds > 1
+        assert "booted and not cloned: it is another" in told[-1]
+        launcher.discard(machine)
+        assert launcher.leaks() == []
 
 
 def refuse(*_: object) -> None:

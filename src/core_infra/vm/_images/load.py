@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -194,3 +195,18 @@ def load_image(
     else:
         found = DiskImage(given, format_, arch or host_arch(), given.name)
     return for_arch(found, arch)
+
+
+def checked_packages(names: object) -> tuple[str, ...]:
+    """The names of packages as a tuple.
+
+    Raises:
+        InvalidError: they are not a list.
+    """
+    if names is None:
+        return ()
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InvalidError(
+            f"cannot use {names!r} as packages", todo="Give a list, such as ['nginx-light']."
+        )
+    return tuple(names)

@@ -14,9 +14,8 @@ from core_infra.vm._hypervisors.accelerator import foreign
 from core_infra.vm._images.disk_files import is_written_once
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import disk_of, host_arch
-from core_infra.vm._images.load import Request, resolve_image
+from core_infra.vm._images.load import Request, checked_packages, resolve_image
 from core_infra.vm._launcher import Launcher, starter_of
-from core_infra.vm._machine_spec import checked_packages
 from core_infra.vm._manager.record import Port, Volume
 
 if TYPE_CHECKING:
