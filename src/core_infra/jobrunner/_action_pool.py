@@ -1,15 +1,19 @@
-"""Runs calls of handlers: a limited number at once, one per item, each with a time limit."""
+"""Runs calls of handlers: a limited number at once, one per item, each with a time limit.
+
+Repositories take turns, and no one may take so much that a slow action of it stops the others.
+"""
 
 from __future__ import annotations
 
 import itertools
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra.jobrunner._fair_queue import FairQueue
 from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._threads import NotStartedError
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Executor, Future
 
-    from core_infra.jobrunner._handler_calls import HandlerCall, Item, Outcome
+    from core_infra.jobrunner._handler_calls import HandlerCall, Item, Outcome, Repository
     from core_infra.jobrunner._threads import DaemonThreads
 
     Inbox = queue.SimpleQueue[Callable[[], None]]
@@ -84,6 +88,8 @@ class ActionPool:
         keep_alive: an object that is not garbage-collected while a call runs.
 
     Attributes:
+        is_shared: whether there may be calls of several repositories; if so, none of them takes all
+            of the pool.
         ended: calls that have ended, each with its outcome or what it raised, for the owner to take
             out. A call that was abandoned appears here, too, once it has ended.
     """
@@ -92,16 +98,19 @@ class ActionPool:
         self, submit: Submit, *, size: int, timeout: float, inbox: Inbox, keep_alive: object = None
     ) -> None:
         self.ended: deque[tuple[HandlerCall, Outcome | BaseException]] = deque()
+        self.is_shared = False
         self._submit = submit
         self._size = size
         self._timeout = timeout
         self._inbox = inbox
         self._keep_alive = keep_alive
-        self._waiting: deque[HandlerCall] = deque()
+        self._waiting = FairQueue()
         self._queued: dict[Item, deque[HandlerCall]] = {}
         """Calls that wait for an item, in their order; each waits for one item at a time."""
         self._numbers = itertools.count()
         self._running: dict[int, _Running] = {}
+        self._running_of: Counter[Repository] = Counter()
+        self._seen: set[Repository] = set()
         self._abandoned: dict[int, HandlerCall] = {}
         """Overdue calls that still run: no other call may touch their items."""
         self._busy_items: set[Item] = set()
@@ -114,10 +123,9 @@ class ActionPool:
         """Nothing waits, runs or has ended unseen, apart from abandoned calls."""
         return not (self._waiting or self._queued or self._running or self.ended)
 
-    @property
-    def wants_more(self) -> bool:
-        """It could start another call, if it had one."""
-        return not self._waiting and len(self._running) < self._size
+    def has_room(self, repository: Repository) -> bool:
+        """Whether it could start another call of a repository, if it had one."""
+        return self._may_start(repository) and not self._waiting.has(repository)
 
     @property
     def abandoned(self) -> list[HandlerCall]:
@@ -135,8 +143,11 @@ class ActionPool:
         yield from (call for call, _ in self.ended)
 
     def add(self, calls: Iterable[HandlerCall]) -> None:
-        """Run calls, in this order."""
-        self._waiting.extend(calls)
+        """Run calls; those of a repository in this order."""
+        added = list(calls)
+        self._seen.update(call.repository for call in added)
+        self.is_shared = self.is_shared or len(self._seen) > 1
+        self._waiting.add(added)
 
     def is_blocked(self, call: HandlerCall) -> bool:
         """Whether an abandoned call still holds an item of this one."""
@@ -153,8 +164,7 @@ class ActionPool:
         """
         started: list[HandlerCall] = []
         rejected: list[HandlerCall] = []
-        while self._waiting and len(self._running) < self._size:
-            call = self._waiting.popleft()
+        while (call := self._waiting.take(self._may_start)) is not None:
             if self.is_blocked(call):
                 rejected.append(call)
                 self._pass_on(call)
@@ -191,6 +201,7 @@ class ActionPool:
             if running.cancel is not None and running.cancel():
                 continue
             call = self._running.pop(number).call
+            self._running_of[call.repository] -= 1
             self._abandoned[number] = call
             abandoned.append(call)
             for item in call.items:
@@ -199,10 +210,9 @@ class ActionPool:
 
     def clear_waiting(self) -> list[HandlerCall]:
         """Return the calls that were not started, and forget them."""
-        left = [*self._waiting, *(call for queued in self._queued.values() for call in queued)]
-        self._waiting.clear()
+        queued = [call for calls in self._queued.values() for call in calls]
         self._queued.clear()
-        return left
+        return [*self._waiting.clear(), *queued]
 
     def when_empty(self, call: Callable[[], object]) -> None:
         """Call a function once nothing runs, not even an abandoned call; on any thread."""
@@ -211,6 +221,12 @@ class ActionPool:
                 self._when_empty = call
                 return
         call()
+
+    def _may_start(self, repository: Repository) -> bool:
+        free = self._size - len(self._running)
+        # As many as are left free: so each further repository finds something free, too.
+        limit = free - self._running_of[repository] if self.is_shared else free
+        return limit > 0
 
     def _start(self, call: HandlerCall) -> None:
         number = next(self._numbers)
@@ -223,6 +239,7 @@ class ActionPool:
             self._unfinished.add(number)
         cancel = self._submit(call, done)
         self._running[number] = _Running(call, time.monotonic() + self._timeout, cancel)
+        self._running_of[call.repository] += 1
 
     def _finish(self, number: int) -> None:
         with self._lock:
@@ -235,6 +252,8 @@ class ActionPool:
     def _end(self, number: int, outcome: Outcome | BaseException) -> None:
         running = self._running.pop(number, None)
         call = running.call if running else self._abandoned.pop(number)
+        if running:
+            self._running_of[call.repository] -= 1
         self._busy_items -= call.items
         for item in call.items:
             self._wake(item)
@@ -248,6 +267,6 @@ class ActionPool:
     def _wake(self, item: Item) -> None:
         if queued := self._queued.get(item):
             # Only one of them: it will hold the item, or wait for another one and wake the next.
-            self._waiting.appendleft(queued.popleft())
+            self._waiting.add_first(queued.popleft())
             if not queued:
                 del self._queued[item]

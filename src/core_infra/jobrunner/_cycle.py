@@ -11,6 +11,8 @@ import logging
 import queue
 import threading
 import time
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CoreInfraError, TimeoutExpiredError
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _FOREVER = float("inf")
 _BATCH = 512
-"""How many intents share one write. After a crash, as many may have to be looked up."""
+"""How many intents share one write. After a crash, about as many may have to be looked up."""
 
 
 class CycleRunner:
@@ -113,6 +115,7 @@ class CycleRunner:
             self._work()
         if not self._stop.is_set():
             self._polling.start(sources)
+            self._pool.is_shared = self._pool.is_shared or self._polling.has_several
         self._work()
 
     @property
@@ -204,20 +207,22 @@ class CycleRunner:
             self._cycle.report.signals += len(answer)
             if not self._stop.is_set():
                 with self._errors_deferred():
-                    self._cycle.planned += [
-                        call
-                        for call in self._planner.plan(self._cycle, source, answer)
-                        if not self._pool.is_blocked(call)
-                    ]
+                    calls = list(self._planner.plan(self._cycle, source, answer))
+                    self._cycle.planned.add(
+                        call for call in calls if not self._pool.is_blocked(call)
+                    )
 
     def _start_actions(self) -> None:
         """Step 2: write the intents of planned actions to the disk, and start them."""
-        planned = self._cycle.planned
         self._start_waiting()
-        while planned and self._pool.wants_more:
-            batch = [planned.popleft() for _ in range(min(_BATCH, len(planned)))]
+        while batch := self._next_batch():
             self._pool.add(self._with_intents(batch))
             self._start_waiting()
+
+    def _next_batch(self) -> list[HandlerCall]:
+        """The planned actions of repositories that could start one now."""
+        take = partial(self._cycle.planned.take, self._pool.has_room)
+        return list(islice(iter(take, None), _BATCH))
 
     def _with_intents(self, calls: list[HandlerCall]) -> list[HandlerCall]:
         """Write intents; return the calls that may start."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
+
+from core_infra.jobrunner._fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from core_infra.jobrunner._handler_calls import HandlerCall
     from core_infra.jobrunner._interfaces import Job, JobHandler
     from core_infra.jobrunner._signal import ActionResult
 
@@ -72,7 +72,7 @@ class Cycle:
     dry_run: bool
     report: CycleReport = dataclasses.field(init=False)
     errors: list[BaseException] = dataclasses.field(default_factory=list)
-    planned: deque[HandlerCall] = dataclasses.field(default_factory=deque)
+    planned: FairQueue = dataclasses.field(default_factory=FairQueue)
     seen: set[str] = dataclasses.field(default_factory=set)
     grace_deadline: float = _FOREVER
     patience: float = _FOREVER

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._interfaces import Job, JobHandler, JobSource
 
     Item = tuple[str, str, str, int]
+    Repository = tuple[str, str, str]
+    """Forge, owner and name."""
 
 
 class HandlerCall(NamedTuple):
@@ -34,6 +36,16 @@ class HandlerCall(NamedTuple):
     job: Job
     items: frozenset[Item]
     source: JobSource | None
+
+    @property
+    def repository(self) -> Repository:
+        """The repository of its items."""
+        return next(iter(self.items))[:3]
+
+    @property
+    def priority(self) -> int:
+        """The priority of its source."""
+        return getattr(self.source, "priority", 0)
 
 
 class Outcome(NamedTuple):

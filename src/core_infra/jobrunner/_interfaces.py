@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class JobSource(Protocol):
-    """Where signals come from."""
+    """Where signals come from.
+
+    Optional attribute: ``priority``, a whole number (default: 0). Of the actions that wait, those
+    on the signals of the source with the highest one start first.
+    """
 
     @property
     def name(self) -> str:

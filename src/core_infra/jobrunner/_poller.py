@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -28,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 _CLOSED = "it was closed"
 _LATE = 60.0
 """Seconds that a loop may be late before it counts as standing still."""
+_JITTER = 0.1
+"""The part of the interval by which a pause may be longer."""
 _PATIENCE_MIN = 0.1
 """Seconds: with a shorter interval, polls beside a running action would keep a processor busy."""
 
@@ -168,15 +171,17 @@ class Poller:
         """What a new start would mend: a loop that stands still, sources that hang; any thread."""
         found = [f"source {name} hangs" for name in self._runner.hanging]
         config = self.config
-        limit = config.poll_interval + config.poll_timeout + config.job_timeout + _LATE
+        pause = config.poll_interval * (1 + _JITTER)
+        limit = pause + config.poll_timeout + config.job_timeout + _LATE
         if self._runs and time.monotonic() - self._runner.turned > limit:
             found.append(f"the loop has stood still for more than {limit:g} s")
         return found
 
     def _pause(self, patience: float) -> None:
         """Wait for the interval; meanwhile poll the sources that are asked for."""
-        until = time.monotonic() + self.config.poll_interval
-        left = self.config.poll_interval
+        # Bots that were started together must not ask their forge at the same moments for ever.
+        left = self.config.poll_interval * random.uniform(1, 1 + _JITTER)  # noqa: S311 - no secret
+        until = time.monotonic() + left
         while not self._stop.is_set() and self.config.clock.wait(self._nudge, max(left, 0.0)):
             self._nudge.clear()
             names, self._nudged = self._nudged, set()

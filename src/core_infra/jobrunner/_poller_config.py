@@ -24,7 +24,8 @@ class PollerConfig:
         sources: where signals come from.
         handlers: what is done about them; the first that matches a signal acts on it.
         journal: where everything is recorded.
-        poll_interval: seconds between the end of a cycle and the next one.
+        poll_interval: seconds between the end of a cycle and the next one; each pause is up to a
+            tenth longer, at random.
         dry_run: only list what would be done.
         dry_run_handlers: the names of those *handlers* that only list what they would do, whatever
             *dry_run* is.

@@ -106,6 +106,11 @@ class SourcePolling:
         return not (self._open or self.answers)
 
     @property
+    def has_several(self) -> bool:
+        """Whether there are several sources."""
+        return len(self._backoffs) > 1
+
+    @property
     def hanging(self) -> list[str]:
         """The names of the sources that have not answered for many timeouts; on any thread."""
         limit = time.monotonic() - _STALE * self._timeout

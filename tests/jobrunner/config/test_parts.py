@@ -78,17 +78,17 @@ def test_two_forges_of_one_host_are_told_apart(tmp_path: Path) -> None:
 def test_defaults_and_overrides(tmp_path: Path) -> None:
     merge = {"checks": ["ci"], "approvals": 1}
     handlers = ["enable_auto_merge"]
-    _, made = parts(
+    sources, made = parts(
         tmp_path,
         {
             "type": "github",
             "repos": ["acme/a", "acme/b", "acme/c"],
             "overrides": {
-                "acme/b": {"handlers": []},
-                "acme/c": {"merge": {"approvals": 2, "method": "rebase"}},
+                "acme/b": {"handlers": [], "priority": -1},
+                "Acme/C": {"merge": {"approvals": 2, "method": "rebase"}},
             },
         },
-        defaults={"handlers": handlers, "merge": merge, "chain": True},
+        defaults={"handlers": handlers, "merge": merge, "chain": True, "priority": 3},
     )
     assert bound(made) == {
         "enable_auto_merge": ["github.com:acme/a"],
@@ -100,6 +100,7 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         MergeRules(checks=("ci",), approvals=2, method="rebase"),
     ]
     assert all(getattr(one, "chain", False) for one in made)
+    assert [getattr(one, "priority", 0) for one in sources] == [3, -1, 3]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,8 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ("merge: {checks: ci}", "checks"),
         ("overrides: {acme: {}}", "OWNER/NAME"),
         ("overrides: {acme/a: {url: x}}", "url"),
+        ("overrides: {acme/b: {merge: {approvals: 2}}}", "not among the repos"),
+        ("priority: high", "a whole number"),
         ("app: {id: 1}", "installation"),
     ],
 )

@@ -18,6 +18,7 @@ from core_infra.jobrunner._config.settings import (
     DispatchConfig,
     ForgeConfig,
     JobsConfig,
+    fits,
 )
 from core_infra.jobrunner._handlers.merge_rules import METHODS, MergeRules
 from core_infra.jobrunner._signal import PipelineSignal
@@ -147,12 +148,14 @@ def _overrides(given: ForgeConfig) -> Callable[[Field], dict[str, ForgeConfig]]:
         for key, one in entries.items():
             if not values.REPO.fullmatch(key):
                 one.fail(f"{key!r:.100} is not OWNER/NAME", "OWNER/NAME")
+            if not any(fits(key, repo) for repo in given.repos):
+                one.fail(f"{key!r:.100} is not among the repos", "one of the repos")
         return {key: one.take(read_one, given) for key, one in entries.items()}
 
     return read
 
 
-_HABITS = ("label", "report", "handlers", "merge", "chain")
+_HABITS = ("label", "report", "handlers", "merge", "chain", "priority")
 
 
 def _habits(fields: Fields, given: ForgeConfig) -> dict[str, Any]:
@@ -162,6 +165,7 @@ def _habits(fields: Fields, given: ForgeConfig) -> dict[str, Any]:
         "handlers": fields.optional("handlers", each(one_of(_FORGE_HANDLERS)), given.handlers),
         "merge": fields.optional("merge", _merge(given.merge), given.merge),
         "chain": fields.optional("chain", values.flag, default=given.chain),
+        "priority": fields.optional("priority", values.integer, given.priority),
     }
 
 

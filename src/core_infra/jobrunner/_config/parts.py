@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from core_infra.jobrunner._config.check import check_sources
-from core_infra.jobrunner._config.settings import DirectoryConfig, DispatchConfig, ForgeConfig
+from core_infra.jobrunner._config.settings import DirectoryConfig, DispatchConfig, ForgeConfig, fits
 from core_infra.jobrunner._handlers import command, dispatch
 from core_infra.jobrunner._journal.journal import Journal
 from core_infra.jobrunner._sources.directory import DirectorySource
@@ -216,7 +215,7 @@ class _ForgeParts:
         every = [Repo(*repo.split("/")) for repo in self._repos]
         for repo in every:
             full = "/".join(repo)
-            settings = self._config.overrides.get(full, self._config)
+            settings = self._config.of(full)
             name = f"{self._config.name or self._forge.host}:{full}"
             if name in taken:
                 name = f"{name}:{settings.label}"
@@ -229,16 +228,17 @@ class _ForgeParts:
                 reports=settings.report,
                 name=name,
                 repos=every,
+                priority=settings.priority,
             )
 
     def handlers(self) -> Iterator[JobHandler]:
         """The handlers of all repositories together, and those of each with overrides."""
-        special = [repo for repo in self._repos if repo in self._config.overrides]
+        special = [repo for repo in self._repos if self._config.of(repo) is not self._config]
         common = [self._by_repo[repo] for repo in self._repos if repo not in special]
         yield from self._of(self._config, self._name, common)
         for repo in special:
             name = ":".join(filter(None, (self._name, repo.replace("/", ":"))))
-            yield from self._of(self._config.overrides[repo], name, [self._by_repo[repo]])
+            yield from self._of(self._config.of(repo), name, [self._by_repo[repo]])
 
     def _of(self, config: ForgeConfig, name: str, sources: Collection[str]) -> Iterator[JobHandler]:
         from core_infra.jobrunner._handlers import forge as known  # noqa: PLC0415 - as above
@@ -272,6 +272,5 @@ def _repositories(config: ForgeConfig, forge: GitHub | Forgejo) -> Iterator[str]
             continue
         for name in forge.repositories(owner):
             full = f"{owner}/{name}"
-            is_excluded = any(fnmatch.fnmatchcase(full, one) for one in config.exclude)
-            if fnmatch.fnmatchcase(name, pattern) and not is_excluded:
+            if fits(full, wanted) and not any(fits(full, one) for one in config.exclude):
                 yield full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Wanted: TypeAlias = bool | int | str | list[bool | int | str]
+
+
+def fits(repo: str, pattern: str) -> bool:
+    """Whether a repository is that one, or fits a pattern such as ``acme/*``; ignores case."""
+    return fnmatch.fnmatchcase(repo.lower(), pattern.lower())
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,13 @@ class ForgeConfig:
     handlers: Sequence[str] = ()
     merge: MergeRules = dataclasses.field(default_factory=MergeRules)
     chain: bool = False
+    priority: int = 0
     overrides: Mapping[str, ForgeConfig] = dataclasses.field(default_factory=dict)
+
+    def of(self, repo: str) -> ForgeConfig:
+        """The settings of one of the repositories."""
+        found = (one for name, one in self.overrides.items() if name.lower() == repo.lower())
+        return next(found, self)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,13 @@ _FLAGS = {
 }
 
 
+def integer(field: Field) -> int:
+    value = field.value() if field.kind == "int" else None
+    if not isinstance(value, int):
+        field.reject("a whole number")
+    return value
+
+
 def number(field: Field) -> int:
     value = field.value() if field.kind == "int" else None
     if not isinstance(value, int) or value < 0:

@@ -69,6 +69,7 @@ class EpicSource:
         name: the name of the source; by default ``HOST:OWNER/REPO``.
         repos: other repositories whose issues may be children here; by default all of the owner.
         clock: says how old something is; by default that of the forge.
+        priority: of the actions that wait, those of the highest priority start first.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class EpicSource:
         name: str = "",
         repos: Collection[Repo] | None = None,
         clock: Clock | None = None,
+        priority: int = 0,
     ) -> None:
         self._forge = forge
         self._repo = Repo(owner, repo)
@@ -90,6 +92,7 @@ class EpicSource:
         self._repos = repos
         self._clock = clock or getattr(forge, "clock", None) or SystemClock()
         self.name = name or f"{forge.host}:{owner}/{repo}"
+        self.priority = priority
         self._last: _Reading | None = None
         self._details: tuple[datetime, dict[tuple[Repo, int], Details]] | None = None
 
