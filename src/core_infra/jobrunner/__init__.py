@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     )
     from core_infra.jobrunner._forges.forgejo import Forgejo
     from core_infra.jobrunner._forges.github import GitHub
+    from core_infra.jobrunner._forges.rate_limits import RateLimit
     from core_infra.jobrunner._handlers.command import CheckedCommandHandler, CommandHandler
     from core_infra.jobrunner._handlers.dispatch import Dispatch
     from core_infra.jobrunner._handlers.forge import (
@@ -125,6 +126,7 @@ else:
             ),
             "._forges.forgejo": ("Forgejo",),
             "._forges.github": ("GitHub",),
+            "._forges.rate_limits": ("RateLimit",),
             "._config.parts": ("make_parts",),
             "._handlers.command": ("CheckedCommandHandler", "CommandHandler"),
             "._handlers.dispatch": ("Dispatch",),
@@ -225,6 +227,7 @@ __all__ = [
     "PublishDraft",
     "Pull",
     "PullHandler",
+    "RateLimit",
     "RateLimitedError",
     "Reconciling",
     "RecordedSource",

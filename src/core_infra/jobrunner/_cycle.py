@@ -195,15 +195,17 @@ class CycleRunner:
         """Step 1: for each signal that a source gave, find the handler that acts on it."""
         while self._polling.answers:
             source, answer, duration = self._polling.answers.popleft()
+            limits = tuple(getattr(source, "limits", ()))
+            polled = partial(ActionSourcePolled, source.name, duration=duration, limits=limits)
             if isinstance(answer, BaseException):
                 if self._stop.is_set() and isinstance(answer, TimeoutExpiredError):
                     continue  # its time was cut short
                 error = self._cycle.report.failures[source.name] = describe_error(answer)
                 fields = {"facts": {"source": source.name}}
                 _LOG.error("source %s: %s", source.name, error, extra=fields)
-                publish(self._config.bus, ActionSourcePolled(source.name, 0, duration, error))
+                publish(self._config.bus, polled(0, error=error))
                 continue
-            publish(self._config.bus, ActionSourcePolled(source.name, len(answer), duration))
+            publish(self._config.bus, polled(len(answer)))
             self._cycle.report.signals += len(answer)
             if not self._stop.is_set():
                 with self._errors_deferred():

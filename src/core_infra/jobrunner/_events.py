@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core_infra.framework._bus import Bus
+    from core_infra.jobrunner._forges.rate_limits import RateLimit
     from core_infra.jobrunner._interfaces import Job
     from core_infra.jobrunner._signal import ActionResult
 
@@ -25,12 +28,14 @@ class ActionSourcePolled:
         signals: how many signals it gave.
         duration: how long it took, in seconds.
         error: why it failed; empty if it did not.
+        limits: the rate limits of its forge.
     """
 
     source: str
     signals: int
     duration: float
     error: str = ""
+    limits: Sequence[RateLimit] = ()
 
 
 @dataclasses.dataclass(frozen=True)

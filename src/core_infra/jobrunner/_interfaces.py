@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class JobSource(Protocol):
     """Where signals come from.
 
-    Optional attribute: ``priority``, a whole number (default: 0). Of the actions that wait, those
-    on the signals of the source with the highest one start first.
+    Optional attributes: ``priority``, a whole number (default: 0): of the actions that wait, those
+    on the signals of the source with the highest one start first; ``limits``, a list of
+    :class:`RateLimit`, for metrics.
     """
 
     @property

@@ -62,6 +62,18 @@ class Metrics:
         self._last = Gauge(
             f"{_NAME}_last_cycle_timestamp_seconds", "When a cycle ended last", registry=registry
         )
+        self._points = Gauge(
+            f"{_NAME}_rate_limit_points",
+            "Points of a forge's rate limit in an hour",
+            ["source", "resource"],
+            registry=registry,
+        )
+        self._remaining = Gauge(
+            f"{_NAME}_rate_limit_remaining",
+            "Points of a forge's rate limit that are left",
+            ["source", "resource"],
+            registry=registry,
+        )
         bus.register_action(self._polled, ActionSourcePolled)
         bus.register_action(self._ended, ActionJobEnded)
         bus.register_action(self._cycled, ActionCycleEnded)
@@ -94,6 +106,9 @@ class Metrics:
     def _polled(self, event: ActionSourcePolled) -> None:
         self._polls.labels(event.source, "failed" if event.error else "done").inc()
         self._signals.labels(event.source).set(event.signals)
+        for limit in event.limits:
+            self._points.labels(event.source, limit.resource).set(limit.points)
+            self._remaining.labels(event.source, limit.resource).set(limit.remaining)
 
     def _ended(self, event: ActionJobEnded) -> None:
         action = event.job.action

@@ -36,6 +36,18 @@ class GitHubServer(ForgeServer):
             "description": None,
         }
         self.schema = graphql.build_schema((API / "github.graphql").read_text())
+        self.points = {"core": 5000, "graphql": 5000}
+
+    def reply(self, request: Request) -> Reply:
+        """An answer, with what is left of the limit; one without news does not count."""
+        reply = super().reply(request)
+        resource = "graphql" if request.path == "/graphql" else "core"
+        with self.lock:
+            self.points[resource] -= reply.status != 304
+            found = {"limit": 5000, "remaining": self.points[resource], "resource": resource}
+        headers = {f"x-ratelimit-{name}": str(value) for name, value in found.items()}
+        reset = {"x-ratelimit-reset": str(int(NOW.timestamp()) + 3600)}
+        return reply._replace(headers={**headers, **reset, **reply.headers})
 
     def issue(self, number: int) -> dict[str, Any]:
         mine = self.issues[number]

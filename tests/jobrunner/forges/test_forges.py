@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from core_infra.framework import Bus
 from core_infra.jobrunner import (
     Completion,
     DismissReviews,
@@ -15,6 +17,7 @@ from core_infra.jobrunner import (
     FakeClock,
     Forgejo,
     GitHub,
+    Metrics,
     Poller,
     PollerConfig,
     PublishDraft,
@@ -379,3 +382,25 @@ def test_no_conflict_is_reported_while_forgejo_looks_for_one(journal: Journal) -
             assert acted(poller) == [("send_fix_command", "")]
         assert list(server.comments) == [51]
         forge.close()
+
+
+def test_what_is_left_of_a_rate_limit_is_a_metric(journal: Journal) -> None:
+    bus = Bus()
+    metrics = Metrics(bus)
+    with GitHubServer() as server, contextlib.closing(GitHub(None, server.url)) as forge:
+        server.add_issue(1, body="- [ ] #42\n", labels=["epic"])
+        server.add_issue(42)
+        source = EpicSource(forge, "acme", "widgets")
+        config = PollerConfig([source], [Completion(forge)], journal, bus=bus, clock=FakeClock(NOW))
+        with Poller(config) as poller:
+            poller.run_once()
+            known = dict(server.points)
+            poller.run_once()
+    assert known["core"] < 5000
+    assert known["graphql"] == 4999
+    assert server.points == known  # nothing was new
+    for resource, left in known.items():
+        labels = {"source": source.name, "resource": resource}
+        value = metrics.registry.get_sample_value
+        assert value("core_infra_jobs_rate_limit_points", labels) == 5000
+        assert value("core_infra_jobs_rate_limit_remaining", labels) == left

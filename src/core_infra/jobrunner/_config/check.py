@@ -51,6 +51,9 @@ def _check(source: EpicSource, handlers: Sequence[JobHandler]) -> Iterator[Findi
     epics = source.epics
     text = f"{epics} epics with the label {source.label!r}, {len(signals)} signals"
     yield Finding(source.name, text, is_wrong=not epics)
+    for limit in source.limits:
+        text = f"{limit.remaining} of {limit.points} points of {limit.resource} are left"
+        yield Finding(source.name, f"{text} until {limit.resets_at:%H:%M} UTC")
     for signal in signals:
         for merge in merges:
             if signal.pr_state == "OPEN":

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from core_infra.jobrunner._forges.endpoint import Secret
+    from core_infra.jobrunner._forges.rate_limits import RateLimit
 
 
 class _Named(Protocol):
@@ -192,6 +193,11 @@ class ApiClient:
     def limited(self, error: str, headers: Mapping[str, str]) -> RateLimitedError:
         """Send nothing as long as an answer's headers ask for; return the error to be raised."""
         return self._connection.limited(error, headers)
+
+    @property
+    def limits(self) -> list[RateLimit]:
+        """What the last answers said of each limit."""
+        return list(self._connection.limits.values())
 
     def close(self) -> None:
         """Close the connections."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from core_infra.jobrunner._clock import Clock
     from core_infra.jobrunner._forges.endpoint import Secret
+    from core_infra.jobrunner._forges.rate_limits import RateLimit
 
 _BODY_MAX = 32 << 20
 _REDIRECTS = 3
@@ -80,6 +81,9 @@ class Connection:
         headers: the headers of each request.
         timeout: seconds that an answer may take, from the first byte sent to the last one read.
         clock: the source of time.
+
+    Attributes:
+        limits: what the last answers said of each limit.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Connection:
         self._timeout = timeout
         self._clock = clock
         self._not_before: datetime | None = None
+        self.limits: dict[str, RateLimit] = {}
         self._begin()
 
     def request(self, method: str, url: httpx2.URL, content: object) -> Answer:
@@ -198,6 +203,9 @@ class Connection:
     ) -> Answer:
         status = response.status_code
         key = str(url)
+        now = self._clock.now()
+        if (limit := rate_limits.shown(response.headers, now=now)) is not None:
+            self.limits[limit.resource] = limit
         if status == _NOT_MODIFIED and known is not None:
             # A list can get another page without a change on this one.
             link = _next(response) if "link" in response.headers else known[1].next
@@ -205,7 +213,6 @@ class Connection:
             self._remember(key, known[0], answer)
             return answer
         text = self._redacted(_message(body))
-        now = self._clock.now()
         if (until := rate_limits.retry_at(status, response.headers, text, now=now)) is not None:
             self._not_before = until
             raise self._too_soon(text)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from core_infra.jobrunner._forges.endpoint import Secret
     from core_infra.jobrunner._forges.forge import Details, Pull
+    from core_infra.jobrunner._forges.rate_limits import RateLimit
 
 _LOG = logging.getLogger(__name__)
 URL = "https://api.github.com"
@@ -89,6 +90,11 @@ class GitHub:
         """The server as addresses of issues have it."""
         url = self._api.url
         return "github.com" if url.host == "api.github.com" else url.netloc.decode()
+
+    @property
+    def limits(self) -> Sequence[RateLimit]:
+        """The token's rate limits, as the last answers had them."""
+        return self._api.limits
 
     def has_news(self, repo: Repo) -> bool:
         """Whether an issue or pull request has changed since this was last asked; not of checks.

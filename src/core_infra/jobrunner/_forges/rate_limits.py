@@ -6,7 +6,7 @@ import email.utils
 import logging
 import math
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,33 @@ _SECONDS_MAX = 10.0 * 365 * 86400
 _FAILED = 400
 _TOO_MANY = 429
 _FORBIDDEN = 403
+
+
+class RateLimit(NamedTuple):
+    """What a forge says of a limit with an answer.
+
+    Attributes:
+        resource: the part of the API that it is for, such as ``core`` or ``graphql``.
+        points: how many points there are in an hour.
+        remaining: how many of them are left, by all that use the token.
+        resets_at: when they are all there again.
+    """
+
+    resource: str
+    points: int
+    remaining: int
+    resets_at: datetime
+
+
+def shown(headers: Mapping[str, str], *, now: datetime) -> RateLimit | None:
+    """The limit that an answer is counted against, if it says so."""
+    try:
+        points = int(headers["x-ratelimit-limit"])
+        remaining = int(headers["x-ratelimit-remaining"])
+    except (KeyError, ValueError):
+        return None
+    resource = headers.get("x-ratelimit-resource", "core")
+    return RateLimit(resource, points, remaining, reset(headers, now=now))
 
 
 def retry_at(

@@ -15,10 +15,11 @@ from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._signal import PipelineSignal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from core_infra.jobrunner._forges.forge import Forge, Rights
+    from core_infra.jobrunner._forges.rate_limits import RateLimit
     from core_infra.jobrunner._signal import ActionResult
 
     Todo = list[tuple[Epic, Repo, int]]
@@ -121,6 +122,11 @@ class EpicSource:
     def epics(self) -> int:
         """How many epics the last poll found."""
         return len(self._last.epics) if self._last else 0
+
+    @property
+    def limits(self) -> Sequence[RateLimit]:
+        """The rate limits of the forge's token, as the last answers had them."""
+        return getattr(self._forge, "limits", ())
 
     def rights(self) -> Rights:
         """What the token may do in the repository, and what its default branch requires."""
