@@ -257,6 +257,29 @@ def test_full_file_systems_do_not_harm_a_machine(web: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("web")
+def test_the_power_of_a_machine(directory: Path) -> None:
+    assert run("exec", "web", "touch", "/tmp/in-memory").exit_code == 0
+    assert run("reboot", "web").output == "web\n"
+    assert run("reset", "web").output == "web\n"
+    assert run("power-cut", "web", "web").output == "web: its power was cut\n"
+    assert run("ps", "-q").output == ""
+    for command in ("power-off", "power-cut", "reset", "reboot"):
+        assert run(command, "web").exit_code == 6
+    assert run("power-on", "web").output == "web\n"
+    assert run("exec", "web", "test", "-e", "/tmp/in-memory").exit_code == 1
+    pid = LinuxKitManager(state=State(directory)).find("web").pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    refused = run("power-off", "web", "-t", "0.1")
+    os.kill(pid, signal.SIGCONT)
+    assert "did not power off within 0.1 s: its guest does not answer" in refused.output
+    assert "core-infra vm power-cut web" in refused.output
+    assert run("exec", "web", "true").exit_code == 0, "it runs on"
+    assert run("power-off", "web").output == "web: the guest shut down\n"
+    assert run("power-on", "web").output == "web\n"
+
+
 def test_stop_and_rm(web: str) -> None:
     assert run("exec", "web", "true").exit_code == 0
     assert run("rm", "web").exit_code == 6

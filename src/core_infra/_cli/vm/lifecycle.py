@@ -7,28 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from core_infra._cli.exit_codes import exit_code
 from core_infra._cli.vm.shared import (
+    MACHINES,
     Machine,
+    for_each,
     json_option,
     kept_or_none,
     manager,
-    print_line,
     print_table,
 )
 from core_infra._cli.vm.values import Seconds
-from core_infra.errors import CoreInfraError
 from core_infra.vm._kept_machines import kept
 from core_infra.vm._manager.record import ContainerStatus
 from core_infra.vm._manager.stop import GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from core_infra.vm._kept_machines import KeptMachine
     from core_infra.vm._manager.record import Container
 
-_machines = click.argument("machines", nargs=-1, required=True, type=Machine())
 _grace = click.option(
     "-t",
     "--time",
@@ -41,15 +37,15 @@ _grace = click.option(
 
 
 @click.command("start")
-@_machines
+@MACHINES
 def start(machines: tuple[str, ...]) -> None:
     """Start stopped MACHINES in the background, with their disks."""
     found = manager()
-    _for_each(machines, lambda one: found.start(one).name)
+    for_each(machines, lambda one: found.start(one).name)
 
 
 @click.command("stop")
-@_machines
+@MACHINES
 @_grace
 def stop(machines: tuple[str, ...], *, grace: float) -> None:
     """Stop MACHINES, identified by ID, unique ID prefix, or name.
@@ -64,16 +60,16 @@ def stop(machines: tuple[str, ...], *, grace: float) -> None:
         container = found.stop(machine, grace=grace)
         return f"{container.name}: {container.reason}"
 
-    _for_each(machines, stop_one)
+    for_each(machines, stop_one)
 
 
 @click.command("restart")
-@_machines
+@MACHINES
 @_grace
 def restart(machines: tuple[str, ...], *, grace: float) -> None:
     """Stop MACHINES if they run, and start them again."""
     found = manager()
-    _for_each(machines, lambda one: found.restart(one, grace=grace).name)
+    for_each(machines, lambda one: found.restart(one, grace=grace).name)
 
 
 @click.command("rm")
@@ -89,7 +85,7 @@ def rm(machines: tuple[str, ...], *, force: bool, stopped: bool) -> None:
         machines = tuple(
             one.id for one in found.list() if one.status is not ContainerStatus.RUNNING
         )
-    _for_each(machines, lambda one: found.remove(one, force=force).name)
+    for_each(machines, lambda one: found.remove(one, force=force).name)
 
 
 @click.command("ps")
@@ -112,23 +108,6 @@ def ps(*, with_all: bool, quiet: bool, as_json: bool) -> None:
     else:
         headings = ("ID", "NAME", "IMAGE", "STATUS", "PORTS", "MEMORY", "CPUS")
         print_table(headings, [*map(_row, found), *map(_kept_row, left)])
-
-
-def _for_each(names: Sequence[str], action: Callable[[str], str]) -> None:
-    """Run an action for each machine and print its result; a failure does not stop the others.
-
-    Raises:
-        SystemExit: with the code of the first failure, after the last machine.
-    """
-    codes = []
-    for name in dict.fromkeys(names):
-        try:
-            click.echo(action(name))
-        except CoreInfraError as error:
-            print_line(f"core-infra: {error}")
-            codes.append(exit_code(error))
-    if codes:
-        raise SystemExit(codes[0])
 
 
 def _kept_facts(one: KeptMachine) -> dict[str, Any]:

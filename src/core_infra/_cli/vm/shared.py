@@ -10,14 +10,14 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 
-from core_infra._cli.exit_codes import SIGNALLED
+from core_infra._cli.exit_codes import SIGNALLED, exit_code
 from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.vm._kept_machines import find_kept
 from core_infra.vm._manager.manager import LinuxKitManager
 from core_infra.vm._manager.state_file import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from core_infra.vm._images.linuxkit.assemblers import Assembler
     from core_infra.vm._kept_machines import KeptMachine
@@ -47,6 +47,9 @@ class Machine(click.ParamType[str]):
         ]
 
 
+MACHINES = click.argument("machines", nargs=-1, required=True, type=Machine())
+
+
 def manager(assembler: Assembler | None = None) -> LinuxKitManager:
     """The user's machines; progress lines go to standard error."""
     return LinuxKitManager(assembler=assembler, progress=print_line)
@@ -68,6 +71,23 @@ def kept_or_none(machine: str) -> KeptMachine | None:
                 raise
             raise error from None
     return None
+
+
+def for_each(names: Sequence[str], action: Callable[[str], str]) -> None:
+    """Run an action for each machine and print its result; a failure does not stop the others.
+
+    Raises:
+        SystemExit: with the code of the first failure, after the last machine.
+    """
+    codes = []
+    for name in dict.fromkeys(names):
+        try:
+            click.echo(action(name))
+        except CoreInfraError as error:
+            print_line(f"core-infra: {error}")
+            codes.append(exit_code(error))
+    if codes:
+        raise SystemExit(codes[0])
 
 
 def print_line(line: str) -> None:

@@ -13,7 +13,7 @@ from core_infra.vm._manager.record import ContainerStatus
 from core_infra.vm._manager.registry import end_unrecorded
 from core_infra.vm._manager.run_options import check_options, choose_accelerator
 from core_infra.vm._manager.start import Starter
-from core_infra.vm._manager.stop import GRACE, stop_machine
+from core_infra.vm._manager.stop import GRACE, power_cut, power_off, stop_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,13 +105,21 @@ class Lifecycle:
 
     def stop(self, container: Container, *, grace: float) -> Container:
         """Stop a running machine; see :meth:`~.manager.LinuxKitManager.stop`."""
-        process = ForeignProcess.find(container.pid, container.start)
-        if process is None:
-            return self._registry.find(container.id)
-        with process:
-            how = stop_machine(process, container, self._registry.directory(container), grace=grace)
-        changes = {"status": ContainerStatus.STOPPED, "reason": how, "pid": None, "start": None}
-        return self._state.update(container.id, **changes)
+        directory = self._registry.directory(container)
+        return self._end_by(
+            container, lambda process: stop_machine(process, container, directory, grace=grace)
+        )
+
+    def power_off(self, container: Container, *, timeout: float) -> Container:
+        """See :meth:`~.manager.LinuxKitManager.power_off`."""
+        directory = self._registry.directory(container)
+        return self._end_by(
+            container, lambda process: power_off(process, container, directory, timeout=timeout)
+        )
+
+    def power_cut(self, container: Container) -> Container:
+        """See :meth:`~.manager.LinuxKitManager.power_cut`."""
+        return self._end_by(container, power_cut)
 
     def remove(self, container: Container, *, force: bool) -> Container:
         """See :meth:`~.manager.LinuxKitManager.remove`."""
@@ -129,6 +137,15 @@ class Lifecycle:
         end_unrecorded(directory)
         directory.remove()
         return self._state.remove(container.id)
+
+    def _end_by(self, container: Container, end: Callable[[ForeignProcess], str]) -> Container:
+        process = ForeignProcess.find(container.pid, container.start)
+        if process is None:
+            return self._registry.find(container.id)
+        with process:
+            how = end(process)
+        changes = {"status": ContainerStatus.STOPPED, "reason": how, "pid": None, "start": None}
+        return self._state.update(container.id, **changes)
 
     def _launch(self, container: Container, image: Bootable, options: RunOptions) -> Started:
         starter = Starter(

@@ -167,6 +167,25 @@ class LinuxKitManager:
             self.stop(container.id, grace=grace)
         return self.start(container.id)
 
+    def power_off(self, id_: str, *, timeout: float = GRACE) -> Container:
+        """Shut a machine's guest down; unlike :meth:`stop`, do not end it otherwise.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            WrongStateError: it is not running.
+            TimeoutExpiredError: it did not shut down within *timeout* seconds, and runs on.
+        """
+        return self._lifecycle.power_off(self._registry.running(id_), timeout=timeout)
+
+    def power_cut(self, id_: str) -> Container:
+        """End a machine at once, without asking its guest. What is on its disks is kept.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            WrongStateError: it is not running.
+        """
+        return self._lifecycle.power_cut(self._registry.running(id_))
+
     def remove(self, id_: str, *, force: bool = False) -> Container:
         """Remove a machine and its files, and return its last record.
 

@@ -6,7 +6,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
-from core_infra.errors import CoreInfraError
+from core_infra.errors import CoreInfraError, TimeoutExpiredError
 from core_infra.vm._access.agent import AgentAccess
 from core_infra.vm._attach import connect
 from core_infra.vm._hypervisors.qmp import Qmp
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 GRACE = 10.0
 """Seconds for a guest to shut down by itself."""
 
+SHUT_DOWN = "the guest shut down"
+"""How most machines end."""
+
 _STEP = 2.0
 """Seconds for each of the later steps."""
 
@@ -37,6 +40,32 @@ def stop_machine(
         lambda: monitor(directory, "quit"),
         grace=grace,
     )
+
+
+def power_off(
+    process: ForeignProcess, container: Container, directory: MachineDirectory, *, timeout: float
+) -> str:
+    """Shut a guest down, and return how the machine ended, in words.
+
+    Raises:
+        TimeoutExpiredError: it does not end within *timeout* seconds; the machine runs on.
+    """
+    asked = _ask_guest(container, directory)
+    if not asked or not process.wait(timeout):
+        raise TimeoutExpiredError(
+            f"machine {container.name} did not power off within {timeout:g} s",
+            why="its guest still runs" if asked else "its guest does not answer",
+            todo=f"To end it without asking its guest: core-infra vm power-cut {container.name}",
+            timeout=timeout,
+        )
+    return SHUT_DOWN
+
+
+def power_cut(process: ForeignProcess) -> str:
+    """End a machine at once, and return how, in words."""
+    process.signal(signal.SIGKILL)
+    process.wait(None)
+    return "its power was cut"
 
 
 def stop_process(
@@ -56,7 +85,7 @@ def stop_process(
         grace: seconds for the guest to shut down; with 0 it is not asked.
     """
     if grace > 0 and ask_guest() and process.wait(grace):
-        return "the guest shut down"
+        return SHUT_DOWN
     if quit_hypervisor is not None:
         quit_hypervisor()
         if process.wait(_STEP):
