@@ -89,6 +89,21 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """The documentation site in docs/_build/html; each warning is an error."""
+    install(session, "-e", ".[build,jobs]", group="docs")
+    arguments = session.posargs or ["-b", "html"]
+    session.run("sphinx-build", "-W", "--keep-going", "-q", *arguments, "docs", "docs/_build/html")
+
+
+@nox.session(default=False)
+def pictures(session: nox.Session) -> None:
+    """The pictures in docs/pictures, from what the programs print; needs Chromium."""
+    install(session, "-e", ".", group="tests")
+    session.run("python", ".ci/pictures.py", *session.posargs)
+
+
+@nox.session(default=False)
 def fresh(session: nox.Session) -> None:
     """The README's two commands on bare Debians: trixie, --as user, --run COMMAND; needs root."""
     cache = session.cache_dir.resolve() / "fresh"

@@ -96,7 +96,7 @@ def test_the_reference_lists_what_is_exported() -> None:
 
 
 def test_pages_examples_and_fixtures_import_from_public_packages() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     sources = [*(ROOT / "examples").rglob("*.py"), *(ROOT / "fixtures").rglob("*.py")]
     deep = [
         f"{path.relative_to(ROOT)}: {name}"
