@@ -76,7 +76,7 @@ def own_init(default: Node, arch: str, work: Path, progress: Callable[[str], Non
         if program.is_file()
     )
     root.add("usr/bin/oci-runtime", _file(runtime))
-    for target, library in _libraries(runtime, unpacked).items():
+    for target, library in libraries(runtime, unpacked).items():
         root.add(target, _file(library))
     if arch == "x86_64":  # where its programs look for their loader
         root.add("lib64", symlink(_LIBRARIES))
@@ -171,8 +171,16 @@ def _fetch(arch: str, directory: Path, state: Path, progress: Callable[[str], No
     )
 
 
-def _libraries(program: Path, unpacked: Path) -> dict[str, Path]:
-    """Return the libraries that a program needs, and its loader, by their places."""
+def libraries(program: Path, unpacked: Path) -> dict[str, Path]:
+    """Return the libraries that a program needs, and its loader, by their places in the guest.
+
+    Args:
+        program: an ELF file.
+        unpacked: the directory that has the files of its packages.
+
+    Raises:
+        InvalidError: a library is missing.
+    """
     known = {path.name: path for path in sorted(unpacked.rglob("*.so*")) if path.is_file()}
     interpreter = section(program.read_bytes(), b".interp").rstrip(b"\0").decode()
     loader = interpreter.rpartition("/")[2]
