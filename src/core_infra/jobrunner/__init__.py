@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._handlers.command import CheckedCommandHandler, CommandHandler
     from core_infra.jobrunner._handlers.dispatch import Dispatch
     from core_infra.jobrunner._handlers.forge import (
+        AgentCompletion,
         CommentHandler,
         Completion,
         DismissReviews,
@@ -131,6 +132,7 @@ else:
             "._handlers.command": ("CheckedCommandHandler", "CommandHandler"),
             "._handlers.dispatch": ("Dispatch",),
             "._handlers.forge": (
+                "AgentCompletion",
                 "CommentHandler",
                 "Completion",
                 "DismissReviews",
@@ -180,6 +182,7 @@ __all__ = [
     "ActionSourcePolled",
     "ActionState",
     "ActionStatus",
+    "AgentCompletion",
     "ChainBreak",
     "CheckedCommandHandler",
     "Child",

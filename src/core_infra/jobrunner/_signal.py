@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError, SchemaValidator, core_sche
 
 from core_infra.errors import InvalidError
 
+SignalType: TypeAlias = Literal["", "agent_completion"]
 PrState: TypeAlias = Literal["", "OPEN", "MERGED", "CLOSED"]
 """The state of a pull request; empty if the child has none."""
 Mergeable: TypeAlias = Literal["MERGEABLE", "CONFLICTING", "UNKNOWN"]
@@ -31,6 +32,7 @@ class PipelineSignal:
         repo_owner: the user or organisation.
         repo_name: the repository.
         forge: the host of the repository, such as ``github.com``; empty without one.
+        forge_url: the address of the forge's pages.
         pr_state: OPEN, MERGED, CLOSED, or empty without a pull request.
         is_draft: whether the pull request is a draft.
         mergeable: MERGEABLE, CONFLICTING or UNKNOWN.
@@ -56,6 +58,10 @@ class PipelineSignal:
         threads_outdated: open conversations that the forge says are about an earlier commit.
         approvals: how many reviewers approve of it, by the last review of each.
         changes_requested: how many reviewers want changes, by the last review of each.
+        type: ``agent_completion`` for the report of an agent about a child; empty for a state.
+        success: whether the agent reports that it has done its work.
+        error: what went wrong for it; not to be trusted.
+        message: what else it reports; not to be trusted.
     """
 
     epic_number: Number = 0
@@ -64,6 +70,7 @@ class PipelineSignal:
     repo_owner: str = ""
     repo_name: str = ""
     forge: str = ""
+    forge_url: str = ""
     pr_state: PrState = ""
     is_draft: bool = False
     mergeable: Mergeable = "UNKNOWN"
@@ -89,6 +96,10 @@ class PipelineSignal:
     threads_outdated: Number = 0
     approvals: Number = 0
     changes_requested: Number = 0
+    type: SignalType = ""
+    success: bool = False
+    error: str = ""
+    message: str = ""
 
     @property
     def repo_full_name(self) -> str:

@@ -25,6 +25,13 @@ class ForgejoServer(ForgeServer):
         self.description = Description("forgejo.json")
         self.scheduled: dict[int, Any] = {}
         self.root_url = self.url
+        self.labels: list[str] = []
+
+    def label(self, name: str) -> dict[str, Any]:
+        """A label of the repository; those that an issue was given at first are made here."""
+        if name not in self.labels:
+            self.labels.append(name)
+        return {"id": self.labels.index(name) + 1, "name": name}
 
     def wanted(self, query: dict[str, str], *, pulls: bool = False) -> list[int]:
         """Names of labels that no issue has are ignored, as Forgejo ignores unknown ones."""
@@ -48,7 +55,7 @@ class ForgejoServer(ForgeServer):
             "title": mine["title"],
             "body": mine["body"],
             "state": "open" if mine["open"] else "closed",
-            "labels": [{"id": 1, "name": name} for name in mine["labels"]],
+            "labels": [self.label(name) for name in mine["labels"]],
         }
         if mine["assignees"]:
             found["assignees"] = [{"id": 1, "login": name} for name in mine["assignees"]]
@@ -70,7 +77,7 @@ class ForgejoServer(ForgeServer):
             "mergeable": self.is_mergeable(number),
             "user": {"id": 5, "login": pull["author"]},
             "updated_at": moment(NOW if pull["checking"] else NOW - timedelta(hours=1)),
-            "labels": [{"id": 1, "name": name} for name in mine["labels"]],
+            "labels": [self.label(name) for name in mine["labels"]],
             "head": {
                 "label": "x",
                 "ref": "x",
@@ -179,5 +186,22 @@ class ForgejoServer(ForgeServer):
                 return Reply(200, self.review(int(place), pull))
             case "POST", ["pulls", number, "merge"]:
                 return self.merge(int(number), request.content)
+            case _:
+                return self.of_labels(request, parts)
+
+    def of_labels(self, request: Request, parts: list[str]) -> Reply:
+        match request.method, parts:
+            case "GET", ["labels"]:
+                return Reply(200, [self.label(name) for name in list(self.labels)])
+            case "POST", ["labels"]:
+                return Reply(201, self.label(request.content["name"]))
+            case "POST", ["issues", number, "labels"]:
+                given = self.issues[int(number)]["labels"]
+                # Names that the repository does not have are ignored.
+                given += [one for one in request.content["labels"] if one in self.labels]
+                return Reply(200, [self.label(name) for name in given])
+            case "DELETE", ["issues", number, "labels", place]:
+                self.issues[int(number)]["labels"].remove(self.labels[int(place) - 1])
+                return Reply(204)
             case _:
                 return super().special(request, parts)

@@ -111,6 +111,13 @@ class GitHubServer(ForgeServer):
                     return Reply(422, {"message": "expected head sha didn't match"})
                 pull["sha"], pull["state"] = f"{int(number) + 7:040x}", ""
                 return Reply(202, {"message": "Updating pull request branch.", "url": "x"})
+            case "POST", ["issues", number, "labels"]:
+                labels = self.issues[int(number)]["labels"]
+                labels += [name for name in request.content["labels"] if name not in labels]
+                return Reply(200, self.issue(int(number))["labels"])
+            case "DELETE", ["issues", number, "labels", name]:
+                self.issues[int(number)]["labels"].remove(name)
+                return Reply(200, self.issue(int(number))["labels"])
             case _:
                 return super().special(request, parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -195,3 +196,37 @@ def test_check_reports_what_would_not_work(tmp_path: Path) -> None:
     assert wrong == ["the token may not write", "merge by squash; allowed: rebase"]
     assert any("waits for: it has the label hold" in one.text for one in found)
     assert writes == []
+
+
+def test_agents_report_in_a_directory_about_the_repositories_of_an_entry(tmp_path: Path) -> None:
+    signals = tmp_path / "signals"
+    signals.mkdir()
+    report = {"type": "agent_completion", "success": True, "repo_owner": "acme"}
+    with ForgejoServer() as server:
+        for number in (42, 43):
+            server.add_issue(number, labels=["in-progress"])
+        forge = {"type": "forgejo", "url": server.url, "repos": ["acme/widgets"]}
+        sources, handlers = parts(
+            tmp_path,
+            {"type": "directory", "path": str(signals)},
+            {**forge, "handlers": ["agent_completion"]},
+        )
+        host = sources[1].name.partition(":")[0]
+        found = [
+            {**report, "repo_name": name, "child_number": number, "forge": where}
+            for name, number, where in [
+                ("widgets", 42, host),
+                ("widgets", 43, "github.com"),
+                ("tools", 43, host),
+            ]
+        ]
+        (signals / "a.json").write_text(json.dumps(found))
+        with (
+            Journal(tmp_path / "journal") as journal,
+            Poller(PollerConfig(sources, handlers, journal)) as poller,
+        ):
+            assert [one.item for one in poller.run_once().results] == ["acme/widgets#42"]
+        close_parts(sources)
+    assert server.issues[42]["labels"] == ["agent-completed"]
+    assert server.issues[43]["labels"] == ["in-progress"]
+    assert server.violations == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from core_infra.framework import Bus
 from core_infra.jobrunner import (
+    AgentCompletion,
     Completion,
     DismissReviews,
     EnableAutoMerge,
@@ -18,9 +20,12 @@ from core_infra.jobrunner import (
     Forgejo,
     GitHub,
     Metrics,
+    PipelineSignal,
     Poller,
     PollerConfig,
     PublishDraft,
+    RecordedSource,
+    Repo,
     ResolveThreads,
     SendFixCommand,
     TickParent,
@@ -33,7 +38,7 @@ from jobs.github_server import GitHubServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core_infra.jobrunner import Journal, PipelineSignal
+    from core_infra.jobrunner import Journal
     from jobs.forge_server import ForgeServer
 
 SECRET = "s3cret-token"  # noqa: S105 - nobody's
@@ -404,3 +409,32 @@ def test_what_is_left_of_a_rate_limit_is_a_metric(journal: Journal) -> None:
         value = metrics.registry.get_sample_value
         assert value("core_infra_jobs_rate_limit_points", labels) == 5000
         assert value("core_infra_jobs_rate_limit_remaining", labels) == left
+
+
+def test_what_an_agent_reports_becomes_a_label_and_a_comment(
+    server: ForgeServer, forge: GitHub | Forgejo, journal: Journal
+) -> None:
+    server.issues[42]["labels"] = ["in-progress", "size/S"]
+    handler = AgentCompletion(forge, repos=[Repo("acme", "widgets")])
+    report = PipelineSignal(
+        repo_owner="acme",
+        repo_name="widgets",
+        forge=forge.host,
+        child_number=42,
+        type="agent_completion",
+        success=False,
+        error="no disk\n```\n@ann /merge",
+    )
+    elsewhere = dataclasses.replace(report, repo_name="other")
+    state = dataclasses.replace(report, type="")
+    reports = RecordedSource([report, elsewhere, state])
+    with Poller(PollerConfig([reports], [handler], journal, clock=FakeClock(NOW))) as poller:
+        assert acted(poller) == [("agent_completion", "")]
+        assert server.issues[42]["labels"] == ["size/S", "agent-failed"]
+        ((_, said),) = server.comments[42]
+        assert said.startswith("```\nThe agent has failed.\n\nno disk\n'''\n@ann /merge\n```\n")
+        assert acted(poller) == []
+        reports.signals = [dataclasses.replace(report, success=True, error="")]
+        assert acted(poller) == [("agent_completion", "")]
+    assert server.issues[42]["labels"] == ["size/S", "agent-completed"]
+    assert len(server.comments[42]) == 1

@@ -38,6 +38,7 @@ _FORGE_HANDLERS = (
     "send_fix_command",
     "tick_parent",
     "completion",
+    "agent_completion",
 )
 
 

@@ -42,11 +42,12 @@ def make_parts(config: JobsConfig) -> tuple[list[JobSource], list[JobHandler]]:
     clients = _Clients(forges)
     names = _names(forges, clients)
     taken: set[str] = set()
+    directories = frozenset(one.name for one in config.sources if isinstance(one, DirectoryConfig))
     for one in config.sources:
         if isinstance(one, DirectoryConfig):
             sources.append(DirectorySource(LocalMedium(), one.path, name=one.name))
             continue
-        parts = _ForgeParts(one, clients.of(one), names.get(id(one), ""))
+        parts = _ForgeParts(one, clients.of(one), names.get(id(one), ""), directories)
         sources += parts.sources(taken)
         handlers += parts.handlers()
     return sources, handlers
@@ -199,7 +200,14 @@ def _label(config: ForgeConfig) -> str:
 class _ForgeParts:
     """The sources and handlers of one entry of the file."""
 
-    def __init__(self, config: ForgeConfig, forge: GitHub | Forgejo, name: str) -> None:
+    def __init__(
+        self,
+        config: ForgeConfig,
+        forge: GitHub | Forgejo,
+        name: str,
+        directories: frozenset[str],
+    ) -> None:
+        self._directories = directories
         self._config = config
         self._forge = forge
         self._name = name
@@ -241,6 +249,7 @@ class _ForgeParts:
             yield from self._of(self._config.of(repo), name, [self._by_repo[repo]])
 
     def _of(self, config: ForgeConfig, name: str, sources: Collection[str]) -> Iterator[JobHandler]:
+        from core_infra.jobrunner._forges.forge import Repo  # noqa: PLC0415 - an extra
         from core_infra.jobrunner._handlers import forge as known  # noqa: PLC0415 - as above
 
         settle = known.ResolveThreads if config.type == "github" else known.DismissReviews
@@ -250,16 +259,24 @@ class _ForgeParts:
             "send_fix_command": known.SendFixCommand,
             "tick_parent": known.TickParent,
             "completion": known.Completion,
+            "enable_auto_merge": known.EnableAutoMerge,
+            "agent_completion": known.AgentCompletion,
         }
         for one in config.handlers:
             made: known.ForgeHandler
-            kind = kinds.get(one, known.EnableAutoMerge)
+            kind = kinds[one]
             full = f"{kind.NAME}@{name}" if name else ""
+            seen = frozenset(sources)
             if one == "enable_auto_merge":
                 made = known.EnableAutoMerge(self._forge, config.merge, name=full)
+            elif one == "agent_completion":
+                repos = [repo for repo in self._repos if self._by_repo[repo] in seen]
+                named = [Repo(*repo.split("/")) for repo in repos]
+                made = known.AgentCompletion(self._forge, repos=named, name=full)
+                seen |= self._directories  # agents report there
             else:
                 made = kind(self._forge, name=full)
-            made.sources = frozenset(sources)
+            made.sources = seen
             made.chain = config.chain
             yield made
 

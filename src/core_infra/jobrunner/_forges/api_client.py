@@ -161,10 +161,10 @@ class ApiClient:
             return [one.name for one in found if not one.archived]
         raise AssertionError  # the last attempt returns or raises
 
-    def send(self, method: str, path: str, content: object) -> None:
+    def send(self, method: str, path: str, content: object = None) -> None:
         """Change something, or only list it in a rehearsal; raises as :meth:`get` does."""
         url = self._connection.address(path, {})
-        if self.rehearses(f"{method} {url} {json.dumps(content)}"):
+        if self.rehearses(f"{method} {url} {json.dumps(content) if content else ''}".rstrip()):
             return
         with self._one_by_one():
             self._connection.request(method, url, content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from core_infra.jobrunner._signal import CheckStatus, Mergeable, PrState
@@ -191,6 +191,11 @@ class Forge(Protocol):
         """The server as addresses of issues have it: host, port and path."""
         ...
 
+    @property
+    def url(self) -> str:
+        """The address of the server's pages."""
+        ...
+
     def has_news(self, repo: Repo) -> bool:
         """Whether anything but checks may have changed since this was last asked."""
         ...
@@ -233,6 +238,10 @@ class Forge(Protocol):
 
     def close_issue(self, repo: Repo, number: int) -> None:
         """Close an issue."""
+        ...
+
+    def relabel(self, repo: Repo, number: int, add: str, remove: Collection[str]) -> None:
+        """Add a label to an issue, and remove others; the repository gets the label, too."""
         ...
 
     def merge(self, repo: Repo, number: int, sha: str, how: Merge) -> None:

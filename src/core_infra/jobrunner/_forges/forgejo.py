@@ -32,7 +32,7 @@ from core_infra.jobrunner._forges.issue_texts import closed_issues
 from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from core_infra.jobrunner._forges.endpoint import Secret
     from core_infra.jobrunner._signal import CheckStatus, Mergeable
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _DRAFT = re.compile(r"^\s*(\[WIP\]|WIP:|\[draft\]|draft:)\s*", re.IGNORECASE)
 """The default marks of a draft in a title."""
+_COLOR = "#0e8a16"
+"""Green, for labels that the repository does not have yet."""
 _PAGE = 50
 _CLOSED_PAGES = 20
 _FEW = 3
@@ -99,6 +101,11 @@ class Forgejo:
     def site(self) -> str:
         """The server as addresses of issues have it."""
         return self._site
+
+    @property
+    def url(self) -> str:
+        """The address of the server's pages."""
+        return f"{self._api.url.scheme}://{self._site}"
 
     def has_news(self, repo: Repo) -> bool:
         """Return True: Forgejo cannot say it without the whole answer."""
@@ -199,6 +206,20 @@ class Forgejo:
     def close_issue(self, repo: Repo, number: int) -> None:
         """Close an issue."""
         self._api.send("PATCH", _at(repo, "issues", number), {"state": "closed"})
+
+    def relabel(self, repo: Repo, number: int, add: str, remove: Collection[str]) -> None:
+        """Add a label to an issue, and remove others; the repository gets the label, too."""
+        issue = self._api.get(rest.ISSUE, _at(repo, "issues", number))
+        if add not in issue.label_names:
+            known = self._api.pages(rest.LABELS, _at(repo, "labels"), limit=_PAGE)
+            if all(label.name != add for label in known):
+                self._api.send("POST", _at(repo, "labels"), {"name": add, "color": _COLOR})
+            path = _at(repo, "issues", number, "labels")
+            self._api.send("POST", path, {"labels": [add]})
+        for label in issue.labels or ():
+            if label.name in remove:
+                path = _at(repo, "issues", number, "labels", label.id)
+                self._api.send("DELETE", path)
 
     def merge(self, repo: Repo, number: int, sha: str, how: Merge) -> None:
         """Merge a pull request now, only this very head."""

@@ -18,6 +18,7 @@ class User(Model):
 class Label(Model):
     """A label."""
 
+    id: int = 0
     name: str
 
 
@@ -142,4 +143,5 @@ PULLS = TypeAdapter(list[Pull])
 STATUSES = TypeAdapter(Statuses)
 REVIEWS = TypeAdapter(list[Review])
 COMMIT = TypeAdapter(Commit)
+LABELS = TypeAdapter(list[Label])
 PROTECTION = TypeAdapter(Protection)

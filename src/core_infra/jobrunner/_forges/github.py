@@ -21,7 +21,7 @@ from core_infra.jobrunner._forges.forge import Child, Comment, Epic, Merge, Repo
 from core_infra.jobrunner._forges.graphql_client import GraphQLClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from core_infra.jobrunner._forges.endpoint import Secret
@@ -95,6 +95,11 @@ class GitHub:
     def limits(self) -> Sequence[RateLimit]:
         """The token's rate limits, as the last answers had them."""
         return self._api.limits
+
+    @property
+    def url(self) -> str:
+        """The address of the server's pages."""
+        return f"{self._api.url.scheme}://{self.site}"
 
     def has_news(self, repo: Repo) -> bool:
         """Whether an issue or pull request has changed since this was last asked; not of checks.
@@ -184,6 +189,16 @@ class GitHub:
         """Close an issue as completed."""
         change = {"state": "closed", "state_reason": "completed"}
         self._api.send("PATCH", self._at(repo, "issues", number), change)
+
+    def relabel(self, repo: Repo, number: int, add: str, remove: Collection[str]) -> None:
+        """Add a label to an issue, which GitHub makes if it must, and remove others."""
+        issue = self._api.get(rest.ISSUE, self._at(repo, "issues", number))
+        if not issue.has_label(add):
+            path = self._at(repo, "issues", number, "labels")
+            self._api.send("POST", path, {"labels": [add]})
+        for name in remove:
+            if issue.has_label(name):
+                self._api.send("DELETE", self._at(repo, "issues", number, "labels", name))
 
     def merge(self, repo: Repo, number: int, sha: str, how: Merge) -> None:
         """Merge a pull request now, or put it into the merge queue; only this very head."""

@@ -45,6 +45,8 @@ _CLOSING = re.compile(
 _TASK = re.compile(r"\[([ xX\u00a0])\](?=\s|$)")
 _LOOSE = re.compile(r"^[ \t]*(?:[-*+]|[0-9]{1,9}[.)])[ \t]+\[[ \u00a0]\]", re.MULTILINE)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
+_COMMENT_MAX = 60_000
+"""A little less than GitHub's limit for a comment."""
 _HERE = Repo("", "")
 _MARKDOWN = MarkdownIt("commonmark", {"maxNesting": 100})
 
@@ -139,6 +141,12 @@ def is_complete(epic: Epic, here: Repo, host: str = "") -> bool:
     every = [box.ticked for box in tasks(epic.body, here, host)]
     every += [not one.is_open for one in epic.sub_issues]
     return bool(every) and all(every)
+
+
+def in_block(text: str) -> str:
+    """A text as code, cut to 60,000 characters: nothing in it is a mention, a link or a command."""
+    quoted = text[:_COMMENT_MAX].replace("`", "'")
+    return f"```\n{quoted}\n```"
 
 
 def closed_issues(body: str, repo: Repo, host: str = "") -> set[int]:

@@ -69,6 +69,7 @@ class Dispatch:
             ticket = {
                 "id": job.id,
                 "forge": signal.forge,
+                "forge_url": signal.forge_url,
                 "repo_owner": signal.repo_owner,
                 "repo_name": signal.repo_name,
                 "epic": signal.epic_number,

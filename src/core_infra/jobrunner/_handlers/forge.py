@@ -13,7 +13,7 @@ from core_infra.jobrunner._forges.errors import (
     NotNowError,
 )
 from core_infra.jobrunner._forges.forge import Repo, signal_fields
-from core_infra.jobrunner._forges.issue_texts import is_complete, tick
+from core_infra.jobrunner._forges.issue_texts import in_block, is_complete, tick
 from core_infra.jobrunner._handlers.merge_rules import MergeRules
 
 if TYPE_CHECKING:
@@ -307,6 +307,52 @@ class Completion(CommentHandler):
         if is_open and is_complete(epic, repo, forge.site):
             self.say(forge, repo, signal.epic_number, self._text, job)
             forge.close_issue(repo, signal.epic_number)
+
+
+class AgentCompletion(CommentHandler):
+    """Labels a child, and comments on it, when an agent reports that it has ended its work.
+
+    The reports are signals of the type ``agent_completion``, from any source.
+
+    Args:
+        forge: the forge.
+        repos: the repositories whose children it labels; by default all.
+        name: the name of the action.
+
+    Attributes:
+        COMPLETED, FAILED, IN_PROGRESS: the labels; the last one is removed.
+    """
+
+    NAME = "agent_completion"
+    COMPLETED = "agent-completed"
+    FAILED = "agent-failed"
+    IN_PROGRESS = "in-progress"
+
+    def __init__(
+        self, forge: Forge, *, repos: Collection[Repo] | None = None, name: str = ""
+    ) -> None:
+        super().__init__(forge, name=name)
+        self._repos = repos
+
+    def wants(self, signal: PipelineSignal) -> bool:
+        """Whether it is an agent's report; acts once for each that says something else."""
+        is_ours = self._repos is None or _repo(signal) in self._repos
+        is_report = signal.type == self.NAME and signal.child_number > 0
+        # All of the report is read: it is the state that is acted on.
+        return is_report and is_ours and bool(self._labels_and_text(signal))
+
+    def act(self, forge: Forge, repo: Repo, signal: PipelineSignal, job: Job) -> None:
+        """Label the child, and post what the agent reports."""
+        label, other, text = self._labels_and_text(signal)
+        forge.relabel(repo, signal.child_number, label, (other, self.IN_PROGRESS))
+        if text:
+            self.say(forge, repo, signal.child_number, in_block(text), job)
+
+    def _labels_and_text(self, signal: PipelineSignal) -> tuple[str, str, str]:
+        if signal.success:
+            return self.COMPLETED, self.FAILED, signal.message
+        parts = ("The agent has failed.", signal.error, signal.message)
+        return self.FAILED, self.COMPLETED, "\n\n".join(filter(None, parts))
 
 
 def _is_open(signal: PipelineSignal) -> bool:

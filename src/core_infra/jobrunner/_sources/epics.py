@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core_infra.jobrunner._clock import Clock, SystemClock
 from core_infra.jobrunner._forges.errors import ForgeNotFoundError, ForgeRefusedError
 from core_infra.jobrunner._forges.forge import Child, Details, Epic, Pull, Repo, signal_fields
-from core_infra.jobrunner._forges.issue_texts import is_complete, tasks
+from core_infra.jobrunner._forges.issue_texts import in_block, is_complete, tasks
 from core_infra.jobrunner._logging import describe_error
 from core_infra.jobrunner._signal import PipelineSignal
 
@@ -248,6 +248,7 @@ class EpicSource:
             repo_owner=repo.owner,
             repo_name=repo.name,
             forge=self._forge.host,
+            forge_url=self._forge.url,
             **rest,
         )
 
@@ -265,6 +266,4 @@ def _comment(result: ActionResult) -> str:
     item = f"#{result.pr or result.child}" if result.pr or result.child else "this epic"
     if result.success:
         return f"`{result.action}` was done for {item}."
-    # In a block, so that nothing in it is a mention, a link or a command.
-    error = result.error.replace("`", "'")
-    return f"`{result.action}` failed for {item}:\n\n```\n{error}\n```"
+    return f"`{result.action}` failed for {item}:\n\n{in_block(result.error)}"
