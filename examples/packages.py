@@ -42,5 +42,6 @@ def test_a_server_that_is_killed_is_started_again(core_vm: Machine) -> None:
 
 
 def test_a_reboot_keeps_the_disk(core_vm: Machine) -> None:
-    core_vm.exec("redis-cli set kept yes && redis-cli save && systemctl reboot")
-    assert core_vm.wait_until_succeeds("redis-cli get kept", timeout=300).stdout == "yes\n"
+    core_vm.exec("redis-cli set kept yes && redis-cli save", check=True)
+    core_vm.reboot()
+    assert core_vm.wait_until_succeeds("redis-cli get kept").stdout == "yes\n"

@@ -148,6 +148,8 @@ class Repository:
         for path, data in files.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_bytes(data)
+            if data.startswith(b"#!"):
+                (tree / path).chmod(0o755)
         deb = self.root / "pool" / f"{name}-{version[0]}.deb"
         command = ["dpkg-deb", "--build", "-Znone", "--root-owner-group", str(tree), str(deb)]
         subprocess.run(command, check=True, capture_output=True)

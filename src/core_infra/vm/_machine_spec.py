@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from core_infra.vm._hardware import Disk
-    from core_infra.vm._images.debian.image import InMachine
+    from core_infra.vm._images.debian.configuration import InMachine
 
 T = TypeVar("T")
 _OWN_LEAST = {"x86_64": 88}

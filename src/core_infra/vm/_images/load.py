@@ -31,7 +31,7 @@ from core_infra.vm._images.oci.reference import is_oci
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from core_infra.vm._images.debian.image import InMachine
+    from core_infra.vm._images.debian.configuration import InMachine
 
 
 @dataclass(frozen=True)

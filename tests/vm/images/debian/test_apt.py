@@ -7,7 +7,7 @@ import pytest
 
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm._images.debian.apt import Apt, check_packages
-from core_infra.vm._images.debian.release import Release
+from core_infra.vm._images.debian.release import Release, host_release
 from core_infra.vm._images.debian.sources import sources_of
 from kernel_packages import Repository
 
@@ -51,6 +51,17 @@ def test_a_pin_of_the_host_counts(repository: Repository, tmp_path: Path) -> Non
         file.write(f'Dir::Etc::Preferences "{preferences}";\n')
     assert [deb.version for deb in apt(tmp_path / "apt").fetch([], ["app"])] == ["1:1.0"]
     assert [deb.version for deb in apt(tmp_path / "apt").fetch([], ["app=2:1.0"])] == ["2:1.0"]
+
+
+def test_a_repository_that_is_added_is_noticed(repository: Repository, tmp_path: Path) -> None:
+    repository.add("app", {})
+    apt(tmp_path / "apt").fetch([], ["app"])
+    (tmp_path / "second").mkdir()
+    second = Repository(tmp_path / "second")
+    second.add("other", {})
+    with (repository.root / "sources.list").open("a") as file:
+        file.write((second.root / "sources.list").read_text())
+    assert [deb.name for deb in apt(tmp_path / "apt").fetch([], ["other"])] == ["other"]
 
 
 def test_an_unknown_package_is_named(repository: Repository, tmp_path: Path) -> None:
@@ -108,6 +119,21 @@ def test_without_apt_the_error_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_is_not_the_name_of_a_package_is_refused(name: object) -> None:
     with pytest.raises(InvalidError, match="is not the name of a package"):
         check_packages([name])
+
+
+def test_another_release_has_the_mirrors_of_this_host_even_before_its_lists_are_fetched(
+    repository: Repository,
+) -> None:
+    host = host_release()
+    other = Release("debian", "trixie" if host == RELEASE else "bookworm")
+    if host is None or host.distribution != "debian":
+        pytest.skip("this host is not Debian")
+    mirror = f"deb http://mirror.example/debian {host.codename} main\n"
+    (repository.root / "sources.list").write_text(mirror)
+    sources = sources_of(other, "amd64")
+    assert sources is not None
+    assert "URIs: http://mirror.example/debian" in sources
+    assert f"Suites: {other.codename}\n" in sources
 
 
 def test_another_release_needs_its_keys() -> None:

@@ -107,8 +107,7 @@ class Apt:
                 )
         self._release = release
         self._progress = progress
-        identity = hashlib.sha256(f"{sources}".encode()).hexdigest()[:8]
-        self._state = directory / f"{release.distribution}-{release.codename}-{identity}"
+        self._state = directory / f"{release.distribution}-{release.codename}"
         self._archives = directory / "archives"
         self._options = [
             *OPTIONS,
@@ -178,18 +177,24 @@ class Apt:
                 raise
 
     def _update(self, own: list[str]) -> str:
-        """Fetch the package lists; return apt's complaints."""
+        """Fetch the package lists, unless they are fresh; return apt's complaints."""
         stamp = self._state / "updated"
         with contextlib.suppress(FileNotFoundError):
-            if 0 <= time.time() - stamp.stat().st_mtime < _FRESH:
+            recent = 0 <= time.time() - stamp.stat().st_mtime < _FRESH
+            # The host may have got another repository meanwhile.
+            if recent and stamp.read_text() == self._sources(own):
                 return ""
         self._progress(f"updating the package lists of {self._release}")
         try:
             self._run("update", own)
         except CommandFailedError as error:
             return error.why
-        stamp.touch()
+        stamp.write_text(self._sources(own))
         return ""
+
+    def _sources(self, own: list[str]) -> str:
+        """All lists that there are to fetch, whether they have been fetched or not."""
+        return self._run("indextargets", own, "--no-release-info", "--format", "$(URI)")
 
     def _fetch(self, base: Sequence[str], names: Sequence[str], options: list[str]) -> list[Deb]:
         # An archive that is there is not listed, so the list is made with an empty directory.

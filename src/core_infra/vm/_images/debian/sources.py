@@ -66,7 +66,9 @@ def _like_host(release: Release, host: Release) -> Iterator[str]:
         return
     form = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
     keyring, _ = KEYRINGS[release.distribution]
-    listed = run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
+    # Without this option, a repository whose lists have not been fetched yet is missing.
+    targets = ["apt-get", "indextargets", "--no-release-info"]
+    listed = run([*targets, "--format", form, "Created-By: Packages"])
     for line in dict.fromkeys(listed.splitlines()):
         uri, suite, component = line.rsplit("|", 2)
         first, dash, pocket = suite.partition("-")

@@ -57,16 +57,6 @@ def unpack(
     return root
 
 
-def newest(root: Node) -> int:
-    """The time of the newest file of a tree, in seconds since 1970: when it was made."""
-    waiting, found = [root], 0
-    while waiting:
-        node = waiting.pop()
-        found = max(found, node.mtime)
-        waiting += node.entries.values()
-    return found
-
-
 def _merge_usr(root: Node, name: str) -> None:
     """Make a directory of /usr and a link to it, which older packages take for granted."""
     usr = root.entries.setdefault(b"usr", directory())

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._cache import locked, writable
@@ -44,6 +46,7 @@ SYSTEM = RunConfig(
 """How the programs of an installed system are run."""
 
 _SCRIPTS = Path(__file__).parents[2] / "_guest" / "disk_root"
+_UNFINISHED = ".making-"
 _KEPT = 30 * 24 * 3600
 
 
@@ -146,13 +149,14 @@ def make_machine(
         return found
     with (
         written(f"the disk of {machine.name}", images),
-        locked(images / f".{target.name}.lock", "makes the same image", progress),
+        locked(_lock_file(target), "makes the same image", progress),
     ):
         if (found := kept_image(target)) is not None:
             return found  # another process has just made it
-        work = images / f".making-{target.name}"
+        work = images / f"{_UNFINISHED}{target.name}"
         for left in (target, work, *_unused(images, machine.kind)):  # damaged, killed, old
             shutil.rmtree(left, ignore_errors=True)
+        _remove_unfinished(images)
         work.mkdir()
         try:
             made = work / "image"
@@ -208,6 +212,18 @@ def _unused(images: Path, kind: str) -> list[Path]:
             if path.stat().st_mtime < before:
                 found.append(path)
     return found
+
+
+def _remove_unfinished(images: Path) -> None:
+    """Remove what processes that were killed have left of any image."""
+    for path in images.glob(f"{_UNFINISHED}*"):
+        lock = FileLock(_lock_file(images / path.name.removeprefix(_UNFINISHED)))
+        with suppress(Timeout), lock.acquire(timeout=0):  # else a process makes it just now
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _lock_file(target: Path) -> Path:
+    return target.with_name(f".{target.name}.lock")
 
 
 def _own_scripts() -> dict[str, bytes]:
