@@ -51,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command("doctor", "Look at this host: what works, and what mends the rest."),
     "discover": Command("build:discover", "Detect the project type of a directory."),
     "vm": Command("vm", "Run machines that outlive the command."),
+    "schema": Command("schema", "Print the JSON Schema of a file that core-infra reads."),
     "verify": Command("verify", "Check a release as its downloader would."),
 }
 
