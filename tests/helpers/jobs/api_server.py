@@ -6,6 +6,7 @@ otherwise than the real one would prove nothing.
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import http.server
 import json
@@ -85,6 +86,7 @@ class ApiServer:
         requests: all that was asked, in order.
         violations: what was asked or answered against the description.
         override: answers before the API does, if it returns something.
+        clock: the time in the header Date.
     """
 
     description: Description
@@ -96,6 +98,7 @@ class ApiServer:
         self.requests: list[Request] = []
         self.violations: list[str] = []
         self.override: Callable[[Request], Reply | None] = lambda _: None
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.lock = threading.RLock()
         outer = self
 
@@ -129,6 +132,10 @@ class ApiServer:
                     self.close_connection = True
 
             do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                del timestamp
+                return email.utils.format_datetime(outer.clock(), usegmt=True)
 
             def log_message(self, *_: object) -> None:
                 pass

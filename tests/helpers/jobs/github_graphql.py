@@ -62,10 +62,18 @@ class Root:
             "state": state,
             "assignees": lambda *_, first: {"nodes": users[:first]},
             "labels": lambda *_, first: {"nodes": named(mine["labels"])[:first]},
+            "repository": {"nameWithOwner": self.server.name},
             "closedByPullRequestsReferences": lambda *_, **given: self.closing(number, **given),
         }
 
-    def closing(self, number: int, first: int, *, includeClosedPrs: bool) -> Any:  # noqa: N803
+    def closing(
+        self,
+        number: int,
+        first: int,
+        after: str | None = None,
+        *,
+        includeClosedPrs: bool,  # noqa: N803
+    ) -> Any:
         found = [
             self.pullRequest(None, other)
             for other, issue in self.server.issues.items()
@@ -73,7 +81,9 @@ class Root:
             and (includeClosedPrs or issue["open"])
             and number in self.server.closed_by(other)
         ]
-        return {"nodes": found[:first]}
+        start = int(after or 0)
+        info = {"hasNextPage": start + first < len(found), "endCursor": str(start + first)}
+        return {"nodes": found[start : start + first], "pageInfo": info}
 
     def pullRequest(self, _: Any, number: int) -> Any:  # noqa: N802 - GitHub's
         mine = self.server.issues.get(number)
@@ -101,7 +111,7 @@ class Root:
             "baseRefName": pull["base"],
             "isCrossRepository": pull["fork"],
             "repository": {
-                "nameWithOwner": "acme/widgets",
+                "nameWithOwner": self.server.name,
                 "defaultBranchRef": {"name": self.server.default_branch},
             },
             "labels": lambda *_, first: {"nodes": named(mine["labels"])[:first]},

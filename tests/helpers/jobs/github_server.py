@@ -36,6 +36,8 @@ class GitHubServer(ForgeServer):
             "description": None,
         }
         self.schema = graphql.build_schema((API / "github.graphql").read_text())
+        self.name = "acme/widgets"
+        """Its present name; it is still found by the old one."""
         self.points = {"core": 5000, "graphql": 5000}
 
     def reply(self, request: Request) -> Reply:
@@ -44,10 +46,12 @@ class GitHubServer(ForgeServer):
         resource = "graphql" if request.path == "/graphql" else "core"
         with self.lock:
             self.points[resource] -= reply.status != 304
-            found = {"limit": 5000, "remaining": self.points[resource], "resource": resource}
-        headers = {f"x-ratelimit-{name}": str(value) for name, value in found.items()}
-        reset = {"x-ratelimit-reset": str(int(NOW.timestamp()) + 3600)}
-        return reply._replace(headers={**headers, **reset, **reply.headers})
+            left = self.points[resource]
+        if any(name.lower().startswith("x-ratelimit") for name in reply.headers):
+            return reply
+        found = {"limit": 5000, "remaining": left, "resource": resource, "reset": 1772629200}
+        headers = {f"X-RateLimit-{name}": str(value) for name, value in found.items()}
+        return reply._replace(headers={**headers, **reply.headers})
 
     def issue(self, number: int) -> dict[str, Any]:
         mine = self.issues[number]

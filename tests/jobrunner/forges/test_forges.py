@@ -378,6 +378,7 @@ def test_no_conflict_is_reported_while_forgejo_looks_for_one(journal: Journal) -
         server.add_pull(50, title="WIP: half done", body="closes #42", checks="PENDING")
         server.add_pull(51, body="closes #43", checks="PENDING", checking=True)
         clock = FakeClock(NOW)
+        server.clock = clock.now
         forge = Forgejo(server.url, None, clock=clock)
         source = EpicSource(forge, "acme", "widgets", reports=False)
         handler = SendFixCommand(forge)

@@ -101,10 +101,10 @@ def test_the_token_is_sent_nowhere_else(server: GitHubServer, github: GitHub, ho
 def test_a_redirect_at_home_is_followed(server: GitHubServer, github: GitHub) -> None:
     server.override = lambda request: (
         Reply(301, {}, {"Location": f"{server.url}/repos/acme/widgets/issues/1"})
-        if request.path.endswith("/issues/77")
+        if request.path == "/repos/acme/renamed/issues/1"
         else None
     )
-    assert github.epic(REPO, 77)[0].body == "- [ ] #2"
+    assert github.epic(Repo("acme", "renamed"), 1)[0].body == "- [ ] #2"
 
 
 def test_a_redirect_in_a_circle_ends(server: GitHubServer, github: GitHub) -> None:

@@ -70,7 +70,7 @@ def _check_rights(
     needs = bool(handlers)
     yield Finding(
         source.name,
-        "the token may write" if rights.may_write else "the token may not write",
+        "the token may write" if rights.may_write else "the token may not write, or it is archived",
         is_wrong=needs and not rights.may_write,
     )
     for merge in merges:

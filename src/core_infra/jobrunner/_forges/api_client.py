@@ -21,9 +21,11 @@ from core_infra.jobrunner._forges.errors import (
     ForgeUnavailableError,
     RateLimitedError,
 )
+from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
     import httpx2
 
@@ -44,6 +46,7 @@ N = TypeVar("N", bound=_Named)
 
 _LOG = logging.getLogger(__name__)
 _PAGES = 100
+_LIST: TypeAdapter[list[Any]] = TypeAdapter(list[Any])
 
 
 class ApiClient:
@@ -83,13 +86,14 @@ class ApiClient:
         own_links: bool = False,
     ) -> None:
         self._own_links = own_links
+        self._clock = clock or SystemClock()
         self._connection = Connection(
             checked_address(url).rstrip("/"),
             token,
             scheme=scheme,
             headers={"Accept": accept, "User-Agent": "core-infra", **(headers or {})},
             timeout=timeout,
-            clock=clock or SystemClock(),
+            clock=self._clock,
         )
         self.url = self._connection.url
         self._pause = pause
@@ -125,20 +129,30 @@ class ApiClient:
         return self._get(self._connection.address(path, query)).is_new
 
     def pages(
-        self, kind: TypeAdapter[list[T]], path: str, *, limit_pages: int = _PAGES, **query: object
+        self,
+        kind: TypeAdapter[list[T]],
+        path: str,
+        *,
+        lenient: bool = False,
+        limit_pages: int = _PAGES,
+        **query: object,
     ) -> Iterator[T]:
         """Get a list, page by page; raises as :meth:`get` does.
 
         Args:
             kind: the type of a page.
             path: relative to the API's address.
+            lenient: whether items that are not as documented are logged and left out.
             limit_pages: how many pages to get; by default all: at most a hundred.
             query: the parameters.
         """
         url = self._connection.address(path, query)
         for _ in range(limit_pages):
             answer = self._get(url)
-            yield from self._parsed(kind, answer.content, path)
+            if lenient:
+                yield from self._valid(kind, answer.content, path)
+            else:
+                yield from self._parsed(kind, answer.content, path)
             if not answer.next:
                 return
             url = self._next(url, answer.next)
@@ -153,7 +167,7 @@ class ApiClient:
         for what in ("orgs", "users"):
             path = prefix + api_path(what, owner, "repos")
             try:
-                found = list(self.pages(kind, path, limit_pages=_PAGES, **query))
+                found = list(self.pages(kind, path, lenient=True, limit_pages=_PAGES, **query))
             except ForgeNotFoundError:
                 if what == "users":
                     raise
@@ -199,6 +213,10 @@ class ApiClient:
         """What the last answers said of each limit."""
         return list(self._connection.limits.values())
 
+    def forge_time(self) -> datetime:
+        """The time by the forge's clock."""
+        return self._clock.now() + self._connection.ahead
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
@@ -243,6 +261,17 @@ class ApiClient:
                 _LOG.info("%s; sent once more", error.what)
                 time.sleep(self._retry_pause)
         raise AssertionError  # the last attempt returns or raises
+
+    def _valid(self, kind: TypeAdapter[list[T]], content: bytes, path: str) -> Iterator[T]:
+        try:
+            yield from kind.validate_json(content)
+        except ValidationError:
+            items = self._parsed(_LIST, content, path)
+            for item in items:
+                try:
+                    yield from self._parsed(kind, json.dumps([item]).encode(), path)
+                except ForgeAnswerError as error:  # one item must not stop the others
+                    _LOG.error("%s", describe_error(error))
 
     def _parsed(self, kind: TypeAdapter[T], content: bytes, path: str) -> T:
         try:

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra.errors import UnavailableError
@@ -84,6 +85,7 @@ class Connection:
 
     Attributes:
         limits: what the last answers said of each limit.
+        ahead: how far the forge's clock is ahead of ours, by the last answer.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Connection:
         self._clock = clock
         self._not_before: datetime | None = None
         self.limits: dict[str, RateLimit] = {}
+        self.ahead = timedelta(0)
         self._begin()
 
     def request(self, method: str, url: httpx2.URL, content: object) -> Answer:
@@ -204,6 +207,7 @@ class Connection:
         status = response.status_code
         key = str(url)
         now = self._clock.now()
+        self.ahead = rate_limits.ahead(response.headers, now)
         if (limit := rate_limits.shown(response.headers, now=now)) is not None:
             self.limits[limit.resource] = limit
         if status == _NOT_MODIFIED and known is not None:

@@ -121,6 +121,7 @@ class Forgejo:
         found = self._api.pages(
             rest.ISSUES,
             _at(repo, "issues"),
+            lenient=True,
             labels=label,
             state="open",
             type="issues",
@@ -138,7 +139,7 @@ class Forgejo:
             issues = {
                 one.number: one
                 for one in self._api.pages(
-                    rest.ISSUES, path, state="open", type="issues", limit=_PAGE
+                    rest.ISSUES, path, lenient=True, state="open", type="issues", limit=_PAGE
                 )
             }
         for number in wanted:
@@ -147,7 +148,8 @@ class Forgejo:
                     issues[number] = self._api.get(rest.ISSUE, _at(repo, "issues", number))
                 except ForgeNotFoundError:
                     continue
-                except ForgeRefusedError as error:  # one item must not stop the others
+                # One item must not stop the others.
+                except (ForgeRefusedError, ForgeAnswerError) as error:
                     _LOG.error("%s#%d: %s", "/".join(repo), number, describe_error(error))
         children = {n: issues[n] for n in wanted if n in issues and issues[n].pull_request is None}
         pulls = self._closing(repo, children)
@@ -252,7 +254,7 @@ class Forgejo:
         with contextlib.suppress(ForgeNotFoundError, ForgeRefusedError):  # not protected, or hidden
             path = _at(repo, "branch_protections", found.default_branch)
             names = self._api.get(rest.PROTECTION, path).names
-        may_write = found.permissions is not None and found.permissions.push
+        may_write = not found.archived and bool(found.permissions and found.permissions.push)
         return Rights(may_write, found.methods, found.default_branch, names)
 
     def close(self) -> None:
@@ -272,7 +274,7 @@ class Forgejo:
         if not missing:
             return found
         path = _at(repo, "pulls")
-        for one in self._api.pages(rest.PULLS, path, state="open", limit=_PAGE):
+        for one in self._api.pages(rest.PULLS, path, lenient=True, state="open", limit=_PAGE):
             for number in self._closes(repo, one) & missing:
                 found.setdefault(number, []).append(self._pull(repo, one))
         missing -= found.keys()
@@ -290,6 +292,7 @@ class Forgejo:
             self._api.pages(
                 rest.PULLS,
                 path,
+                lenient=True,
                 limit_pages=_CLOSED_PAGES,
                 state="closed",
                 sort="recentupdate",
@@ -327,7 +330,8 @@ class Forgejo:
         if sha != one.head.sha:
             since = now
             self._unmergeable[key] = (one.head.sha, now)
-        is_old = one.updated_at is not None and now - one.updated_at > _SETTLED_LONG_AGO
+        then = one.updated_at
+        is_old = then is not None and self._api.forge_time() - then > _SETTLED_LONG_AGO
         return "CONFLICTING" if is_old or now - since >= _SETTLED else "UNKNOWN"
 
     def _details(self, repo: Repo, pull: Pull) -> Details:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._forges import forgejo_rest as rest
     from core_infra.jobrunner._signal import CheckStatus, Mergeable, PrState
 
+_GHOST = -1
+"""The ID of all accounts that were deleted."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _CHECKS: dict[str, CheckStatus] = {
     "success": "SUCCESS",
@@ -99,7 +101,8 @@ def _last(reviews: Sequence[rest.Review]) -> list[rest.Review]:
     last: dict[object, rest.Review] = {}
     for review in sorted(reviews, key=lambda one: (one.submitted_at or _LONG_AGO, one.id)):
         if review.state in {"APPROVED", "REQUEST_CHANGES"}:
-            # Without a reviewer, such as a deleted account, each review counts.
-            who = review.user.id or review.user.login if review.user else 0
-            last[who or -review.id - 1] = review
+            user = review.user
+            who = (user.id or user.login) if user else _GHOST
+            # Of deleted accounts, each review counts.
+            last[("ghost", review.id) if who == _GHOST else who] = review
     return [review for review in last.values() if not review.dismissed]

@@ -13,12 +13,14 @@ from core_infra.jobrunner._forges import github_rest as rest
 from core_infra.jobrunner._forges import rest_answers
 from core_infra.jobrunner._forges.api_client import ApiClient, api_path
 from core_infra.jobrunner._forges.errors import (
+    ForgeAnswerError,
     ForgeNotFoundError,
     ForgeRefusedError,
     NotNowError,
 )
 from core_infra.jobrunner._forges.forge import Child, Comment, Epic, Merge, Repo, Rights, SubIssue
 from core_infra.jobrunner._forges.graphql_client import GraphQLClient
+from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -118,30 +120,33 @@ class GitHub:
         # A comma separates names, and cannot be part of one.
         query: dict[str, Any] = {} if "," in label else {"labels": label}
         path = self._at(repo, "issues")
-        found = self._api.pages(rest.ISSUES, path, **query, state="open", per_page=100)
-        return [
-            self._epic(repo, one)
-            for one in found
-            if one.pull_request is None and one.has_label(label)
-        ]
+        found = self._api.pages(
+            rest.ISSUES, path, lenient=True, **query, state="open", per_page=100
+        )
+        epics = []
+        for one in found:
+            if one.pull_request is None and one.has_label(label):
+                try:
+                    epics.append(self._epic(repo, one))
+                except (ForgeNotFoundError, ForgeRefusedError, ForgeAnswerError) as error:
+                    _LOG.error("%s#%d: %s", "/".join(repo), one.number, describe_error(error))
+        return epics
 
     def children(self, repo: Repo, numbers: Iterable[int]) -> dict[int, Child]:
         """Issues by their numbers, with their pull requests."""
         found = {}
         for issue in self._graphql.each(repo, numbers, "issue", graphql.ISSUE, graphql.Issue):
+            pulls = self._closing(repo, issue)
+            if pulls is None:
+                continue
             assignee = next((user.login for user in issue.assignees.each), "")
-            closing = issue.closed_by_pull_requests_references
             found[issue.number] = Child(
                 issue.number,
                 issue.title,
                 issue.body,
                 issue.state == "OPEN",
                 assignee,
-                tuple(
-                    details_of.pull(one)
-                    for one in (closing.each if closing else ())
-                    if one.repository.name_with_owner.lower() == "/".join(repo).lower()
-                ),
+                tuple(pulls),
                 tuple(label.name for label in (issue.labels.each if issue.labels else ())),
             )
         return found
@@ -164,6 +169,12 @@ class GitHub:
     def epic(self, repo: Repo, number: int) -> tuple[Epic, bool]:
         """An issue as it is now."""
         found = self._api.get(rest.ISSUE, self._at(repo, "issues", number))
+        if found.number != number:
+            raise ForgeNotFoundError(
+                f"{'/'.join(repo)}#{number} cannot be used",
+                why="it was transferred to another repository",
+                status=200,
+            )
         return self._epic(repo, found), found.state == "open"
 
     def comments(self, repo: Repo, number: int, since: datetime | None) -> Iterator[Comment]:
@@ -238,7 +249,7 @@ class GitHub:
         """Resolve the open conversations that GitHub says are about an earlier commit."""
         after = None
         while True:
-            pull = self._graphql.pull(repo, number, graphql.THREADS, graphql.Threads, after=after)
+            pull = self._graphql.one(repo, number, graphql.THREADS, graphql.Threads, after=after)
             for thread in pull.review_threads.each:
                 if thread.is_outdated and not thread.is_resolved:
                     self._graphql.mutate(graphql.RESOLVE, id=thread.id)
@@ -255,7 +266,7 @@ class GitHub:
             path = self._at(repo, "branches", found.default_branch)
             names = self._api.get(rest.BRANCH, path).names
         # An App's rights are not shown there.
-        may_write = found.permissions is None or found.permissions.push
+        may_write = not found.archived and (found.permissions is None or found.permissions.push)
         return Rights(may_write, found.methods, found.default_branch, names)
 
     def close(self) -> None:
@@ -286,12 +297,32 @@ class GitHub:
             )
         return Epic(one.number, one.body or "", below)
 
+    def _closing(self, repo: Repo, issue: graphql.Issue) -> list[Pull] | None:
+        """The pull requests of its repository that close an issue; None if they may not be seen."""
+        found: list[graphql.Head] = []
+        page = issue.closed_by_pull_requests_references
+        while page is not None:
+            found += page.each
+            if not found and page.nodes:
+                _LOG.warning("%s#%d is closed by something hidden", "/".join(repo), issue.number)
+                return None
+            if not page.page_info.has_next_page:
+                break
+            after = page.page_info.end_cursor
+            more = self._graphql.one(
+                repo, issue.number, graphql.CLOSING, graphql.Closing, after=after
+            )
+            page = more.closed_by_pull_requests_references
+        # By the present name: an old one of a repository is good for questions, too.
+        here = issue.repository.name_with_owner
+        return [details_of.pull(one) for one in found if one.repository.name_with_owner == here]
+
     def _details(self, repo: Repo, one: graphql.Pull) -> Details:
         """The details of a pull request, with all pages of its lists."""
         threads = one.review_threads.each
         page = one.review_threads.page_info
         while page.has_next_page:
-            more = self._graphql.pull(
+            more = self._graphql.one(
                 repo, one.number, graphql.THREADS, graphql.Threads, after=page.end_cursor
             )
             threads += more.review_threads.each
@@ -299,7 +330,7 @@ class GitHub:
         reviews = one.reviews.each
         page = one.reviews.page_info
         while page.has_previous_page:
-            earlier = self._graphql.pull(
+            earlier = self._graphql.one(
                 repo, one.number, graphql.REVIEWS, graphql.Reviews, before=page.start_cursor
             )
             reviews = [*earlier.reviews.each, *reviews]
@@ -312,11 +343,11 @@ class GitHub:
             page = rollup.contexts.page_info
             if not page.has_next_page:
                 break
-            further = self._graphql.pull(
+            further = self._graphql.one(
                 repo, one.number, graphql.CONTEXTS, graphql.Commits, after=page.end_cursor
             )
             rollup = next((node.commit.status_check_rollup for node in further.commits.each), None)
         return details_of.details(one, commit, contexts, threads, reviews)
 
     def _merging(self, repo: Repo, number: int) -> graphql.Merging:
-        return self._graphql.pull(repo, number, graphql.MERGING, graphql.Merging)
+        return self._graphql.one(repo, number, graphql.MERGING, graphql.Merging)

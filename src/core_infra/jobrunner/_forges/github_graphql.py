@@ -27,9 +27,13 @@ pageInfo { hasPreviousPage startCursor }"""
 HEAD = """number title body state isDraft headRefOid mergeable author { login }
 baseRefName isCrossRepository
 repository { nameWithOwner defaultBranchRef { name } } labels(first: 100) { nodes { name } }"""
+_CLOSING = "closedByPullRequestsReferences(first: 10, includeClosedPrs: true"
 ISSUE = f"""number title body state assignees(first: 1) {{ nodes {{ login }} }}
-labels(first: 100) {{ nodes {{ name }} }}
-closedByPullRequestsReferences(first: 10, includeClosedPrs: true) {{ nodes {{ {HEAD} }} }}"""
+labels(first: 100) {{ nodes {{ name }} }} repository {{ nameWithOwner }}
+{_CLOSING}) {{ nodes {{ {HEAD} }} {_PAGE} }}"""
+CLOSING = f"""query Closing({_ARGUMENTS}, $number: Int!, $after: String) {{ {_REPOSITORY} {{
+issue(number: $number) {{ {_CLOSING}, after: $after) {{ nodes {{ {HEAD} }} {_PAGE} }} }}
+}} }}"""
 PULL = f"""number mergeable
 commits(last: 1) {{ nodes {{ commit {{ oid committedDate
 statusCheckRollup {{ state contexts(first: 100) {{ {_CONTEXTS} }} }} }} }} }}
@@ -88,6 +92,21 @@ class Nodes(Model, Generic[N]):
         return [node for node in self.nodes or () if node is not None]
 
 
+class Page(Model):
+    """Whether there are more pages."""
+
+    has_next_page: bool = False
+    end_cursor: str | None = None
+    has_previous_page: bool = False
+    start_cursor: str | None = None
+
+
+class Paged(Nodes[N], Generic[N]):
+    """A page of a list."""
+
+    page_info: Page
+
+
 class User(Model):
     """A user; null if the account was deleted."""
 
@@ -104,6 +123,12 @@ class Branch(Model):
     """A branch."""
 
     name: str
+
+
+class Name(Model):
+    """The name of a repository: its present one, however it was asked for."""
+
+    name_with_owner: str
 
 
 class Repository(Model):
@@ -130,7 +155,13 @@ class Head(Model):
     labels: Nodes[Label] | None
 
 
-class Issue(Model):
+class Closing(Model):
+    """The answer to :data:`CLOSING`."""
+
+    closed_by_pull_requests_references: Paged[Head] | None
+
+
+class Issue(Closing):
     """The answer to :data:`ISSUE`."""
 
     number: int
@@ -139,7 +170,7 @@ class Issue(Model):
     state: str
     assignees: Nodes[User]
     labels: Nodes[Label] | None
-    closed_by_pull_requests_references: Nodes[Head] | None
+    repository: Name
 
 
 class Context(Model):
@@ -150,21 +181,6 @@ class Context(Model):
     conclusion: str | None = None
     context: str = ""
     state: str = ""
-
-
-class Page(Model):
-    """Whether there are more pages."""
-
-    has_next_page: bool = False
-    end_cursor: str | None = None
-    has_previous_page: bool = False
-    start_cursor: str | None = None
-
-
-class Paged(Nodes[N], Generic[N]):
-    """A page of a list."""
-
-    page_info: Page
 
 
 class Rollup(Model):

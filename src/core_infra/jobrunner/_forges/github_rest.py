@@ -41,8 +41,8 @@ class Issue(Model):
 class Problem(Model):
     """An error of GraphQL."""
 
-    type: str = ""
-    message: str
+    type: str | None = None
+    message: str = "it does not say why"
     path: list[Any] | None = None
 
 
@@ -50,7 +50,7 @@ class Answer(Model):
     """An answer of GraphQL."""
 
     data: dict[str, Any] | None = None
-    errors: list[Problem] = Field(default_factory=list)
+    errors: list[Problem] | None = None
 
 
 class RequiredChecks(Model):

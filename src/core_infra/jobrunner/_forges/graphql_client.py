@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core_infra.jobrunner._forges import github_rest as rest
 from core_infra.jobrunner._forges.errors import ForgeAnswerError, ForgeRefusedError
 from core_infra.jobrunner._forges.github_graphql import parsed, several
+from core_infra.jobrunner._forges.rate_limits import is_about_limit
 from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ class GraphQLClient:
     def __init__(self, api: ApiClient) -> None:
         self._api = api
 
-    def pull(self, repo: Repo, number: int, query: str, kind: type[T], **variables: object) -> T:
-        """The fields of a pull request that a query asks for."""
+    def one(self, repo: Repo, number: int, query: str, kind: type[T], **variables: object) -> T:
+        """The fields of an issue or a pull request that a query asks for."""
         variables |= {"owner": repo.owner, "name": repo.name, "number": number}
         data = self._query(query, variables)
-        return parsed(kind, (data.get("repository") or {}).get("pullRequest"))
+        return parsed(kind, next(iter((data.get("repository") or {}).values()), None))
 
     def each(
         self, repo: Repo, numbers: Iterable[int], field: str, fields: str, kind: type[T]
@@ -63,7 +64,7 @@ class GraphQLClient:
         answer, headers = self._api.ask(rest.ANSWER, "/graphql", content)
         problems = self._problems(answer, headers)
         if answer.data is None or (problems and answer.data.get("repository") is None):
-            raise self._refused(problems or answer.errors)
+            raise self._refused(problems or answer.errors or ())
         for problem in problems:
             _LOG.error("%s: %s: %s", self._api.url, problem.path, problem.message)
         return answer.data
@@ -76,12 +77,12 @@ class GraphQLClient:
             answer, headers = self._api.order(rest.ANSWER, "/graphql", content)
             self._problems(answer, headers)
             if answer.errors or answer.data is None:
-                raise self._refused(answer.errors)
+                raise self._refused(answer.errors or ())
 
     def _problems(self, answer: rest.Answer, headers: Mapping[str, str]) -> list[rest.Problem]:
-        problems = [problem for problem in answer.errors if problem.type != "NOT_FOUND"]
+        problems = [problem for problem in answer.errors or () if problem.type != "NOT_FOUND"]
         for problem in problems:
-            if problem.type in _LIMITED or "rate limit" in problem.message.lower():
+            if problem.type in _LIMITED or is_about_limit(problem.message):
                 raise self._api.limited(problem.message, headers)
         return problems
 

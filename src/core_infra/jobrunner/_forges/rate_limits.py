@@ -65,9 +65,14 @@ def retry_at(
         return moment and _bounded(moment, now)
     if moment is None and headers.get("x-ratelimit-remaining") == "0":
         moment = reset(headers, now=now)
-    if moment is None and (status == _TOO_MANY or "rate limit" in text.lower()):
+    if moment is None and (status == _TOO_MANY or is_about_limit(text)):
         moment = now + _DEFAULT
     return moment and _bounded(moment, now)
+
+
+def is_about_limit(text: str) -> bool:
+    """Whether a forge's text is about a limit; GitHub once called the secondary one "abuse"."""
+    return "rate limit" in text.lower() or "abuse detection" in text.lower()
 
 
 def limited(headers: Mapping[str, str], *, now: datetime) -> datetime:
@@ -84,10 +89,10 @@ def reset(headers: Mapping[str, str], *, now: datetime) -> datetime:
         moment = datetime.fromtimestamp(float(headers.get("x-ratelimit-reset", "")), UTC)
     except (ValueError, OverflowError, OSError):
         return now + _DEFAULT
-    return _bounded(moment - _ahead(headers, now), now)
+    return _bounded(moment - ahead(headers, now), now)
 
 
-def _ahead(headers: Mapping[str, str], now: datetime) -> timedelta:
+def ahead(headers: Mapping[str, str], now: datetime) -> timedelta:
     """How far the forge's clock is ahead of ours."""
     try:
         there = email.utils.parsedate_to_datetime(headers.get("date", ""))
@@ -107,7 +112,7 @@ def _after(headers: Mapping[str, str], now: datetime) -> datetime | None:
         moment = email.utils.parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _ahead(headers, now)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - ahead(headers, now)
 
 
 def _bounded(moment: datetime, now: datetime) -> datetime:

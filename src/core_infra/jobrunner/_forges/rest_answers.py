@@ -35,6 +35,7 @@ class Repository(Model):
     """A repository. Forgejo's names of two fields differ from GitHub's."""
 
     default_branch: str
+    archived: bool = False
     permissions: Permissions | None = None
     allow_squash_merge: bool = False
     allow_merge_commit: bool = Field(

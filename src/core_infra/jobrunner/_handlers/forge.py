@@ -200,8 +200,8 @@ class CommentHandler(ForgeHandler):
             forge.comment(repo, number, f"{text}\n\n{job.marker}")
 
     def _said(self, repo: Repo, number: int, job: Job) -> bool:
-        # Ten minutes earlier: the forge's clock may be behind ours.
-        since = job.first_tried - timedelta(minutes=10)
+        # A day earlier: the forge's clock may be behind ours.
+        since = job.first_tried - timedelta(days=1)
         return any(job.marker in one.body for one in self._forge.comments(repo, number, since))
 
 

@@ -187,7 +187,7 @@ class EpicSource:
         found: dict[tuple[Repo, int], bool] = {}
         for box in tasks(epic.body, self._repo, self._forge.site):
             if box.child:
-                key = (box.repo if box.repo.name else self._repo, box.child)
+                key = (self._known(box.repo) if box.repo.name else self._repo, box.child)
                 found[key] = found.get(key, True) and box.ticked
         for one in epic.sub_issues:
             found.setdefault((one.repo, one.number), not one.is_open)
@@ -196,6 +196,11 @@ class EpicSource:
             for (repo, number), is_done in found.items()
             if not is_done and self._is_ours(repo)
         ]
+
+    def _known(self, repo: Repo) -> Repo:
+        """A repository by the name that it has in the configuration; forges ignore case."""
+        name = "/".join(repo).lower()
+        return next((one for one in self._repos or () if "/".join(one).lower() == name), repo)
 
     def _is_ours(self, repo: Repo) -> bool:
         if repo == self._repo:
