@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shlex
 import sys
@@ -15,10 +16,17 @@ from rich.console import Console
 from core_infra._cli.exit_codes import FULL
 from core_infra.build._archives.archive import Format, Profile
 from core_infra.build._artifact import Target
+from core_infra.build._changelog import release_notes
 from core_infra.build._pipeline import carry_out
 from core_infra.build._plan import Goal, Packing
 from core_infra.build._preflight import make_plan
 from core_infra.build._project import ProjectType, explain
+from core_infra.build._publish.publish import (
+    is_finished,
+    publish_problems,
+    publish_release,
+    publish_requests,
+)
 from core_infra.errors import CoreInfraError, NotFoundError, UnavailableError
 from core_infra.medium._local import LocalMedium
 from core_infra.process._runner.events import RunFinished, SpecFinished
@@ -89,14 +97,24 @@ def build(*, archive: bool, **chosen: Any) -> None:
     help="Release uncommitted sources; the version says that it is a snapshot.",
 )
 @click.option(
+    "--publish",
+    is_flag=True,
+    help="Publish the release where .core/build.yaml says; a dry run prints all requests.",
+)
+@click.option("--notes", is_flag=True, help="Print the notes of the release and exit.")
+@click.option(
     "--dry-run/--no-dry-run", default=True, help="A dry run (default) only plans and checks."
 )
-def release(*, dry_run: bool, **chosen: Any) -> None:
+def release(*, dry_run: bool, notes: bool, **chosen: Any) -> None:
     """Build, sign, archive and describe PROJECT; a dry run by default.
 
     The release is then in dist: archives, CHECKSUMS.txt and its signature, a manifest, a bill of
-    materials and a statement of provenance. core-infra verify checks it. Nothing is published.
+    materials and a statement of provenance. core-infra verify checks it. Nothing is published
+    without --publish.
     """
+    if notes:
+        click.echo(release_notes(_plan(Goal.RELEASE, chosen)))
+        return
     dry = dry_run or chosen["only_plan"]
     _run(Goal.RELEASE, chosen, dry=dry)
     if dry_run and not chosen["as_json"]:
@@ -150,7 +168,29 @@ def _plan_and_run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
     Raises:
         CoreInfraError: as make_plan and carry_out do; a plan with problems is shown first.
     """
-    plan = make_plan(
+    plan = _plan(goal, chosen)
+    publishes = chosen.get("publish", False)
+    if publishes:
+        plan = replace(plan, problems=(*plan.problems, *publish_problems(plan)))
+    for note in plan.notes:
+        click.echo(f"note: {note}", err=True)
+    if dry:
+        _show_plan(plan, as_json=chosen["as_json"], publishes=publishes)
+        plan.check()
+        return
+    if publishes and is_finished(plan):
+        plan.check()
+        place = plan.context.output_dir
+        click.echo(f"note: {place} has this release already: it is not built again", err=True)
+    else:
+        _carry_out(plan, chosen)
+    if publishes:
+        for address in publish_release(plan, report=functools.partial(click.echo, err=True)):
+            click.echo(address)
+
+
+def _plan(goal: Goal, chosen: dict[str, Any]) -> BuildPlan:
+    return make_plan(
         chosen["project"],
         goal=goal,
         packing=Packing(Format(chosen["form"]), Profile(chosen["profile"])),
@@ -162,12 +202,9 @@ def _plan_and_run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
         snapshot=chosen.get("snapshot", False),
         threads=chosen["threads"],
     )
-    for note in plan.notes:
-        click.echo(f"note: {note}", err=True)
-    if dry:
-        _show_plan(plan, as_json=chosen["as_json"])
-        plan.check()
-        return
+
+
+def _carry_out(plan: BuildPlan, chosen: dict[str, Any]) -> None:
     try:
         with _progress() as listener:
             package = carry_out(plan, twice=chosen["twice"], listener=listener)
@@ -207,9 +244,11 @@ def _without_output(result: RunResult) -> RunResult:
     return replace(result, output_bytes=b"")
 
 
-def _show_plan(plan: BuildPlan, *, as_json: bool) -> None:
+def _show_plan(plan: BuildPlan, *, as_json: bool, publishes: bool) -> None:
+    requests = list(publish_requests(plan)) if publishes and not plan.problems else []
     if as_json:
-        click.echo(json.dumps(plan.as_data(), indent=2))
+        more = {"requests": requests} if publishes else {}
+        click.echo(json.dumps({**plan.as_data(), **more}, indent=2))
         return
     config = plan.context
     others = f", not {' or '.join(plan.others)}" if plan.others else ""
@@ -233,6 +272,8 @@ def _show_plan(plan: BuildPlan, *, as_json: bool) -> None:
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, version, where in rows:
         click.echo(f"{name:{first}}  {version:{second}}  {where}")
+    for line in requests:
+        click.echo(f"publish: {line}")
 
 
 def _show_package(plan: BuildPlan, package: BuildResult, *, as_json: bool) -> None:

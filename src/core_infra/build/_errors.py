@@ -91,6 +91,21 @@ class PreflightError(UnavailableError):
     """
 
 
+class PublishError(UnavailableError):
+    """A release cannot be published: a server refuses it, or has another one of this version.
+
+    What was uploaded stays; a second run continues.
+    """
+
+
+class PublishInterruptedError(PublishError):
+    """A server did not answer, or was busy; the request may be repeated.
+
+    Attributes:
+        wait: how long the server wants us to wait, in seconds.
+    """
+
+
 class NotReproducibleError(InvalidError):
     """Two builds of the same sources differ; the artifacts are discarded.
 

@@ -55,6 +55,20 @@ FORGEJO = {
     f"{REPO}/commits/{{ref}}/status": ["get"],
     f"{REPO}/git/commits/{{sha}}": ["get"],
 }
+GITHUB_RELEASES = {
+    f"{REPO}/commits/{{ref}}": ["get"],
+    f"{REPO}/releases": ["get", "post"],
+    f"{REPO}/releases/{{release_id}}": ["get", "patch"],
+    f"{REPO}/releases/{{release_id}}/assets": ["get", "post"],
+    f"{REPO}/releases/assets/{{asset_id}}": ["delete"],
+}
+FORGEJO_RELEASES = {
+    f"{REPO}/tags/{{tag}}": ["get"],
+    f"{REPO}/releases": ["get", "post"],
+    f"{REPO}/releases/{{id}}": ["get", "patch"],
+    f"{REPO}/releases/{{id}}/assets": ["get", "post"],
+    f"{REPO}/releases/{{id}}/assets/{{attachment_id}}": ["delete"],
+}
 QUERIES = [
     queries.several("issue", queries.ISSUE, [1]),
     queries.several("pullRequest", queries.PULL, [1]),
@@ -124,8 +138,11 @@ class Subset:
                 query[parameter["name"]] = self.schema(parameter.get("schema", parameter))
             elif parameter["in"] == "body":
                 body = self.schema(parameter["schema"])
-        if content := found.get("requestBody"):
-            body = self.schema(self.resolve(content)["content"]["application/json"]["schema"])
+            elif parameter["in"] == "formData":
+                body = {}  # a file
+        if request := found.get("requestBody"):
+            content = self.resolve(request)["content"]
+            body = self.schema(content.get("application/json", {}).get("schema", {}))
         return {"query": query, "body": body, "responses": self.responses(found)}
 
     def responses(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -245,9 +262,12 @@ def make(modules: Path, swagger: Path) -> dict[str, str]:
     octokit = modules / "@octokit"
     github = json.loads((octokit / "openapi/generated/api.github.com.json").read_text())
     examples = octokit / "webhooks-examples/api.github.com/index.json"
+    forgejo = json.loads(swagger.read_text())
     made = {
         "github.json": rest(github, GITHUB, "@octokit/openapi"),
-        "forgejo.json": rest(json.loads(swagger.read_text()), FORGEJO, "Forgejo API"),
+        "github-releases.json": rest(github, GITHUB_RELEASES, "@octokit/openapi"),
+        "forgejo.json": rest(forgejo, FORGEJO, "Forgejo API"),
+        "forgejo-releases.json": rest(forgejo, FORGEJO_RELEASES, "Forgejo API"),
         "github-payloads.json": payloads(json.loads(examples.read_text())),
     }
     files = {name: json.dumps(value, indent=1) + "\n" for name, value in made.items()}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from core_infra.build._builders.steps import BuildContext
+    from core_infra.build._config.settings import PublishSettings
 
 
 SECRET_VARIABLES = ("GPG_PASSPHRASE", "APPLE_APP_PASSWORD", "WINDOWS_CERTIFICATE_PASSWORD")
@@ -42,9 +43,17 @@ def build_environment(context: BuildContext) -> dict[str, str]:
         "NO_COLOR": "1",
         "GIT_OPTIONAL_LOCKS": "0",  # read-only git commands must not change the repository
     }
-    blank = {name: "" for name in SECRET_VARIABLES if name in os.environ}
     given = dict(line.split("=", 1) for line in context.settings.build.env)
+    tokens = [name for name in publishing_variables(context.settings.publish) if name not in given]
+    blank = {name: "" for name in (*SECRET_VARIABLES, *tokens) if name in os.environ}
     return fixed | given | blank
+
+
+def publishing_variables(publish: PublishSettings) -> list[str]:
+    """Variables with tokens for publishing, which the build's programs do not get."""
+    names = [f"{forge.kind.upper()}_TOKEN" for forge in publish.forges]
+    names += ["PYPI_TOKEN", "TWINE_PASSWORD"] if publish.pypi else []
+    return [variable for name in names for variable in (name, f"{name}_FILE")]
 
 
 def left_out(context: BuildContext) -> dict[str, None]:

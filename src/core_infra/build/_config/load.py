@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 from typing import TYPE_CHECKING
@@ -15,10 +16,13 @@ from core_infra.build._config.settings import (
     ArchiveSettings,
     BuildConfig,
     BuildSettings,
+    ChangelogSettings,
     DockerSettings,
+    ForgeSettings,
     HookSettings,
     LinuxKitSettings,
     ProjectSettings,
+    PublishSettings,
     SigningSettings,
 )
 from core_infra.build._errors import ConfigError
@@ -34,9 +38,12 @@ _FILE = ".core/build.yaml"
 MISSPELT_CONFIG = ".core/build.yml"
 _VERSION = 1
 _SIZE_MAX = 256 << 10
+_GITHUB = "https://api.github.com"
+_NO_FORGE = ForgeSettings("", "", "")
+"""Instead of a forge with mistakes, which are reported."""
 _SECTIONS = (
     *("version", "project", "build", "targets", "archive", "hooks", "sign"),
-    *("docker", "linuxkit"),
+    *("changelog", "publish", "docker", "linuxkit"),
 )
 _PROJECT_FIELDS = ("name", "description", "main", "binary", "type", "tag_prefix")
 
@@ -93,6 +100,8 @@ def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
         sign=_sign(fields, env),
         archive=_archive(fields),
         hooks=_hooks(fields),
+        changelog=_changelog(fields),
+        publish=_publish(fields),
         docker=_docker(fields),
         linuxkit=_linuxkit(fields),
     )
@@ -142,6 +151,38 @@ def _hooks(top: Fields) -> HookSettings:
     fields = top.section("hooks", names)
     return HookSettings(
         **{name: fields.optional(name, each(values.hook), ()) for name in names},
+    )
+
+
+def _changelog(top: Fields) -> ChangelogSettings:
+    fields = top.section("changelog", ("from", "file"))
+    default = ChangelogSettings()
+    return ChangelogSettings(
+        source=fields.optional("from", one_of(("auto", "file", "commits", "none")), default.source),
+        file=fields.optional("file", values.inner_path, default.file),
+    )
+
+
+def _publish(top: Fields) -> PublishSettings:
+    fields = top.section("publish", ("github", "forgejo", "pypi"))
+    return PublishSettings(
+        forges=tuple(
+            fields[kind].take(functools.partial(_forge, kind), None) or _NO_FORGE
+            for kind in ("github", "forgejo")
+            if kind in fields
+        ),
+        pypi=fields.optional("pypi", values.index, ""),
+    )
+
+
+def _forge(kind: str, field: Field) -> ForgeSettings:
+    fields = field.fields(("repository", "url", "draft"))
+    read = fields.required if kind == "forgejo" else fields.optional
+    return ForgeSettings(
+        kind=kind,
+        repository=fields.required("repository", values.repository, ""),
+        url=read("url", values.address, _GITHUB),
+        draft=fields.optional("draft", Field.flag, default=False),
     )
 
 

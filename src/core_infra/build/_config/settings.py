@@ -132,6 +132,53 @@ class SigningSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangelogSettings:
+    """The section ``changelog``: where the notes of a release come from.
+
+    Attributes:
+        source: ``file``: the version's section in the file; ``commits``: the commits since the last
+            version; ``auto``: the section if there is one, else the commits; or ``none``.
+        file: the file, relative to the project's directory.
+    """
+
+    source: str = "auto"
+    file: str = "CHANGELOG.md"
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeSettings:
+    """A repository on a forge, for its releases.
+
+    Attributes:
+        kind: ``github`` or ``forgejo``.
+        repository: ``OWNER/NAME``.
+        url: the address of the API (GitHub) or the server (Forgejo).
+        draft: whether the release stays a draft.
+    """
+
+    kind: str
+    repository: str
+    url: str
+    draft: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSettings:
+    """The section ``publish``: where ``core-infra release --publish`` publishes.
+
+    Attributes:
+        forges: the repositories on forges.
+        pypi: the upload address of a Python package index; empty for none.
+    """
+
+    forges: tuple[ForgeSettings, ...] = ()
+    pypi: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.forges or self.pypi)
+
+
+@dataclass(frozen=True, slots=True)
 class DockerSettings:
     """The section ``docker``: what the Docker builder makes.
 
@@ -176,6 +223,8 @@ class BuildConfig:
         sign: keys and certificates.
         archive: the archives of a release.
         hooks: commands of the project.
+        changelog: where the notes of a release come from.
+        publish: where a release is published.
         docker: settings of the Docker builder.
         linuxkit: settings of the LinuxKit builder.
     """
@@ -187,6 +236,8 @@ class BuildConfig:
     sign: SigningSettings = field(default_factory=SigningSettings)
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     hooks: HookSettings = field(default_factory=HookSettings)
+    changelog: ChangelogSettings = field(default_factory=ChangelogSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
     linuxkit: LinuxKitSettings = field(default_factory=LinuxKitSettings)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from core_infra._yaml.reading import one_of
 from core_infra.build._project import ProjectType
+from core_infra.build._secret import address_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,11 @@ _RESERVED = re.compile(r"con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]{0,254}")
 _TAG_PREFIX = re.compile(r"[\w@][\w@./+-]{0,99}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}/[\w.-]{1,100}", re.ASCII)
+_INDEXES = {
+    "pypi": "https://upload.pypi.org/legacy/",
+    "testpypi": "https://test.pypi.org/legacy/",
+}
 _IMAGE_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _IMAGE_FORMAT = re.compile(r"[a-z0-9][a-z0-9+-]{0,31}")
 _CHOSEN_BY_US = re.compile(r"--?(?:o|C)(?:=.*)?", re.DOTALL)
@@ -124,6 +130,26 @@ def _check_placeholders(field: Field, text: str, known: tuple[str, ...]) -> None
         field.fail(f"{{{unknown[0]}}} is not a placeholder; there are {shown}", shown)
     if {"{", "}"} & set(_PLACEHOLDER.sub("", text)):
         field.reject(f"braces only in placeholders: {shown}")
+
+
+def repository(field: Field) -> str:
+    """A repository on a forge."""
+    return _matching(field, _REPOSITORY, "a repository on the forge, as OWNER/NAME")
+
+
+def address(field: Field) -> str:
+    """An address that a token may be sent to."""
+    expected = "an address such as https://git.example.org"
+    url = field.string(expected)
+    if why := address_problem(url):
+        field.fail(f"{why}; expected {expected}", expected)
+    return url.rstrip("/")
+
+
+def index(field: Field) -> str:
+    """The upload address of a Python package index, or ``pypi`` or ``testpypi``."""
+    name = field.string("pypi, testpypi, or the upload address of an index")
+    return _INDEXES.get(name) or f"{address(field)}{'/' if name.endswith('/') else ''}"
 
 
 def image(field: Field) -> str:

@@ -87,36 +87,61 @@ def _write_sbom(
 def _write_provenance(
     plan: BuildPlan, shipped: Sequence[Artifact], path: Path, started: float
 ) -> None:
-    context, settings = plan.context, plan.context.settings.build
-    history = read_history(context.project_dir, output=context.output_dir)
-    hooks = asdict(context.settings.hooks)
-    uncommitted = [*history.changed, *history.untracked]
     write_provenance(
         LocalMedium(),
         shipped,
         str(path),
         builder=_builder_id(),
-        parameters={
-            "type": str(plan.type),
-            "name": context.name,
-            "version": context.version,
-            "targets": [str(target) for target in plan.targets],
-            "cgo": settings.cgo,
-            "flags": list(settings.flags),
-            "ldflags": list(settings.ldflags),
-            # Only names: the values may be secret.
-            "env": [line.partition("=")[0] for line in settings.env],
-            "packing": [plan.packing.format, plan.packing.profile],
-            **({"hooks": hooks} if any(hooks.values()) else {}),
-            **({"snapshot": True} if plan.snapshot else {}),
-            **({"uncommitted": uncommitted} if uncommitted else {}),
-        },
+        parameters=build_parameters(plan),
         tools={tool.name: tool.version for tool in plan.tools},
-        sources=_sources(plan, history),
+        sources=build_sources(plan),
         invocation=_invocation(),
         started=int(started),
         finished=int(time.time()),
     )
+
+
+def build_parameters(plan: BuildPlan) -> dict[str, object]:
+    """What determines a build, for its provenance."""
+    context, settings = plan.context, plan.context.settings.build
+    history = _history(plan)
+    hooks = asdict(context.settings.hooks)
+    uncommitted = [*history.changed, *history.untracked]
+    return {
+        "type": str(plan.type),
+        "name": context.name,
+        "version": context.version,
+        "targets": [str(target) for target in plan.targets],
+        "cgo": settings.cgo,
+        "flags": list(settings.flags),
+        "ldflags": list(settings.ldflags),
+        # Only names: the values may be secret.
+        "env": [line.partition("=")[0] for line in settings.env],
+        "packing": [plan.packing.format, plan.packing.profile],
+        **({"hooks": hooks} if any(hooks.values()) else {}),
+        **({"snapshot": True} if plan.snapshot else {}),
+        **({"uncommitted": uncommitted} if uncommitted else {}),
+    }
+
+
+def build_sources(plan: BuildPlan) -> list[Source]:
+    """What a build is made of, for its provenance."""
+    context, history = plan.context, _history(plan)
+    digest = sources_of(plan.builder, context, plan.targets).digest
+    name = urllib.parse.quote(context.name, safe="")
+    found = [Source(f"urn:core-infra:sources:{name}", {"sha256": digest})]
+    if history.commit:
+        where = _download_location(history.origin)
+        reference = f"refs/tags/{history.tag}" if history.exact else history.commit
+        uri = f"{where}@{reference}" if where else f"urn:core-infra:commit:{history.commit}"
+        found.append(Source(uri, {"gitCommit": history.commit}))
+    return found
+
+
+def _history(plan: BuildPlan) -> History:
+    context = plan.context
+    prefix = context.settings.project.tag_prefix
+    return read_history(context.project_dir, prefix=prefix, output=context.output_dir)
 
 
 def _builder_id() -> str:
@@ -139,19 +164,6 @@ def _invocation() -> str:
     if os.environ.get("GITHUB_ACTIONS") == "true" and run:
         return f"{server}/{repository}/actions/runs/{run}/attempts/{attempt or 1}"
     return os.environ.get("CI_JOB_URL", "")
-
-
-def _sources(plan: BuildPlan, history: History) -> list[Source]:
-    context = plan.context
-    digest = sources_of(plan.builder, context, plan.targets).digest
-    name = urllib.parse.quote(context.name, safe="")
-    found = [Source(f"urn:core-infra:sources:{name}", {"sha256": digest})]
-    if history.commit:
-        where = _download_location(history.origin)
-        reference = f"refs/tags/{history.tag}" if history.exact else history.commit
-        uri = f"{where}@{reference}" if where else f"urn:core-infra:commit:{history.commit}"
-        found.append(Source(uri, {"gitCommit": history.commit}))
-    return found
 
 
 def _download_location(origin: str) -> str:

@@ -70,8 +70,7 @@ def read_history(project: Path, *, prefix: str = "", output: Path | None = None)
     changed, untracked = _changes(repository, output)
     if not commit:  # a new repository
         return History(changed=changed, untracked=untracked, shallow=shallow)
-    inside = project.resolve().relative_to(repository.top).as_posix()
-    prefixes = [prefix] if prefix else ["", *([f"{inside}/"] if inside != "." else [])][::-1]
+    prefixes = _prefixes(repository, project, prefix)
     tag, version = next(filter(None, (_described(repository, one) for one in prefixes)), ("", ""))
     return History(
         commit=commit,
@@ -85,9 +84,52 @@ def read_history(project: Path, *, prefix: str = "", output: Path | None = None)
     )
 
 
+def previous_version(project: Path, *, prefix: str = "") -> str:
+    """The tag of the version before that of the current commit; empty if there is none.
+
+    Before a final version, versions like ``2.0.0-rc.1`` do not count.
+
+    Args:
+        project: its directory.
+        prefix: as for :func:`read_history`.
+
+    Raises:
+        SourcesError: git does not answer.
+    """
+    repository = project_repository(project)
+    if repository is None:
+        return ""
+    here = repository.ask("tag", "--points-at", "HEAD").split()
+    merged = repository.ask("tag", "--merged", "HEAD").split()
+    for one in _prefixes(repository, project, prefix):
+        current = [tag for tag in here if _has_version(tag, one)]
+        final = not current or any(is_final(tag.removeprefix(one)) for tag in current)
+        names = [tag for tag in merged if _has_version(tag, one) and tag not in here]
+        if final:
+            names = [tag for tag in names if is_final(tag.removeprefix(one))]
+        matches = [f"--match={_literal(name)}" for name in names[-_TAGS:]]
+        if matches and (
+            found := repository.try_to_ask("describe", "--tags", "--abbrev=0", *matches)
+        ):
+            return found
+    return ""
+
+
+def _prefixes(repository: Repository, project: Path, prefix: str) -> list[str]:
+    """The prefixes of a project's tags, the first choice first."""
+    inside = project.resolve().relative_to(repository.top).as_posix()
+    return [prefix] if prefix else ["", *([f"{inside}/"] if inside != "." else [])][::-1]
+
+
 def is_version(text: str) -> bool:
     """Whether a text is a version: ``1.2.3``, ``v2.0.0-rc.1``."""
     return _VERSION.fullmatch(text) is not None
+
+
+def is_final(version: str) -> bool:
+    """Whether a version is that of a finished release: not ``2.0.0-rc.1``, ``1.0b2``."""
+    match = _VERSION.fullmatch(version)
+    return match is not None and not match[2].partition("+")[0]
 
 
 def _described(repository: Repository, prefix: str) -> tuple[str, str] | None:

@@ -1,0 +1,1 @@
+"""Publishes a finished release: to GitHub or Forgejo, to a package index."""
