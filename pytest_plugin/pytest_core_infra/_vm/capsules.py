@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core_infra._unpatched import Path
-from core_infra.errors import CoreInfraError
 from core_infra.vm._capsule.file import SUFFIX, CapsuleWriter
-from core_infra.vm._capsule.wake import machine_facts
+from core_infra.vm._capsule.machines import add_machines, machine_facts
 from core_infra.vm._guest.results import WaitResult
 from core_infra.vm._machine import record_of
 from core_infra.vm._machine_state import Status
 from pytest_core_infra._vm.change_lines import change_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from core_infra.vm._guest.timeline import Step
     from core_infra.vm._launcher import Launcher
@@ -47,6 +46,7 @@ def write(
     began: float,
     clock: float,
     with_states: bool = True,
+    whole: bool = False,
 ) -> tuple[Path, bool]:
     """Write the capsule of a test; its path, and whether one of its machines can be woken.
 
@@ -59,6 +59,7 @@ def write(
         began: when the test began, on ``time.monotonic``.
         clock: the same in seconds since 1970.
         with_states: put the machines themselves into it.
+        whole: with the images below their disks, whatever their size.
 
     Raises:
         OSError: the file cannot be written.
@@ -67,17 +68,16 @@ def write(
     path = Path(str(item.config.rootpath)) / DIRECTORY / f"{name}{SUFFIX}"
     _make_directory(path.parent)
     with CapsuleWriter(path) as writer:
-        records = []
-        for machine, known in machines:
-            record = _machine(machine, known, began, clock)
-            record["facts"] = machine_facts(
-                machine.spec, launcher.accelerator.name, launcher.hypervisor.version()
-            )
-            if with_states:
-                _add_state(writer, machine, record)
-            else:
-                record["why_not"] = f"{MOST_STATES} capsules of this run have their machines"
-            records.append(record)
+        limit = "" if with_states else f"{MOST_STATES} capsules of this run have their machines"
+        why_not = {machine: _why_not(machine, known) or limit for machine, known in machines}
+        savable = [machine for machine, _ in machines if not why_not[machine]]
+        saved, groups = add_machines(writer, launcher, savable, whole=whole)
+        records = [
+            _machine(machine, known, began, clock)
+            | {"facts": _facts(machine, launcher)}
+            | saved.get(machine, {"why_not": why_not[machine]})
+            for machine, known in machines
+        ]
         crash = getattr(report.longrepr, "reprcrash", None)
         writer.set_manifest(
             {
@@ -91,6 +91,7 @@ def write(
                 "duration": round(report.duration, 3),
                 "versions": _versions(launcher),
                 "machines": records,
+                "groups": groups,
             }
         )
     return path, any("state" in record for record in records)
@@ -116,25 +117,18 @@ def _make_directory(directory: Path) -> None:
         (directory / ".gitignore").write_text("*\n")
 
 
-def _add_state(writer: CapsuleWriter, machine: Machine, record: dict[str, Any]) -> None:
-    found = record_of(machine)
-    why_not = found.why_not_saved()
+def _why_not(machine: Machine, known: Evidence) -> str:
+    """Why a machine cannot be saved; "" if it can."""
     if machine.status is not Status.RUNNING:
-        why_not = f"it did not run: {record['trouble'] or machine.status.value}"
-    if why_not:
-        record["why_not"] = why_not
-        return
-    member = f"state/{machine.name}"
+        return f"it did not run: {known.trouble or machine.status.value}"
+    if known.changes is not None and known.changes.silent:
+        return f"its guest does not answer: {known.changes.silent}"
+    return ""
 
-    def produce(put: Callable[[bytes], object]) -> None:
-        record["nonce"] = found.write_state(put)
 
-    try:
-        writer.add(member, produce)
-    except CoreInfraError as error:
-        record["why_not"] = f"it could not be saved: {error}"
-    else:
-        record["state"] = member
+def _facts(machine: Machine, launcher: Launcher) -> dict[str, Any]:
+    accelerator = record_of(machine).accelerator
+    return machine_facts(machine.spec, accelerator, launcher.hypervisor.version())
 
 
 def _machine(machine: Machine, known: Evidence, began: float, clock: float) -> dict[str, Any]:

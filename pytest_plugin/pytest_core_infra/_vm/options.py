@@ -101,6 +101,12 @@ OPTIONS = (
         "machines as they stood: those that fail (default), all, or none",
     ),
     Option(
+        "core_vm_trace_disks",
+        "bool",
+        "",
+        "put the images of disks into capsules, too, so that they open on a host without these",
+    ),
+    Option(
         "core_vm_revert",
         "bool",
         "",

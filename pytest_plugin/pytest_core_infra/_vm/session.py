@@ -65,7 +65,7 @@ class VmSession:
             ending=self._ending_of,
             terminal=lambda: entering.real_terminal(config),
         )
-        self._trace = settings.trace
+        self._trace, self._trace_disks = settings.trace, settings.trace_disks
         self._capsules = 0  # that have machines
         self._enters = settings.enter and not self._is_worker  # until it has
         if self._enters:
@@ -261,6 +261,7 @@ class VmSession:
                 began=self._registry.began,
                 clock=self._registry.began_clock,
                 with_states=self._capsules < capsules.MOST_STATES,
+                whole=self._trace_disks,
             )
         except FAILURES as error:
             return [(capsules.TITLE, f"it could not be written: {error}")]

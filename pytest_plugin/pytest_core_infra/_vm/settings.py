@@ -38,6 +38,7 @@ class Settings:
         keep: whose machines are left running: "never", "failed" (a failed test's), "always".
         enter: open a shell in the machine of the first test that fails.
         trace: which tests leave a capsule: "retain-on-failure", "on" (all), "off".
+        trace_disks: capsules have the images of disks, too.
         revert: machines that tests share go back after each test to what they were before it.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     keep: str
     enter: bool
     trace: str
+    trace_disks: bool
     revert: bool
 
 
@@ -69,6 +71,7 @@ def read_settings(config: pytest.Config) -> Settings:
         keep=_choice(config, "core_vm_keep", KEEP),
         enter=switched_on(config, "core_vm_enter"),
         trace=_choice(config, "core_vm_trace", TRACE),
+        trace_disks=switched_on(config, "core_vm_trace_disks"),
         revert=switched_on(config, "core_vm_revert"),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError, NotFoundError
@@ -13,46 +13,27 @@ from core_infra.vm._machine_lifecycle import MachineLifecycle
 from core_infra.vm._machine_snapshots import check_snapshot_name, reverted_to
 from core_infra.vm._names import plain_name
 from core_infra.vm._networks import Network, NetworkAddress, lan_of
+from core_infra.vm._saved_cluster import (
+    SavedCluster,
+    SavedMachine,
+    saved_faults,
+    saved_network,
+)
 from core_infra.vm._snapshots.together import Node
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._launcher_networks import Networks
     from core_infra.vm._live_machines import LiveMachines
     from core_infra.vm._machine import Machine
-    from core_infra.vm._machine_spec import MachineOptions, MachineSpec
+    from core_infra.vm._machine_spec import MachineOptions
     from core_infra.vm._network.lan import Lan
     from core_infra.vm._network.under_way import Frames
     from core_infra.vm._snapshots.clone_source import CloneSource
     from core_infra.vm._snapshots.cloner import Cloner
-
-
-class _SavedMachine(NamedTuple):
-    """A machine of a saved cluster: its cards are the names of networks, with addresses."""
-
-    name: str
-    spec: MachineSpec
-    source: CloneSource
-    cards: tuple[tuple[str, str], ...]
-
-
-class _SavedNetwork(NamedTuple):
-    """A network of a saved cluster."""
-
-    name: str
-    subnet: str
-    outside: bool
-    seed: int
-    exposed: tuple[tuple[str, str], ...]
-    frames: Frames
-
-
-class _Saved(NamedTuple):
-    machines: tuple[_SavedMachine, ...]
-    networks: tuple[_SavedNetwork, ...]
 
 
 class Clusters:
@@ -88,7 +69,7 @@ class Clusters:
         cluster = Cluster(f"prepared{next(self._numbers)}", self)
         try:
             prepare(cluster)
-            saved = self._save(cluster)
+            saved = self._saved(self._lifecycles(cluster), _lans(cluster))
         except BaseException as error:
             if on_failure is not None:
                 on_failure(cluster, error)
@@ -102,7 +83,7 @@ class Clusters:
             for source in sources:
                 self._cloner.forget(source)
 
-        return PreparedCluster(lambda name: self._copy(saved, name), close)
+        return PreparedCluster(lambda name: self.copy(saved, name), close)
 
     def add_machine(
         self,
@@ -129,7 +110,7 @@ class Clusters:
         """The same."""
         check_snapshot_name(name)
         lifecycles = self._lifecycles(cluster)
-        sources, frames = self._capture(cluster, lifecycles)
+        sources, frames = self._capture(lifecycles, list(_lans(cluster).values()))
         for lifecycle, source in zip(lifecycles, sources, strict=True):
             lifecycle.snapshots.add(name, source)
         self._frames[cluster, name] = frames
@@ -154,7 +135,7 @@ class Clusters:
             )
             for lifecycle in lifecycles
         ]
-        lans = [lan_of(network) for network in cluster.networks.values()]
+        lans = list(_lans(cluster).values())
         under_way = list(zip(lans, self._frames[cluster, name], strict=True))
         with contextlib.ExitStack() as replacing:
             for lifecycle in lifecycles:
@@ -174,25 +155,56 @@ class Clusters:
         for key in [key for key in self._frames if key[0] is cluster]:
             del self._frames[key]
 
+    def capture(self, machines: Sequence[Machine]) -> SavedCluster:
+        """Save machines at one moment, with their networks and the faults of these; they continue.
+
+        The caller closes the sources. Networks with the same name get a number.
+
+        Args:
+            machines: the machines: those of :meth:`connected`.
+
+        Raises:
+            CoreInfraError: one of them cannot be saved.
+        """
+        lifecycles = [self._live.lifecycle_of(machine) for machine in machines]
+        lans: dict[str, Lan] = {}
+        for lifecycle in lifecycles:
+            for lan, _ in lifecycle.networks.cards:
+                if lan not in lans.values():
+                    lans[f"{lan.name} {len(lans)}" if lan.name in lans else lan.name] = lan
+        saved = self._saved(lifecycles, lans)
+        networks = (one._replace(faults=saved_faults(lans[one.name])) for one in saved.networks)
+        return saved._replace(networks=tuple(networks))
+
+    def connected(self, machines: Sequence[Machine]) -> list[list[Machine]]:
+        """Groups of machines; no machine shares a network with one of another group."""
+        groups: list[tuple[set[Lan], list[Machine]]] = []
+        for machine in machines:
+            lans = {lan for lan, _ in self._live.lifecycle_of(machine).networks.cards}
+            joined = [group for group in groups if group[0] & lans]
+            groups = [group for group in groups if not group[0] & lans]
+            members = [one for _, others in joined for one in others]
+            groups.append((lans.union(*(others for others, _ in joined)), [*members, machine]))
+        return [members for _, members in groups]
+
     def _lifecycles(self, cluster: Cluster) -> list[MachineLifecycle]:
         return [self._live.lifecycle_of(machine) for machine in cluster]
 
     def _capture(
-        self, cluster: Cluster, lifecycles: Sequence[MachineLifecycle]
+        self, lifecycles: Sequence[MachineLifecycle], lans: Sequence[Lan]
     ) -> tuple[list[CloneSource], list[Frames]]:
         if not lifecycles:
             raise InvalidError("cannot save a cluster without machines")
-        lans = [lan_of(network) for network in cluster.networks.values()]
         with contextlib.ExitStack() as ports:
             for lifecycle in lifecycles:
                 ports.enter_context(lifecycle.without_ports())
             processes = [lifecycle.process for lifecycle in lifecycles]
             return self._cloner.capture_together(processes, lans)
 
-    def _save(self, cluster: Cluster) -> _Saved:
-        lifecycles = self._lifecycles(cluster)
-        networks = cluster.networks
-        names = {lan_of(network): name for name, network in networks.items()}
+    def _saved(
+        self, lifecycles: Sequence[MachineLifecycle], lans: Mapping[str, Lan]
+    ) -> SavedCluster:
+        names = {lan: name for name, lan in lans.items()}
         for lifecycle in lifecycles:
             for lan, _ in lifecycle.networks.cards:
                 if lan not in names:
@@ -201,9 +213,9 @@ class Clusters:
                         why=f"it is on the network {lan.name}, which is not the cluster's",
                         todo="Make the network with cluster.add_network().",
                     )
-        sources, frames = self._capture(cluster, lifecycles)
+        sources, frames = self._capture(lifecycles, list(names))
         machines = (
-            _SavedMachine(
+            SavedMachine(
                 plain_name(lifecycle.spec.name),
                 lifecycle.spec,
                 source,
@@ -213,13 +225,19 @@ class Clusters:
             )
             for lifecycle, source in zip(lifecycles, sources, strict=True)
         )
-        pairs = zip(networks.items(), frames, strict=True)
-        return _Saved(
-            tuple(machines),
-            tuple(_saved_network(name, lan_of(network), under) for (name, network), under in pairs),
+        networks = (
+            saved_network(name, lan, under)
+            for (name, lan), under in zip(lans.items(), frames, strict=True)
         )
+        return SavedCluster(tuple(machines), tuple(networks))
 
-    def _copy(self, saved: _Saved, name: str | None) -> Cluster:
+    def copy(self, saved: SavedCluster, name: str | None) -> Cluster:
+        """A cluster that begins where one was saved.
+
+        Args:
+            saved: what it begins as.
+            name: its name within the launcher; None: ``cluster1``, ``cluster2``, ….
+        """
         started = time.monotonic()
         cluster = Cluster(name or f"cluster{next(self._numbers)}", self)
         with contextlib.ExitStack() as directories, contextlib.ExitStack() as undo:
@@ -231,6 +249,8 @@ class Clusters:
                 undo.callback(networks[one.name].close)
                 for inside, outside in one.exposed:
                     networks[one.name].expose(inside, outside)
+                for fault in one.faults:
+                    fault.add_to(lan_of(networks[one.name]))
             joined, nodes = [], []
             for machine in saved.machines:
                 full = f"{machine.name}@{cluster.name}"
@@ -254,13 +274,5 @@ class Clusters:
         return cluster
 
 
-def _saved_network(name: str, lan: Lan, frames: Frames) -> _SavedNetwork:
-    exposed = tuple(
-        (f"{address}:{port}", f"{_bracketed(host)}:{server}")
-        for (address, port), (host, server) in lan.gateway.exposed.items()
-    )
-    return _SavedNetwork(name, str(lan.subnet.ipv4), lan.outside, lan.seed, exposed, frames)
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+def _lans(cluster: Cluster) -> dict[str, Lan]:
+    return {name: lan_of(network) for name, network in cluster.networks.items()}

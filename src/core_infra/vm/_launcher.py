@@ -392,3 +392,8 @@ class Launcher:
 def starter_of(launcher: Launcher) -> MachineStarter:
     """What starts a launcher's machines, for parts of the library that have a specification."""
     return launcher._starter  # noqa: SLF001 - not for users
+
+
+def clusters_of(launcher: Launcher) -> Clusters:
+    """What saves and copies several machines of a launcher at one moment."""
+    return launcher._clusters  # noqa: SLF001 - not for users

@@ -9,17 +9,13 @@ from core_infra.errors import CoreInfraError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest.changes import Changes, compare
 from core_infra.vm._guest.survey import Survey, parents, take_survey
-from core_infra.vm._images.image import Image
 from core_infra.vm._machine_lifecycle import COARSE
 from core_infra.vm._snapshots.resume import AgentGuest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from core_infra.vm._guest.timeline import Timeline
     from core_infra.vm._machine_lifecycle import MachineLifecycle
 
-_SAVE = 10.0  # seconds, before scaling
 _LIMIT = 3.0
 """Seconds, before scaling, that the guest may take to report what has changed."""
 
@@ -48,6 +44,11 @@ class MachineRecord:
         """Whether it was cloned; otherwise its console begins with its boot."""
         return self._lifecycle.snapshots.initial is not None
 
+    @property
+    def accelerator(self) -> str:
+        """How its instructions run."""
+        return self._lifecycle.last_process.accelerator
+
     def console_position(self) -> int:
         """Where the console's log ends now, for :meth:`console_since`."""
         return self._lifecycle.last_process.console.position
@@ -72,28 +73,12 @@ class MachineRecord:
             guest = AgentGuest(self._lifecycle.agent())
             now = take_survey(guest, self._agent, since=resumed[0][0], limit=limit)
         except CoreInfraError as error:
-            return Changes(notes=[f"the guest could not be asked: {error.what}"])
+            note = f"the guest could not be asked: {error.what}"
+            return Changes(notes=[note], silent=error.what)
         then, notes = self._before(parents(now), limit)
         changes = compare(then, now, resumed=resumed)
         changes.notes += notes
         return changes
-
-    def why_not_saved(self) -> str:
-        """Why the machine cannot be put into a capsule; "" if it can."""
-        spec = self._lifecycle.spec
-        if not isinstance(spec.image, Image) or spec.disks:
-            return "it has disks, which capsules do not hold yet"
-        if spec.cards:
-            return "it is on a network of the run, which capsules do not hold yet"
-        return ""
-
-    def write_state(self, write: Callable[[bytes], object]) -> str:
-        """Write the machine as it is now; it continues. Returns its agent's nonce.
-
-        Raises:
-            CoreInfraError: it cannot be saved.
-        """
-        return self._lifecycle.snapshots.write_state(write, timeout=timeouts.scaled(_SAVE))
 
     @property
     def _agent(self) -> str:

@@ -1,4 +1,4 @@
-"""The snapshots of one machine: what it can return to, and what is written of it elsewhere."""
+"""The snapshots of one machine: what it can return to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core_infra.vm._faults.guest import Paused
 from core_infra.vm._machine_state import MachineStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -158,24 +158,6 @@ class MachineSnapshots:
             )
             machine.networks.connect(process)
             machine.replace(process, info, self.faults_of(name))
-
-    def write_state(self, write: Callable[[bytes], object], *, timeout: float) -> str:
-        """Write the machine as it is now, but for its disks; it continues.
-
-        Returns:
-            The nonce of its agent's session, by which it is verified when it is loaded.
-
-        Raises:
-            CoreInfraError: it cannot be saved.
-        """
-        process = self._machine.process
-        with self._machine.without_ports():
-            source = self._snapshotter.capture(process)
-        try:
-            source.write_state(write, timeout=timeout)
-        finally:
-            source.close()
-        return source.nonce
 
     def original(self) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
         """Within the block, the agent of another clone of what this machine was cloned from."""

@@ -15,7 +15,6 @@ from core_infra.vm._hypervisors.processor import explanation, processor
 from core_infra.vm._io_pause import MachinePausedError
 from core_infra.vm._machine_lifecycle import MachineLifecycle
 from core_infra.vm._network.membership import Memberships
-from core_infra.vm._snapshots.clone_source import SnapshotSource
 from core_infra.vm._vmm_launch import FileGoneError, launch
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from core_infra.vm._machine_spec import MachineSpec, SpecResolver
     from core_infra.vm._snapshots.clone_source import CloneSource
     from core_infra.vm._snapshots.cloner import Cloner
-    from core_infra.vm._snapshots.snapshot import Snapshot
 
 
 class MachineStarter:
@@ -161,15 +159,6 @@ class MachineStarter:
             lifecycle = MachineLifecycle(spec, process, self._cloner, networks=joined)
         timeouts.record_boot(time.monotonic() - started)
         return self._live.add(lifecycle, started, info)
-
-    def load(self, spec: MachineSpec, accelerator: str, snapshot: Snapshot) -> Machine:
-        """A machine that was saved with its memory in the state, running.
-
-        Raises:
-            CoreInfraError: it cannot be loaded, or is not what was saved.
-        """
-        source = SnapshotSource(self._hypervisor, spec, accelerator, snapshot)
-        return self.clone_of(source, spec)
 
     def work_in(self, image: Image, work: Callable[[Machine], None]) -> None:
         """Boot an image that is being made, call *work* with the machine, and end it."""

@@ -20,9 +20,31 @@ TESTS = """
         other.stop()
         assert one.exec("cat /srv/note; echo '<b>'").stdout == "", "as planned"
 
+    def test_pair(core_network, core_vm_factory):
+        net = core_network()
+        server = core_vm_factory(name="server", networks=[net])
+        client = core_vm_factory(name="client", networks=[net], disks=["64M"])
+        server.exec("nc -l -p 9000 -e cat < /dev/null > /dev/null 2>&1 &")
+        server.wait_for_port(9000)
+        client.exec("echo stored | dd of=/dev/vda conv=fsync")
+        client.exec("mkfifo /tmp/f; cat /tmp/f | nc server 9000 > /tmp/got 2>&1 &", check=True)
+        client.exec("sleep 4321 > /tmp/f & echo before > /tmp/f", check=True)
+        client.wait_until_succeeds("grep before /tmp/got")
+        net.link(server, client, delay=0.3)
+        assert False, "as planned"
+
     def test_passes(core_vm):
         core_vm.exec("true")
 """
+
+
+IN_PAIR = """
+head -c 7 /dev/vda
+ping -c 1 server | grep -o 'time=[0-9]*'
+echo after > /tmp/f
+until grep after /tmp/got; do sleep 0.1; done
+"""
+"""The connection is still the one of the test, and the link as slow as then."""
 
 
 def cli(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -34,9 +56,9 @@ def test_a_machine_wakes_up_as_it_stood(pytester: pytest.Pytester, runs: Path) -
     pytester.makepyfile(test_it=TESTS)
     trace = "--core-vm-trace=retain-on-failure"
     result = pytester.runpytest_subprocess("--core-vm", "-n1", trace, "--junitxml=it.xml")
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=1, failed=2)
     directory = pytester.path / "core-vm-results"
-    (capsule,) = directory.glob("*.capsule")
+    capsule, pair = sorted(directory.glob("*.capsule"))
     name = str(capsule.relative_to(pytester.path))
     assert name == "core-vm-results/test_it.py-test_fails.capsule"
     result.stdout.fnmatch_lines([f"{name} (*", f"enter *core-infra vm open {name}"])
@@ -60,6 +82,13 @@ def test_a_machine_wakes_up_as_it_stood(pytester: pytest.Pytester, runs: Path) -
     assert "the capsule has no machine 'third': it has: one, other" in none.stderr
     assert left_in(runs) == []
 
+    look = cli(pytester.path, "open", f"{pair}:client", "sh", "-c", IN_PAIR)
+    assert (look.returncode, look.stderr) == (0, "")
+    stored, time, after = look.stdout.split()
+    assert (stored, after) == ("stored", "after")
+    assert int(time.removeprefix("time=")) >= 600
+    assert left_in(runs) == []
+
     shown = cli(pytester.path, "show", name)
     page = (pytester.path / shown.stdout.strip()).read_text()
     assert "as planned" in page
@@ -71,11 +100,12 @@ def test_a_machine_wakes_up_as_it_stood(pytester: pytest.Pytester, runs: Path) -
 def test_capsules_of_all_tests_or_none(pytester: pytest.Pytester, runs: Path) -> None:
     pytester.makepyfile(test_it=TESTS)
     directory = pytester.path / "core-vm-results"
-    pytester.runpytest_subprocess("--core-vm", "--core-vm-trace=off").assert_outcomes(
+    chosen = ("--core-vm", "-k", "not pair")
+    pytester.runpytest_subprocess(*chosen, "--core-vm-trace=off").assert_outcomes(
         passed=1, failed=1
     )
     assert not directory.exists()
-    pytester.runpytest_subprocess("--core-vm", "--core-vm-trace=on")
+    pytester.runpytest_subprocess(*chosen, "--core-vm-trace=on")
     assert sorted(one.name for one in directory.glob("*.capsule")) == [
         "test_it.py-test_fails.capsule",
         "test_it.py-test_passes.capsule",

@@ -78,7 +78,7 @@ def test_something_else_is_one_clear_error(tmp_path: Path) -> None:
         Capsule(other)
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("capsule.json", '{"kind": "core-infra capsule", "format": 99}')
-    with pytest.raises(InvalidError, match="format 99, and this version reads 1"):
+    with pytest.raises(InvalidError, match="format 99, and this version reads 1 to 2"):
         Capsule(other)
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUFFIX = ".capsule"
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, FORMAT)
 _KIND = "core-infra capsule"
 _MANIFEST = "capsule.json"
 _LARGEST_MANIFEST = 64 << 20
@@ -84,6 +85,16 @@ class CapsuleWriter:
             produce(lambda data: put(compressor.compress(data)))
             put(compressor.flush())
         self._digests[name] = digest.hexdigest()
+
+    def add_file(self, name: str, path: Path) -> None:
+        """Add a file of this host as a member."""
+
+        def produce(put: Callable[[bytes], object]) -> None:
+            with path.open("rb") as file:
+                while data := file.read(_PIECE):
+                    put(data)
+
+        self.add(name, produce)
 
 
 class Capsule:
@@ -169,9 +180,9 @@ def _read_manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     found = json.loads(archive.read(info))
     if not isinstance(found, dict) or found.get("kind") != _KIND:
         raise _ForeignError(f"its {_MANIFEST} is of something else")
-    if found.get("format") != FORMAT:
+    if found.get("format") not in _READABLE:
         raise _ForeignError(
-            f"it has the format {found.get('format')!r}, and this version reads {FORMAT}"
+            f"it has the format {found.get('format')!r}, and this version reads 1 to {FORMAT}"
         )
     machines, digests = found.get("machines"), found.get("digests")
     if not isinstance(machines, list) or not isinstance(digests, dict):

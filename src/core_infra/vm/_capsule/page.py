@@ -13,9 +13,9 @@ _DATA = "/*DATA*/null"
 def page(manifest: dict[str, Any]) -> str:
     """The page of a capsule, given what it says."""
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    shown = {key: value for key, value in manifest.items() if key != "digests"}
+    shown = {key: value for key, value in manifest.items() if key not in ("digests", "groups")}
     shown["machines"] = [
-        {key: value for key, value in machine.items() if key not in ("log", "nonce")}
+        {key: value for key, value in machine.items() if key not in ("log", "nonce", "disks")}
         for machine in manifest["machines"]
         if isinstance(machine, dict)
     ]

@@ -53,6 +53,7 @@ class Changes:
         memory: bytes, and those that programs can still get.
         log: lines of the kernel's log.
         notes: what could not be found out, and why.
+        silent: why the guest could not be asked; "" if it was.
     """
 
     files: list[ChangedFile] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Changes:
     memory: tuple[int, int] = (0, 0)
     log: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    silent: str = ""
 
 
 def compare(then: Survey | None, now: Survey, *, resumed: Sequence[tuple[int, int]]) -> Changes:

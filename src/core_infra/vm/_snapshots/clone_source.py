@@ -6,9 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra._unpatched import shutil
-from core_infra.errors import UnavailableError
-from core_infra.vm._disks import Origins, saved_disks
+from core_infra.errors import CoreInfraError, UnavailableError
+from core_infra.vm._disks import Origins, save_layers, saved_disks
 from core_infra.vm._hypervisors.hypervisor import MemoryFile
+from core_infra.vm._io_pause import LOG
 from core_infra.vm._snapshots.migration import restore, stream
 from core_infra.vm._timeouts import scaled
 from core_infra.vm._vmm_launch import fork, launch
@@ -53,6 +54,9 @@ class CloneSource(Protocol):
 
     def write_state(self, write: Callable[[bytes], object], *, timeout: float) -> None:
         """Write its devices and its memory, piece by piece; it cannot be cloned after that."""
+
+    def save_disks(self, directory: Path) -> None:
+        """Copy what its disks have written to *directory*, as layers over the specified disks."""
 
     def is_whole(self) -> bool:
         """Whether the files that it needs still exist."""
@@ -117,8 +121,11 @@ class SnapshotSource:
         try:
             limit = scaled(RESTORE_TIMEOUT)
             restore(process, self._snapshot.state, with_memory=memory is None, timeout=limit)
-        except BaseException:
+        except BaseException as error:
             process.end()
+            said = (directory / LOG).read_text(errors="replace").strip()
+            if isinstance(error, CoreInfraError) and said and said not in str(error):
+                raise UnavailableError("a saved machine cannot be loaded", why=said) from error
             raise
         return process
 
@@ -130,6 +137,12 @@ class SnapshotSource:
         with self._snapshot.state.open("rb") as file:
             while data := file.read(_PIECE):
                 write(data)
+
+    def save_disks(self, directory: Path) -> None:
+        """Copy the layers of the snapshot."""
+        for disk in saved_disks(self._spec.disks, self._snapshot.directory):
+            if not disk.read_only:
+                shutil.copyfile(disk.path, directory / disk.path.name)
 
     def is_whole(self) -> bool:
         """Whether its files still exist."""
@@ -172,6 +185,10 @@ class ForkSource:
     def write_state(self, write: Callable[[bytes], object], *, timeout: float) -> None:
         """Write the state of the stopped process."""
         stream(self._instance, write, timeout=timeout)
+
+    def save_disks(self, directory: Path) -> None:
+        """Copy the layers of the stopped process."""
+        save_layers(self._instance.disks, self._instance.spec.disks, directory)
 
     def is_whole(self) -> bool:
         """True: it needs no files that others could remove."""

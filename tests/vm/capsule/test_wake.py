@@ -1,0 +1,120 @@
+"""Machines of a capsule, woken without the run that made it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core_infra.errors import CoreInfraError, NotFoundError
+from core_infra.vm._capsule.disks import add_disks, extract_disks
+from core_infra.vm._capsule.file import Capsule, CapsuleWriter
+from core_infra.vm._capsule.machines import add_machines, machine_facts
+from core_infra.vm._capsule.wake import woken
+from core_infra.vm._disks import as_disks
+from core_infra.vm._images.qemu_img import qemu_img
+from core_infra.vm._machine import record_of
+from core_infra.vm._machine_spec import MachineSpec
+from core_infra.vm._saved_cluster import SavedMachine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core_infra.vm import Launcher
+
+
+@pytest.fixture(scope="module")
+def capsule(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    machine = launcher.clone(name="one")
+    machine.exec("echo kept > /srv/note", check=True)
+    path = tmp_path_factory.mktemp("capsule") / "one.capsule"
+    with CapsuleWriter(path) as writer:
+        records, groups = add_machines(writer, launcher, [machine], whole=False)
+        facts = machine_facts(
+            machine.spec, record_of(machine).accelerator, launcher.hypervisor.version()
+        )
+        one = {"name": machine.name, "facts": facts, **records[machine]}
+        writer.set_manifest({"machines": [one], "groups": groups})
+    assert machine.exec("cat /srv/note").stdout == "kept\n"  # it continues
+    launcher.discard(machine)
+    return path
+
+
+def test_each_time_it_wakes_as_it_was(capsule: Path) -> None:
+    for _ in range(2):
+        with woken(Capsule(capsule)) as machine:
+            assert machine.exec("cat /srv/note; rm /srv/note").stdout == "kept\n"
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("memory", None, "is damaged"),
+    ("memory", 3, "is damaged"),
+    ("cpus", [1], "is damaged"),
+    ("cpu", "a b", "is damaged"),
+    ("arch", "pdp11", "is damaged"),
+    ("run", 7, "is damaged"),
+    ("hypervisor", "1.0", "was saved by QEMU 1.0"),
+    ("accelerator", "magic", "cannot be loaded: .*invalid accelerator magic"),
+    ("nonce", "00", "does not remember what it was saved with"),
+    ("state", "../../etc/passwd", "cannot be woken"),
+    ("disks", [{"format": "qcow2"}], "is damaged"),
+    ("cards", [["none", "10.9.0.2"]], "is damaged"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), WRONG)
+def test_a_manifest_without_sense_is_one_error(
+    capsule: Path, key: str, value: object, message: str
+) -> None:
+    found = Capsule(capsule)
+    (one,) = found.manifest["machines"]
+    (one["facts"] if key in one["facts"] else one)[key] = value
+    with pytest.raises(CoreInfraError, match=message), woken(found, "one"):
+        pytest.fail("it was woken")
+
+
+class Layers:
+    """What a machine has written to a disk of an image."""
+
+    nonce, past = "", b""
+
+    def __init__(self, image: Path) -> None:
+        self.image = image
+
+    def save_disks(self, directory: Path) -> None:
+        layer = directory / "disk0.qcow2"
+        arguments = ("-f", "qcow2", "-F", "raw", "-b", str(self.image), str(layer))
+        qemu_img(layer, "create", "-q", *arguments)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_images_below_disks(tmp_path: Path, launcher: Launcher, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"below".ljust(5 << 20, b"\0"))
+    spec = MachineSpec("one", launcher.image, 256, 1, disks=tuple(as_disks([image])))
+    (tmp_path / "work").mkdir()
+    with CapsuleWriter(tmp_path / "one.capsule") as writer:
+        machine = SavedMachine("one", spec, Layers(image), ())  # type: ignore[arg-type] # a part of one
+        records = add_disks(writer, "one", machine, tmp_path / "work", whole=whole)
+        writer.set_manifest({"machines": []})
+    found = Capsule(tmp_path / "one.capsule")
+
+    def content(name: str) -> bytes:
+        target = tmp_path / name
+        target.mkdir()
+        extract_disks(found, "one", records, target)
+        raw = target / "raw"
+        qemu_img(raw, "convert", "-f", "qcow2", "-O", "raw", str(target / "disk0.qcow2"), str(raw))
+        return raw.read_bytes()
+
+    assert content("there") == image.read_bytes()
+    expected, other = image.read_bytes(), image.with_name("other.img")
+    image.rename(other)
+    if whole:
+        assert content("gone") == expected
+        return
+    with pytest.raises(NotFoundError, match="is not on this host: only what the machine has wr"):
+        content("gone")
+    image.write_bytes(expected)
+    with pytest.raises(NotFoundError, match="is not on this host: it has changed"):
+        content("changed")
