@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra.vm._network.faults import Fault
+from core_infra.vm._network.faults import NetworkFault
 from core_infra.vm._network.lan import OUTSIDE
 
 if TYPE_CHECKING:
     from core_infra.vm._machine_spec import MachineSpec
     from core_infra.vm._network.lan import Lan
-    from core_infra.vm._network.switch import LinkSettings
+    from core_infra.vm._network.link_settings import LinkSettings
     from core_infra.vm._network.under_way import Frames
     from core_infra.vm._snapshots.clone_source import CloneSource
 
@@ -35,13 +35,13 @@ class SavedFault(NamedTuple):
     def add_to(self, lan: Lan) -> None:
         """Start it on another network."""
         cuts = self.cuts
-        fault = Fault(
+        fault = NetworkFault(
             self.description,
-            lan.heal,
+            lan,
             cuts=lambda source, target: (source, target) in cuts,
             links=self.links,
         )
-        lan.add_fault(fault)
+        lan.begin(fault)
 
 
 class SavedMachine(NamedTuple):

@@ -16,7 +16,7 @@ from core_infra.vm._images.image import DiskImage, Image, checked_arch
 from core_infra.vm._launcher import Launcher, clusters_of
 from core_infra.vm._machine_spec import MachineSpec
 from core_infra.vm._names import plain_name
-from core_infra.vm._network.switch import LinkSettings
+from core_infra.vm._network.link_settings import LinkSettings
 from core_infra.vm._network.under_way import FrameUnderWay
 from core_infra.vm._run_directory import INTERNAL
 from core_infra.vm._saved_cluster import SavedCluster, SavedFault, SavedMachine, SavedNetwork
