@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.timeline import Step
     from core_infra.vm._launcher import Launcher
     from core_infra.vm._machine import Machine
-    from pytest_core_infra._vm.evidence import Evidence, Section
+    from pytest_core_infra._vm.evidence import Evidence, NetworkEvidence, Section
 
 DIRECTORY = "core-vm-results"
 MOST_STATES = 10
@@ -43,6 +43,7 @@ def write(
     machines: Sequence[tuple[Machine, Evidence]],
     launcher: Launcher,
     *,
+    networks: Sequence[NetworkEvidence],
     began: float,
     clock: float,
     with_states: bool = True,
@@ -56,6 +57,7 @@ def write(
         report: the report of that.
         machines: the test's machines, and what is known of each.
         launcher: what runs them.
+        networks: what is known of the test's networks.
         began: when the test began, on ``time.monotonic``.
         clock: the same in seconds since 1970.
         with_states: put the machines themselves into it.
@@ -91,6 +93,7 @@ def write(
                 "duration": round(report.duration, 3),
                 "versions": _versions(launcher),
                 "machines": records,
+                "networks": [_network(one, began) for one in networks],
                 "groups": groups,
             }
         )
@@ -147,6 +150,17 @@ def _machine(machine: Machine, known: Evidence, began: float, clock: float) -> d
     }
 
 
+def _network(known: NetworkEvidence, began: float) -> dict[str, Any]:
+    return {
+        "name": known.name,
+        "subnet": known.subnet,
+        "machines": known.machines,
+        "capture": known.capture,
+        "steps": [_step(one, began) for one in known.steps],
+        "faults": known.faults,
+    }
+
+
 def _step(step: Step, began: float) -> dict[str, Any]:
     found: dict[str, Any] = {
         "kind": step.kind,
@@ -154,6 +168,7 @@ def _step(step: Step, began: float) -> dict[str, Any]:
         "at": round(step.began - began, 4),
         "took": None if step.ended is None else round(step.ended - step.began, 4),
         "error": step.error,
+        "note": step.note,
         "exit_code": step.exit_code,
         "output": step.tail.decode("utf-8", "replace"),
     }

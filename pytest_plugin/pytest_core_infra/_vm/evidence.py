@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra.vm._guest.results import WaitResult, describe_exit, shown_output
+from core_infra.vm._guest.timeline import Step
 from pytest_core_infra._vm.change_lines import change_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from core_infra.vm._fault import Fault
     from core_infra.vm._guest.changes import Changes
-    from core_infra.vm._guest.timeline import Step
+    from core_infra.vm._networks import Network
 
 CONSOLE_LINES = 40
 ALL_OF_IT = "all of it: "
@@ -39,14 +41,14 @@ class Evidence:
     Attributes:
         name: the machine's.
         status: its state, in a word.
-        steps: what the test made it do.
+        steps: what the test made it do, and the faults of its hardware.
         left_out: how many earlier steps are not known any more.
         console: what its console has printed since the test began.
         log: a note about the file that has all of the console.
         booted: whether it was booted in the test, so that the console begins with its boot.
         changes: what has changed in it since it was handed out; None if it does not run.
         trouble: why it does not run, or stands still; "" if it runs.
-        faults: faults that are active, in words.
+        faults: faults that were active when the test failed, in words.
         more: sections about what becomes of it.
     """
 
@@ -63,19 +65,77 @@ class Evidence:
     more: list[Section] = field(default_factory=list)
 
 
+class NetworkEvidence(NamedTuple):
+    """What is known of a network when its test has failed.
+
+    Attributes:
+        name: its name.
+        subnet: its addresses.
+        machines: the address of each machine that is on it.
+        capture: the file of its frames; "" if there is none.
+        steps: its faults.
+        faults: those that were active when the test failed, in words.
+    """
+
+    name: str
+    subnet: str
+    machines: dict[str, str]
+    capture: str
+    steps: list[Step]
+    faults: list[str]
+
+
+def network_evidence(network: Network, since: float) -> NetworkEvidence:
+    """What is known of a network.
+
+    Args:
+        network: the network.
+        since: when the test began; faults that ended before are left out.
+    """
+    faults = [one for one in network.last_faults() if one.ended is None or one.ended >= since]
+    return NetworkEvidence(
+        network.name,
+        network.subnet,
+        {name: network.address(name) for name in network.machines},
+        str(network.capture or ""),
+        [fault_step(fault) for fault in faults],
+        [fault.description for fault in faults if was_active(fault)],
+    )
+
+
+def fault_step(fault: Fault) -> Step:
+    """A fault as a step: it lasts until it is healed."""
+    step = Step("fault", fault.description, fault.began, fault.ended, note="still active")
+    if fault.ended is not None:
+        until = ", until the test failed" if fault.failed_in else ""
+        step.note = f"for {fault.ended - fault.began:.3f} s{until}"
+    return step
+
+
+def was_active(fault: Fault) -> bool:
+    """Whether a fault was active when the test failed."""
+    return fault.ended is None or fault.failed_in
+
+
 def sections(
-    machines: Sequence[Evidence], *, began: float, clock: float, everything: bool
+    machines: Sequence[Evidence],
+    networks: Sequence[NetworkEvidence] = (),
+    *,
+    began: float,
+    clock: float,
+    everything: bool,
 ) -> list[Section]:
     """The sections of a failed test's report, in the order of their use to the reader.
 
     Args:
         machines: what is known of each machine.
+        networks: what is known of each network.
         began: when the test began, on ``time.monotonic``.
         clock: the same in seconds since 1970.
         everything: leave nothing out.
     """
     found: list[Section] = []
-    if text := _steps(machines, began, everything=everything):
+    if text := _steps(machines, networks, began, everything=everything):
         found.append(("core_vm: the test, step by step", text))
     for one in machines:
         title = f"machine {one.name} ({one.status})"
@@ -88,8 +148,10 @@ def sections(
             continue
         lines = change_lines(one.changes, clock=clock, console=one.console, everything=everything)
         found.append((f"{title}: what has changed since it was handed out", "\n".join(lines)))
-    if faults := [f"{one.name}: {fault}" for one in machines for fault in one.faults]:
+    everywhere: list[Evidence | NetworkEvidence] = [*machines, *networks]
+    if faults := [f"{one.name}: {fault}" for one in everywhere for fault in one.faults]:
         found.append(("core_vm: faults that were active", "\n".join(faults)))
+    found += map(_network, networks)
     return [*found, *(section for one in machines for section in one.more)]
 
 
@@ -102,6 +164,15 @@ def properties(machines: Sequence[Evidence], *, began: float) -> list[tuple[str,
             text = step_text(one.steps[-1], began).partition("\n")[0]
             found.append((f"core_vm_last_step[{one.name}]", text))
     return found
+
+
+def _network(one: NetworkEvidence) -> Section:
+    names = ", ".join(f"{name} {address}" for name, address in one.machines.items())
+    lines = [f"{one.subnet}: {names or 'no machines'}"]
+    lines += [f"fault: {fault}" for fault in one.faults] or ["no faults"]
+    if one.capture:
+        lines.append(f"frames: {one.capture}")
+    return f"network {one.name}", "\n".join(lines)
 
 
 def _kernel_reports(console: str) -> list[str]:
@@ -117,10 +188,17 @@ def _console(one: Evidence, everything: bool) -> str:  # noqa: FBT001 - a value 
     return "\n".join([*(lines or ["nothing"]), f"({one.log})"])
 
 
-def _steps(machines: Sequence[Evidence], began: float, *, everything: bool) -> str:
-    names = len(machines) > 1
+def _steps(
+    machines: Sequence[Evidence],
+    networks: Sequence[NetworkEvidence],
+    began: float,
+    *,
+    everything: bool,
+) -> str:
+    owners: list[Evidence | NetworkEvidence] = [*machines, *networks]
+    names = len(owners) > 1
     steps = sorted(
-        ((step, one.name if names else "") for one in machines for step in one.steps),
+        ((step, one.name if names else "") for one in owners for step in one.steps),
         key=lambda pair: pair[0].began,
     )
     lost = sum(one.left_out for one in machines)
@@ -157,6 +235,8 @@ def _outcome(step: Step) -> str:
         ending = describe_exit(result.exit_code)
         late = f" ({step.error.partition(': ')[0]})" if step.error else ""
         return f"\n  {ending}, {result.duration:.3f} s{late}{shown_output(result)}"
+    if step.kind == "fault":
+        return f"  ({step.note})"
     if step.kind == "stream":
         ending = "" if step.exit_code is None else f"{describe_exit(step.exit_code)}, "
         tail = step.tail.decode("utf-8", "replace").splitlines()[-10:]

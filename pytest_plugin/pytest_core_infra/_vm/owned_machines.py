@@ -13,7 +13,13 @@ from core_infra.vm._machine import record_of
 from core_infra.vm._machine_state import Status
 from pytest_core_infra._reports import FAILURES
 from pytest_core_infra._vm import reporting
-from pytest_core_infra._vm.evidence import ALL_OF_IT, Evidence
+from pytest_core_infra._vm.evidence import (
+    ALL_OF_IT,
+    Evidence,
+    fault_step,
+    network_evidence,
+    was_active,
+)
 from pytest_core_infra._vm.factory import MachineFactory
 from pytest_core_infra._vm.networks import NetworkFactory
 
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_state import Ending
     from core_infra.vm._networks import Network
-    from pytest_core_infra._vm.evidence import Section
+    from pytest_core_infra._vm.evidence import NetworkEvidence
     from pytest_core_infra._vm.owner import Owner
     from pytest_core_infra._vm.settings import Settings
 
@@ -156,9 +162,13 @@ class OwnedMachines:
         self._failed = True
         return [self._evidence_of(machine) for machine in self.machines]
 
-    def network_sections(self) -> list[Section]:
-        """The sections about the networks, with their active faults."""
-        return [reporting.network(network) for network in self.networks]
+    def network_evidence(self, since: float) -> list[NetworkEvidence]:
+        """What is known of the networks.
+
+        Args:
+            since: when the test began; faults that ended before are left out.
+        """
+        return [network_evidence(network, since) for network in self.networks]
 
     def _evidence_of(self, machine: Machine) -> Evidence:
         record = record_of(machine)
@@ -180,10 +190,10 @@ class OwnedMachines:
             found.changes = record.changes()
         else:
             found.trouble = f"it has ended: {record.why_it_ended()}"
-        found.faults = [
-            f"{fault.description}{'' if fault.is_active else ' (ended)'}"
-            for fault in self._faults(machine)
-        ]
+        faults = self._faults(machine)
+        steps = [*found.steps, *map(fault_step, faults)]
+        found.steps = sorted(steps, key=lambda step: step.began)
+        found.faults = [fault.description for fault in faults if was_active(fault)]
         if self._is_kept(machine):
             found.more.append(
                 reporting.kept(machine)

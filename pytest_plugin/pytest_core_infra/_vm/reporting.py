@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from core_infra.vm._launcher import Launcher
     from core_infra.vm._machine import Machine
-    from core_infra.vm._networks import Network
 
 _TESTS_SHOWN = 10
 
@@ -74,16 +73,6 @@ def properties(uses: Sequence[tuple[str, float]], accelerator: str) -> list[tupl
         ("core_vm_image", ", ".join(sorted({image for image, _ in uses}))),
         ("core_vm_accelerator", accelerator),
     ]
-
-
-def network(network: Network) -> tuple[str, str]:
-    """The section about a network: its machines, the faults at work, the file of its frames."""
-    names = (f"{name} {network.address(name)}" for name in network.machines)
-    lines = [f"{network.subnet}: {', '.join(names) or 'no machines'}"]
-    lines += [f"fault: {fault}" for fault in network.active_faults()] or ["no faults"]
-    if network.capture is not None:
-        lines.append(f"frames: {network.capture}")
-    return f"network {network.name}", "\n".join(lines)
 
 
 def kept(machine: Machine) -> tuple[str, str]:

@@ -203,7 +203,8 @@ class VmSession:
             guarded(report, "describe machines", lambda: self._describe(item, call, used, report))
         elif report.when == "call" and self._trace == "on":
             known = [one for owned in used for one in owned.evidence()]
-            report.sections += self._capsule(item, call, used, known, report)
+            networks = self._network_evidence(used)
+            report.sections += self._capsule(item, call, used, known, report, networks=networks)
         if report.when == "teardown":
             if uses := [use for owned in used for use in owned.uses()]:
                 accelerator = self._machines.launcher.accelerator.name
@@ -219,10 +220,12 @@ class VmSession:
         report: pytest.TestReport,
     ) -> None:
         machines = [one for owned in owners for one in owned.evidence()]
-        capsule = self._capsule(item, call, owners, machines, report)
+        networks = self._network_evidence(owners)
+        capsule = self._capsule(item, call, owners, machines, report, networks=networks)
         prepared, references = self._failed_preparations.evidence(call)
         found = evidence.sections(
             [*machines, *prepared],
+            networks,
             began=self._registry.began,
             clock=self._registry.began_clock,
             everything=self._config.get_verbosity() >= _EVERYTHING,
@@ -234,8 +237,11 @@ class VmSession:
             with entering.real_terminal(self._config):
                 running = [one for owned in owners for one in owned.machines]
                 entering.enter(report, running, machines, self._registry.began)
-        networks = [section for owned in owners for section in owned.network_sections()]
-        report.sections[:0] = [*found, *networks, *references, *capsule]
+        report.sections[:0] = [*found, *references, *capsule]
+
+    def _network_evidence(self, owners: list[OwnedMachines]) -> list[evidence.NetworkEvidence]:
+        since = self._registry.began
+        return [one for owned in owners for one in owned.network_evidence(since)]
 
     def _capsule(
         self,
@@ -244,6 +250,8 @@ class VmSession:
         owners: list[OwnedMachines],
         known: list[evidence.Evidence],
         report: pytest.TestReport,
+        *,
+        networks: list[evidence.NetworkEvidence],
     ) -> list[evidence.Section]:
         """Write the capsule of a test once, for the first of its phases that fails."""
         machines = [one for owned in owners for one in owned.machines]
@@ -258,6 +266,7 @@ class VmSession:
                 report,
                 list(zip(machines, known, strict=True)),
                 self._machines.launcher,
+                networks=networks,
                 began=self._registry.began,
                 clock=self._registry.began_clock,
                 with_states=self._capsules < capsules.MOST_STATES,

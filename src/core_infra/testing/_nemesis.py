@@ -298,6 +298,7 @@ class _ActiveFaults(dict["NemesisFault", "list[Heal]"]):
         with contextlib.ExitStack() as stack:
             for heal in self.pop(fault, []) if isinstance(fault, NemesisFault) else []:
                 stack.callback(heal)
+        fault.finish()
 
 
 def _text(target: Target) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Protocol, Self
 
+from core_infra._unpatched import time
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -26,10 +28,16 @@ class Fault:
 
     Attributes:
         description: what it does, for reports.
+        began: when, on ``time.monotonic``.
+        ended: when it ended, on the same clock; None while it is active.
+        failed_in: whether an error left its ``with`` block, so that it was active until then.
     """
 
     def __init__(self, description: str, owner: FaultOwner) -> None:
         self.description = description
+        self.began = time.monotonic()
+        self.ended: float | None = None
+        self.failed_in = False
         self._owner = owner
 
     @property
@@ -41,12 +49,18 @@ class Fault:
         """End it; a second call does nothing."""
         self._owner.end(self)
 
+    def finish(self) -> None:
+        """It has ended now, which its owner reports; a second call changes nothing."""
+        if self.ended is None:
+            self.ended = time.monotonic()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
+        self.failed_in = error is not None and self.ended is None
         end_block(self.heal, error)
 
     def __repr__(self) -> str:

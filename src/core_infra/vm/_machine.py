@@ -106,7 +106,7 @@ class Machine(Guest):
     @property
     def clock(self) -> MachineClock:
         """The guest's clock: ``machine.clock.jump(3600)``, ``machine.clock.skew(1.01)``."""
-        return MachineClock(self._lifecycle.faults)
+        return MachineClock(self._lifecycle.faults, self._timeline)
 
     @property
     def memory(self) -> MachineMemory:

@@ -204,6 +204,10 @@ class Network:
         """A line for each fault that is active, oldest first."""
         return [fault.description for fault in self._lan.faults]
 
+    def last_faults(self) -> list[Fault]:
+        """The last faults, active or not, newest last."""
+        return list(self._lan.history)
+
     # What passes, and the world outside.
 
     def pcap(self, path: str | os.PathLike[str]) -> Capture:

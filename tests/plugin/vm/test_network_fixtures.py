@@ -41,18 +41,22 @@ def test_a_network_is_healed_after_a_test_and_reported_with_its_faults(
             cluster.add_machine("x")
         copy = core_vm_cluster(prepare)
         assert copy()["x"].exec("hostname").stdout == "x\\n"
-        copy().network.isolate("x")
-        assert not "on purpose"
+        with copy().network.isolate("x"):
+            assert not "on purpose"
     """
     )
     result = pytester.runpytest("--core-vm")
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
         [
+            "*  lan  fault cut a - b  (still active)",
+            "*faults that were active*",
+            "lan: cut a - b",
             "*network lan*",
             "*10.9.0.0/24: a 10.9.0.2, b 10.9.0.3*",
             "fault: cut a - b",
             "frames: *frames.pcapng",
+            "*  inner  fault isolate x  (for *, until the test failed)",
             "*network inner*",
             "fault: isolate x",
         ]

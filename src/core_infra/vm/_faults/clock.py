@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from core_infra.vm._faults.registry import MachineFault, MachineFaults
+    from core_infra.vm._guest.timeline import Timeline
     from core_infra.vm._vmm_process import VmmProcess
 
 _SLOWEST, _FASTEST = 0.9, 1.1
@@ -51,8 +52,9 @@ class ClockEffect(Combined):
 class MachineClock:
     """The clock of a machine's guest, for ``machine.clock``."""
 
-    def __init__(self, faults: MachineFaults) -> None:
+    def __init__(self, faults: MachineFaults, timeline: Timeline) -> None:
         self._faults = faults
+        self._timeline = timeline
 
     def advance(
         self,
@@ -91,7 +93,8 @@ class MachineClock:
             raise InvalidError(f"cannot advance by {total:g} s", why="time does not go back")
         limit = timeouts.limit(timeout, _HOST_SECONDS + total * _HOST_SECONDS / 3600)
         guest = Guest(lambda: process.agent)
-        guest.exec(["sleep", f"{total:.3f}"], check=True, timeout=limit, **OWN)
+        with self._timeline.step("advance the clock", f"by {total:g} s"):
+            guest.exec(["sleep", f"{total:.3f}"], check=True, timeout=limit, **OWN)
 
     def jump(self, seconds: float) -> MachineFault:
         """Set the guest's clock forward, or backward, by *seconds*.

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from core_infra._unpatched import time
 from core_infra.vm._fault import Fault
 
 if TYPE_CHECKING:
@@ -62,16 +61,11 @@ class Combined(ABC):
 
 
 class MachineFault(Fault):
-    """A fault of a machine, from its start until :meth:`heal`, or the end of its ``with`` block.
-
-    Attributes:
-        began: when, on ``time.monotonic``.
-    """
+    """A fault of a machine, from its start until :meth:`heal`, or the end of its ``with`` block."""
 
     def __init__(self, description: str, effect: Effect, faults: MachineFaults) -> None:
         super().__init__(description, faults)
         self.effect = effect
-        self.began = time.monotonic()
 
 
 class RunningMachine(Protocol):
@@ -141,6 +135,7 @@ class MachineFaults:
             for active in self._active:
                 if active is fault:
                     self._active.remove(active)
+                    active.finish()
                     if self._machine.runs:
                         active.effect.end(self._machine.process)
                     return
@@ -154,6 +149,9 @@ class MachineFaults:
     def power_lost(self) -> None:
         """The machine is off: what does not survive that has ended."""
         with self._lock:
+            for fault in self._active:
+                if not fault.effect.survives:
+                    fault.finish()
             self._active = [fault for fault in self._active if fault.effect.survives]
 
     def has(self, fault: Fault) -> bool:

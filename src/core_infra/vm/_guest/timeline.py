@@ -33,6 +33,7 @@ class Step:
         exit_code: of a command that was followed, once it is known.
         tail: the end of the output of a command that was followed.
         error: the first line of the error that ended it; "" if none did.
+        note: how long a fault was active, in words; otherwise "".
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Step:
     exit_code: int | None = None
     tail: bytearray = dataclasses.field(default_factory=bytearray)
     error: str = ""
+    note: str = ""
 
     def add_output(self, data: bytes) -> None:
         """Add output of a command that is followed; only the end is kept."""

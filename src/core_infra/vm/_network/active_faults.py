@@ -50,12 +50,15 @@ class ActiveFaults:
         """End a fault, if it is active."""
         if fault in self.all:
             self.all = [other for other in self.all if other is not fault]
+            fault.finish()
             self._update()
 
     def clear(self) -> None:
         """End all faults."""
-        if self.all:
-            self.all = []
+        ended, self.all = self.all, []
+        for fault in ended:
+            fault.finish()
+        if ended:
             self._update()
 
     def add_port(self, name: str, port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import os
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from core_infra.vm._network.switch import Switch
     from core_infra.vm._network.under_way import Frames
 
+_REMEMBERED = 50
 OUTSIDE = "outside"
 """The name of the gateway in faults."""
 
@@ -58,6 +60,7 @@ class Lan:
         number: its number in the switch.
         gateway: what connects it with this host.
         captured: the file that its frames are written to; None: no file.
+        history: the last faults, active or not, newest last.
         is_closed: whether it was closed.
     """
 
@@ -81,6 +84,7 @@ class Lan:
         self.is_closed = False
         self.gateway = Gateway(subnet, self._connect_gateway, directory, outside=outside)
         self._members: dict[str, Member] = {}
+        self.history: deque[NetworkFault] = deque(maxlen=_REMEMBERED)
         self._faults = ActiveFaults(switch, self.number, seed)
         self._lock = threading.RLock()
         if outside:
@@ -218,6 +222,7 @@ class Lan:
         with self._lock:
             self.require_open()
             self._faults.add(fault)
+            self.history.append(fault)
 
     def has(self, fault: Fault) -> bool:
         """Whether a fault is active."""
