@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_core_infra._markers import Argument, mark_mistakes, report_mistakes
 from pytest_core_infra._reports import guarded
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _MARKER = "core_process"
+_ARGUMENTS = {"allow_leftovers": Argument((bool,), "True or False")}
 _OPTION = "--core-process-allow-leftovers"
 _LINES = 50
 _SERVICE = pytest.StashKey["Service"]()
@@ -44,6 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{_MARKER}(allow_leftovers=True): processes that this test leaves running in core_process "
         "are ended without failing it.",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Report wrong markers."""
+    for item in items:
+        marks = item.iter_markers(_MARKER)
+        if mistakes := [text for mark in marks for text in mark_mistakes(mark, _ARGUMENTS)]:
+            report_mistakes(item, mistakes)
 
 
 @pytest.hookimpl(optionalhook=True)

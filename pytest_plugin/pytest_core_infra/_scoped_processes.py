@@ -57,13 +57,15 @@ class ProcessesOfScope(Service):
 
         Raises:
             InvalidError: the name or the start is invalid.
-            UnavailableError: it does not start, or does not become ready.
+            UnavailableError: it does not start, does not become ready, or has ended.
         """
         if name not in self.shared_processes:
             run = run_of(self._config)
             self.shared_processes[name] = _shared_process.join(
                 self, run.directory, name, start, ready, until=run.fifo
             )
+        else:
+            self.shared_processes[name].check()
         return self.shared_processes[name]
 
     def shutdown(self) -> None:

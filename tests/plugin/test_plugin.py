@@ -17,7 +17,7 @@ def test_a_run_that_does_not_use_it_loads_nothing_of_it(pytester: pytest.Pyteste
             loaded = [n for n in sys.modules if n.split(".")[0] in ("core_infra", "pexpect")]
             assert not loaded
             ours = [n for n in sys.modules if n.startswith("pytest_core_infra.")]
-            light = ("_reports", "_vm", "marker", "options", "plugin")
+            light = ("_markers", "_reports", "_vm", "marker", "options", "plugin")
             heavy = [n for n in ours if not n.endswith((*light, "fixtures"))]
             assert not heavy
         """

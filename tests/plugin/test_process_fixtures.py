@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pytest
-
+import pytest
 
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider")
 
@@ -106,3 +102,37 @@ def test_specs_run_by_the_service_of_the_test(pytester: pytest.Pytester) -> None
 def test_the_manual(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--fixtures")
     result.stdout.fnmatch_lines(["core_runner*", "*Runs specs in dependency order*"])
+
+
+@pytest.mark.parametrize("args", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_wrong_markers_are_errors_that_name_the_test(
+    pytester: pytest.Pytester, args: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(
+        test_marks="""
+        import pytest
+
+        @pytest.mark.core_process(alow_leftovers=True)
+        def test_unknown(core_process): pass
+
+        @pytest.mark.core_process(allow_leftovers="no")
+        class TestOther:
+            def test_type(self): pass
+
+        @pytest.mark.core_process(True)
+        def test_position(core_process): pass
+
+        @pytest.mark.core_process(allow_leftovers=False)
+        def test_right(core_process): pass
+        """
+    )
+    result = pytester.runpytest_subprocess(*args)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines_random(
+        [
+            "test_marks.py::test_unknown: *no argument 'alow_leftovers'*; did you mean 'allow_*'?",
+            "test_marks.py::TestOther::test_type: *needs True or False as allow_leftovers, *'no'",
+            "test_marks.py::test_position: *core_process takes no positional arguments, *(True,)",
+        ]
+    )
+    assert "test_right:" not in result.stdout.str()

@@ -88,6 +88,31 @@ def test_each_test_says_that_the_shared_server_has_ended(pytester: pytest.Pytest
     result.stdout.fnmatch_lines(["*shared process web (signal 9)*", "Serving HTTP on *"])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shared_server_that_has_ended_is_not_handed_out(
+    pytester: pytest.Pytester, workers: int
+) -> None:
+    # Each test asks anew, and the first kills it: another worker, too, must not get it.
+    pytester.makepyfile(
+        test_it=SHARED.replace('scope="session"', 'scope="function"')
+        + """
+    @pytest.mark.parametrize("number", range(4))
+    def test_asks(server, number):
+        os.kill(server.pid, signal.SIGKILL)
+        while not server.ended():
+            pass
+        with pytest.raises(Exception, match="'web' has ended: signal 9: its last lines:"):
+            server["port"]
+    """
+    )
+    result = pytester.runpytest_subprocess(f"-n{workers}")
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] >= 1
+    assert outcomes["passed"] + outcomes["errors"] == 4
+    assert outcomes["errors"] >= 3 - bool(workers)
+    result.stdout.fnmatch_lines("*shared process 'web' has ended: signal 9: its last lines:*")
+
+
 LEFT = {
     "test_a": SHARED.replace("session", "module")
     + """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_core_infra._markers import report_mistakes
 from pytest_core_infra._vm import marker
 from pytest_core_infra._vm.options import add_options, switched_on
 
@@ -49,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         marked = item.get_closest_marker(marker.NAME) is not None
         if mistakes := marker.mistakes(item):
-            _report_collection_error(item, mistakes)
+            report_mistakes(item, mistakes)
         if skip and (marked or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))):
             item.add_marker(skip)
 
@@ -255,11 +256,3 @@ def session_of(config: pytest.Config) -> VmSession | None:
     """The plugin that runs machines; None without ``--core-vm``."""
     session: VmSession | None = config.pluginmanager.get_plugin(SESSION)
     return session
-
-
-def _report_collection_error(item: pytest.Item, mistakes: list[str]) -> None:
-    # As a report and not as an exception: so each wrong test is reported, also by workers of
-    # pytest-xdist, where an exception at this point is an internal error.
-    text = "\n".join(f"{item.nodeid}: {mistake}" for mistake in mistakes)
-    report = pytest.CollectReport(item.nodeid, "failed", longrepr=text, result=None)
-    item.ihook.pytest_collectreport(report=report)

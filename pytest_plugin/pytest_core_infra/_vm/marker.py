@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.skipping import evaluate_skip_marks, evaluate_xfail_marks
 
+from pytest_core_infra._markers import Argument, argument_mistakes, mark_mistakes
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from _pytest.nodes import Node
 
@@ -55,37 +57,37 @@ NETWORKS = (
 PARAMETRIZED = (*MACHINES.values(), *FACTORIES.values())
 """The fixtures that can be parametrized with a dict of the marker's arguments."""
 
-_ARGUMENTS: dict[str, tuple[tuple[type, ...], str]] = {
-    "memory": ((int,), "a number of MiB"),
-    "cpus": ((int,), "a number"),
-    "disks": ((list, tuple), "a list of sizes or paths"),
-    "image": ((str, os.PathLike), "a path, an address, or an image"),
-    "template": ((str,), "a name"),
-    "variables": ((dict,), "a dict of texts"),
-    "cpu": ((str,), "a model and its features, such as max,cx16=off,"),
-    "arch": ((str,), "x86_64 or aarch64"),
-    "kernel": ((str, os.PathLike), "a path"),
-    "initrd": ((str, os.PathLike), "a path"),
-    "cmdline": ((str,), "a text"),
-    "entrypoint": ((bool,), "True or False"),
-    "init": ((str,), "systemd or the path of a program"),
-    "packages": ((list, tuple), "a list of names"),
-    "suite": ((str,), "the name of a release"),
-    "network": ((str,), "hermetic or nat"),
-    "time": ((str,), "real or virtual"),
-    "timeout": ((int, float), "a number of seconds"),
-    "cold": ((bool,), "True or False"),
-    "revert": ((bool,), "True or False"),
+_ARGUMENTS = {
+    "memory": Argument((int,), "a number of MiB"),
+    "cpus": Argument((int,), "a number"),
+    "disks": Argument((list, tuple), "a list of sizes or paths"),
+    "image": Argument(
+        (str, os.PathLike), "a path, an address, or an image", "core_infra.vm._images.image"
+    ),
+    "template": Argument((str,), "a name"),
+    "variables": Argument((dict,), "a dict of texts"),
+    "cpu": Argument((str,), "a model and its features, such as max,cx16=off,"),
+    "arch": Argument((str,), "x86_64 or aarch64"),
+    "kernel": Argument((str, os.PathLike), "a path"),
+    "initrd": Argument((str, os.PathLike), "a path"),
+    "cmdline": Argument((str,), "a text"),
+    "entrypoint": Argument((bool,), "True or False"),
+    "init": Argument((str,), "systemd or the path of a program"),
+    "packages": Argument((list, tuple), "a list of names"),
+    "suite": Argument((str,), "the name of a release"),
+    "network": Argument((str,), "hermetic or nat"),
+    "time": Argument((str,), "real or virtual"),
+    "timeout": Argument((int, float), "a number of seconds"),
+    "cold": Argument((bool,), "True or False"),
+    "revert": Argument((bool,), "True or False"),
 }
 _OURS = "pytest_core_infra."
-# Written out here, since what defines them is slow to import, and each run reads markers.
-_NAT = "nat"
-_IMAGES = "core_infra.vm._images.image"
+_NAT = "nat"  # what defines it is slow to import
 
 
 def mistakes(item: pytest.Item) -> list[str]:
     """The mistakes in the markers and parameters of a test, one sentence each."""
-    found = [text for mark in item.iter_markers(NAME) for text in _mistakes_of(mark)]
+    found = [text for mark in item.iter_markers(NAME) for text in mark_mistakes(mark, _ARGUMENTS)]
     found += [text for mark in item.own_markers for text in _without_effect(item, mark)]
     for fixture, value in _parameters(item).items():
         found += _parameter_mistakes(fixture, value)
@@ -123,28 +125,7 @@ def _parameter_mistakes(fixture: str, value: object) -> list[str]:
     title = f"the parameter of {fixture}"
     if not isinstance(value, Mapping):
         return [f"{title} must be a dict of the marker's arguments, such as memory: {value!r}"]
-    return [f"{title} {text}" for text in _argument_mistakes(value)]
-
-
-def _mistakes_of(mark: pytest.Mark) -> Iterator[str]:
-    if mark.args:
-        yield f"the marker {NAME} takes no positional arguments, but was given {mark.args!r}"
-    for text in _argument_mistakes(mark.kwargs):
-        yield f"the marker {NAME} {text}"
-
-
-def _argument_mistakes(arguments: Mapping[Any, object]) -> Iterator[str]:
-    for name, value in arguments.items():
-        if name not in _ARGUMENTS:
-            yield f"has no argument {name!r}; it has {', '.join(_ARGUMENTS)}"
-            continue
-        types, meaning = _ARGUMENTS[name]
-        misfit = isinstance(value, bool) and types != (bool,)
-        # Not by its class, whose import is slow: markers are checked in each run.
-        if name == "image" and type(value).__module__ == _IMAGES:
-            continue
-        if misfit or not isinstance(value, types):
-            yield f"needs {meaning} as {name}, but was given {value!r}"
+    return [f"{title} {text}" for text in argument_mistakes(value, _ARGUMENTS)]
 
 
 def requested(item: pytest.Item, *fixtures: str, scope: str = "function") -> dict[str, Any]:

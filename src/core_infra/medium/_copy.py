@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import IO, TYPE_CHECKING
 
-from core_infra.medium._errors import InvalidPathError
+from core_infra.medium._errors import InvalidPathError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from core_infra.medium._medium import FileInfo, Medium
 
 _PIECE = 1 << 18
+_USUAL = 250
+"""Characters of a path that is not too long anywhere."""
 
 
 def copy(source: Medium, path: StrPath, target: Medium, to: StrPath) -> None:
@@ -29,10 +31,13 @@ def copy(source: Medium, path: StrPath, target: Medium, to: StrPath) -> None:
         to: the path of the copy.
 
     Raises:
-        InvalidPathError: a link leads back to a directory that contains it.
+        InvalidPathError: a link leads back to a directory that contains it, or a path would be
+            too long; nothing has been written then.
         CoreInfraError: as reading *path* and writing *to* do.
     """
-    for name, info in tree(source, path, "copy"):
+    entries = list(tree(source, path, "copy"))  # so that what cannot be copied is found first
+    _check_length(target, to, entries)
+    for name, info in entries:
         there = posixpath.join(to, name) if name else to
         if info.is_dir:
             target.ensure_dir(there)
@@ -40,6 +45,13 @@ def copy(source: Medium, path: StrPath, target: Medium, to: StrPath) -> None:
             here = posixpath.join(path, name) if name else path
             with source.open(here) as reader, target.create(there, mode=info.mode) as writer:
                 stream(reader, writer)
+
+
+def _check_length(target: Medium, to: StrPath, entries: list[tuple[str, FileInfo]]) -> None:
+    """Raise InvalidPathError if the longest path is too long for the target."""
+    longest = max((name for name, _ in entries), key=len)
+    if len(longest) > _USUAL:
+        target.exists(posixpath.join(to, longest))
 
 
 def tree(medium: Medium, path: StrPath, action: str) -> Iterator[tuple[str, FileInfo]]:
@@ -57,30 +69,33 @@ def tree(medium: Medium, path: StrPath, action: str) -> Iterator[tuple[str, File
     Raises:
         InvalidPathError: a link leads back to a directory that contains it.
     """
-    return _below(medium, path, "", action, {})
-
-
-def _below(
-    medium: Medium, top: StrPath, name: str, action: str, above: dict[object, StrPath]
-) -> Iterator[tuple[str, FileInfo]]:
-    path = posixpath.join(top, name) if name else top
-    info = medium.stat(path)
-    if not info.is_dir:
+    name = ""
+    above: dict[object, StrPath] = {}  # the directories that the walk is in, by their identities
+    levels: list[tuple[str, object, Iterator[str]]] = []  # not by recursion: trees may be deep
+    while True:
+        here = posixpath.join(path, name) if name else path
+        info = medium.stat(here)
+        if info.is_dir:
+            identity = medium.identity(here)
+            if identity in above:
+                raise InvalidPathError(
+                    f"cannot {action} {shown(here)}",
+                    why=f"its links lead back to {shown(above[identity])}, which it is in",
+                    todo="Remove the link, or read the tree by load(), which keeps links.",
+                    path=here,
+                )
+            levels.append((name, identity, iter(medium.list(here))))
+            above[identity] = here
         yield name, info
-        return
-    identity = medium.identity(path)
-    if identity in above:
-        raise InvalidPathError(
-            f"cannot {action} {path!r}",
-            why=f"its links lead back to {above[identity]!r}, which it is in",
-            todo="Remove the link, or read the tree by load(), which keeps links.",
-            path=path,
-        )
-    names = medium.list(path)
-    yield name, info
-    for inner in names:
-        below = f"{name}/{inner}" if name else inner
-        yield from _below(medium, top, below, action, {**above, identity: path})
+        while levels:
+            outer, identity, names = levels[-1]
+            if (inner := next(names, None)) is not None:
+                name = f"{outer}/{inner}" if outer else inner
+                break
+            levels.pop()
+            del above[identity]
+        else:
+            return
 
 
 def stream(reader: IO[bytes], writer: IO[bytes]) -> None:

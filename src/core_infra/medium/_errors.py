@@ -76,11 +76,25 @@ _BY_ERRNO: dict[int, tuple[type[CoreInfraError], str, str]] = {
     OUTSIDE: (OutsideSandboxError, "it leads out of the sandbox", ""),
     errno.ELOOP: (InvalidPathError, "its symbolic links form a circle", ""),
     errno.ENXIO: (InvalidPathError, "it is a device, a pipe or a socket, not a file", ""),
-    errno.ENAMETOOLONG: (InvalidPathError, "the name is too long", ""),
+    errno.ENAMETOOLONG: (
+        InvalidPathError,
+        "the path or a name in it is too long",
+        "",
+    ),
     errno.EACCES: (AccessDeniedError, "permission denied", "Change its owner or mode."),
     errno.EPERM: (AccessDeniedError, "operation not permitted", ""),
     errno.EROFS: (AccessDeniedError, "the file system is read-only", ""),
 }
+
+
+_SHOWN = 200
+
+
+def shown(path: object) -> str:
+    """A path for a message: quoted, and shortened in its middle if it is very long."""
+    text = repr(path)
+    half = _SHOWN // 2
+    return text if len(text) <= _SHOWN else f"{text[:half]}…{text[-half:]} ({len(text)} characters)"
 
 
 def path_error(code: int, action: str, path: StrPath, *, filename: str = "") -> CoreInfraError:
@@ -99,4 +113,4 @@ def path_error(code: int, action: str, path: StrPath, *, filename: str = "") -> 
     facts: dict[str, object] = {"path": path, "filename": filename or path, "errno": abs(code)}
     if kind is DirectoryNotEmptyError:
         facts |= {"needed": "an empty directory", "found": "a directory with entries"}
-    return kind(f"cannot {action} {filename or path!r}", why=why, todo=todo, **facts)
+    return kind(f"cannot {action} {shown(filename or path)}", why=why, todo=todo, **facts)

@@ -237,12 +237,13 @@ class FakeMedium(Medium):
             self._replace(self._real(source), self._real(target))
 
     def _delete_tree(self, key: str) -> None:
-        if not isinstance(self._nodes[key], Dir):
-            self._remove(self._real(key))
-            return
-        for name in self._listdir(self._real(key)):
-            self._delete_tree(join(key, name))
-        self._rmdir(self._real(key))
+        keys = [key]
+        for outer in keys:
+            if isinstance(self._nodes[outer], Dir):
+                keys += [join(outer, name) for name in self._listdir(self._real(outer))]
+        for inner in reversed(keys):
+            remove = self._rmdir if isinstance(self._nodes[inner], Dir) else self._remove
+            remove(self._real(inner))
 
 
 class _Entries(Mapping[str, "Node"]):

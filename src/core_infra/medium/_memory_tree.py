@@ -130,12 +130,14 @@ class MemoryTree:
         if self.linked:
             self._own()  # so that put_dir changes the same dict that walk reads
             key = walk(self.nodes, key, self.put_dir)
-        node = self.nodes.get(key)
-        if node is None:
-            self.make_dirs(parent(key))
-            self.put_dir(key)
-        elif not isinstance(node, Dir):
+        missing, above = [], key
+        while (node := self.nodes.get(above)) is None:
+            missing.append(above)
+            above = parent(above)
+        if not isinstance(node, Dir):
             raise NotADirectoryError(errno.ENOTDIR, "")
+        for inner in reversed(missing):
+            self.put_dir(inner)
         return key
 
     def move(self, source: str, target: str) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import posixpath
 
-from core_infra.medium._errors import InvalidPathError, StrPath, path_error
+from core_infra.medium._errors import InvalidPathError, StrPath, path_error, shown
 
 RESERVED = ".core-infra-tmp-"
 """The prefix of the names of unfinished files; reserved in paths of users."""
@@ -95,4 +95,4 @@ def _check_encoded(path: str) -> None:
 
 
 def _invalid(path: object, why: str, todo: str = "") -> InvalidPathError:
-    return InvalidPathError(f"cannot use the path {path!r}", why=why, todo=todo, path=path)
+    return InvalidPathError(f"cannot use the path {shown(path)}", why=why, todo=todo, path=path)

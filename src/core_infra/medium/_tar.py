@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import lzma
 import posixpath
+import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from core_infra.errors import InvalidError
+from core_infra.errors import CoreInfraError, InvalidError, WrongStateError
 from core_infra.medium._copy import stream, tree
-from core_infra.medium._errors import path_error
+from core_infra.medium._errors import path_error, shown
 
 if TYPE_CHECKING:
     import tarfile
@@ -30,7 +32,9 @@ def pack(medium: Medium, path: StrPath, archive: BinaryIO) -> None:
         archive: where to write; it stays open.
 
     Raises:
-        InvalidPathError: a link leads back to a directory that contains it.
+        InvalidPathError: a link leads back to a directory that contains it, or it contains a
+            device, a pipe or a socket. The archive is incomplete then.
+        WrongStateError: a file became smaller while it was read.
         CoreInfraError: as listing and reading do.
     """
     import tarfile  # noqa: PLC0415 - rarely needed, and it imports four compressors
@@ -48,7 +52,21 @@ def pack(medium: Medium, path: StrPath, archive: BinaryIO) -> None:
             else:
                 member.size = info.size
                 with medium.open(posixpath.join(path, name)) as file:
-                    tar.addfile(member, file)
+                    _add(tar, member, file)
+
+
+def _add(tar: tarfile.TarFile, member: tarfile.TarInfo, file: BinaryIO) -> None:
+    try:
+        tar.addfile(member, file)
+    except OSError as error:
+        if isinstance(error, CoreInfraError) or error.errno is not None:
+            raise
+        raise WrongStateError(  # tarfile's "unexpected end of data"
+            f"cannot pack {shown(member.name)}",
+            why="it became smaller while it was read",
+            needed=f"{member.size} bytes",
+            found="fewer",
+        ) from error
 
 
 def unpack(archive: BinaryIO, medium: Medium, path: StrPath) -> None:
@@ -61,7 +79,8 @@ def unpack(archive: BinaryIO, medium: Medium, path: StrPath) -> None:
 
     Raises:
         InvalidError: it is not a tar archive, or a member is neither a file nor a directory, or its
-            name leads out of *path*. The members before it have been written.
+            name leads out of *path*, or it is a file with the name of a directory (``.``, ``a/``).
+            The members before it have been written.
         CoreInfraError: as writing does.
     """
     import tarfile  # noqa: PLC0415 - see above
@@ -70,23 +89,35 @@ def unpack(archive: BinaryIO, medium: Medium, path: StrPath) -> None:
         with tarfile.open(fileobj=archive, mode="r|*") as tar:
             for member in tar:
                 _extract(tar, member, medium, path)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InvalidError("cannot unpack the archive", why=str(error)) from error
+    except OSError as error:
+        if isinstance(error, CoreInfraError) or error.errno is not None:
+            raise
         raise InvalidError("cannot unpack the archive", why=str(error)) from error
 
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, medium: Medium, path: StrPath) -> None:
-    name = posixpath.normpath(member.name)
-    if name.startswith(("/", "../")) or name == "..":
+def _name_of(member: tarfile.TarInfo) -> str:
+    """The path of a member in the directory; ``.`` for the directory itself."""
+    cleaned = posixpath.normpath(member.name)
+    if cleaned.startswith(("/", "../")) or cleaned == "..":
         raise _refused(member, "its name leads out of the directory")
-    target = posixpath.join(path, name)
+    last = posixpath.basename(member.name)
+    if not member.isdir() and (cleaned == "." or last in {"", ".", ".."}):
+        raise _refused(member, "it is a file, and its name is that of a directory")
+    return cleaned
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, medium: Medium, path: StrPath) -> None:
+    target = posixpath.join(path, _name_of(member))
     if member.isdir():
         medium.ensure_dir(target)
     elif member.isreg() and (source := tar.extractfile(member)):
-        with source, medium.create(target, mode=member.mode) as file:
+        with source, medium.create(target, mode=member.mode & 0o777) as file:
             stream(source, file)
     else:
         raise _refused(member, "it is neither a file nor a directory")
 
 
 def _refused(member: tarfile.TarInfo, why: str) -> InvalidError:
-    return InvalidError(f"cannot unpack {member.name!r}", why=why, name=member.name)
+    return InvalidError(f"cannot unpack {shown(member.name)}", why=why, name=member.name)

@@ -40,6 +40,8 @@ OVER = b"over\n"
 """Sent at the end of the whole run."""
 _END_TIMEOUT = 30.0
 """Seconds beyond its grace period that the end of the program is waited for."""
+_REPORT_TIMEOUT = 10.0
+"""Seconds until the host has reported the end of a program; it waits for its last output."""
 _TAIL = 64 * 1024
 _LINES = 20
 _CHUNK = 1 << 16
@@ -97,9 +99,13 @@ class HostConnection:
         self._grace = message["grace"]
         return message["facts"], message["pid"]
 
-    def ended(self) -> str:
-        """How the program has ended although it is in use; empty while it runs."""
-        while not self._ended and select.select([self._connection], [], [], 0)[0]:
+    def ended(self, patience: float = 0) -> str:
+        """How the program has ended although it is in use; empty while it runs.
+
+        Args:
+            patience: seconds to wait for the host's report.
+        """
+        while not self._ended and select.select([self._connection], [], [], patience)[0]:
             message = self._receive()
             if message is None:
                 self._ended = "its host was killed, and so was it"
@@ -161,8 +167,15 @@ class SharedProcess:
         self._connection = connection
 
     def __getitem__(self, fact: str) -> Any:
-        """One of the facts; KeyError if there is none of this name."""
-        return self.facts[fact]
+        """One of the facts.
+
+        Raises:
+            KeyError: there is none of this name.
+            UnavailableError: the process has ended.
+        """
+        found = self.facts[fact]
+        self.check()
+        return found
 
     def output(self) -> str:
         """The last 64 KiB of its output, of both streams; all of it is in ``output.log``."""
@@ -179,7 +192,10 @@ class SharedProcess:
 
     def ended(self) -> str:
         """How it has ended although it is in use; empty while it runs."""
-        return self._connection.ended()
+        # The host reports it a moment later.
+        return self._connection.ended() or (
+            "" if _is_running(self.pid) else self._connection.ended(_REPORT_TIMEOUT)
+        )
 
     def check(self) -> None:
         """Raise UnavailableError with its last lines if it has ended."""
@@ -219,7 +235,7 @@ def join(
 
     Raises:
         InvalidError: the name or the start is not possible.
-        UnavailableError: it does not start, or does not become ready.
+        UnavailableError: it does not start, does not become ready, or has ended.
     """
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise InvalidError(
@@ -233,11 +249,13 @@ def join(
             connection = _begin(service, home, start, ready, until)
     host = HostConnection(home, connection)
     try:
-        return SharedProcess(name, home, host, *host.await_ready())
+        shared = SharedProcess(name, home, host, *host.await_ready())
+        shared.check()
     except BaseException:
         host.send(BYE)
         host.await_close()
         raise
+    return shared
 
 
 def end_all(directory: Path) -> None:
@@ -256,6 +274,15 @@ def end_all(directory: Path) -> None:
         host.send(OVER)
     for host in hosts:
         host.await_close()
+
+
+def _is_running(pid: int) -> bool:
+    import psutil  # noqa: PLC0415 - imported only if it is used
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def lock_path(home: Path) -> Path:

@@ -286,6 +286,15 @@ def test_a_name_that_steers_a_terminal_is_refused(tmp_path: Path) -> None:
         archive(LocalMedium(tmp_path), artifact)
 
 
+def test_a_tree_may_be_deeper_than_pythons_recursion() -> None:
+    medium = MemoryMedium()
+    path = "t/" + "/".join(["d"] * 1100)
+    medium.write_text(f"{path}/f", "x")
+    made = archive_with_format(medium, Artifact("t", tree=True), Format.ZIP)
+    with medium.open(made.path) as file, zipfile.ZipFile(file) as inside:
+        assert inside.read(f"{path}/f") == b"x"
+
+
 def test_a_file_that_grows_while_it_is_read_is_an_error() -> None:
     class Growing(MemoryMedium):
         def open(self, path: StrPath) -> BinaryIO:

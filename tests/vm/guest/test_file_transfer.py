@@ -3,16 +3,23 @@
 import hashlib
 import io
 import os
+import socket
 import stat
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, TimeoutExpiredError
+from core_infra.medium import LocalMedium
 from core_infra.vm import GuestOperationError, Machine
-from core_infra.vm._guest.tree_transfer import UnsafeTreeError, receive_tree
+from core_infra.vm._guest.atomic_write import atomic_tree
+from core_infra.vm._guest.tree_transfer import UnsafeTreeError, receive_tree, send_tree
+
+if TYPE_CHECKING:
+    from core_infra.vm._guest.process import GuestProcess
 
 
 def tree_of(root: Path) -> dict[str, tuple[str, str]]:
@@ -235,3 +242,67 @@ def test_what_is_no_path_is_told(machine: Machine, source: Any, target: Any) -> 
 def test_a_tree_that_cannot_be_read_is_told(machine: Machine) -> None:
     with pytest.raises(CoreInfraError, match="cannot push"):
         machine.push("/proc/self", "/tmp/self")
+
+
+class Echo:
+    """Stands in for a guest, whose tar takes a minute for so deep a tree: returns its input."""
+
+    def __init__(self) -> None:
+        self._data: list[bytes] = []
+
+    def send_input(self, data: bytes) -> None:
+        self._data.append(data)
+
+    def close_stdin(self) -> None:
+        """It has ended."""
+
+    def chunks(self) -> Iterator[tuple[str, bytes]]:
+        return (("stdout", data) for data in self._data)
+
+
+def test_a_tree_deeper_than_pythons_recursion_comes_and_goes(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    guest = cast("GuestProcess", Echo())
+
+    def pull_and_fail() -> None:
+        with atomic_tree(tmp_path / "back", "pull") as part:
+            receive_tree(guest, part)
+            assert (part / "/".join(["d"] * 1100) / "f").is_file()
+            raise InvalidError("on purpose")
+
+    try:
+        send_tree(guest, tmp_path)
+        with pytest.raises(InvalidError, match="on purpose"):
+            pull_and_fail()
+        assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    finally:
+        LocalMedium(tmp_path).delete_all("d")  # shutil.rmtree is recursive
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_what_is_not_a_file_is_refused_in_both_directions(
+    machine: Machine, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "first").write_text("1")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "sub/special")
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(tmp_path / "sub/special"))
+    with pytest.raises(InvalidError, match=r"sub/special.*a device, a pipe or a socket"):
+        machine.push(tmp_path, f"/tmp/{kind}")
+    assert machine.exec(f"ls -A /tmp | grep -e {kind} -e core-infra-copy").stdout == ""
+    machine.exec(
+        "rm -rf /tmp/special; mkdir -p /tmp/special/sub; mkfifo /tmp/special/sub/one", check=True
+    )
+    with pytest.raises(InvalidError, match=r"sub/one.*a device, a pipe or a socket"):
+        machine.pull("/tmp/special", tmp_path / "pulled")
+    assert not (tmp_path / "pulled").exists()

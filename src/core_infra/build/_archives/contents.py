@@ -172,7 +172,7 @@ def members(
         yield Member(wrap, posixpath.dirname(artifact.path), stat.S_IFDIR | 0o755)
     prefix = f"{wrap}/" if wrap else ""
     for name, path in sorted({**extra, artifact.name: artifact.path}.items()):
-        yield from _walk(medium, posixpath.normpath(path), f"{prefix}{name}", above=())
+        yield from _walk(medium, posixpath.normpath(path), f"{prefix}{name}")
 
 
 def is_tree(artifact: Artifact) -> bool:
@@ -208,21 +208,24 @@ def check_artifact(medium: Medium, artifact: Artifact) -> None:
         )
 
 
-def _walk(medium: Medium, path: str, name: str, above: tuple[str, ...]) -> Iterator[Member]:
-    _check_name(name)
-    link = _link(medium, path) if above else ""
-    if link:
-        _check_link(name, link)
-        yield Member(name, path, stat.S_IFLNK | 0o777, link=link)
-        return
-    info = medium.stat(path)
-    if not info.is_dir:
-        mode = 0o755 if info.mode & _EXECUTABLE else 0o644
-        yield Member(name, path, stat.S_IFREG | mode, size=info.size)
-        return
-    yield Member(name, path, stat.S_IFDIR | 0o755)
-    for inner in medium.list(path):
-        yield from _walk(medium, f"{path}/{inner}", f"{name}/{inner}", (*above, name))
+def _walk(medium: Medium, top: str, archived: str) -> Iterator[Member]:
+    todo = [(top, archived)]
+    while todo:  # not by recursion: a tree may be deep
+        path, name = todo.pop()
+        _check_name(name)
+        link = _link(medium, path) if path != top else ""
+        if link:
+            _check_link(name, link)
+            yield Member(name, path, stat.S_IFLNK | 0o777, link=link)
+            continue
+        info = medium.stat(path)
+        if info.is_dir:
+            yield Member(name, path, stat.S_IFDIR | 0o755)
+            inner = reversed(medium.list(path))
+            todo += [(f"{path}/{one}", f"{name}/{one}") for one in inner]
+        else:
+            mode = 0o755 if info.mode & _EXECUTABLE else 0o644
+            yield Member(name, path, stat.S_IFREG | mode, size=info.size)
 
 
 def _link(medium: Medium, path: str) -> str:

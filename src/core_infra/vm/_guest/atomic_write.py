@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError
+from core_infra.medium._deletion import delete_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -86,7 +86,7 @@ def atomic_tree(path: Path, what: str) -> Iterator[Path]:
             else:
                 part.rename(path)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            _remove(part)
 
 
 def write_sparsely(pieces: Iterable[bytes], file: BinaryIO) -> None:
@@ -105,22 +105,25 @@ def write_sparsely(pieces: Iterable[bytes], file: BinaryIO) -> None:
 
 
 def _merge(source: Path, target: Path, what: str) -> None:
-    for one in source.iterdir():
-        there = target / one.name
-        if one.is_dir() and not one.is_symlink():
-            if there.is_symlink() or (there.exists() and not there.is_dir()):
-                raise InvalidError(what, why=f"{there} is not a directory")
-            if there.is_dir():
-                _merge(one, there, what)
-                continue
-            mode = stat.S_IMODE(one.stat().st_mode)
-            one.chmod(mode | stat.S_IRWXU)  # a directory that moves must be writable
-            one.rename(there)
-            there.chmod(mode)
-        else:
-            if there.is_dir() and not there.is_symlink():
-                raise InvalidError(what, why=f"{there} is a directory")
-            one.replace(there)
+    todo = [(source, target)]
+    while todo:
+        inner, place = todo.pop()
+        for one in inner.iterdir():
+            there = place / one.name
+            if one.is_dir() and not one.is_symlink():
+                if there.is_symlink() or (there.exists() and not there.is_dir()):
+                    raise InvalidError(what, why=f"{there} is not a directory")
+                if there.is_dir():
+                    todo.append((one, there))
+                    continue
+                mode = stat.S_IMODE(one.stat().st_mode)
+                one.chmod(mode | stat.S_IRWXU)  # a directory that moves must be writable
+                one.rename(there)
+                there.chmod(mode)
+            else:
+                if there.is_dir() and not there.is_symlink():
+                    raise InvalidError(what, why=f"{there} is a directory")
+                one.replace(there)
 
 
 def _sweep(directory: Path) -> None:
@@ -128,10 +131,19 @@ def _sweep(directory: Path) -> None:
         pid = old.name.removeprefix(_PART).partition("-")[0]
         if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
             if old.is_dir() and not old.is_symlink():
-                shutil.rmtree(old, ignore_errors=True)
+                _remove(old)
             else:
                 with contextlib.suppress(OSError):
                     old.unlink()
+
+
+def _remove(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        above = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            delete_tree(above, directory.name)
+        finally:
+            os.close(above)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ _BUFFER = 256 * 1024
 
 
 class UnsafeTreeError(InvalidError):
-    """A guest's tree has a member that must not, or cannot, be made on this host.
+    """A tree has a member that must not, or cannot, be made on the other side.
 
     Attributes:
         member: its path in the tree.
@@ -52,14 +52,20 @@ def pack_command(source: str) -> str:
 
 
 def send_tree(process: GuestProcess, source: Path) -> None:
-    """Write the content of a local directory to the input of an unpacking command."""
+    """Write the content of a local directory to the input of an unpacking command.
+
+    Raises:
+        UnsafeTreeError: an entry is neither a file, a directory nor a link; nothing was written.
+        OSError: the directory cannot be read.
+    """
+    entries = _entries(source)
     with (
         io.BufferedWriter(_InputFile(process), _BUFFER) as file,
         # Of the forms with long names, busybox's tar reads the GNU one.
         tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as archive,
     ):
-        for entry in sorted(source.iterdir()):
-            archive.add(entry, arcname=entry.name, filter=_as_root)
+        for path, name in entries:
+            archive.add(path, arcname=name, recursive=False, filter=_as_root)
         archive.addfile(tarfile.TarInfo(copy_scripts.COMPLETE))
     process.close_stdin()
 
@@ -88,8 +94,9 @@ def receive_tree(process: GuestProcess, target: Path) -> bytes:
 
 def _unpack(archive: tarfile.TarFile, target: Path) -> None:
     directories: list[tuple[Path, tarfile.TarInfo]] = []
+    tree = _Tree(target)
     for member in archive:
-        path = _place(target, member.name)
+        path = tree.place(member.name)
         if member.isdir():
             path.mkdir(exist_ok=True)
             directories.append((path, member))
@@ -99,13 +106,13 @@ def _unpack(archive: tarfile.TarFile, target: Path) -> None:
         if member.issym():
             path.symlink_to(member.linkname)
         elif member.islnk():
-            path.hardlink_to(_linked(target, member))
+            path.hardlink_to(tree.linked(member))
         elif member.isreg():
             _write(archive, member, path)
         else:
             raise UnsafeTreeError(
                 f"cannot make {member.name!r} on this host",
-                why="it is neither a file, a directory nor a link",
+                why="it is a device, a pipe or a socket; a tree has files, directories, links",
                 member=member.name,
             )
     for path, member in reversed(directories):  # a read-only directory must be filled first
@@ -113,34 +120,48 @@ def _unpack(archive: tarfile.TarFile, target: Path) -> None:
         os.utime(path, (member.mtime, member.mtime))
 
 
-def _place(target: Path, name: str) -> Path:
-    """Where a member goes: below *target*, with no link on the way."""
-    parts = [part for part in PurePosixPath(name).parts if part != "."]
-    path = target
-    for part in parts[:-1]:
-        path = path / part
-        if path.is_symlink():
+class _Tree:
+    """Where members go: below a directory, with no link on the way."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._checked: set[tuple[str, ...]] = set()  # directories, which nothing here replaces
+
+    def place(self, name: str) -> Path:
+        """The path of a member."""
+        parts = tuple(part for part in PurePosixPath(name).parts if part != ".")
+        if name.startswith("/") or ".." in parts:
             raise UnsafeTreeError(
-                f"cannot write {name!r} below {target}",
-                why=f"{path} is a symbolic link",
-                member=name,
+                f"cannot write {name!r} below {self._target}", why="it leads outside", member=name
             )
-    if name.startswith("/") or ".." in parts:
-        raise UnsafeTreeError(
-            f"cannot write {name!r} below {target}", why="it leads outside", member=name
-        )
-    return target.joinpath(*parts)
+        self._check(parts[:-1], name)
+        return self._target.joinpath(*parts)
 
+    def linked(self, member: tarfile.TarInfo) -> Path:
+        """The file that a hard link is a second name of."""
+        source = self.place(member.linkname)
+        if source.is_symlink() or not source.is_file():
+            raise UnsafeTreeError(
+                f"cannot link {member.name!r} to {member.linkname!r}",
+                why="that is not a file of the same tree",
+                member=member.name,
+            )
+        return source
 
-def _linked(target: Path, member: tarfile.TarInfo) -> Path:
-    source = _place(target, member.linkname)
-    if source.is_symlink() or not source.is_file():
-        raise UnsafeTreeError(
-            f"cannot link {member.name!r} to {member.linkname!r}",
-            why="that is not a file of the same tree",
-            member=member.name,
-        )
-    return source
+    def _check(self, above: tuple[str, ...], name: str) -> None:
+        known = len(above)
+        while known and above[:known] not in self._checked:
+            known -= 1
+        for end in range(known + 1, len(above) + 1):
+            path = self._target.joinpath(*above[:end])
+            if path.is_symlink():
+                raise UnsafeTreeError(
+                    f"cannot write {name!r} below {self._target}",
+                    why=f"{path} is a symbolic link",
+                    member=name,
+                )
+            if path.is_dir():
+                self._checked.add(above[:end])
 
 
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
@@ -150,6 +171,30 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Non
         write_sparsely(iter(lambda: source.read(_BUFFER), b""), file)
         os.fchmod(file.fileno(), member.mode & 0o777)
     os.utime(path, (member.mtime, member.mtime))
+
+
+def _entries(source: Path) -> list[tuple[str, str]]:
+    """The paths of all entries and their names in the archive, directories before their entries."""
+    found: list[tuple[str, str]] = []
+    todo = [(os.fspath(source), "")]
+    while todo:  # not by recursion: a tree may be deep
+        path, name = todo.pop()
+        if name:
+            found.append((path, name))
+        if name and not stat.S_ISDIR(os.lstat(path).st_mode):
+            continue
+        with os.scandir(path) as entries:
+            inner = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        for entry in inner:
+            below = f"{name}/{entry.name}" if name else entry.name
+            if not (entry.is_symlink() or entry.is_file(follow_symlinks=False) or entry.is_dir()):
+                raise UnsafeTreeError(
+                    f"cannot copy {entry.path!r}",
+                    why="it is a device, a pipe or a socket; a tree has files, directories, links",
+                    member=below,
+                )
+            todo.append((entry.path, below))
+    return found
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
