@@ -126,6 +126,11 @@ def test_each_field_of_a_schema_is_known_and_no_other_is(name: str, tmp_path: Pa
         assert known == ", ".join(sorted(part["properties"])), (path, said)
 
 
+def problems(name: str, text: str) -> list[str]:
+    found = jsonschema.Draft202012Validator(schema(name)).iter_errors(yaml.safe_load(text))
+    return [f"{one.json_path}: {one.message}" for one in found]
+
+
 def yaml_of(page: str) -> Iterator[str]:
     text = (ROOT / "docs" / page).read_text()
     yield from re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -142,7 +147,7 @@ def yaml_of(page: str) -> Iterator[str]:
     ],
 )
 def test_files_of_the_documentation_are_valid(name: str, text: str) -> None:
-    jsonschema.validate(yaml.safe_load(text), schema(name))
+    assert problems(name, text) == []
 
 
 @pytest.mark.parametrize(
@@ -170,5 +175,4 @@ def test_files_of_the_documentation_are_valid(name: str, text: str) -> None:
 def test_what_a_reader_refuses_the_schema_refuses(name: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(CoreInfraError):
         READERS[name](text, tmp_path)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(yaml.safe_load(text), schema(name))
+    assert problems(name, text)

@@ -46,6 +46,7 @@ EXTRAS = {
     "metrics": "core-infra jobs run --metrics-port",
     "nox": "core_infra.sessions",
     "postgresql": "core-infra jobs on several hosts",
+    "publish": "core-infra release --publish",
     "pyfakefs": "core_medium_fs",
     "sigstore": "signatures by sigstore",
     "ssh": "disks with cloud-init, and machines without the agent",
