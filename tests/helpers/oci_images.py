@@ -66,6 +66,8 @@ def write_layout(
     packed: Callable[[bytes], bytes] = lambda data: gzip.compress(data, 1, mtime=0),
     media_type: str = "application/vnd.oci.image.layer.v1.tar+gzip",
     architecture: str = "amd64",
+    system: str = "linux",
+    config_type: str = "application/vnd.oci.image.config.v1+json",
     name: str = "latest",
 ) -> str:
     """Write an image layout with one image; return its manifest's digest."""
@@ -79,7 +81,7 @@ def write_layout(
 
     document = {
         "architecture": architecture,
-        "os": "linux",
+        "os": system,
         "config": config or {},
         "rootfs": {
             "type": "layers",
@@ -89,7 +91,7 @@ def write_layout(
     manifest = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": add(json.dumps(document).encode(), "application/vnd.oci.image.config.v1+json"),
+        "config": add(json.dumps(document).encode(), config_type),
         "layers": [add(packed(data), media_type) for data in layers],
     }
     entry = add(json.dumps(manifest).encode(), str(manifest["mediaType"]))

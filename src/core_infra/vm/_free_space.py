@@ -20,6 +20,7 @@ MAKE_ROOM = (
     "TMPDIR for machines that run."
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_APT_FULL = "You don't have enough free space in"
 
 
 class HostFullError(UnavailableError):
@@ -41,7 +42,7 @@ def is_full(path: Path) -> bool:
 
 def says_full(text: str) -> bool:
     """Whether a program's message, in the C locale, says that there is no room."""
-    return any(os.strerror(number) in text for number in _FULL)
+    return any(words in text for words in (*map(os.strerror, _FULL), _APT_FULL))
 
 
 def described(path: Path) -> str:

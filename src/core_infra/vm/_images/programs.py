@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError, TimeoutExpiredError, UnavailableError
+from core_infra.vm._free_space import says_full
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +64,8 @@ def run(command: list[str], *, cwd: Path | None = None, timeout: float = 900) ->
         ) from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        full = os.strerror(errno.ENOSPC)
-        if any(full in line for line in lines):
+        if says_full("\n".join(lines)):
+            full = os.strerror(errno.ENOSPC)
             raise OSError(errno.ENOSPC, f"{full} ({command[0]} needs more)")
         raise CommandFailedError(
             f"{' '.join(command)} failed with exit code {done.returncode}",

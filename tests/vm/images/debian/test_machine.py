@@ -1,12 +1,15 @@
 """A machine made of packages: its services run, are started again, and survive a reboot."""
 
+import filecmp
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from core_infra.errors import NotFoundError
 from core_infra.vm import Image, Launcher, Machine
+from core_infra.vm._cache import cache_root
 
 pytestmark = [
     pytest.mark.long,  # it configures a hundred packages and boots systemd
@@ -59,6 +62,24 @@ def test_it_is_made_once(image: Image, launcher: Launcher) -> None:
     assert launcher.make_image(address, packages=["nginx-light"]) == image
     with Launcher(progress=pytest.fail) as other:
         assert other.make_image(address, packages=["nginx-light"]) == image
+
+
+@pytest.mark.soak  # it makes the image a second time
+def test_two_builds_have_the_same_bytes(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert image.disk is not None
+    archives = f"debian/{image.arch}/archives"
+    cache = tmp_path / "another user's"
+    shutil.copytree(cache_root() / archives, cache / archives, ignore=lambda *_: ["partial"])
+    monkeypatch.setenv("CORE_INFRA_CACHE_DIR", str(cache))
+    address = "debian:12" if "bookworm" in image.name else "debian:13"
+    with Launcher() as other:
+        again = other.make_image(address, packages=["nginx-light"])
+    assert isinstance(again, Image)
+    assert again.disk is not None
+    assert again.disk != image.disk
+    assert filecmp.cmp(again.disk, image.disk, shallow=False)
 
 
 def test_an_unknown_package_leaves_nothing(launcher: Launcher) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.errors import NotFoundError
+from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._images.oci.sources import find_oci
 from oci_images import Entry, layer, write_layout
 
@@ -58,3 +58,26 @@ def test_a_layout_of_an_index_gives_each_architecture_its_own_image(tmp_path: Pa
         NotFoundError, match=r"no version for linux/amd64: it has linux/arm64\nRun it .*aarch64"
     ):
         found("x86_64")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"system": "windows"}, "no version for linux/amd64: it is for windows/amd64$"),
+        (
+            {"config_type": "application/vnd.cncf.helm.config.v1+json"},
+            "not the image of a system: it is an artifact, whose configuration is .*helm",
+        ),
+        (
+            {"media_type": "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"},
+            "layers are encrypted\nDecrypt a copy",
+        ),
+    ],
+)
+def test_what_no_machine_can_run_is_one_clear_error(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    write_layout(tmp_path / "layout", [layer([Entry("f")])], **options)
+    address = f"oci-layout:{tmp_path / 'layout'}"
+    with pytest.raises((InvalidError, NotFoundError), match=message):
+        find_oci(address, "x86_64", cache_dir=tmp_path, progress=lambda _line: None)

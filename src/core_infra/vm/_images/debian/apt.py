@@ -29,7 +29,7 @@ from core_infra.vm._images.default.apt import NO_NETWORK, OPTIONS
 from core_infra.vm._images.programs import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from core_infra.vm._images.debian.release import Release
@@ -151,7 +151,10 @@ class Apt:
             CommandFailedError: apt failed for another reason.
         """
         doing = f"gets packages of {self._release}"
-        with locked(self._lock, doing, self._progress, timeout=_PATIENCE):
+        with (
+            locked(self._lock, doing, self._progress, timeout=_PATIENCE),
+            self._without_parts_if_full(),
+        ):
             if self._host_lists:
                 lists = run(["apt-config", "shell", "lists", "Dir::State::lists/d"])
                 host = [f"Dir::State::Lists={''.join(shlex.split(lists)).removeprefix('lists=')}"]
@@ -175,6 +178,17 @@ class Apt:
                     ) from error
                 error.why = text
                 raise
+
+    @contextlib.contextmanager
+    def _without_parts_if_full(self) -> Iterator[None]:
+        """For a block that downloads: if there is no room, remove what it has begun."""
+        try:
+            yield
+        except OSError:
+            for place in (self._archives, self._state / "lists"):
+                for part in (place / "partial").iterdir():
+                    part.unlink(missing_ok=True)
+            raise
 
     def _update(self, own: list[str]) -> str:
         """Fetch the package lists, unless they are fresh; return apt's complaints."""

@@ -28,6 +28,11 @@ MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
+_CONFIGS = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+)
+_ENCRYPTED = "+encrypted"
 LARGEST = 4 << 20
 """Bytes of a manifest or a configuration: the limit of other registries and clients, too."""
 _DEPTH = 3
@@ -187,7 +192,7 @@ def _choose(index: dict[str, Any], arch: str) -> Descriptor:
     raise NotFoundError(
         f"the image has no version for linux/{SHORT_NAMES[arch]}",
         why=f"it has {', '.join(found) or 'none at all'}",
-        todo=_advice(platform.partition("/")[2] for platform in found),
+        todo=_advice(platform.removeprefix("linux/") for platform in found),
     )
 
 
@@ -208,7 +213,18 @@ def _parts(manifest: dict[str, Any]) -> tuple[tuple[Descriptor, ...], Descriptor
     layers = [_descriptor(entry, "manifest") for entry in _list(manifest, "layers")]
     if len(layers) > _MOST_LAYERS:
         raise InvalidError("the image has too many layers", why=f"it has {len(layers)}")
-    return tuple(layers), _descriptor(manifest.get("config"), "manifest")
+    config = _descriptor(manifest.get("config"), "manifest")
+    if config.media_type.startswith("application/vnd.") and config.media_type not in _CONFIGS:
+        raise InvalidError(
+            "what the registry has there is not the image of a system",
+            why=f"it is an artifact, whose configuration is {config.media_type}",
+        )
+    if any(one.media_type.endswith(_ENCRYPTED) for one in layers):
+        raise InvalidError(
+            "the image's layers are encrypted",
+            todo="Decrypt a copy: skopeo copy --decryption-key KEY, and use that.",
+        )
+    return tuple(layers), config
 
 
 def _descriptor(entry: object, where: str) -> Descriptor:
@@ -232,12 +248,12 @@ def _descriptor(entry: object, where: str) -> Descriptor:
 def _config(
     document: dict[str, Any], arch: str
 ) -> tuple[RunConfig, tuple[str, ...], dict[str, str]]:
-    machine = document.get("architecture")
-    if machine != SHORT_NAMES[arch]:
+    system, machine = document.get("os", "linux"), document.get("architecture")
+    if (system, machine) != ("linux", SHORT_NAMES[arch]):
         raise NotFoundError(
             f"the image has no version for linux/{SHORT_NAMES[arch]}",
-            why=f"it is for {machine}",
-            todo=_advice([machine]),
+            why=f"it is for {system}/{machine}",
+            todo=_advice([machine]) if system == "linux" else "",
         )
     run = document.get("config") or {}
     root = document.get("rootfs")
