@@ -34,7 +34,7 @@ class Leadership:
     def __init__(self, journal: Journal) -> None:
         path = Path(journal.base_dir, _NAME)
         self._shared = cast("SharedJournal", journal) if hasattr(journal, "lead") else None
-        self._lock = FileLock(path, thread_local=False)
+        self._lock = FileLock(path, thread_local=False, mode=0o600)
 
     @property
     def is_held(self) -> bool:

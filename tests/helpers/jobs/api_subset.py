@@ -74,7 +74,7 @@ QUERIES = [
     queries.several("pullRequest", queries.PULL, [1]),
     queries.several("pullRequest", f"{queries.HEAD} {queries.PULL}", [1]),
     *(queries.MERGING, queries.THREADS, queries.CONTEXTS, queries.REVIEWS, queries.ENQUEUE),
-    queries.CLOSING,
+    *(queries.CLOSING, queries.EDITS),
     *(queries.PUBLISH, queries.RESOLVE),
 ]
 KEPT = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from jobs.api_server import moment
+from jobs.api_server import NOW, moment
 
 if TYPE_CHECKING:
     from jobs.github_server import GitHubServer
@@ -63,8 +64,17 @@ class Root:
             "assignees": lambda *_, first: {"nodes": users[:first]},
             "labels": lambda *_, first: {"nodes": named(mine["labels"])[:first]},
             "repository": {"nameWithOwner": self.server.name},
+            "userContentEdits": lambda *_, first: self.edits(number, first),
             "closedByPullRequestsReferences": lambda *_, **given: self.closing(number, **given),
         }
+
+    def edits(self, number: int, first: int) -> Any:
+        texts = self.server.texts.get(number, [])
+        nodes = [
+            {"editedAt": moment(NOW + timedelta(seconds=place)), "diff": text}
+            for place, text in enumerate(texts)
+        ]
+        return {"nodes": nodes[::-1][:first]}
 
     def closing(
         self,

@@ -36,6 +36,8 @@ class GitHubServer(ForgeServer):
             "description": None,
         }
         self.schema = graphql.build_schema((API / "github.graphql").read_text())
+        self.texts: dict[int, list[str]] = {}
+        """The texts that issues have had, the latest one last."""
         self.name = "acme/widgets"
         """Its present name; it is still found by the old one."""
         self.points = {"core": 5000, "graphql": 5000}
@@ -52,6 +54,15 @@ class GitHubServer(ForgeServer):
         found = {"limit": 5000, "remaining": left, "resource": resource, "reset": 1772629200}
         headers = {f"X-RateLimit-{name}": str(value) for name, value in found.items()}
         return reply._replace(headers={**headers, **reply.headers})
+
+    def edit(self, number: int, change: dict[str, Any]) -> None:
+        """Edits are kept; what somebody has changed meanwhile is an edit, too."""
+        texts = self.texts.setdefault(number, [])
+        if not texts or texts[-1] != self.issues[number]["body"]:
+            texts.append(self.issues[number]["body"])
+        super().edit(number, change)
+        if texts[-1] != self.issues[number]["body"]:
+            texts.append(self.issues[number]["body"])
 
     def issue(self, number: int) -> dict[str, Any]:
         mine = self.issues[number]

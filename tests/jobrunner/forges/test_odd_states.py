@@ -184,3 +184,38 @@ def test_no_conflict_is_seen_too_early_because_our_clock_is_wrong(server: Forgej
     clock = FakeClock(NOW + timedelta(hours=3))
     with contextlib.closing(Forgejo(server.url, None, clock=clock)) as forge:
         assert only(EpicSource(forge, *WIDGETS, clock=clock)).mergeable == "UNKNOWN"
+
+
+@only_github
+def test_a_box_that_a_person_adds_at_the_very_moment_is_kept(
+    server: GitHubServer, source: EpicSource, forge: GitHub, journal: Journal
+) -> None:
+    server.issues[1]["body"] = "- [ ] #42\r\n"
+    server.add_pull(50, body="closes #42", merged=True, open=False)
+
+    def person(request: Request) -> None:
+        if request.line == "PATCH /repos/acme/widgets/issues/1":
+            server.override = lambda _: None
+            server.issues[1]["body"] += "- [ ] #44\r\n"
+
+    server.override = person
+    with Poller(PollerConfig([source], [TickParent(forge)], journal)) as poller:
+        assert [one.success for one in poller.run_once().results] == [True]
+    assert server.issues[1]["body"] == "- [x] #42\r\n- [ ] #44\r\n"
+    assert server.violations == []
+
+
+@only_github
+def test_a_box_is_ticked_if_the_history_cannot_be_read(
+    server: GitHubServer, source: EpicSource, forge: GitHub, journal: Journal
+) -> None:
+    server.add_pull(50, body="closes #42", merged=True, open=False)
+    server.override = lambda request: (
+        Reply(200, {"data": None, "errors": [{"message": "no", "type": "FORBIDDEN"}]})
+        if request.path == "/graphql" and "userContentEdits" in request.content["query"]
+        else None
+    )
+    with Poller(PollerConfig([source], [TickParent(forge)], journal)) as poller:
+        assert [one.success for one in poller.run_once().results] == [True]
+    assert server.issues[1]["body"] == "- [x] #42\n"
+    assert not server.issues[42]["open"]

@@ -77,7 +77,7 @@ def rest(forge: GitHub | Forgejo) -> dict[str, Callable[[], Any]]:
         "comments": lambda: list(forge.comments(REPO, 1, SINCE)),
         "comment": lambda: forge.comment(REPO, 1, "hello"),
         "edit_comment": lambda: forge.edit_comment(REPO, 1, "hello"),
-        "edit_body": lambda: forge.edit_body(REPO, 1, "text"),
+        "edit_body": lambda: forge.edit_body(REPO, 1, lambda _: "text"),
         "close_issue": lambda: forge.close_issue(REPO, 1),
     }
 

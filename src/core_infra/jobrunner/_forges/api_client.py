@@ -191,6 +191,11 @@ class ApiClient:
             answer = self._connection.request("POST", self._connection.address(path, {}), content)
             return self._parsed(kind, answer.content, path), answer.headers
 
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether nothing is changed."""
+        return self._steps is not None
+
     def rehearses(self, step: str) -> bool:
         """Whether this is a rehearsal; if so, list the step."""
         if self._steps is None:

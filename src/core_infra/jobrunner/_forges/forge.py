@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
 
     from core_infra.jobrunner._signal import CheckStatus, Mergeable, PrState
@@ -232,8 +232,14 @@ class Forge(Protocol):
         """Replace the text of a comment."""
         ...
 
-    def edit_body(self, repo: Repo, number: int, body: str) -> None:
-        """Replace an issue's text."""
+    def edit_body(self, repo: Repo, number: int, change: Callable[[str], str]) -> None:
+        """Change an issue's text, and keep what a person writes at the same moment, if possible.
+
+        Args:
+            repo: the repository.
+            number: the number of the issue.
+            change: makes the new text of the present one; may be called several times.
+        """
         ...
 
     def close_issue(self, repo: Repo, number: int) -> None:

@@ -32,7 +32,7 @@ from core_infra.jobrunner._forges.issue_texts import closed_issues
 from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from core_infra.jobrunner._forges.endpoint import Secret
     from core_infra.jobrunner._signal import CheckStatus, Mergeable
@@ -201,9 +201,12 @@ class Forgejo:
         """Replace the text of a comment."""
         self._api.send("PATCH", _at(repo, "issues", "comments", comment), {"body": text})
 
-    def edit_body(self, repo: Repo, number: int, body: str) -> None:
-        """Replace an issue's text."""
-        self._api.send("PATCH", _at(repo, "issues", number), {"body": body})
+    def edit_body(self, repo: Repo, number: int, change: Callable[[str], str]) -> None:
+        """Change an issue's text. What a person writes between the two requests is lost."""
+        path = _at(repo, "issues", number)
+        text = self._api.get(rest.ISSUE, path).body or ""
+        if (body := change(text)) != text:
+            self._api.send("PATCH", path, {"body": body})
 
     def close_issue(self, repo: Repo, number: int) -> None:
         """Close an issue."""

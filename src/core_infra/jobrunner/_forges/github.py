@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Self
 
+from core_infra.errors import CoreInfraError
 from core_infra.jobrunner._clock import Clock, SystemClock
 from core_infra.jobrunner._forges import github_details as details_of
 from core_infra.jobrunner._forges import github_graphql as graphql
@@ -23,7 +24,7 @@ from core_infra.jobrunner._forges.graphql_client import GraphQLClient
 from core_infra.jobrunner._logging import describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from core_infra.jobrunner._forges.endpoint import Secret
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 URL = "https://api.github.com"
+_EDITS = 3
+"""How often a text is written, if a person edits it each time at the same moment."""
 _VERSION = "2022-11-28"
 _READY = frozenset({"CLEAN", "HAS_HOOKS"})
 
@@ -192,9 +195,18 @@ class GitHub:
         """Replace the text of a comment."""
         self._api.send("PATCH", self._at(repo, "issues", "comments", comment), {"body": text})
 
-    def edit_body(self, repo: Repo, number: int, body: str) -> None:
-        """Replace an issue's text."""
-        self._api.send("PATCH", self._at(repo, "issues", number), {"body": body})
+    def edit_body(self, repo: Repo, number: int, change: Callable[[str], str]) -> None:
+        """Change an issue's text; what a person has written meanwhile is changed and written again.
+
+        GitHub does not refuse to overwrite it, but the issue's history shows it.
+        """
+        path = self._at(repo, "issues", number)
+        text: str | None = self._api.get(rest.ISSUE, path).body or ""
+        for _ in range(_EDITS):
+            if text is None or (body := change(text)) == text:
+                return
+            self._api.send("PATCH", path, {"body": body})
+            text = None if self._api.is_rehearsal else self._overwritten(repo, number, text, body)
 
     def close_issue(self, repo: Repo, number: int) -> None:
         """Close an issue as completed."""
@@ -317,6 +329,20 @@ class GitHub:
         here = issue.repository.name_with_owner
         return [details_of.pull(one) for one in found if one.repository.name_with_owner == here]
 
+    def _overwritten(self, repo: Repo, number: int, known: str, written: str) -> str | None:
+        """What was the text just before ours was written, if it was not the known one."""
+        try:
+            found = self._graphql.one(repo, number, graphql.EDITS, graphql.Edits)
+        except CoreInfraError as error:  # what was to be written is written
+            _LOG.warning("%s#%d: no history: %s", "/".join(repo), number, describe_error(error))
+            return None
+        edits = found.user_content_edits.each if found.user_content_edits else []
+        texts = [edit.diff or "" for edit in sorted(edits, key=lambda one: one.edited_at)]
+        while texts and not _same(texts[-1], written):  # what was edited after it has seen it
+            texts.pop()
+        is_known = len(texts) < 2 or _same(texts[-2], known)  # noqa: PLR2004 - the one before
+        return None if is_known else texts[-2]
+
     def _details(self, repo: Repo, one: graphql.Pull) -> Details:
         """The details of a pull request, with all pages of its lists."""
         threads = one.review_threads.each
@@ -351,3 +377,8 @@ class GitHub:
 
     def _merging(self, repo: Repo, number: int) -> graphql.Merging:
         return self._graphql.one(repo, number, graphql.MERGING, graphql.Merging)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two texts differ by their line ends only."""
+    return one.splitlines() == other.splitlines()

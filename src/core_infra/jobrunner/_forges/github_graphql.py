@@ -39,6 +39,9 @@ commits(last: 1) {{ nodes {{ commit {{ oid committedDate
 statusCheckRollup {{ state contexts(first: 100) {{ {_CONTEXTS} }} }} }} }} }}
 reviewThreads(first: 100) {{ totalCount nodes {{ id isResolved isOutdated }} {_PAGE} }}
 reviews(last: 100) {{ {_REVIEWS} }}"""
+EDITS = f"""query Edits({_ARGUMENTS}, $number: Int!) {{ {_REPOSITORY} {{
+issue(number: $number) {{ userContentEdits(first: 100) {{ nodes {{ editedAt diff }} }} }}
+}} }}"""
 MERGING = f"""query Merging({_ARGUMENTS}, $number: Int!) {{ {_PULL} {{
 id isDraft merged mergeStateStatus mergeQueueEntry {{ id }}
 }} }} }}"""
@@ -171,6 +174,19 @@ class Issue(Closing):
     assignees: Nodes[User]
     labels: Nodes[Label] | None
     repository: Name
+
+
+class Edit(Model):
+    """A text as it was after an edit, for all that its field is called ``diff``."""
+
+    edited_at: datetime
+    diff: str | None
+
+
+class Edits(Model):
+    """The answer to :data:`EDITS`."""
+
+    user_content_edits: Nodes[Edit] | None
 
 
 class Context(Model):

@@ -263,16 +263,17 @@ class TickParent(ForgeHandler):
         """Tick the box in the current text, and close the child."""
         del job
         there = Repo(*signal.epic_repo.split("/")) if signal.epic_repo else repo
-        epic, _ = forge.epic(there, signal.epic_number)
-        body = epic.body
         # A forge may answer with the text as it was before our last change.
         key = (there, signal.epic_number)
         recent = [one for one in self._ticked.get(key, ()) if one[0] > time.monotonic() - _LAG]
         recent.append((time.monotonic(), repo, signal.child_number))
-        for _, where, child in recent:
-            body = tick(body, child, where, there, forge.site)
-        if body != epic.body:
-            forge.edit_body(there, signal.epic_number, body)
+
+        def ticked(text: str) -> str:
+            for _, where, child in recent:
+                text = tick(text, child, where, there, forge.site)
+            return text
+
+        forge.edit_body(there, signal.epic_number, ticked)
         if forge is self._forge:  # not in a rehearsal
             self._ticked[key] = recent
         _, is_open = forge.epic(repo, signal.child_number)
