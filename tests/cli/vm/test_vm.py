@@ -161,6 +161,17 @@ def test_the_console_is_entered_and_left(web: str) -> None:
     assert "42" in run("logs", web).output
 
 
+def test_a_shell_needs_no_network(web: str) -> None:
+    terminal = pexpect.spawn(COMMAND[0], [*COMMAND[1:], "shell", web], timeout=60, encoding="utf-8")
+    terminal.expect_exact("exit or Ctrl-] returns")
+    terminal.sendline("tty; stty size; exit 7")
+    terminal.expect(r"/dev/pts/\d+\s+24 80\s")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 7
+    assert run("exec", web, "echo", "it runs on").output == "it runs on\n"
+
+
 def test_a_shell_completes_names_and_ids(web: str) -> None:
     environment = {"_CORE_INFRA_COMPLETE": "bash_complete", "COMP_CWORD": "3"}
     for typed, expected in (("we", "plain,web"), (web[:3], f"plain,{web}")):

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from core_infra._cli.vm.shared import Machine, exit_with, kept_or_none, manager
+from core_infra._cli.vm.shared import (
+    Machine,
+    entered,
+    exit_with,
+    kept_or_none,
+    manager,
+    print_line,
+)
 from core_infra._cli.vm.values import Seconds
+from core_infra.vm._access.agent import AgentAccess
+from core_infra.vm._access.interface import NoAccessError
 from core_infra.vm._access.shell import shell as run_shell
 from core_infra.vm._access.ssh import SshAccess
 from core_infra.vm._attach import attach, connect
@@ -38,14 +47,24 @@ def console(machine: str) -> None:
 @click.option("--wait", type=Seconds(), help="Seconds to wait for the machine to boot.")
 @click.pass_context
 def shell(ctx: click.Context, machine: str, *, wait: float | None) -> None:
-    """Open a shell in MACHINE by SSH, or its console if it has no SSH."""
-    if kept_or_none(machine) is None and manager().find(machine).access != "agent":
-        access = manager().enter(machine, timeout=wait)
+    """Open a shell in MACHINE: by core-infra's agent, or by SSH.
+
+    If it has neither, or its agent does not answer, or there is no terminal, enter its console.
+    """
+    by_agent = kept_or_none(machine) is not None or manager().find(machine).access == "agent"
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_terminal or not by_agent:
         try:
-            if isinstance(access, SshAccess):
-                exit_with(run_shell(access))
-        finally:
-            access.close()
+            with entered(machine, timeout=wait, as_image=True) as access:
+                if isinstance(access, AgentAccess):
+                    print_line(f"A shell in {machine}; exit or Ctrl-] returns.")
+                    exit_with(access.shell())
+                if isinstance(access, SshAccess):
+                    exit_with(run_shell(access))
+        except NoAccessError as error:
+            if not by_agent:
+                raise
+            print_line(f"core-infra: {error.what}: {error.why}")
     ctx.invoke(console, machine=machine)
 
 

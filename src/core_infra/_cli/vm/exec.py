@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -11,16 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from core_infra._cli.vm.shared import Machine, exit_with, kept_or_none, manager, print_line
+from core_infra._cli.vm.shared import Machine, entered, exit_with, print_line
 from core_infra._cli.vm.values import Seconds, named_user
 from core_infra.errors import CoreInfraError
 from core_infra.vm._access.file_copy import pull, push
 from core_infra.vm._guest.results import GuestOperationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from core_infra.vm._access.interface import GuestAccess, RunningCommand
+    from core_infra.vm._access.interface import RunningCommand
 
 NO_WAY = 125
 NOT_EXECUTABLE = 126
@@ -93,38 +90,18 @@ def cp(source: str, target: str) -> None:
     for machine, path, given in ((from_machine, from_path, source), (to_machine, to_path, target)):
         if machine and not path:
             raise click.UsageError(f"{given!r} has no path after the colon.")
-    with _entered(from_machine or to_machine) as access:
+    with entered(from_machine or to_machine) as access:
         if from_machine:
             pull(access, from_path, target)
         else:
             push(access, source, to_path)
 
 
-@contextlib.contextmanager
-def _entered(
-    machine: str, *, timeout: float | None = None, as_image: bool = False, user: str = ""
-) -> Iterator[GuestAccess]:
-    """A way into a machine of the manager, or into one that a test run kept."""
-    left = kept_or_none(machine)
-    if left is not None:
-        with contextlib.closing(left.enter(timeout=timeout, progress=print_line)) as access:
-            access.run_as(left.run_config if as_image else None, user)
-            yield access
-        return
-    found = manager()
-    way = found.enter(machine, timeout=timeout, as_image=as_image, user=user)
-    try:
-        with found.watch(machine):
-            yield way
-    finally:
-        way.close()
-
-
 def _run(
     machine: str, argv: tuple[str, ...], *, interactive: bool, user: str, wait: float | None
 ) -> int:
-    entered = _entered(machine, timeout=wait, as_image=True, user=user)
-    with entered as access, access.start(argv) as process:
+    way = entered(machine, timeout=wait, as_image=True, user=user)
+    with way as access, access.start(argv) as process:
         if interactive:
             threading.Thread(target=_feed, args=(process,), daemon=True).start()
         else:

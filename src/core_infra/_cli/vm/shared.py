@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from core_infra.vm._manager.manager import LinuxKitManager
 from core_infra.vm._manager.state_file import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from core_infra.vm._access.interface import GuestAccess
     from core_infra.vm._images.linuxkit.assemblers import Assembler
     from core_infra.vm._kept_machines import KeptMachine
 
@@ -71,6 +73,26 @@ def kept_or_none(machine: str) -> KeptMachine | None:
                 raise
             raise error from None
     return None
+
+
+@contextlib.contextmanager
+def entered(
+    machine: str, *, timeout: float | None = None, as_image: bool = False, user: str = ""
+) -> Iterator[GuestAccess]:
+    """A way into a machine of the manager, or into one that a test run kept."""
+    left = kept_or_none(machine)
+    if left is not None:
+        with contextlib.closing(left.enter(timeout=timeout, progress=print_line)) as access:
+            access.run_as(left.run_config if as_image else None, user)
+            yield access
+        return
+    found = manager()
+    way = found.enter(machine, timeout=timeout, as_image=as_image, user=user)
+    try:
+        with found.watch(machine):
+            yield way
+    finally:
+        way.close()
 
 
 def for_each(names: Sequence[str], action: Callable[[str], str]) -> None:

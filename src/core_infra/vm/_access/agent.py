@@ -13,6 +13,7 @@ from core_infra.vm._access.interface import NoAccessError
 from core_infra.vm._attach import connect
 from core_infra.vm._guest.client import AgentClient
 from core_infra.vm._guest.guest import Guest
+from core_infra.vm._guest.terminal import run_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,6 +79,14 @@ class AgentAccess(Guest):
     def start(self, argv: Sequence[str], *, timeout: float | None = None) -> GuestProcess:
         """Start a command, as root in /root unless :meth:`run_as` was called."""
         return self.stream(argv, user=self._user, timeout=timeout)
+
+    def shell(self) -> int:
+        """Run a shell on this process's terminal until it ends or is left; its exit code.
+
+        Raises:
+            UnavailableError: there is no terminal.
+        """
+        return run_shell(self._client, user=self._user, config=self._run_config)
 
     def poweroff(self) -> None:
         """Make the guest write its disks back and power itself off; does not wait for it."""
