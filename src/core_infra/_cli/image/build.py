@@ -73,9 +73,9 @@ def command(
 ) -> None:
     """Build the image of FILES: LinuxKit files, which are merged from the first to the last.
 
-    It becomes NAME-kernel, NAME-initrd.img and NAME-cmdline, or NAME.tar. It needs no other
-    program. If there is a file NAME.lock beside the first of FILES, all images are those that it
-    names.
+    It becomes NAME-kernel, NAME-initrd.img and NAME-cmdline, or by --format NAME.tar, or a disk or
+    disc that boots by itself: NAME.raw, NAME.qcow2, NAME.iso. If there is a file NAME.lock beside
+    the first of FILES, all images are those that it names.
 
     With --from or --package, the image is one of SOURCE instead, and is kept as `-o NAME`: it is
     then used as `core_vm(image="NAME")`, `--core-vm-image=NAME` and `core-infra vm run NAME`.

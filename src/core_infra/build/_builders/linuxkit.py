@@ -28,7 +28,7 @@ _LINUXKIT = Tool(
 _OWN = (sys.executable, "-P", "-m", "core_infra")
 _OWN_TOOL = Tool("core-infra", (*_OWN, "--version"))
 _FORMATS = ("kernel+initrd",)
-_OWN_FORMATS = ("kernel+initrd", "tar")
+_OWN_FORMATS = ("kernel+initrd", "tar", "raw", "qcow2", "iso")
 _OWN_NAME = "core-infra"
 
 
@@ -64,7 +64,7 @@ class LinuxKitBuilder(Builder):
         if own and foreign:
             problems.append(
                 f"core-infra does not write {', '.join(foreign)}; it writes "
-                f"{' and '.join(_OWN_FORMATS)}. Set linuxkit.assembler to linuxkit"
+                f"{', '.join(_OWN_FORMATS)}. Set linuxkit.assembler to linuxkit"
             )
         steps = (_step(context, target, recipe) for target in targets if target.os == "linux")
         tool = _OWN_TOOL if own else _LINUXKIT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,7 +25,7 @@ from core_infra.vm._images.default.root_filesystem import guest_root
 from core_infra.vm._images.image import CONSOLES
 from core_infra.vm._images.initrd import cpio
 from core_infra.vm._images.kernel_set import built_image
-from core_infra.vm._images.manifest import INITRD, KERNEL, write_manifest
+from core_infra.vm._images.manifest import INITRD, KERNEL, MANIFEST, write_manifest
 from core_infra.vm._images.programs import USE_OWN_IMAGE, run
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from core_infra.vm._images.image import Image
 
 _KERNEL_PACKAGE = {"debian": "linux-image-cloud-{arch}", "ubuntu": "linux-image-virtual"}
+_KERNEL = re.compile(r"linux-image-[0-9]")  # not the meta package
+_KERNEL_FILES = ("boot/vmlinu[xz]-*", "usr/lib/modules/*/vmlinuz")
 _UNFINISHED = ".building-"
 _PATIENCE = 900  # seconds that another process may take to build the image
 _UNUSED = 30 * 24 * 3600  # seconds; each upgrade of core-infra or of the host makes a new image
@@ -91,6 +95,43 @@ def kernel_package(recipe: Recipe) -> str:
     )
 
 
+def packed_kernel(
+    image: Image, cache_dir: Path, work: Path, progress: Callable[[str], None]
+) -> Path:
+    """The kernel of a default image as its package has it, for boot loaders.
+
+    Args:
+        image: the default image.
+        cache_dir: the cache that has its packages.
+        work: a directory that is made, and must stay while the result is used.
+        progress: called with a line of text before anything slow.
+
+    Raises:
+        UnavailableError: the package cannot be had.
+        InvalidError: apt has another version of it by now.
+    """
+    directory = image.kernel.parent
+    packages = json.loads((directory / MANIFEST).read_bytes())["packages"]
+    versions = {one["name"]: one["version"] for one in packages}
+    (name,) = (one for one in versions if _KERNEL.match(one))
+    found = apt.fetch(
+        [name],
+        SHORT_NAMES[image.arch],
+        directory=cache_dir / "packages" / image.arch,
+        state=cache_dir / "apt" / image.arch,
+        progress=progress,
+    )
+    for package, path in found.items():
+        if package.version != versions.get(package.name, package.version):
+            raise InvalidError(
+                f"the default image has {package.name} {versions[package.name]}",
+                why=f"apt has {package.version} by now",
+                todo=f"Remove {directory}; the next run makes the image again.",
+            )
+        run(["dpkg-deb", "--extract", str(path), str(work)])
+    return _only(work, *_KERNEL_FILES)
+
+
 def _fetch(
     recipe: Recipe, cache_dir: Path, progress: Callable[[str], None]
 ) -> dict[apt.Package, Path]:
@@ -111,7 +152,7 @@ def _make(recipe: Recipe, packages: dict[apt.Package, Path], work: Path) -> Path
     unpacked = work / "unpacked"
     for deb in packages.values():
         run(["dpkg-deb", "--extract", str(deb), str(unpacked)])
-    kernel = _only(unpacked, "boot/vmlinu[xz]-*", "usr/lib/modules/*/vmlinuz")
+    kernel = _only(unpacked, *_KERNEL_FILES)
     modules = ModuleTree(_only(unpacked, "lib/modules/*", "usr/lib/modules/*"))
     busybox = _only(unpacked, "bin/busybox", "usr/bin/busybox").read_bytes()
     console = CONSOLES[recipe.arch]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from core_infra.vm._free_space import written
 from core_infra.vm._images.linuxkit.archives import content, write_cpio, write_tar
 from core_infra.vm._images.linuxkit.assembly import Assembly
+from core_infra.vm._images.linuxkit.boot_disk import DISKS, Parts, write_disks
 from core_infra.vm._images.linuxkit.lock import find_lock
 from core_infra.vm._images.linuxkit.plan import make_plan
 from core_infra.vm._images.linuxkit.root import Root
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from core_infra.vm._images.disk.tree import Node
-    from core_infra.vm._images.linuxkit.contents import Contents
+    from core_infra.vm._images.linuxkit.contents import Contents, Package
     from core_infra.vm._images.linuxkit.plan import Plan
 
-FORMATS = ("kernel+initrd", "tar")
+FORMATS = ("kernel+initrd", "tar", *DISKS)
 """What an image can be written as."""
 _LEVEL = 6
 _GZIP = 31
@@ -66,13 +67,24 @@ def build_files(
             made = Path(work) / "made"
             made.mkdir()
             assembly = _assembled(plan, Path(work))
-            if "kernel+initrd" in formats:
-                _write_kernel_and_initrd(assembly, plan, made, name)
+            loaders: tuple[Package, ...] = ()
+            parts = made if "kernel+initrd" in formats else Path(work)
+            disks = [one for one in DISKS if one in formats]
+            if disks or parts == made:
+                _write_kernel_and_initrd(assembly, plan, parts, name)
             if "tar" in formats:
                 with (made / f"{name}.tar").open("wb") as file:
                     _write_tar(assembly, file)
+            if disks:
+                kernel, initrd = (parts / f"{name}-{end}" for end in ("kernel", "initrd.img"))
+                image = Parts(kernel, initrd, assembly.cmdline)
+                loaders = write_disks(
+                    image, made, name=name, formats=disks, plan=plan, work=Path(work)
+                )
             if describe is not None:
-                describe(made, assembly.contents())
+                contents = assembly.contents()
+                packages = tuple(sorted({*contents.packages, *loaders}))
+                describe(made, replace(contents, packages=packages))
             return [path.replace(directory / path.name) for path in sorted(made.iterdir())]
 
 

@@ -7,29 +7,24 @@ of this host's packages: crun, or runc where there is no crun.
 from __future__ import annotations
 
 import hashlib
-import json
 import stat
 import struct
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra._binaries import init_binary
-from core_infra._host import SHORT_NAMES
-from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, UnavailableError
-from core_infra.vm._cache import cache_root, locked
-from core_infra.vm._images.default import apt
+from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.vm._images.default.modules import section
 from core_infra.vm._images.disk.tree import Node, Piece
+from core_infra.vm._images.linuxkit.kept_packages import kept_packages
 from core_infra.vm._images.linuxkit.root import Root, symlink
 from core_infra.vm._images.programs import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
 _RUNTIMES = ("crun", "runc")
-_CHOSEN = "chosen.json"
-_LISTS = Path("/var/lib/apt/lists")
 _LIBRARIES = "usr/lib"
 _LEFT_OUT = (
     *("init", "etc/init.d/rcS", "etc/inittab", "etc/fstab", "usr/bin/core-infra-agent"),
@@ -97,73 +92,12 @@ def own_init_key(arch: str, progress: Callable[[str], None]) -> str:
 def runtime_packages(arch: str, progress: Callable[[str], None]) -> list[Path]:
     """Return the packages of the runtime and its libraries; their names have their versions.
 
-    They are those that apt would install. It takes seconds to find them, so it is asked only if
-    its lists have changed. If it fails then, those of before are used: there may be no network.
-
     Raises:
         UnavailableError: they cannot be had.
     """
-    cache = cache_root()
-    directory, state = cache / "runtime" / arch, cache / "apt" / arch
-    chosen, known = _read_chosen(directory)
-    if known and chosen == _digest_of_lists(state):
-        return known
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with locked(directory / "lock", "fetches the same packages", progress):
-            found = _fetch(arch, directory, state, progress)
-            _write_chosen(directory, _digest_of_lists(state), found)
-    except (CoreInfraError, OSError):
-        if known:
-            return known
-        raise
-    return found
-
-
-def _read_chosen(directory: Path) -> tuple[str, list[Path]]:
-    """Return what apt's lists were, and the packages that it chose; none if one is not there."""
-    try:
-        kept = json.loads((directory / _CHOSEN).read_bytes())
-        found = [directory / name for name in kept["packages"]]
-        return str(kept["lists"]), found if all(path.is_file() for path in found) else []
-    except (OSError, ValueError, LookupError, TypeError):
-        return "", []
-
-
-def _write_chosen(directory: Path, lists: str, packages: list[Path]) -> None:
-    part = directory / f"{_CHOSEN}.new"
-    with suppress(OSError):  # apt is asked again, then
-        part.write_text(json.dumps({"lists": lists, "packages": [one.name for one in packages]}))
-        part.replace(directory / _CHOSEN)
-
-
-def _digest_of_lists(state: Path) -> str:
-    """Return a digest of apt's package lists: those of the host, and those of our own."""
-    lists = sorted(_lists(_LISTS)) + sorted(_lists(state / "lists"))
-    return hashlib.sha256(repr(lists).encode()).hexdigest()
-
-
-def _lists(directory: Path) -> Iterator[tuple[str, int, int]]:
-    for path in directory.glob("*_Packages*"):
-        with suppress(FileNotFoundError):  # apt replaces them
-            status = path.stat()
-            yield path.name, status.st_size, status.st_mtime_ns
-
-
-def _fetch(arch: str, directory: Path, state: Path, progress: Callable[[str], None]) -> list[Path]:
     for name in _RUNTIMES:
-        try:
-            found = apt.fetch(
-                [name],
-                SHORT_NAMES[arch],
-                directory=directory,
-                state=state,
-                progress=progress,
-                libraries=True,
-            )
-        except NotFoundError:
-            continue
-        return list(found.values())
+        with suppress(NotFoundError):
+            return kept_packages("runtime", [name], arch, progress=progress, libraries=True)
     raise UnavailableError(
         "cannot run containers without an init of the file's own",
         why=f"apt knows no package {' or '.join(_RUNTIMES)}",
