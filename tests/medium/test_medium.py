@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import enum
+import math
+import re
+from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
 
+from core_infra.errors import InvalidError
 from core_infra.medium import (
     DirectoryNotEmptyError,
+    FakeMedium,
+    FaultyMedium,
     InvalidPathError,
     InvalidTextError,
     LocalMedium,
@@ -17,9 +23,14 @@ from core_infra.medium import (
     PathNotDirectoryError,
     PathNotFoundError,
     copy,
+    load,
+    pack,
+    unpack,
 )
 
 if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -108,3 +119,45 @@ def test_copy_of_one_file_and_of_nothing(filled: Medium) -> None:
     assert filled.read_bytes("file") == b"old"
     with pytest.raises(PathNotFoundError):
         copy(filled, "missing", filled, "x")
+
+
+class Flag(enum.IntEnum):
+    PRIVATE = 0o600
+
+
+WRONG: list[tuple[str, Callable[[Medium], object]]] = [
+    ("mode '644'", lambda medium: medium.write_text("f", "x", mode=cast("int", "644"))),
+    ("mode True", lambda medium: medium.write_bytes("f", b"x", mode=True)),
+    ("mode -1", lambda medium: medium.create("f", mode=-1)),
+    ("mode 65536", lambda medium: medium.write_bytes("f", b"x", mode=1 << 16)),
+    ("'int'", lambda medium: medium.write_bytes("f", cast("bytes", 5))),
+    ("type 'str': it must be bytes", lambda medium: medium.write_bytes("f", cast("bytes", "x"))),
+    ("type 'bytes' as text", lambda medium: medium.write_text("f", cast("str", b"x"))),
+    ("source is None", lambda medium: copy(cast("Medium", None), "f", medium, "g")),
+    ("target is <class", lambda medium: copy(medium, "f", cast("Medium", MemoryMedium), "g")),
+    ("archive is None", lambda medium: pack(medium, ".", cast("io.BytesIO", None))),
+    ("archive is 'x'", lambda medium: unpack(cast("io.BytesIO", "x"), medium, ".")),
+    ("medium is 5", lambda _: FaultyMedium(cast("Medium", 5))),
+    ("plan is 5", lambda medium: FaultyMedium(medium, plan=cast("str", 5))),
+    ("seed is 'x'", lambda medium: FaultyMedium(medium, seed=cast("int", "x"))),
+    ("rate is nan", lambda medium: FaultyMedium(medium, seed=1, rate=math.nan)),
+    ("a string or a path object, not float", lambda _: LocalMedium(cast("str", 1.5))),
+    ("a string or a path object, not int", lambda _: load(cast("str", 5))),
+    ("system 'os2'", lambda _: FakeMedium(system=cast("Literal['linux']", "os2"))),
+    ("other is None", lambda _: MemoryMedium().diff(cast("MemoryMedium", None))),
+]
+
+
+@pytest.mark.parametrize(("what", "use"), WRONG)
+def test_a_wrong_argument_is_one_clear_error_and_changes_nothing(
+    filled: Medium, what: str, use: Callable[[Medium], object]
+) -> None:
+    filled.write_text("f", "old")
+    with pytest.raises(InvalidError, match=re.escape(what)):
+        use(filled)
+    assert filled.read_text("f") == "old"
+
+
+def test_a_mode_may_be_a_member_of_an_enum(filled: Medium) -> None:
+    filled.write_text("f", "x", mode=Flag.PRIVATE)
+    assert filled.stat("f").mode == 0o600

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import IO, TYPE_CHECKING
 
+from core_infra.medium._arguments import check_medium
 from core_infra.medium._errors import InvalidPathError, shown
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def copy(source: Medium, path: StrPath, target: Medium, to: StrPath) -> None:
             too long; nothing has been written then.
         CoreInfraError: as reading *path* and writing *to* do.
     """
+    check_medium("source", source)
+    check_medium("target", target)
     entries = list(tree(source, path, "copy"))  # so that what cannot be copied is found first
     _check_length(target, to, entries)
     for name, info in entries:

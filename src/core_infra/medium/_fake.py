@@ -10,9 +10,10 @@ import stat
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn, cast
 
-from core_infra.errors import CoreInfraError, UnavailableError
+from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
+from core_infra.medium._arguments import check_data, check_methods, check_mode
 from core_infra.medium._links import ROOT, join, name_of, parent, place, walk
 from core_infra.medium._medium import FileInfo, Medium
 from core_infra.medium._nodes import Dir, Link
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from core_infra.medium._errors import StrPath
     from core_infra.medium._nodes import Node
 
+_SYSTEMS = ("linux", "macos", "windows")
 _UNFINISHED = f"{RESERVED}fake"
 _locks: weakref.WeakKeyDictionary[FakeFilesystem, threading.RLock] = weakref.WeakKeyDictionary()
 """One lock for each file system: pyfakefs itself is not thread-safe."""
@@ -56,6 +58,7 @@ class FakeMedium(Medium):
         filesystem: the file system.
 
     Raises:
+        InvalidError: there is no such system, or this is not a file system of pyfakefs.
         UnavailableError: pyfakefs is not installed.
     """
 
@@ -67,8 +70,14 @@ class FakeMedium(Medium):
     ) -> None:
         fakes = _pyfakefs()
         if filesystem is None:
+            if system not in _SYSTEMS:
+                raise InvalidError(
+                    f"cannot simulate the system {system!r}",
+                    why=f"it must be one of {', '.join(_SYSTEMS)}",
+                )
             filesystem = fakes.fake_filesystem.FakeFilesystem()
             filesystem.os = getattr(fakes.fake_filesystem.OSType, system.upper())
+        check_methods("filesystem", filesystem, "a FakeFilesystem of pyfakefs", "create_symlink")
         self.filesystem: FakeFilesystem = filesystem
         self._lock = _locks.setdefault(filesystem, threading.RLock())
         self._open = fakes.fake_open.FakeFileOpen(filesystem)
@@ -83,6 +92,18 @@ class FakeMedium(Medium):
     def __repr__(self) -> str:
         return f"FakeMedium({self.filesystem!r})"
 
+    def __copy__(self) -> FakeMedium:
+        """Return a second medium of the same file system."""
+        return FakeMedium(self.filesystem)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise InvalidError: it cannot be pickled, nor deeply copied."""
+        raise InvalidError(
+            "cannot pickle a FakeMedium",
+            why="code that uses open() finds its file system only in this process",
+            todo="copy() its tree into a MemoryMedium, which can be pickled.",
+        )
+
     def read_bytes(self, path: StrPath) -> bytes:
         """Return a file's content."""
         with self._doing("read", path):
@@ -94,6 +115,8 @@ class FakeMedium(Medium):
 
     def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file."""
+        check_data(data)
+        check_mode(mode)
         with self._doing("write", path):
             self._write(self._place(path), data, mode)
 
@@ -103,6 +126,7 @@ class FakeMedium(Medium):
 
     def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece."""
+        check_mode(mode)
         with self._doing("write", path):
             key = self._place(path)
 

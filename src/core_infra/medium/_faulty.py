@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError
+from core_infra.medium._arguments import check_data, check_medium, check_rate
 from core_infra.medium._errors import path_error
 from core_infra.medium._medium import FileInfo, Medium
 from core_infra.medium._writer import AtomicWriter
@@ -53,12 +54,14 @@ class FaultyMedium(Medium):
         steps: the number of steps so far.
 
     Raises:
-        InvalidError: the plan is malformed, or a seed is given as well.
+        InvalidError: the plan, the seed or the rate is malformed, or both a plan and a seed are
+            given.
     """
 
     def __init__(
         self, medium: Medium, *, plan: str = "", seed: int | None = None, rate: float = 0.1
     ) -> None:
+        check_medium("medium", medium)
         if plan and seed is not None:
             raise InvalidError(
                 f"cannot fail by the plan {plan!r} and by the seed {seed}",
@@ -72,6 +75,9 @@ class FaultyMedium(Medium):
         if seed is not None:
             import random  # noqa: PLC0415 - not needed for plans
 
+            if not isinstance(seed, int):
+                raise InvalidError(f"seed is {seed!r}", why="it must be a whole number")
+            check_rate(rate)
             self._random = random.Random(seed)  # noqa: S311 - not for security
         self._rate = rate
         self._fired: list[str] = []
@@ -91,6 +97,7 @@ class FaultyMedium(Medium):
 
     def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file."""
+        check_data(data)
         with self.create(path, mode=mode) as file:
             file.write(data)
 
@@ -239,6 +246,10 @@ def _abandon(writer: BinaryIO) -> None:
 
 
 def _parse(plan: str) -> dict[int, str]:
+    if not isinstance(plan, str):
+        raise InvalidError(
+            f"plan is {plan!r}", why="it must be a text", todo="Such as plan='3:ENOSPC,9:crash'."
+        )
     faults: dict[int, str] = {}
     for part in filter(None, plan.split(",")):
         number, _, fault = part.strip().partition(":")

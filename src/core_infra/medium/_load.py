@@ -10,6 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from core_infra.medium._arguments import root_path
 from core_infra.medium._links import ROOT, join
 from core_infra.medium._memory import MemoryMedium
 from core_infra.medium._paths import RESERVED
@@ -34,7 +35,7 @@ def load(directory: str | os.PathLike[str]) -> MemoryMedium:
     """
     medium = MemoryMedium()
     tree = medium._tree  # noqa: SLF001 - one of us
-    todo = [(os.fspath(directory), ROOT)]
+    todo = [(root_path(directory), ROOT)]
     while todo:
         real, key = todo.pop()
         with map_os_errors("load", real, real), os.scandir(real) as entries:

@@ -9,6 +9,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from core_infra.medium._arguments import root_path
 from core_infra.medium._errors import path_error
 from core_infra.medium._paths import clean
 from core_infra.medium._real import RealMedium
@@ -28,10 +29,13 @@ class LocalMedium(RealMedium):
     Args:
         root: the base of relative paths; by default the working directory at the time of use.
             It does not confine: absolute paths and ``..`` lead out of it.
+
+    Raises:
+        InvalidPathError: *root* is malformed.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
-        self._root = "" if root is None else os.path.abspath(root)
+        self._root = "" if root is None else root_path(root)
 
     def __repr__(self) -> str:
         return f"LocalMedium({self._root!r})" if self._root else "LocalMedium()"

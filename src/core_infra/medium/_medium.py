@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
+from core_infra.medium._arguments import check_text
 from core_infra.medium._errors import InvalidTextError, PathNotDirectoryError, PathNotFoundError
 from core_infra.medium._paths import clean
 
@@ -152,6 +153,7 @@ class Medium(Protocol):
 
     def write_text(self, path: StrPath, text: str, *, mode: int | None = None) -> None:
         """Write a whole file, as :meth:`write_bytes` does."""
+        check_text(text)
         try:
             data = text.encode()
         except UnicodeEncodeError as error:

@@ -10,6 +10,7 @@ import threading
 from time import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from core_infra.medium._arguments import check_data, check_methods, check_mode
 from core_infra.medium._difference import Difference, difference
 from core_infra.medium._errors import path_error
 from core_infra.medium._links import ROOT, join, parent
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 class MemoryMedium(Medium):
     """A file system in memory, with the results and errors of the real one (umask 022).
 
-    ``/a`` and ``a`` are the same path, and nothing is above the root. Thread-safe.
+    ``/a`` and ``a`` are the same path, and nothing is above the root. Thread-safe. Copying, deep
+    copying and pickling make an independent medium with the present tree.
     """
 
     # Changes take the lock. Look-ups need none: a single dict access is atomic, and replacing a
@@ -59,8 +61,13 @@ class MemoryMedium(Medium):
         """Do as :meth:`fork` does."""
         return self.fork()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the present tree; another process gets a copy of its own."""
+        return _of_tree, (type(self), self.fork()._tree)  # noqa: SLF001 - one of us
+
     def diff(self, other: MemoryMedium) -> Difference:
         """Return the differences from this tree to *other*; ``str()`` makes them readable."""
+        check_methods("other", other, "a MemoryMedium", "fork")
         old, new = self.fork(), other.fork()  # these do not change
         return difference(old._tree.nodes, new._tree.nodes)  # noqa: SLF001 - one of us
 
@@ -94,7 +101,10 @@ class MemoryMedium(Medium):
     def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file."""
         if type(data) is not bytes:
+            check_data(data)
             data = bytes(memoryview(data))  # bytes(5) would be five zeros
+        if mode is not None:
+            check_mode(mode)
         if type(path) is not str:
             path = clean(path)
         tree = self._tree
@@ -133,6 +143,7 @@ class MemoryMedium(Medium):
 
     def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece."""
+        check_mode(mode)
         with self._lock, map_os_errors("write", path, path):
             key = self._tree.place(rooted(path))
         return writer_in_memory(lambda data: self._write_key(key, path, data, mode))
@@ -223,3 +234,9 @@ class MemoryMedium(Medium):
     def _extend(self, file: GrowingFile, data: memoryview) -> GrowingFile:
         with self._lock:
             return self._tree.extend(file, data)
+
+
+def _of_tree(kind: type[MemoryMedium], tree: MemoryTree) -> MemoryMedium:
+    medium = kind()
+    medium._tree = tree  # noqa: SLF001 - one of us
+    return medium

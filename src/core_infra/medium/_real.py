@@ -13,6 +13,7 @@ import posixpath
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
+from core_infra.medium._arguments import check_data, check_mode
 from core_infra.medium._contended_write import write_contended
 from core_infra.medium._deletion import delete_tree
 from core_infra.medium._errors import path_error
@@ -66,6 +67,7 @@ class RealMedium(Medium):
 
     def write_bytes(self, path: StrPath, data: bytes, *, mode: int | None = None) -> None:
         """Write a whole file, atomically and durably."""
+        check_data(data)
         file = self.create(path, mode=mode)
         try:
             with file:
@@ -83,6 +85,7 @@ class RealMedium(Medium):
 
     def create(self, path: StrPath, *, mode: int | None = None) -> AtomicWriter:
         """Write a whole file piece by piece, atomically and durably."""
+        check_mode(mode)
         where = self._where(path)
 
         def begin(made: Made) -> Replacement:

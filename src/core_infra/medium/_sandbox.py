@@ -1,7 +1,7 @@
 """A directory of the real file system that no path leads out of."""
 
 # Paths are strings here.
-# ruff: noqa: PTH100, PTH103
+# ruff: noqa: PTH103
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from core_infra.errors import WrongStateError
+from core_infra.medium._arguments import root_path
 from core_infra.medium._beneath import kernel_can, open_by_kernel, open_by_walking
 from core_infra.medium._errors import OUTSIDE, path_error
 from core_infra.medium._paths import clean
@@ -39,14 +40,14 @@ class SandboxMedium(RealMedium):
             walked by directory descriptors, slower, with the same results.
 
     Raises:
-        PathNotDirectoryError: *root* is a file.
+        InvalidPathError: *root* is malformed.
+        PathNotDirectoryError: it is a file.
         AccessDeniedError: it may not be created or opened.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, by_kernel: bool | None = None) -> None:
-        path = os.fspath(root)
-        self._root = os.path.abspath(clean(path))
-        with map_os_errors("make a sandbox of", path, self._root):
+        self._root = root_path(root)
+        with map_os_errors("make a sandbox of", root, self._root):
             with contextlib.suppress(FileExistsError):  # if it is not a directory, open raises
                 os.makedirs(self._root)
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -9,6 +9,7 @@ import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import CoreInfraError, InvalidError, WrongStateError
+from core_infra.medium._arguments import check_medium, check_methods
 from core_infra.medium._copy import stream, tree
 from core_infra.medium._errors import path_error, shown
 
@@ -37,6 +38,8 @@ def pack(medium: Medium, path: StrPath, archive: BinaryIO) -> None:
         WrongStateError: a file became smaller while it was read.
         CoreInfraError: as listing and reading do.
     """
+    check_medium("medium", medium)
+    check_methods("archive", archive, "a binary file that is open for writing", "write")
     import tarfile  # noqa: PLC0415 - rarely needed, and it imports four compressors
 
     with tarfile.open(fileobj=archive, mode="w|") as tar:
@@ -83,6 +86,8 @@ def unpack(archive: BinaryIO, medium: Medium, path: StrPath) -> None:
             The members before it have been written.
         CoreInfraError: as writing does.
     """
+    check_medium("medium", medium)
+    check_methods("archive", archive, "a binary file that is open for reading", "read")
     import tarfile  # noqa: PLC0415 - see above
 
     try:
