@@ -5,7 +5,7 @@ The modules that run machines are imported only with ``--core-vm``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -26,6 +26,8 @@ SESSION = "core_infra_vm"
 
 FIXTURES = {*marker.FACTORIES.values(), *marker.NETWORKS, "core_vm_snapshot"}
 """The fixtures that need a machine; all others depend on one of them."""
+
+_SCOPES = {"class": "a class", "module": "a module", "session": "the whole run"}
 
 SKIP_REASON = "needs a real machine: run pytest with --core-vm"
 
@@ -119,10 +121,7 @@ def core_vm_factory(request: pytest.FixtureRequest) -> MachineFactory:
             small = core_vm_factory(memory=128)
             other = core_vm_factory(name="other", cpus=2, image="build/my-image")
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    session = session_of(request.config)
-    if session is None:  # requested by a name that was unknown when tests were collected
-        pytest.skip(SKIP_REASON)
-    return session.factory(request.node)
+    return required_session(request).factory(request.node)
 
 
 @pytest.fixture(scope="class")
@@ -167,28 +166,38 @@ def core_vm_session(
     return core_vm_factory_session(**marker.parameter(request))
 
 
-@pytest.fixture(scope="class")
-def core_vm_factory_class(request: pytest.FixtureRequest) -> MachineFactory:
-    """Starts machines for a class as ``core_vm_factory`` does for a test; ``revert=`` reverts one
-    after each test.
-    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    return _shared_factory(request)
+def for_scope(
+    scope: Literal["class", "module", "session"],
+    text: str,
+    make: Callable[[VmSession, pytest.FixtureRequest], Any],
+) -> Any:
+    """A fixture of one scope, for what tests of that scope share.
+
+    Args:
+        scope: the scope of the fixture.
+        text: its documentation, with SCOPE for the scope in words.
+        make: returns what the fixture returns, given the plugin and the request.
+    """
+
+    def shared(request: pytest.FixtureRequest) -> Any:
+        return make(required_session(request), request)
+
+    shared.__doc__ = text.replace("SCOPE", _SCOPES[scope])
+    return pytest.fixture(scope=scope)(shared)
 
 
-@pytest.fixture(scope="module")
-def core_vm_factory_module(request: pytest.FixtureRequest) -> MachineFactory:
-    """Starts machines for a module as ``core_vm_factory`` does for a test; ``revert=`` reverts one
-    after each test.
-    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    return _shared_factory(request)
+_SHARED_FACTORY = """Starts machines for SCOPE as ``core_vm_factory`` does for a test;
+``revert=`` reverts one after each test.
+"""
 
 
-@pytest.fixture(scope="session")
-def core_vm_factory_session(request: pytest.FixtureRequest) -> MachineFactory:
-    """Starts machines for the whole run as ``core_vm_factory`` does for a test; ``revert=`` reverts
-    one after each test.
-    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    return _shared_factory(request)
+def _shared_factory(session: VmSession, request: pytest.FixtureRequest) -> MachineFactory:
+    return session.shared_factory(request)
+
+
+core_vm_factory_class = for_scope("class", _SHARED_FACTORY, _shared_factory)
+core_vm_factory_module = for_scope("module", _SHARED_FACTORY, _shared_factory)
+core_vm_factory_session = for_scope("session", _SHARED_FACTORY, _shared_factory)
 
 
 @pytest.fixture(scope="session")
@@ -213,10 +222,7 @@ def core_vm_snapshot(request: pytest.FixtureRequest) -> Callable[..., Callable[.
         def test_seed(seeded) -> None:
             assert seeded().exec("ls /srv").stdout == "seed.sql\n"
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    session = session_of(request.config)
-    if session is None:
-        pytest.skip(SKIP_REASON)
-    return session.prepare
+    return required_session(request).prepare
 
 
 @pytest.fixture(scope="session")
@@ -239,17 +245,15 @@ def core_vm_image(request: pytest.FixtureRequest) -> Callable[..., Bootable]:
         def test_nginx(distribution, core_vm_factory) -> None:
             core_vm_factory(image=distribution).wait_for_port(80)
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    session = session_of(request.config)
-    if session is None:
-        pytest.skip(SKIP_REASON)
-    return session.make_image
+    return required_session(request).make_image
 
 
-def _shared_factory(request: pytest.FixtureRequest) -> MachineFactory:
+def required_session(request: pytest.FixtureRequest) -> VmSession:
+    """The plugin that runs machines; without ``--core-vm``, the test is skipped."""
     session = session_of(request.config)
-    if session is None:
+    if session is None:  # requested by a name that was unknown when tests were collected
         pytest.skip(SKIP_REASON)
-    return session.shared_factory(request)
+    return session
 
 
 def session_of(config: pytest.Config) -> VmSession | None:

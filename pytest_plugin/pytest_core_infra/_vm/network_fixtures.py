@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_core_infra._vm.fixtures import SKIP_REASON, session_of
+from pytest_core_infra._vm.fixtures import for_scope, required_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core_infra.vm._cluster import Cluster
     from pytest_core_infra._vm.networks import NetworkFactory
+    from pytest_core_infra._vm.session import VmSession
 
 
 @pytest.fixture
@@ -38,34 +39,21 @@ def core_network(request: pytest.FixtureRequest) -> NetworkFactory:
                 assert client.exec("ping -c 1 -W 1 server").exit_code != 0
             client.exec("ping -c 1 server", check=True)
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    session = session_of(request.config)
-    if session is None:
-        pytest.skip(SKIP_REASON)
-    return session.networks(request.node)
+    return required_session(request).networks(request.node)
 
 
-@pytest.fixture(scope="class")
-def core_network_class(request: pytest.FixtureRequest) -> NetworkFactory:
-    """Makes networks for a class as ``core_network`` does for a test; after each test its faults
-    are healed.
-    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    return _shared(request)
+_SHARED = """Makes networks for SCOPE as ``core_network`` does for a test;
+after each test, their faults are healed.
+"""
 
 
-@pytest.fixture(scope="module")
-def core_network_module(request: pytest.FixtureRequest) -> NetworkFactory:
-    """Makes networks for a module as ``core_network`` does for a test; after each test its faults
-    are healed.
-    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    return _shared(request)
+def _shared_networks(session: VmSession, request: pytest.FixtureRequest) -> NetworkFactory:
+    return session.shared_networks(request)
 
 
-@pytest.fixture(scope="session")
-def core_network_session(request: pytest.FixtureRequest) -> NetworkFactory:
-    """Makes networks for the whole run as ``core_network`` does for a test; after each test its
-    faults are healed.
-    """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    return _shared(request)
+core_network_class = for_scope("class", _SHARED, _shared_networks)
+core_network_module = for_scope("module", _SHARED, _shared_networks)
+core_network_session = for_scope("session", _SHARED, _shared_networks)
 
 
 @pytest.fixture(scope="session")
@@ -95,14 +83,4 @@ def core_vm_cluster(request: pytest.FixtureRequest) -> Callable[..., Callable[..
             with cluster.network.isolate("a"):
                 cluster["b"].wait_until_succeeds("ask-the-store")
     """  # noqa: D205 - pytest --fixtures shows the text before the first empty line
-    session = session_of(request.config)
-    if session is None:
-        pytest.skip(SKIP_REASON)
-    return session.prepare_cluster
-
-
-def _shared(request: pytest.FixtureRequest) -> NetworkFactory:
-    session = session_of(request.config)
-    if session is None:
-        pytest.skip(SKIP_REASON)
-    return session.shared_networks(request)
+    return required_session(request).prepare_cluster

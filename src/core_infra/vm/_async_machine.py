@@ -9,11 +9,8 @@ from core_infra.vm._guest.async_guest import AsyncGuest, FileCopier
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
 
-    from core_infra.vm._guest.client import AgentClient
-    from core_infra.vm._guest.run_config import RunConfig
-    from core_infra.vm._guest.timeline import Timeline
+    from core_infra.vm._guest.calls import GuestCalls
     from core_infra.vm._machine_power import Waitable
 
 
@@ -49,15 +46,8 @@ class AsyncMachine(AsyncGuest):
     cancelled.
     """
 
-    def __init__(
-        self,
-        machine: PoweredMachine,
-        timeline: Timeline,
-        agent: Callable[[], AgentClient],
-        needs_greeting: Callable[[], bool],
-        run_config: RunConfig | None,
-    ) -> None:
-        super().__init__(machine, timeline, agent, needs_greeting, run_config)
+    def __init__(self, machine: PoweredMachine, calls: GuestCalls) -> None:
+        super().__init__(machine, calls)
         self._machine = machine
 
     async def reboot(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in sync

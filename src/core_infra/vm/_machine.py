@@ -59,9 +59,7 @@ class Machine(Guest):
         """The same for asyncio: ``await machine.aio.exec(...)``; no thread waits meanwhile."""
         from core_infra.vm._async_machine import AsyncMachine  # noqa: PLC0415 - imports asyncio
 
-        return AsyncMachine(
-            self, self._timeline, self._agent, self._needs_greeting, self._run_config
-        )
+        return AsyncMachine(self, self._calls)
 
     @property
     def spec(self) -> MachineSpec:
@@ -256,7 +254,7 @@ class Machine(Guest):
 
         with self._timeline.step("shell", ""), self._lifecycle.terminal():
             print(f"core-infra: a shell in {self.name}; exit or Ctrl-] returns", flush=True)  # noqa: T201 - to the user's terminal
-            return run_shell(self._lifecycle.agent(), user=user, config=self._run_config)
+            return run_shell(self._lifecycle.agent(), user=user, config=self._calls.run_config)
 
     def snapshot(self, name: str) -> None:
         """Remember the machine as it is now, to return to with :meth:`revert`.

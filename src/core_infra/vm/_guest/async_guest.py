@@ -11,14 +11,7 @@ from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest import waiting
 from core_infra.vm._guest.channel import STDERR, STDOUT, STREAMS
-from core_infra.vm._guest.command import as_argv, last_lines, lines_of, start_command
-from core_infra.vm._guest.results import (
-    ExecResult,
-    GuestCommandTimeoutError,
-    OutputLine,
-    shown_call,
-    unfinished,
-)
+from core_infra.vm._guest.command import as_argv, last_lines, lines_of
 
 if TYPE_CHECKING:
     import os
@@ -31,11 +24,10 @@ if TYPE_CHECKING:
         Sequence,
     )
 
+    from core_infra.vm._guest.calls import GuestCalls
     from core_infra.vm._guest.channel import Chunk
-    from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.command import RunningCommand
-    from core_infra.vm._guest.run_config import RunConfig
-    from core_infra.vm._guest.timeline import Step, Timeline
+    from core_infra.vm._guest.results import ExecResult, OutputLine
 
 
 class FileCopier(Protocol):
@@ -59,19 +51,10 @@ class AsyncGuest:
     on a thread, as asyncio has no file operations.
     """
 
-    def __init__(
-        self,
-        guest: FileCopier,
-        timeline: Timeline,
-        agent: Callable[[], AgentClient],
-        needs_greeting: Callable[[], bool],
-        run_config: RunConfig | None,
-    ) -> None:
+    def __init__(self, guest: FileCopier, calls: GuestCalls) -> None:
         self._guest = guest
-        self._timeline = timeline
-        self._agent = agent
-        self._needs_greeting = needs_greeting
-        self._run_config = run_config
+        self._calls = calls
+        self._timeline = calls.timeline
 
     async def exec(
         self,
@@ -87,13 +70,9 @@ class AsyncGuest:
         """Run a command to its end, and keep all its output; as ``Machine.exec``."""
         limit = timeouts.limit(timeout, 60)
         argv = as_argv(command)
-        with self._timeline.step("command", shown_call(argv, cwd, user)) as step:
-            try:
-                result = await self._run(argv, limit, input=input, env=env, cwd=cwd, user=user)
-            except GuestCommandTimeoutError as error:
-                self._timeline.add_result(step, unfinished(error, limit))
-                raise
-            self._timeline.add_result(step, result)
+        with self._calls.executed(argv, limit, cwd, user) as record:
+            result = await self._run(argv, limit, input=input, env=env, cwd=cwd, user=user)
+            record(result)
         return result.check() if check else result
 
     def stream(
@@ -106,8 +85,14 @@ class AsyncGuest:
         timeout: float | None = None,
     ) -> AsyncGuestProcess:
         """Start a command and follow it; as ``Machine.stream``, for an ``async with`` block."""
-        step = self._timeline.begin("stream", shown_call(as_argv(command), cwd, user))
-        return self._process(command, env=env, cwd=cwd, user=user, timeout=timeout, step=step)
+        step = self._calls.streamed(command, cwd, user)
+
+        def start() -> RunningCommand:
+            return self._calls.start(
+                command, env=env, cwd=cwd, user=user, timeout=timeout, step=step
+            )
+
+        return AsyncGuestProcess(start, self._greet)
 
     async def wait_until_succeeds(
         self,
@@ -146,36 +131,9 @@ class AsyncGuest:
         """Copy a file or a directory of the guest, on a thread; as ``Machine.pull``."""
         await asyncio.to_thread(self._guest.pull, source, target, timeout=timeout)
 
-    def _process(
-        self,
-        command: str | Sequence[str | os.PathLike[str]],
-        *,
-        env: Mapping[str, str] | None,
-        cwd: str,
-        user: str,
-        timeout: float | None,
-        no_input: bool = False,
-        step: Step | None = None,
-    ) -> AsyncGuestProcess:
-        def start() -> RunningCommand:
-            running = start_command(
-                self._agent(),
-                command,
-                env=env,
-                cwd=cwd,
-                user=user,
-                timeout=timeout,
-                no_input=no_input,
-                image=self._run_config,
-            )
-            running.step = step
-            return running
-
-        return AsyncGuestProcess(start, self._greet)
-
     async def _greet(self) -> None:
-        if self._needs_greeting():  # the agent has ended; rare, and takes about a second
-            await asyncio.to_thread(self._agent)
+        if self._calls.needs_greeting():  # the agent has ended; rare, and takes about a second
+            await asyncio.to_thread(self._calls.agent)
 
     async def _run(
         self,
@@ -187,18 +145,16 @@ class AsyncGuest:
         cwd: str = "",
         user: str = "",
     ) -> ExecResult:
-        start = self._process(
-            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
-        )
-        async with start as process:
+        def start() -> RunningCommand:
+            return self._calls.start(
+                command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
+            )
+
+        async with AsyncGuestProcess(start, self._greet) as process:
             if input is not None:
                 await process.send_input(input)
             process.close_stdin()
             return await process.collect()
-
-    def _working(self) -> contextlib.AbstractContextManager[None]:
-        gone = self._needs_greeting()
-        return contextlib.nullcontext() if gone else self._agent().working()
 
     async def _take(self, steps: waiting.Steps) -> ExecResult:
         """Take the steps of waiting, on the event loop."""
@@ -207,7 +163,7 @@ class AsyncGuest:
             while True:
                 try:
                     if step is None:
-                        with self._working():
+                        with self._calls.working():
                             await asyncio.sleep(waiting.INTERVAL)
                         result = waiting.NOTHING
                     else:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import stat
 from typing import TYPE_CHECKING
 
-from core_infra._unpatched import os, signal, time
+from core_infra._unpatched import os, time
 from core_infra.errors import CommandFailedError, InvalidError
 from core_infra.vm import _timeouts as timeouts
-from core_infra.vm._free_space import HostFullError
 from core_infra.vm._guest import file_transfer, tree_transfer, waiting
 from core_infra.vm._guest.atomic_write import atomic_file, atomic_tree
-from core_infra.vm._guest.command import as_argv, start_command
+from core_infra.vm._guest.calls import GuestCalls
+from core_infra.vm._guest.command import as_argv
 from core_infra.vm._guest.process import GuestProcess
-from core_infra.vm._guest.results import (
-    ExecResult,
-    GuestCommandTimeoutError,
-    describe_exit,
-    shown_call,
-    shown_output,
-    unfinished,
-)
-from core_infra.vm._guest.timeline import Timeline
+from core_infra.vm._guest.results import ExecResult, describe_exit, shown_output
 
 if TYPE_CHECKING:
     from collections import deque
@@ -31,7 +22,6 @@ if TYPE_CHECKING:
 
     from core_infra.vm._guest.async_guest import AsyncGuest
     from core_infra.vm._guest.client import AgentClient
-    from core_infra.vm._guest.command import RunningCommand
     from core_infra.vm._guest.run_config import RunConfig
 
 _COPY = 60.0
@@ -65,19 +55,17 @@ class Guest:
         needs_greeting: Callable[[], bool] = lambda: False,
         run_config: RunConfig | None = None,
     ) -> None:
-        self._timeline = Timeline()
-        self.history: deque[ExecResult] = self._timeline.history
+        self._calls = GuestCalls(agent, needs_greeting, run_config)
         self._agent = agent
-        self._needs_greeting = needs_greeting
-        self._run_config = run_config
+        self._timeline = self._calls.timeline
+        self.history: deque[ExecResult] = self._timeline.history
 
     @functools.cached_property
     def aio(self) -> AsyncGuest:
         """The same for asyncio: ``await machine.aio.exec(...)``; no thread waits meanwhile."""
-        # Imported here: asyncio is slow to import, and few tests use it.
-        from core_infra.vm._guest.async_guest import AsyncGuest  # noqa: PLC0415
+        from core_infra.vm._guest.async_guest import AsyncGuest  # noqa: PLC0415 - imports asyncio
 
-        return AsyncGuest(self, self._timeline, self._agent, self._needs_greeting, self._run_config)
+        return AsyncGuest(self, self._calls)
 
     def exec(
         self,
@@ -111,17 +99,9 @@ class Guest:
         """
         limit = timeouts.limit(timeout, 60)
         argv = as_argv(command)
-        with self._timeline.step("command", shown_call(argv, cwd, user)) as step:
-            try:
-                result = self._run(argv, limit, input=input, env=env, cwd=cwd, user=user)
-            except GuestCommandTimeoutError as error:
-                self._timeline.add_result(step, unfinished(error, limit))
-                raise
-            except HostFullError:
-                lost = ExecResult(argv, -signal.SIGKILL, b"", b"", limit)
-                self._timeline.add_result(step, lost)
-                raise
-            self._timeline.add_result(step, result)
+        with self._calls.executed(argv, limit, cwd, user) as record:
+            result = self._run(argv, limit, input=input, env=env, cwd=cwd, user=user)
+            record(result)
         return result.check() if check else result
 
     def stream(
@@ -138,14 +118,10 @@ class Guest:
         The arguments are those of :meth:`exec`; there is no default timeout. Use it in a ``with``
         block, which kills it at the end.
         """
-        step = self._timeline.begin("stream", shown_call(as_argv(command), cwd, user))
-        try:
-            running = self._start(command, env=env, cwd=cwd, user=user, timeout=timeout)
-        except BaseException as error:
-            step.fail(error)
-            raise
-        running.step = step
-        return GuestProcess(running)
+        step = self._calls.streamed(command, cwd, user)
+        return GuestProcess(
+            self._calls.start(command, env=env, cwd=cwd, user=user, timeout=timeout, step=step)
+        )
 
     def read_bytes(self, path: str) -> bytes:
         """The content of a file in the guest; GuestOperationError if it cannot be read."""
@@ -276,31 +252,10 @@ class Guest:
         """
         self._take(waiting.for_port(self._timeline, port, timeout))
 
-    def _start(
-        self,
-        command: str | Sequence[str | os.PathLike[str]],
-        *,
-        env: Mapping[str, str] | None,
-        cwd: str,
-        user: str,
-        timeout: float | None,
-        no_input: bool = False,
-    ) -> RunningCommand:
-        return start_command(
-            self._agent(),
-            command,
-            env=env,
-            cwd=cwd,
-            user=user,
-            timeout=timeout,
-            no_input=no_input,
-            image=self._run_config,
-        )
-
     def _own(self, argv: Sequence[str], limit: float) -> GuestProcess:
         """Start a command of our own, not the test's."""
         env, user = waiting.OWN["env"], waiting.OWN["user"]
-        return GuestProcess(self._start(argv, env=env, cwd="", user=user, timeout=limit))
+        return GuestProcess(self._calls.start(argv, env=env, user=user, timeout=limit))
 
     def _run(
         self,
@@ -313,7 +268,7 @@ class Guest:
         user: str = "",
     ) -> ExecResult:
         """Run a command to its end; it is not added to the history."""
-        running = self._start(
+        running = self._calls.start(
             command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
         )
         # The block kills the command if an exception such as Ctrl-C's interrupts it.
@@ -327,18 +282,13 @@ class Guest:
         """Run a command of our own, not the test's."""
         return self._run(command, timeouts.scaled(60), **waiting.OWN)
 
-    def _working(self) -> contextlib.AbstractContextManager[None]:
-        """While this is held, the guest's time passes, even if it is virtual."""
-        gone = self._needs_greeting()
-        return contextlib.nullcontext() if gone else self._agent().working()
-
     def _take(self, steps: waiting.Steps) -> ExecResult:
         """Take the steps of waiting, on this thread."""
         try:
             step = next(steps)
             while True:
                 if step is None:
-                    with self._working():
+                    with self._calls.working():
                         time.sleep(waiting.INTERVAL)
                     step = steps.send(waiting.NOTHING)
                     continue
