@@ -13,6 +13,7 @@ from core_infra.vm._machine_lifecycle import MachineLifecycle
 from core_infra.vm._machine_snapshots import check_snapshot_name, reverted_to
 from core_infra.vm._names import plain_name
 from core_infra.vm._networks import Network, NetworkAddress, lan_of
+from core_infra.vm._prepared_machine import check_preparation
 from core_infra.vm._saved_cluster import (
     SavedCluster,
     SavedMachine,
@@ -66,6 +67,7 @@ class Clusters:
         on_failure: Callable[[Cluster, BaseException], None] | None,
     ) -> PreparedCluster:
         """See :meth:`core_infra.vm.Launcher.prepare_cluster`."""
+        check_preparation(prepare)
         cluster = Cluster(f"prepared{next(self._numbers)}", self)
         try:
             prepare(cluster)

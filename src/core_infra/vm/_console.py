@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from core_infra._eventloop.sockets import SocketLink
 from core_infra.process._pexpect_adapter import PexpectAdapter
+from core_infra.vm._hardware import check_positive
 
 if TYPE_CHECKING:
     import socket
@@ -87,6 +88,7 @@ class Console:
 
     def tail(self, lines: int) -> str:
         """The last lines of the log, safe to print: without what a terminal would obey."""
+        check_positive("lines", lines)
         return "\n".join(self._last(0).splitlines()[-lines:])
 
     @property

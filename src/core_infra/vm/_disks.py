@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,10 @@ from core_infra.vm._images.conversion import converted
 from core_infra.vm._images.disk_files import DiskFile, disk_files
 from core_infra.vm._images.formats import IMAGES, ImageFormat, detect_format
 from core_infra.vm._images.qemu_img import qemu_img
+from core_infra.vm._names import is_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 _SIZE = re.compile(r"([1-9]\d*)([MGT])")
 _LIKE_A_SIZE = re.compile(r"[-+]?[\d.]+\s*[a-zA-Z]*")
@@ -53,6 +55,8 @@ def as_disks(wanted: Iterable[str | os.PathLike[str]]) -> list[Disk]:
     """
     if isinstance(wanted, str | os.PathLike):
         raise InvalidError(f"cannot take {os.fspath(wanted)!r} for disks", todo="Say a list.")
+    if not isinstance(wanted, Iterable):
+        raise InvalidError(f"cannot take {wanted!r} for disks", todo="Give a list.")
     asked = list(wanted)
     if len(asked) > MOST:
         raise InvalidError(f"cannot give a machine {len(asked)} disks", why=f"{MOST} are the most")
@@ -104,8 +108,9 @@ def _examine(path: Path, format_: str, _stamps: str) -> None:
 
 
 def _disk(what: object) -> Disk:
-    if not isinstance(what, str | os.PathLike) or "\0" in (text := str(os.fspath(what))):
+    if not is_path(what):
         raise InvalidError(f"cannot use {what!r} as a disk", todo=_FORM)
+    text = os.fspath(what)
     if size := _SIZE.fullmatch(text):
         path = _empty(int(size[1]) << _UNITS[size[2]], text)
         return Disk(path, ImageFormat.QCOW2, content=path.name)

@@ -45,6 +45,11 @@ def says_full(text: str) -> bool:
     return any(words in text for words in (*map(os.strerror, _FULL), _APT_FULL))
 
 
+def is_no_room(error: OSError) -> bool:
+    """Whether something could not be written because there is no room."""
+    return error.errno in _FULL
+
+
 def described(path: Path) -> str:
     """The file system of *path*: where it is, of what type, how much of it is free."""
     try:

@@ -142,6 +142,12 @@ def check_port(port: object) -> None:
         )
 
 
+def check_positive(name: str, number: object) -> None:
+    """Raise InvalidError unless *number*, the argument *name*, is a whole number from 1."""
+    if not _is_whole(number) or number < 1:
+        raise InvalidError(f"cannot use {name}={number!r}", why="it is a whole number, from 1")
+
+
 def check_processor(wanted: object) -> None:
     """Raise InvalidError unless *wanted* can be a value of QEMU's ``-cpu``."""
     if wanted is not None and not (isinstance(wanted, str) and _CPU_MODEL.fullmatch(wanted)):

@@ -13,11 +13,12 @@ from core_infra.vm._cluster_copies import Clusters
 from core_infra.vm._hardware import DEFAULT_MEMORY
 from core_infra.vm._hypervisors.qemu import QemuHypervisor
 from core_infra.vm._images.load import Request, checked_packages
-from core_infra.vm._launcher_networks import Networks
+from core_infra.vm._launcher_networks import Networks, checked_networks
 from core_infra.vm._live_machines import LiveMachines
 from core_infra.vm._machine_spec import Defaults, MachineOptions, SpecResolver
 from core_infra.vm._machine_starter import MachineStarter
 from core_infra.vm._prepared_machine import MachinePreparer
+from core_infra.vm._run_directory import check_machine_name
 from core_infra.vm._snapshots.cloner import Cloner
 from core_infra.vm._snapshots.pool import affordable
 from core_infra.vm._snapshots.store import SnapshotStore
@@ -244,11 +245,11 @@ class Launcher:
         timeout: float | None,
         networks: Sequence[Network | NetworkAddress],
     ) -> Machine:
-        chosen = self._name(name)
+        chosen, wanted = self._name(name), checked_networks(networks)
 
         def attempt() -> Machine:
-            spec = replace(self.spec(chosen, image, **options), cards=len(networks))
-            with self._networks.joining(chosen, networks) as joined:
+            spec = replace(self.spec(chosen, image, **options), cards=len(wanted))
+            with self._networks.joining(chosen, wanted) as joined:
                 return start(spec, boot_limit(spec.image, timeout), joined)
 
         try:
@@ -340,7 +341,10 @@ class Launcher:
         )
 
     def _name(self, name: str | None) -> str:
-        return f"vm{next(self._numbers)}" if name is None else name
+        if name is None:
+            return f"vm{next(self._numbers)}"
+        check_machine_name(name)
+        return name
 
     def save_for_clones(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
@@ -15,7 +16,7 @@ from core_infra.vm._network.switch import Switch
 from core_infra.vm._networks import Network, NetworkAddress, lan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from core_infra.vm._network.member import Member
@@ -48,7 +49,8 @@ class Networks:
                 self._switch = Switch(die_with_parent=not self._outlive)
             self._lans = [one for one in self._lans if not one.is_closed]
             number = next(self._numbers)
-            chosen = subnet or free_subnet(one.subnet.ipv4 for one in self._lans)
+            taken = (one.subnet.ipv4 for one in self._lans)
+            chosen = free_subnet(taken) if subnet in (None, "") else subnet
             lan = Lan(
                 self._switch,
                 Subnet(chosen),
@@ -67,7 +69,7 @@ class Networks:
             InvalidError: the networks are not possible.
             AlreadyExistsError: another machine on a network has its name.
         """
-        requested = [_checked(one) for one in networks]
+        requested = checked_networks(networks)
         chosen = [(lan_of(one.network), one.address or None) for one in requested]
         if len(chosen) > MAX_CARDS:
             raise InvalidError(
@@ -117,6 +119,19 @@ class Networks:
                 ending.callback(lan.close)
             self._lans.clear()
             self._switch = None
+
+
+def checked_networks(networks: object) -> list[NetworkAddress]:
+    """The networks that a machine is to be on.
+
+    Raises:
+        InvalidError: it is not a list of networks.
+    """
+    if not isinstance(networks, Iterable):
+        raise InvalidError(
+            f"cannot put a machine on the networks {networks!r}", todo="Give a list of networks."
+        )
+    return [_checked(one) for one in networks]
 
 
 def _checked(network: object) -> NetworkAddress:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import shutil, time
-from core_infra.errors import WrongStateError
+from core_infra.errors import InvalidError, WrongStateError
 from core_infra.vm._images.image import Image
 from core_infra.vm._machine import Machine
 from core_infra.vm._machine_state import MachineStateError
@@ -96,6 +96,7 @@ class LiveMachines:
 
     def keep(self, machine: Machine, owner: str) -> Path:
         """See :meth:`core_infra.vm.Launcher.keep`."""
+        _check_machine(machine)
         if not self._outlive:
             raise WrongStateError(
                 f"cannot keep machine {machine.name}",
@@ -103,7 +104,8 @@ class LiveMachines:
                 needed="outlive=True",
                 found="outlive=False",
             )
-        self._machines.pop(machine).detach()
+        self.lifecycle_of(machine).detach()
+        del self._machines[machine]
         self._kept.add(machine.pid)
         spec = machine.spec
         run = spec.image.run if isinstance(spec.image, Image) else None
@@ -117,6 +119,7 @@ class LiveMachines:
 
     def discard(self, machine: Machine, ending: Ending | None = None) -> None:
         """See :meth:`core_infra.vm.Launcher.discard`."""
+        _check_machine(machine)
         lifecycle = self._machines.get(machine)
         if lifecycle is None:
             machine.stop()
@@ -150,3 +153,8 @@ class LiveMachines:
         if self._run is not None:
             self._run.close()
             self._run = None
+
+
+def _check_machine(machine: object) -> None:
+    if not isinstance(machine, Machine):
+        raise InvalidError(f"cannot use {machine!r} as a machine", why="it is not one")

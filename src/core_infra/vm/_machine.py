@@ -176,10 +176,12 @@ class Machine(Guest):
             timeout: with *follow*, end after this many seconds without output.
         """
         console = self._lifecycle.last_process.console
-        return console.follow(timeout) if follow else console.text()
+        if not follow:
+            return console.text()
+        return console.follow(None if timeout is None else timeouts.limit(timeout, 0))
 
     def console_tail(self, lines: int = TAIL_LINES) -> str:
-        """The console's last lines."""
+        """The console's last lines; InvalidError unless *lines* is a positive number."""
         return self._lifecycle.last_process.console.tail(lines)
 
     def panic(self) -> str | None:

@@ -147,7 +147,7 @@ class MachinePower:
 
 
 def _await(process: VmmProcess, until: str | re.Pattern[str] | Waitable, limit: float) -> None:
-    if isinstance(until, str | re.Pattern):
+    if isinstance(until, str) or (isinstance(until, re.Pattern) and isinstance(until.pattern, str)):
         found = _printed(process, until, limit)
     elif callable(getattr(until, "wait", None)):
         found = until.wait(limit)

@@ -133,6 +133,7 @@ class MachineSnapshots:
         """
         if name is None:
             return self._initial()
+        check_snapshot_name(name)
         if name not in self._sources:
             known = ", ".join(map(repr, self._sources)) or "none"
             raise NotFoundError(

@@ -91,6 +91,7 @@ class ForwardedPorts:
 
     def forward(self, qmp: Qmp, port: int) -> int:
         """The port of this host that leads to *port* of the guest; the same one at each call."""
+        check_port(port)
         with self._lock:
             if port not in self._hosts:
                 self._hosts[port] = forward(qmp, port)

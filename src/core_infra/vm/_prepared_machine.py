@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import shutil
+from core_infra.errors import InvalidError
 from core_infra.vm._boot import boot_limit
 from core_infra.vm._snapshots.fingerprints import digest_of_code, digest_of_files
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from core_infra.vm._machine_starter import MachineStarter
     from core_infra.vm._snapshots.cloner import Cloner
     from core_infra.vm._vmm_process import VmmProcess
+
+
+def check_preparation(prepare: object) -> None:
+    """Raise InvalidError unless something can be prepared with this."""
+    if not callable(prepare):
+        raise InvalidError(f"cannot prepare anything with {prepare!r}", why="it is not a function")
 
 
 class PreparedMachine:
@@ -82,6 +89,9 @@ class MachinePreparer:
             depends: files and directories whose contents count for *cache*.
             on_failure: called with the machine and the error if *prepare* raises.
         """
+        check_preparation(prepare)
+        if cache is not None and not isinstance(cache, str):
+            raise InvalidError(f"cannot keep a prepared machine by {cache!r}", todo="Give a word.")
         code = None if cache is None else self._code.digest(prepare, cache)
 
         def make() -> VmmProcess:

@@ -95,12 +95,7 @@ class RunDirectory:
             InvalidError: the name is not possible, or another machine has it.
             UnavailableError: there is no room for its files.
         """
-        if not _is_name(name):
-            raise InvalidError(
-                f"cannot name a machine {str(name)[:_LONGEST]!r}",
-                why="the name becomes a directory's",
-                todo="Use letters, digits and dashes.",
-            )
+        check_machine_name(name)
         directory = self.new_directory(name)
         try:
             yield directory
@@ -147,6 +142,16 @@ class RunDirectory:
         with FileLock(self.path.parent / ".lock"):
             shutil.rmtree(self.path, ignore_errors=True)
             self._lock.release(force=True)
+
+
+def check_machine_name(name: object) -> None:
+    """Raise InvalidError unless a machine can have this name."""
+    if not _is_name(name):
+        raise InvalidError(
+            f"cannot name a machine {str(name)[:_LONGEST]!r}",
+            why="the name becomes a directory's",
+            todo="Use letters, digits and dashes.",
+        )
 
 
 def _is_name(name: object) -> bool:

@@ -13,6 +13,7 @@ from core_infra.vm import _timeouts
 from core_infra.vm._access.interface import NoAccessError
 from core_infra.vm._access.ssh import SshAccess, make_key, public_key
 from core_infra.vm._guest.waiting import SOCKETS, listening
+from core_infra.vm._hardware import check_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,6 +115,7 @@ class Reachable(Protocol):
 
 def log_in(machine: Reachable, user: str, port: int, run: Callable[..., ExecResult]) -> SshLogin:
     """See :meth:`core_infra.vm._machine.Machine.ssh`; *run* is :meth:`Guest.exec`, unseen."""
+    check_port(port)
     key = _key(machine.directory)
     line = public_key(key)
     limit = _timeouts.scaled(_LOOK)

@@ -141,6 +141,14 @@ def test_files_go_in_and_out(web: str, tmp_path: Path) -> None:
     assert run("cp", f"{web}:/srv/d/file", str(tmp_path / "back")).exit_code == 0
     assert (tmp_path / "back").read_text() == "hello"
     assert run("cp", "here", "there").exit_code == 2
+    missing = run("cp", "web:/nowhere/at-all", str(tmp_path / "never"))
+    assert missing.exit_code == 3
+    assert "No such file" in missing.output
+    assert run("cp", str(tmp_path / "nowhere"), "web:/srv").exit_code == 3
+    assert run("cp", "web:/dev/null", str(tmp_path / "never")).exit_code == 5
+    assert run("cp", "web:/etc/passwd", "/dev/full").exit_code == 9
+    assert run("cp", str(tmp_path / "d"), "web:/etc/passwd").exit_code == 8
+    assert not (tmp_path / "never").exists()
     (tmp_path / "a:b").write_text("colon")
     assert run("cp", f"{tmp_path}/a:b", "web:/srv/d").exit_code == 0
     assert run("exec", web, "cat", "/srv/d/a:b").output == "colon"

@@ -130,6 +130,16 @@ def test_an_ambiguous_prefix_names_those_that_it_means(tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match=r"abcd0001 \(nabcd0001\), abcd0002"):
         manager.find("abcd")
     assert manager.find("abcd0002").name == "nabcd0002"
+    with pytest.raises(InvalidError, match="Give its id or name"):
+        manager.find(5)  # type: ignore[arg-type] # wrong on purpose
+
+
+def test_an_exact_name_comes_before_the_beginning_of_an_id(tmp_path: Path) -> None:
+    manager = LinuxKitManager(state=State(tmp_path))
+    for id_, name in (("beef0003", "abcd"), ("abcd0001", "other")):
+        manager.state.add(Container(id=id_, name=name, image="i", status=ContainerStatus.STOPPED))
+    assert manager.find("abcd").id == "beef0003"
+    assert manager.find("abcd0").id == "abcd0001"
 
 
 @pytest.mark.parametrize(

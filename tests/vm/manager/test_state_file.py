@@ -80,6 +80,14 @@ def test_names_and_ids_are_taken_once(state: State) -> None:
     assert len(state.all()) == 1
 
 
+def test_a_name_is_not_the_beginning_of_another_machines_id(state: State) -> None:
+    first = one(name="web")
+    state.add(first)
+    with pytest.raises(AlreadyExistsError, match=f"beginning of the id of web, {first.id}"):
+        state.add(one(0xABC, name=first.id[:4]))
+    assert [other.name for other in state.all()] == ["web"]
+
+
 @pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "..", "é", "x" * 64, "0123abcd", "a\n"])
 def test_names_that_a_machine_cannot_have(name: str) -> None:
     with pytest.raises(InvalidError, match="cannot be named"):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core_infra._cli.exit_codes import SIGNALLED, exit_code
-from core_infra.errors import CoreInfraError, NotFoundError
+from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.vm._kept_machines import find_kept
 from core_infra.vm._manager.manager import LinuxKitManager
 from core_infra.vm._manager.state_file import State
@@ -62,9 +62,10 @@ def kept_or_none(machine: str) -> KeptMachine | None:
 
     Raises:
         NotFoundError: it is neither.
+        InvalidError: it may be several.
     """
     try:
-        manager().find(machine)
+        found = manager().find(machine)
     except NotFoundError as error:
         try:
             return find_kept(machine)
@@ -72,6 +73,15 @@ def kept_or_none(machine: str) -> KeptMachine | None:
             if machine.isdecimal():
                 raise
             raise error from None
+    if machine not in (found.id, found.name):
+        with contextlib.suppress(NotFoundError):
+            left = find_kept(machine)
+            raise InvalidError(
+                f"{machine!r} may be two machines",
+                why=f"the id of {found.name} begins so, {found.id}, and a test run has kept "
+                f"{left.name} with the process id {left.pid}",
+                todo=f"Write {found.id}, or {left.name if machine == str(left.pid) else left.pid}.",
+            )
     return None
 
 

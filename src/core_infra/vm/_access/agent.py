@@ -73,7 +73,7 @@ class AgentAccess(Guest):
 
     def run_as(self, config: RunConfig | None, user: str = "") -> None:
         """Start commands from now on as an OCI image wants it, or as another user."""
-        self._run_config = config
+        self._calls.run_config = config
         self._user = user
 
     def start(self, argv: Sequence[str], *, timeout: float | None = None) -> GuestProcess:

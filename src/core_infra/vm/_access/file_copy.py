@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from core_infra._unpatched import time
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, NotFoundError
+from core_infra.vm._access.interface import run_to_end
 from core_infra.vm._guest import copy_scripts, tree_transfer
 from core_infra.vm._guest.atomic_write import atomic_file, atomic_tree, write_sparsely
 from core_infra.vm._guest.copy_scripts import BLOCK
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.process import GuestProcess
 
 
+_NOT_THERE = 3
+_LOOK = rf"""
+stat -L -c '%F|%a|%Y|%s|%b' -- "$1" && exit
+[ -e "$1" ] || exit {_NOT_THERE}
+"""
 _REGULAR = "regular"
 _CHUNK = 1 << 16
 _MOST = 256
@@ -77,12 +83,13 @@ def pull(access: GuestAccess, source: str, target: str) -> None:
     sends other names.
 
     Raises:
+        NotFoundError: *source* does not exist.
         CommandFailedError: the machine cannot read it; says why.
         InvalidError: it is a device or the like; or this host cannot write it.
     """
     path = Path(target)
     what = f"cannot copy {source} to {path}"
-    about = _output_of(access, ["stat", "-L", "-c", "%F|%a|%Y|%s|%b", source]).split("|")
+    about = _look(access, source, what)
     kind = about[0]
     is_whole = not (kind == "directory" and is_content(source))
     if is_whole and (path.is_dir() or (kind != "directory" and target.endswith("/"))):
@@ -131,6 +138,8 @@ def _push_file(access: GuestAccess, path: Path, target: str, mode: int, what: st
         argv = ["/bin/sh", "-c", copy_scripts.FILE, "sh", target, path.name, *facts, *blocks]
         with access.start(argv) as process:
             for piece in data_of(file, size, parts) if data is None else [data]:
+                if not process.is_running():  # it has failed
+                    break
                 process.send_input(piece)
             process.close_stdin()
             _finish(process, what)
@@ -163,12 +172,16 @@ def _stdout(process: RunningCommand, errors: list[bytes]) -> Iterator[bytes]:
             errors.append(data)
 
 
-def _output_of(access: GuestAccess, argv: Sequence[str]) -> str:
-    """A command's output; empty if it fails."""
-    with access.start(argv) as process:
-        process.close_stdin()
-        output = b"".join(data for stream, data in process.chunks() if stream == "stdout")
-        return output.decode("utf-8", "replace").strip() if process.wait() == 0 else ""
+def _look(access: GuestAccess, source: str, what: str) -> list[str]:
+    """What the machine's ``stat`` prints of a file; one empty text if it has no such program.
+
+    Raises:
+        NotFoundError: there is no such file.
+    """
+    result = run_to_end(access, ["/bin/sh", "-c", _LOOK, "sh", source])
+    if result.exit_code == _NOT_THERE:
+        raise NotFoundError(what, why=result.stderr.strip() or "the machine has no such file")
+    return result.stdout.strip().split("|")
 
 
 def _finish(process: RunningCommand, what: str) -> None:

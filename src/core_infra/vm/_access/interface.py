@@ -31,6 +31,9 @@ class RunningCommand(Protocol):
     def exit_code(self) -> int | None:
         """The exit code; minus the signal's number if a signal ended it; None until it is known."""
 
+    def is_running(self) -> bool:
+        """Whether its end is not known yet."""
+
     def chunks(self) -> Iterator[tuple[str, bytes]]:
         """Its output as it arrives, to the end: pairs of "stdout" or "stderr" and bytes."""
 

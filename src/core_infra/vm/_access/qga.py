@@ -202,6 +202,10 @@ class QgaCommand:
         self._renew(self._deadline)
         self._exec([guard.LEASE, str(self._pid), self._lease], self._deadline)
 
+    def is_running(self) -> bool:
+        """Whether its end is not known yet."""
+        return self.exit_code is None
+
     def chunks(self) -> Iterator[tuple[str, bytes]]:
         """Its output, after it has ended.
 

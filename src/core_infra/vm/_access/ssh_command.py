@@ -111,6 +111,10 @@ class SshCommand:
         code: int | None = self._process.returncode
         return code
 
+    def is_running(self) -> bool:
+        """Whether its end is not known yet."""
+        return self.exit_code is None
+
     def chunks(self) -> Iterator[tuple[str, bytes]]:
         """Its output as it arrives, to the end.
 

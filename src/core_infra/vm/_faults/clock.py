@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError
@@ -82,7 +82,10 @@ class MachineClock:
             MachineStateError: the machine does not run.
         """
         process = self._faults.process
-        total = dt.timedelta(days, seconds, 0, 0, minutes, hours).total_seconds()
+        try:
+            total = dt.timedelta(days, seconds, 0, 0, minutes, hours).total_seconds()
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidError("cannot advance by this time", why=str(error)) from error
         if process.spec.time != VIRTUAL:
             raise InvalidError(
                 f"cannot advance the clock of machine {process.spec.name}",
@@ -108,7 +111,7 @@ class MachineClock:
         """
         self._require_real()
         given: object = seconds
-        if not isinstance(given, int | float) or not -_MOST <= given <= _MOST:
+        if not _is_number(given) or not -_MOST <= given <= _MOST:
             raise InvalidError(
                 f"cannot set a clock by {seconds!r}",
                 why=f"it is a number of seconds, up to {_MOST}",
@@ -127,7 +130,7 @@ class MachineClock:
         """
         self._require_real()
         given: object = rate
-        if not isinstance(given, int | float) or not _SLOWEST <= given <= _FASTEST:
+        if not _is_number(given) or not _SLOWEST <= given <= _FASTEST:
             raise InvalidError(
                 f"cannot run a clock at the rate {rate!r}",
                 why=f"Linux can do {_SLOWEST} to {_FASTEST}",
@@ -152,3 +155,7 @@ class MachineClock:
                 why="its time is virtual, and has no right one",
                 todo="clock.advance() lets time pass.",
             )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

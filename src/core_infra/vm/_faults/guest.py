@@ -88,6 +88,10 @@ class Paused:
         process.qmp.execute("cont")
 
 
+_MOST_FREE = 1 << 20
+"""MiB. The guest's shell counts in KiB, and no machine has as much."""
+
+
 class MachineMemory:
     """The memory of a machine, for ``machine.memory``."""
 
@@ -102,8 +106,10 @@ class MachineMemory:
             MachineStateError: the machine does not run.
         """
         given: object = free
-        if not isinstance(given, int) or isinstance(given, bool) or given < 0:
-            raise InvalidError(f"cannot leave {free!r} MiB", why="it is a whole number, from 0")
+        if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given <= _MOST_FREE:
+            raise InvalidError(
+                f"cannot leave {free!r} MiB", why=f"it is a whole number, 0 to {_MOST_FREE}"
+            )
         return self._faults.begin(f"memory: at most {free} MiB available", Pressure(free))
 
 

@@ -10,8 +10,8 @@ from core_infra._unpatched import signal, time
 from core_infra.errors import InvalidError, TimeoutExpiredError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest import waiting
-from core_infra.vm._guest.channel import STDERR, STDOUT, STREAMS
-from core_infra.vm._guest.command import as_argv, last_lines, lines_of
+from core_infra.vm._guest.channel import STREAMS
+from core_infra.vm._guest.command import Output, as_argv, last_lines, lines_of
 
 if TYPE_CHECKING:
     import os
@@ -225,7 +225,7 @@ class AsyncGuestProcess:
         Raises:
             GuestCommandTimeoutError: the command's time is up; it was killed.
         """
-        while chunks := await self._read({}):
+        while chunks := await self._read(Output(self._running)):
             for stream, data in chunks:
                 if self._running.step is not None:
                     self._running.step.add_output(data)
@@ -238,15 +238,14 @@ class AsyncGuestProcess:
         Raises:
             GuestCommandTimeoutError: the command's time is up; it was killed.
         """
-        output: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
+        output = Output(self._running)
         while chunks := await self._read(output):
-            for stream, data in chunks:
-                output[stream].append(data)
-        return self._running.result(b"".join(output[STDOUT]), b"".join(output[STDERR]))
+            output.add(chunks)
+        return output.result()
 
     async def wait(self) -> int:
         """Drop what it still writes and wait for its end; its exit code."""
-        while await self._read({}):
+        while await self._read(Output(self._running)):
             pass
         return self._running.read_end()
 
@@ -257,7 +256,7 @@ class AsyncGuestProcess:
             try:
                 self._running.write(data, 0.0)
             except TimeoutExpiredError:
-                await self._await_change({})
+                await self._await_change(Output(self._running))
             else:
                 return
 
@@ -282,7 +281,7 @@ class AsyncGuestProcess:
             )
         return self._started
 
-    async def _read(self, output: Mapping[int, Sequence[bytes]]) -> list[Chunk]:
+    async def _read(self, output: Output) -> list[Chunk]:
         while True:
             self._changed.clear()  # before looking, so that no change is missed
             try:
@@ -290,12 +289,10 @@ class AsyncGuestProcess:
             except TimeoutExpiredError:
                 await self._await_change(output)
 
-    async def _await_change(self, output: Mapping[int, Sequence[bytes]]) -> None:
+    async def _await_change(self, output: Output) -> None:
         deadline = self._running.deadline
         try:
             async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
                 await self._changed.wait()
         except TimeoutError:
-            self._running.time_out(
-                b"".join(output.get(STDOUT, ())), b"".join(output.get(STDERR, ()))
-            )
+            output.time_out()

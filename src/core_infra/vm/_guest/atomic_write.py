@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.errors import InvalidError
 from core_infra.medium._deletion import delete_tree
+from core_infra.vm._free_space import HostFullError, is_no_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ def atomic_file(path: Path, what: str) -> Iterator[BinaryIO]:
 
     Raises:
         InvalidError: this host cannot write it.
+        HostFullError: it has no room for it.
     """
     with _explained(what):
         place = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -69,6 +71,7 @@ def atomic_tree(path: Path, what: str) -> Iterator[Path]:
 
     Raises:
         InvalidError: this host cannot write it, or there is something else of that name.
+        HostFullError: it has no room for it.
     """
     with _explained(what):
         if path.is_symlink() and not path.exists():
@@ -151,7 +154,8 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InvalidError(what, why=str(error)) from error
+        kind = HostFullError if is_no_room(error) else InvalidError
+        raise kind(what, why=str(error)) from error
 
 
 def _umask() -> int:

@@ -2,31 +2,74 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from core_infra._unpatched import os, signal, time
 from core_infra.errors import InvalidError
 from core_infra.vm import _timeouts as timeouts
-from core_infra.vm._guest.channel import STREAMS
+from core_infra.vm._guest.channel import STDERR, STDOUT, STREAMS
 from core_infra.vm._guest.protocol import Done, Outcome
 from core_infra.vm._guest.results import (
     SHELL,
     ExecResult,
     GuestCommandTimeoutError,
+    GuestOperationError,
     OutputLine,
+    joined,
     raise_failure,
+    shortened,
     shown_output,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from core_infra.vm._guest.channel import Channel
+    from core_infra.vm._guest.channel import Channel, Chunk
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.run_config import RunConfig
     from core_infra.vm._guest.timeline import Step
+
+
+_LAST_SIGNAL = 64
+MOST_OUTPUT = 512 << 20
+"""The most bytes of output that are kept of a command, or read of a file at once."""
+
+
+class Output:
+    """The output of a command, both streams, as it is collected.
+
+    Args:
+        running: the command.
+    """
+
+    def __init__(self, running: RunningCommand) -> None:
+        self._running = running
+        self._pieces: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
+        self._size = 0
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Add what has arrived.
+
+        Raises:
+            GuestOperationError: it is too much to be kept; the command was killed.
+        """
+        for stream, data in chunks:
+            self._pieces[stream].append(data)
+            self._size += len(data)
+        if self._size > MOST_OUTPUT:
+            self._running.overflow()
+
+    def result(self) -> ExecResult:
+        """The result of the command, whose output was read to the end."""
+        return self._running.result(*self._joined())
+
+    def time_out(self) -> NoReturn:
+        """Kill the command, and raise GuestCommandTimeoutError with its output so far."""
+        self._running.time_out(*self._joined())
+
+    def _joined(self) -> tuple[bytes, bytes]:
+        return b"".join(self._pieces[STDOUT]), b"".join(self._pieces[STDERR])
 
 
 class RunningCommand:
@@ -70,11 +113,22 @@ class RunningCommand:
     def write(self, data: str | bytes, deadline: float | None) -> None:
         """Write to its standard input; waits until *deadline* while it does not read."""
         if not isinstance(data, str | bytes | bytearray | memoryview):
-            raise InvalidError(f"cannot write {data!r} to a command", todo="Give text or bytes.")
-        self.channel.write(data.encode() if isinstance(data, str) else data, deadline)
+            raise InvalidError(
+                f"cannot write {type(data).__name__} to a command", todo="Give text or bytes."
+            )
+        try:
+            piece = data.encode() if isinstance(data, str) else data
+        except UnicodeEncodeError as error:
+            raise InvalidError("cannot write this text to a command", why=str(error)) from error
+        self.channel.write(piece, deadline)
 
     def signal(self, number: int) -> None:
         """Send a signal to the command and what it started in its process group."""
+        given: object = number
+        if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= _LAST_SIGNAL:
+            raise InvalidError(
+                f"there is no signal {number!r}", why=f"Linux has the signals 1 to {_LAST_SIGNAL}"
+            )
         self.channel.signal(number)
 
     def read_end(self, deadline: float | None = None) -> int:
@@ -86,7 +140,7 @@ class RunningCommand:
         """
         if self._done is None:
             done = self.channel.result(deadline)
-            raise_failure(done, f"cannot run {shlex.join(self.argv)!r} in the guest")
+            raise_failure(done, f"cannot run {joined(self.argv)!r} in the guest")
             self._done = done
             if self.step is not None:
                 self.step.finish(_exit_code(done))
@@ -96,6 +150,15 @@ class RunningCommand:
         """Its result, given its output, which was read to the end."""
         code = self.read_end()
         return ExecResult(self.argv, code, stdout, stderr, self.duration or 0.0)
+
+    def overflow(self) -> NoReturn:
+        """Kill it, and raise GuestOperationError because its output is too long to be kept."""
+        self.end()
+        raise GuestOperationError(
+            f"cannot keep the output of {joined(self.argv)!r}",
+            why=f"it wrote more than {MOST_OUTPUT >> 20} MiB, and was killed",
+            todo="Follow it with stream(…), or have it write to a file and pull() that.",
+        )
 
     def end(self) -> None:
         """Kill it if it still runs; drop what it still writes."""
@@ -111,7 +174,7 @@ class RunningCommand:
         partial = ExecResult(self.argv, -signal.SIGKILL, stdout, stderr, 0.0)
         assert self._timeout is not None  # noqa: S101 - else there was no deadline
         raise GuestCommandTimeoutError(
-            f"command did not end within {self._timeout:g} s: {shlex.join(self.argv)}",
+            f"command did not end within {self._timeout:g} s: {joined(self.argv)}",
             why=f"it was killed{shown_output(partial)}",
             todo="Give it a longer timeout=…, or set CORE_INFRA_TIMEOUT_FACTOR on a slow host.",
             command=self.argv,
@@ -159,17 +222,25 @@ def start_command(
 
 
 def as_argv(command: str | Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The command as arguments: a string is a line for the guest's shell, a sequence is as is."""
+    """The command as arguments: a string is a line for the guest's shell, a sequence is as is.
+
+    Raises:
+        InvalidError: it is neither, or has no program.
+    """
     if isinstance(command, str):
         return [*SHELL, command]
-    try:
-        argv = [os.fspath(part) for part in command]
-    except TypeError as error:
-        raise InvalidError(
-            f"cannot run {command!r}",
-            why=str(error),
-            todo="Give a line for the shell, or a list of texts and paths.",
-        ) from None
+    given: object = command
+    parts: list[object] = list(given) if isinstance(given, Iterable) else [given]
+    argv: list[str] = []
+    for part in parts:
+        text = os.fspath(part) if isinstance(part, str | os.PathLike) else part
+        if not isinstance(text, str) or isinstance(given, Mapping):
+            raise InvalidError(
+                f"cannot run {shortened(repr(command))}",
+                why=f"{shortened(repr(part))} is neither a text nor a path",
+                todo="Give a line for the shell, or a list of texts and paths.",
+            )
+        argv.append(text)
     if not argv:
         raise InvalidError("cannot run an empty command", todo="Give at least a program's name.")
     return argv
@@ -178,17 +249,21 @@ def as_argv(command: str | Sequence[str | os.PathLike[str]]) -> list[str]:
 def encoded(text: str, what: str) -> bytes:
     """The bytes of a text for a program; InvalidError if the system cannot pass them."""
     if not isinstance(text, str):
-        raise InvalidError(f"cannot pass {text!r} to the guest", why=f"{what} must be a text")
+        raise InvalidError(
+            f"cannot pass {shortened(repr(text))} to the guest", why=f"{what} must be a text"
+        )
     if "\0" in text:
         raise InvalidError(
-            f"cannot pass {text!r} to the guest",
+            f"cannot pass {shortened(repr(text))} to the guest",
             why=f"{what} cannot hold a NUL character",
             todo="Pass such data through standard input or a file.",
         )
     try:
         return os.fsencode(text)
     except UnicodeEncodeError as error:
-        raise InvalidError(f"cannot pass {text!r} to the guest", why=str(error)) from None
+        raise InvalidError(
+            f"cannot pass {shortened(repr(text))} to the guest", why=str(error)
+        ) from None
 
 
 def lines_of(partial: dict[str, bytes], stream: str, data: bytes) -> Iterator[OutputLine]:

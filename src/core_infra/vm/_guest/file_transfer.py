@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import stat
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, BinaryIO
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError, NotFoundError, TimeoutExpiredError
 from core_infra.vm._guest.client import KEEP_MODE
-from core_infra.vm._guest.command import encoded
+from core_infra.vm._guest.command import MOST_OUTPUT, encoded
 from core_infra.vm._guest.results import raise_failure
+from core_infra.vm._names import is_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from core_infra.vm._guest.client import AgentClient
 
 _CHUNK = 256 * 1024
 
 
-def read_file(client: AgentClient, path: str, timeout: float) -> Iterator[bytes]:
-    """The bytes of a guest's file, piece by piece."""
+def read_file(client: AgentClient, path: str, timeout: float) -> Generator[bytes]:
+    """The bytes of a guest's file, piece by piece; *timeout* seconds for each."""
     channel = client.open_read(guest_path(path))
     deadline = time.monotonic() + timeout
     try:
@@ -35,6 +36,26 @@ def read_file(client: AgentClient, path: str, timeout: float) -> Iterator[bytes]
             channel.signal(9)
         channel.abandon()
     raise_failure(channel.result(), f"cannot read {path!r} in the guest")
+
+
+def read_whole(client: AgentClient, path: str, timeout: float) -> bytes:
+    """The content of a guest's file.
+
+    Raises:
+        InvalidError: it is too much for this host's memory.
+    """
+    content, size = [], 0
+    with contextlib.closing(read_file(client, path, timeout)) as pieces:
+        for piece in pieces:
+            content.append(piece)
+            size += len(piece)
+            if size > MOST_OUTPUT:
+                raise InvalidError(
+                    f"cannot read {path!r} of the guest at once",
+                    why=f"it has more than {MOST_OUTPUT >> 20} MiB, or no end",
+                    todo="pull() copies a large file to this host.",
+                )
+    return b"".join(content)
 
 
 def write_file(
@@ -86,7 +107,7 @@ def in_time(pieces: Iterator[bytes], timeout: float, what: str) -> Iterator[byte
 
 def host_path(path: object) -> Path:
     """A path of this host; InvalidError unless it is one."""
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+    if not is_path(path):
         raise InvalidError(f"cannot use {path!r} as a path of this host")
     return Path(path)
 

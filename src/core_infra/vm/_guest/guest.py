@@ -92,7 +92,8 @@ class Guest:
         Raises:
             GuestCommandError: *check* was set and it failed.
             GuestCommandTimeoutError: it did not end in time; carries its output until then.
-            GuestOperationError: it could not be started: no such program, user or directory.
+            GuestOperationError: it could not be started: no such program, user or directory; or it
+                wrote more than 512 MiB, and was killed.
             InvalidError: the command is empty, or a part of it cannot be passed to a program.
             GuestGoneError: the machine ended meanwhile.
             MachinePausedError: this host's disk is full, and stayed so for some seconds.
@@ -124,23 +125,47 @@ class Guest:
         )
 
     def read_bytes(self, path: str) -> bytes:
-        """The content of a file in the guest; GuestOperationError if it cannot be read."""
+        """The content of a file in the guest.
+
+        Raises:
+            GuestOperationError: it cannot be read.
+            InvalidError: it has more than 512 MiB, or no end, as ``/dev/zero``.
+        """
         with self._timeline.step("read", str(path)):
-            return b"".join(file_transfer.read_file(self._agent(), path, timeouts.scaled(30)))
+            return file_transfer.read_whole(self._agent(), path, timeouts.scaled(30))
 
     def read_text(self, path: str) -> str:
-        """The content of a UTF-8 text file in the guest."""
-        return self.read_bytes(path).decode("utf-8")
+        """The content of a UTF-8 text file in the guest; InvalidError if it is not one."""
+        try:
+            return self.read_bytes(path).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidError(
+                f"cannot read {path!r} of the guest as text",
+                why=str(error),
+                todo="read_bytes() returns its content as it is.",
+            ) from error
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Replace a file in the guest, all at once; parents are made, an old mode is kept."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InvalidError(
+                f"cannot write {type(data).__name__} to {path!r} of the guest", todo="Give bytes."
+            )
         with self._timeline.step("write", f"{path} ({len(data)} bytes)"):
             pieces = file_transfer.pieces_of(data)
             file_transfer.write_file(self._agent(), path, pieces, timeouts.scaled(30))
 
     def write_text(self, path: str, text: str) -> None:
         """Replace a text file in the guest (UTF-8), all at once; parents are made."""
-        self.write_bytes(path, text.encode("utf-8"))
+        if not isinstance(text, str):
+            raise InvalidError(
+                f"cannot write {type(text).__name__} to {path!r} of the guest", todo="Give a text."
+            )
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidError(f"cannot write to {path!r} of the guest", why=str(error)) from error
+        self.write_bytes(path, data)
 
     def push(
         self, source: str | os.PathLike[str], target: str, *, timeout: float | None = None
@@ -224,7 +249,7 @@ class Guest:
             )
         if path.is_dir():
             path = path / file_transfer.base_name(source)
-        content = file_transfer.read_file(self._agent(), source, timeouts.scaled(30))
+        content = file_transfer.read_file(self._agent(), source, min(limit, timeouts.scaled(30)))
         with atomic_file(path, f"cannot pull {source!r} to {path}") as file:
             file.writelines(file_transfer.in_time(content, limit, f"pulling {source!r}"))
             if mode and stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Self
 
 from core_infra._unpatched import signal, time
 from core_infra.errors import TimeoutExpiredError
-from core_infra.vm._guest.channel import STDERR, STDOUT, STREAMS
-from core_infra.vm._guest.command import last_lines, lines_of
+from core_infra.vm import _timeouts as timeouts
+from core_infra.vm._guest.channel import STREAMS
+from core_infra.vm._guest.command import Output, last_lines, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,23 +90,25 @@ class GuestProcess:
 
         Raises:
             TimeoutExpiredError: it still runs after *timeout* seconds.
+            InvalidError: *timeout* is not a time.
         """
-        return self._running.read_end(None if timeout is None else time.monotonic() + timeout)
+        limit = None if timeout is None else timeouts.limit(timeout, 0)
+        return self._running.read_end(None if limit is None else time.monotonic() + limit)
 
     def collect(self) -> ExecResult:
         """Read it to its end; its whole output and its exit code.
 
         Raises:
             GuestCommandTimeoutError: the command's time is up; it was killed.
+            GuestOperationError: it could not be started, or it has written more than 512 MiB.
         """
-        output: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
+        output = Output(self._running)
         try:
             while chunks := self._running.channel.read(self._running.deadline):
-                for stream, data in chunks:
-                    output[stream].append(data)
+                output.add(chunks)
         except TimeoutExpiredError:
-            self._running.time_out(b"".join(output[STDOUT]), b"".join(output[STDERR]))
-        return self._running.result(b"".join(output[STDOUT]), b"".join(output[STDERR]))
+            output.time_out()
+        return output.result()
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ SHELL = ["/bin/sh", "-c"]
 
 _SHOWN = 2000
 _BRIEF = 400
+_LONGEST = 4000  # characters of a command in a message: an argument can have megabytes
 
 
 class GuestOperationError(CommandFailedError):
@@ -87,7 +88,7 @@ class ExecResult:
         """Return self, or raise GuestCommandError if the exit code is not 0."""
         if self.exit_code != 0:
             raise GuestCommandError(
-                f"command failed in the guest: {shlex.join(self.command)}",
+                f"command failed in the guest: {joined(self.command)}",
                 why=f"{describe_exit(self.exit_code)}{shown_output(self)}",
                 command=self.command,
                 exit_code=self.exit_code,
@@ -121,7 +122,18 @@ class WaitResult(ExecResult):
 def shown_command(command: Sequence[str]) -> str:
     """A command as a person would type it; a line for the guest's shell is shown as it is."""
     is_line = list(command[:2]) == SHELL and len(command) == len(SHELL) + 1
-    return command[2] if is_line else shlex.join(command)
+    return shortened(command[2]) if is_line else joined(command)
+
+
+def joined(command: Sequence[str]) -> str:
+    """A command, with the guest's shell, as a line for a shell."""
+    return shortened(shlex.join(command))
+
+
+def shortened(text: str) -> str:
+    """A text for a message; the middle of a long one is left out."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}"
 
 
 def shown_call(command: Sequence[str], cwd: str = "", user: str = "") -> str:

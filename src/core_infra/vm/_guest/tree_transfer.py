@@ -7,6 +7,7 @@ own filters do that too, but Debian 12's Python has none yet.)
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shlex
@@ -54,12 +55,15 @@ def pack_command(source: str) -> str:
 def send_tree(process: GuestProcess, source: Path) -> None:
     """Write the content of a local directory to the input of an unpacking command.
 
+    If the command ends before it has read all, because it has failed, the rest is not sent.
+
     Raises:
         UnsafeTreeError: an entry is neither a file, a directory nor a link; nothing was written.
         OSError: the directory cannot be read.
     """
     entries = _entries(source)
     with (
+        contextlib.suppress(_EndedEarlyError),
         io.BufferedWriter(_InputFile(process), _BUFFER) as file,
         # Of the forms with long names, busybox's tar reads the GNU one.
         tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as archive,
@@ -204,6 +208,10 @@ def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+class _EndedEarlyError(Exception):
+    """The command that reads a tree has ended."""
+
+
 class _InputFile(io.RawIOBase):
     """The standard input of a guest's process as a file to write to."""
 
@@ -215,6 +223,8 @@ class _InputFile(io.RawIOBase):
 
     def write(self, data: object) -> int:
         piece = bytes(cast("bytes", data))
+        if not self._process.is_running():
+            raise _EndedEarlyError
         self._process.send_input(piece)
         return len(piece)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 from core_infra._unpatched import os, time
 from core_infra.errors import TimeoutExpiredError
 from core_infra.vm import _timeouts
-from core_infra.vm._guest.command import as_argv
+from core_infra.vm._guest.command import as_argv, encoded
 from core_infra.vm._guest.connection import AgentGoneError
 from core_infra.vm._guest.results import (
     ExecResult,
@@ -91,6 +91,7 @@ def until_succeeds(
 
 def for_file(timeline: Timeline, path: str, timeout: float | None) -> Steps:
     """Wait until a path exists."""
+    encoded(path, "a path")
     parent = os.path.dirname(path) or "/"
 
     def why(_result: ExecResult) -> _Why:

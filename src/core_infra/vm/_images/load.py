@@ -27,6 +27,7 @@ from core_infra.vm._images.kernel_set import load_kernel_set
 from core_infra.vm._images.linuxkit.detect import is_linuxkit
 from core_infra.vm._images.named import NamedImages
 from core_infra.vm._images.oci.reference import is_oci
+from core_infra.vm._names import is_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,17 @@ class Request:
     arch: str | None = None
     packages: tuple[str, ...] = ()
     suite: str | None = None
+
+    def __post_init__(self) -> None:
+        image: object = self.image
+        if not (image is None or isinstance(image, Bootable) or is_path(image)):
+            raise InvalidError(
+                f"cannot use {image!r} as an image", todo="Give an image, its path or its address."
+            )
+        if self.suite is not None and not isinstance(self.suite, str):
+            raise InvalidError(f"cannot use {self.suite!r} as a suite", todo="Give its name.")
+        if self.arch is not None:
+            checked_arch(self.arch)
 
     @property
     def is_default(self) -> bool:
@@ -209,4 +221,8 @@ def checked_packages(names: object) -> tuple[str, ...]:
         raise InvalidError(
             f"cannot use {names!r} as packages", todo="Give a list, such as ['nginx-light']."
         )
-    return tuple(names)
+    found = tuple(names)
+    for name in found:
+        if not isinstance(name, str) or not name:
+            raise InvalidError(f"cannot use {name!r} as a package", why="it is not a name")
+    return found

@@ -10,6 +10,7 @@ from core_infra.errors import InvalidError
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import OWN_INIT, Bootable, DiskImage
 from core_infra.vm._images.kernel_set import check_content, files_beside, kernel_image
+from core_infra.vm._names import is_path
 
 _INITS = ("systemd", "busybox")
 _PROGRAM = re.compile(r"/[!-~]+")
@@ -105,6 +106,6 @@ def _of_kernel(image: Bootable, kernel: Path) -> Bootable:
 def _file(value: object) -> Path | None:
     if value is None:
         return None
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+    if not is_path(value):
         raise InvalidError(f"cannot use {value!r} as a kernel or an initrd", why="it is not a path")
     return Path(value).expanduser().absolute()

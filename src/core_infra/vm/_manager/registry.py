@@ -50,12 +50,14 @@ class Registry:
         return sorted(found, key=lambda one: one.started_at, reverse=True)
 
     def find(self, id_: str) -> Container:
-        """The machine with this id, unique prefix of an id, or name.
+        """The machine with this id or name, or else whose id alone begins so.
 
         Raises:
             NotFoundError: no machine matches.
-            InvalidError: several machines match.
+            InvalidError: several machines match; or it is not a text.
         """
+        if not isinstance(id_, str):
+            raise InvalidError(f"cannot look for a machine {id_!r}", todo="Give its id or name.")
         known = self._verified()
         by_name = {one.name: one for one in known.values()}
         if found := known.get(id_) or by_name.get(id_):

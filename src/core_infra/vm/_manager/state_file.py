@@ -96,10 +96,17 @@ class State:
         """Add a machine.
 
         Raises:
-            AlreadyExistsError: another machine has its id, or its name.
+            AlreadyExistsError: another machine has its id or its name, or an id that begins with
+                its name.
         """
         with self.changing() as containers:
             for other in containers.values():
+                if other.id.startswith(container.name):
+                    raise AlreadyExistsError(
+                        f"a machine cannot be named {container.name!r} now",
+                        why=f"that is also the beginning of the id of {other.name}, {other.id}",
+                        todo="Choose another name.",
+                    )
                 if container.id == other.id or container.name == other.name:
                     raise AlreadyExistsError(
                         f"there is a machine {other.name} already",
