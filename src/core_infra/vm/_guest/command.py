@@ -114,7 +114,7 @@ class RunningCommand:
         """Write to its standard input; waits until *deadline* while it does not read."""
         if not isinstance(data, str | bytes | bytearray | memoryview):
             raise InvalidError(
-                f"cannot write {type(data).__name__} to a command", todo="Give text or bytes."
+                f"cannot write {shortened(repr(data))} to a command", todo="Give text or bytes."
             )
         try:
             piece = data.encode() if isinstance(data, str) else data
