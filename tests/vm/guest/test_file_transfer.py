@@ -250,6 +250,9 @@ class Echo:
     def __init__(self) -> None:
         self._data: list[bytes] = []
 
+    def is_running(self) -> bool:
+        return True
+
     def send_input(self, data: bytes) -> None:
         self._data.append(data)
 
