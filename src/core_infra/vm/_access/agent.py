@@ -86,7 +86,7 @@ class AgentAccess(Guest):
         Raises:
             UnavailableError: there is no terminal.
         """
-        return run_shell(self._client, user=self._user, config=self._run_config)
+        return run_shell(self._client, user=self._user, config=self._calls.run_config)
 
     def poweroff(self) -> None:
         """Make the guest write its disks back and power itself off; does not wait for it."""
