@@ -107,6 +107,12 @@ OPTIONS = (
         "put the images of disks into capsules, too, so that they open on a host without these",
     ),
     Option(
+        "core_vm_report",
+        "string",
+        "FILE",
+        "write the run as an HTML page: tests, machines, durations, and when each worker ran",
+    ),
+    Option(
         "core_vm_revert",
         "bool",
         "",

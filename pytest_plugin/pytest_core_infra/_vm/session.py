@@ -66,6 +66,7 @@ class VmSession:
             terminal=lambda: entering.real_terminal(config),
         )
         self._trace, self._trace_disks = settings.trace, settings.trace_disks
+        self._report = settings.report
         self._capsules = 0  # that have machines
         self._enters = settings.enter and not self._is_worker  # until it has
         if self._enters:
@@ -144,7 +145,12 @@ class VmSession:
             pytest.UsageError: no machine can run here; ends the run with this one message.
         """
         if not (self._is_worker or self._is_idle):
-            self._start()
+            facts = self._start()
+            if self._report is not None:
+                from pytest_core_infra._vm.suite_page import SuitePage  # noqa: PLC0415 - if used
+
+                page = SuitePage(self._report, facts)
+                self._config.pluginmanager.register(page, "core_infra_suite_page")
 
     def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> list[str]:
         """Show which tests request machines that are open to the outside."""

@@ -39,6 +39,7 @@ class Settings:
         enter: open a shell in the machine of the first test that fails.
         trace: which tests leave a capsule: "retain-on-failure", "on" (all), "off".
         trace_disks: capsules have the images of disks, too.
+        report: the file for the page of the run; None: no page.
         revert: machines that tests share go back after each test to what they were before it.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     enter: bool
     trace: str
     trace_disks: bool
+    report: Path | None
     revert: bool
 
 
@@ -72,8 +74,19 @@ def read_settings(config: pytest.Config) -> Settings:
         enter=switched_on(config, "core_vm_enter"),
         trace=_choice(config, "core_vm_trace", TRACE),
         trace_disks=switched_on(config, "core_vm_trace_disks"),
+        report=_report(config),
         revert=switched_on(config, "core_vm_revert"),
     )
+
+
+def _report(config: pytest.Config) -> Path | None:
+    found = find(config, "core_vm_report")
+    if found is None:
+        return None
+    path = found.base / str(found.value)
+    if path.is_dir():
+        raise pytest.UsageError(f"{found.source}: this must be a file, and it is a directory")
+    return path
 
 
 def _image(config: pytest.Config) -> Path | str | None:

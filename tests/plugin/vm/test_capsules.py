@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from support import left_in
 
@@ -47,15 +49,24 @@ until grep after /tmp/got; do sleep 0.1; done
 """The connection is still the one of the test, and the link as slow as then."""
 
 
+PAGES = ("--junitxml=it.xml", "--core-vm-report=out/run.html")
+
+
 def cli(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "core_infra", "vm", *args]
     return subprocess.run(argv, cwd=directory, capture_output=True, text=True, check=False)
 
 
+def data_of(page: Path) -> Any:
+    """What a page shows."""
+    (line,) = re.findall(r"^const data = (.*);$", page.read_text(), re.MULTILINE)
+    return json.loads(line)
+
+
 def test_a_machine_wakes_up_as_it_stood(pytester: pytest.Pytester, runs: Path) -> None:
     pytester.makepyfile(test_it=TESTS)
     trace = "--core-vm-trace=retain-on-failure"
-    result = pytester.runpytest_subprocess("--core-vm", "-n1", trace, "--junitxml=it.xml")
+    result = pytester.runpytest_subprocess("--core-vm", "-n1", trace, *PAGES)
     result.assert_outcomes(passed=1, failed=2)
     directory = pytester.path / "core-vm-results"
     capsule, pair = sorted(directory.glob("*.capsule"))
@@ -64,6 +75,17 @@ def test_a_machine_wakes_up_as_it_stood(pytester: pytest.Pytester, runs: Path) -
     result.stdout.fnmatch_lines([f"{name} (*", f"enter *core-infra vm open {name}"])
     assert f'name="core_vm_capsule" value="{capsule}"' in (pytester.path / "it.xml").read_text()
     assert left_in(runs) == []
+
+    result.stdout.fnmatch_lines(["core_vm: report: *out/run.html"])
+    tests = data_of(pytester.path / "out" / "run.html")["tests"]
+    assert [(one["name"], one["outcome"], one["worker"]) for one in tests] == [
+        ("test_it.py::test_fails", "failed", "gw0"),
+        ("test_it.py::test_pair", "failed", "gw0"),
+        ("test_it.py::test_passes", "passed", "gw0"),
+    ]
+    assert [phase[0] for phase in tests[2]["phases"]] == ["setup", "call", "teardown"]
+    assert (pytester.path / "out" / tests[1]["capsule"]).samefile(pair)
+    assert (tests[1]["machines"], "as planned" in tests[1]["error"]) == (2, True)
 
     look = cli(
         pytester.path,
