@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ from core_infra.errors import (
     WrongStateError,
 )
 from core_infra.medium._local import LocalMedium
+from core_infra.vm._run_directory import base_directory
 
 if TYPE_CHECKING:
     from build_support import GpgHome
@@ -195,6 +197,17 @@ def test_a_killed_build_leaves_nothing_that_looks_finished_and_the_next_succeeds
 
     assert package.program().read_text() == "part\n"
     assert not (project / "dist" / WORK).exists()
+
+
+def test_a_build_leaves_the_files_of_running_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    run = base_directory() / "run-1"
+    run.mkdir()
+    carry_out(make_plan(task_project(tmp_path / "app", 'touch "$OUTPUT_DIR/app"'), targets=[HOST]))
+    assert run.is_dir()
 
 
 def test_a_failing_program_is_reported_with_its_output(tmp_path: Path) -> None:

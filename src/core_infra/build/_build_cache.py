@@ -81,7 +81,10 @@ def cache_key(plan: BuildPlan) -> str:
         "version": context.version,
         "epoch": context.epoch,
         "settings": repr(
-            (context.settings.build, context.settings.archive, context.settings.hooks)
+            (
+                *(context.settings.build, context.settings.archive, context.settings.hooks),
+                context.settings.packages,
+            )
         ),
         "commit": context.commit if context.settings.build.stamp else "",
         "environment": {name: value for name, value in os.environ.items() if not _OWN.match(name)},

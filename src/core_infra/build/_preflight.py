@@ -17,6 +17,7 @@ from core_infra.build._builders.workspace import check_output
 from core_infra.build._config.load import MISSPELT_CONFIG, config_path, load_config
 from core_infra.build._config.settings import DEFAULT_TARGETS
 from core_infra.build._config.values import reserved_on_windows
+from core_infra.build._packages.packages import package_problems, package_tools
 from core_infra.build._plan import BuildPlan, Goal, Packing
 from core_infra.build._project import ProjectType, explain
 from core_infra.build._release_rules import release_problems, snapshot_version
@@ -137,8 +138,10 @@ def _inspect_host(
     size: int,
 ) -> BuildPlan:
     work = builder.plan(context, targets)
-    tools = find_tools(work.tools)
+    packages = goal is not Goal.BUILD
+    tools = find_tools([*work.tools, *(package_tools(context, targets) if packages else ())])
     problems = [*work.problems, *hook_problems(context, work.steps)]
+    problems += package_problems(context, targets) if packages else []
     problems += (tool.problem for tool in tools if tool.problem)
     problems += missing_packages(goal, packing)
     sign = context.settings.sign

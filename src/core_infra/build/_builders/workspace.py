@@ -59,7 +59,7 @@ def build_place(output: Path, project: Path) -> Path:
     outside = [place for place in places if not place.is_relative_to(project.resolve())]
     base = next(iter(outside), Path(_LARGE_TEMPORARY))
     key = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()[:16]
-    return base / f"core-infra-{os.getuid()}" / key
+    return base / f"core-infra-builds-{os.getuid()}" / key
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from core_infra.build._config.settings import (
     ForgeSettings,
     HookSettings,
     LinuxKitSettings,
+    PackageSettings,
     ProjectSettings,
     PublishSettings,
     SigningSettings,
@@ -43,7 +44,7 @@ _NO_FORGE = ForgeSettings("", "", "")
 """Instead of a forge with mistakes, which are reported."""
 _SECTIONS = (
     *("version", "project", "build", "targets", "archive", "hooks", "sign"),
-    *("changelog", "publish", "docker", "linuxkit"),
+    *("packages", "changelog", "publish", "docker", "linuxkit"),
 )
 _PROJECT_FIELDS = ("name", "description", "main", "binary", "type", "tag_prefix")
 
@@ -100,6 +101,7 @@ def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
         sign=_sign(fields, env),
         archive=_archive(fields),
         hooks=_hooks(fields),
+        packages=_packages(fields),
         changelog=_changelog(fields),
         publish=_publish(fields),
         docker=_docker(fields),
@@ -151,6 +153,25 @@ def _hooks(top: Fields) -> HookSettings:
     fields = top.section("hooks", names)
     return HookSettings(
         **{name: fields.optional(name, each(values.hook), ()) for name in names},
+    )
+
+
+def _packages(top: Fields) -> PackageSettings:
+    fields = top.section(
+        "packages", ("formats", "maintainer", "homepage", "license", "depends", "files")
+    )
+    formats = fields.optional("formats", each(one_of(("deb", "rpm"))), ())
+    depends = fields.section("depends", ("deb", "rpm"))
+    read = fields.required if "deb" in formats else fields.optional
+    license_ = fields.required if "rpm" in formats else fields.optional
+    return PackageSettings(
+        formats=tuple(dict.fromkeys(formats)),
+        maintainer=read("maintainer", values.maintainer, ""),
+        homepage=fields.optional("homepage", values.line, ""),
+        license=license_("license", values.line, ""),
+        deb_depends=depends.optional("deb", each(values.line), ()),
+        rpm_depends=depends.optional("rpm", each(values.line), ()),
+        files=fields.optional("files", values.system_files, ()),
     )
 
 
@@ -227,8 +248,10 @@ def _linuxkit(top: Fields) -> LinuxKitSettings:
 
 
 def _sign(top: Fields, env: Mapping[str, str]) -> SigningSettings:
-    fields = top.section("sign", ("enabled", "gpg", "macos", "windows"), private=True)
+    fields = top.section("sign", ("enabled", "gpg", "sigstore", "macos", "windows"), private=True)
     gpg = fields.section("gpg", ("key",))
+    sigstore = fields.section("sigstore", ("identity", "issuer"))
+    given = sigstore.required if sigstore else sigstore.optional
     mac = fields.section("macos", ("identity", "notarize", "apple_id", "team_id", "app_password"))
     windows = fields.section("windows", ("certificate", "password"))
     source = values.Variables(env)
@@ -236,6 +259,8 @@ def _sign(top: Fields, env: Mapping[str, str]) -> SigningSettings:
         enabled=fields.optional("enabled", Field.flag, default=True),
         gpg_key=source.read(gpg, "key", "GPG_KEY_ID"),
         gpg_passphrase=Secret(env.get("GPG_PASSPHRASE", "")),
+        sigstore_identity=given("identity", values.line, ""),
+        sigstore_issuer=given("issuer", values.line, ""),
         macos_identity=source.read(mac, "identity", "CODESIGN_IDENTITY"),
         macos_notarize=mac.optional("notarize", Field.flag, default=False),
         apple_id=source.read(mac, "apple_id", "APPLE_ID"),

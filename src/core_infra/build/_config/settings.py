@@ -108,6 +108,8 @@ class SigningSettings:
         enabled: whether anything is signed.
         gpg_key: the key that signs the checksums.
         gpg_passphrase: its passphrase, only from ``GPG_PASSPHRASE``.
+        sigstore_identity: who signs the checksums by sigstore: an address, or a workflow's URL.
+        sigstore_issuer: the URL of the identity provider.
         macos_identity: the identity for codesign.
         macos_notarize: whether to submit programs to Apple for notarization.
         apple_id: the account for notarization.
@@ -121,6 +123,8 @@ class SigningSettings:
     enabled: bool = True
     gpg_key: str = ""
     gpg_passphrase: Secret = NO_SECRET
+    sigstore_identity: str = ""
+    sigstore_issuer: str = ""
     macos_identity: str = ""
     macos_notarize: bool = False
     apple_id: str = ""
@@ -129,6 +133,29 @@ class SigningSettings:
     windows_certificate: str = ""
     windows_password: Secret = NO_SECRET
     unset: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSettings:
+    """The section ``packages``: packages of the programs for Linux distributions.
+
+    Attributes:
+        formats: ``deb`` and ``rpm``; empty for none.
+        maintainer: who maintains them, as ``NAME <ADDRESS>``.
+        homepage: the project's address.
+        license: the licence, as an SPDX identifier.
+        deb_depends: what a deb needs, as in ``Depends``.
+        rpm_depends: what an rpm needs, as in ``Requires``.
+        files: further files of the project, each with its absolute path on the system.
+    """
+
+    formats: tuple[str, ...] = ()
+    maintainer: str = ""
+    homepage: str = ""
+    license: str = ""
+    deb_depends: tuple[str, ...] = ()
+    rpm_depends: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +250,7 @@ class BuildConfig:
         sign: keys and certificates.
         archive: the archives of a release.
         hooks: commands of the project.
+        packages: packages for Linux distributions.
         changelog: where the notes of a release come from.
         publish: where a release is published.
         docker: settings of the Docker builder.
@@ -236,6 +264,7 @@ class BuildConfig:
     sign: SigningSettings = field(default_factory=SigningSettings)
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     hooks: HookSettings = field(default_factory=HookSettings)
+    packages: PackageSettings = field(default_factory=PackageSettings)
     changelog: ChangelogSettings = field(default_factory=ChangelogSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)

@@ -31,6 +31,9 @@ _INDEXES = {
     "pypi": "https://upload.pypi.org/legacy/",
     "testpypi": "https://test.pypi.org/legacy/",
 }
+_INNER_PATH = "a path inside the project's directory, relative to it"
+_MAINTAINER = re.compile(r"[^<>\n]*\w[^<>\n]* <[^<>\s@]+@[^<>\s@]+>")
+_SYSTEM_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[\w.+@-]+)+")
 _IMAGE_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _IMAGE_FORMAT = re.compile(r"[a-z0-9][a-z0-9+-]{0,31}")
 _CHOSEN_BY_US = re.compile(r"--?(?:o|C)(?:=.*)?", re.DOTALL)
@@ -60,19 +63,22 @@ def reserved_on_windows(name: str) -> bool:
 
 def inner_path(field: Field) -> str:
     """A path inside the project's directory, which does not look like an option."""
-    expected = "a path inside the project's directory, relative to it"
-    path = field.string(expected)
+    path = field.string(_INNER_PATH)
+    if _leaves(path):
+        field.reject(_INNER_PATH)
+    return path
+
+
+def _leaves(path: str) -> bool:
     clean = posixpath.normpath(path)
-    if (
+    return (
         not path
         or path.startswith(("-", "/", "~"))
         or "\\" in path
         or not path.isprintable()
         or clean == ".."
         or clean.startswith("../")
-    ):
-        field.reject(expected)
-    return path
+    )
 
 
 def flag(field: Field) -> str:
@@ -130,6 +136,34 @@ def _check_placeholders(field: Field, text: str, known: tuple[str, ...]) -> None
         field.fail(f"{{{unknown[0]}}} is not a placeholder; there are {shown}", shown)
     if {"{", "}"} & set(_PLACEHOLDER.sub("", text)):
         field.reject(f"braces only in placeholders: {shown}")
+
+
+def line(field: Field) -> str:
+    """One line of printable text."""
+    text = field.string("one line of text").strip()
+    if not text.isprintable():
+        field.reject("one line of printable text")
+    return text
+
+
+def maintainer(field: Field) -> str:
+    """A maintainer of packages."""
+    return _matching(field, _MAINTAINER, "a name and an address: NAME <me@example.org>")
+
+
+def system_files(field: Field) -> tuple[tuple[str, str], ...]:
+    """Files of the project, by their absolute paths on a system."""
+    found = []
+    for source, one in field.entries().items():
+        target = one.take(_system_path, "")
+        if _leaves(source):
+            one.note_key(f"expected {_INNER_PATH}")
+        found.append((source, target))
+    return tuple(found)
+
+
+def _system_path(field: Field) -> str:
+    return _matching(field, _SYSTEM_PATH, "the absolute path of a file: /etc/app.conf")
 
 
 def repository(field: Field) -> str:

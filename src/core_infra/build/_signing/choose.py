@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.build._signing.gpg import GpgSigner
 from core_infra.build._signing.macos import AppleNotary, CodesignSigner
+from core_infra.build._signing.sigstore import SigstoreSigner
 from core_infra.build._signing.windows import OsslSigner, SigntoolSigner
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def _windows(sign: SigningSettings) -> tuple[Signer, ...]:
 
 
 def _checksums(sign: SigningSettings) -> tuple[Signer, ...]:
-    if not sign.gpg_key:
-        return ()
-    return (GpgSigner(sign.gpg_key, passphrase=sign.gpg_passphrase),)
+    signers: list[Signer] = []
+    if sign.gpg_key:
+        signers.append(GpgSigner(sign.gpg_key, passphrase=sign.gpg_passphrase))
+    if sign.sigstore_identity:
+        signers.append(SigstoreSigner(sign.sigstore_identity, sign.sigstore_issuer))
+    return tuple(signers)

@@ -1,0 +1,1 @@
+"""Packages of programs for Linux distributions: deb and rpm."""
