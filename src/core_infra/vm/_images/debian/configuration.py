@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from core_infra.errors import CommandFailedError
 from core_infra.vm._images.disk.ext4 import write_ext4
 from core_infra.vm._images.disk.machine import FREE
+from core_infra.vm._images.disk.tar_merge import TarMerger
 from core_infra.vm._images.disk.tree import add_file, walk
-from core_infra.vm._images.oci.layers import merge_changes
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Callable
 
     from core_infra.vm._guest.guest import Guest
@@ -79,7 +80,7 @@ class Configuration:
         self._progress(f"configuring {len(self._machine.packages)} packages in a machine")
         self._in_machine(image, lambda guest: self._run(guest, time, work))
         disk.unlink()
-        merge_changes(root, work / "changes.tar", latest=time)
+        _Changes(root, work / "changes.tar", time).apply()
         kept = set((work / "paths").read_bytes().split(b"\0"))
         _remove_others(root, {path.removeprefix(b".") for path in kept})
         # Else systemd would update each cache of /usr at the first boot: postinst scripts did that.
@@ -92,6 +93,26 @@ class Configuration:
             raise configuration_error(self._machine.name, result.stdout, result.exit_code)
         for name, target in (("tar", "changes.tar"), ("paths", "paths")):
             guest.pull(f"/var/core-infra.{name}", work / target, timeout=_LIMIT)
+
+
+class _Changes(TarMerger):
+    """Files that a machine has changed, which are put on a tree.
+
+    Args:
+        root: the tree.
+        path: their archive.
+        latest: the time, in seconds since 1970, that all newer files get: equal changes then make
+            equal trees.
+    """
+
+    def __init__(self, root: Node, path: Path, latest: int) -> None:
+        super().__init__(root, path, "the archive of what the configuration has changed")
+        self._latest = latest
+
+    def describe(self, node: Node, entry: tarfile.TarInfo) -> None:
+        """Give a node the owner, mode, time and attributes of an entry."""
+        super().describe(node, entry)
+        node.mtime = min(node.mtime, self._latest)
 
 
 def configuration_error(name: str, output: str, exit_code: int) -> CommandFailedError:

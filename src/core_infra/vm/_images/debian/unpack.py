@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING
 from core_infra._unpatched import os, subprocess
 from core_infra.errors import CommandFailedError
 from core_infra.vm._images.debian.database import Unpacked, add_database
-from core_infra.vm._images.disk.tree import Node, directory
-from core_infra.vm._images.oci.layers import merge_packages
+from core_infra.vm._images.disk.tar_merge import TarMerger
+from core_infra.vm._images.disk.tree import Node, directory, find_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,9 +52,24 @@ def unpack(
         _merge_usr(root, name)
     # A file that a package takes over from another one is its own, as with dpkg.
     last = sorted(unpacked, key=lambda one: bool(one.field("Replaces")))
-    merge_packages(root, [one.archive for one in last])
+    for one in last:
+        _Package(root, one.archive, f"the package {one.name}").apply()
     add_database(root, unpacked)
     return root
+
+
+class _Package(TarMerger):
+    """The files of one package that are put on a tree."""
+
+    def take(self, entry: tarfile.TarInfo, parts: list[bytes]) -> None:
+        """Put an entry on the tree. As with dpkg, a link to a directory stays one."""
+        if not (parts and entry.isdir() and self._links_to_directory(parts)):
+            super().take(entry, parts)
+
+    def _links_to_directory(self, parts: list[bytes]) -> bool:
+        parent = find_directory(self.root, parts[:-1])
+        found = None if parent is None else parent.entries.get(parts[-1])
+        return found is not None and found.is_link and find_directory(self.root, parts) is not None
 
 
 def _merge_usr(root: Node, name: str) -> None:

@@ -160,7 +160,7 @@ def _code() -> str:
     """Return a digest of the code that makes an image."""
     total = hashlib.sha256()
     here = Path(__file__).parent
-    shared = (here.parent / name for name in ("oci/layers.py", "disk/tree.py"))
+    shared = (here.parent / name for name in ("oci/layers.py", "disk/tar_merge.py", "disk/tree.py"))
     for path in sorted([*here.glob("*.py"), *shared]):
         total.update(path.read_bytes())
     return total.hexdigest()
