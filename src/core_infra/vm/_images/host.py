@@ -18,12 +18,12 @@ from core_infra.vm._images.addresses import HOST
 from core_infra.vm._images.cached import HOST_PREFIX
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.disk.host_files import HostFiles, read_host_files
-from core_infra.vm._images.disk.machine import (
+from core_infra.vm._images.disk.image import (
     SYSTEM,
-    DiskMachine,
+    DiskRecipe,
     digest_of_code,
-    kept_machine,
-    make_machine,
+    find_image,
+    make_image,
 )
 from core_infra.vm._images.disk.tree import add_file, directory
 from core_infra.vm._images.image import host_arch
@@ -80,7 +80,7 @@ def host_image(arch: str, *, cache_dir: Path, progress: Callable[[str], None]) -
     began = time.monotonic()
     files = read_host_files(Path("/"), public=True, skip=_why_not, mounted=_PLACES)
     listed = "".join(f"/{path}\t{why}\n" for path, why in sorted(files.left_out.items()))
-    machine = DiskMachine(
+    recipe = DiskRecipe(
         HOST,
         base,
         kind=HOST_PREFIX,
@@ -88,9 +88,9 @@ def host_image(arch: str, *, cache_dir: Path, progress: Callable[[str], None]) -
         run=SYSTEM,
         files={LEFT_OUT: os.fsencode(listed)},
     )
-    if (known := kept_machine(machine, cache_dir)) is not None:
+    if (known := find_image(recipe, cache_dir)) is not None:
         return known
-    made = make_machine(machine, lambda _: _system(files), cache_dir=cache_dir, progress=progress)
+    made = make_image(recipe, lambda _: _system(files), cache_dir=cache_dir, progress=progress)
     progress(
         f"copied {files.read >> 20} MiB of this host's files in {time.monotonic() - began:.1f} s; "
         f"{len(files.left_out)} paths are left out: {made.kernel.parent / LEFT_OUT}"

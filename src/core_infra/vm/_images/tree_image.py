@@ -10,7 +10,7 @@ from core_infra.errors import InvalidError
 from core_infra.vm._images.cached import TREE_PREFIX
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.disk.host_files import read_host_files
-from core_infra.vm._images.disk.machine import SYSTEM, DiskMachine, make_machine
+from core_infra.vm._images.disk.image import SYSTEM, DiskRecipe, make_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,5 +51,5 @@ def tree_image(
             why=f"{_DENIED}: {unreadable[0]}" + (", …" if unreadable[1:] else ""),
             todo="Read it as its owner, or make an archive of it: oci-archive:FILE.",
         )
-    machine = DiskMachine(directory.name, base, kind=TREE_PREFIX, key=files.digest, run=SYSTEM)
-    return make_machine(machine, lambda _: files.root, cache_dir=cache_dir, progress=progress)
+    recipe = DiskRecipe(directory.name, base, kind=TREE_PREFIX, key=files.digest, run=SYSTEM)
+    return make_image(recipe, lambda _: files.root, cache_dir=cache_dir, progress=progress)

@@ -12,7 +12,7 @@ from core_infra.errors import UnavailableError
 from core_infra.vm._free_space import written
 from core_infra.vm._images.debian.apt import Apt
 from core_infra.vm._images.debian.release import Release
-from core_infra.vm._images.disk.machine import DiskMachine, make_machine
+from core_infra.vm._images.disk.image import DiskRecipe, make_image
 from core_infra.vm._images.disk.tree import Node, add_file, directory
 from core_infra.vm._images.image import Image
 
@@ -38,8 +38,8 @@ def disk(cache: Path) -> None:
         (work / "layer.tar").write_bytes(b"part")
         return root
 
-    machine = DiskMachine("it", base, kind="oci-", key="1")
-    make_machine(machine, tree, cache_dir=cache, progress=lambda _: None)
+    recipe = DiskRecipe("it", base, kind="oci-", key="1")
+    make_image(recipe, tree, cache_dir=cache, progress=lambda _: None)
 
 
 if __name__ == "__main__":

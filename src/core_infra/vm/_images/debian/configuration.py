@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.errors import CommandFailedError
 from core_infra.vm._images.disk.ext4 import write_ext4
-from core_infra.vm._images.disk.machine import FREE
+from core_infra.vm._images.disk.image import FREE
 from core_infra.vm._images.disk.tar_merge import TarMerger
 from core_infra.vm._images.disk.tree import add_file, walk
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core_infra.vm._guest.guest import Guest
-    from core_infra.vm._images.disk.machine import DiskMachine
+    from core_infra.vm._images.disk.image import DiskRecipe
     from core_infra.vm._images.disk.tree import Node
     from core_infra.vm._images.image import Image
 
@@ -48,15 +48,15 @@ class Configuration:
     """Configures the packages of a tree.
 
     Args:
-        machine: what is made of the tree.
+        recipe: what the image is made of.
         in_machine: boots an image, and calls a function with the machine.
         progress: called with a line of text before anything slow.
     """
 
     def __init__(
-        self, machine: DiskMachine, in_machine: InMachine, progress: Callable[[str], None]
+        self, recipe: DiskRecipe, in_machine: InMachine, progress: Callable[[str], None]
     ) -> None:
-        self._machine = machine
+        self._recipe = recipe
         self._in_machine = in_machine
         self._progress = progress
 
@@ -73,11 +73,11 @@ class Configuration:
         time = newest(root)
         disk, initrd = work / "unconfigured.raw", work / "initrd"
         write_ext4(disk, root, free=FREE)
-        scripts = self._machine.scripts | {"configure": CONFIGURE.read_bytes()}
-        initrd.write_bytes(replace(self._machine, scripts=scripts).initrd())
-        base, name = self._machine.base, self._machine.name
+        scripts = self._recipe.scripts | {"configure": CONFIGURE.read_bytes()}
+        initrd.write_bytes(replace(self._recipe, scripts=scripts).initrd())
+        base, name = self._recipe.base, self._recipe.name
         image = replace(base, initrd=initrd, disk=disk, name=name, memory=_MEMORY)
-        self._progress(f"configuring {len(self._machine.packages)} packages in a machine")
+        self._progress(f"configuring {len(self._recipe.packages)} packages in a machine")
         self._in_machine(image, lambda guest: self._run(guest, time, work))
         disk.unlink()
         _Changes(root, work / "changes.tar", time).apply()
@@ -90,7 +90,7 @@ class Configuration:
     def _run(self, guest: Guest, time: int, work: Path) -> None:
         result = guest.exec(["/run/core-infra/configure", str(time)], timeout=_LIMIT)
         if result.exit_code:
-            raise configuration_error(self._machine.name, result.stdout, result.exit_code)
+            raise configuration_error(self._recipe.name, result.stdout, result.exit_code)
         for name, target in (("tar", "changes.tar"), ("paths", "paths")):
             guest.pull(f"/var/core-infra.{name}", work / target, timeout=_LIMIT)
 

@@ -25,13 +25,13 @@ from core_infra.vm._images.debian.configuration import CONFIGURE, Configuration
 from core_infra.vm._images.debian.sources import default_sources, sources_of
 from core_infra.vm._images.debian.unpack import unpack
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.disk.machine import (
+from core_infra.vm._images.disk.image import (
     SYSTEM,
-    DiskMachine,
+    DiskRecipe,
     digest_of_code,
+    find_image,
     kept_image,
-    kept_machine,
-    make_machine,
+    make_image,
 )
 from core_infra.vm._images.disk.tree import add_file
 from core_infra.vm._images.image import OWN_INIT
@@ -112,7 +112,7 @@ def debian_image(
         sources = sources_of(wanted.release, architecture)
         apt = Apt(wanted.release, sources, architecture, directory / wanted.arch, progress)
         debs = apt.fetch((*BASE, *SYSTEMD), wanted.packages)
-    machine = DiskMachine(
+    recipe = DiskRecipe(
         wanted.name,
         base,
         kind=DEBIAN_PREFIX,
@@ -123,16 +123,16 @@ def debian_image(
             {"name": deb.name, "version": deb.version, "sha256": deb.sha256} for deb in debs
         ),
     )
-    found = kept_machine(machine, cache_dir)
+    found = find_image(recipe, cache_dir)
     if found is None:
-        configuration = Configuration(machine, in_machine, progress)
+        configuration = Configuration(recipe, in_machine, progress)
 
         def tree(work: Path) -> Node:
             root = _unpacked(wanted.release, debs, architecture, work, progress)
             configuration.apply(root, work)
             return root
 
-        found = make_machine(machine, tree, cache_dir=cache_dir, progress=progress)
+        found = make_image(recipe, tree, cache_dir=cache_dir, progress=progress)
     known.keep(found)
     return replace(found, name=wanted.name)  # other names may make the same system
 

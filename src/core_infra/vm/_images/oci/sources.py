@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._images.oci.machine import machine_image
+from core_infra.vm._images.oci.image import oci_image
 from core_infra.vm._images.oci.manifest import INDEXES, LARGEST, MANIFESTS, digests, fetch
 from core_infra.vm._images.oci.mirrors import Mirrors
 from core_infra.vm._images.oci.reference import DIGEST, parse_reference
@@ -33,7 +33,7 @@ def load_oci(
     Takes the arguments of :func:`find_oci`, and raises the same errors.
     """
     image = find_oci(address, arch, cache_dir=cache_dir, refresh=refresh, progress=progress)
-    return machine_image(image, address, arch, cache_dir=cache_dir, progress=progress)
+    return oci_image(image, address, arch, cache_dir=cache_dir, progress=progress)
 
 
 def find_oci(

@@ -51,8 +51,8 @@ _KEPT = 30 * 24 * 3600
 
 
 @dataclass(frozen=True)
-class DiskMachine:
-    """What is made of a tree.
+class DiskRecipe:
+    """What an image with a root disk is made of, besides the tree.
 
     Attributes:
         name: the name that messages show.
@@ -109,9 +109,9 @@ def digest_of_code(*files: Path) -> str:
     return total.hexdigest()
 
 
-def kept_machine(machine: DiskMachine, cache_dir: Path) -> Image | None:
-    """The image of a machine if it is in the cache; None if it must be made."""
-    return kept_image(writable(cache_dir / "images") / machine.directory)
+def find_image(recipe: DiskRecipe, cache_dir: Path) -> Image | None:
+    """The image of a recipe if it is in the cache; None if it must be made."""
+    return kept_image(writable(cache_dir / "images") / recipe.directory)
 
 
 def kept_image(target: Path) -> Image | None:
@@ -124,8 +124,8 @@ def kept_image(target: Path) -> Image | None:
     return None
 
 
-def make_machine(
-    machine: DiskMachine,
+def make_image(
+    recipe: DiskRecipe,
     tree: Callable[[Path], Node],
     *,
     cache_dir: Path,
@@ -134,7 +134,7 @@ def make_machine(
     """Return the image of a tree, made if it is not in the cache. Several processes make it once.
 
     Args:
-        machine: what it is.
+        recipe: what it is made of.
         tree: returns the tree; called with an empty directory, which is removed afterwards.
         cache_dir: the directory whose ``images`` holds what is made.
         progress: called with a line of text before anything slow.
@@ -144,17 +144,17 @@ def make_machine(
         UnavailableError: there is no room for it.
     """
     images = writable(cache_dir / "images")
-    target = images / machine.directory
+    target = images / recipe.directory
     if (found := kept_image(target)) is not None:
         return found
     with (
-        written(f"the disk of {machine.name}", images),
+        written(f"the disk of {recipe.name}", images),
         locked(_lock_file(target), "makes the same image", progress),
     ):
         if (found := kept_image(target)) is not None:
             return found  # another process has just made it
         work = images / f"{_UNFINISHED}{target.name}"
-        for left in (target, work, *_unused(images, machine.kind)):  # damaged, killed, old
+        for left in (target, work, *_unused(images, recipe.kind)):  # damaged, killed, old
             shutil.rmtree(left, ignore_errors=True)
         _remove_unfinished(images)
         work.mkdir()
@@ -163,9 +163,9 @@ def make_machine(
             made.mkdir()
             content = tree(work)
             add_places(content)
-            progress(f"writing the disk of {machine.name}")
+            progress(f"writing the disk of {recipe.name}")
             write_ext4(made / DISK, content, free=FREE)
-            _add_kernel(machine, made)
+            _add_kernel(recipe, made)
             made.rename(target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -180,27 +180,27 @@ def add_places(tree: Node) -> None:
     tree.entries.setdefault(b"tmp", directory(0o1777))
 
 
-def _add_kernel(machine: DiskMachine, made: Path) -> None:
-    base = machine.base
+def _add_kernel(recipe: DiskRecipe, made: Path) -> None:
+    base = recipe.base
     try:
         (made / KERNEL).hardlink_to(base.kernel)
     except OSError:  # a file system without hard links, or another one
         shutil.copyfile(base.kernel, made / KERNEL)
-    (made / INITRD).write_bytes(machine.initrd())
-    for name, data in machine.files.items():
+    (made / INITRD).write_bytes(recipe.initrd())
+    for name, data in recipe.files.items():
         (made / name).write_bytes(data)
     write_manifest(
         made,
         image={
-            "cmdline": f"{base.cmdline} {machine.cmdline}".rstrip(),
+            "cmdline": f"{base.cmdline} {recipe.cmdline}".rstrip(),
             "arch": base.arch,
-            "name": machine.name,
+            "name": recipe.name,
             "has_agent": True,
             "console": base.console,
             "memory": MEMORY,
-            "run": asdict(machine.run),
+            "run": asdict(recipe.run),
         },
-        packages=list(machine.packages),
+        packages=list(recipe.packages),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from core_infra.vm._images.cached import OCI_PREFIX
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.disk.machine import DiskMachine, digest_of_code, make_machine
+from core_infra.vm._images.disk.image import DiskRecipe, digest_of_code, make_image
 from core_infra.vm._images.oci.unpack import image_tree
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from core_infra.vm._images.oci.manifest import OciImage
 
 
-def machine_image(
+def oci_image(
     image: OciImage, name: str, arch: str, *, cache_dir: Path, progress: Callable[[str], None]
 ) -> Image:
     """Return the image that boots *image*, made if it is not in the cache.
@@ -40,7 +40,7 @@ def machine_image(
         InvalidError: a layer is damaged, or holds what a disk cannot.
         UnavailableError: there is no room for it, or the default image's kernel cannot be had.
     """
-    machine = DiskMachine(
+    recipe = DiskRecipe(
         name,
         default_image(arch, cache_dir=cache_dir, progress=progress),
         kind=OCI_PREFIX,
@@ -48,8 +48,8 @@ def machine_image(
         run=image.run,
         scripts=_entrypoint(image.run),
     )
-    found = make_machine(
-        machine,
+    found = make_image(
+        recipe,
         lambda work: image_tree(image, work, progress),
         cache_dir=cache_dir,
         progress=progress,

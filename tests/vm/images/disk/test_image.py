@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from core_infra.errors import InvalidError
-from core_infra.vm._images.disk.machine import DiskMachine, make_machine
+from core_infra.vm._images.disk.image import DiskRecipe, make_image
 from core_infra.vm._images.disk.tree import directory
 from core_infra.vm._images.image import Image
 
@@ -27,8 +27,8 @@ def base(tmp_path: Path) -> Image:
 
 
 def make(base: Image, cache: Path, key: str = "1") -> Image:
-    machine = DiskMachine("it", base, kind="oci-", key=key)
-    return make_machine(machine, lambda _: directory(), cache_dir=cache, progress=lambda _: None)
+    recipe = DiskRecipe("it", base, kind="oci-", key=key)
+    return make_image(recipe, lambda _: directory(), cache_dir=cache, progress=lambda _: None)
 
 
 def test_what_killed_processes_have_left_of_any_image_is_removed(
@@ -52,7 +52,7 @@ def test_a_tree_that_cannot_be_made_leaves_nothing(base: Image, tmp_path: Path) 
         (work / "part.tar").write_bytes(b"x")
         raise InvalidError("no such file")
 
-    machine = DiskMachine("it", base, kind="oci-", key="1")
+    recipe = DiskRecipe("it", base, kind="oci-", key="1")
     with pytest.raises(InvalidError):
-        make_machine(machine, tree, cache_dir=tmp_path / "cache", progress=lambda _: None)
+        make_image(recipe, tree, cache_dir=tmp_path / "cache", progress=lambda _: None)
     assert {path.suffix for path in (tmp_path / "cache" / "images").iterdir()} == {".lock"}
