@@ -20,6 +20,7 @@ from core_infra.vm._hypervisors.qemu_arguments import (
     kernel,
     memory_arguments,
     network_card,
+    queues,
     share_arguments,
     shared_memory,
     socket_arguments,
@@ -97,6 +98,7 @@ class QemuHypervisor:
             *(_VIRTUAL_TIME if spec.time == VIRTUAL else ()),
             # No default devices, no user configuration.
             *("-nodefaults", "-no-user-config", "-display", "none"),
+            *queues(accelerator),
             # A guest that restarts while it boots (which is what a panic does, by panic=-1) ends
             # QEMU, so a broken boot is noticed at once. One that is up may reboot.
             *(["-incoming", "defer"] if incoming else ["-no-reboot"]),
@@ -132,6 +134,7 @@ class QemuHypervisor:
             *_boot(spec, accelerator, self.version()),
             *("-m", f"{spec.memory}M", "-smp", str(spec.cpus)),
             *("-nodefaults", "-no-user-config", "-display", "none"),
+            *queues(accelerator),
             # The guest waits until its ports are forwarded and its record is written.
             *("-S", "-pidfile", str(spec.directory / PID_FILE)),
             *socket_arguments(spec),

@@ -41,6 +41,19 @@ def chardev(name: str, fd: int) -> list[str]:
     return ["-chardev", f"socket,id={name},fd={fd}"]
 
 
+def queues(accelerator: str) -> list[str]:
+    """Where the queues of virtio devices are handled.
+
+    A guest waits in a loop until its card has a new address, or the host has its port's output.
+    With KVM, another thread handles that. Under emulation, the guest's own thread does it at once:
+    otherwise the guest would use up its time until the host has run the other one.
+    """
+    if accelerator == "kvm":
+        return []
+    devices = ("virtio-net-pci", "virtio-serial-pci")
+    return [part for device in devices for part in ("-global", f"{device}.ioeventfd=off")]
+
+
 def network_card(number: int, fd: int) -> list[str]:
     """A card on a network of the run, with a packet socket that QEMU inherits.
 
