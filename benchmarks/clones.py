@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-from containers import Podman, podman, seconds
+from containers import podman, seconds
 
 from core_infra.vm import Launcher
 from core_infra.vm._images.image import Image
@@ -55,18 +55,6 @@ def boot(launcher: Launcher) -> float:
     taken = time.perf_counter() - start
     launcher.discard(machine)
     return taken
-
-
-def busybox_container(peer: Podman, busybox: Path) -> Callable[[], float]:
-    """What starts a container with nothing but busybox."""
-    tree = peer.root / "tree" / "bin"
-    tree.mkdir(parents=True)
-    shutil.copy(busybox, tree / "busybox")
-    for name in ("sh", "echo"):
-        (tree / name).symlink_to("busybox")
-    archive = peer.root / "image.tar"
-    subprocess.run(["tar", "-C", peer.root / "tree", "-cf", archive, "."], check=True)
-    return functools.partial(peer.run, peer.load(archive), *shlex.split(COMMAND))
 
 
 def labgrid(image: Image) -> Callable[[], float] | None:
@@ -190,7 +178,8 @@ def main() -> None:
             "the same from a warm pool": functools.partial(use, pooled),
         }
         if peer is not None:
-            peers["podman run"] = busybox_container(peer, busybox_of(asked))
+            busybox = peer.busybox(asked)
+            peers["podman run"] = functools.partial(peer.run, busybox, *shlex.split(COMMAND))
         results |= rounds(peers, options.rounds)
         slow: dict[str, Callable[[], float]] = {"cold boot": functools.partial(boot, asked)}
         image = asked.image
@@ -212,16 +201,6 @@ def main() -> None:
         print(f"{name:<46}{value:>10.3f}")
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=2))
-
-
-def busybox_of(launcher: Launcher) -> Path:
-    """The busybox of the guest's image, for the container."""
-    path = Path(tempfile.mkdtemp(prefix="busybox-")) / "busybox"
-    machine = launcher.clone()
-    machine.pull("/bin/busybox", path)
-    launcher.discard(machine)
-    path.chmod(0o700)
-    return path
 
 
 if __name__ == "__main__":

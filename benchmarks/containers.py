@@ -5,8 +5,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from core_infra.vm import Launcher
 
 # Podman asks for more than a small host may give.
 LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
@@ -47,6 +49,52 @@ class Podman:
         argv = [*self._base, "run", *options, image, *command[1:]]
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
+
+    def run_together(self, image: str, names: Sequence[str], network: str) -> float:
+        """Run containers on one network, all started at once.
+
+        Returns:
+            The seconds until each of them has run a command; removing them is not counted.
+        """
+        options = ["--detach", *LIMITS, "--network", network, "--entrypoint", "/bin/sleep"]
+        start = time.perf_counter()
+        starting = [
+            subprocess.Popen(
+                [*self._base, "run", *options, "--name", name, image, "1000"],
+                stdout=subprocess.DEVNULL,
+            )
+            for name in names
+        ]
+        if sum(one.wait() for one in starting):
+            raise RuntimeError("podman run failed")
+        for name in names:
+            self._output("exec", name, "/bin/echo", "hi")
+        taken = time.perf_counter() - start
+        self._output("rm", "--force", "--time", "0", *names)
+        return taken
+
+    @contextlib.contextmanager
+    def network(self, name: str) -> Iterator[str]:
+        """A network within the block."""
+        self._output("network", "create", name)
+        try:
+            yield name
+        finally:
+            self._output("network", "rm", "--force", name)
+
+    def busybox(self, launcher: Launcher) -> str:
+        """Make an image of nothing but the busybox of the guest's image; return its id."""
+        tree = self.root / "tree" / "bin"
+        tree.mkdir(parents=True)
+        machine = launcher.clone()
+        machine.pull("/bin/busybox", tree / "busybox")
+        launcher.discard(machine)
+        (tree / "busybox").chmod(0o755)
+        for name in ("sh", "echo", "sleep"):
+            (tree / name).symlink_to("busybox")
+        archive = self.root / "image.tar"
+        subprocess.run(["tar", "-C", tree.parent, "-cf", archive, "."], check=True)
+        return self.load(archive)
 
     def _output(self, *arguments: str) -> str:
         argv = [*self._base, *arguments]

@@ -3,24 +3,32 @@
 Run: python benchmarks/networks.py [--json FILE] [--rounds N]
 
 - a machine with a network that it does not use, against one without;
-- a copy of a cluster of three machines until all have answered, against one clone;
+- a copy of a cluster of three machines until all have answered, against one clone, and against
+  podman, which starts three containers of busybox on one network, all at once (skipped with a
+  message if podman or runc is not installed);
 - TCP throughput and ping between two machines through the switch, against two machines whose QEMU
   processes are connected with each other (``-netdev dgram``), without a switch.
 """
 
 import argparse
+import functools
 import json
+import os
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
+
+from containers import podman
 
 from core_infra.vm import Cluster, Launcher, Machine, Network, PreparedCluster
 from core_infra.vm._vmm_sockets import SocketPairs
 
+NAMES = [f"bench-{name}" for name in "abc"]
+PODMAN = "podman: three containers"
 MEGABYTES = 16
 SEND = f"dd if=/dev/zero bs=65536 count={MEGABYTES * 16} 2>/dev/null | nc -l -p 5000"
 RECEIVE = "exec 3<>/tmp/silent; nc {} 5000 <&3 | wc -c"
@@ -49,7 +57,7 @@ def cluster_answers(prepared: PreparedCluster) -> float:
 
 def three_machines(cluster: Cluster) -> None:
     cluster.add_network()
-    for name in "abc":
+    for name in NAMES:
         cluster.add_machine(name)
 
 
@@ -107,7 +115,8 @@ def ping(a: Machine, b: Machine) -> float:
 
 def measured(rounds: int) -> dict[str, float]:
     """All figures: medians, and their ratios."""
-    with Launcher(accelerator="tcg", ready=0) as launcher:
+    with ExitStack() as stack:
+        launcher = stack.enter_context(Launcher(accelerator="tcg", ready=0))
         net = launcher.network()
         prepared = launcher.prepare_cluster(three_machines)
         kinds: dict[str, Callable[[], float]] = {
@@ -115,6 +124,11 @@ def measured(rounds: int) -> dict[str, float]:
             "a clone with a network": lambda: first_output(launcher, net),
             "a cluster of three": lambda: cluster_answers(prepared),
         }
+        peer = stack.enter_context(podman())
+        if peer is not None:
+            image = peer.busybox(launcher)
+            shared = stack.enter_context(peer.network(f"bench{os.getpid()}"))
+            kinds[PODMAN] = functools.partial(peer.run_together, image, NAMES, shared)
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for _ in range(rounds + 1):
             for name, run in kinds.items():
@@ -131,10 +145,12 @@ def measured(rounds: int) -> dict[str, float]:
                         values.append(use(*pair))
                 figures[name] = statistics.median(results[0])
                 figures[f"{name} without a switch"] = statistics.median(results[1])
-    clone = figures["a clone"]
+    clone, cluster = figures["a clone"], figures["a cluster of three"]
+    if PODMAN in figures:
+        figures["ratio: cluster of three / podman (goal 0.5)"] = cluster / figures[PODMAN]
     return figures | {
         "ratio: unused network (goal 1.03)": figures["a clone with a network"] / clone,
-        "ratio: cluster of three (goal 3)": figures["a cluster of three"] / clone,
+        "ratio: cluster of three (goal 3)": cluster / clone,
         "ratio: throughput (goal 0.7)": figures["MB/s"] / figures["MB/s without a switch"],
         "ratio: ping (goal 1.5)": figures["ping ms"] / figures["ping ms without a switch"],
     }
@@ -148,7 +164,7 @@ def main() -> None:
     arguments = parser.parse_args()
     figures = measured(arguments.rounds)
     for name, value in figures.items():
-        print(f"{name:40} {value:8.3f}")
+        print(f"{name:44} {value:8.3f}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
