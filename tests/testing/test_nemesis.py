@@ -28,6 +28,8 @@ class FakeFault:
 
 
 class FakeMachine:
+    status = "running"
+
     def __init__(self, name: str, active: list[str]) -> None:
         self.name, self.active, self.clock = f"{name}@one", active, self
 
@@ -161,7 +163,9 @@ def test_a_partition_is_on_all_networks_or_on_none() -> None:
         (lambda nemesis: nemesis.isolate("z"), NotFoundError, "'z'.*a, b, c, leader"),
         (lambda nemesis: nemesis.isolate("leader"), InvalidError, "no machine has that role"),
         (lambda nemesis: nemesis.partition([]), InvalidError, "sides would be"),
-        (lambda nemesis: nemesis.partition("abc"), InvalidError, "sides would be"),
+        (lambda nemesis: nemesis.partition("abc"), NotFoundError, "'abc'"),
+        (lambda nemesis: nemesis.partition(list("abc")), InvalidError, "sides would be"),
+        (lambda nemesis: nemesis.pause(None), InvalidError, "None is not a machine"),
         (
             lambda _: nemesis_of(FakeCluster(), networks=[]).isolate("a"),
             InvalidError,
@@ -169,7 +173,10 @@ def test_a_partition_is_on_all_networks_or_on_none() -> None:
         ),
         (lambda _: nemesis_of(FakeCluster(), kill=print), InvalidError, "kill= and start="),
         (lambda _: nemesis_of(FakeCluster(), roles={"a": print}), InvalidError, "role 'a'"),
+        (lambda _: nemesis_of(FakeCluster(), roles={"x": "a"}), InvalidError, "needs a function"),
         (lambda _: Nemesis([]), InvalidError, "needs machines"),
+        (lambda _: Nemesis(["a"]), InvalidError, "only its name"),  # type: ignore[list-item] # wrong
+        (lambda _: Nemesis(5), InvalidError, "5 is not a machine"),  # type: ignore[arg-type] # wrong
     ],
 )
 def test_wrong_use_is_one_clear_error(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import Fault
-from core_infra.vm._names import plain_name
+from core_infra.vm._names import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from core_infra.vm import Cluster, Machine, Network
     from core_infra.vm._fault import FaultOwner
@@ -76,14 +77,15 @@ class Nemesis:
         kill: Callable[[Machine], object] | None = None,
         start: Callable[[Machine], object] | None = None,
     ) -> None:
-        self._machines = {plain_name(machine.name): machine for machine in machines}
+        self._machines = _by_name(machines)
         found: Mapping[str, Network] = getattr(machines, "networks", {})
         self._networks = list(found.values() if networks is None else networks)
         self._roles = dict(roles or {})
-        if not self._machines:
-            raise InvalidError("a nemesis needs machines", why="it was given none")
-        for role in self._roles.keys() & self._machines.keys():
-            raise InvalidError(f"cannot use the role {role!r}", why="a machine has that name")
+        given: Mapping[str, object] = self._roles
+        for role, holder in given.items():
+            if role in self._machines or not callable(holder):
+                why = "a machine has that name" if callable(holder) else "it needs a function"
+                raise InvalidError(f"cannot use the role {role!r}", why=why)
         if (kill is None) != (start is None):
             raise InvalidError(
                 "a nemesis needs kill= and start= together",
@@ -117,9 +119,9 @@ class Nemesis:
         """
         role = self._roles.get(target) if isinstance(target, str) else None
         found = target if role is None else role()
-        if found is None:
+        if role is not None and found is None:
             return None
-        name = plain_name(found if isinstance(found, str) else found.name)
+        name = name_of(found)
         if name not in self._machines:
             known = ", ".join([*self.machines, *self.roles])
             raise NotFoundError(
@@ -141,7 +143,7 @@ class Nemesis:
             InvalidError: a side is empty, or the machines are on no common network.
             NotFoundError: there is no such machine.
         """
-        given = self.machines[: len(self._machines) // 2] if side is None else list(side)
+        given = self.machines[: len(self._machines) // 2] if side is None else _several(side)
         names = [self._found(target) for target in given]
         rest = [name for name in self._machines if name not in names]
         if not names or not rest:
@@ -302,4 +304,24 @@ class _ActiveFaults(dict["NemesisFault", "list[Heal]"]):
 
 
 def _text(target: Target) -> str:
-    return target if isinstance(target, str) else plain_name(target.name)
+    return name_of(target)
+
+
+def _several(machines: object) -> list[Any]:
+    """Machines, of several or one."""
+    if isinstance(machines, Iterable) and not isinstance(machines, str):
+        return list(machines)
+    return [machines]
+
+
+def _by_name(machines: object) -> dict[str, Machine]:
+    found: dict[str, Machine] = {}
+    for machine in _several(machines):
+        name = name_of(machine)
+        if isinstance(machine, str) or name in found:
+            why = "only its name was given" if isinstance(machine, str) else "it was given twice"
+            raise InvalidError(f"a nemesis cannot harm {name}", why=why)
+        found[name] = machine
+    if not found:
+        raise InvalidError("a nemesis needs machines", why="it was given none")
+    return found

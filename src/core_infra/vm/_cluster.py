@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
-from core_infra.errors import AlreadyExistsError, NotFoundError
+from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
+from core_infra.vm._names import plain_name
 
 if TYPE_CHECKING:
     import os
@@ -69,6 +70,7 @@ class Cluster:
         self._starter = starter
         self._machines: dict[str, Machine] = {}
         self._networks: dict[str, Network] = {}
+        self._is_stopped = False
 
     def add_network(
         self,
@@ -84,7 +86,8 @@ class Cluster:
             AlreadyExistsError: it has a network of that name.
             InvalidError: the subnet is not possible.
         """
-        name = name or f"net{len(self._networks) + 1}"
+        self._require_running()
+        name = f"net{len(self._networks) + 1}" if name is None else name
         if name in self._networks:
             raise AlreadyExistsError(f"the cluster has a network {name!r} already")
         network = self._starter.add_network(subnet, name=name, outside=outside, seed=seed)
@@ -109,8 +112,15 @@ class Cluster:
 
         Raises:
             AlreadyExistsError: it has a machine of that name.
+            WrongStateError: it was stopped.
             CoreInfraError: as :meth:`Launcher.clone`.
         """
+        self._require_running()
+        given: object = name
+        if not isinstance(given, str) or not given or plain_name(given) != given:
+            raise InvalidError(
+                f"cannot name a machine of a cluster {name!r}", todo="Use letters, digits, dashes."
+            )
         if name in self._machines:
             raise AlreadyExistsError(f"the cluster has a machine {name!r} already")
         chosen = list(self._networks.values()) if networks is None else networks
@@ -140,7 +150,7 @@ class Cluster:
     def __getitem__(self, name: str) -> Machine:
         try:
             return self._machines[name]
-        except KeyError:
+        except (KeyError, TypeError):
             known = ", ".join(self._machines) or "none"
             raise NotFoundError(
                 f"the cluster has no machine {name!r}", why=f"its machines are: {known}"
@@ -178,7 +188,14 @@ class Cluster:
 
     def stop(self) -> None:
         """End all machines and networks; a second call does nothing."""
+        self._is_stopped = True
         self._starter.stop(self)
+
+    def _require_running(self) -> None:
+        if self._is_stopped:
+            raise WrongStateError(
+                f"the cluster {self.name} was stopped", needed="running", found="stopped"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -196,18 +213,29 @@ class PreparedCluster:
     def __init__(self, copy: Callable[[str | None], Cluster], close: Callable[[], None]) -> None:
         self._copy = copy
         self._close = close
+        self._is_closed = False
 
     def copy(self, name: str | None = None) -> Cluster:
         """A cluster of its own that begins where the preparation ended.
 
         Args:
             name: its name within the launcher; None: ``cluster1``, ``cluster2``, ….
+
+        Raises:
+            WrongStateError: it was closed.
+            CoreInfraError: as :meth:`Launcher.clone`.
         """
+        if self._is_closed:
+            raise WrongStateError(
+                "cannot copy a prepared cluster", why="it was closed", needed="open", found="closed"
+            )
         return self._copy(name)
 
     def close(self) -> None:
-        """End it; its copies live on."""
-        self._close()
+        """End it; its copies live on. A second call does nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._close()
 
 
 def restore(

@@ -96,10 +96,6 @@ class Clusters:
         options: MachineOptions,
     ) -> Machine:
         """See :class:`~core_infra.vm._cluster.ClusterStarter`."""
-        if plain_name(name) != name:
-            raise InvalidError(
-                f"cannot name a machine of a cluster {name!r}", todo="Use letters, digits, dashes."
-            )
         return self._start(image, name=f"{name}@{cluster.name}", networks=networks, **options)
 
     def add_network(
@@ -198,9 +194,9 @@ class Clusters:
         if not lifecycles:
             raise InvalidError("cannot save a cluster without machines")
         with contextlib.ExitStack() as ports:
+            processes = [lifecycle.snapshots.process_to_save() for lifecycle in lifecycles]
             for lifecycle in lifecycles:
                 ports.enter_context(lifecycle.without_ports())
-            processes = [lifecycle.process for lifecycle in lifecycles]
             return self._cloner.capture_together(processes, lans)
 
     def _saved(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from core_infra.errors import InvalidError
+from core_infra.errors import InvalidError, WrongStateError
 from core_infra.vm._network.addresses import Subnet, free_subnet
 from core_infra.vm._network.lan import Lan
 from core_infra.vm._network.membership import Memberships
@@ -41,10 +41,24 @@ class Networks:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._stays = False
+        self._is_closed = False
 
     def add(self, subnet: str | None, *, name: str | None, outside: bool, seed: int) -> Network:
-        """A new network; the first one starts the switch."""
+        """A new network; the first one starts the switch.
+
+        Raises:
+            InvalidError: the subnet, the name or the seed is not possible.
+            WrongStateError: the launcher was closed.
+        """
+        _check(name, seed)
         with self._lock:
+            if self._is_closed:
+                raise WrongStateError(
+                    "cannot make a network",
+                    why="the launcher was closed",
+                    needed="open",
+                    found="closed",
+                )
             if self._switch is None:
                 self._switch = Switch(die_with_parent=not self._outlive)
             self._lans = [one for one in self._lans if not one.is_closed]
@@ -112,6 +126,7 @@ class Networks:
             Exception: an error of a function that chooses frames, or of a file of frames.
         """
         with self._lock, contextlib.ExitStack() as ending:
+            self._is_closed = True
             if self._switch is None:
                 return
             ending.callback(self._switch.close, stays=self._stays)
@@ -132,6 +147,13 @@ def checked_networks(networks: object) -> list[NetworkAddress]:
             f"cannot put a machine on the networks {networks!r}", todo="Give a list of networks."
         )
     return [_checked(one) for one in networks]
+
+
+def _check(name: object, seed: object) -> None:
+    if not isinstance(name, str | None) or name == "" or not str(name).isprintable():
+        raise InvalidError(f"cannot name a network {name!r}", why="it is a text of one line")
+    if not isinstance(seed, int):
+        raise InvalidError(f"cannot use seed={seed!r}", why="it is a whole number")
 
 
 def _checked(network: object) -> NetworkAddress:

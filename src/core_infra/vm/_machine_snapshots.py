@@ -104,6 +104,13 @@ class MachineSnapshots:
     def take(self, name: str) -> None:
         """See :meth:`core_infra.vm.Machine.snapshot`."""
         check_snapshot_name(name)
+        process = self.process_to_save()
+        with self._machine.without_ports():
+            source = self._snapshotter.capture(process)
+        self.add(name, source)
+
+    def process_to_save(self) -> VmmProcess:
+        """The machine's process; MachineStateError if the machine cannot be saved now."""
         process = self._machine.process
         if self._machine.faults.active(Paused):
             raise MachineStateError(
@@ -113,9 +120,7 @@ class MachineSnapshots:
                 needed="running",
                 found="paused",
             )
-        with self._machine.without_ports():
-            source = self._snapshotter.capture(process)
-        self.add(name, source)
+        return process
 
     def add(self, name: str, source: CloneSource) -> None:
         """Keep a snapshot, which the machine owns from now on, in place of one of that name."""

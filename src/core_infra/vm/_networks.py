@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from core_infra._unpatched import Path
 from core_infra.errors import InvalidError
 from core_infra.vm._fault import end_block
+from core_infra.vm._names import name_of, names_of
 from core_infra.vm._network.faults import NetworkFault
 from core_infra.vm._network.lan import OUTSIDE, Lan
 from core_infra.vm._network.link_settings import LinkSettings, bits_per_second
@@ -65,8 +66,12 @@ class Network:
         return [member.name for member in self._lan.members()]
 
     def at(self, address: str) -> NetworkAddress:
-        """An address for a machine: ``networks=[net.at("10.9.0.20")]``."""
-        return NetworkAddress(self, address)
+        """An address for a machine: ``networks=[net.at("10.9.0.20")]``.
+
+        Raises:
+            InvalidError: machines on the network cannot have it.
+        """
+        return NetworkAddress(self, str(self._lan.subnet.checked(address)))
 
     def address(self, machine: Machine | str) -> str:
         """The IPv4 address of a machine on it."""
@@ -134,11 +139,14 @@ class Network:
 
         Machines of no group still reach all others.
 
+        Args:
+            groups: machines, or their names; a single machine is a group of one.
+
         Raises:
             InvalidError: there are fewer than two groups, or a machine is in two of them.
             NotFoundError: a machine is not on the network.
         """
-        found = [[self._name(machine) for machine in group] for group in groups]
+        found = [[self._name(name) for name in names_of(group)] for group in groups]
         side = {name: number for number, group in enumerate(found) for name in group}
         if len(found) < 2 or not all(found):  # noqa: PLR2004 - a partition has two sides
             raise InvalidError(
@@ -221,8 +229,12 @@ class Network:
             InvalidError: there can be no such file.
             WrongStateError: the network's frames are written to a file already.
         """
-        self._lan.capture(Path(path))
-        return Capture(Path(path), self._lan.end_capture)
+        try:
+            target = Path(path)
+        except TypeError as error:
+            raise InvalidError(f"cannot write frames to {path!r}", why=str(error)) from error
+        self._lan.capture(target)
+        return Capture(target, self._lan.end_capture)
 
     @property
     def capture(self) -> Path | None:
@@ -265,15 +277,12 @@ class Network:
         return fault
 
     def _member(self, machine: Machine | str) -> Member:
-        if isinstance(machine, str):
-            return self._lan.member(machine)
-        status = machine.status.value
-        return self._lan.member(machine.name, "" if status == "running" else status)
+        name = name_of(machine)
+        status = "running" if isinstance(machine, str) else machine.status.value
+        return self._lan.member(name, "" if status == "running" else status)
 
     def _name(self, machine: Machine | str) -> str:
-        if machine == OUTSIDE:
-            return OUTSIDE
-        return self._member(machine).name
+        return OUTSIDE if machine == OUTSIDE else self._member(machine).name
 
     def _pairs(
         self, a: Machine | str, b: Machine | str, *, one_way: bool

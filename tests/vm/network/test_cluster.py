@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError
-from core_infra.vm import Cluster, Launcher, Machine, PreparedCluster
+from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
+from core_infra.vm import Cluster, Launcher, Machine, MachineStateError, PreparedCluster
 from vm.network.conftest import reaches
 
 # A line for each number, over one connection that stays.
@@ -110,6 +110,8 @@ def test_a_cluster_is_reverted_together(prepared: PreparedCluster) -> None:
         continues(b, len(received(b)))
         with pytest.raises(NotFoundError, match=r"no snapshot 'there'.*'here'"):
             cluster.revert("there")
+        with a.pause(), pytest.raises(MachineStateError, match="it is paused"):
+            cluster.snapshot("paused")
 
 
 def test_a_node_joins_a_copy(prepared: PreparedCluster) -> None:
@@ -121,6 +123,11 @@ def test_a_node_joins_a_copy(prepared: PreparedCluster) -> None:
             cluster.add_machine("c")
         with pytest.raises(NotFoundError, match=r"no machine 'd'.*a, b, c"):
             cluster["d"]
+        with pytest.raises(InvalidError, match="cannot name a machine of a cluster ''"):
+            cluster.add_machine("")
+    for add in (cluster.add_network, lambda: cluster.add_machine("d")):
+        with pytest.raises(WrongStateError, match="was stopped"):
+            add()
 
 
 def test_a_failed_preparation_leaves_nothing(launcher: Launcher) -> None:
@@ -137,6 +144,8 @@ def test_a_failed_preparation_leaves_nothing(launcher: Launcher) -> None:
     assert failed == ["a"]
     with pytest.raises(InvalidError, match="without machines"):
         launcher.prepare_cluster(lambda _cluster: None)
+    with pytest.raises(InvalidError, match="it is not a function"):
+        launcher.prepare_cluster("a, b")  # type: ignore[arg-type] # wrong
     assert launcher.leaks() == []
 
 

@@ -56,6 +56,7 @@ def test_a_killed_run_leaves_nothing(
         wait_gone(pid)
     assert not processes_of(ready)
     assert not [place for place in places() if str(tmp_path) in place]
-    with Launcher():  # the next one removes the files
-        pass
-    assert left_in(runs) == []
+    with Launcher() as following:
+        assert len(following.run.swept) == 1  # its files, by the next one
+    (left,) = runs.iterdir()
+    assert left_in(left) == []

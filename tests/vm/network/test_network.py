@@ -171,9 +171,22 @@ def test_three_machines_two_networks_and_a_router(launcher: Launcher) -> None:
         (lambda net: net.link("a", "b", rate="fast"), InvalidError, "rate='fast'"),
         (lambda net: net.partition(["a", "b"]), InvalidError, "two or more groups"),
         (lambda net: net.partition(["a"], ["b", "a"]), InvalidError, "a is named twice"),
+        (lambda net: net.partition("a", "z"), NotFoundError, "z is not on the network"),
+        (lambda net: net.partition(["a"], None), InvalidError, "None is not a machine"),
+        (lambda net: net.cut("a", 5), InvalidError, "5 is not a machine"),
+        (lambda net: net.isolate(net), InvalidError, "is not a machine"),
+        (lambda net: net.address(None), InvalidError, "None is not a machine"),
+        (lambda net: net.pcap(None), InvalidError, "cannot write frames to None"),
+        (lambda net: net.pcap("a\0b"), InvalidError, "null byte"),
+        (lambda net: net.at(""), InvalidError, "cannot use ''"),
         (lambda net: net.drop(23), InvalidError, "by 23"),
         (lambda net: net.expose("10.1.1.1:5", "127.0.0.1:5"), InvalidError, "not the address"),
         (lambda net: net.expose("10.1.1.1", "127.0.0.1:5"), InvalidError, "an address and a TCP"),
+        (
+            lambda net: net.expose("[10.1.1.1:5", "127.0.0.1:5"),
+            InvalidError,
+            "an address and a TCP",
+        ),
     ],
 )
 def test_wrong_use_is_one_clear_error(
@@ -205,8 +218,18 @@ def test_wrong_networks_of_a_machine_are_errors(launcher: Launcher, pair: Pair) 
         start("c", net, large)
     with pytest.raises(InvalidError, match="reserved"):
         start("c", net.at("10.9.0.1"))
-    for subnet in ("10.9.0.0/30", "10.9.0.7/24", "x"):
-        with pytest.raises(InvalidError, match=re.escape(subnet)):
+    with pytest.raises(InvalidError, match="the name of the gateway"):
+        start("outside", net)
+    with pytest.raises(InvalidError, match="cannot put a machine on the networks"):
+        launcher.clone(name="c", networks=net)  # type: ignore[arg-type] # wrong
+    for wrong in ({"name": ""}, {"name": "a\nb"}, {"name": 5}, {"seed": "x"}):
+        with pytest.raises(InvalidError, match=r"name a network|seed="):
+            launcher.network(**wrong)
+    for subnet in (
+        *("10.9.0.0/30", "10.9.0.7/24", "x", "fd00::/64", "127.1.0.0/16", "10.0.2.0/24"),
+        *("224.0.0.0/24", "0.0.0.0/24"),
+    ):
+        with pytest.raises(InvalidError, match=f"cannot use '?{re.escape(subnet)}'? as a subnet"):
             launcher.network(subnet)
     assert net.machines == ["a", "b"]
 
@@ -226,8 +249,20 @@ def test_a_closed_network_says_so(launcher: Launcher) -> None:
     net = launcher.network()
     net.close()
     net.close()
-    with pytest.raises(WrongStateError, match="was closed"):
-        launcher.clone(name="d", networks=[net])
+    for use in (
+        lambda: launcher.clone(name="d", networks=[net]),
+        lambda: net.cut("a", "b"),
+        lambda: net.drop(lambda _frame: True),
+        lambda: net.pcap("frames"),
+        lambda: net.expose("10.9.0.1:80", "127.0.0.1:80"),
+    ):
+        with pytest.raises(WrongStateError, match="was closed"):
+            use()
+    net.heal()
+    ended = Launcher()
+    ended.close()
+    with pytest.raises(WrongStateError, match="the launcher was closed"):
+        ended.network()
 
 
 @contextlib.contextmanager

@@ -82,18 +82,13 @@ class MachineClock:
             MachineStateError: the machine does not run.
         """
         process = self._faults.process
-        try:
-            total = dt.timedelta(days, seconds, 0, 0, minutes, hours).total_seconds()
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidError("cannot advance by this time", why=str(error)) from error
+        total = _total(days=days, hours=hours, minutes=minutes, seconds=seconds)
         if process.spec.time != VIRTUAL:
             raise InvalidError(
                 f"cannot advance the clock of machine {process.spec.name}",
                 why="its time is real",
                 todo='Start it with time="virtual"; clock.jump() sets the clock of any machine.',
             )
-        if total < 0:
-            raise InvalidError(f"cannot advance by {total:g} s", why="time does not go back")
         limit = timeouts.limit(timeout, _HOST_SECONDS + total * _HOST_SECONDS / 3600)
         guest = Guest(lambda: process.agent)
         with self._timeline.step("advance the clock", f"by {total:g} s"):
@@ -159,3 +154,14 @@ class MachineClock:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _total(**times: object) -> float:
+    """Seconds, of times in the units that name them."""
+    for unit, value in times.items():
+        if not _is_number(value) or not 0 <= value <= _MOST:
+            raise InvalidError(
+                f"cannot advance by {value!r} {unit}",
+                why=f"it is a number from 0 to {_MOST}: time does not go back",
+            )
+    return dt.timedelta(**times).total_seconds()  # type: ignore[arg-type] # checked above

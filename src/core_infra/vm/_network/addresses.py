@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 _SMALLEST = 28
 _DEFAULTS = "10.9.{}.0/24"
+_NOT_POSSIBLE = {
+    "0.0.0.0/8": "not those of hosts",
+    "10.0.2.0/24": "those of the card that each machine has for its ports",
+    "127.0.0.0/8": "those of each host itself",
+    "224.0.0.0/3": "those of groups, or reserved",
+}
 
 
 class Subnet:
@@ -30,7 +36,7 @@ class Subnet:
 
     def __init__(self, text: str) -> None:
         try:
-            self.ipv4 = ipaddress.IPv4Network(text)
+            self.ipv4 = ipaddress.IPv4Network(str(text))
         except ValueError as error:
             raise InvalidError(
                 f"cannot use {text!r} as a subnet",
@@ -43,8 +49,18 @@ class Subnet:
                 why=f"it has {self.ipv4.num_addresses} addresses, and some are reserved",
                 todo=f"Use a prefix of {_SMALLEST} bits at most.",
             )
+        why = next((why for taken, why in _NOT_POSSIBLE.items() if self._is_in(taken)), None)
+        if why is not None:
+            raise InvalidError(
+                f"cannot use {text} as a subnet",
+                why=f"its addresses are {why}",
+                todo="Use private addresses, such as 10.9.0.0/24.",
+            )
         prefix = b"\xfd\x00" + self.ipv4.network_address.packed + bytes(10)
         self.ipv6 = ipaddress.IPv6Network((prefix, 64))
+
+    def _is_in(self, taken: str) -> bool:
+        return self.ipv4.subnet_of(ipaddress.IPv4Network(taken))
 
     @property
     def host(self) -> ipaddress.IPv4Address:
@@ -61,14 +77,16 @@ class Subnet:
         """The name server of a network that leads outside."""
         return self.ipv4[-3]
 
-    def checked(self, text: str, used: Collection[ipaddress.IPv4Address]) -> ipaddress.IPv4Address:
+    def checked(
+        self, text: str, used: Collection[ipaddress.IPv4Address] = ()
+    ) -> ipaddress.IPv4Address:
         """A requested address.
 
         Raises:
             InvalidError: it is not an address of this network, or another machine has it.
         """
         try:
-            address = ipaddress.IPv4Address(text)
+            address = ipaddress.IPv4Address(str(text))
         except ValueError as error:
             raise InvalidError(f"cannot use {text!r} as an IPv4 address", why=str(error)) from error
         last = self.ipv4[-1]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from core_infra.vm._network.addresses import Subnet
 
 _PROGRAMS = ("qemu-system-x86_64", "qemu-system-aarch64")
-_SERVER = re.compile(r"\[?([^\[\]]+)\]?:(\d+)")
+_SERVER = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]]+)):(\d+)", re.ASCII)
 _LEASES = 18
 
 
@@ -150,9 +150,9 @@ def _server(text: object) -> tuple[str, int]:
             f"cannot use {text!r} as a server's address",
             todo="Give an address and a TCP port, such as 127.0.0.1:5432.",
         )
-    port = int(found[2])
+    port = int(found[3])
     check_port(port)
     try:
-        return str(ipaddress.ip_address(found[1])), port
+        return str(ipaddress.ip_address(found[1] or found[2])), port
     except ValueError as error:
         raise InvalidError(f"cannot use {text!r} as a server's address", why=str(error)) from error

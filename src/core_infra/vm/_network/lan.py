@@ -110,8 +110,13 @@ class Lan:
         name, host = plain_name(name), host_name(name)
         with self._lock:
             self.require_open()
+            if name == OUTSIDE:
+                raise InvalidError(
+                    f"cannot add machine {name} to the network {self.name}",
+                    why="that is the name of the gateway in faults",
+                )
             for other in self.members():
-                if host == other.host or name in (other.name, OUTSIDE):
+                if host == other.host or name == other.name:
                     raise AlreadyExistsError(
                         f"cannot add machine {name} to the network {self.name}",
                         why=f"machine {other.name} has that name there",
@@ -254,10 +259,10 @@ class Lan:
             try:
                 with path.open("wb") as file:
                     self.switch.capture(self.number, file.fileno())
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise InvalidError(
-                    f"cannot write the frames of the network {self.name} to {path}",
-                    why=error.strerror or str(error),
+                    f"cannot write the frames of the network {self.name} to {str(path)!r}",
+                    why=getattr(error, "strerror", None) or str(error),
                 ) from error
             self.captured = path
 
@@ -276,7 +281,9 @@ class Lan:
 
         Raises:
             NotFoundError: it is not on the network.
+            WrongStateError: the network was closed.
         """
+        self.require_open()
         member = self._members.get(plain_name(name))
         if member is not None:
             return member
