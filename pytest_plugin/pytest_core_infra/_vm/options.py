@@ -113,6 +113,12 @@ OPTIONS = (
         "write the run as an HTML page: tests, machines, durations, and when each worker ran",
     ),
     Option(
+        "core_vm_live",
+        "bool",
+        "",
+        "show running tests and machines on a board instead of dots, if the output is a terminal",
+    ),
+    Option(
         "core_vm_revert",
         "bool",
         "",

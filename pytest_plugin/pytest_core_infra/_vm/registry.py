@@ -106,6 +106,13 @@ class MachineRegistry:
         shared = [one for one in (*self.ended, *self._shared) if one.is_used_by(item)]
         return item.stash.get(_OWN, None), shared
 
+    def in_use(self) -> list[Machine]:
+        """The machines of the test that runs, and those that tests share; for any thread."""
+        item = self.item
+        own = None if item is None else item.stash.get(_OWN, None)
+        owners = [*([] if own is None else [own]), *self._shared]
+        return [machine for owned in owners for machine in list(owned.machines)]
+
     def take_ended(self, item: pytest.Item) -> list[OwnedMachines]:
         """Return, and forget, the machines that end after a test."""
         own = item.stash.get(_OWN, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,12 +20,13 @@ from pytest_core_infra._vm.settings import read_settings
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from core_infra.vm._images.image import Bootable
     from core_infra.vm._machine import Machine
     from core_infra.vm._machine_state import Ending
     from pytest_core_infra._vm.factory import MachineFactory
+    from pytest_core_infra._vm.live_board import LiveBoard
     from pytest_core_infra._vm.networks import NetworkFactory
     from pytest_core_infra._vm.owned_machines import OwnedMachines
 
@@ -63,10 +65,11 @@ class VmSession:
             processes=int(config.workerinput["workercount"]) if self._is_worker else 1,  # type: ignore[attr-defined] # xdist's
             progress=self._say,
             ending=self._ending_of,
-            terminal=lambda: entering.real_terminal(config),
+            terminal=self._terminal,
         )
         self._trace, self._trace_disks = settings.trace, settings.trace_disks
-        self._report = settings.report
+        self._report, self._shows_board = settings.report, settings.live
+        self._board: LiveBoard | None = None
         self._capsules = 0  # that have machines
         self._enters = settings.enter and not self._is_worker  # until it has
         if self._enters:
@@ -151,6 +154,10 @@ class VmSession:
 
                 page = SuitePage(self._report, facts)
                 self._config.pluginmanager.register(page, "core_infra_suite_page")
+            if self._shows_board:
+                from pytest_core_infra._vm.live_board import show_board  # noqa: PLC0415 - if used
+
+                self._board = show_board(self._config, self._registry.in_use)
 
     def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> list[str]:
         """Show which tests request machines that are open to the outside."""
@@ -240,7 +247,7 @@ class VmSession:
         # Before what pytest has captured, which matters less.
         if self._enters and machines:
             self._enters = False
-            with entering.real_terminal(self._config):
+            with self._terminal():
                 running = [one for owned in owners for one in owned.machines]
                 entering.enter(report, running, machines, self._registry.began)
         report.sections[:0] = [*found, *references, *capsule]
@@ -333,6 +340,15 @@ class VmSession:
             # An interrupted worker of pytest-xdist ends at once. Making a run directory removes
             # what dead runs have left.
             RunDirectory().close()
+
+    @contextlib.contextmanager
+    def _terminal(self) -> Iterator[None]:
+        """Within the block, this process's terminal can be used."""
+        with contextlib.ExitStack() as stack:
+            if self._board is not None:
+                stack.enter_context(self._board.hidden())
+            stack.enter_context(entering.real_terminal(self._config))
+            yield
 
     @property
     def _is_idle(self) -> bool:

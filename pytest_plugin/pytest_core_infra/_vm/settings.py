@@ -40,6 +40,7 @@ class Settings:
         trace: which tests leave a capsule: "retain-on-failure", "on" (all), "off".
         trace_disks: capsules have the images of disks, too.
         report: the file for the page of the run; None: no page.
+        live: show a board on the terminal instead of dots.
         revert: machines that tests share go back after each test to what they were before it.
     """
 
@@ -56,6 +57,7 @@ class Settings:
     trace: str
     trace_disks: bool
     report: Path | None
+    live: bool
     revert: bool
 
 
@@ -75,6 +77,7 @@ def read_settings(config: pytest.Config) -> Settings:
         trace=_choice(config, "core_vm_trace", TRACE),
         trace_disks=switched_on(config, "core_vm_trace_disks"),
         report=_report(config),
+        live=switched_on(config, "core_vm_live"),
         revert=switched_on(config, "core_vm_revert"),
     )
 

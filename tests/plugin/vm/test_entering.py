@@ -70,6 +70,37 @@ def test_a_shell_is_a_terminal_also_in_the_debugger(pytester: pytest.Pytester, r
     assert left_in(runs) == []
 
 
+def test_a_board_shows_what_runs_and_leaves_the_terminal_to_others(
+    pytester: pytest.Pytester, runs: Path
+) -> None:
+    pytester.makepyfile(
+        test_it="""
+        def test_a(core_vm):
+            core_vm.exec("until [ -e /srv/seen ]; do sleep 0.1; done & echo", check=True)
+            core_vm.shell()
+
+        def test_b():
+            assert 0, "the reason"
+
+        def test_c(core_vm):
+            core_vm.exec("true", check=True)
+        """
+    )
+    terminal = start(pytester.path, "--core-vm-live")
+    terminal.expect_exact("test_it.py::test_a")
+    terminal.expect_exact("exit or Ctrl-] returns")
+    terminal.expect_exact(PROMPT)
+    terminal.sendline("echo fr''ee")
+    terminal.expect_exact("free")
+    terminal.send("\x1d")
+    terminal.expect(r"FAILED test_it.py::test_b\S* - AssertionError: the reason")
+    terminal.expect(pexpect.EOF)
+    assert "1 failed, 2 passed" in (terminal.before or "")
+    plain = pytester.runpytest_subprocess("--core-vm", "--core-vm-live", "-k", "test_b")
+    plain.stdout.fnmatch_lines("test_it.py F *")
+    assert left_in(runs) == []
+
+
 def test_the_first_failure_opens_a_shell_and_the_run_continues(
     pytester: pytest.Pytester, runs: Path
 ) -> None:
