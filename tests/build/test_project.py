@@ -114,3 +114,29 @@ def test_a_pyproject_that_configures_tools_is_not_a_package(
     assert ("configures tools" in finding.why) is not found
     medium.write_text("it/setup.py", "")
     assert ProjectType.PYTHON in discover(medium, "it")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_project"),
+    [
+        (
+            '{"private": true, "devDependencies": {"prettier": "3"}, "scripts": {"lint": "x"}}',
+            False,
+        ),
+        ('{"devDependencies": {"husky": "9"}}', False),
+        ('{"devDependencies": {"vite": "7"}, "scripts": {"build": "vite build"}}', True),
+        ('{"devDependencies": {"vite": "7"}, "main": "index.js"}', True),
+        ('{"devDependencies": {"lerna": "8"}, "workspaces": ["packages/*"]}', True),
+        ('{"name": "app", "version": "1.0.0"}', True),
+        ("[]", True),
+        ("{", True),
+    ],
+)
+def test_a_package_json_that_only_lists_tools_is_not_a_project(
+    text: str,
+    is_project: bool,  # noqa: FBT001 - pytest gives it
+) -> None:
+    medium = tree("CMakeLists.txt")
+    medium.write_text("it/package.json", text)
+    expected = ProjectType.NODE if is_project else ProjectType.CPP
+    assert _project.primary_type(medium, "it") == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import tomllib
@@ -46,9 +47,20 @@ _MARKERS: dict[ProjectType, tuple[str, ...]] = {
 }
 """The most specific first: a Go program may have a Dockerfile as well."""
 
+_TOOLS_ONLY = {
+    "pyproject.toml": "pyproject.toml configures tools, but has no project and no build-system",
+    "package.json": "package.json lists developers' tools, but has no script 'build' "
+    "and no package",
+}
+"""Why these files do not make a project, if they are there."""
+
 _LINUXKIT_DIR = ".core/linuxkit"
 _WAILS_3 = re.compile(r"^\s*(?:require\s+)?github\.com/wailsapp/wails/v3\s", re.MULTILINE)
 _MARKER_MAX = 1 << 20
+_PACKAGE_FIELDS = frozenset(
+    {"main", "module", "bin", "exports", "browser", "types", "files", "workspaces", "dependencies"}
+)
+"""Fields of package.json that describe a package or an application."""
 _PACKAGING_TOOLS = frozenset({"poetry", "flit", "pdm", "setuptools", "maturin"})
 """Sections of pyproject.toml that describe a package."""
 
@@ -117,7 +129,7 @@ def _look(medium: Medium, directory: str, kind: ProjectType) -> Finding:
     names = _MARKERS[kind]
     for name in names:
         if _has(medium, directory, name):
-            if name == "pyproject.toml" and _only_configures_tools(medium, directory):
+            if _only_for_tools(medium, directory, name):
                 continue
             return Finding(kind, found=True, marker=name, why=f"{name} is there")
     if kind is ProjectType.WAILS and (taskfile := _wails_3(medium, directory)):
@@ -125,9 +137,9 @@ def _look(medium: Medium, directory: str, kind: ProjectType) -> Finding:
         return Finding(kind, found=True, marker="go.mod", why=why)
     if kind is ProjectType.LINUXKIT and (template := _linuxkit_template(medium, directory)):
         return Finding(kind, found=True, marker=template, why=f"{template} is there")
-    if kind is ProjectType.PYTHON and _has(medium, directory, "pyproject.toml"):
-        why = "pyproject.toml configures tools, but has no project and no build-system"
-        return Finding(kind, found=False, marker="", why=why)
+    for name in names:
+        if name in _TOOLS_ONLY and _has(medium, directory, name):
+            return Finding(kind, found=False, marker="", why=_TOOLS_ONLY[name])
     for name in names:
         if medium.exists(posixpath.join(directory, name)):
             return Finding(kind, found=False, marker="", why=f"{name} is a directory")
@@ -138,14 +150,32 @@ def _has(medium: Medium, directory: str, name: str) -> bool:
     return medium.is_file(posixpath.join(directory, name))
 
 
-def _only_configures_tools(medium: Medium, directory: str) -> bool:
-    """Whether pyproject.toml has sections for tools only, as for ruff in a project in C++."""
-    with medium.open(posixpath.join(directory, "pyproject.toml")) as file:
-        text = file.read(_MARKER_MAX).decode(errors="replace")
+def _only_for_tools(medium: Medium, directory: str, name: str) -> bool:
+    """Whether a file is there for developers' tools only, as for ruff in a project in C++."""
+    only = {"pyproject.toml": _only_configures_tools, "package.json": _only_lists_tools}.get(name)
+    if only is None:
+        return False
+    with medium.open(posixpath.join(directory, name)) as file:
+        text = file.read(_MARKER_MAX).decode("utf-8-sig", errors="replace")
     try:
-        found = tomllib.loads(text)
+        return only(medium, directory, text)
     except (ValueError, RecursionError):
         return False  # reported when it is built
+
+
+def _only_lists_tools(_medium: Medium, _directory: str, text: str) -> bool:
+    """Whether package.json has dependencies for developers, and nothing that could be built."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        return False
+    scripts = found.get("scripts")
+    builds = isinstance(scripts, dict) and "build" in scripts
+    return "devDependencies" in found and not builds and not _PACKAGE_FIELDS & found.keys()
+
+
+def _only_configures_tools(medium: Medium, directory: str, text: str) -> bool:
+    """Whether pyproject.toml has sections for tools only."""
+    found = tomllib.loads(text)
     tools = found.get("tool")
     package = {"project", "build-system"} & found.keys()
     if package or not isinstance(tools, dict) or _PACKAGING_TOOLS & tools.keys():

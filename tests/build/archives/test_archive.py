@@ -286,6 +286,17 @@ def test_a_name_that_steers_a_terminal_is_refused(tmp_path: Path) -> None:
         archive(LocalMedium(tmp_path), artifact)
 
 
+@pytest.mark.parametrize("name", ["a:b", "aux.txt", "what?", "end.", "dir/Nul", "README"])
+def test_a_name_that_windows_cannot_have_is_refused_for_windows(name: str) -> None:
+    medium = MemoryMedium()
+    for one in ("readme", "dir/x", name):
+        medium.ensure_dir(f"dist/app/{one}".rpartition("/")[0])
+        medium.write_text(f"dist/app/{one}", "")
+    with pytest.raises(ArchiveError, match="Windows"):
+        archive_with_format(medium, Artifact("dist/app", "windows", "amd64", tree=True), "zip")
+    archive_with_format(medium, Artifact("dist/app", "linux", "amd64", tree=True), "gz")
+
+
 def test_a_tree_may_be_deeper_than_pythons_recursion() -> None:
     medium = MemoryMedium()
     path = "t/" + "/".join(["d"] * 1100)

@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from core_infra.build._artifact import real_path
+from core_infra.build._config.values import reserved_on_windows
 from core_infra.build._errors import ArchiveError, ArtifactError, ArtifactMissingError
 from core_infra.medium._local import LocalMedium
 
@@ -130,6 +132,7 @@ BUNDLE = ".app"
 """The extension of macOS applications, which are directories."""
 
 _EXECUTABLE = 0o111
+_NOT_ON_WINDOWS = re.compile(r'[<>:"|?*]|[ .]$')
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +174,12 @@ def members(
         _check_name(wrap)
         yield Member(wrap, posixpath.dirname(artifact.path), stat.S_IFDIR | 0o755)
     prefix = f"{wrap}/" if wrap else ""
+    seen: dict[str, str] = {}
     for name, path in sorted({**extra, artifact.name: artifact.path}.items()):
-        yield from _walk(medium, posixpath.normpath(path), f"{prefix}{name}")
+        for member in _walk(medium, posixpath.normpath(path), f"{prefix}{name}"):
+            if artifact.os == "windows":
+                _check_windows_name(member.name, seen)
+            yield member
 
 
 def is_tree(artifact: Artifact) -> bool:
@@ -251,6 +258,18 @@ def _check_name(name: str) -> None:
             todo="Rename it.",
             path=name,
         )
+
+
+def _check_windows_name(name: str, seen: dict[str, str]) -> None:
+    """Check that Windows can unpack a member, beside those that were seen already."""
+    last = name.rpartition("/")[2]
+    why = ""
+    if _NOT_ON_WINDOWS.search(last) or reserved_on_windows(last):
+        why = "Windows cannot have a file of this name"
+    elif (other := seen.setdefault(name.casefold(), name)) != name:
+        why = f"for Windows, it has the same name as {other!r}"
+    if why:
+        raise ArchiveError(f"cannot archive {name!r}", why=why, todo="Rename it.", path=name)
 
 
 def _check_link(name: str, link: str) -> None:
