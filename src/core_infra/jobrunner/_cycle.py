@@ -195,7 +195,7 @@ class CycleRunner:
         """Step 1: for each signal that a source gave, find the handler that acts on it."""
         while self._polling.answers:
             source, answer, duration = self._polling.answers.popleft()
-            limits = tuple(getattr(source, "limits", ()))
+            limits = tuple(getattr(source, "limits", ())) if self._config.bus else ()
             polled = partial(ActionSourcePolled, source.name, duration=duration, limits=limits)
             if isinstance(answer, BaseException):
                 if self._stop.is_set() and isinstance(answer, TimeoutExpiredError):

@@ -15,9 +15,11 @@ from core_infra.jobrunner import (
     FakeClock,
     Forgejo,
     GitHub,
+    Journal,
     Poller,
     PollerConfig,
     Repo,
+    SendFixCommand,
     TickParent,
 )
 from jobs.api_server import NOW, Reply
@@ -26,8 +28,9 @@ from jobs.github_server import GitHubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from core_infra.jobrunner import Journal, PipelineSignal
+    from core_infra.jobrunner import PipelineSignal
     from jobs.api_server import Request
     from jobs.forge_server import ForgeServer
 
@@ -219,3 +222,16 @@ def test_a_box_is_ticked_if_the_history_cannot_be_read(
         assert [one.success for one in poller.run_once().results] == [True]
     assert server.issues[1]["body"] == "- [x] #42\n"
     assert not server.issues[42]["open"]
+
+
+def test_bots_with_journals_of_their_own_post_a_comment_once(
+    server: ForgeServer, source: EpicSource, forge: GitHub | Forgejo, tmp_path: Path
+) -> None:
+    server.add_pull(50, body="closes #42", mergeable=False)
+    for name in ("one", "other"):
+        with (
+            Journal(tmp_path / name) as journal,
+            Poller(PollerConfig([source], [SendFixCommand(forge)], journal)) as poller,
+        ):
+            assert [one.success for one in poller.run_once().results] == [True]
+    assert len(server.comments[50]) == 1

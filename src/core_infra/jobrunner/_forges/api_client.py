@@ -216,7 +216,7 @@ class ApiClient:
     @property
     def limits(self) -> list[RateLimit]:
         """What the last answers said of each limit."""
-        return list(self._connection.limits.values())
+        return self._connection.limits
 
     def forge_time(self) -> datetime:
         """The time by the forge's clock."""

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core_infra.errors import UnavailableError
@@ -32,7 +32,6 @@ except ImportError as missing:
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from core_infra.jobrunner._clock import Clock
     from core_infra.jobrunner._forges.endpoint import Secret
@@ -82,10 +81,6 @@ class Connection:
         headers: the headers of each request.
         timeout: seconds that an answer may take, from the first byte sent to the last one read.
         clock: the source of time.
-
-    Attributes:
-        limits: what the last answers said of each limit.
-        ahead: how far the forge's clock is ahead of ours, by the last answer.
     """
 
     def __init__(
@@ -105,8 +100,6 @@ class Connection:
         self._timeout = timeout
         self._clock = clock
         self._not_before: datetime | None = None
-        self.limits: dict[str, RateLimit] = {}
-        self.ahead = timedelta(0)
         self._begin()
 
     def request(self, method: str, url: httpx2.URL, content: object) -> Answer:
@@ -128,6 +121,21 @@ class Connection:
                 return self._checked(method, url, response, body, known)
             url = self.same_origin(url.join(response.headers.get("location", "")))
         raise ForgeUnavailableError(f"{method} {url} does not end", why="it redirects in a circle")
+
+    @property
+    def limits(self) -> list[RateLimit]:
+        """What the last answers said of each limit."""
+        answered = list(self._answered.values())
+        found = [rate_limits.shown(headers, now=then) for headers, then in answered]
+        return [limit for limit in found if limit is not None]
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the forge's clock is ahead of ours, by the last answer."""
+        if not self._answered:
+            return timedelta(0)
+        headers, then = max(self._answered.values(), key=lambda answer: answer[1])
+        return rate_limits.ahead(headers, then)
 
     def address(self, path: str, query: Mapping[str, object]) -> httpx2.URL:
         """The address of a path, with parameters."""
@@ -156,7 +164,7 @@ class Connection:
         self._client.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = {"_client", "_known", "_cache_lock"}
+        hidden = {"_client", "_known", "_cache_lock", "_answered"}
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -167,6 +175,8 @@ class Connection:
         self._client = httpx2.Client(timeout=self._timeout, follow_redirects=False)
         self._known: OrderedDict[str, tuple[str, Answer]] = OrderedDict()
         self._cache_lock = threading.Lock()
+        self._answered: dict[str, tuple[Mapping[str, str], datetime]] = {}
+        """The headers of the last answer for each limit, and when it came; read when asked for."""
 
     def _exchange(
         self, method: str, url: httpx2.URL, content: object, etag: str
@@ -207,9 +217,7 @@ class Connection:
         status = response.status_code
         key = str(url)
         now = self._clock.now()
-        self.ahead = rate_limits.ahead(response.headers, now)
-        if (limit := rate_limits.shown(response.headers, now=now)) is not None:
-            self.limits[limit.resource] = limit
+        self._answered[response.headers.get("x-ratelimit-resource", "")] = (response.headers, now)
         if status == _NOT_MODIFIED and known is not None:
             # A list can get another page without a change on this one.
             link = _next(response) if "link" in response.headers else known[1].next

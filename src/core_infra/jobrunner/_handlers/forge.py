@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from core_infra.jobrunner._forges.errors import (
@@ -195,14 +194,10 @@ class CommentHandler(ForgeHandler):
     """Base of handlers that post one comment, and find it again by an invisible marker."""
 
     def say(self, forge: Forge, repo: Repo, number: int, text: str, job: Job) -> None:
-        """Post a comment, unless an earlier attempt has posted it."""
-        if job.attempt == 1 or not self._said(repo, number, job):
+        """Post a comment, unless an earlier attempt or a bot with another journal has done so."""
+        comments = self._forge.comments(repo, number, None)
+        if not any(job.marker in one.body for one in comments):
             forge.comment(repo, number, f"{text}\n\n{job.marker}")
-
-    def _said(self, repo: Repo, number: int, job: Job) -> bool:
-        # A day earlier: the forge's clock may be behind ours.
-        since = job.first_tried - timedelta(days=1)
-        return any(job.marker in one.body for one in self._forge.comments(repo, number, since))
 
 
 class SendFixCommand(PullHandler, CommentHandler):

@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 _UNKNOWN = Details("UNKNOWN", "PENDING", 0, 0, None, None)
 _READ_AGAIN = timedelta(minutes=10)
 """After this, everything is read again, even if the forge says that nothing has changed."""
+_DETAILS_FRESH = timedelta(seconds=20)
 _DETAILS_AGAIN = timedelta(seconds=90)
 """How old the checks of pull requests may be. While nothing else changes, they are read at every
 second poll, so that thirty repositories need less than a quarter of GitHub's limit."""
@@ -219,9 +220,10 @@ class EpicSource:
                 wanted.setdefault(repo, {})[pull.number] = pull
         now = self._clock.now()
         # At the very same time only somebody who steps by hand asks again.
-        if self._details and timedelta(0) < now - self._details[0] < _DETAILS_AGAIN:
+        if self._details and timedelta(0) < (age := now - self._details[0]) < _DETAILS_AGAIN:
             found = self._details[1]
-            self._details = None  # so not at the next poll
+            if age > _DETAILS_FRESH:
+                self._details = None  # so not at the next poll
             return found
         found = {
             (repo, number): details
