@@ -69,7 +69,8 @@ def test_a_fresh_clone_has_not_changed(launcher: Launcher) -> None:
 
 def test_changes_of_files_processes_and_ports_are_found(own_machine: Machine) -> None:
     own_machine.exec(
-        'mkdir -p /srv/app/sub /srv/odd; echo 1 >/srv/app/sub/f; echo x > "/srv/odd/a\tb\nc";'
+        "mkdir -p /srv/app/sub /srv/odd; touch /srv/app/sub/1 /srv/app/2 /srv/app/3 /srv/app/4 "
+        '/srv/app/5; echo x > "/srv/odd/a\tb\nc";'
         "chmod 600 /etc/passwd; echo more >>/etc/profile; mv /etc/group /etc/moved; rm -r /media;"
         "ln -s nowhere /srv/link; echo hidden >/run/hidden; nc -l -p 77 >/dev/null 2>&1 &"
         "sleep 1000 >/dev/null 2>&1 &",
@@ -80,7 +81,7 @@ def test_changes_of_files_processes_and_ports_are_found(own_machine: Machine) ->
     found = {one.path: one for one in changes.files}
     how = {path: one.how for path, one in found.items()}
     assert how["/srv/app"] == "created"
-    assert found["/srv/app"].inside == 2
+    assert found["/srv/app"].inside == 6
     assert how["/srv/odd"] == how["/srv/link"] == how["/etc/moved"] == "created"
     assert how["/etc/group"] == how["/media"] == "deleted"
     passwd = found["/etc/passwd"]
@@ -88,12 +89,22 @@ def test_changes_of_files_processes_and_ports_are_found(own_machine: Machine) ->
     assert passwd.after is not None
     assert passwd.after.mode == 0o600
     assert set(how) - {"/etc/profile"} == {
-        *("/srv/app", "/srv/odd", "/srv/link", "/etc/moved", "/etc/group", "/media"),
+        *(
+            "/srv/app",
+            "/srv/odd",
+            "/srv/odd/a\tb\nc",
+            "/srv/link",
+            "/etc/moved",
+            "/etc/group",
+            "/media",
+        ),
         "/etc/passwd",
     }
     assert "sleep 1000" in [one.process.command for one in changes.started]
     assert [(one.port, who[:2]) for one, who in changes.opened] == [(77, "nc")]
-    assert changes.full == []
+    assert (changes.full, changes.lost) == ([], [])
+    own_machine.exec("kill $(pidof nc)", check=True)
+    assert record_of(own_machine).changes().lost == [77]
     own_machine.revert()
     assert record_of(own_machine).changes().files == []
 

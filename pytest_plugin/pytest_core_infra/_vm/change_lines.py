@@ -57,6 +57,10 @@ def change_lines(
         [
             *(f"opened   {one.protocol} {one.port}{_by(who)}" for one, who in changes.opened),
             *(f"closed   {one.protocol} {one.port}{_by(who)}" for one, who in changes.closed),
+            *(
+                f"lost     tcp {port}: it was open when the test waited for it"
+                for port in changes.lost
+            ),
         ],
     )
     add("no room", [_system_line(one) for one in changes.full])
@@ -85,10 +89,10 @@ def _file_line(one: ChangedFile, at: Callable[[float], str]) -> str:
     after, facts = one.after, []
     if one.before is not None:
         facts = _differences(one.before, after)
-    elif after.kind == "d":
-        facts = [f"directory, {one.inside} files in it" if one.inside else "directory"]
     else:
         facts = [_mode(after), _owner(after), _KINDS.get(after.kind) or _size(after.size)]
+        if one.inside:
+            facts.append(f"{one.inside} files in it")
     return f"{one.how:8} {path}  {', '.join(facts)}{at(after.changed / 1e9)}"
 
 

@@ -78,6 +78,8 @@ class MachineRecord:
         then, notes = self._before(parents(now), limit)
         changes = compare(then, now, resumed=resumed)
         changes.notes += notes
+        open_now = {one.port for one in now.listeners if one.protocol.startswith("tcp")}
+        changes.lost = sorted(self.timeline.ports - open_now)
         return changes
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.survey import File, FileSystem, Listener, Process, Survey
 
 _FULL = 0.97
+_FEW = 5
+"""Of a created directory, so many files are listed; of a larger one, they are counted."""
 
 
 class ChangedFile(NamedTuple):
@@ -22,7 +25,7 @@ class ChangedFile(NamedTuple):
         path: its path.
         before: what it was; None if it did not exist, or if that is not known.
         after: what it is; None if it was deleted.
-        inside: of a directory that was created or deleted: how many files it has, if known.
+        inside: of a directory that was created: how many files it has that are not listed.
     """
 
     how: Literal["created", "changed", "deleted", "written"]
@@ -49,6 +52,7 @@ class Changes:
         ended: processes that no longer run.
         opened: ports that a program listens on, and none did, with its command.
         closed: ports that no program listens on any more, with the former one's command.
+        lost: TCP ports that the test had waited for, and that no program listens on any more.
         full: file systems without room.
         memory: bytes, and those that programs can still get.
         log: lines of the kernel's log.
@@ -61,6 +65,7 @@ class Changes:
     ended: list[Process] = field(default_factory=list)
     opened: list[tuple[Listener, str]] = field(default_factory=list)
     closed: list[tuple[Listener, str]] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
     full: list[FileSystem] = field(default_factory=list)
     memory: tuple[int, int] = (0, 0)
     log: list[str] = field(default_factory=list)
@@ -124,13 +129,16 @@ def _files(then: Survey, now: Survey, resumed: Sequence[tuple[int, int]]) -> lis
             for name, file in entries.items()
             if name not in here
         ]
+    inside = Counter(_topmost(path, created) for path in now.files)
     for path, file in now.files.items():
         parent, name = posixpath.split(path)
-        if parent in created or _is_within(parent, created):
-            continue  # counted with the directory
+        if top := _topmost(path, created):
+            if inside[top] <= _FEW:
+                found.append(ChangedFile("created", path, None, file))
+            continue  # else counted with the directory
         if path in created:
-            inside = sum(_is_within(one, {path}) for one in now.files if one != path)
-            found.append(ChangedFile("created", path, None, file, inside))
+            unlisted = inside[path] if inside[path] > _FEW else 0
+            found.append(ChangedFile("created", path, None, file, unlisted))
             continue
         before = then.entries.get(parent, {}).get(name)
         if file.kind == "d" and (before is None or _same_owner(before, file)):
@@ -141,12 +149,14 @@ def _files(then: Survey, now: Survey, resumed: Sequence[tuple[int, int]]) -> lis
     return found
 
 
-def _is_within(path: str, directories: set[str]) -> bool:
+def _topmost(path: str, directories: set[str]) -> str:
+    """The topmost of some directories that a path is in; "" if it is in none."""
+    found = ""
     while len(path) > 1:
-        if path in directories:
-            return True
         path = posixpath.dirname(path)
-    return False
+        if path in directories:
+            found = path
+    return found
 
 
 def _same_owner(one: File, other: File) -> bool:

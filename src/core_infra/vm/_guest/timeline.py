@@ -70,9 +70,11 @@ class Timeline:
     Attributes:
         history: the last results of commands and of calls that wait, newest last.
         dropped: how many older steps are no longer kept.
+        ports: the TCP ports that the test has waited for, and that were listened on then.
     """
 
     def __init__(self) -> None:
+        self.ports: set[int] = set()
         self.history: deque[ExecResult] = deque(maxlen=10)
         self._steps: deque[Step] = deque(maxlen=MOST_STEPS)
         self.dropped = 0

@@ -116,7 +116,7 @@ def for_port(timeline: Timeline, port: int, timeout: float | None) -> Steps:
         yield from ()
         return f"listened on there: {sorted(listening(result.stdout)) or 'nothing'}"
 
-    return _steps(
+    result = yield from _steps(
         timeline,
         lambda _left: _look(SOCKETS),
         lambda result: port in listening(result.stdout),
@@ -124,6 +124,8 @@ def for_port(timeline: Timeline, port: int, timeout: float | None) -> Steps:
         goal=f"port {port} to be listened on in the guest",
         why=why,
     )
+    timeline.ports.add(port)
+    return result
 
 
 def listening(sockets: str) -> set[int]:
