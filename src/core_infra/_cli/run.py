@@ -11,18 +11,16 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
-from rich.console import Console
 
 from core_infra._cli.exit_codes import INTERRUPTED, SIGNALLED, Terminated
 from core_infra._cli.run_watch import Watcher
 from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, NotFoundError
 from core_infra.medium._local import LocalMedium
-from core_infra.process._runner import formatting, reports
+from core_infra.process._runner import formatting
 from core_infra.process._runner.cancellation import Cancellation
 from core_infra.process._runner.durations import Durations
 from core_infra.process._runner.freshness import Freshness
 from core_infra.process._runner.graph import Graph
-from core_infra.process._runner.live_display import LiveDisplay
 from core_infra.process._runner.results import RunInterruptedError
 from core_infra.process._runner.runner import Runner
 from core_infra.process._runner.taskfile import load_tasks, with_args
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._runner.taskfile import TaskFile
 
+_TERMINAL_VARIABLES = {"FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+"""Variables by which rich takes something else for a terminal."""
 _ASSIGNMENT = re.compile(rf"{NAME.pattern}=")
 
 
@@ -105,8 +105,7 @@ def command(
     terminal, a live display shows the running tasks; the output of failed ones comes last.
     """
     medium = LocalMedium()
-    reported = [(junit, reports.to_junit), (json_file, reports.to_json), (trace, reports.to_trace)]
-    writers = {path: write for path, write in reported if path is not None}
+    writers = _writers(junit, json_file, trace)
     if not dry_run:
         _check(medium, writers)
     variables = dict(one.split("=", 1) for one in given if _ASSIGNMENT.match(one))
@@ -243,6 +242,18 @@ def _select(tasks: TaskFile, names: Collection[str], args: Sequence[str]) -> Sel
     return Selection(tasks, specs, () if by_hand else tasks.cleanup)
 
 
+def _writers(
+    junit: str | None, json_file: str | None, trace: str | None
+) -> dict[str, Callable[[RunAllResult], str]]:
+    """The reports to be written, by their paths."""
+    if junit is json_file is trace is None:
+        return {}
+    from core_infra.process._runner import reports  # noqa: PLC0415 - slow, and most runs need none
+
+    reported = [(junit, reports.to_junit), (json_file, reports.to_json), (trace, reports.to_trace)]
+    return {path: write for path, write in reported if path is not None}
+
+
 def _check(medium: Medium, paths: Collection[str]) -> None:
     """Check that reports can be written, before the tasks run."""
     for path in paths:
@@ -266,13 +277,19 @@ def _ignore(medium: Medium, cache: str) -> None:
 def _listener(
     output: str, *, verbose: bool
 ) -> contextlib.AbstractContextManager[Callable[[RunEvent], None]]:
+    plain = LineDisplay(sys.stdout, colours=False) if output == "live" else LogDisplay(sys.stdout)
+    if not (sys.stdout.isatty() or _TERMINAL_VARIABLES & os.environ.keys()):
+        return contextlib.nullcontext(plain)
+    from rich.console import Console  # noqa: PLC0415 - a third of the start, and CI needs no colours
+
+    from core_infra.process._runner.live_display import LiveDisplay  # noqa: PLC0415 - imports rich
+
     console = Console()
+    if not console.is_terminal:
+        return contextlib.nullcontext(plain)
     if output == "live":
-        colours = console.is_terminal and not console.no_color
-        return contextlib.nullcontext(LineDisplay(sys.stdout, colours=colours))
-    if console.is_terminal:
-        return LiveDisplay(console, verbose=verbose)
-    return contextlib.nullcontext(LogDisplay(sys.stdout))
+        return contextlib.nullcontext(LineDisplay(sys.stdout, colours=not console.no_color))
+    return LiveDisplay(console, verbose=verbose)
 
 
 def _code_of(interrupted: BaseException) -> int:

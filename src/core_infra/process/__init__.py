@@ -46,11 +46,11 @@ from core_infra.process._events import (
 )
 from core_infra.process._leftovers import Leftover
 from core_infra.process._log_pattern import LogPattern
-from core_infra.process._options import RunOptions
+from core_infra.process._options import RunOptions, ServiceOptions
 from core_infra.process._output import Piece, RingBuffer, StreamParts
 from core_infra.process._process import Probe, Process
 from core_infra.process._restart import RestartPolicy
-from core_infra.process._service import Service, ServiceOptions, new_service
+from core_infra.process._service import Service, new_service
 from core_infra.process._status import ProcessInfo, Status, Usage
 from core_infra.process._terminal import Terminal
 

@@ -18,6 +18,7 @@ from core_infra.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 KILL_TIMEOUT = 10.0
 """Seconds after which a process that was killed and still runs is an error."""
 

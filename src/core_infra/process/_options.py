@@ -10,6 +10,7 @@ from typing import IO, Any, NamedTuple, TypeAlias
 from core_infra._unpatched import os, signal
 from core_infra.errors import InvalidError
 from core_infra.process._restart import RestartPolicy
+from core_infra.process._values import is_number, is_path, is_signal, is_size, is_whole
 
 Input: TypeAlias = str | bytes | int | None
 """A program's standard input: text or bytes and then the end, a descriptor, or a pipe of ours."""
@@ -91,10 +92,12 @@ class RunOptions:
             InvalidError: it is of another type.
         """
         stdin = self.stdin
-        if stdin is None or isinstance(stdin, str | bytes | int):
+        if stdin is None or isinstance(stdin, str | bytes):
+            return stdin
+        if isinstance(stdin, int) and _is_fd(stdin):
             return stdin
         try:
-            return int(stdin.fileno())
+            return int(stdin.fileno())  # type: ignore[union-attr] # a wrong number has none
         except (AttributeError, OSError, ValueError):  # io.UnsupportedOperation is the latter two
             raise InvalidError(
                 f"{os.fspath(self.command)!r} cannot read from {stdin!r}",
@@ -123,10 +126,38 @@ class RunOptions:
             raise InvalidError(f"cannot run {self.command!r} like this", why="; ".join(wrong))
 
 
-_SIGNALS = frozenset(signal.valid_signals())
-_MAX_SIZE = 0xFFFF
 _MAX_FDS = 248
 """The kernel's limit for one message (253), less the program's streams and the request's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceOptions:
+    """Options of all processes of a service.
+
+    Attributes:
+        buffer_size: bytes of output that are kept of each process, unless its own options say
+            otherwise; None: 1 MiB of those that are started, and all of those that are run.
+
+    Raises:
+        InvalidError: the size is not a number above 0.
+    """
+
+    buffer_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.buffer_size is not None and not (
+            is_whole(self.buffer_size) and self.buffer_size >= 1
+        ):
+            raise InvalidError(
+                f"buffer_size is {self.buffer_size!r}",
+                why="it must be a whole number of bytes, at least 1",
+            )
+
+
+def check_service_options(options: Any) -> None:
+    """Raise InvalidError unless *options* are options of a service, or None."""
+    if options is not None and not isinstance(options, ServiceOptions):
+        raise InvalidError(f"options is {options!r}", why="it must be ServiceOptions")
 
 
 def _find_wrong(options: RunOptions) -> list[str]:
@@ -139,31 +170,9 @@ def _find_wrong(options: RunOptions) -> list[str]:
         wrong += _wrong_path("dir", options.dir) + _wrong_path("log", options.log)
     if isinstance(options.stdin, str) and not _can_encode(options.stdin, "utf-8", "strict"):
         wrong.append("stdin has characters that UTF-8 cannot encode: give bytes")
-    if options.pass_fds:
-        wrong += [f"{fd!r} is not a descriptor" for fd in options.pass_fds if not _is_fd(fd)]
-        if len(options.pass_fds) > _MAX_FDS:
-            wrong.append(f"pass_fds has {len(options.pass_fds)} descriptors, more than {_MAX_FDS}")
+    if options.pass_fds != ():
+        wrong += _wrong_descriptors(options.pass_fds)
     return wrong + _wrong_times(options) + _wrong_numbers(options) + _wrong_together(options)
-
-
-def is_signal(value: Any) -> bool:
-    """Whether *value* is a signal's number."""
-    return isinstance(value, int) and value in _SIGNALS
-
-
-def check_signal(number: Any) -> None:
-    """Raise InvalidError unless *number* is a signal's number."""
-    if not is_signal(number):
-        raise InvalidError(f"there is no signal {number!r}")
-
-
-def is_size(value: Any) -> bool:
-    """Whether *value* is a possible number of rows and columns of a terminal."""
-    return (
-        isinstance(value, tuple | list)
-        and len(value) == len(("rows", "columns"))
-        and all(isinstance(number, int) and 1 <= number <= _MAX_SIZE for number in value)
-    )
 
 
 def _wrong_words(command: Any, args: Any) -> list[str]:
@@ -176,7 +185,7 @@ def _wrong_words(command: Any, args: Any) -> list[str]:
     others = [
         f"{word!r} is not a string"
         for word in words
-        if not isinstance(word, str) and not _is_path(word)
+        if not isinstance(word, str) and not is_path(word)
     ]
     if others:
         return wrong + others
@@ -200,10 +209,19 @@ def _wrong_variables(variables: Any) -> list[str]:
 def _wrong_path(name: str, path: Any) -> list[str]:
     if path is None:
         return []
-    if not isinstance(path, str) and not _is_path(path):
+    if not isinstance(path, str) and not is_path(path):
         return [f"{name} is {path!r}: give a path"]
     why = _wrong_text(os.fspath(path))
     return [f"{why} in {name}, {os.fspath(path)!r}"] if why else []
+
+
+def _wrong_descriptors(fds: Any) -> list[str]:
+    if isinstance(fds, str | bytes) or not isinstance(fds, Sequence):
+        return [f"pass_fds is {fds!r}: give a list"]
+    wrong = [f"{fd!r} is not a descriptor" for fd in fds if not _is_fd(fd)]
+    if len(fds) > _MAX_FDS:
+        wrong.append(f"pass_fds has {len(fds)} descriptors, more than {_MAX_FDS}")
+    return wrong
 
 
 def _wrong_times(options: RunOptions) -> list[str]:
@@ -211,7 +229,7 @@ def _wrong_times(options: RunOptions) -> list[str]:
     if options.timeout is not None and not _exceeds(options.timeout, 0):
         wrong.append(f"timeout is {options.timeout!r}, not above 0")
     grace: Any = options.grace_period
-    if not isinstance(grace, int | float) or not grace >= 0:
+    if not is_number(grace) or grace < 0:
         wrong.append(f"grace_period is {options.grace_period!r}, below 0")
     if options.linger is not None and options.linger != 0 and not _exceeds(options.linger, 0):
         wrong.append(f"linger is {options.linger!r}, below 0")
@@ -224,7 +242,7 @@ def _wrong_times(options: RunOptions) -> list[str]:
 def _wrong_numbers(options: RunOptions) -> list[str]:
     wrong = []
     size: Any = options.buffer_size
-    if size is not None and not (isinstance(size, int) and size >= 1):
+    if size is not None and not (is_whole(size) and size >= 1):
         wrong.append(f"buffer_size is {size!r}: give a whole number, at least 1")
     if options.stop_signal is not signal.SIGTERM and not is_signal(options.stop_signal):
         wrong.append(f"stop_signal is {options.stop_signal!r}, which is not a signal")
@@ -269,22 +287,12 @@ def _can_encode(text: str, encoding: str, errors: str) -> bool:
     return True
 
 
-def _is_path(value: Any) -> bool:
-    return isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)
-
-
 def _is_fd(value: Any) -> bool:
-    return isinstance(value, int) and 0 <= value < 1 << 31
+    return is_whole(value) and 0 <= value < 1 << 31
 
 
 def _exceeds(value: Any, number: int) -> bool:
-    return isinstance(value, int | float) and value > number
-
-
-def check_seconds(name: str, value: Any) -> None:
-    """Raise InvalidError unless *value*, the argument *name* of a caller, is a number or None."""
-    if value is not None and (not isinstance(value, int | float) or value != value):  # noqa: PLR0124 - NaN
-        raise InvalidError(f"{name} is {value!r}", why="it must be a number of seconds")
+    return is_number(value) and bool(value > number)
 
 
 def _exactly(variables: Mapping[str, str | None]) -> Environment:

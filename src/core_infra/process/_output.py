@@ -12,6 +12,7 @@ from core_infra._eventloop.latch import Latch
 from core_infra._unpatched import time
 from core_infra.errors import InvalidError
 from core_infra.process._events import Stream
+from core_infra.process._values import is_whole
 
 DEFAULT_SIZE = 1 << 20
 """Bytes that a ring buffer keeps, and a process of its output, unless another size is given."""
@@ -77,8 +78,8 @@ class RingBuffer:
     """
 
     def __init__(self, size: int = DEFAULT_SIZE) -> None:
-        if size < 1:
-            raise InvalidError(f"a ring buffer cannot have {size} bytes", todo="Give at least 1.")
+        if not is_whole(size) or size < 1:
+            raise InvalidError(f"a ring buffer cannot have {size!r} bytes", todo="Give at least 1.")
         self._size = size
         self._reach = 0  # bytes up to this minus the size are overwritten, or just about to be
         self._view = _View(0, 0, 0, bytearray())

@@ -12,6 +12,7 @@ import http.client
 import re
 import string
 import urllib.parse
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from core_infra._eventloop.sockets import short_path
@@ -19,9 +20,10 @@ from core_infra._unpatched import Path, os, socket
 from core_infra.errors import InvalidError
 from core_infra.framework._handlers import is_async
 from core_infra.process._listeners import foreign_listener, foreign_unix_listener
+from core_infra.process._values import is_command, is_number, is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from core_infra.process._process import Probe, Process
 
@@ -56,7 +58,7 @@ class TcpPort:
 
     def __post_init__(self) -> None:
         port: object = self.port
-        if not (isinstance(port, int) and 0 < port <= _MAX_PORT):
+        if not (is_whole(port) and 0 < self.port <= _MAX_PORT):
             raise InvalidError(
                 f"there is no TCP port {self.port!r}", why=f"it must be 1 to {_MAX_PORT}"
             )
@@ -91,7 +93,7 @@ class UnixSocket:
     timeout: float = dataclasses.field(default=_TIMEOUT, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_name(self, os.fspath(self.path).removeprefix("\0"))
+        _check_name(self, _path_of(self, self.path).removeprefix("\0"))
         _check_timeout(self, self.timeout)
 
     def check(self, process: Process, patience: float) -> str | None:
@@ -126,7 +128,7 @@ class HttpStatus:
         timeout: seconds that one check may take.
 
     Raises:
-        InvalidError: it is not an HTTP URL.
+        InvalidError: it is not an HTTP URL, or the status is not a number.
     """
 
     url: str
@@ -147,6 +149,18 @@ class HttpStatus:
             )
         _check_name(self, self.url)
         _check_timeout(self, self.timeout)
+        codes = self._codes()
+        if not codes or not all(map(is_whole, codes)):
+            raise InvalidError(
+                f"cannot expect the status {self.status!r}",
+                why="it must be a whole number, or a list of these",
+            )
+
+    def _codes(self) -> Collection[int]:
+        status: object = self.status
+        if isinstance(status, str | bytes) or not isinstance(status, Collection):
+            return (self.status,)  # type: ignore[return-value] # a single one
+        return status
 
     def check(self, process: Process, patience: float) -> str | None:
         """Send the request, without any proxy."""
@@ -167,8 +181,7 @@ class HttpStatus:
             return str(error) or type(error).__name__
         finally:
             connection.close()
-        wanted = (self.status,) if isinstance(self.status, int) else self.status
-        return None if found in wanted else f"the answer is {found}"
+        return None if found in self._codes() else f"the answer is {found}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +198,7 @@ class FileExists:
     path: str | os.PathLike[str]
 
     def __post_init__(self) -> None:
-        _check_name(self, os.fspath(self.path))
+        _check_name(self, _path_of(self, self.path))
 
     def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - of Probe
         """Look for it."""
@@ -208,7 +221,7 @@ class CommandSucceeds:
     timeout: float = dataclasses.field(default=_TIMEOUT, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if isinstance(self.command, str | bytes) or not self.command:
+        if not is_command(self.command):
             raise InvalidError(f"{self.command!r} is not a command", todo="Give a list of words.")
         _check_timeout(self, self.timeout)
 
@@ -265,8 +278,17 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _check_name(probe: Probe, name: str) -> None:
+def _path_of(probe: Probe, path: object) -> str:
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise InvalidError(f"cannot look for {probe!r}", why="its path must be a string or a path")
+    return text
+
+
+def _check_name(probe: Probe, name: object) -> None:
     """Raise InvalidError for a name that the system would truncate, or cannot get."""
+    if not isinstance(name, str):
+        raise InvalidError(f"cannot look for {probe!r}", why=f"{name!r} is not a string")
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
@@ -280,6 +302,8 @@ def _check_name(probe: Probe, name: str) -> None:
         )
 
 
-def _check_timeout(probe: Probe, timeout: object) -> None:
-    if not isinstance(timeout, int | float) or not timeout > 0:
-        raise InvalidError(f"the timeout of {probe!r} is {timeout!r}", why="not above 0")
+def _check_timeout(probe: Probe, timeout: float) -> None:
+    if not is_number(timeout) or not timeout > 0:
+        raise InvalidError(
+            f"the timeout of {probe!r} is {timeout!r}", why="it must be a number above 0"
+        )

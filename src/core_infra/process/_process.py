@@ -12,12 +12,13 @@ from core_infra._eventloop.latch import Latch
 from core_infra._unpatched import Path, os, time
 from core_infra.errors import InvalidError, TimeoutExpiredError, UnavailableError, WrongStateError
 from core_infra.process._captured_run import run_captured
-from core_infra.process._options import RunOptions, check_seconds, check_signal
+from core_infra.process._options import RunOptions
 from core_infra.process._process_output import ProcessOutput
-from core_infra.process._readiness import wait_ready
+from core_infra.process._readiness import check_probe, wait_ready
 from core_infra.process._status import ProcessInfo, Status
 from core_infra.process._streams import TerminalInput
 from core_infra.process._terminal import Terminal
+from core_infra.process._values import check_seconds, check_signal, is_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,8 +198,10 @@ class Process(ProcessOutput):
             NotReadyError: the time is over, or the process. The message has the probe that failed
                 and why, the last lines, the ports that the process listens on, and its state.
         """
-        check_seconds("timeout", timeout)
-        check_seconds("interval", interval)
+        check_seconds("timeout", timeout, optional=False)
+        check_seconds("interval", interval, optional=False)
+        for probe in probes:
+            check_probe(probe)
         checks = [(probe, functools.partial(probe.check, self)) for probe in probes]
         wait_ready(self, checks, timeout=timeout, interval=interval)
         return self
@@ -258,8 +261,11 @@ class Process(ProcessOutput):
         Raises:
             InvalidError: it cannot be run.
         """
+        if not is_command(command):
+            raise InvalidError(f"{command!r} is not a command", todo="Give a list of words.")
+        check_seconds("timeout", timeout, optional=False)
         options = dataclasses.replace(
-            RunOptions(command[0] if command else "", command[1:]),
+            RunOptions(command[0], command[1:]),
             dir=self.options.directory(),
             env=self.options.env,
             clean_env=self.options.clean_env,

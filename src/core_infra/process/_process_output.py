@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from core_infra._eventloop.supervisor import supervisor
 from core_infra._unpatched import os
-from core_infra.process._options import check_seconds
+from core_infra.errors import InvalidError
+from core_infra.process._values import check_seconds, is_whole
 
 if TYPE_CHECKING:
     from core_infra.process._events import Stream
@@ -70,6 +71,10 @@ class ProcessOutput:
         return self._output.parts(offset)
 
     def _await_output(self, offset: int, timeout: float | None) -> None:
+        if not is_whole(offset) or offset < 0:
+            raise InvalidError(
+                f"offset is {offset!r}", why="it must be a whole number of bytes, 0 or more"
+            )
         check_seconds("timeout", timeout)
         self._catch_up()
         self._output.ring.wait(offset, timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra._unpatched import time
+from core_infra.errors import InvalidError
 from core_infra.process._errors import NotReadyError
 from core_infra.process._listeners import listeners, sockets_of
 from core_infra.process._status import Status
@@ -41,6 +42,14 @@ class Watched(Protocol):
     def restarts(self) -> int: ...
     def leftovers(self) -> list[int]: ...
     def output(self) -> str: ...
+
+
+def check_probe(probe: object) -> None:
+    """Raise InvalidError unless *probe* has a method ``check``."""
+    if isinstance(probe, type) or not callable(getattr(probe, "check", None)):
+        raise InvalidError(
+            f"{probe!r} is not a probe", todo="Give TcpPort(8080), LogPattern('ready'), …"
+        )
 
 
 def wait_ready(

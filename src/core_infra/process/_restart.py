@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from core_infra.errors import InvalidError
+from core_infra.process._values import is_number
 
 _MAX_DOUBLINGS = 1000  # a higher power of 2.0 is no float; max_backoff is reached long before
 
@@ -37,8 +38,11 @@ class RestartPolicy:
             )
         for name in ("max_restarts", "backoff", "max_backoff", "reset_after"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise InvalidError(f"{name} of a restart policy is {value!r}", why="below 0")
+            is_right = is_number(value) and value >= 0
+            if not is_right and not (name == "max_restarts" and value is None):
+                raise InvalidError(
+                    f"{name} of a restart policy is {value!r}", why="it must be a number, 0 or more"
+                )
 
     def pause(self, exit_code: int, restarts: int) -> float | None:
         """Seconds to wait before the next start; None if the program is not restarted.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import sys
 import threading
@@ -22,7 +21,7 @@ from core_infra.process._errors import (
 from core_infra.process._events import Stream
 from core_infra.process._leftovers import Leftover, find_leftovers
 from core_infra.process._managed_process import ManagedProcess
-from core_infra.process._options import RunOptions
+from core_infra.process._options import RunOptions, ServiceOptions, check_service_options
 from core_infra.process._output import DEFAULT_SIZE
 from core_infra.process._publisher import BusPublisher, NullPublisher
 from core_infra.process._reaper.registry import ProgramGroup
@@ -37,20 +36,9 @@ if TYPE_CHECKING:
     from core_infra.process._managed_process import Publisher
     from core_infra.process._process import Process
 
+
 _UNLIMITED = sys.maxsize  # a ring buffer allocates memory only as it fills
 _RUN_LINGER = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class ServiceOptions:
-    """Options of all processes of a service.
-
-    Attributes:
-        buffer_size: bytes of output that are kept of each process, unless its own options say
-            otherwise; None: 1 MiB of those that are started, and all of those that are run.
-    """
-
-    buffer_size: int | None = None
 
 
 class Service:
@@ -62,11 +50,15 @@ class Service:
         options: of all processes.
 
     Raises:
+        InvalidError: an argument is of another type.
         UnavailableError: gevent or eventlet has patched threads or ``select``.
     """
 
     def __init__(self, core: Bus | None = None, options: ServiceOptions | None = None) -> None:
         require_real_threads()
+        check_service_options(options)
+        if core is not None:
+            _check_bus(core)
         self.options = options or ServiceOptions()
         self._publisher: Publisher = NullPublisher() if core is None else BusPublisher(core)
         self._processes: dict[str, ManagedProcess] = {}
@@ -123,6 +115,8 @@ class Service:
         default_size: int = DEFAULT_SIZE,
         linger: float = 0,
     ) -> ManagedProcess:
+        if not isinstance(options, RunOptions):
+            raise InvalidError(f"options is {options!r}", why="it must be RunOptions")
         options.check()
         stdin = options.input()
         return ManagedProcess(
@@ -214,7 +208,7 @@ class Service:
         """
         try:
             return self._processes[name]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: it cannot be a key
             raise ProcessNotFoundError(
                 f"there is no process {name!r}",
                 why=f"there are {', '.join(self._processes) or 'none'}",
@@ -330,9 +324,15 @@ class Service:
 
 def new_service(options: ServiceOptions | None = None) -> Callable[[Core], Service]:
     """Return a factory of services, for ``with_name("process", …)`` in a core."""
-    if options is not None and options.buffer_size is not None and options.buffer_size < 1:
-        raise InvalidError(f"buffer_size is {options.buffer_size!r}", why="below 1")
+    check_service_options(options)
     return lambda core: Service(core, options)
+
+
+def _check_bus(core: object) -> None:
+    from core_infra.framework._bus import Bus  # noqa: PLC0415 - most services have none
+
+    if not isinstance(core, Bus):
+        raise InvalidError(f"core is {core!r}", why="it must be a Bus or a Core")
 
 
 def start_managed(

@@ -22,6 +22,7 @@ from core_infra._eventloop.sockets import short_path
 from core_infra._unpatched import select, shutil, socket
 from core_infra.errors import InvalidError, UnavailableError
 from core_infra.process._options import RunOptions
+from core_infra.process._readiness import check_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -237,7 +238,8 @@ def join(
         InvalidError: the name or the start is not possible.
         UnavailableError: it does not start, does not become ready, or has ended.
     """
-    if not re.fullmatch(r"[\w][\w.-]*", name):
+    given: Any = name
+    if not isinstance(given, str) or not re.fullmatch(r"[\w][\w.-]*", given):
         raise InvalidError(
             f"cannot share a process as {name!r}", why="a name has letters, digits, dots, dashes"
         )
@@ -348,6 +350,8 @@ def _pickled(home: Path, start: RunOptions | Start, ready: Probe | Sequence[Prob
         raise InvalidError(what, why=f"start is {start!r}", todo="Give RunOptions or a Start.")
     start.options.check()
     probes = [*start.ready, *(ready if isinstance(ready, list | tuple) else [ready])]
+    for probe in probes:
+        check_probe(probe)
     try:
         json.dumps(dict(start.facts))
         return pickle.dumps(Start(start.options, probes, dict(start.facts), start.timeout))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from core_infra._unpatched import signal, time
 from core_infra.errors import InvalidError
-from core_infra.process._options import is_size
 from core_infra.process._pexpect_adapter import PexpectAdapter
+from core_infra.process._values import is_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from itertools import pairwise
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra._host import processors
 from core_infra.errors import InvalidError
-from core_infra.process._options import check_seconds
 from core_infra.process._runner.backends import ExecutorBackend, ServiceBackend
 from core_infra.process._runner.cancellation import Cancellation
 from core_infra.process._runner.engine import Engine, Stop
@@ -20,9 +20,12 @@ from core_infra.process._runner.freshness_backend import FreshnessBackend
 from core_infra.process._runner.graph import Graph, check_apart
 from core_infra.process._runner.results import RunAllTimeoutError, RunInterruptedError
 from core_infra.process._runner.schedule import Schedule, make_plan
+from core_infra.process._runner.spec import RunSpec
+from core_infra.process._service import Service
+from core_infra.process._values import check_seconds, is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
     from core_infra._eventloop.loop import Loop
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from core_infra.process._runner.freshness import Freshness
     from core_infra.process._runner.results import RunAllResult
     from core_infra.process._runner.schedule import RunPlan
-    from core_infra.process._runner.spec import RunSpec
-    from core_infra.process._service import Service
 
 
 _MOST_CTRL_C = 4
@@ -59,7 +60,7 @@ class Runner:
             up to date.
 
     Raises:
-        InvalidError: workers is less than 1.
+        InvalidError: workers is less than 1, or an argument is of another type.
     """
 
     def __init__(
@@ -76,6 +77,10 @@ class Runner:
     ) -> None:
         if workers is not None and not _is_count(workers):
             raise InvalidError(f"a run cannot have {workers!r} workers", todo="Give at least 1.")
+        if not isinstance(service, Service):
+            raise InvalidError(f"service is {service!r}", why="it must be a Service")
+        if pools is not None and not isinstance(pools, Mapping):
+            raise InvalidError(f"pools is {pools!r}", why="it must be a dict")
         self._service = service
         self._workers = workers
         self._pools = dict(pools or {})
@@ -119,9 +124,9 @@ class Runner:
             RunAllTimeoutError: the time was over; it has the result.
             RunInterruptedError: a KeyboardInterrupt has stopped the run; it has the result.
         """
-        graphs = [self._graph([*specs], None)]
+        graphs = [self._graph(_listed("specs", specs), None)]
         if cleanup:
-            graphs.append(self._graph([*cleanup], None))
+            graphs.append(self._graph(_listed("cleanup", cleanup), None))
             check_apart(*graphs)
         return self._run(graphs, executor, timeout, cancel)
 
@@ -144,7 +149,7 @@ class Runner:
         Raises:
             CoreInfraError: as :meth:`run_all`.
         """
-        specs = [*specs]
+        specs = _listed("specs", specs)
         chain = [[], *([before.name] for before, _ in pairwise(specs))]
         return self._run([self._graph(specs, chain[: len(specs)])], None, timeout, cancel)
 
@@ -165,7 +170,7 @@ class Runner:
         Raises:
             CoreInfraError: as :meth:`run_all`.
         """
-        specs = [*specs]
+        specs = _listed("specs", specs)
         return self._run([self._graph(specs, [[]] * len(specs))], None, timeout, cancel)
 
     def plan(self, specs: Sequence[RunSpec]) -> RunPlan:
@@ -174,7 +179,7 @@ class Runner:
         Raises:
             InvalidGraphError: the specs cannot be run together.
         """
-        graph = self._graph([*specs], None)
+        graph = self._graph(_listed("specs", specs), None)
         durations = self._known_durations()
         return make_plan(
             graph,
@@ -250,7 +255,16 @@ class Runner:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 1
+    return is_whole(value) and value >= 1
+
+
+def _listed(name: str, specs: Any) -> list[RunSpec]:
+    """The specs as a list; raises InvalidError if they are something else."""
+    listed = list(specs) if isinstance(specs, Iterable) and not isinstance(specs, str) else [specs]
+    for spec in listed:
+        if not isinstance(spec, RunSpec):
+            raise InvalidError(f"{name} has {spec!r}", why="it must be a list of RunSpec")
+    return listed
 
 
 def _check_ends(timeout: Any, cancel: Any) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError
 from core_infra.framework._handlers import is_async
 from core_infra.process._options import RunOptions
+from core_infra.process._values import is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,11 @@ def _wrong_fields(spec: RunSpec) -> Iterator[str]:
             yield f"{field_name} is one string, {found!r}: give a list"
         elif not isinstance(found, Collection) or not all(isinstance(one, str) for one in found):
             yield f"{field_name} is {found!r}: give a list of texts"
+    env: Any = spec.env
+    if not isinstance(env, Mapping):
+        yield f"env is {env!r}: give a dict"
     retries: Any = spec.retries
-    if not isinstance(retries, int) or retries < 0:
+    if not is_whole(retries) or retries < 0:
         yield f"retries is {retries!r}: give a whole number, 0 or more"
     if spec.call is not None and not callable(spec.call):
         yield f"call is {spec.call!r}: give a function"

@@ -14,6 +14,7 @@ from core_infra._yaml.field import Field
 from core_infra._yaml.mistakes import file_error, in_order
 from core_infra._yaml.reading import each, each_value, read_document, whole
 from core_infra.errors import CoreInfraError, InvalidError, InvalidFileError, Mistake
+from core_infra.medium._arguments import check_methods
 from core_infra.process._runner.graph import mistakes
 from core_infra.process._runner.spec import RunSpec
 from core_infra.process._runner.variables import Scope, split_command, unprotect
@@ -102,6 +103,7 @@ def load_tasks(medium: Medium, path: str, variables: Mapping[str, str] | None = 
         TaskFileError: it has mistakes; carries all of them with their places.
         CoreInfraError: the file cannot be read.
     """
+    check_methods("medium", medium, "a medium", "read_bytes")
     loader = _Loader(medium, (path,), variables or {}, medium.read_bytes(path))
     loaded = loader.load()
     if loader.mistakes:
