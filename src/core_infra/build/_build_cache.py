@@ -83,7 +83,7 @@ def cache_key(plan: BuildPlan) -> str:
         "settings": repr(
             (
                 *(context.settings.build, context.settings.archive, context.settings.hooks),
-                context.settings.packages,
+                *(context.settings.packages, context.settings.oci),
             )
         ),
         "commit": context.commit if context.settings.build.stamp else "",

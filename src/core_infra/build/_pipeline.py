@@ -22,6 +22,7 @@ from core_infra.build._documents.checksums import checksum
 from core_infra.build._documents.release import describe
 from core_infra.build._errors import ArtifactMissingError
 from core_infra.build._output_directory import check_others, check_released, retired
+from core_infra.build._packages.image import build_image
 from core_infra.build._packages.packages import build_packages
 from core_infra.build._plan import Goal
 from core_infra.build._release_rules import version_problem
@@ -151,7 +152,7 @@ def _pack(
     run(plan.context, "before_archive", hooks.before_archive, plan.targets, listener=listener)
     shipped: dict[str, Artifact] = {}
     packed = (_pack_one(plan, artifact) for artifact in built)
-    for made in (*packed, *build_packages(plan, built)):
+    for made in (*packed, *build_packages(plan, built), *build_image(plan, built)):
         if made.name in shipped:
             raise AlreadyExistsError(
                 f"two artifacts would be {made.name}",

@@ -21,6 +21,7 @@ from core_infra.build._config.settings import (
     ForgeSettings,
     HookSettings,
     LinuxKitSettings,
+    OciSettings,
     PackageSettings,
     ProjectSettings,
     PublishSettings,
@@ -44,7 +45,7 @@ _NO_FORGE = ForgeSettings("", "", "")
 """Instead of a forge with mistakes, which are reported."""
 _SECTIONS = (
     *("version", "project", "build", "targets", "archive", "hooks", "sign"),
-    *("packages", "changelog", "publish", "docker", "linuxkit"),
+    *("packages", "oci", "changelog", "publish", "docker", "linuxkit"),
 )
 _PROJECT_FIELDS = ("name", "description", "main", "binary", "type", "tag_prefix")
 
@@ -102,6 +103,7 @@ def _config(top: Field, env: Mapping[str, str]) -> BuildConfig:
         archive=_archive(fields),
         hooks=_hooks(fields),
         packages=_packages(fields),
+        oci=_oci(fields),
         changelog=_changelog(fields),
         publish=_publish(fields),
         docker=_docker(fields),
@@ -175,6 +177,17 @@ def _packages(top: Fields) -> PackageSettings:
     )
 
 
+def _oci(top: Fields) -> OciSettings:
+    fields = top.section("oci", ("image", "entrypoint", "user", "files"))
+    default = OciSettings()
+    return OciSettings(
+        image=fields.optional("image", values.image_name, default.image),
+        entrypoint=fields.optional("entrypoint", values.file_name, default.entrypoint),
+        user=fields.optional("user", values.line, default.user),
+        files=fields.optional("files", values.system_files, default.files),
+    )
+
+
 def _changelog(top: Fields) -> ChangelogSettings:
     fields = top.section("changelog", ("from", "file"))
     default = ChangelogSettings()
@@ -185,7 +198,7 @@ def _changelog(top: Fields) -> ChangelogSettings:
 
 
 def _publish(top: Fields) -> PublishSettings:
-    fields = top.section("publish", ("github", "forgejo", "pypi"))
+    fields = top.section("publish", ("github", "forgejo", "pypi", "image"))
     return PublishSettings(
         forges=tuple(
             fields[kind].take(functools.partial(_forge, kind), None) or _NO_FORGE
@@ -193,6 +206,7 @@ def _publish(top: Fields) -> PublishSettings:
             if kind in fields
         ),
         pypi=fields.optional("pypi", values.index, ""),
+        image=fields.optional("image", Field.flag, default=False),
     )
 
 

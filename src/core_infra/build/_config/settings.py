@@ -159,6 +159,23 @@ class PackageSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OciSettings:
+    """The section ``oci``: an OCI image of the programs, without Docker.
+
+    Attributes:
+        image: its name, with its registry; empty for none.
+        entrypoint: the program that it runs; by default the one with the project's name.
+        user: the user and group that it runs as.
+        files: further files of the project, each with its absolute path in the image.
+    """
+
+    image: str = ""
+    entrypoint: str = ""
+    user: str = "65532:65532"
+    files: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ChangelogSettings:
     """The section ``changelog``: where the notes of a release come from.
 
@@ -196,13 +213,15 @@ class PublishSettings:
     Attributes:
         forges: the repositories on forges.
         pypi: the upload address of a Python package index; empty for none.
+        image: whether the image of ``oci`` is pushed to its registry.
     """
 
     forges: tuple[ForgeSettings, ...] = ()
     pypi: str = ""
+    image: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.forges or self.pypi)
+        return bool(self.forges or self.pypi or self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +270,7 @@ class BuildConfig:
         archive: the archives of a release.
         hooks: commands of the project.
         packages: packages for Linux distributions.
+        oci: an OCI image of the programs.
         changelog: where the notes of a release come from.
         publish: where a release is published.
         docker: settings of the Docker builder.
@@ -265,6 +285,7 @@ class BuildConfig:
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     hooks: HookSettings = field(default_factory=HookSettings)
     packages: PackageSettings = field(default_factory=PackageSettings)
+    oci: OciSettings = field(default_factory=OciSettings)
     changelog: ChangelogSettings = field(default_factory=ChangelogSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)

@@ -25,6 +25,7 @@ STAMP_PLACEHOLDERS = ("version", "commit", "date")
 _RESERVED = re.compile(r"con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]{0,254}")
+_IMAGE_NAME = re.compile(r"[a-z0-9.-]+(?::\d+)?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+")
 _TAG_PREFIX = re.compile(r"[\w@][\w@./+-]{0,99}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}/[\w.-]{1,100}", re.ASCII)
 _INDEXES = {
@@ -189,6 +190,11 @@ def index(field: Field) -> str:
 def image(field: Field) -> str:
     """The name of a container image."""
     return _matching(field, _IMAGE, "an image's name, like registry/name")
+
+
+def image_name(field: Field) -> str:
+    """The name of an image with its registry, without a tag."""
+    return _matching(field, _IMAGE_NAME, "an image with its registry, like ghcr.io/acme/app")
 
 
 def tag_prefix(field: Field) -> str:

@@ -56,6 +56,13 @@ def package_problems(context: BuildContext, targets: Sequence[Target]) -> list[s
             f"packages: their version must start with a digit, not be {context.version!r}: "
             "tag the commit, or use --version"
         )
+    if context.settings.oci.image and not any(target.os == "linux" for target in targets):
+        problems.append("oci: none of the targets is Linux")
+    problems += [
+        f"oci.files: {source} does not exist"
+        for source, _ in context.settings.oci.files
+        if context.settings.oci.image and not (context.project_dir / source).is_file()
+    ]
     problems += [
         f"packages.files: {source} does not exist"
         for source, _ in settings.files

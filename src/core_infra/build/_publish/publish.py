@@ -24,6 +24,12 @@ from core_infra.build._publish.pypi import (
     packages_of,
     upload_to_index,
 )
+from core_infra.build._publish.registry import (
+    image_address,
+    image_file,
+    push_image,
+    registry_problems,
+)
 from core_infra.build._release_rules import states_version
 from core_infra.build._secret import missing_token, read_token
 from core_infra.build._sources.history import is_final, read_history
@@ -69,6 +75,10 @@ def publish_problems(plan: BuildPlan) -> list[str]:
         if plan.type != "python":
             problems.append(f"publish.pypi is for Python projects, not for {plan.type}")
         problems += index_problems()
+    if settings.image:
+        problems += registry_problems()
+        if not context.settings.oci.image:
+            problems.append("publish.image needs oci.image: the name of the image")
     try:
         release_notes(plan)
     except CoreInfraError as error:
@@ -110,6 +120,8 @@ def publish_requests(plan: BuildPlan) -> Iterator[str]:
             last += [] if one.draft else [forge.publish_request()]
     if settings.pypi:
         yield from index_requests(settings.pypi, packages_of(str(plan.type), files) or files)
+    if settings.image:
+        yield f"push the image to {_address(plan)}"
     yield from last
 
 
@@ -149,10 +161,17 @@ def publish_release(plan: BuildPlan, *, report: Callable[[str], object]) -> list
         if settings.pypi:
             upload_to_index(settings.pypi, packages_of(str(plan.type), files), report=report)
             addresses.append(settings.pypi)
+        if settings.image and (path := image_file(files)):
+            addresses.append(_address(plan))
+            push_image(path, addresses[-1], report=report)
         addresses += [
             draft if one.draft else forge.publish(release) for one, forge, draft in drafts
         ]
     return addresses
+
+
+def _address(plan: BuildPlan) -> str:
+    return image_address(plan.context.settings.oci.image, plan.context.version)
 
 
 def _forge(one: ForgeSettings, report: Callable[[str], object]) -> Forge:
