@@ -79,3 +79,11 @@ def test_the_tail_is_the_last_lines(wired: Wired) -> None:
     wired.machine.close()
     list(wired.console.follow())
     assert wired.console.tail(3) == "97\n98\n99"
+
+
+def test_a_machine_that_ends_after_its_directory_is_removed_has_an_empty_log(wired: Wired) -> None:
+    wired.machine.sendall(b"one\r\n")
+    assert next(wired.console.follow()) == "one"
+    wired.console.path.unlink()
+    assert wired.console.panic() is None
+    assert wired.console.tail(5) == wired.console.text() == ""

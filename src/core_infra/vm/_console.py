@@ -76,14 +76,12 @@ class Console:
             if offset >= self._size:
                 start = offset - self._size
                 return self._held[start : start + size]
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+        return self._written(offset, size)
 
     def text(self) -> str:
         """The whole log so far."""
         with self._changed:
-            data = self.path.read_bytes() + self._held
+            data = self._written(0) + self._held
         return data.decode("utf-8", "replace").replace("\r\n", "\n")
 
     def tail(self, lines: int) -> str:
@@ -142,11 +140,19 @@ class Console:
 
     def _last(self, begin: int) -> str:
         """The end of the log, from the offset *begin* at the earliest, as in :meth:`tail`."""
-        with self._changed, self.path.open("rb") as file:
-            file.seek(max(min(begin, self._size), self._size - _TAIL_BYTES))
+        with self._changed:
+            written = self._written(max(min(begin, self._size), self._size - _TAIL_BYTES))
             held = self._held[max(0, begin - self._size) :]
-            text = (file.read() + held).decode("utf-8", "replace")
-        return _CONTROLS.sub("", text)
+        return _CONTROLS.sub("", (written + held).decode("utf-8", "replace"))
+
+    def _written(self, offset: int, size: int = -1) -> bytes:
+        """What the file has; nothing once its directory has been removed at the end of a run."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except FileNotFoundError:
+            return b""
 
     def _append(self, data: bytes) -> None:
         with self._changed:
