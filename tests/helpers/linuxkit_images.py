@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from core_infra._host import SHORT_NAMES
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.image import host_arch
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from core_infra.vm._images.disk.tree import Node
 
 
-def default_tree() -> Node:
-    """The files of the default image."""
-    initrd = default_image(host_arch(), cache_dir=cache_root()).initrd
+def default_tree(arch: str = "") -> Node:
+    """The files of the default image, by default of this host's architecture."""
+    initrd = default_image(arch or host_arch(), cache_dir=cache_root()).initrd
     assert initrd is not None
     return read_cpio(initrd)
 
 
-def busybox() -> bytes:
-    """A static busybox."""
-    node = default_tree().entries[b"usr"].entries[b"bin"].entries[b"busybox"]
+def busybox(arch: str = "") -> bytes:
+    """A static busybox, by default for this host's architecture."""
+    node = default_tree(arch).entries[b"usr"].entries[b"bin"].entries[b"busybox"]
     return b"".join(content(node))
 
 
@@ -37,17 +38,19 @@ def write_busybox(
     *,
     label: dict[str, Any] | None = None,
     more: Sequence[Entry] = (),
+    arch: str = "",
     **config: Any,
 ) -> str:
     """Write an OCI layout with an image of busybox; return its address."""
     entries = [
         folder("bin"),
-        Entry("bin/busybox", data=busybox(), mode=0o755),
+        Entry("bin/busybox", data=busybox(arch), mode=0o755),
         link("bin/sh", "busybox"),
         *more,
     ]
     config.setdefault("Env", ["PATH=/bin"])
     if label is not None:
         config["Labels"] = {LABEL: json.dumps(label)}
-    write_layout(directory, [layer(entries)], config=config)
+    architecture = SHORT_NAMES[arch or host_arch()]
+    write_layout(directory, [layer(entries)], config=config, architecture=architecture)
     return f"oci-layout:{directory}"

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
     from core_infra.build._builders.steps import BuildContext
 
-_LINUXKIT = Tool(
-    "linuxkit",
-    ("linuxkit", "version"),
-    "Install LinuxKit: https://github.com/linuxkit/linuxkit/releases.",
-)
+_INSTALL = "Install LinuxKit: https://github.com/linuxkit/linuxkit/releases."
 _OWN = (sys.executable, "-P", "-m", "core_infra")
 _OWN_TOOL = Tool("core-infra", (*_OWN, "--version"))
 _FORMATS = ("kernel+initrd",)
@@ -67,8 +63,17 @@ class LinuxKitBuilder(Builder):
                 f"{', '.join(_OWN_FORMATS)}. Set linuxkit.assembler to linuxkit"
             )
         steps = (_step(context, target, recipe) for target in targets if target.os == "linux")
-        tool = _OWN_TOOL if own else _LINUXKIT
+        tool = _OWN_TOOL if own else _program(foreign)
         return BuilderPlan(tuple(steps), (tool,), tuple(problems))
+
+
+def _program(foreign: Sequence[str]) -> Tool:
+    remedy = _INSTALL
+    if foreign:
+        remedy += (
+            f" Without it, core-infra writes {', '.join(_OWN_FORMATS)}, not {', '.join(foreign)}."
+        )
+    return Tool("linuxkit", ("linuxkit", "version"), remedy)
 
 
 def _formats(context: BuildContext) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ class Assembly:
         image = names["image"]
         self.kernel = self._part(names.get("binary", "kernel"), "kernel", image)
         if "ucode" in names:
-            self.microcode = self._part(names["ucode"], "microcode", image)
+            self.microcode = self._part(names["ucode"], "ucode", image)
         archive = names.get("tar", "kernel.tar")
         if archive == _NONE or ("tar" not in names and self._found(archive, image) is None):
             return
