@@ -80,7 +80,7 @@ class SourceBuilder:
             await_agent(process, builder, boot_limit(spec.image))
             limit = timeouts.scaled(BOOT_TIMEOUT)
             seconds = time.monotonic() - process.child.started_at
-            warm_up(process, rounds=1)
+            warm_up(process)
             nonce = quiesce(process, limit)
             save(process, work, with_memory=False, timeout=limit)
         except CoreInfraError as error:
