@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pycdlib
 import pytest
 
-from core_infra.errors import InvalidError
+from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.process import LogPattern, Service
 from core_infra.vm._images.image import host_arch
+from core_infra.vm._images.linuxkit import boot_disk
 from core_infra.vm._images.linuxkit.output import build_files
 from linuxkit_images import write_busybox
 from oci_images import Entry, layer, write_layout
@@ -83,3 +84,14 @@ def test_a_kernel_that_no_loader_starts_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match=why):
         build(tmp_path, ["raw"], kernel)
     assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_without_the_loaders_packages_the_error_names_what_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object, **__: object) -> list[Path]:
+        raise NotFoundError("apt knows no package syslinux", todo="Pass an image of your own.")
+
+    monkeypatch.setattr(boot_disk, "kept_packages", unknown)
+    with pytest.raises(UnavailableError, match=r"no package syslinux\nUse the formats kernel"):
+        build(tmp_path, ["raw"])

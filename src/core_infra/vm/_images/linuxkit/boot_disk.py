@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.errors import CommandFailedError, InvalidError, UnavailableError
+from core_infra.errors import CommandFailedError, InvalidError, NotFoundError, UnavailableError
 from core_infra.vm._cache import cache_root
 from core_infra.vm._free_space import no_room, says_full
 from core_infra.vm._images.default.builder import packed_kernel
@@ -41,6 +41,7 @@ _LARGE = 512 * _MIB
 _LARGEST = (1 << 32) - 1  # bytes of a file of FAT
 _ESP = 0xEF  # the type of the partition
 _CODE = 440  # bytes of a boot sector before its partition table
+_OTHERS = "Use the formats kernel+initrd or tar."
 _EFI = {
     "x86_64": ("systemd-bootx64.efi", "BOOTX64.EFI"),
     "aarch64": ("systemd-bootaa64.efi", "BOOTAA64.EFI"),
@@ -110,10 +111,15 @@ class _Loader:
                     todo="Use the formats kernel+initrd or tar, or build it on an x86-64 host.",
                 )
             own += ["syslinux", "syslinux-common"]
-        found = [
-            *kept_packages("boot-loader", own, host_arch(), progress=progress),
-            *kept_packages("boot-loader-uefi", ["systemd-boot-efi"], arch, progress=progress),
-        ]
+        try:
+            found = [
+                *kept_packages("boot-loader", own, host_arch(), progress=progress),
+                *kept_packages("boot-loader-uefi", ["systemd-boot-efi"], arch, progress=progress),
+            ]
+        except NotFoundError as error:
+            raise UnavailableError(
+                "cannot write a disk that boots by itself", why=error.what, todo=_OTHERS
+            ) from error
         for path in found:
             run(["dpkg-deb", "--extract", str(path), str(unpacked)])
         self.packages = tuple(
@@ -129,7 +135,7 @@ class _Loader:
             raise InvalidError(
                 f"cannot write the image to {path.name}",
                 why="its initrd has more than 4 GiB, which FAT cannot hold",
-                todo="Use the formats kernel+initrd or tar.",
+                todo=_OTHERS,
             )
         needed = max(_LEAST, sum(sizes) * 51 // 50 + 4 * _MIB)
         size = -(-needed // _MIB) * _MIB
