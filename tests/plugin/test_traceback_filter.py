@@ -21,7 +21,7 @@ TESTS = """
 
     def test_not_an_error_of_ours(core_medium):
         marker = "in the test"
-        core_medium.write_bytes("a", 1)
+        core_medium.diff(type("Other", (), {"fork": lambda self: None})())
 
     class TestUnit(unittest.TestCase):
         @pytest.fixture(autouse=True)
