@@ -82,6 +82,11 @@ class LiveBoard:
             self._live.stop()
             self._screen.close()
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note how many tests there are: each worker of pytest-xdist collects all of them."""
+        self._total = len(ids)
+
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Add a test."""
         self._running[nodeid] = time.monotonic()
