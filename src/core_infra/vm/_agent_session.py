@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from core_infra._unpatched import time
 from core_infra.errors import TimeoutExpiredError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest.connection import AgentGoneError, GuestGoneError
@@ -50,19 +51,22 @@ class AgentSession:
             MachineStateError: the machine does not run.
         """
         process = self._process()
-        if process.agent.lost:  # the agent ended; the guest's init has started it again
-            with self._lock:
-                process = self._process()  # another one, if it was reverted meanwhile
-                if process.agent.lost:
-                    self._begin(process, timeouts.scaled(_RESTART) if limit is None else limit)
+        if not process.agent.lost:
+            return process.agent
+        # The agent has ended; the guest's init starts it again, or the guest restarts.
+        deadline = time.monotonic() + (timeouts.scaled(_RESTART) if limit is None else limit)
+        with self._lock:
+            while (process := self._process()).agent.lost:  # another one, if it was replaced
+                self._begin(process, max(deadline - time.monotonic(), 0.0))
         return process.agent
 
     def _begin(self, process: VmmProcess, limit: float) -> None:
+        """Begin a session; returns without one if another process has replaced this one."""
         try:
             self._begun(process, process.agent.hello(limit).info)
         except GuestGoneError:
-            self._process()  # its error says more
-            raise
+            if self._process() is process:  # or this raises an error that says more
+                raise
         except TimeoutExpiredError as error:
             raise AgentGoneError(
                 f"the agent in machine {process.spec.name} has ended",

@@ -374,7 +374,7 @@ class Machine(Guest):
         After :meth:`power_off`, it can be started again.
         """
         with self._timeline.step("power off", ""):
-            self._lifecycle.poweroff(timeout)
+            self._power.poweroff(timeout)
 
     def stop(self) -> None:
         """End the machine at once; a second call does nothing.

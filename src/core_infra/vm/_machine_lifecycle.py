@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from core_infra._unpatched import time
+from core_infra.vm import _cold_restart as cold
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._agent_session import AgentSession
 from core_infra.vm._faults.guest import Paused
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from core_infra.vm._vmm_process import VmmProcess
 
 
+_RESTART = 10.0
+"""Seconds, before scaling, in which a process must be there for a guest that restarts."""
 _SKEW = 50_000_000  # nanoseconds that a guest's clock may be off this host's
 COARSE = 10_000_000
 """Nanoseconds that the time of a file's change, which is a tick's, may be before the clock's."""
@@ -85,6 +88,7 @@ class MachineLifecycle:
         self.snapshots = MachineSnapshots(self, snapshotter, source)
         self.resumed_at: list[tuple[int, int]] = []
         self._restarted: Callable[[], None] = lambda: None
+        self._restart: cold.ColdRestart | None = None
         self.faults = MachineFaults(self)
         self._ports = ForwardedPorts()
         self._listener: Callable[[str], None] = lambda _line: None
@@ -142,7 +146,7 @@ class MachineLifecycle:
         self.boot_seconds = seconds
         self.guest_info = info
         self.resumed_at.append(_clock(info))
-        self._process.qmp.post("set-action", reboot="reset")
+        cold.allow_restart(self._process)
         self._move(Status.RUNNING)
         self.networks.joined(self._agent_if_running)
 
@@ -150,23 +154,13 @@ class MachineLifecycle:
         """See :meth:`core_infra.vm.Machine.port`."""
         return self._ports.forward(self.process.qmp, number)
 
-    def poweroff(self, timeout: float | None) -> None:
-        """See :meth:`core_infra.vm.Machine.poweroff`."""
-        agent, limit = self.agent(), timeouts.limit(timeout, 40)
-        if self.pause is not None:
-            raise self.pause
-        self._ending = self.witness()
-        self._move(Status.STOPPING)
-        agent.poweroff()
-        self._process.child.wait(limit)
-        self.stop()
-
     def stop(self, ending: Ending | None = None) -> None:
         """End the machine; a second call does nothing.
 
         Args:
             ending: what ends it, for the errors of later calls; None asks the witness.
         """
+        self._await_restart()
         with self._lock:
             if self._status in (Status.STOPPED, Status.DETACHED):
                 return
@@ -188,6 +182,7 @@ class MachineLifecycle:
         """
         self._require(Status.RUNNING)
         self._process.expose()
+        self._process.qmp.execute("set-action", reboot="reset")  # nobody would start another one
         self._process.qmp.execute("cont")  # virtual time may stand still
         self._move(Status.DETACHED)
         self._process.disconnect()
@@ -242,7 +237,6 @@ class MachineLifecycle:
             with self._lock:
                 self._move(former)
             raise
-        process.qmp.post("set-action", reboot="reset")
         self.replace(process, info)
 
     @contextlib.contextmanager
@@ -270,6 +264,7 @@ class MachineLifecycle:
         self.guest_info = info
         self.resumed_at.append(_clock(info))
         self._watch(process)
+        cold.allow_restart(process)
         self._move(Status.RUNNING)
         self.faults.begin_again(process, saved)
 
@@ -292,6 +287,7 @@ class MachineLifecycle:
     def _watch(self, process: VmmProcess) -> None:
         process.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(process, data))
         process.qmp.on_event("RESET", lambda _data: self._reset(process))
+        process.qmp.on_event("SHUTDOWN", lambda data: self._shuts_down(process, data))
         process.on_end(lambda _exit_code: self._ended(process))
         process.on_pause(self._paused)
 
@@ -305,7 +301,9 @@ class MachineLifecycle:
 
     def _ended(self, process: VmmProcess) -> None:
         with self._lock:
-            if process is self._process and self._status is Status.RUNNING:
+            if process is self._process and self._restart is not None:
+                self._restart.begin(process)
+            elif process is self._process and self._status is Status.RUNNING:
                 self._ending = self._ending or self.witness()
                 self._move(Status.FAILED)
                 self._restarted()
@@ -327,13 +325,50 @@ class MachineLifecycle:
         if process.has_panicked():
             process.qmp.post("quit")
             return
-        error = AgentGoneError(
-            f"the agent in machine {self.spec.name} has ended", why="the guest restarts"
-        )
-        process.agent.lose_session(error)
+        process.agent.lose_session(cold.agent_restarts(self.spec.name))
         self._restarted()
 
+    def _shuts_down(self, process: VmmProcess, data: dict[str, Any]) -> None:
+        """QEMU is about to end; if its guest restarts, another process takes over."""
+        with self._lock:
+            if self._status is not Status.RUNNING or not cold.is_restart(process, data):
+                return
+            self._restart = cold.ColdRestart(
+                lambda former: self._snapshotter.launch_again(former, cold.LINE),
+                self._continue_in,
+                self._restart_failed,
+            )
+            self._move(Status.STARTING)
+        process.agent.lose_session(cold.agent_restarts(self.spec.name))
+        self._restarted()
+
+    def _continue_in(self, process: VmmProcess) -> bool:
+        """Continue in a process that boots; the next session with its agent sets up the guest."""
+        process.agent.lose_session(cold.agent_restarts(self.spec.name))
+        self.networks.connect(process)
+        self._ports.forward_again(process.qmp)
+        with self._lock:
+            if self._status is not Status.STARTING:
+                return False
+            self._process, self._restart = process, None
+            self._move(Status.RUNNING)
+        cold.allow_restart(process)
+        self._watch(process)
+        return True
+
+    def _restart_failed(self, error: Exception) -> None:
+        self._process.end(f"it could not start again: {error}")
+        with self._lock:
+            self._restart = None
+            if self._status is Status.STARTING:
+                self._move(Status.FAILED)
+
+    def _await_restart(self) -> None:
+        if (restart := self._restart) is not None:
+            restart.wait(timeouts.scaled(_RESTART))
+
     def _require(self, needed: Status) -> None:
+        self._await_restart()
         if self._status is Status.FAILED:
             error = self._process.gone()
             if self._ending is not None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _SHUTDOWN = 8.0
 """Seconds, before scaling, that a guest may take to end its services."""
 
+_POWEROFF = 40.0
+"""The same if the agent does it, which also waits for the disks."""
+
 _READ = 1 << 16
 # A shell's PATH may lack the directories of the system's programs; the last is ours, in OCI images.
 _ASK = "PATH=$PATH:/sbin:/usr/sbin:/run/core-infra/bin; exec {}"
@@ -87,6 +90,15 @@ class MachinePower:
                     timeout=limit,
                 ) from error
             process.end()
+
+    def poweroff(self, timeout: float | None) -> None:
+        """See :meth:`core_infra.vm.Machine.poweroff`."""
+        agent, limit = self._machine.agent(), timeouts.limit(timeout, _POWEROFF)
+        process = self._running()
+        with self._machine.powering_down():
+            agent.poweroff()
+            process.child.wait(limit)
+        self._machine.stop()
 
     def power_cut(
         self, until: str | re.Pattern[str] | Waitable | None, timeout: float | None

@@ -37,6 +37,9 @@ class Snapshotter(Protocol):
     ) -> AbstractContextManager[tuple[AgentClient, Mapping[str, str]]]:
         """Within the block, the agent of a clone of our own, and what it reports of the guest."""
 
+    def launch_again(self, former: VmmProcess, past: bytes) -> VmmProcess:
+        """A process that boots from the disks of one that has ended."""
+
     def boot_again(
         self, former: VmmProcess, past: bytes, limit: float
     ) -> tuple[VmmProcess, Mapping[str, str]]:

@@ -249,6 +249,26 @@ class Cloner:
             raise
         return ready, ack.info
 
+    def launch_again(self, former: VmmProcess, past: bytes) -> VmmProcess:
+        """Start a machine whose process has ended, from its disks; nothing is waited for.
+
+        Args:
+            former: the process.
+            past: what to append to the console's log first.
+        """
+        process = launch(
+            self._hypervisor,
+            former.spec,
+            former.accelerator,
+            former.directory,
+            written=former.disks,
+            die_with_parent=self._die_with_parent,
+            past=past,
+            server=fork_server(former.accelerator),
+        )
+        process.identity = former.identity
+        return process
+
     def boot_again(
         self, former: VmmProcess, past: bytes, limit: float
     ) -> tuple[VmmProcess, Mapping[str, str]]:
@@ -265,17 +285,7 @@ class Cloner:
         Raises:
             BootError: it did not come up; nothing is left of it but its files.
         """
-        process = launch(
-            self._hypervisor,
-            former.spec,
-            former.accelerator,
-            former.directory,
-            written=former.disks,
-            die_with_parent=self._die_with_parent,
-            past=past,
-            server=fork_server(former.accelerator),
-        )
-        process.identity = former.identity
+        process = self.launch_again(former, past)
         try:
             info = await_agent(process, former.spec, limit).info
             if process.identity is not None:
