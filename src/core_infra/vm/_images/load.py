@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from core_infra.errors import InvalidError
 from core_infra.vm._cache import cache_root
-from core_infra.vm._images.addresses import is_host
-from core_infra.vm._images.debian.release import find_release, is_release
+from core_infra.vm._images.addresses import is_host, is_release
+from core_infra.vm._images.debian.release import find_release
 from core_infra.vm._images.default.image import default_image
 from core_infra.vm._images.formats import ImageFormat, detect_format
 from core_infra.vm._images.image import (

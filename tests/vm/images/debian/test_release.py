@@ -1,11 +1,9 @@
 """Addresses of releases."""
 
-from pathlib import Path
-
 import pytest
 
 from core_infra.errors import InvalidError
-from core_infra.vm._images.debian.release import Release, find_release, host_release, is_release
+from core_infra.vm._images.debian.release import Release, find_release, host_release
 
 
 @pytest.mark.parametrize(
@@ -45,16 +43,3 @@ def test_without_a_name_it_is_the_release_of_this_host() -> None:
 def test_an_unknown_release_is_refused(address: str, suite: str | None, message: str) -> None:
     with pytest.raises(InvalidError, match=message):
         find_release(address, suite)
-
-
-def test_an_image_of_that_name_in_the_working_directory_comes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "debian").mkdir()  # of a project that is packaged
-    assert is_release("debian")
-    assert is_release("ubuntu:22.04")
-    assert not is_release("./debian")
-    assert not is_release(Path("debian"))
-    (tmp_path / "debian" / "it-kernel").touch()
-    assert not is_release("debian")

@@ -5,18 +5,15 @@ from __future__ import annotations
 import platform
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
 
-if TYPE_CHECKING:
-    import os
-
-_VERSIONS = {
+VERSIONS = {
     "debian": {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"},
     "ubuntu": {"20.04": "focal", "22.04": "jammy", "24.04": "noble", "26.04": "resolute"},
 }
+"""The codename of each release by its number, by distribution."""
+
 _CODENAME = re.compile(r"[a-z][a-z0-9-]{1,30}")
 
 
@@ -34,24 +31,6 @@ class Release:
 
     def __str__(self) -> str:
         return f"{self.distribution}:{self.codename}"
-
-
-def is_release(address: str | os.PathLike[str]) -> bool:
-    """Whether the address of an image names a system made of packages.
-
-    An image of this name in the working directory comes first, as it did before there were such
-    addresses. Many projects have a directory ``debian`` that holds no image.
-    """
-    if not isinstance(address, str) or address.partition(":")[0] not in _VERSIONS:
-        return False
-    return not names_files(address)
-
-
-def names_files(path: str) -> bool:
-    """Whether an image has this path: a file, a set, or a directory with one."""
-    given = Path(path)
-    places = (given, Path(f"{given}-kernel"), given / "image.yaml")
-    return any(place.is_file() for place in places) or any(given.glob("*-kernel"))
 
 
 def find_release(address: str = "", suite: str | None = None) -> Release:
@@ -79,7 +58,7 @@ def find_release(address: str = "", suite: str | None = None) -> Release:
                 "this host is neither Debian nor Ubuntu, so a release must be named",
                 todo="Name one, such as image='debian:12'.",
             )
-        return Release(distribution, list(_VERSIONS[distribution].values())[-2])
+        return Release(distribution, list(VERSIONS[distribution].values())[-2])
     if not version:
         return Release(distribution or _distribution_of(str(suite), host), str(suite))
     found = _by_version(distribution, version)
@@ -95,7 +74,7 @@ def host_release() -> Release | None:
     except OSError:
         return None
     for distribution in (facts["ID"], *facts.get("ID_LIKE", "").split()):
-        if distribution in _VERSIONS:
+        if distribution in VERSIONS:
             field = f"{distribution.upper()}_CODENAME"
             codename = facts.get(field) or facts.get("VERSION_CODENAME")
             return Release(distribution, codename or "sid")
@@ -103,7 +82,7 @@ def host_release() -> Release | None:
 
 
 def _by_version(distribution: str, version: str) -> Release:
-    known = _VERSIONS[distribution]
+    known = VERSIONS[distribution]
     if version in known:
         return Release(distribution, known[version])
     if _CODENAME.fullmatch(version):
@@ -116,7 +95,7 @@ def _by_version(distribution: str, version: str) -> Release:
 
 
 def _distribution_of(codename: str, host: Release | None) -> str:
-    for distribution, known in _VERSIONS.items():
+    for distribution, known in VERSIONS.items():
         if codename in known.values():
             return distribution
     return "debian" if host is None else host.distribution
