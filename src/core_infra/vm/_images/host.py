@@ -87,12 +87,14 @@ def host_image(arch: str, *, cache_dir: Path, progress: Callable[[str], None]) -
         key=f"{files.digest} {_CODE}",
         run=SYSTEM,
         files={LEFT_OUT: os.fsencode(listed)},
+        kept=1,  # it is large, and what has changed on a host does not change back
     )
     if (known := find_image(recipe, cache_dir)) is not None:
         return known
+    progress(f"copying {files.read >> 20} MiB of this host's files")
     made = make_image(recipe, lambda _: _system(files), cache_dir=cache_dir, progress=progress)
     progress(
-        f"copied {files.read >> 20} MiB of this host's files in {time.monotonic() - began:.1f} s; "
+        f"copied this host's files in {time.monotonic() - began:.1f} s; "
         f"{len(files.left_out)} paths are left out: {made.kernel.parent / LEFT_OUT}"
     )
     return made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra.vm._images.disk.tree import Node
+
+DAY = 24 * 3600
 
 
 @pytest.fixture
@@ -45,6 +49,21 @@ def test_what_killed_processes_have_left_of_any_image_is_removed(
     assert made.disk.is_file()
     assert not left.exists()
     assert (under_way / "part.tar").exists()
+
+
+def test_images_of_its_kind_that_were_not_used_for_long_are_removed(
+    base: Image, tmp_path: Path
+) -> None:
+    images = tmp_path / "cache" / "images"
+    old, used, other = (images / name for name in ("host-0", "host-1", "oci-0"))
+    for path, age in ((old, 3 * DAY), (used, DAY / 2), (other, 3 * DAY)):
+        path.mkdir(parents=True)
+        os.utime(path, (time.time() - age,) * 2)
+    recipe = DiskRecipe("it", base, kind="host-", key="1", kept=1)
+    made = make_image(
+        recipe, lambda _: directory(), cache_dir=tmp_path / "cache", progress=lambda _: None
+    )
+    assert {path for path in images.iterdir() if path.is_dir()} == {used, other, made.kernel.parent}
 
 
 def test_a_tree_that_cannot_be_made_leaves_nothing(base: Image, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ SYSTEM = RunConfig(
 
 _SCRIPTS = Path(__file__).parents[2] / "_guest" / "disk_root"
 _UNFINISHED = ".making-"
-_KEPT = 30 * 24 * 3600
+_DAY = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class DiskRecipe:
         scripts: files by name that the initrd puts into ``/run/core-infra`` besides our own.
         packages: name, version and sha256 of each package in it.
         files: further files of its directory in the cache, by name.
+        kept: days without use after which an image of its kind is removed, when one is made.
     """
 
     name: str
@@ -75,6 +76,7 @@ class DiskRecipe:
     scripts: dict[str, bytes] = field(default_factory=dict)
     packages: tuple[dict[str, str], ...] = ()
     files: dict[str, bytes] = field(default_factory=dict)
+    kept: int = 30
 
     @property
     def arch(self) -> str:
@@ -154,7 +156,7 @@ def make_image(
         if (found := kept_image(target)) is not None:
             return found  # another process has just made it
         work = images / f"{_UNFINISHED}{target.name}"
-        for left in (target, work, *_unused(images, recipe.kind)):  # damaged, killed, old
+        for left in (target, work, *_unused(images, recipe)):  # damaged, killed, old
             shutil.rmtree(left, ignore_errors=True)
         _remove_unfinished(images)
         work.mkdir()
@@ -204,10 +206,10 @@ def _add_kernel(recipe: DiskRecipe, made: Path) -> None:
     )
 
 
-def _unused(images: Path, kind: str) -> list[Path]:
-    """Return the images of a kind that have not been used for a month."""
-    before, found = time.time() - _KEPT, []
-    for path in images.glob(f"{kind}*"):
+def _unused(images: Path, recipe: DiskRecipe) -> list[Path]:
+    """Return the images of a recipe's kind that have not been used for long."""
+    before, found = time.time() - recipe.kept * _DAY, []
+    for path in images.glob(f"{recipe.kind}*"):
         with suppress(FileNotFoundError):  # another process has just removed it
             if path.stat().st_mtime < before:
                 found.append(path)
