@@ -85,7 +85,7 @@ class Cloner:
                 snapshot = self._booted_snapshot(key, spec, accelerator)
                 if spec.image.has_agent:  # another image's boot says nothing of the host
                     timeouts.record_boot(snapshot.boot_seconds)
-                self._sources[key] = self._builder.load(snapshot, spec, accelerator)
+                self._sources[key] = self._builder.load(snapshot, spec, accelerator, booted=True)
             return self._sources[key]
 
     def ensure_snapshot(self, spec: MachineSpec, accelerator: str) -> None:

@@ -16,7 +16,7 @@ from core_infra.vm._hypervisors.hypervisor import MemoryFile
 from core_infra.vm._snapshots import snapshot as files
 from core_infra.vm._snapshots.clone_source import ForkSource, SnapshotSource
 from core_infra.vm._snapshots.migration import save
-from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, quiesce, unquiesce, warm_up
+from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, quiesce, settle, unquiesce, warm_up
 from core_infra.vm._snapshots.snapshot import Snapshot
 from core_infra.vm._snapshots.warm_network import warm_up_network
 from core_infra.vm._vmm_launch import fork, launch
@@ -81,6 +81,7 @@ class SourceBuilder:
             limit = timeouts.scaled(BOOT_TIMEOUT)
             seconds = time.monotonic() - process.child.started_at
             warm_up(process)
+            settle(process)
             nonce = quiesce(process, limit)
             save(process, work, with_memory=False, timeout=limit)
         except CoreInfraError as error:
@@ -107,7 +108,13 @@ class SourceBuilder:
         return Snapshot(work, "", nonce, 0.0, self._facts(process.spec, process.accelerator))
 
     def load(
-        self, snapshot: Snapshot, spec: MachineSpec, accelerator: str, *, temporary: bool = False
+        self,
+        snapshot: Snapshot,
+        spec: MachineSpec,
+        accelerator: str,
+        *,
+        booted: bool = False,
+        temporary: bool = False,
     ) -> CloneSource:
         """The source of a snapshot's clones: a hypervisor that can be forked, where possible.
 
@@ -115,13 +122,14 @@ class SourceBuilder:
             snapshot: the saved machine.
             spec: what it is made of.
             accelerator: how its instructions run.
+            booted: it has just booted, and nobody has prepared it.
             temporary: the snapshot's files are removed with the source.
         """
         saved = SnapshotSource(self._hypervisor, spec, accelerator, snapshot, temporary=temporary)
         if accelerator != "tcg":
             return saved  # a processor's own virtual machine cannot be forked with its process
         try:
-            return self._load_for_forks(saved)
+            return self._load_for_forks(saved, booted=booted)
         except UnavailableError as error:
             self._progress(f"clones are loaded and not forked: {error}")
             return saved
@@ -140,7 +148,7 @@ class SourceBuilder:
         finally:
             unquiesce(process, limit)
 
-    def _load_for_forks(self, saved: SnapshotSource) -> ForkSource:
+    def _load_for_forks(self, saved: SnapshotSource, *, booted: bool) -> ForkSource:
         """Load a snapshot into a hypervisor that can be forked, and warm it up."""
         server = ForkServer()
         name = f"source{next(self._numbers)}"
@@ -158,6 +166,8 @@ class SourceBuilder:
             warm_up(process)
             if process.cards:
                 warm_up_network(process)
+            if booted:
+                settle(process)
             nonce = quiesce(process, limit)
         except BaseException:
             process.end()
