@@ -115,8 +115,10 @@ class NotReproducibleError(InvalidError):
 
 
 def preflight_error(
-    project: object, problems: tuple[str, ...], *, todo: str = ""
+    project: object, problems: tuple[str, ...], *, todo: str = "", doing: str = "built"
 ) -> PreflightError:
     """Create the error that lists all problems."""
     why = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
-    return PreflightError(f"{project} cannot be built here", why=why, todo=todo, problems=problems)
+    return PreflightError(
+        f"{project} cannot be {doing} here", why=why, todo=todo, problems=problems
+    )

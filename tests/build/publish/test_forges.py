@@ -15,7 +15,7 @@ from build_samples import need
 from core_infra.build._artifact import host_target
 from core_infra.build._config.load import load_config
 from core_infra.build._config.settings import ForgeSettings, PublishSettings
-from core_infra.build._errors import ConfigError, PublishError
+from core_infra.build._errors import ConfigError, PreflightError, PublishError
 from core_infra.build._pipeline import carry_out
 from core_infra.build._preflight import make_plan
 from core_infra.build._publish import forge as forge_module
@@ -309,6 +309,16 @@ def test_the_token_goes_to_one_origin(
         with pytest.raises(PublishError, match="status 302"):
             publish_release(made, report=LOG.append)
         assert thief.requests == []
+
+
+def test_without_a_token_nothing_is_sent(
+    server: ReleaseServer, plan: BuildPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in KINDS:
+        monkeypatch.delenv(f"{kind.upper()}_TOKEN", raising=False)
+    with pytest.raises(PreflightError, match=r"cannot be published here.* needs a token"):
+        publish(plan)
+    assert server.requests == []
 
 
 def test_problems_are_reported_before_anything_is_built(

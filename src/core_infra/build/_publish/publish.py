@@ -16,6 +16,7 @@ from core_infra.build._changelog import release_notes
 from core_infra.build._documents.checksums import CHECKSUMS, read_checksum_file
 from core_infra.build._documents.provenance import PROVENANCE
 from core_infra.build._documents.release import build_parameters, build_sources
+from core_infra.build._errors import preflight_error
 from core_infra.build._plan import Goal
 from core_infra.build._publish.files import File, ForgeRelease
 from core_infra.build._publish.pypi import (
@@ -139,6 +140,7 @@ def publish_release(plan: BuildPlan, *, report: Callable[[str], object]) -> list
 
     Raises:
         WrongStateError: the output directory does not have this release.
+        PreflightError: a token or a tool is missing, or the commit has no tag; nothing was sent.
         PublishError: a server refuses, or has another release of this version.
         CoreInfraError: as :func:`release_notes` does.
     """
@@ -149,6 +151,8 @@ def publish_release(plan: BuildPlan, *, report: Callable[[str], object]) -> list
             needed="a finished release of these sources",
             found="none",
         )
+    if problems := publish_problems(plan):
+        raise preflight_error(plan.context.project_dir, tuple(problems), doing="published")
     files, settings = _files(plan), plan.context.settings.publish
     addresses = []
     with contextlib.ExitStack() as stack:
