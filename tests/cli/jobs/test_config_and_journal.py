@@ -193,9 +193,11 @@ def test_a_source_that_fails_is_reported_once(here: Path) -> None:
     assert len(re.findall("source directory: ", done.stderr)) == 1
 
 
-def test_a_dry_run_names_the_item(here: Path) -> None:
-    assert here.exists()
-    assert re.search(r"greet +acme/widgets#5 +would: ", jobs("dry-run").stdout)
+def test_a_dry_run_names_the_item_and_cuts_nothing_off(here: Path) -> None:
+    name = "x" * 300
+    (here / "jobs.yaml").write_text(CONFIG.replace(">> out", f">> {name}"))
+    shown = jobs("dry-run").stdout
+    assert re.search(rf"greet +acme/widgets#5 +would: .*{name}", shown)
 
 
 def test_an_unreadable_line_stops_no_command(here: Path) -> None:

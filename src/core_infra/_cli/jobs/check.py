@@ -6,11 +6,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core_infra._cli.jobs.group import pass_config
+from core_infra._cli.jobs.group import pass_config, print_table
 from core_infra.jobrunner._config.parts import check_parts
 
 if TYPE_CHECKING:
@@ -32,6 +31,6 @@ def check(config: JobsConfig) -> None:
         wrong |= found.is_wrong
         mark = Text("wrong", "red") if found.is_wrong else Text("ok", "green")
         table.add_row(Text(found.source), mark, Text(found.text))
-    Console().print(table)
+    print_table(table)
     if wrong:
         sys.exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
@@ -15,6 +16,8 @@ from core_infra.errors import CoreInfraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.table import Table
 
     from core_infra.jobrunner._config.settings import JobsConfig
 
@@ -105,6 +108,14 @@ def command(
     ctx.obj = ConfigChoice(path, journal)
     is_verbose = verbose or ctx.invoked_subcommand == "run"
     _log(log_format, logging.INFO if is_verbose else logging.WARNING)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; without a terminal, lines are neither wrapped nor cut."""
+    from rich.console import Console  # noqa: PLC0415 - not for --help
+
+    width = None if sys.stdout.isatty() else 10_000
+    Console(width=width).print(table, soft_wrap=width is not None)
 
 
 def _log(style: str, level: int) -> None:

@@ -7,11 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core_infra._cli.jobs.group import pass_config
+from core_infra._cli.jobs.group import pass_config, print_table
 from core_infra.jobrunner._config.parts import make_parts, open_journal
 from core_infra.jobrunner._journal.actions import group_actions
 from core_infra.jobrunner._journal.html_report import html_report
@@ -46,7 +45,7 @@ def show_journal(
     table = Table("when", "handler", "item", "outcome", "took", "error", box=None)
     for action in found[-lines:] if lines else found:
         table.add_row(*_cells(action))
-    Console().print(table)
+    print_table(table)
 
 
 @click.command("replay")
@@ -67,7 +66,7 @@ def show_replay(config: JobsConfig, since: dt.datetime | None, *, every: bool) -
                 item = decision.signal.item
                 cells = (f"{entry.ts:%Y-%m-%d %H:%M:%S}", item, entry.action, decision.now or "-")
                 table.add_row(*map(Text, cells))
-    Console().print(table)
+    print_table(table)
     click.echo(f"{different} of {total} decisions differ")
 
 

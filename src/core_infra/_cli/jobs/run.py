@@ -12,11 +12,10 @@ import time
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core_infra._cli.jobs.group import ConfigChoice, pass_config, pass_source
+from core_infra._cli.jobs.group import ConfigChoice, pass_config, pass_source, print_table
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
 from core_infra.framework._bus import Bus
 from core_infra.jobrunner._config.parts import close_parts, has_patterns, make_parts, open_journal
@@ -207,7 +206,7 @@ def _show(done: CycleReport) -> None:
         failed |= not result.success
         outcome = Text("done", "green") if result.success else Text(result.error, "red")
         table.add_row(Text(result.action), Text(result.item), outcome)
-    Console().print(table)
+    print_table(table)
     click.echo(f"{done.signals} signals, {len(done.results)} actions")
     if failed:
         sys.exit(1)
