@@ -47,7 +47,7 @@ def test_what_is_installed_is_in_it(path: str) -> None:
     assert not any(host._why_not(way) for way in ways)
 
 
-@pytest.mark.long  # it reads and writes all that is installed here
+@pytest.mark.soak  # it reads and writes all that is installed here
 def test_its_programs_run_in_a_machine_without_its_secrets(launcher: Launcher) -> None:
     counted = ["du", "--summarize", "--one-file-system", "--block-size=1", "/usr", "/opt"]
     sizes = subprocess.run(counted, stdout=subprocess.PIPE, text=True, check=False).stdout

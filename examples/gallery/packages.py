@@ -2,7 +2,7 @@
 
 The first run makes an image and boots it, which takes minutes without KVM; later runs start with
 clones, in which all three servers are already running. So this file is run by its name:
-``pytest --core-vm examples/packages.py``.
+``pytest --core-vm examples/gallery/packages.py``.
 """
 
 import pytest
