@@ -1,6 +1,7 @@
 """The switch without machines: the fate of each frame, and what is kept and copied."""
 
 import errno
+import hashlib
 import resource
 import socket
 import threading
@@ -76,6 +77,11 @@ def test_the_same_seed_hits_the_same_frames(wire: Wire) -> None:
     for card in again.cards:
         card.close()
     assert wire.fates(LinkSettings(loss=0.3, seed=6)) != wire.fates(LinkSettings(loss=0.3, seed=5))
+
+
+def test_a_seed_hits_the_same_frames_in_each_run_and_version(wire: Wire) -> None:
+    arrived = wire.fates(LinkSettings(loss=0.3, duplicate=0.1, corrupt=0.1, seed=5), count=60)
+    assert hashlib.sha256(b"\n".join(arrived)).hexdigest().startswith("0379f303aa30")
 
 
 def test_a_link_with_more_loss_loses_all_that_one_with_less_loses(wire: Wire) -> None:
