@@ -193,7 +193,10 @@ def test_check_reports_what_would_not_work(tmp_path: Path) -> None:
         found = list(check_parts(load_jobs_config(str(file))))
         writes = [one for one in server.requests if one.method != "GET"]
     wrong = [one.text for one in found if one.is_wrong]
-    assert wrong == ["the token may not write", "merge by squash; allowed: rebase"]
+    assert wrong == [
+        "the token may not write, or it is archived",
+        "merge by squash; allowed: rebase",
+    ]
     assert any("waits for: it has the label hold" in one.text for one in found)
     assert writes == []
 
