@@ -365,9 +365,7 @@ class Launcher:
     def keep(self, machine: Machine, owner: str = "") -> Path:
         """Leave a machine running; returns its new directory, with the sockets to reach it.
 
-        Args:
-            machine: the machine.
-            owner: the test that had it, for ``core-infra vm ps``.
+        ``core-infra vm ps`` shows *owner*, the test that had it.
 
         Raises:
             WrongStateError: the launcher was made without *outlive*.
