@@ -363,9 +363,7 @@ class Launcher:
         return self._live.leaks(self._cloner.pausing)
 
     def keep(self, machine: Machine, owner: str = "") -> Path:
-        """Leave a machine running; returns its new directory, with the sockets to reach it.
-
-        ``core-infra vm ps`` shows *owner*, the test that had it.
+        """Leave a machine of the test *owner* running; returns its directory, with its sockets.
 
         Raises:
             WrongStateError: the launcher was made without *outlive*.
