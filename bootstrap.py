@@ -53,6 +53,7 @@ SUITE = {
     "xz": ("xz-utils", "the same"),
     "cpio": ("cpio", "to unpack what a guest boots from"),
     "e2fsck": ("e2fsprogs", "to check file systems"),
+    "rpmbuild": ("rpm", "to make packages"),
     "skopeo": ("skopeo", "to fill a registry"),
     "umoci": ("umoci", "to extract images"),
     "virtiofsd": ("virtiofsd", "to share directories with machines, where QEMU has none"),

@@ -3,7 +3,7 @@
 Each cluster is prepared once: servers configured, replicas filled. A copy continues there, with all
 connections, in a fraction of a second. The first run makes an image of Debian's packages and boots
 it, which takes minutes without KVM. So this file is run by its name:
-``pytest --core-vm examples/failover.py``.
+``pytest --core-vm examples/gallery/failover.py``.
 """
 
 from collections.abc import Callable, Iterator
