@@ -93,7 +93,6 @@ SCENES = {
         f"{sys.executable} -m pytest --core-vm -q -p no:cacheprovider",
         r"^(core_vm: (building|trying|booting)|\(all of it:)",
     ),
-    "doctor": Scene("core-infra doctor", {}),
     "tasks": Scene("core-infra run tasks.yml", {"tasks.yml": _TASKS}),
     "dry-run": Scene(
         "core-infra jobs dry-run", {".core/jobs.yaml": _JOBS, "signals/a.json": _SIGNALS}
