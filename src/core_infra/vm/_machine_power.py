@@ -170,7 +170,7 @@ def _await(process: VmmProcess, until: str | re.Pattern[str] | Waitable, limit: 
         )
     if not found:
         raise TimeoutExpiredError(
-            f"waited {limit:.1f} s in vain to cut the power of machine {process.spec.name}",
+            f"waited {limit:.1f} s to cut the power of machine {process.spec.name}",
             why=f"{until!r} did not come; the machine still runs",
             timeout=limit,
         )

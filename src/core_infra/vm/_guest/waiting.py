@@ -161,7 +161,7 @@ def _steps(
 
     def in_vain() -> TimeoutExpiredError:
         return TimeoutExpiredError(
-            f"waited {limit:.1f} s in vain for {goal}", why=seen, timeout=limit
+            f"waited {limit:.1f} s for {goal}", why=seen, timeout=limit
         )
 
     entry = timeline.begin("wait", goal)
