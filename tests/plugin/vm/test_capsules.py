@@ -30,7 +30,8 @@ TESTS = """
         server.wait_for_port(9000)
         client.exec("echo stored | dd of=/dev/vda conv=fsync")
         client.exec("mkfifo /tmp/f; cat /tmp/f | nc server 9000 > /tmp/got 2>&1 &", check=True)
-        client.exec("sleep 4321 > /tmp/f & echo before > /tmp/f", check=True)
+        # One open file for both: without a writer, cat and with it the connection would end.
+        client.exec("exec 3> /tmp/f; sleep 4321 >&3 2>&1 & echo before >&3", check=True)
         client.wait_until_succeeds("grep before /tmp/got")
         net.link(server, client, delay=0.3)
         assert False, "as planned"
