@@ -160,9 +160,7 @@ def _steps(
     """
 
     def in_vain() -> TimeoutExpiredError:
-        return TimeoutExpiredError(
-            f"waited {limit:.1f} s for {goal}", why=seen, timeout=limit
-        )
+        return TimeoutExpiredError(f"waited {limit:.1f} s for {goal}", why=seen, timeout=limit)
 
     entry = timeline.begin("wait", goal)
     started = time.monotonic()
