@@ -89,7 +89,7 @@ static bool load(struct network *n, int file) {
 
 static void drain(struct network *n) {
     for (struct port *p = n->ports; p; p = p->next)
-        while (network_read(p, BATCH) && !inspection_stalled(n))
+        while (network_read(p, BATCH) && !ports_stalled(n))
             continue;
 }
 

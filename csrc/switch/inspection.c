@@ -20,16 +20,12 @@ static void listen_to_all(struct network *n) {
         port_listen(p);
 }
 
-bool inspection_stalled(const struct network *n) {
-    return n->undecided >= MAX_UNDECIDED;
-}
-
 static void forward_decided(struct network *n) {
-    bool stalled = inspection_stalled(n);
+    bool stalled = ports_stalled(n);
     while (n->waiting.first && (n->waiting.first->verdict >= PASSES || n->inspector < 0)) {
         struct frame *f = queue_take(&n->waiting);
         n->undecided--;
-        network_forward(f->source, f->bytes, f->length, f->verdict == DROPPED);
+        n->forward(f->source, f->bytes, f->length, f->verdict == DROPPED);
         free(f);
     }
     if (stalled)
@@ -100,7 +96,7 @@ void inspection_ask(struct port *from, const uint8_t *bytes, uint32_t length) {
     queue_put(&n->waiting, f);
     n->undecided++;
     show_waiting(n);
-    if (inspection_stalled(n))
+    if (ports_stalled(n))
         listen_to_all(n);
 }
 

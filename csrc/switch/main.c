@@ -11,7 +11,6 @@
 
 enum { EVENTS = 64 };
 
-int loop = -1;
 static struct watch control_watch = {CONTROL}, timer_watch = {TIMER};
 
 static bool add(int fd, struct watch *watch) {

@@ -9,20 +9,6 @@
 
 struct network *networks;
 
-struct network *network_find(uint32_t number, bool create) {
-    struct network *n = networks;
-    while (n && n->number != number)
-        n = n->next;
-    if (!n && create && (n = calloc(1, sizeof *n))) {
-        n->watch.kind = INSPECTOR;
-        n->inspector = -1;
-        n->number = number;
-        n->next = networks;
-        networks = n;
-    }
-    return n;
-}
-
 static size_t slot_of(const uint8_t *mac) {
     uint32_t hash = 2166136261u; /* FNV-1a */
     for (int i = 0; i < MAC; i++)
@@ -61,7 +47,7 @@ static void record(struct port *from, const uint8_t *bytes, uint32_t length, con
     capture_frame(c, (uint32_t)from->interface, bytes, length, note);
 }
 
-void network_forward(struct port *from, const uint8_t *bytes, uint32_t length, bool drop) {
+static void forward(struct port *from, const uint8_t *bytes, uint32_t length, bool drop) {
     struct network *n = from->network;
     char note[NOTE] = "";
     if (drop)
@@ -76,12 +62,27 @@ void network_forward(struct port *from, const uint8_t *bytes, uint32_t length, b
         record(from, bytes, length, note);
 }
 
+struct network *network_find(uint32_t number, bool create) {
+    struct network *n = networks;
+    while (n && n->number != number)
+        n = n->next;
+    if (!n && create && (n = calloc(1, sizeof *n))) {
+        n->watch.kind = INSPECTOR;
+        n->forward = forward;
+        n->inspector = -1;
+        n->number = number;
+        n->next = networks;
+        networks = n;
+    }
+    return n;
+}
+
 static void receive(struct port *from, const uint8_t *bytes, uint32_t length) {
     learn(from->network, bytes + MAC, from);
     if (from->network->inspector >= 0)
         inspection_ask(from, bytes, length);
     else
-        network_forward(from, bytes, length, false);
+        forward(from, bytes, length, false);
 }
 
 /* An empty frame reads as the end does. */
@@ -104,7 +105,7 @@ bool network_read(struct port *p, int limit) {
         }
         if (n >= MIN_FRAME && n <= MAX_FRAME)
             receive(p, bytes, (uint32_t)n);
-        if (inspection_stalled(p->network))
+        if (ports_stalled(p->network))
             return true;
     }
     return p->fd >= 0;

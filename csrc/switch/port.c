@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+int loop = -1;
+
 struct port *port_find(const struct network *n, uint32_t number) {
     struct port *p = n->ports;
     while (p && p->number != number)
@@ -44,9 +46,13 @@ void port_close(struct port *p) {
     p->fd = -1;
 }
 
+bool ports_stalled(const struct network *n) {
+    return n->undecided >= MAX_UNDECIDED;
+}
+
 void port_listen(struct port *p) {
     const struct network *n = p->network;
-    uint32_t in = inspection_stalled(n) ? 0 : EPOLLIN;
+    uint32_t in = ports_stalled(n) ? 0 : EPOLLIN;
     uint32_t wanted = in | (p->out.first && !n->held ? EPOLLOUT : 0);
     if (p->fd < 0 || wanted == p->events)
         return;

@@ -9,8 +9,8 @@
  *   capture.c   a file of all frames, in pcapng
  *   port.c      a card's socket, and its queue
  *   link.c      the fate of the frames from one card to another: delay, loss, …
- *   network.c   which card gets a frame
  *   inspection.c  frames that wait for a verdict of the host
+ *   network.c   which card gets a frame
  *   control.c   the host's requests
  *   relay.c     another program: connects a guest with a server of the host
  *   main.c      the loop
@@ -73,13 +73,11 @@ void capture_frame(struct capture *c, uint32_t interface, const uint8_t *bytes, 
                    const char *note);
 void capture_flush(struct capture *c);
 
-/* main.c: what the loop waits for; the first member of what it is about */
+/* port.c */
 extern int loop;                      /* the epoll descriptor */
-struct watch {
+struct watch {                        /* the first member of what the loop waits for */
     enum { CONTROL, TIMER, CARD, INSPECTOR } kind;
 };
-
-/* port.c */
 struct port {
     struct watch watch;
     struct port *next;                /* of the same network */
@@ -100,6 +98,7 @@ void port_queue(struct port *p, struct frame *f);
 void port_flush(struct port *p);
 void port_listen(struct port *p);     /* wait for what the network now allows */
 size_t port_unread(const struct port *p);  /* bytes that its machine has not read */
+bool ports_stalled(const struct network *n); /* nothing is read until some verdicts have come */
 
 /* link.c */
 struct settings {                     /* a part is the share of frames, in 2^-32; all ones: each */
@@ -127,6 +126,13 @@ uint64_t link_due(const struct link *l);        /* UINT64_MAX: nothing is under 
 void link_shift(struct link *l, uint64_t by);
 void links_drop(struct port *p);
 
+/* inspection.c */
+void inspection_begin(struct network *n, int fd);
+void inspection_end(struct network *n);        /* the frames that wait pass */
+void inspection_ask(struct port *from, const uint8_t *bytes, uint32_t length);
+void inspection_serve(struct network *n);
+void inspection_forget(struct port *p);        /* the frames that a card has sent */
+
 /* network.c */
 struct network {
     struct watch watch;               /* for the inspector */
@@ -134,6 +140,7 @@ struct network {
     uint32_t number;
     bool held;                        /* nothing is delivered, and no time passes */
     uint64_t held_at;
+    void (*forward)(struct port *from, const uint8_t *bytes, uint32_t length, bool drop);
     int inspector;                    /* shows frames to the host, and has its verdicts; -1: none */
     uint32_t inspector_events;        /* what the loop waits for */
     uint64_t questions;
@@ -151,17 +158,8 @@ struct network *network_find(uint32_t number, bool create);
 void network_remove(struct network *n);
 bool network_read(struct port *from, int limit); /* false: nothing is left to be read */
 void network_remove_port(struct port *p);
-void network_forward(struct port *from, const uint8_t *bytes, uint32_t length, bool drop);
 void network_hold(struct network *n, bool on);
 uint64_t networks_tick(void);         /* deliver what is due; when the next frame is */
-
-/* inspection.c */
-void inspection_begin(struct network *n, int fd);
-void inspection_end(struct network *n);        /* the frames that wait pass */
-void inspection_ask(struct port *from, const uint8_t *bytes, uint32_t length);
-void inspection_serve(struct network *n);
-void inspection_forget(struct port *p);        /* the frames that a card has sent */
-bool inspection_stalled(const struct network *n); /* until some verdicts have come */
 
 /* control.c */
 bool control_serve(int control);      /* false: the host has gone */

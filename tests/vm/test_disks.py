@@ -157,7 +157,7 @@ def test_a_cold_machine_has_disks_and_discs(tmp_path: Path) -> None:
         (["100T"], InvalidError, "64T"),
         (["no-such.qcow2"], NotFoundError, "no-such.qcow2"),
         ([__file__], InvalidError, "test_disks.py"),
-        ([""], InvalidError, "directory"),
+        ([""], InvalidError, "cannot use '' as a disk"),
         (["/tmp"], InvalidError, "directory"),
         (["64m"], InvalidError, "neither a known size"),
         (["/dev/zero"], InvalidError, "a character device"),

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError, TimeoutExpiredError
+from core_infra.errors import (
+    CommandFailedError,
+    CoreInfraError,
+    InvalidError,
+    NotFoundError,
+    TimeoutExpiredError,
+)
 from core_infra.vm._access.file_copy import pull, push
 from core_infra.vm._access.interface import NoAccessError, run_to_end
 from core_infra.vm._access.qga import QgaAccess
@@ -104,7 +110,7 @@ def test_files_and_directories_are_copied(access: QgaAccess, tmp_path: Path) -> 
     assert (tmp_path / "back").read_bytes() == b"\0\xff" * 50_000
     pull(access, f"{tmp_path}/there", str(tmp_path / "tree"))
     assert (tmp_path / "tree/inner/file").exists()
-    with pytest.raises(CommandFailedError, match="No such file"):
+    with pytest.raises(NotFoundError, match="No such file"):
         pull(access, f"{tmp_path}/nothing", str(tmp_path / "x"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "d", "new", "there", "tree"]
 
