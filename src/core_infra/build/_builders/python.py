@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import sys
 import tarfile
@@ -117,14 +118,11 @@ def make_reproducible(path: Path, epoch: int) -> None:
 
 
 def _plain(member: tarfile.TarInfo, epoch: int) -> tarfile.TarInfo:
-    member.pax_headers = {}  # they would override the fields set here
-    runs = member.isdir() or member.mode & 0o100
-    return member.replace(
-        mtime=epoch,
-        mode=0o755 if runs else 0o644,
-        uid=0,
-        gid=0,
-        uname="",
-        gname="",
-        deep=True,
-    )
+    """The member with one time, owner and mode; TarInfo.replace() came with Python 3.11.4."""
+    plain = copy.copy(member)
+    plain.pax_headers = {}  # they would override the fields set here
+    plain.mtime = epoch
+    plain.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    plain.uid = plain.gid = 0
+    plain.uname = plain.gname = ""
+    return plain
