@@ -153,7 +153,7 @@ class Apt:
         doing = f"gets packages of {self._release}"
         with (
             locked(self._lock, doing, self._progress, timeout=_PATIENCE),
-            self._without_parts_if_full(),
+            self._without_parts(),
         ):
             if self._host_lists:
                 lists = run(["apt-config", "shell", "lists", "Dir::State::lists/d"])
@@ -180,11 +180,14 @@ class Apt:
                 raise
 
     @contextlib.contextmanager
-    def _without_parts_if_full(self) -> Iterator[None]:
-        """For a block that downloads: if there is no room, remove what it has begun."""
+    def _without_parts(self) -> Iterator[None]:
+        """For a block that downloads: if it fails, remove what it has begun.
+
+        It is in the way of a full disk; and apt 3 keeps a package there that is not the index's.
+        """
         try:
             yield
-        except OSError:
+        except (CoreInfraError, OSError):
             for place in (self._archives, self._state / "lists"):
                 for part in (place / "partial").iterdir():
                     part.unlink(missing_ok=True)
