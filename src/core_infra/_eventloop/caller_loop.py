@@ -78,7 +78,7 @@ class CallerLoop(Loop):
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._open = False
-            for fd, (on_ready, events) in self._watched.items():
+            for fd, (on_ready, events, _turn) in self._watched.items():
                 supervisor().watch(fd, events, on_ready)
             for job in self._jobs:
                 supervisor().post(job)

@@ -40,7 +40,8 @@ class Loop:
         self._poller = poller
         self._wake = wake
         poller.register(wake, READ)
-        self._watched: dict[int, tuple[Callable[[int], None], int]] = {}
+        self._watched: dict[int, tuple[Callable[[int], None], int, int]] = {}
+        self._turn = 0
         self._jobs: deque[Callable[[], None]] = deque()
 
     def is_current(self) -> bool:
@@ -60,9 +61,7 @@ class Loop:
     def watch(self, fd: int, events: int, on_ready: Callable[[int], None]) -> None:
         """Call *on_ready(events)* on the loop's thread whenever *fd* is ready.
 
-        Watching a descriptor again replaces its events. Callbacks must tolerate spurious calls: if
-        another callback of the same turn closes a descriptor and its number is reused, the new
-        callback receives the event of the old descriptor.
+        Watching a descriptor again replaces its events.
 
         Args:
             fd: a non-blocking descriptor.
@@ -71,7 +70,7 @@ class Loop:
             on_ready: receives READ, WRITE or both.
         """
         is_known = fd in self._watched
-        self._watched[fd] = (on_ready, events)
+        self._watched[fd] = (on_ready, events, self._turn)
         if is_known:
             # Not registered: an earlier watch() was interrupted by a signal just before that.
             with contextlib.suppress(FileNotFoundError):
@@ -117,10 +116,14 @@ class Loop:
             timeout = 0
         elif timeout is not None:
             timeout = min(timeout, _MAX_WAIT)
+        self._turn = turn = self._turn + 1
         for fd, events in self._poll(timeout):
-            callback, requested = self._watched.get(fd, (None, 0))
+            callback, requested, since = self._watched.get(fd, (None, 0, 0))
             if callback is not None:
-                self._call(fd, callback, requested if events & _FAILED else events)
+                # Watched since this turn began, the event may be that of an older descriptor with
+                # this number, which a callback has closed. The next turn reports a true one again.
+                if since < turn:
+                    self._call(fd, callback, requested if events & _FAILED else events)
             elif fd == self._wake:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)

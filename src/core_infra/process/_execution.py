@@ -216,8 +216,6 @@ class ProcessGroup:
             self._close(self._pidfds.pop())
 
     def _on_end(self, fd: int, then: Callable[[], None], _events: int) -> None:
-        if fd not in self._pidfds:
-            return  # a spurious event
         self._pidfds.discard(fd)
         self._close(fd)
         if not self._pidfds:

@@ -242,10 +242,15 @@ class Lifecycle:
         self._stop_begun = begun = Latch()
 
         def stop() -> None:
+            is_repeated = False
             try:
                 self._stop(grace)
+            except OSError as error:
+                is_repeated = error.errno in TRANSIENT_ERRORS
+                raise
             finally:
-                begun.set()
+                if not is_repeated:
+                    begun.set()
 
         self.deferred.soon(stop)
 
