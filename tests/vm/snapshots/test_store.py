@@ -96,6 +96,19 @@ def test_a_damaged_one_is_built_again(tmp_path: Path, name: str, how: str) -> No
         assert "building it again" in told[-1]
 
 
+def test_a_file_that_was_replaced_after_it_was_checked_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core_infra.vm._snapshots.snapshot._CLOCK_TICK_NS", -(10**12))
+    store = SnapshotStore(tmp_path)
+    state = store.get("k", build).state
+    store.get("k", build)  # reads all files, and need not read them again
+    (tmp_path / "other").write_bytes(b"stale")
+    (tmp_path / "other").rename(state)
+    assert store.get("k", build).state.read_bytes() == b"state"
+    assert build_count(tmp_path) == 2
+
+
 def test_where_the_holes_are_does_not_matter(tmp_path: Path) -> None:
     snapshot = SnapshotStore(tmp_path).get("k", build)
     memory = snapshot.directory / MEMORY
