@@ -174,6 +174,12 @@ def test_a_partition_is_on_all_networks_or_on_none() -> None:
         (lambda _: nemesis_of(FakeCluster(), kill=print), InvalidError, "kill= and start="),
         (lambda _: nemesis_of(FakeCluster(), roles={"a": print}), InvalidError, "role 'a'"),
         (lambda _: nemesis_of(FakeCluster(), roles={"x": "a"}), InvalidError, "needs a function"),
+        (lambda _: nemesis_of(FakeCluster(), roles=["x"]), InvalidError, r"the roles \['x'\]"),
+        (lambda _: nemesis_of(FakeCluster(), roles={5: print}), InvalidError, "its name is a text"),
+        (lambda _: nemesis_of(FakeCluster(), kill=5, start=6), InvalidError, "kill=5.*function"),
+        (lambda _: nemesis_of(FakeCluster(), networks=5), InvalidError, "5.*not a network"),
+        (lambda _: nemesis_of(FakeCluster(), networks=["n"]), InvalidError, "'n'.*not a network"),
+        (lambda nemesis: nemesis.is_down("d"), NotFoundError, "no machine 'd'"),
         (lambda _: Nemesis([]), InvalidError, "needs machines"),
         (lambda _: Nemesis(["a"]), InvalidError, "only its name"),  # type: ignore[list-item] # wrong
         (lambda _: Nemesis(5), InvalidError, "5 is not a machine"),  # type: ignore[arg-type] # wrong

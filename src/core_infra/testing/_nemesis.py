@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
@@ -11,7 +11,7 @@ from core_infra.vm import Fault
 from core_infra.vm._names import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from core_infra.vm import Cluster, Machine, Network
     from core_infra.vm._fault import FaultOwner
@@ -53,7 +53,7 @@ class Nemesis:
 
     Args:
         machines: a cluster, or machines.
-        networks: the networks between them; None: those of the cluster.
+        networks: the networks between them, or one; None: those of the cluster.
         roles: for each role a function that returns the machine that has it now, or its name; None
             if no machine has it.
         kill: kills what is tested on a machine, such as ``lambda machine: machine.exec("pkill -9
@@ -64,14 +64,14 @@ class Nemesis:
         history: the calls until now, as code, oldest first.
 
     Raises:
-        InvalidError: there is no machine, a role is named like a machine, or one of *kill* and
-            *start* is missing.
+        InvalidError: there is no machine, a role is named like a machine, one of *kill* and
+            *start* is missing, or an argument is not what it must be.
     """
 
     def __init__(
         self,
         machines: Cluster | Iterable[Machine],
-        networks: Iterable[Network] | None = None,
+        networks: Iterable[Network] | Network | None = None,
         *,
         roles: Mapping[str, Role] | None = None,
         kill: Callable[[Machine], object] | None = None,
@@ -79,18 +79,16 @@ class Nemesis:
     ) -> None:
         self._machines = _by_name(machines)
         found: Mapping[str, Network] = getattr(machines, "networks", {})
-        self._networks = list(found.values() if networks is None else networks)
-        self._roles = dict(roles or {})
-        given: Mapping[str, object] = self._roles
-        for role, holder in given.items():
-            if role in self._machines or not callable(holder):
-                why = "a machine has that name" if callable(holder) else "it needs a function"
-                raise InvalidError(f"cannot use the role {role!r}", why=why)
+        self._networks = _networks(found.values() if networks is None else networks)
+        self._roles = _roles({} if roles is None else roles, self._machines)
         if (kill is None) != (start is None):
             raise InvalidError(
                 "a nemesis needs kill= and start= together",
                 why="what is killed by one function is started by the other",
             )
+        for name, function in {"kill": kill, "start": start}.items():
+            if function is not None and not callable(function):
+                raise InvalidError(f"cannot use {name}={function!r}", why="it is not a function")
         self._kill = kill or (lambda machine: machine.power_cut())
         self._start = start or (lambda machine: machine.power_on())
         self._active = _ActiveFaults()
@@ -129,9 +127,14 @@ class Nemesis:
             )
         return name
 
-    def is_down(self, machine: str) -> bool:
-        """Whether a machine was paused or killed, and cannot take another such fault."""
-        return any(fault.stops for fault in self._active if fault.target == machine)
+    def is_down(self, target: Target) -> bool:
+        """Whether a machine was paused or killed, and cannot take another such fault.
+
+        Raises:
+            NotFoundError: there is no such machine, or role.
+        """
+        name = self.find(target)
+        return any(fault.stops for fault in self._active if name and fault.target == name)
 
     def partition(self, side: Iterable[Target] | None = None) -> NemesisFault:
         """Let nothing pass between some machines and all others of the nemesis.
@@ -312,6 +315,33 @@ def _several(machines: object) -> list[Any]:
     if isinstance(machines, Iterable) and not isinstance(machines, str):
         return list(machines)
     return [machines]
+
+
+def _networks(networks: object) -> list[Any]:
+    found = _several(networks)
+    for network in found:
+        if not callable(getattr(network, "isolate", None)):
+            raise InvalidError(
+                f"a nemesis cannot hurt the network {network!r}",
+                why="it is not a network",
+                todo="Give those that launcher.network() or core_network() has made.",
+            )
+    return found
+
+
+def _roles(roles: object, machines: Mapping[str, Machine]) -> dict[str, Role]:
+    if not isinstance(roles, Mapping):
+        raise InvalidError(
+            f"cannot use the roles {roles!r}",
+            todo='Give a function for each: roles={"leader": find_leader}.',
+        )
+    for role, holder in roles.items():
+        if not isinstance(role, str) or not role:
+            raise InvalidError(f"cannot use the role {role!r}", why="its name is a text")
+        if role in machines or not callable(holder):
+            why = "a machine has that name" if callable(holder) else "it needs a function"
+            raise InvalidError(f"cannot use the role {role!r}", why=why)
+    return dict(roles)
 
 
 def _by_name(machines: object) -> dict[str, Machine]:
