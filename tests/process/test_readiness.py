@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -274,6 +276,28 @@ def test_a_probe_has_its_own_time_and_the_programs_surroundings(
     assert [left.pid for left in service.leftovers()] == [process.pid]
     with pytest.raises(NotReadyError, match=r"it still ran after 0\.2 s"):
         process.wait_ready(CommandSucceeds(["sleep", "600"], timeout=0.2), timeout=0.5)
+
+
+def test_an_answer_that_comes_in_drips_is_not_waited_for(service: Service) -> None:
+    def drip() -> None:
+        with contextlib.suppress(OSError):  # the probe hangs up
+            while True:
+                connection, _ = server.accept()
+                with connection, contextlib.suppress(ConnectionError):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drips: ")
+                    while not over.wait(0.02):
+                        connection.sendall(b"x")
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        probe = HttpStatus(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.2)
+        with pytest.raises(NotReadyError, match="timed out"):
+            service.start("sleep", "600").wait_ready(probe, timeout=0.5)
+        over.set()
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
 
 
 def test_a_probe_is_not_waited_for_once_the_program_has_ended(service: Service) -> None:

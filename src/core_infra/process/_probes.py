@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
+import io
 import re
 import string
 import urllib.parse
@@ -16,7 +17,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from core_infra._eventloop.sockets import short_path
-from core_infra._unpatched import Path, os, socket
+from core_infra._unpatched import Path, os, socket, time
 from core_infra.errors import InvalidError
 from core_infra.framework._handlers import is_async
 from core_infra.process._listeners import foreign_listener, foreign_unix_listener
@@ -24,6 +25,8 @@ from core_infra.process._values import is_command, is_number, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from _typeshed import WriteableBuffer
 
     from core_infra.process._process import Probe, Process
 
@@ -168,6 +171,7 @@ class HttpStatus:
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
+        deadline = time.monotonic() + patience
         connection = kind(parts.hostname or "", parts.port, timeout=patience)
         path = urllib.parse.quote(parts.path or "/", safe=string.punctuation)
         query = urllib.parse.quote(parts.query, safe=string.punctuation)
@@ -176,7 +180,7 @@ class HttpStatus:
             if not self.any_program and (why := _foreign(connection.sock, process, os.getpid())):
                 return why
             connection.request("GET", f"{path}?{query}" if query else path)
-            found = connection.getresponse().status
+            found = _status(connection.sock, deadline)
         except (OSError, ValueError, http.client.HTTPException) as error:
             return str(error) or type(error).__name__
         finally:
@@ -268,6 +272,33 @@ class Check:
 def _foreign(connection: socket.socket, process: Process, *others: int) -> str | None:
     why = foreign_listener(connection, [*process.leftovers(), *others])
     return f"{why} (any_program=True takes it)" if why else None
+
+
+def _status(connection: socket.socket, deadline: float) -> int:
+    """Read the head of an answer; TimeoutError at the deadline, however often a little arrives."""
+    with http.client.HTTPResponse(connection, method="GET") as response:
+        response.fp.close()
+        response.fp = io.BufferedReader(_Received(connection, deadline))
+        response.begin()
+        return response.status
+
+
+class _Received(io.RawIOBase):
+    """What arrives on a connection before the deadline."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
 
 
 def _from_its_directory(process: Process, path: str) -> str:
