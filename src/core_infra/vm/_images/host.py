@@ -26,6 +26,7 @@ from core_infra.vm._images.disk.image import (
     make_image,
 )
 from core_infra.vm._images.disk.tree import add_file, directory
+from core_infra.vm._images.host_secrets import why_private
 from core_infra.vm._images.image import host_arch
 
 if TYPE_CHECKING:
@@ -50,14 +51,8 @@ _EMPTY = {
 }
 # The kernel of the machine is not the host's, so its modules are of no use there.
 _USELESS = (b"usr/lib/modules", b"lib/modules", b"usr/lib/debug", b"usr/src")
-# Secrets that some hosts let every user read, and what belongs to this machine alone.
-_PRIVATE = (
-    *(b"etc/shadow", b"etc/gshadow", b"etc/ssl/private", b"etc/apt/auth.conf", b"etc/sudoers"),
-    *(b"etc/ssh/ssh_host_", b"etc/krb5.keytab", b"etc/wireguard", b"etc/NetworkManager"),
-    *(b"etc/machine-id", b"etc/hostname", b"etc/fstab", b"etc/crypttab", b"etc/resolv.conf"),
-)
-_DEEPEST = max(path.count(b"/") for path in (*_PLACES, *_USELESS, *_PRIVATE))
-_CODE = digest_of_code(Path(__file__))
+_DEEPEST = max(path.count(b"/") for path in (*_PLACES, *_USELESS))
+_CODE = digest_of_code(Path(__file__), Path(__file__).with_name("host_secrets.py"))
 
 
 def host_image(arch: str, *, cache_dir: Path, progress: Callable[[str], None]) -> Image:
@@ -102,11 +97,11 @@ def host_image(arch: str, *, cache_dir: Path, progress: Callable[[str], None]) -
 
 def _why_not(path: bytes) -> str:
     """Return why a path of this host is left out; empty if it is not."""
+    if why := why_private(path):
+        return why
     if path.count(b"/") > _DEEPEST:
         return ""
     if any(_is_below(path, place) for place in _PLACES):
-        if path.startswith(_PRIVATE):
-            return "it is private to this host"
         if any(_is_below(path, place) for place in _USELESS):
             return "it is of no use with another kernel"
         return ""

@@ -1,15 +1,23 @@
 """Directories of the host as trees: what is in them, and what stays out."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess
-from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
+from core_infra.errors import InvalidError
 from core_infra.vm._images.disk.ext4 import write_ext4
 from core_infra.vm._images.disk.host_files import read_host_files
 from core_infra.vm._images.disk.tree import Node, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -80,3 +88,42 @@ def test_a_path_can_be_left_out_with_a_reason(top: Path) -> None:
     found = read_host_files(top, skip=lambda path: "unwanted" if path == b"usr/bin" else "")
     assert "/usr/bin" not in paths(found.root)
     assert found.left_out["usr/bin"] == "unwanted"
+
+
+def test_another_file_in_the_place_of_one_is_not_copied(top: Path, tmp_path: Path) -> None:
+    (top / "usr/bin/alias").unlink()
+    found = read_host_files(top, public=True)
+    program = top / "usr/bin/program"
+    ways: list[Callable[[], None]] = [
+        lambda: program.symlink_to("../secret"),
+        lambda: program.hardlink_to(top / "usr/secret"),
+        lambda: os.mkfifo(program),
+    ]
+    for replace in ways:
+        program.unlink()
+        replace()
+        with pytest.raises(InvalidError, match="usr/bin/program has changed while it was copied"):
+            write_ext4(tmp_path / "disk.raw", found.root, free=1 << 20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_what_is_mounted_on_a_file_or_from_the_same_disk_stays_out(top: Path) -> None:
+    (top / "usr/token").write_text("secret")
+    (top / "usr/token").chmod(0o644)
+    mounts = f"mount --bind {top}/usr/token {top}/usr/empty && mount --bind {top}/usr/bin {top}/opt"
+    script = (
+        "from pathlib import Path; import sys\n"
+        "from core_infra.vm._images.disk.host_files import read_host_files\n"
+        "print(sorted(read_host_files(Path(sys.argv[1]), mounted=[b'opt2']).left_out))"
+    )
+    (top / "opt").mkdir()
+    command = ["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "-"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", script, str(top)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "permission denied" in done.stderr.lower():
+        pytest.skip("this host lets nobody mount")
+    assert done.stdout == "['opt', 'usr/empty', 'usr/pipe']\n", done.stderr

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CHUNK = 4 << 20
+_REPLACED = (errno.ENOENT, errno.ELOOP, errno.ENXIO)  # removed; by a link; by a socket
 _NO_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -40,11 +41,48 @@ def write_all(fd: int, data: bytes, at: int) -> None:
         view, at = view[done:], at + done
 
 
-def copy_range(source: int, offset: int, target: int, at: int, size: int) -> None:
+def open_source(path: Path | str, facts: tuple[int, int, int] | None) -> int:
+    """Open a file whose content is to be copied; return its descriptor.
+
+    Args:
+        path: the file.
+        facts: device, inode and mode that it must have; None: any.
+
+    Raises:
+        InvalidError: it is another file, or has another mode.
+        OSError: it cannot be opened.
+    """
+    if facts is None:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Not to wait for the writer of a pipe that has taken the file's place.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in _REPLACED:
+            raise _changed(path, error.strerror or str(error)) from error
+        raise
+    status = os.fstat(fd)
+    if (status.st_dev, status.st_ino, status.st_mode) != facts:
+        os.close(fd)
+        raise _changed(path, "it is another file now, or has another mode")
+    return fd
+
+
+def _changed(path: Path | str, why: str) -> InvalidError:
+    return InvalidError(
+        f"{path} has changed while it was copied",
+        why=why,
+        todo="Run it again when nothing is being installed.",
+    )
+
+
+def copy_range(
+    source: int, offset: int, target: int, at: int, size: int, *, name: str = "a file of the image"
+) -> None:
     """Copy bytes of one file to another, within the kernel if it can.
 
     Raises:
-        InvalidError: the source ends before them.
+        InvalidError: the source, which messages call *name*, ends before them.
     """
     while size > 0:
         try:
@@ -56,7 +94,5 @@ def copy_range(source: int, offset: int, target: int, at: int, size: int) -> Non
             write_all(target, data, at)
             done = len(data)
         if not done:
-            raise InvalidError(
-                "a file of the image ends too early", why=f"{size} bytes are missing"
-            )
+            raise InvalidError(f"{name} ends too early", why=f"{size} bytes are missing")
         offset, at, size = offset + done, at + done, size - done

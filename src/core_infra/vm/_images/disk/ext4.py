@@ -17,7 +17,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
-from core_infra.vm._images.disk.copying import copy_range, write_all
+from core_infra.vm._images.disk.copying import copy_range, open_source, write_all
 from core_infra.vm._images.disk.ext4_layout import (
     ATTRIBUTES,
     BLOCK,
@@ -61,7 +61,8 @@ def write_ext4(path: Path, tree: Node, *, free: int, label: str = "root") -> int
         The size of the file system in bytes.
 
     Raises:
-        InvalidError: a name, a link, or the attributes of a file are longer than ext4 can hold.
+        InvalidError: a name, a link, or the attributes of a file are longer than ext4 can hold, or
+            a source has changed since the tree was made.
         OSError: the file cannot be written, or a source of a file's content cannot be read.
     """
     layout = Layout(tree, free)
@@ -178,15 +179,16 @@ class _Writer:
         if piece.source is None:
             write_all(self._fd, piece.data[skip : skip + size], target)
             return
-        copy_range(self._opened(piece.source), piece.offset + skip, self._fd, target, size)
+        source = self._opened(piece.source, piece.facts)
+        copy_range(source, piece.offset + skip, self._fd, target, size, name=str(piece.source))
 
-    def _opened(self, path: Path | str) -> int:
+    def _opened(self, path: Path | str, facts: tuple[int, int, int] | None) -> int:
         """Return a descriptor of a source: a few stay open, since archives have many files."""
         source = self._sources.get(path)
         if source is None:
             if len(self._sources) == _OPEN:
                 os.close(self._sources.pop(next(iter(self._sources))))
-            source = self._sources[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            source = self._sources[path] = open_source(path, facts)
         return source
 
     # -- tables -----------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import psutil
+
 from core_infra.vm._images.disk.tree import Node, Piece
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 _OTHERS_READ, _OTHERS_ENTER = 0o004, 0o005
 _NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES)
-_ATTRIBUTES = ("security.capability", "system.posix_acl_access", "system.posix_acl_default")
+_ACCESS_LIST = b"system.posix_acl_access"
+_ATTRIBUTES = ("security.capability", _ACCESS_LIST.decode(), "system.posix_acl_default")
 
 
 @dataclass
@@ -74,7 +77,7 @@ class _Reader:
         self._found = found
         self._public = public
         self._skip = skip
-        self._mounted = mounted
+        self._mounts = _mounts(top) - set(mounted)
         self._linked: dict[tuple[int, int], Node] = {}
         self._total = hashlib.sha256()
 
@@ -111,10 +114,15 @@ class _Reader:
                 node.target = os.readlink(entry.path)  # noqa: PTH115 - bytes
             elif node.is_file and not node.pieces and status.st_size:
                 node.size = status.st_size
-                node.pieces = (Piece(0, status.st_size, source=os.fsdecode(entry.path)),)
+                source = os.fsdecode(entry.path)
+                same = (status.st_dev, status.st_ino, status.st_mode) if self._public else None
+                node.pieces = (Piece(0, status.st_size, source=source, facts=same),)
                 self._found.read += status.st_size
             if not node.is_link:
                 node.xattrs = _xattrs(entry.path)
+                if _ACCESS_LIST in node.xattrs and not os.access(entry.path, os.R_OK):
+                    self._leave_out(path, os.strerror(errno.EACCES))  # as the list says
+                    return None
         except OSError as error:  # it was removed meanwhile, or cannot be read
             self._leave_out(path, error.strerror or str(error))
             return None
@@ -125,13 +133,13 @@ class _Reader:
     def _why_not(self, path: bytes, status: os.stat_result, entry: os.DirEntry[bytes]) -> str:
         """Return why a file is left out; empty if it is not."""
         mode = status.st_mode
+        if path in self._mounts:
+            return "another file system is mounted there"
         if stat.S_ISLNK(mode):
             return ""
         if stat.S_ISDIR(mode):
-            if self._public and mode & _OTHERS_ENTER != _OTHERS_ENTER:
-                return "not every user may read it"
-            other = path not in self._mounted and os.path.ismount(entry.path)
-            return "another file system is mounted there" if other else ""
+            secret = self._public and mode & _OTHERS_ENTER != _OTHERS_ENTER
+            return "not every user may read it" if secret else ""
         if not stat.S_ISREG(mode):
             return "it is a device, a socket or a pipe"
         if self._public and not mode & _OTHERS_READ:
@@ -147,6 +155,13 @@ def _node(status: os.stat_result) -> Node:
     return Node(
         status.st_mode, uid=status.st_uid, gid=status.st_gid, mtime=status.st_mtime_ns // 10**9
     )
+
+
+def _mounts(top: bytes) -> set[bytes]:
+    """Return what is mounted below a directory: also single files, and parts of the same disk."""
+    places = (os.fsencode(one.mountpoint) for one in psutil.disk_partitions(all=True))
+    above = os.path.realpath(top).rstrip(b"/") + b"/"
+    return {place.removeprefix(above) for place in places if place.startswith(above)}
 
 
 def _xattrs(path: bytes) -> dict[bytes, bytes]:

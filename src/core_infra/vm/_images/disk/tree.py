@@ -30,6 +30,8 @@ class Piece:
         source: the host's file that has them; None if *data* has them.
         offset: where they begin in *source*.
         data: the bytes.
+        facts: device, inode and mode of *source*, if it must still be the same file when it is
+            read: where others may write, a name may mean another file by then.
     """
 
     at: int
@@ -37,6 +39,7 @@ class Piece:
     source: Path | str | None = None
     offset: int = 0
     data: bytes = b""
+    facts: tuple[int, int, int] | None = None
 
 
 @dataclass(eq=False)
