@@ -7,7 +7,7 @@ from typing import Any
 
 from core_infra._unpatched import Path
 
-_STYLE = "/*STYLE*/"
+_SHARED = {"/*STYLE*/": "style.css", "/*SCRIPT*/": "common.js"}
 _DATA = "/*DATA*/null"
 
 
@@ -23,12 +23,13 @@ def page(manifest: dict[str, Any]) -> str:
 
 
 def filled(template: Path, value: object) -> str:
-    """A page, complete with the common style and its data, a value of JSON."""
+    """A page, complete with what all pages share, and with its data, a value of JSON."""
     data = json.dumps(value)
     # What a guest has printed must not end the script, nor begin a comment in it.
     for sign in "<>&":
         data = data.replace(sign, f"\\u{ord(sign):04x}")
     data = data.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     text = template.read_text(encoding="utf-8")
-    return text.replace(_STYLE, style).replace(_DATA, data)
+    for place, name in _SHARED.items():
+        text = text.replace(place, Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    return text.replace(_DATA, data)
