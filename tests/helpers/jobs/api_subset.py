@@ -200,6 +200,13 @@ def graphql_subset(sdl: str) -> str:
         problems = graphql.validate(schema, document)
         assert not problems, problems
         graphql.visit(document, graphql.TypeInfoVisitor(info, Visitor()))
+    for name in list(fields):
+        kind = schema.get_type(name)
+        if graphql.is_interface_type(kind):
+            for one in schema.get_possible_types(kind):
+                fields.setdefault(one.name, set()).update(fields[name])
+                for field in fields[name]:
+                    arguments.setdefault((one.name, field), set()).update(arguments[name, field])
     return render(schema, fields, arguments, leaves)
 
 
@@ -226,7 +233,10 @@ def render(
             ]
             shown = f"({', '.join(used)})" if used else ""
             lines.append(f"  {field}{shown}: {definition.type}")
-        parts.append("\n".join([f"type {name} {{", *lines, "}"]))
+        word = "interface" if graphql.is_interface_type(kind) else "type"
+        above = [one.name for one in kind.interfaces if one.name in fields]
+        implements = f" implements {' & '.join(above)}" if above else ""
+        parts.append("\n".join([f"{word} {name}{implements} {{", *lines, "}"]))
     todo = [kind for kind in leaves if not graphql.is_composite_type(kind)]
     done: set[str] = set()
     while todo:

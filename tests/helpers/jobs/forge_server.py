@@ -58,6 +58,7 @@ class ForgeServer(ApiServer):
             "fork": False,
             "contexts": None,  # names and states of checks, instead of one for all
             "reviews": [],  # who, which state, when
+            "strangers": [],  # reviewers who may not push
             "outdated": 0,  # how many of the first threads are about an earlier commit
             "state": "",  # GitHub's mergeStateStatus, instead of what follows from the rest
             "queued": "",

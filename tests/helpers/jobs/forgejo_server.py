@@ -26,6 +26,8 @@ class ForgejoServer(ForgeServer):
         self.scheduled: dict[int, Any] = {}
         self.root_url = self.url
         self.labels: list[str] = []
+        self.base, self.based = "0" * 40, NOW - timedelta(hours=2)
+        """The commit that all bases are at, and its time."""
 
     def label(self, name: str) -> dict[str, Any]:
         """A label of the repository; those that an issue was given at first are made here."""
@@ -88,7 +90,7 @@ class ForgejoServer(ForgeServer):
             "base": {
                 "label": pull["base"],
                 "ref": pull["base"],
-                "sha": "0" * 40,
+                "sha": self.base,
                 "repo_id": 7,
                 "repo": {"full_name": "acme/widgets", "default_branch": self.default_branch},
             },
@@ -123,7 +125,9 @@ class ForgejoServer(ForgeServer):
                 continue
             who, state, when, *rest = one
             user = {"id": ids.setdefault(who, 50 + len(ids)), "login": who}
+            official = who not in pull["strangers"]
             given = {"state": state, "submitted_at": moment(when), "dismissed": False}
+            given["official"] = official
             found.append({"id": place, "user": user, "stale": False, **given, **dict(*rest)})
         return found
 
@@ -171,8 +175,8 @@ class ForgejoServer(ForgeServer):
                 total = {"total_count": len(every)}
                 return Reply(200, {"sha": sha, "state": state, "statuses": found, **total})
             case "GET", ["git", "commits", sha]:
-                pull = self.head(sha)
-                who = {"name": "x", "email": "x@x", "date": moment(pull["committed"])}
+                when = self.based if sha == self.base else self.head(sha)["committed"]
+                who = {"name": "x", "email": "x@x", "date": moment(when)}
                 return Reply(200, {"sha": sha, "commit": {"message": "x", "committer": who}})
             case "GET", ["pulls", number, "reviews"]:
                 return Reply(200, self.reviews(self.issues[int(number)]["pull"]))

@@ -14,6 +14,24 @@ FAILED = {"FAILURE", "ERROR", "CANCELLED", "TIMED_OUT", "ACTION_REQUIRED", "STAR
 GREEN = {"SUCCESS", "NEUTRAL", "SKIPPED"}
 
 
+def user(name: str | None) -> dict[str, str] | None:
+    """A person, or an app, whose name ends in [bot]; None for a deleted account."""
+    if not name:
+        return None
+    kind = "Bot" if name.endswith("[bot]") else "User"
+    return {"__typename": kind, "login": name.removesuffix("[bot]")}
+
+
+def check_run(name: str, state: dict[str, Any]) -> dict[str, Any]:
+    """A check run of GitHub Actions; ``"again": 1`` is of the same job, later."""
+    suite = {
+        "createdAt": moment(NOW + timedelta(minutes=state.get("again", 0))),
+        "app": {"slug": "github-actions"},
+        "workflowRun": {"event": state.get("event", "push"), "workflow": {"name": "CI"}},
+    }
+    return {"__typename": "CheckRun", "name": name, "checkSuite": suite, **state}
+
+
 def named(names: list[str]) -> list[dict[str, str]]:
     return [{"name": name} for name in names]
 
@@ -23,6 +41,16 @@ def before(nodes: list[Any], last: int, before: str | None = None) -> Any:
     start = max(end - last, 0)
     page = {"hasPreviousPage": start > 0, "startCursor": str(start)}
     return {"nodes": nodes[start:end], "pageInfo": page}
+
+
+def last_runs(contexts: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The checks without runs of a job that ran again."""
+    again = {name for name, state in contexts if isinstance(state, dict) and state.get("again")}
+    return [
+        (name, state)
+        for name, state in contexts
+        if name not in again or isinstance(state, str) or state.get("again")
+    ]
 
 
 def rollup(contexts: list[tuple[str, Any]]) -> str | None:
@@ -107,7 +135,12 @@ class Root:
         }
         reviewed = [("bob", "CHANGES_REQUESTED", pull["reviewed"])] if pull["reviewed"] else []
         reviews = [
-            {"author": {"login": who} if who else None, "state": state, "submittedAt": moment(when)}
+            {
+                "author": user(who),
+                "authorCanPushToRepository": who not in pull["strangers"],
+                "state": state,
+                "submittedAt": moment(when),
+            }
             for who, state, when in [*reviewed, *pull["reviews"]]
         ]
         return {
@@ -117,7 +150,7 @@ class Root:
             "body": mine["body"] or "",
             "state": "MERGED" if pull["merged"] else "OPEN" if mine["open"] else "CLOSED",
             "headRefOid": pull["sha"],
-            "author": {"login": pull["author"]} if pull["author"] else None,
+            "author": user(pull["author"]),
             "baseRefName": pull["base"],
             "isCrossRepository": pull["fork"],
             "repository": {
@@ -142,7 +175,7 @@ class Root:
         nodes = [
             {"__typename": "StatusContext", "context": name, "state": state}
             if isinstance(state, str)
-            else {"__typename": "CheckRun", "name": name, **state}
+            else check_run(name, state)
             for name, state in contexts
         ]
 

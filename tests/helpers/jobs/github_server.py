@@ -11,7 +11,7 @@ import graphql
 
 from jobs.api_server import API, NOW, Description, Reply, Request, moment
 from jobs.forge_server import ForgeServer
-from jobs.github_graphql import Root, rollup
+from jobs.github_graphql import Root, last_runs, rollup
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -147,7 +147,8 @@ class GitHubServer(ForgeServer):
             return "DRAFT"
         if not pull["mergeable"]:
             return "DIRTY"
-        return "CLEAN" if rollup(self.contexts(pull)) in {None, "SUCCESS"} else "UNSTABLE"
+        counted = last_runs(self.contexts(pull))
+        return "CLEAN" if rollup(counted) in {None, "SUCCESS"} else "UNSTABLE"
 
     def undescribed(self, request: Request, path: str) -> Reply | None:
         return self.graphql(request.content) if path == "/graphql" else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import tempfile
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,12 +35,16 @@ from jobs.github_server import GitHubServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from jobs.forge_server import ForgeServer
 
+EXAMPLES = int(os.environ.get("CORE_INFRA_TEST_MERGES", "40"))
 GREEN = ["SUCCESS", "NEUTRAL", "SKIPPED"]
 RED = ["FAILURE", "CANCELLED", "TIMED_OUT", "ACTION_REQUIRED", "STARTUP_FAILURE"]
 PENDING = ["STALE", None]
+STRANGER = "zoe"
+READY = {"", "CLEAN", "HAS_HOOKS"}
 FORGEJO = {"SUCCESS": "green", "SKIPPED": "green", "PENDING": "pending"}
 
 
@@ -50,6 +55,7 @@ class Model:
     title: str
     draft: bool
     mergeable: bool
+    state: str
     checks: list[tuple[str, Any]]
     reviews: list[tuple[str, str]]
     threads: list[bool]
@@ -58,7 +64,26 @@ class Model:
     author: str
     labels: list[str]
     pages: bool
+    again: bool
     rules: dict[str, Any]
+
+
+PLAIN = Model(
+    title="Fix it",
+    draft=False,
+    mergeable=True,
+    state="",
+    checks=[("a", "SUCCESS")],
+    reviews=[],
+    threads=[],
+    base="main",
+    fork=False,
+    author="ann",
+    labels=[],
+    pages=False,
+    again=False,
+    rules={},
+)
 
 
 def run(conclusion: Any) -> Any:
@@ -70,6 +95,7 @@ def run(conclusion: Any) -> Any:
 often = st.sampled_from([True, True, True, True, False])
 seldom = often.map(lambda value: not value)
 people = st.sampled_from(["ann", "bob", "eve"])
+reviewers = st.sampled_from(["ann", "bob", "eve", STRANGER])
 github_state = st.one_of(
     st.sampled_from(["SUCCESS"] * 6 + ["PENDING", "FAILURE", "ERROR", "EXPECTED"]),
     st.sampled_from(GREEN * 4 + RED + PENDING + ["PENDING"]).map(run),
@@ -79,22 +105,26 @@ forgejo_state = st.sampled_from(
 )
 
 
-def models(state: Any, opinions: list[str]) -> st.SearchStrategy[Model]:
+def models(
+    state: Any, opinions: list[str], *, states: tuple[str, ...] = (), methods: tuple[str, ...] = ()
+) -> st.SearchStrategy[Model]:
     return st.builds(
         Model,
         title=st.sampled_from(["Fix it", "Fix it", "Fix it", "WIP: fix it", "[Draft] fix it"]),
         draft=seldom,
         mergeable=often,
+        state=st.sampled_from(["", "", "", *states]),
         checks=st.lists(
             st.tuples(st.sampled_from("abc"), state), max_size=3, unique_by=lambda x: x[0]
         ),
-        reviews=st.lists(st.tuples(people, st.sampled_from(opinions)), max_size=4),
+        reviews=st.lists(st.tuples(reviewers, st.sampled_from(opinions)), max_size=4),
         threads=st.one_of(st.just([]), st.just([True]), st.lists(st.booleans(), max_size=2)),
         base=st.sampled_from(["main", "main", "main", "release/1"]),
         fork=seldom,
-        author=people,
+        author=st.sampled_from(["ann", "bob", "eve", "renovate[bot]"]),
         labels=st.lists(st.sampled_from(["ready", "Hold", "bug"]), max_size=2, unique=True),
         pages=st.booleans(),
+        again=seldom,
         rules=st.fixed_dictionaries(
             {},
             optional={
@@ -102,10 +132,12 @@ def models(state: Any, opinions: list[str]) -> st.SearchStrategy[Model]:
                 "no_checks": st.just(True),  # noqa: FBT003 - a value
                 "approvals": st.integers(1, 2),
                 "base": st.just(["main", "release/*"]),
-                "authors": st.just(["ann", "bo*"]),
+                "authors": st.sampled_from([["ann", "bo*"], ["renovate[bot]"], ["renovate"]]),
                 "forks": st.just(True),  # noqa: FBT003 - a value
                 "labels": st.just(["READY"]),
                 "without_labels": st.just([]),
+                "method": st.sampled_from(["merge", "rebase", "squash", *methods]),
+                "update": st.booleans(),
             },
         ),
     )
@@ -117,6 +149,12 @@ def is_green(state: Any) -> bool:
     return state in {"SUCCESS", "SKIPPED"}
 
 
+def is_by(author: str, authors: list[str] | None) -> bool:
+    if authors is None:
+        return True
+    return author in {"ann", "bob"} if "ann" in authors else author == "renovate[bot]"
+
+
 def allowed(model: Model) -> bool:
     rules = model.rules
     states = dict(model.checks)
@@ -125,6 +163,9 @@ def allowed(model: Model) -> bool:
     else:
         checks = all(map(is_green, states.values())) and (bool(states) or "no_checks" in rules)
     last = {who: state for who, state in model.reviews if "COMMENT" not in state}
+    last.pop(STRANGER, None)
+    is_queued = rules.get("method") == "queue"
+    is_ready = model.state in READY or (model.state == "UNSTABLE" and "checks" in rules)
     wanted = {"CHANGES_REQUESTED", "REQUEST_CHANGES"}
     return all(
         (
@@ -133,11 +174,19 @@ def allowed(model: Model) -> bool:
             list(last.values()).count("APPROVED") >= rules.get("approvals", 0),
             model.base == "main" or "base" in rules,
             not model.fork or "forks" in rules,
-            model.author != "eve" or "authors" not in rules,
+            is_by(model.author, rules.get("authors")),
+            is_ready or (is_queued and model.state in {"BEHIND", "UNSTABLE"}),
             "ready" in model.labels or "labels" not in rules,
             "Hold" not in model.labels or "without_labels" in rules,
         )
     )
+
+
+def review(who: str, state: str, when: datetime) -> tuple[Any, ...]:
+    """A review; one that was dismissed keeps its state on Forgejo."""
+    if state == "REQUEST_CHANGES dismissed":
+        return who, "REQUEST_CHANGES", when, {"dismissed": True}
+    return who, state, when
 
 
 def set_up(server: ForgeServer, model: Model, comment: str) -> None:
@@ -145,8 +194,16 @@ def set_up(server: ForgeServer, model: Model, comment: str) -> None:
     server.merged.clear()
     server.add_issue(1, body="- [ ] #42\n", labels=["epic"])
     server.add_issue(42)
-    checks, reviews = list(model.checks), list(model.reviews)
+    checks, reviews, threads = list(model.checks), list(model.reviews), list(model.threads)
+    if model.again:  # what came of it at first does not count any more
+        checks = [
+            (name, {**state, "again": 1} if isinstance(state, dict) else state)
+            for name, state in checks
+        ]
+        first = run("CANCELLED")
+        checks = [*((name, first) for name, state in checks if isinstance(state, dict)), *checks]
     if model.pages:
+        threads = [True] * 120 + threads if "D" in comment else threads
         # What decides is on the last page of the one list, and on the first of the other.
         some = [(f"more-{place}", "SUCCESS") for place in range(120)]
         checks = [*some, *checks] if checks else checks
@@ -160,10 +217,12 @@ def set_up(server: ForgeServer, model: Model, comment: str) -> None:
         mergeable=model.mergeable,
         contexts=checks,
         reviews=[
-            (who, state, NOW + timedelta(minutes=place))
+            review(who, state, NOW + timedelta(minutes=place))
             for place, (who, state) in enumerate(reviews)
         ],
-        threads=model.threads,
+        strangers=[STRANGER],
+        state=model.state,
+        threads=threads,
         base=model.base,
         fork=model.fork,
         author=model.author,
@@ -191,7 +250,9 @@ def merges(server: ForgeServer, model: Model) -> bool:
     with bot(server, MergeRules(**model.rules)) as poller:
         assert all(result.success for result in poller.run_once().results)
     assert server.violations == []
-    return bool(server.merged)
+    queued = server.issues[50]["pull"]["queued"]
+    assert {sha for _, sha in server.merged} | ({queued} - {""}) <= {f"{50:040x}"}
+    return bool(server.merged or queued)
 
 
 @pytest.fixture(scope="module")
@@ -206,17 +267,27 @@ def forgejo() -> Iterator[ForgejoServer]:
         yield server
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
-    models(github_state, ["APPROVED", "APPROVED", "CHANGES_REQUESTED", "COMMENTED", "DISMISSED"])
+    models(
+        github_state,
+        ["APPROVED", "APPROVED", "CHANGES_REQUESTED", "COMMENTED", "DISMISSED"],
+        states=("CLEAN", "HAS_HOOKS", "BLOCKED", "BEHIND", "UNSTABLE", "UNKNOWN"),
+        methods=("queue",),
+    )
 )
 def test_github(github: GitHubServer, model: Model) -> None:
     set_up(github, model, "COMMENTED")
     assert merges(github, model) is allowed(model)
 
 
-@settings(max_examples=40, deadline=None)
-@given(models(forgejo_state, ["APPROVED", "APPROVED", "REQUEST_CHANGES", "COMMENT"]))
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    models(
+        forgejo_state,
+        ["APPROVED", "APPROVED", "REQUEST_CHANGES", "REQUEST_CHANGES dismissed", "COMMENT"],
+    )
+)
 def test_forgejo(forgejo: ForgejoServer, model: Model) -> None:
     if model.draft:
         model.title = "WIP: fix it"
@@ -226,18 +297,7 @@ def test_forgejo(forgejo: ForgejoServer, model: Model) -> None:
 
 @pytest.mark.parametrize("state", ["BLOCKED", "BEHIND", "UNSTABLE", "UNKNOWN", "DIRTY", "DRAFT"])
 def test_github_has_the_last_word(github: GitHubServer, state: str) -> None:
-    model = Model(
-        "Fix it",
-        *(False, True),
-        [("a", "SUCCESS")],
-        [],
-        [],
-        "main",
-        *(False, "ann"),
-        [],
-        *(False, {}),
-    )
-    set_up(github, model, "")
+    set_up(github, PLAIN, "")
     github.issues[50]["pull"]["state"] = state
     with bot(github, MergeRules()) as poller:
         for _ in range(5):
@@ -286,18 +346,7 @@ def test_the_merge_queue(github: GitHubServer) -> None:
 def test_what_github_refuses_for_good_is_tried_once(
     github: GitHubServer, reply: Reply, attempts: int
 ) -> None:
-    model = Model(
-        "Fix it",
-        *(False, True),
-        [("a", "SUCCESS")],
-        [],
-        [],
-        "main",
-        *(False, "ann"),
-        [],
-        *(False, {}),
-    )
-    set_up(github, model, "")
+    set_up(github, PLAIN, "")
     github.comments.clear()
     github.override = lambda request: reply if request.method == "PUT" else None
     with bot(github, MergeRules()) as poller:

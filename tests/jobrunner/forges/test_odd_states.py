@@ -189,6 +189,20 @@ def test_no_conflict_is_seen_too_early_because_our_clock_is_wrong(server: Forgej
         assert only(EpicSource(forge, *WIDGETS, clock=clock)).mergeable == "UNKNOWN"
 
 
+@only_forgejo
+def test_no_conflict_is_seen_while_all_are_looked_at_because_their_base_has_moved(
+    server: ForgejoServer, source: EpicSource
+) -> None:
+    """Forgejo calls none of them mergeable meanwhile, however long ago it was changed."""
+    server.clock = lambda: NOW
+    server.add_pull(50, body="closes #42", mergeable=False)
+    assert only(source).mergeable == "CONFLICTING"
+    source.refresh()
+    server.base, server.based = "b" * 40, NOW - timedelta(seconds=5)
+    server.add_pull(50, body="closes #42", sha="c" * 40, mergeable=False)
+    assert only(source).mergeable == "UNKNOWN"
+
+
 @only_github
 def test_a_box_that_a_person_adds_at_the_very_moment_is_kept(
     server: GitHubServer, source: EpicSource, forge: GitHub, journal: Journal

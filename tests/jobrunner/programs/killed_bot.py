@@ -5,7 +5,8 @@ two hosts. Prints one line of JSON: what it counted.
 
 The world that the bot acts on is a file to which each action appends its id; it is elsewhere, so
 that what is in it stays. The journal is here: after a kill, what was not brought to the disk is
-lost, or is zeros, or is there. Bots are forked from this process, which has no threads.
+lost, or is zeros, or is there. Sometimes the index is deleted, the day ends, or earlier days are
+pruned. Bots are forked from this process, which has no threads.
 """
 
 # ruff: noqa: S311, BLE001 - random numbers for tests, and every error is reported
@@ -19,6 +20,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,11 @@ from core_infra.jobrunner import (
     PollerConfig,
     RecordedSource,
     SharedJournal,
+    SystemClock,
     Token,
 )
+from core_infra.jobrunner._journal import day_files
+from core_infra.jobrunner._journal.log_file import JournalDirectory
 
 if TYPE_CHECKING:
     from core_infra.jobrunner import Job
@@ -54,6 +59,16 @@ def journal(host: int = 0) -> Journal:
     shared = SharedJournal(BASE / "journal" / f"host{host}", Token(env="KILLED_BOT"))
     shared.pull()
     return shared
+
+
+class Past(SystemClock):
+    """The time some days ago."""
+
+    def __init__(self, days: int) -> None:
+        self.days = days
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) - timedelta(self.days)
 
 
 class Post:
@@ -94,7 +109,7 @@ def remember_syncs() -> None:
     os.fdatasync = fdatasync  # type: ignore[assignment]
 
 
-def live(state: int, host: int) -> None:
+def live(state: int, host: int, days_ago: int) -> None:
     remember_syncs()
     bus = Bus()
     bus.register_action(lambda event: append(TOLD, f"{event.job.id}\n"), ActionJobEnded)
@@ -105,7 +120,8 @@ def live(state: int, host: int) -> None:
         for n in range(1, ITEMS + 1)
     ]
     source = RecordedSource(signals)
-    config = PollerConfig([source], [Post()], journal(host), poll_interval=0, bus=bus)
+    clock = Past(days_ago)
+    config = PollerConfig([source], [Post()], journal(host), poll_interval=0, bus=bus, clock=clock)
     with Poller(config) as poller:
         for _ in range(6):  # what failed is tried again
             poller.run_once()
@@ -117,7 +133,7 @@ def lose_what_was_not_synced(dice: random.Random) -> int:
     for line in SYNCED.read_text().split("\n"):
         if line.count(" ") == 1:
             inode, size = map(int, line.split())
-            synced[inode] = max(size, synced.get(inode, 0))
+            synced[inode] = max(size, synced.get(inode, 0)) if size else 0
     for path in (BASE / "journal").rglob("*.jsonl"):
         info = path.stat()
         certain = synced.get(info.st_ino, 0)
@@ -131,13 +147,24 @@ def lose_what_was_not_synced(dice: random.Random) -> int:
     return lost
 
 
-def one_life(state: int, dice: random.Random, *, within: float | None) -> bool:
+def prune(days_ago: int) -> int:
+    """Prune the files of all days before the present one; how many there were."""
+    pruned = 0
+    for path in [BASE / "journal", *(BASE / "journal").glob("host*")]:
+        inodes = {str(one.relative_to(path)): one.stat().st_ino for one in path.rglob("*.jsonl")}
+        for gone in Journal(path).prune(Past(days_ago).now().date()):
+            append(SYNCED, f"{inodes[gone]} 0\n")  # the next file with this number is another one
+            pruned += 1
+    return pruned
+
+
+def one_life(state: int, dice: random.Random, days_ago: int, *, within: float | None) -> bool:
     host = dice.randrange(2)
     child = os.fork()
     if child == 0:
         random.seed(dice.random())
         try:
-            live(state, host)
+            live(state, host, days_ago)
         except BaseException as error:
             append(BASE / "errors", f"{type(error).__name__}: {error}\n")
             os._exit(1)
@@ -150,7 +177,9 @@ def one_life(state: int, dice: random.Random, *, within: float | None) -> bool:
 
 def count() -> dict[str, Any]:
     last_journal = journal()
-    entries = list(last_journal.entries())
+    where = last_journal.base_dir
+    every = list(day_files.records(JournalDirectory(where)))  # those of pruned days, too
+    entries = [entry for path in every for entry, _ in last_journal.read(path)]
     ended = {entry.id for entry in entries if entry.phase in {Phase.RESULT, Phase.UNKNOWN}}
     posts = Counter(line.split()[0] for line in WORLD.read_text().splitlines())
     last = [line.split()[2] for line in WORLD.read_text().splitlines()]
@@ -172,19 +201,24 @@ def main() -> None:
     kills, dice = int(sys.argv[2]), random.Random(int(sys.argv[3]))
     for path in (WORLD, TOLD, SYNCED):
         path.touch()
-    state = survived = lost = 0
+    state = survived = lost = pruned = 0
+    days_ago = kills
     start = time.monotonic()
-    assert one_life(state, dice, within=None)
+    assert one_life(state, dice, days_ago, within=None)
     within = (time.monotonic() - start) * 1.2
     for _ in range(kills):
-        state += dice.random() < 0.2
-        survived += one_life(state, dice, within=within)
+        state += dice.random() < 0.7
+        survived += one_life(state, dice, days_ago, within=within)
         lost += lose_what_was_not_synced(dice)
         if dice.random() < 0.05:
             for index in (BASE / "journal").rglob(".index.sqlite3"):
                 index.unlink()
-    assert one_life(state, dice, within=None)
-    print(json.dumps({"survived": survived, "lost_data": lost, **count()}))
+        days_ago -= dice.random() < 0.1
+        if dice.random() < 0.1:
+            pruned += prune(days_ago)
+    assert one_life(state, dice, days_ago, within=None)
+    counted = {"survived": survived, "lost_data": lost, "pruned": pruned}
+    print(json.dumps({**counted, **count()}))
 
 
 main()

@@ -91,6 +91,8 @@ class Forgejo:
         """The closed pull requests of each repository that were read before."""
         self._unmergeable: dict[tuple[Repo, int], tuple[str, datetime]] = {}
         """Since when a head cannot be merged: because of a conflict, or not looked at yet."""
+        self._bases: dict[tuple[Repo, str], tuple[str, datetime]] = {}
+        """The last commits of branches, and their times."""
 
     @property
     def host(self) -> str:
@@ -333,9 +335,27 @@ class Forgejo:
         if sha != one.head.sha:
             since = now
             self._unmergeable[key] = (one.head.sha, now)
-        then = one.updated_at
-        is_old = then is not None and self._api.forge_time() - then > _SETTLED_LONG_AGO
-        return "CONFLICTING" if is_old or now - since >= _SETTLED else "UNKNOWN"
+        is_settled = now - since >= _SETTLED or self._is_old(repo, one)
+        return "CONFLICTING" if is_settled else "UNKNOWN"
+
+    def _is_old(self, repo: Repo, one: rest.Pull) -> bool:
+        """Whether neither it nor its base has changed of late."""
+        long_ago = self._api.forge_time() - _SETTLED_LONG_AGO
+        if one.updated_at is None or one.updated_at > long_ago:
+            return False
+        # All pull requests are looked at again when their base moves, which is no change of them.
+        base = one.base
+        if base is None or not base.sha:
+            return True
+        sha, then = self._bases.get((repo, base.ref), ("", long_ago))
+        if sha != base.sha:
+            try:
+                found = self._api.get(rest.COMMIT, _at(repo, "git", "commits", base.sha))
+            except (ForgeNotFoundError, ForgeRefusedError, ForgeAnswerError):
+                return False
+            then = found.commit.committer.date
+            self._bases[repo, base.ref] = (base.sha, then)
+        return then <= long_ago
 
     def _details(self, repo: Repo, pull: Pull) -> Details:
         commit = self._api.get(rest.COMMIT, _at(repo, "git", "commits", pull.sha))

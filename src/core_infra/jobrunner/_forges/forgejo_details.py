@@ -97,7 +97,10 @@ def _is_fork(head: rest.Branch, base: rest.Branch) -> bool:
 
 
 def _last(reviews: Sequence[rest.Review]) -> list[rest.Review]:
-    """The last opinion of each reviewer; a comment does not take one back, a dismissal does."""
+    """The last opinion of each reviewer; a comment does not take one back, a dismissal does.
+
+    As for Forgejo, only those of people who may push or are named in the branch's protection count.
+    """
     last: dict[object, rest.Review] = {}
     for review in sorted(reviews, key=lambda one: (one.submitted_at or _LONG_AGO, one.id)):
         if review.state in {"APPROVED", "REQUEST_CHANGES"}:
@@ -105,4 +108,4 @@ def _last(reviews: Sequence[rest.Review]) -> list[rest.Review]:
             who = (user.id or user.login) if user else _GHOST
             # Of deleted accounts, each review counts.
             last[("ghost", review.id) if who == _GHOST else who] = review
-    return [review for review in last.values() if not review.dismissed]
+    return [review for review in last.values() if review.official and not review.dismissed]

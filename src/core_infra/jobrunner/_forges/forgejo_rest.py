@@ -102,6 +102,7 @@ class Review(Model):
     state: str
     dismissed: bool = False
     stale: bool = False
+    official: bool = True
     submitted_at: datetime | None = None
     user: Reviewer | None = None
 

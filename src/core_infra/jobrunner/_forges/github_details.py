@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from core_infra.jobrunner._forges.forge import Details, Pull, checks_together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from core_infra.jobrunner._forges import github_graphql as graphql
@@ -39,7 +39,7 @@ def pull(one: graphql.Head) -> Pull:
         one.is_draft,
         one.head_ref_oid,
         one.mergeable,
-        author=one.author.login if one.author else "",
+        author=one.author.name if one.author else "",
         base=one.base_ref_name,
         is_default_base=default is not None and default.name == one.base_ref_name,
         is_fork=one.is_cross_repository,
@@ -55,11 +55,15 @@ def details(
     reviews: Sequence[graphql.Review],
 ) -> Details:
     """The details of a pull request, with all pages of its lists."""
-    checks = [(item.name or item.context, _state(item)) for item in contexts]
+    every = list(contexts)
+    last = list(_last_runs(every))
+    checks = [(item.name or item.context, _state(item)) for item in last]
     rollup = commit.status_check_rollup if commit else None
     names, seen = checks_together(checks)
     # What cannot be seen in the list, such as a required check that has not come, counts, too.
     whole = _STATES.get(rollup.state if rollup else "", "PENDING")
+    if len(last) < len(every) and whole == "FAILURE":
+        whole = seen  # it may be about runs that do not count any more
     _, together = checks_together([("seen", seen), ("whole", whole)])
     approvals, unhappy = opinions(reviews)
     open_ = [thread for thread in threads if not thread.is_resolved]
@@ -80,11 +84,13 @@ def details(
 def opinions(reviews: Iterable[graphql.Review]) -> tuple[int, int]:
     """How many people approve, and how many want changes, by the last review of each.
 
-    A comment does not take an opinion back. Reviews of deleted accounts stay one person's each.
+    As for GitHub, only those of people who may push count: anybody may review what is public. A
+    comment does not take an opinion back. Reviews of deleted accounts stay one person's each.
     """
     last: dict[object, tuple[datetime | None, str]] = {}
     for place, review in enumerate(reviews):
-        if review.state not in {"APPROVED", "CHANGES_REQUESTED", "DISMISSED"}:
+        is_opinion = review.state in {"APPROVED", "CHANGES_REQUESTED", "DISMISSED"}
+        if not is_opinion or not review.author_can_push_to_repository:
             continue
         who = review.author.login if review.author else place
         known = last.get(who)
@@ -93,6 +99,21 @@ def opinions(reviews: Iterable[graphql.Review]) -> tuple[int, int]:
         last[who] = (review.submitted_at, review.state)
     states = [state for _, state in last.values()]
     return states.count("APPROVED"), states.count("CHANGES_REQUESTED")
+
+
+def _last_runs(contexts: Sequence[graphql.Context]) -> Iterator[graphql.Context]:
+    """The checks without those of a job that ran again later for the same commit.
+
+    Such as one that was cancelled, before the same event came once more. Of jobs with the same name
+    in one run, all count.
+    """
+    last: dict[tuple[object, ...], datetime] = {}
+    for item in contexts:
+        if suite := item.check_suite:
+            last[item.job] = max(last.get(item.job, suite.created_at), suite.created_at)
+    for item in contexts:
+        if item.check_suite is None or item.check_suite.created_at >= last[item.job]:
+            yield item
 
 
 def _state(item: graphql.Context) -> CheckStatus:

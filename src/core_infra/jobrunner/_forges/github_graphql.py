@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003 - pydantic reads it
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from core_infra.jobrunner._forges.errors import ForgeAnswerError
@@ -19,12 +19,13 @@ _ARGUMENTS = "$owner: String!, $name: String!"
 
 _PAGE = "pageInfo { hasNextPage endCursor }"
 _CONTEXTS = f"""nodes {{ __typename
-... on CheckRun {{ name status conclusion }}
+... on CheckRun {{ name status conclusion
+checkSuite {{ createdAt app {{ slug }} workflowRun {{ event workflow {{ name }} }} }} }}
 ... on StatusContext {{ context state }}
 }} {_PAGE}"""
-_REVIEWS = """nodes { state submittedAt author { login } }
+_REVIEWS = """nodes { state submittedAt authorCanPushToRepository author { login } }
 pageInfo { hasPreviousPage startCursor }"""
-HEAD = """number title body state isDraft headRefOid mergeable author { login }
+HEAD = """number title body state isDraft headRefOid mergeable author { __typename login }
 baseRefName isCrossRepository
 repository { nameWithOwner defaultBranchRef { name } } labels(first: 100) { nodes { name } }"""
 _CLOSING = "closedByPullRequestsReferences(first: 10, includeClosedPrs: true"
@@ -114,6 +115,12 @@ class User(Model):
     """A user; null if the account was deleted."""
 
     login: str
+    kind: str = Field(default="", alias="__typename")
+
+    @property
+    def name(self) -> str:
+        """The login, which of an app ends in ``[bot]``, as in REST and on GitHub's pages."""
+        return f"{self.login}[bot]" if self.kind == "Bot" else self.login
 
 
 class Label(Model):
@@ -189,14 +196,48 @@ class Edits(Model):
     user_content_edits: Nodes[Edit] | None
 
 
+class App(Model):
+    """The app that has made a check."""
+
+    slug: str
+
+
+class Workflow(Model):
+    """A workflow of GitHub Actions."""
+
+    name: str
+
+
+class WorkflowRun(Model):
+    """A run of a workflow."""
+
+    event: str
+    workflow: Workflow
+
+
+class CheckSuite(Model):
+    """What an app checks of a commit at one time."""
+
+    created_at: datetime
+    app: App | None
+    workflow_run: WorkflowRun | None
+
+
 class Context(Model):
     """A check run, or the status that another program has set."""
 
     name: str = ""
     status: str = ""
     conclusion: str | None = None
+    check_suite: CheckSuite | None = None
     context: str = ""
     state: str = ""
+
+    @property
+    def job(self) -> tuple[object, ...]:
+        """What all runs of the same job have in common, for whatever commit and how often."""
+        suite = self.check_suite
+        return (self.name, suite and suite.app, suite and suite.workflow_run)
 
 
 class Rollup(Model):
@@ -240,6 +281,7 @@ class Review(Model):
     state: str
     submitted_at: datetime | None
     author: User | None
+    author_can_push_to_repository: bool = True
 
 
 class Commits(Model):

@@ -39,7 +39,8 @@ class MergeRules:
         approvals: how many reviewers must approve of it.
         base: patterns of the branches that it may be merged into; by default only the default
             branch.
-        authors: patterns of the users whose pull requests are merged; by default everybody's.
+        authors: patterns of the users whose pull requests are merged; by default everybody's. An
+            app of GitHub is called ``renovate[bot]``, which no user can be; ``renovate`` is both.
         forks: whether its head may be in another repository, where people without the right to
             write to this one push.
         labels: patterns; for each there must be a label.
@@ -114,7 +115,7 @@ class MergeRules:
             yield f"its base is {signal.base_branch}, not the default branch"
         if signal.is_fork and not self.forks:
             yield "it comes from a fork"
-        if self.authors and not _matches(signal.author.lower(), _lower(self.authors)):
+        if self.authors and not _is_by(signal.author.lower(), _lower(self.authors)):
             yield f"its author is {signal.author}"
         labels = [label.lower() for label in signal.labels]
         for wanted in _lower(self.labels):
@@ -127,6 +128,12 @@ class MergeRules:
 
 def _matches(text: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _is_by(author: str, patterns: Sequence[str]) -> bool:
+    # "[bot]" is the end of the name of an app, and no set of letters.
+    literal = [pattern.replace("[bot]", "[[]bot]") for pattern in patterns]
+    return any(_matches(name, literal) for name in (author, author.removesuffix("[bot]")))
 
 
 def _lower(texts: Sequence[str]) -> list[str]:
