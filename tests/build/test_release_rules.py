@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from build_samples import need, tree
+from build_samples import git, need, repository, tree
 from core_infra.build._artifact import host_target
 from core_infra.build._compare import Side, first_difference
 from core_infra.build._errors import ConfigError, PreflightError
@@ -28,27 +27,6 @@ TASK = {
     "version": "3",
     "tasks": {"build": {"cmds": ['echo "{{.VERSION}}" > "{{.OUTPUT_DIR}}/app"']}},
 }
-
-
-def git(directory: Path, *words: str) -> str:
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    done = subprocess.run(
-        ["git", *who, *words], cwd=directory, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
-def repository(directory: Path, files: dict[str, str], *tags: str) -> Path:
-    need("git")
-    for name, text in {".gitignore": "dist\nignored\n", **files}.items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_text(text)
-    git(directory, "init", "-q")
-    git(directory, "add", "-A")
-    git(directory, "commit", "-qm", "one")
-    for tag in tags:
-        git(directory, "tag", tag)
-    return directory
 
 
 def release(project: Path, *, snapshot: bool = False, version: str = "") -> BuildPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,26 @@ def tree(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+
+
+def git(directory: Path, *words: str) -> str:
+    """Run git, as an author."""
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    done = subprocess.run(
+        ["git", *who, *words], cwd=directory, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def repository(directory: Path, files: dict[str, str], *tags: str) -> Path:
+    """A repository with one commit of these files, which has these tags."""
+    need("git")
+    for name, text in {".gitignore": "dist\nignored\n", **files}.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text)
+    git(directory, "init", "-q")
+    git(directory, "add", "-A")
+    git(directory, "commit", "-qm", "one")
+    for tag in tags:
+        git(directory, "tag", tag)
+    return directory

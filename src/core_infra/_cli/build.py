@@ -14,12 +14,13 @@ import click
 from rich.console import Console
 
 from core_infra._cli.exit_codes import FULL
+from core_infra._host import processors
 from core_infra.build._archives.archive import Format, Profile
 from core_infra.build._artifact import Target
 from core_infra.build._changelog import release_notes
 from core_infra.build._pipeline import carry_out
 from core_infra.build._plan import Goal, Packing
-from core_infra.build._preflight import make_plan
+from core_infra.build._preflight import make_merge_plan, make_plans
 from core_infra.build._project import ProjectType, explain
 from core_infra.build._publish.publish import (
     is_finished,
@@ -27,6 +28,7 @@ from core_infra.build._publish.publish import (
     publish_release,
     publish_requests,
 )
+from core_infra.build._single_plan import Request
 from core_infra.errors import CoreInfraError, NotFoundError, UnavailableError
 from core_infra.medium._local import LocalMedium
 from core_infra.process._runner.events import RunFinished, SpecFinished
@@ -35,7 +37,7 @@ from core_infra.process._runner.results import RunInterruptedError
 from core_infra.process._runner.text_display import LogDisplay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from core_infra.build._pipeline import BuildResult
     from core_infra.build._plan import BuildPlan
@@ -48,6 +50,9 @@ _OPTIONS = (
     click.argument("project", default=".", type=click.Path(file_okay=False)),
     click.option("-o", "--output", type=click.Path(file_okay=False), help="Default: PROJECT/dist."),
     click.option("-t", "--target", "targets", multiple=True, help="os/arch; may be repeated."),
+    click.option(
+        "--build", "builds", multiple=True, help="One of the project's builds; may be repeated."
+    ),
     click.option(
         "--type",
         "kind",
@@ -103,6 +108,18 @@ def build(*, archive: bool, **chosen: Any) -> None:
 )
 @click.option("--notes", is_flag=True, help="Print the notes of the release and exit.")
 @click.option(
+    "--split",
+    multiple=True,
+    metavar="TARGET",
+    help="Make only the part for os/arch, os or any; may be repeated.",
+)
+@click.option(
+    "--merge",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="Make the release of the parts in this directory; may be repeated.",
+)
+@click.option(
     "--dry-run/--no-dry-run", default=True, help="A dry run (default) only plans and checks."
 )
 def release(*, dry_run: bool, notes: bool, **chosen: Any) -> None:
@@ -112,8 +129,11 @@ def release(*, dry_run: bool, notes: bool, **chosen: Any) -> None:
     materials and a statement of provenance. core-infra verify checks it. Nothing is published
     without --publish.
     """
+    if chosen["split"] and (chosen["merge"] or chosen["publish"]):
+        raise click.UsageError("--split makes a part, which --merge publishes with the others.")
     if notes:
-        click.echo(release_notes(_plan(Goal.RELEASE, chosen)))
+        for plan in _plans(Goal.RELEASE, chosen):
+            click.echo(release_notes(plan))
         return
     dry = dry_run or chosen["only_plan"]
     _run(Goal.RELEASE, chosen, dry=dry)
@@ -168,49 +188,63 @@ def _plan_and_run(goal: Goal, chosen: dict[str, Any], *, dry: bool) -> None:
     Raises:
         CoreInfraError: as make_plan and carry_out do; a plan with problems is shown first.
     """
-    plan = _plan(goal, chosen)
-    publishes = chosen.get("publish", False)
+    plans, publishes = _plans(goal, chosen), chosen.get("publish", False)
     if publishes:
-        plan = replace(plan, problems=(*plan.problems, *publish_problems(plan)))
-    for note in plan.notes:
+        plans = [replace(one, problems=(*one.problems, *publish_problems(one))) for one in plans]
+    for note in dict.fromkeys(note for plan in plans for note in plan.notes):
         click.echo(f"note: {note}", err=True)
     if dry:
-        _show_plan(plan, as_json=chosen["as_json"], publishes=publishes)
-        plan.check()
+        _show_plans(plans, as_json=chosen["as_json"], publishes=publishes)
+    for plan in plans:
+        plan.check()  # all of them, before the first is built
+    if dry:
         return
-    if publishes and is_finished(plan):
-        plan.check()
-        place = plan.context.output_dir
-        click.echo(f"note: {place} has this release already: it is not built again", err=True)
-    else:
-        _carry_out(plan, chosen)
-    if publishes:
+    results = []
+    for plan in plans:
+        if publishes and is_finished(plan):
+            place = plan.context.output_dir
+            click.echo(f"note: {place} has this release already: it is not built again", err=True)
+        else:
+            results.append((plan, _carry_out(plan, chosen)))
+    _show_results(results, as_json=chosen["as_json"])
+    for plan in plans if publishes else ():
         for address in publish_release(plan, report=functools.partial(click.echo, err=True)):
             click.echo(address)
 
 
-def _plan(goal: Goal, chosen: dict[str, Any]) -> BuildPlan:
-    return make_plan(
-        chosen["project"],
+def _plans(goal: Goal, chosen: dict[str, Any]) -> list[BuildPlan]:
+    packing = Packing(Format(chosen["form"]), Profile(chosen["profile"]))
+    if chosen.get("merge"):
+        plan = make_merge_plan(
+            chosen["project"],
+            chosen["merge"],
+            packing=packing,
+            output=chosen["output"],
+            version=chosen["version"],
+            snapshot=chosen["snapshot"],
+            threads=chosen["threads"],
+        )
+        return [plan]
+    request = Request(
         goal=goal,
-        packing=Packing(Format(chosen["form"]), Profile(chosen["profile"])),
-        output=chosen["output"],
-        targets=[Target.parse(text) for text in chosen["targets"]],
+        packing=packing,
+        targets=tuple(dict.fromkeys(Target.parse(text) for text in chosen["targets"])),
         type=ProjectType(chosen["kind"]) if chosen["kind"] else None,
         name=chosen["name"],
         version=chosen["version"],
         snapshot=chosen.get("snapshot", False),
-        threads=chosen["threads"],
+        threads=chosen["threads"] or processors(),
+        split=tuple(chosen.get("split", ())),
     )
+    return make_plans(chosen["project"], request, output=chosen["output"], builds=chosen["builds"])
 
 
-def _carry_out(plan: BuildPlan, chosen: dict[str, Any]) -> None:
+def _carry_out(plan: BuildPlan, chosen: dict[str, Any]) -> BuildResult:
     try:
         with _progress() as listener:
-            package = carry_out(plan, twice=chosen["twice"], listener=listener)
+            return carry_out(plan, twice=chosen["twice"], listener=listener)
     except RunInterruptedError as error:
         raise error.__cause__ or error from None  # the signal determines the exit code
-    _show_package(plan, package, as_json=chosen["as_json"])
 
 
 @contextlib.contextmanager
@@ -244,19 +278,32 @@ def _without_output(result: RunResult) -> RunResult:
     return replace(result, output_bytes=b"")
 
 
-def _show_plan(plan: BuildPlan, *, as_json: bool, publishes: bool) -> None:
-    requests = list(publish_requests(plan)) if publishes and not plan.problems else []
+def _show_plans(plans: Sequence[BuildPlan], *, as_json: bool, publishes: bool) -> None:
+    found = []
+    for plan in plans:
+        requests = list(publish_requests(plan)) if publishes and not plan.problems else []
+        if as_json:
+            found.append({**plan.as_data(), **({"requests": requests} if publishes else {})})
+            continue
+        _show_plan(plan)
+        for line in requests:
+            click.echo(f"publish: {line}")
     if as_json:
-        more = {"requests": requests} if publishes else {}
-        click.echo(json.dumps({**plan.as_data(), **more}, indent=2))
-        return
+        click.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2))
+
+
+def _show_plan(plan: BuildPlan) -> None:
     config = plan.context
     others = f", not {' or '.join(plan.others)}" if plan.others else ""
     click.echo(f"{config.project_dir}: {plan.type}{others} ({plan.why})")
     click.echo(f"{config.name} {config.version or '(no version)'} -> {config.output_dir}")
     click.echo(f"targets: {', '.join(map(str, plan.targets)) or 'for every platform'}")
-    for step in plan.steps:
-        click.echo(f"{step.name}:")
+    for part in plan.parts:
+        click.echo(f"merges {part.directory}")
+    for one in plan.builds:
+        click.echo(f"build {one.name}: {one.type} in {one.context.project_dir} ({one.why})")
+    for name, step in [(one.name, step) for one in plan.builds or (plan,) for step in one.steps]:
+        click.echo(f"{name} {step.name}:".lstrip())
         if step.copy is not None:
             click.echo(f"  copy the sources to {step.copy}")
         for command in step.commands:
@@ -272,24 +319,28 @@ def _show_plan(plan: BuildPlan, *, as_json: bool, publishes: bool) -> None:
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, version, where in rows:
         click.echo(f"{name:{first}}  {version:{second}}  {where}")
-    for line in requests:
-        click.echo(f"publish: {line}")
 
 
-def _show_package(plan: BuildPlan, package: BuildResult, *, as_json: bool) -> None:
-    if not as_json:
-        for artifact in package.artifacts:
-            click.echo(artifact.path)
-        for path in package.documents:
-            click.echo(str(path))
+def _show_results(results: Sequence[tuple[BuildPlan, BuildResult]], *, as_json: bool) -> None:
+    if as_json:
+        found = [_result_data(plan, result) for plan, result in results]
+        if found:
+            click.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2))
         return
-    data = {
-        "directory": str(package.directory),
+    for _, result in results:
+        for artifact in result.artifacts:
+            click.echo(artifact.path)
+        for path in result.documents:
+            click.echo(str(path))
+
+
+def _result_data(plan: BuildPlan, result: BuildResult) -> dict[str, Any]:
+    return {
+        "directory": str(result.directory),
         "type": str(plan.type),
         "name": plan.context.name,
         "version": plan.context.version,
-        "artifacts": [asdict(one) for one in package.artifacts],
-        "built": [asdict(one) for one in package.built],
-        "documents": [str(path) for path in package.documents],
+        "artifacts": [asdict(one) for one in result.artifacts],
+        "built": [asdict(one) for one in result.built],
+        "documents": [str(path) for path in result.documents],
     }
-    click.echo(json.dumps(data, indent=2))

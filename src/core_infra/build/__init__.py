@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         ForgeSettings,
         HookSettings,
         LinuxKitSettings,
+        NamedBuild,
         OciSettings,
         PackageSettings,
         ProjectSettings,
@@ -88,7 +89,7 @@ if TYPE_CHECKING:
     )
     from core_infra.build._pipeline import BuildResult, carry_out
     from core_infra.build._plan import BuildPlan, DiskSpace, FoundTool, Goal, Packing, SigningKey
-    from core_infra.build._preflight import make_plan
+    from core_infra.build._preflight import make_merge_plan, make_plan
     from core_infra.build._project import (
         Finding,
         ProjectType,
@@ -151,6 +152,7 @@ else:
                 "HookSettings",
                 "ForgeSettings",
                 "LinuxKitSettings",
+                "NamedBuild",
                 "OciSettings",
                 "PackageSettings",
                 "ProjectSettings",
@@ -187,7 +189,7 @@ else:
             ),
             "._pipeline": ("BuildResult", "carry_out"),
             "._plan": ("BuildPlan", "DiskSpace", "FoundTool", "Goal", "Packing", "SigningKey"),
-            "._preflight": ("make_plan",),
+            "._preflight": ("make_merge_plan", "make_plan"),
             "._project": (
                 "Finding",
                 "ProjectType",
@@ -199,8 +201,6 @@ else:
                 "is_php_project",
                 "is_wails_project",
                 "primary_type",
-                "publish_release",
-                "publish_requests",
             ),
             "._publish.publish": ("publish_release", "publish_requests"),
             "._secret": ("Secret",),
@@ -254,6 +254,7 @@ __all__ = [
     "LinuxKitBuilder",
     "LinuxKitSettings",
     "ManifestEntry",
+    "NamedBuild",
     "NodeBuilder",
     "NotReproducibleError",
     "OciSettings",
@@ -315,6 +316,7 @@ __all__ = [
     "is_php_project",
     "is_wails_project",
     "load_config",
+    "make_merge_plan",
     "make_plan",
     "primary_type",
     "publish_release",

@@ -8,6 +8,8 @@ from core_infra.build._archives.archive import Format, archive_path
 from core_infra.build._builders.hooks import COPY as HOOKS_COPY
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from core_infra.build._artifact import Artifact
     from core_infra.build._plan import BuildPlan
 
@@ -49,12 +51,18 @@ def archive_files(plan: BuildPlan, artifact: Artifact) -> dict[str, str]:
         return {}
     context = plan.context
     copy = context.copy(HOOKS_COPY) if context.settings.hooks.before_archive else None
-    project, output = copy or context.project_dir, context.output_dir
-    found = {
-        path.relative_to(project).as_posix(): str(path)
-        for pattern in plan.context.settings.archive.files
-        for path in project.glob(pattern)
-        if path.is_file() and not path.is_relative_to(output)
-    }
+    found: dict[str, str] = {}
+    for pattern in context.settings.archive.files:
+        own = _matching(copy or context.project_dir, pattern, context.outputs)
+        # One of several builds has the licence of the whole project, unless it has its own.
+        found |= own or (_matching(context.home, pattern, context.outputs) if context.whole else {})
     found.pop(artifact.name, None)
     return found
+
+
+def _matching(directory: Path, pattern: str, output: Path) -> dict[str, str]:
+    return {
+        path.relative_to(directory).as_posix(): str(path)
+        for path in directory.glob(pattern)
+        if path.is_file() and not path.is_relative_to(output)
+    }

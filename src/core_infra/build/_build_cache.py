@@ -67,6 +67,9 @@ def carry_out_cached(plan: BuildPlan, cache: Path) -> BuildResult:
 
 def cache_key(plan: BuildPlan) -> str:
     """A digest of all that can influence a build: sources, tools, settings, this code."""
+    if plan.builds:
+        keys = ",".join(map(cache_key, plan.builds))
+        return hashlib.sha256(f"{plan.context.name}:{keys}".encode()).hexdigest()[:32]
     context = plan.context
     inputs = {
         "format": _FORMAT,

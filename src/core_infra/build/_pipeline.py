@@ -6,33 +6,25 @@ their final names at the end, ``CHECKSUMS.txt`` last: a directory that has it is
 
 from __future__ import annotations
 
-import functools
-import time
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_infra.build._archive_rules import archive_files, archive_name, without_extension
-from core_infra.build._archives.archive import archive_with_format
-from core_infra.build._archives.reader import archive_content
 from core_infra.build._artifact import Artifact
-from core_infra.build._builders.execute import run_hooks, run_steps
-from core_infra.build._builders.workspace import STAGING, finish, workspace
+from core_infra.build._builders.sources import sources_of
+from core_infra.build._builders.workspace import STAGING, finish, move, workspace
+from core_infra.build._documents.account import accounts_of_parts, summed
 from core_infra.build._documents.checksums import checksum
 from core_infra.build._documents.release import describe
-from core_infra.build._errors import ArtifactMissingError
+from core_infra.build._making import Made, make
 from core_infra.build._output_directory import check_others, check_released, retired
 from core_infra.build._packages.image import build_image
-from core_infra.build._packages.packages import build_packages
+from core_infra.build._part import PROGRAMS, Part, write_part
+from core_infra.build._part_identity import common_of
 from core_infra.build._plan import Goal
-from core_infra.build._release_rules import version_problem
-from core_infra.build._reproducibility import check_reproducible
 from core_infra.build._verify import verify_release
-from core_infra.errors import (
-    AlreadyExistsError,
-    InvalidError,
-    NotFoundError,
-)
+from core_infra.errors import AlreadyExistsError, NotFoundError
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
@@ -97,126 +89,122 @@ def carry_out(
     """
     plan.check()
     context = plan.context
-    started = time.time()
     with workspace(context.output_dir, context.place) as work:
-        built = run_steps(plan.builder, context, plan.steps, plan.targets, listener=listener)
+        if plan.parts:
+            made = _merge(plan)
+        elif plan.builds:
+            made = _make_each(plan, twice=twice, listener=listener)
+        else:
+            made = make(plan, twice=twice, listener=listener)
         if plan.goal is Goal.BUILD:
-            if twice:
-                check_reproducible(plan, built)
-            check_released(context.output_dir, built, work)
-            moved = tuple(finish(built, work))
-            return BuildResult(plan.context.output_dir, moved, moved, ())
-        signs = bool(plan.signers.darwin or plan.signers.windows)
-        shipped: list[Artifact] = []
-        if twice:
-            # Signatures contain the time, so the artifacts are compared before they are signed.
-            shipped = _pack(plan, built, listener)
-            check_reproducible(plan, shipped)
-        if signs:
-            built = [_signed(plan, artifact) for artifact in built]
-        if signs or not twice:
-            shipped = _pack(plan, built, listener)
-        _check_version(plan, shipped)
-        documents = describe(plan, shipped, built, started=started)
+            check_released(context.output_dir, made.built, work)
+            moved = tuple(finish(made.built, work))
+            return BuildResult(context.output_dir, moved, moved, ())
+        if plan.part_of:
+            return _finish(plan, _as_part(plan, made), work)
+        documents = describe(plan, made.shipped, summed(plan, made.accounts))
         if plan.goal is Goal.RELEASE:
             verify_release(LocalMedium(), str(context.assembly()))
-        return _finish(plan, built, shipped, documents, work)
+        return _finish(plan, made, work, documents)
 
 
-def _check_version(plan: BuildPlan, shipped: Sequence[Artifact]) -> None:
-    """Refuse a release with a wheel of another version, which a build backend may have computed.
-
-    Raises:
-        InvalidError: there is one.
-    """
-    if plan.goal is not Goal.RELEASE or plan.snapshot:
-        return
-    for artifact in shipped:
-        if artifact.name.endswith(".whl"):
-            own = artifact.name.split("-")[1]
-            if why := version_problem(plan.context.version, own, artifact.name):
-                raise InvalidError(f"this is not a release of {plan.context.version}", why=why)
-
-
-def _signed(plan: BuildPlan, artifact: Artifact) -> Artifact:
-    medium, path = LocalMedium(), artifact.path
-    for signer in plan.signers.for_os(artifact.os):
-        path = signer.sign(medium, path)
-    return replace(artifact, path=path)
-
-
-def _pack(
-    plan: BuildPlan, built: Sequence[Artifact], listener: Callable[[RunEvent], object] | None
-) -> list[Artifact]:
-    hooks, run = plan.context.settings.hooks, functools.partial(run_hooks, plan.builder)
-    run(plan.context, "before_archive", hooks.before_archive, plan.targets, listener=listener)
-    shipped: dict[str, Artifact] = {}
-    packed = (_pack_one(plan, artifact) for artifact in built)
-    for made in (*packed, *build_packages(plan, built), *build_image(plan, built)):
-        if made.name in shipped:
-            raise AlreadyExistsError(
-                f"two artifacts would be {made.name}",
-                todo="Give one of them another name.",
-                path=made.name,
+def _make_each(
+    plan: BuildPlan, *, twice: bool, listener: Callable[[RunEvent], object] | None
+) -> Made:
+    """Make several builds one after another, each in a workspace in that of the whole."""
+    every = Made([])
+    for one in plan.builds:
+        with workspace(one.context.output_dir, one.context.place):
+            made = make(one, twice=twice, listener=listener)
+            built = [_moved(artifact, one, plan) for artifact in made.built]
+            paths = {old.path: new for old, new in zip(made.built, built, strict=True)}
+            every.shipped.extend(
+                replace(artifact, path=paths[artifact.path].path)
+                if artifact.path in paths
+                else _moved(artifact, one, plan)
+                for artifact in made.shipped
             )
-        shipped[made.name] = made
-    if not hooks.after_archive:
-        return list(shipped.values())
-    run(plan.context, "after_archive", hooks.after_archive, plan.targets, listener=listener)
-    return _looked_at_again(plan, shipped)
+            every.built.extend(built)
+            every.accounts.update(made.accounts)
+            every.programs[one.name] = built
+    return every
 
 
-def _looked_at_again(plan: BuildPlan, shipped: dict[str, Artifact]) -> list[Artifact]:
-    """What is shipped after the hooks: they may have changed archives and added files."""
-    medium, found = LocalMedium(), []
-    for path in sorted(plan.context.assembly().iterdir()):
-        if path.is_dir():
-            continue
-        made = shipped.get(path.name, Artifact(str(path)))
-        content = archive_content(medium, str(path)) if made.content else ""
-        found.append(replace(checksum(medium, made), content=content))
-    if missing := sorted(set(shipped) - {one.name for one in found}):
-        raise ArtifactMissingError(f"hooks.after_archive has removed {', '.join(missing)}")
-    return found
+def _moved(artifact: Artifact, one: BuildPlan, plan: BuildPlan) -> Artifact:
+    inside = Path(artifact.path).relative_to(one.context.assembly())
+    new = plan.context.assembly() / inside
+    move(Path(artifact.path), new)
+    return replace(artifact, path=str(new))
 
 
-def _pack_one(plan: BuildPlan, artifact: Artifact) -> Artifact:
+def _as_part(plan: BuildPlan, made: Made) -> Made:
+    """Describe what was made as a part of a release, with the programs that the whole needs."""
     medium, top = LocalMedium(), plan.context.assembly()
-    if Path(artifact.path).parent == top:
-        return checksum(medium, artifact)  # shipped as it was built
-    name = archive_name(plan, artifact)
-    made = archive_with_format(
-        medium,
-        artifact,
-        plan.builder.format or plan.packing.format,
-        profile=plan.packing.profile,
-        epoch=plan.context.epoch,
-        threads=plan.context.threads,
-        extra=archive_files(plan, artifact),
-        wrap=name if plan.context.settings.archive.wrap else "",
+    builds = plan.builds or (plan,)
+    programs: list[tuple[str, Artifact]] = []
+    for one in builds:
+        if not one.context.settings.oci.image:
+            continue
+        for artifact in made.programs[one.name]:
+            if artifact.os == "linux":
+                place = top / PROGRAMS / (one.name or "program") / f"{artifact.os}_{artifact.arch}"
+                place.mkdir(parents=True, exist_ok=True)
+                copy = shutil.copy2(artifact.path, place / artifact.name)
+                programs.append((one.name, checksum(medium, replace(artifact, path=str(copy)))))
+    digests = {one.name: sources_of(one.builder, one.context).digest for one in builds}
+    part = Part(
+        directory=top,
+        common=common_of(plan, digests),
+        whole=plan.part_of,
+        units={one.name: one.units for one in builds},
+        artifacts=tuple(made.shipped),
+        programs=tuple(programs),
+        accounts={name: one.as_data() for name, one in made.accounts.items()},
     )
-    extension = without_extension(made.name)[1]
-    return replace(made, path=str(Path(made.path).rename(top / f"{name}{extension}")))
+    path = write_part(top, part)
+    return Made([], [*made.shipped, *(one for _, one in programs), Artifact(str(path))])
 
 
-def _finish(
-    plan: BuildPlan,
-    built: Sequence[Artifact],
-    shipped: Sequence[Artifact],
-    documents: Sequence[Path],
-    work: Path,
-) -> BuildResult:
+def _merge(plan: BuildPlan) -> Made:
+    """Copy the files of all parts, after checking them, and make what needs all of them."""
+    medium, top = LocalMedium(), plan.context.assembly()
+    shipped: dict[str, Artifact] = {}
+    for part in plan.parts:
+        part.check_files()
+        for artifact in part.artifacts:
+            same = shipped.get(artifact.name)
+            if same and same.checksum != artifact.checksum:
+                raise AlreadyExistsError(
+                    f"two parts have a file {artifact.name}, and it is not the same",
+                    why=f"one of them is {part.directory}",
+                    path=artifact.path,
+                )
+            if same is None:
+                top.mkdir(parents=True, exist_ok=True)
+                copy = shutil.copyfile(artifact.path, top / artifact.name)
+                found = checksum(medium, replace(artifact, path=str(copy)))
+                shipped[artifact.name] = found
+    for one in plan.builds or (plan,):
+        programs = [
+            program for part in plan.parts for name, program in part.programs if name == one.name
+        ]
+        for image in build_image(one, programs):
+            shipped[image.name] = image
+    return Made([], list(shipped.values()), accounts_of_parts(plan))
+
+
+def _finish(plan: BuildPlan, made: Made, work: Path, documents: Sequence[Path] = ()) -> BuildResult:
     output = plan.context.output_dir
-    inside = [one for one in built if Path(one.path).parent != work / STAGING]
-    every = [*inside, *shipped, *(Artifact(str(path)) for path in documents)]
+    inside = [one for one in made.built if Path(one.path).parent != work / STAGING]
+    every = [*inside, *made.shipped, *(Artifact(str(path)) for path in documents)]
     old = retired(output, {one.name for one in every})
     if plan.goal is Goal.RELEASE:
         check_others(output, {*old, *(output / one.name for one in every)})
     moved = dict(zip((one.path for one in every), finish(every, work, old), strict=True))
     return BuildResult(
         output,
-        tuple(moved[one.path] for one in built),
-        tuple(moved[one.path] for one in shipped),
+        tuple(moved[one.path] for one in made.built),
+        tuple(moved[one.path] for one in made.shipped),
         tuple(Path(moved[str(path)].path) for path in documents),
     )
 

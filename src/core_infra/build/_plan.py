@@ -7,7 +7,7 @@ run reports all missing tools.
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,18 @@ from core_infra.build._builders.environment import is_secret
 from core_infra.build._errors import preflight_error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from core_infra.build._artifact import Target
     from core_infra.build._builders.builder import Builder
     from core_infra.build._builders.steps import BuildContext, Command, Step
+    from core_infra.build._part import Part
     from core_infra.build._project import ProjectType
     from core_infra.build._signing.choose import Signers
+
+
+ANY = "any"
+"""What a step is for that has no target."""
 
 
 class Goal(StrEnum):
@@ -115,6 +122,11 @@ class BuildPlan:
         problems: all reasons why the build is not possible here, one sentence each.
         notes: what the user may not expect, one sentence each.
         snapshot: whether a release may be of uncommitted sources; its version says that it is.
+        builds: the plans of all builds that are released together, if there are several; type,
+            builder and context are then those of the whole, and the rest is the sum of theirs.
+        part_of: if this makes one part of a release (``--split``): what the parts of the whole
+            release are made for, by the name of the build (empty for the only one).
+        parts: if a release is merged from parts (``--merge``): these. Nothing is built.
     """
 
     goal: Goal
@@ -133,6 +145,19 @@ class BuildPlan:
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
     snapshot: bool = False
+    builds: tuple[BuildPlan, ...] = ()
+    part_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the build, if it is one of several."""
+        return self.context.whole.build if self.context.whole else ""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What the steps are for: ``os/arch``, or ``any``."""
+        return tuple(str(step.target) if step.target else ANY for step in self.steps)
 
     def check(self) -> None:
         """Check that the build is possible.
@@ -179,6 +204,8 @@ class BuildPlan:
             "disk": asdict(self.disk),
             "problems": list(self.problems),
             "notes": list(self.notes),
+            **({"builds": [one.as_data() for one in self.builds]} if self.builds else {}),
+            **({"parts": [str(one.directory) for one in self.parts]} if self.parts else {}),
         }
 
 

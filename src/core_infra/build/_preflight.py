@@ -1,38 +1,25 @@
-"""Inspects a project and this host before anything is built, and makes the plan."""
+"""Makes the plans of a project's builds and releases, before anything is built."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from core_infra._host import processors
-from core_infra.build._archives.contents import VARIABLE, source_date_epoch
-from core_infra.build._builders.hooks import hook_problems
-from core_infra.build._builders.registry import BUILDERS
-from core_infra.build._builders.sources import sources_of
-from core_infra.build._builders.steps import BuildContext
-from core_infra.build._builders.workspace import check_output
-from core_infra.build._config.load import MISSPELT_CONFIG, config_path, load_config
-from core_infra.build._config.settings import DEFAULT_TARGETS
-from core_infra.build._config.values import reserved_on_windows
-from core_infra.build._packages.packages import package_problems, package_tools
+from core_infra.build._config.load import load_config
 from core_infra.build._plan import BuildPlan, Goal, Packing
-from core_infra.build._project import ProjectType, explain
-from core_infra.build._release_rules import release_problems, snapshot_version
-from core_infra.build._requirements import check_keys, disk_space, find_tools, missing_packages
-from core_infra.build._signing.choose import Signers, choose_signers
-from core_infra.build._sources.history import History, read_history
-from core_infra.errors import NotFoundError
+from core_infra.build._several import chosen_builds, plan_merge, plan_own, plan_together, restricted
+from core_infra.build._single_plan import Request
+from core_infra.errors import InvalidError, NotFoundError
 from core_infra.medium._local import LocalMedium
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
     from core_infra.build._artifact import Target
     from core_infra.build._builders.builder import Builder
-    from core_infra.build._config.settings import BuildConfig
+    from core_infra.build._project import ProjectType
 
 
 def make_plan(
@@ -49,6 +36,7 @@ def make_plan(
     snapshot: bool = False,
     threads: int | None = None,
     launcher: tuple[str, ...] = (),
+    builds: Iterable[str] = (),
 ) -> BuildPlan:
     """Inspect a project and this host, and return the plan of a build; nothing is written.
 
@@ -68,156 +56,132 @@ def make_plan(
             has the commit, as in ``v1.2.3-snapshot.abcdef0.dirty``.
         threads: how many processors to use; by default all that this process may use.
         launcher: a program that starts the programs of the build, with arguments: ``nice -n 10``.
+        builds: the names of some of the project's several builds; by default all.
 
     Raises:
-        NotFoundError: the directory does not exist, or is not a project of a known type.
+        NotFoundError: the directory does not exist, or is not a project of a known type, or has no
+            such build.
         ConfigError: ``.core/build.yaml`` or the project's own file is malformed.
-        InvalidError: the output directory contains the project.
+        InvalidError: the output directory contains the project, or the builds belong to several
+            releases.
         CoreInfraError: a file cannot be read.
+    """
+    plans = make_plans(
+        project,
+        Request(
+            goal=Goal(goal),
+            packing=packing or Packing(),
+            targets=tuple(dict.fromkeys(targets)),
+            type=type,
+            builder=builder,
+            name=name,
+            version=version,
+            snapshot=snapshot,
+            threads=threads or processors(),
+            launcher=launcher,
+        ),
+        output=output,
+        builds=builds,
+    )
+    if plans[1:]:
+        names = ", ".join(one.name or "that of the project" for one in plans)
+        raise InvalidError(
+            f"{plans[0].context.home} has several releases, and a plan is of one",
+            why=f"there are {names}",
+            todo="Choose builds of one release.",
+            path=str(plans[0].context.home),
+        )
+    return plans[0]
+
+
+def make_plans(
+    project: str | os.PathLike[str],
+    request: Request,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    builds: Iterable[str] = (),
+) -> list[BuildPlan]:
+    """The plans of all releases of a project: one, unless builds have releases of their own.
+
+    Args:
+        project: the project's directory.
+        request: what is to be built.
+        output: the output directory; by default ``dist`` in the project.
+        builds: the names of some of the project's several builds; by default all.
+
+    Raises:
+        CoreInfraError: as :func:`make_plan` does.
     """
     where = _directory(project)
     settings = load_config(LocalMedium(where), ".")
-    kind = _kind(where, settings, type)
-    builder = builder or BUILDERS[kind.type]
-    chosen = tuple(dict.fromkeys(targets)) or _targets(settings, builder)
-    cpus = threads or processors()
-    output_dir = where / "dist" if output is None else Path(output).absolute()
-    history = read_history(where, prefix=settings.project.tag_prefix, output=output_dir)
-    goal, own = Goal(goal), builder.own_version(where)
-    version = version or history.version or (own if goal is Goal.RELEASE else "")
-    refused = []
-    if goal is Goal.RELEASE and snapshot:
-        version = snapshot_version(history, version)
-    elif goal is Goal.RELEASE:
-        refused = release_problems(history, version, own)
-    context = BuildContext(
-        project_dir=where,
-        output_dir=output_dir,
-        name=_name(name or settings.project.binary or settings.project.name)
-        or _name(builder.default_name(where))
-        or _name(where.name)
-        or "app",
-        version=version,
-        commit=history.commit,
-        epoch=_epoch(history),
-        settings=settings,
-        threads=cpus,
-        launcher=launcher,
-        workers=max(1, min(cpus, len(chosen))),
-    )
-    check_output(context.project_dir, context.output_dir)
-    sources = sources_of(builder, context)
-    context = replace(context, inside=sources.inside)
-    plan = _inspect_host(
-        context,
-        builder,
-        chosen,
-        goal=goal,
-        packing=packing or Packing(),
-        kind=kind,
-        size=sources.size,
-    )
-    if reserved_on_windows(context.name) and (
-        not chosen or any(target.os == "windows" for target in chosen)
-    ):
-        refused.append(f"Windows cannot have a file {context.name}: set project.name or --name")
-    notes = list(plan.notes)
-    if (where / MISSPELT_CONFIG).exists():
-        notes.append(f"{MISSPELT_CONFIG} is not read: its name must be {config_path('.')}")
-    return replace(plan, problems=(*refused, *plan.problems), notes=tuple(notes), snapshot=snapshot)
-
-
-def _inspect_host(
-    context: BuildContext,
-    builder: Builder,
-    targets: tuple[Target, ...],
-    *,
-    goal: Goal,
-    packing: Packing,
-    kind: _Kind,
-    size: int,
-) -> BuildPlan:
-    work = builder.plan(context, targets)
-    packages = goal is not Goal.BUILD
-    tools = find_tools([*work.tools, *(package_tools(context, targets) if packages else ())])
-    problems = [*work.problems, *hook_problems(context, work.steps)]
-    problems += package_problems(context, targets) if packages else []
-    problems += (tool.problem for tool in tools if tool.problem)
-    problems += missing_packages(goal, packing)
-    sign = context.settings.sign
-    signers = choose_signers(sign) if goal is Goal.RELEASE else Signers()
-    keys = check_keys(signers, sign, targets, problems)
-    disk = disk_space(context, size, work.steps)
-    if disk.free < disk.needed:
-        problems.append(
-            f"{disk.path} has {disk.free >> 20} MiB free, but {disk.needed >> 20} MiB are needed"
+    outputs = where / "dist" if output is None else Path(output).absolute()
+    if not settings.builds:
+        chosen_builds(where, settings, builds)
+        plan = restricted(request, where, settings, outputs)
+        plans = [plan] if plan else []
+    else:
+        chosen = chosen_builds(where, settings, builds)
+        together = plan_together(request, where, settings, outputs, chosen)
+        own = [plan_own(request, where, one, outputs) for one in chosen]
+        plans = [plan for plan in (together, *own) if plan is not None]
+    if not plans:
+        raise NotFoundError(
+            f"nothing of {where} is built for {', '.join(request.split)}",
+            todo="core-infra release --plan shows the targets; give os/arch, os or any.",
+            path=str(where),
         )
-    return BuildPlan(
-        goal=goal,
-        type=kind.type,
-        why=kind.why,
-        others=kind.others,
-        builder=builder,
-        context=context,
-        targets=targets,
-        steps=work.steps,
-        packing=packing,
-        tools=tuple(tools),
-        signers=signers,
-        keys=tuple(keys),
-        disk=disk,
-        problems=tuple(problems),
-        notes=work.notes,
+    return plans
+
+
+def make_merge_plan(
+    project: str | os.PathLike[str],
+    parts: Iterable[str | Path],
+    *,
+    packing: Packing | None = None,
+    output: str | os.PathLike[str] | None = None,
+    version: str = "",
+    snapshot: bool = False,
+    threads: int | None = None,
+) -> BuildPlan:
+    """Return the plan of a release that is merged from its parts; nothing is built for it.
+
+    The parts were made by ``core-infra release --split``, on any hosts, of this commit with this
+    configuration.
+
+    Args:
+        project: the project's directory.
+        parts: the directories of the parts, or directories that contain them.
+        packing: how the artifacts of the parts were archived.
+        output: the output directory; by default ``dist`` in the project.
+        version: the version of the parts, if it is not that of the project here.
+        snapshot: whether they are of uncommitted sources.
+        threads: how many processors to use; by default all that this process may use.
+
+    Raises:
+        NotFoundError: the project's directory does not exist, or one has no part.
+        InvalidError: a part is malformed, or of another project.
+        ConfigError: ``.core/build.yaml`` is malformed.
+        CoreInfraError: a file cannot be read.
+    """
+    where = _directory(project)
+    request = Request(
+        goal=Goal.RELEASE,
+        packing=packing or Packing(),
+        version=version,
+        snapshot=snapshot,
+        threads=threads or processors(),
     )
+    outputs = where / "dist" if output is None else Path(output).absolute()
+    return plan_merge(request, where, load_config(LocalMedium(where), "."), outputs, parts)
 
 
 def _directory(project: str | os.PathLike[str]) -> Path:
+    """The directory of a project, absolute.
+
+    Raises:
+        NotFoundError: it does not exist.
+    """
     where = Path(project).absolute()
     if not where.is_dir():
         raise NotFoundError(f"the directory {where} does not exist", path=str(where))
     return where
-
-
-class _Kind(NamedTuple):
-    """The type of a project, what determined it, and other possible types."""
-
-    type: ProjectType
-    why: str
-    others: tuple[ProjectType, ...] = ()
-
-
-def _kind(where: Path, settings: BuildConfig, wanted: ProjectType | None) -> _Kind:
-    if wanted is not None:
-        return _Kind(ProjectType(wanted), "it was requested")
-    if settings.project.type is not None:
-        return _Kind(settings.project.type, "project.type in .core/build.yaml")
-    findings = explain(LocalMedium(where), ".")
-    found = next((finding for finding in findings if finding.found), None)
-    if found is None:
-        raise NotFoundError(
-            f"{where} is not a project of a known type",
-            why="; ".join(f"{finding.type}: {finding.why}" for finding in findings),
-            todo="Run it in a project's directory, or give one.",
-            path=str(where),
-        )
-    others = [finding.type for finding in findings if finding.found and finding is not found]
-    return _Kind(found.type, found.why, tuple(others))
-
-
-def _targets(settings: BuildConfig, builder: Builder) -> tuple[Target, ...]:
-    # Identity, not equality: a project may list the same targets on purpose.
-    if settings.targets is DEFAULT_TARGETS:
-        return tuple(builder.default_targets())
-    return settings.targets
-
-
-def _name(text: str) -> str:
-    # Unlike .core/build.yaml, the project's own file was not checked.
-    safe = "".join(char if char.isalnum() or char in "._+-" else "-" for char in text)
-    return safe.strip(".-")
-
-
-def _epoch(history: History) -> int:
-    if VARIABLE in os.environ or history.time is None:
-        return source_date_epoch()
-    return history.time

@@ -21,6 +21,8 @@ _PART = re.compile(r"\d+|[a-z]+")
 
 def snapshot_version(history: History, version: str) -> str:
     """The version of a release that is not one: with the commit, and whether there are changes."""
+    if _SNAPSHOT in version:  # of the project that this is a build of
+        return version
     base = _LATER.sub("", version).removesuffix("-dirty") or "0.0.0"
     parts = [history.commit[:7], "dirty" if history.changed or history.untracked else ""]
     return ".".join(filter(None, (f"{base}{_SNAPSHOT}", *parts)))

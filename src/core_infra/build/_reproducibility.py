@@ -89,14 +89,19 @@ def _build_second(plan: BuildPlan, place: Path) -> Path:
     place.mkdir()
     sources_of(plan.builder, context, plan.targets).copy(root, context.epoch + _YEAR)
     project = root / context.inside
-    _copy_config(context.project_dir, project)
+    if whole := context.whole:  # the second build is of the project as well
+        project = Path(
+            os.path.normpath(project / os.path.relpath(whole.project_dir, context.project_dir))
+        )
+    _copy_config(context.home, project)
     output = place / "dist"
     order = {
         "project": str(project),
         "output": str(output),
         "targets": [str(target) for target in plan.targets],
-        "type": str(plan.type),
-        "name": context.name,
+        "type": "" if whole else str(plan.type),
+        "name": "" if whole else context.name,
+        "builds": [whole.build] if whole else [],
         "version": context.version,
         "threads": 1 if context.threads > 1 else 2,
         "launcher": _CLOCK if plan.builder.supports_faketime and shutil.which(_CLOCK[0]) else (),
@@ -104,11 +109,11 @@ def _build_second(plan: BuildPlan, place: Path) -> Path:
         "goal": str(Goal.BUILD if plan.goal is Goal.BUILD else Goal.PACKAGE),
         "packing": [plan.packing.format, plan.packing.profile],
     }
-    _run_second(order, context.epoch, place)
-    return output
+    return Path(_run_second(order, context.epoch, place).splitlines()[-1])
 
 
-def _run_second(order: dict[str, Any], epoch: int, place: Path) -> None:
+def _run_second(order: dict[str, Any], epoch: int, place: Path) -> str:
+    """Build; return the output directory."""
     time.sleep(_TICK)
     umask = ("-c", 'umask 077; exec "$@"', "again")
     options = RunOptions(
@@ -125,7 +130,7 @@ def _run_second(order: dict[str, Any], epoch: int, place: Path) -> None:
     )
     try:
         with Service() as service:
-            service.run_with_options(options)
+            return service.run_with_options(options)
     except RunFailedError as error:
         raise BuildFailedError(
             "the second build failed, but the first did not",

@@ -27,13 +27,14 @@ def main() -> None:
         packing=Packing(Format(form), Profile(profile)),
         output=order["output"],
         targets=[Target.parse(text) for text in order["targets"]],
-        type=ProjectType(order["type"]),
+        type=ProjectType(order["type"]) if order["type"] else None,
         name=order["name"],
         version=order["version"],
         threads=order["threads"],
         launcher=tuple(order["launcher"]),
+        builds=order["builds"],
     )
-    carry_out(plan)
+    print(carry_out(plan).directory)  # noqa: T201 - the answer
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def run_steps(
         CoreInfraError: the sources cannot be copied, or the commands made no artifact.
         KeyboardInterrupt: the user interrupted the build; all programs have been stopped.
     """
-    first = {step.copy: step.name for step in reversed(steps) if step.copy}
+    first = {step.copy: _title(context, step) for step in reversed(steps) if step.copy}
     sources = functools.cache(lambda: sources_of(builder, context, targets))
     ready: dict[Path | None, str] = {}
     specs: list[RunSpec] = []
@@ -135,6 +135,10 @@ def _run(
         _fail(result)
 
 
+def _title(context: BuildContext, step: Step) -> str:
+    return f"{context.whole.build} {step.name}" if context.whole else step.name
+
+
 def label(command: Command) -> str:
     """A command as two or three words: ``go build``, ``python -m build``."""
     program, *rest = command.argv
@@ -173,13 +177,14 @@ def _copy_specs(
 
 def _specs(builder: StepOwner, context: BuildContext, step: Step, copied: str) -> Iterator[RunSpec]:
     environment = {**left_out(context), **build_environment(context)}
-    before = f"{step.name}: prepare"
+    title = _title(context, step)
+    before = f"{title}: prepare"
     yield RunSpec(before, call=lambda: _prepare(step), after=[copied] if copied else [])
     for spec in _hooks(context, step, "before_build", before):
         before = spec.name
         yield spec
     for number, command in enumerate(step.commands, 1):
-        name = f"{step.name}: {number} {label(command)}"
+        name = f"{title}: {number} {label(command)}"
         yield RunSpec(
             name,
             _LAUNCH[0],
@@ -189,7 +194,7 @@ def _specs(builder: StepOwner, context: BuildContext, step: Step, copied: str) -
             after=[before],
         )
         before = name
-    gather = f"{step.name}: gather"
+    gather = f"{title}: gather"
     yield RunSpec(gather, call=lambda: builder.gather(context, step), after=[before])
     yield from _hooks(context, step, "after_build", gather)
 
@@ -199,7 +204,7 @@ def _hooks(context: BuildContext, step: Step, kind: str, after: str) -> Iterator
         return iter(())
     return hook_specs(
         context,
-        f"{step.name}: {kind}",
+        f"{_title(context, step)}: {kind}",
         getattr(context.settings.hooks, kind),
         directory=step.copy,
         env=step_variables(step),

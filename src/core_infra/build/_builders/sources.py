@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from core_infra.build._sources.history import History, read_history
 from core_infra.build._sources.sources import Sources, find_sources
 
 if TYPE_CHECKING:
@@ -40,7 +41,17 @@ def sources_of(
     ignored = builder.ignored(context, targets) if targets is not None else []
     return find_sources(
         project,
-        context.output_dir,
+        context.outputs,
         include=builder.source_directories,
         extra=[*builder.outside(project), *ignored],
     )
+
+
+def history_of(context: BuildContext) -> History:
+    """The state of the repository of what is built.
+
+    Raises:
+        SourcesError: git does not answer.
+    """
+    prefix = context.settings.project.tag_prefix
+    return read_history(context.home, prefix=prefix, output=context.outputs)

@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 _UNFIT = re.compile(r"[^\w.+@-]+")
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The project that a build is one of several of.
+
+    Attributes:
+        build: the name of the build in ``builds`` of ``.core/build.yaml``.
+        project_dir: the directory with that file, absolute.
+        output_dir: the output directory of the whole project, absolute.
+    """
+
+    build: str
+    project_dir: Path
+    output_dir: Path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildContext:
     """The input of a builder.
@@ -34,6 +49,7 @@ class BuildContext:
         threads: how many processors to use.
         workers: how many programs run in parallel.
         launcher: a program that starts the others, with arguments: ``nice -n 10``.
+        whole: the project, if this is one of its several builds.
     """
 
     project_dir: Path
@@ -47,6 +63,17 @@ class BuildContext:
     threads: int = 1
     workers: int = 1
     launcher: tuple[str, ...] = ()
+    whole: Whole | None = None
+
+    @property
+    def home(self) -> Path:
+        """The directory with the project's configuration and history."""
+        return self.whole.project_dir if self.whole else self.project_dir
+
+    @property
+    def outputs(self) -> Path:
+        """The directory with everything that was built of the project."""
+        return self.whole.output_dir if self.whole else self.output_dir
 
     @property
     def jobs(self) -> int:

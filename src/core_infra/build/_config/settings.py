@@ -275,6 +275,7 @@ class BuildConfig:
         publish: where a release is published.
         docker: settings of the Docker builder.
         linuxkit: settings of the LinuxKit builder.
+        builds: several builds of the project; empty for one.
     """
 
     version: int = 1
@@ -290,7 +291,26 @@ class BuildConfig:
     publish: PublishSettings = field(default_factory=PublishSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
     linuxkit: LinuxKitSettings = field(default_factory=LinuxKitSettings)
+    builds: tuple[NamedBuild, ...] = ()
 
     def to_targets(self) -> list[Target]:
         """Return the platforms to build for."""
         return list(self.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBuild:
+    """One of ``builds``: several builds of a project.
+
+    Attributes:
+        name: its name, and that of its artifacts.
+        directory: its directory, relative to the project's.
+        config: its settings: those of the file, with what the entry changes.
+        has_own_release: whether its tags have a prefix of their own, so that it is released alone.
+            The others are released together, with the project's version.
+    """
+
+    name: str
+    directory: str
+    config: BuildConfig
+    has_own_release: bool = False

@@ -40,23 +40,32 @@ def package_tools(context: BuildContext, targets: Sequence[Target]) -> list[Tool
     return [_TOOLS[form] for form in context.settings.packages.formats]
 
 
-def package_problems(context: BuildContext, targets: Sequence[Target]) -> list[str]:
-    """Why packages cannot be built, one sentence each."""
+def package_problems(
+    context: BuildContext, targets: Sequence[Target], *, part: bool = False
+) -> list[str]:
+    """Why packages cannot be built, one sentence each.
+
+    Args:
+        context: the builder's input.
+        targets: the platforms.
+        part: whether other hosts build for other platforms.
+    """
     settings = context.settings.packages
+    elsewhere = not part and not any(target.os == "linux" for target in targets)
     problems = [
         f"packages: {form} has no name for the architecture {target.arch}"
         for form in settings.formats
         for target in targets
         if target.os == "linux" and target.arch not in _FORMATS[form][0]
     ]
-    if settings.formats and not any(target.os == "linux" for target in targets):
+    if settings.formats and elsewhere:
         problems.append("packages: none of the targets is Linux")
     if settings.formats and not package_version(context.version)[:1].isdigit():
         problems.append(
             f"packages: their version must start with a digit, not be {context.version!r}: "
             "tag the commit, or use --version"
         )
-    if context.settings.oci.image and not any(target.os == "linux" for target in targets):
+    if context.settings.oci.image and elsewhere:
         problems.append("oci: none of the targets is Linux")
     problems += [
         f"oci.files: {source} does not exist"

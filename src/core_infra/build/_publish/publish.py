@@ -12,10 +12,11 @@ import json
 from typing import TYPE_CHECKING
 
 from core_infra.build._archives.contents import hash_file
+from core_infra.build._builders.sources import history_of
 from core_infra.build._changelog import release_notes
+from core_infra.build._documents.account import expected
 from core_infra.build._documents.checksums import CHECKSUMS, read_checksum_file
 from core_infra.build._documents.provenance import PROVENANCE
-from core_infra.build._documents.release import build_parameters, build_sources
 from core_infra.build._errors import preflight_error
 from core_infra.build._plan import Goal
 from core_infra.build._publish.files import File, ForgeRelease
@@ -33,7 +34,7 @@ from core_infra.build._publish.registry import (
 )
 from core_infra.build._release_rules import states_version
 from core_infra.build._secret import missing_token, read_token
-from core_infra.build._sources.history import is_final, read_history
+from core_infra.build._sources.history import is_final
 from core_infra.build._verify import verify_release
 from core_infra.errors import CoreInfraError, WrongStateError
 from core_infra.medium._local import LocalMedium
@@ -55,9 +56,7 @@ def publish_problems(plan: BuildPlan) -> list[str]:
     if not settings:
         return ["there is nowhere to publish: configure publish in .core/build.yaml"]
     problems = []
-    history = read_history(
-        context.project_dir, prefix=context.settings.project.tag_prefix, output=context.output_dir
-    )
+    history = history_of(context)
     if plan.snapshot or not states_version(context.version):
         problems.append(f"{context.version or 'it'} is not a version to publish: tag the commit")
     elif settings.forges and not (history.exact and history.version == context.version):
@@ -72,13 +71,14 @@ def publish_problems(plan: BuildPlan) -> list[str]:
         for forge in settings.forges
         if not read_token(_TOKENS[forge.kind])
     ]
-    if settings.pypi:
-        if plan.type != "python":
+    is_python = "python" in _types(plan)
+    if settings.pypi and (is_python or not plan.name):  # another build may be the one for it
+        if not is_python:
             problems.append(f"publish.pypi is for Python projects, not for {plan.type}")
         problems += index_problems()
     if settings.image:
         problems += registry_problems()
-        if not context.settings.oci.image:
+        if not _images(plan):
             problems.append("publish.image needs oci.image: the name of the image")
     try:
         release_notes(plan)
@@ -97,11 +97,12 @@ def is_finished(plan: BuildPlan) -> bool:
     try:
         verify_release(medium, str(output))
         statement = json.loads((output / PROVENANCE).read_bytes())
+        parameters, sources = expected(plan)
         definition = statement["predicate"]["buildDefinition"]
         return bool(
-            definition["externalParameters"] == json.loads(json.dumps(build_parameters(plan)))
+            definition["externalParameters"] == json.loads(json.dumps(parameters))
             and definition["resolvedDependencies"]
-            == [{"uri": one.uri, "digest": dict(one.digest)} for one in build_sources(plan)]
+            == [{"uri": one.uri, "digest": dict(one.digest)} for one in sources]
         )
     except (CoreInfraError, OSError, ValueError, LookupError, TypeError):
         return False
@@ -120,9 +121,9 @@ def publish_requests(plan: BuildPlan) -> Iterator[str]:
             yield from forge.draft_requests(_release(plan, files))
             last += [] if one.draft else [forge.publish_request()]
     if settings.pypi:
-        yield from index_requests(settings.pypi, packages_of(str(plan.type), files) or files)
+        yield from index_requests(settings.pypi, packages_of(_types(plan), files) or files)
     if settings.image:
-        yield f"push the image to {_address(plan)}"
+        yield from (f"push the image to {address}" for address in _images(plan).values())
     yield from last
 
 
@@ -163,19 +164,34 @@ def publish_release(plan: BuildPlan, *, report: Callable[[str], object]) -> list
         release = _release(plan, files)
         drafts = [(one, forge, forge.prepare(release)) for one, forge in forges]
         if settings.pypi:
-            upload_to_index(settings.pypi, packages_of(str(plan.type), files), report=report)
+            upload_to_index(settings.pypi, packages_of(_types(plan), files), report=report)
             addresses.append(settings.pypi)
-        if settings.image and (path := image_file(files)):
-            addresses.append(_address(plan))
-            push_image(path, addresses[-1], report=report)
+        for name, address in _images(plan).items() if settings.image else ():
+            if path := image_file(name, files):
+                addresses.append(address)
+                push_image(path, address, report=report)
         addresses += [
             draft if one.draft else forge.publish(release) for one, forge, draft in drafts
         ]
     return addresses
 
 
-def _address(plan: BuildPlan) -> str:
-    return image_address(plan.context.settings.oci.image, plan.context.version)
+def _builds(plan: BuildPlan) -> tuple[BuildPlan, ...]:
+    return plan.builds or (plan,)
+
+
+def _types(plan: BuildPlan) -> set[str]:
+    return {str(one.type) for one in _builds(plan)}
+
+
+def _images(plan: BuildPlan) -> dict[str, str]:
+    """The addresses of the images, by the names of their builds' artifacts."""
+    contexts = (one.context for one in _builds(plan))
+    return {
+        one.name: image_address(one.settings.oci.image, one.version)
+        for one in contexts
+        if one.settings.oci.image
+    }
 
 
 def _forge(one: ForgeSettings, report: Callable[[str], object]) -> Forge:
@@ -186,9 +202,7 @@ def _forge(one: ForgeSettings, report: Callable[[str], object]) -> Forge:
 
 def _release(plan: BuildPlan, files: list[File]) -> ForgeRelease:
     context = plan.context
-    history = read_history(
-        context.project_dir, prefix=context.settings.project.tag_prefix, output=context.output_dir
-    )
+    history = history_of(context)
     return ForgeRelease(
         tag=history.tag,
         commit=context.commit,

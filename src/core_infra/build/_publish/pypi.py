@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from core_infra.build._secret import missing_token, read_token
 from core_infra.build._signing.tool import run_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from core_infra.build._publish.files import File
 
@@ -21,14 +22,34 @@ _TRUSTED = ("ACTIONS_ID_TOKEN_REQUEST_URL", "PYPI_ID_TOKEN", "TESTPYPI_ID_TOKEN"
 """Variables of CI services that have an identity for PyPI's trusted publishing."""
 _OFFICIAL = ("https://upload.pypi.org/", "https://test.pypi.org/")
 _CONFLICTS = ("409 Conflict", "already exist")
+_SDIST = ".tar.gz"
 _TIMEOUT = 1800.0
 
 
-def packages_of(kind: str, files: Sequence[File]) -> list[File]:
-    """The files of a release for an index: those of a Python project."""
-    if kind != "python":
+def packages_of(kinds: Collection[str], files: Sequence[File]) -> list[File]:
+    """The files of a release for an index: those of its Python projects.
+
+    Args:
+        kinds: the types of all builds of the release.
+        files: the files of the release.
+    """
+    if "python" not in kinds:
         return []
-    return [file for file in files if file.name.endswith((".whl", ".tar.gz"))]
+    wheels = [file for file in files if file.name.endswith(".whl")]
+    names = {_plain("-".join(file.name.split("-")[:2])) for file in wheels}
+    only_python = set(kinds) == {"python"}
+    # Archives of other builds have the same extension as a source distribution.
+    sources = [
+        file
+        for file in files
+        if file.name.endswith(_SDIST)
+        and (only_python or _plain(file.name.removesuffix(_SDIST)) in names)
+    ]
+    return [file for file in files if file in wheels or file in sources]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def index_problems() -> list[str]:

@@ -35,9 +35,9 @@ def image_address(image: str, version: str) -> str:
     return f"{image}:{image_tag(version)}"
 
 
-def image_file(files: Sequence[File]) -> Path | None:
-    """The image among the files of a release."""
-    return next((file.path for file in files if file.name.endswith(IMAGE_SUFFIX)), None)
+def image_file(name: str, files: Sequence[File]) -> Path | None:
+    """The image of a build among the files of a release."""
+    return next((file.path for file in files if file.name == f"{name}{IMAGE_SUFFIX}"), None)
 
 
 def push_image(path: Path, address: str, *, report: Callable[[str], object]) -> None:
