@@ -75,10 +75,15 @@ def with_agent(image: Bootable) -> tuple[Bootable, tuple[Disk, ...]]:
         return image, (*disks, _cloud_disc(image.arch))
     if image.has_agent or image.initrd is None:
         return image, disks
-    return _with_agent_archive(image), disks
+    return with_agent_archive(image), disks
 
 
-def _with_agent_archive(image: Image) -> Image:
+def with_agent_archive(image: Image) -> Image:
+    """The image of a kernel and an initrd, whose init starts the agent as LinuxKit's does.
+
+    Raises:
+        UnavailableError: there is no agent for its architecture.
+    """
     archive = cpio(
         [
             file(_PLACE, agent_binary(image.arch), 0o755),

@@ -38,6 +38,7 @@ class Image:
         cpus: virtual processors of a machine; None is one.
         cpu: the processor of a machine, as QEMU's ``-cpu`` takes it; None chooses a suitable one.
         run: how its programs are run; None if the image does not say.
+        has_virtiofs: whether its kernel is the default image's, which has virtiofs, but not 9p.
     """
 
     kernel: Path
@@ -52,6 +53,7 @@ class Image:
     cpus: int | None = None
     cpu: str | None = None
     run: RunConfig | None = None
+    has_virtiofs: bool = False
 
 
 @dataclass(frozen=True)

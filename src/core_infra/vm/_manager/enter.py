@@ -16,11 +16,12 @@ from core_infra.vm._access.agent import AgentAccess
 from core_infra.vm._access.interface import NoAccessError, run_to_end
 from core_infra.vm._access.qga import QgaAccess
 from core_infra.vm._access.ssh import SshAccess
+from core_infra.vm._boot import FOREIGN_BOOT_TIMEOUT
 from core_infra.vm._guest.command import as_argv
 from core_infra.vm._manager import volumes
 from core_infra.vm._manager.launch_record import run_config
 from core_infra.vm._manager.pause import PauseWatch, resume_if_possible
-from core_infra.vm._manager.record import Access
+from core_infra.vm._manager.record import QGA, Access
 from core_infra.vm._manager.stop import monitor
 from core_infra.vm._timeouts import scaled
 
@@ -172,14 +173,15 @@ def _first_way(
     Raises:
         NoAccessError: none opens in time.
     """
-    limit = scaled(BOOT) if timeout is None else timeout
-    if container.access is Access.AGENT:
+    has_agent_only = container.access is Access.AGENT and not directory.socket_path(QGA).exists()
+    limit = scaled(BOOT if has_agent_only else FOREIGN_BOOT_TIMEOUT) if timeout is None else timeout
+    if has_agent_only:
         sockets = directory.agent_sockets()
         return Access.AGENT, AgentAccess(sockets, boot=limit, patience=limit, progress=progress)
     deadline = time.monotonic() + limit
     while True:
         errors: list[UnavailableError] = []
-        for kind, open_way in _ways(container, directory, min(limit, scaled(_TRY))):
+        for kind, open_way in _ways(container, directory, min(limit, scaled(_TRY)), progress):
             try:
                 return kind, open_way()
             except UnavailableError as error:
@@ -197,8 +199,15 @@ def _first_way(
 
 
 def _ways(
-    container: Container, directory: MachineDirectory, patience: float
+    container: Container,
+    directory: MachineDirectory,
+    patience: float,
+    progress: Callable[[str], None],
 ) -> list[tuple[Access, Callable[[], GuestAccess]]]:
+    def by_agent() -> GuestAccess:
+        sockets = directory.agent_sockets()
+        return AgentAccess(sockets, boot=patience, patience=patience, progress=progress)
+
     def by_ssh() -> GuestAccess:
         assert container.ssh_port is not None  # noqa: S101 - checked below
         return SshAccess(
@@ -210,9 +219,11 @@ def _ways(
         )
 
     def by_qga() -> GuestAccess:
-        return QgaAccess(directory.socket_path("qga"), timeout=min(patience, 1.0))
+        return QgaAccess(directory.socket_path(QGA), timeout=min(patience, 1.0))
 
     ways: list[tuple[Access, Callable[[], GuestAccess]]] = []
+    if container.access is Access.AGENT:
+        ways.append((Access.AGENT, by_agent))
     has_key = bool(container.ssh_key) or directory.key.exists()
     if container.ssh_port and has_key:
         ways.append((Access.SSH, by_ssh))

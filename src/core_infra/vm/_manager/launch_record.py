@@ -19,9 +19,8 @@ from core_infra.vm._images.image import Bootable, DiskImage, Image
 from core_infra.vm._images.load import Request, resolve_image
 from core_infra.vm._machine_spec import check_memory_of, default_memory
 from core_infra.vm._manager.process_identity import start_of
-from core_infra.vm._manager.record import Container, ContainerStatus, checked_name
+from core_infra.vm._manager.record import Access, Container, ContainerStatus, checked_name
 from core_infra.vm._manager.run_options import DEFAULT, RunOptions
-from core_infra.vm._manager.start import access_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +35,13 @@ _OWN |= {"packages", "suite"}  # they are in the image
 
 
 def new_record(
-    image: Bootable, shown: str, options: RunOptions, *, hypervisor: str, accelerator: str
+    image: Bootable,
+    shown: str,
+    options: RunOptions,
+    *,
+    adds_agent: bool,
+    hypervisor: str,
+    accelerator: str,
 ) -> Container:
     """The record of a new machine that is about to start.
 
@@ -44,6 +49,7 @@ def new_record(
         image: the image that it boots.
         shown: the image, as it was given to ``run``.
         options: how it is run.
+        adds_agent: whether its starts put the agent into the image.
         hypervisor: the name of the hypervisor.
         accelerator: the name of the accelerator.
 
@@ -74,7 +80,7 @@ def new_record(
             "cpus": cpus,
             "hypervisor": hypervisor,
             "accelerator": accelerator,
-            "access": access_of(image),
+            "access": Access.AGENT if image.has_agent or adds_agent else Access.NONE,
             "ssh_user": options.ssh_user,
             "ssh_key": options.ssh_key,
         }

@@ -43,13 +43,16 @@ class Lifecycle:
         self._access = access
         self._progress = progress
 
-    def run(self, image: Bootable, shown: str, options: RunOptions) -> Container:
+    def run(
+        self, image: Bootable, shown: str, options: RunOptions, *, adds_agent: bool = False
+    ) -> Container:
         """Run a new machine; return when it has ended, or at once if it is detached.
 
         Args:
             image: the image that it boots.
             shown: the image, as it was given by the user.
             options: how it is run.
+            adds_agent: put the agent into the image, which starts it as LinuxKit's init does.
         """
         check_options(options, image)
         hypervisor = (
@@ -59,7 +62,12 @@ class Lifecycle:
             hypervisor, options.accelerator, image.arch, self._progress
         )
         container = new_record(
-            image, shown, options, hypervisor=hypervisor.name, accelerator=accelerator
+            image,
+            shown,
+            options,
+            adds_agent=adds_agent,
+            hypervisor=hypervisor.name,
+            accelerator=accelerator,
         )
         self._state.add(container)
         directory = self._registry.directory(container)

@@ -105,7 +105,9 @@ class LinuxKitManager:
         """
         options = options or RunOptions()
         arch = options.arch or None
+        assembled = False
         if isinstance(image, (str, os.PathLike)) and is_linuxkit(image):
+            assembled = True
             path = Path(image).absolute()
             assembler = self._assembler
             found: Bootable = file_image(
@@ -114,7 +116,10 @@ class LinuxKitManager:
         else:
             found = wanted_image(image, options, self._progress)
         return self._lifecycle.run(
-            found, str(image if isinstance(image, str) else found.name), options
+            found,
+            str(image if isinstance(image, str) else found.name),
+            options,
+            adds_agent=assembled,
         )
 
     def run_template(
@@ -135,7 +140,7 @@ class LinuxKitManager:
             arch=options.arch or None,
             progress=self._progress,
         )
-        return self._lifecycle.run(found, f"template {name}", options)
+        return self._lifecycle.run(found, f"template {name}", options, adds_agent=True)
 
     def start(self, id_: str) -> Container:
         """Start a stopped machine again, in the background.

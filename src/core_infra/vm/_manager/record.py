@@ -13,6 +13,8 @@ from core_infra.errors import InvalidError
 from core_infra.vm._hardware import FOREIGN_MEMORY
 
 LOOPBACK = "127.0.0.1"
+QGA = "qga"
+"""The name of the socket of QEMU's agent, which images have that do not have ours."""
 _ID = re.compile(r"[0-9a-f]{8}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 

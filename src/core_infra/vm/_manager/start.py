@@ -23,11 +23,12 @@ from core_infra.vm._hardware import Disk
 from core_infra.vm._hypervisors.hypervisor import PersistentSpec, agent_socket_name
 from core_infra.vm._hypervisors.qmp import Qmp
 from core_infra.vm._images import cloud_init
+from core_infra.vm._images.agent_injection import with_agent_archive
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.image import DiskImage, disk_of
 from core_infra.vm._manager import volumes
 from core_infra.vm._manager.process_identity import start_of
-from core_infra.vm._manager.record import Access, Port
+from core_infra.vm._manager.record import QGA, Access, Port
 from core_infra.vm._timeouts import scaled
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ class Starter:
         Raises:
             UnavailableError: the hypervisor did not start; says why.
         """
-        by_virtiofs = self._has_agent or (
-            isinstance(self._image, DiskImage) and volumes.can_serve()
-        )
+        if isinstance(self._image, DiskImage):
+            by_virtiofs = volumes.can_serve()
+        else:
+            by_virtiofs = self._has_agent or self._image.has_virtiofs
         shares = [
             volumes.served_share(share, self._directory, self._progress)
             for share in volumes.shares(self._options.mounts, by_virtiofs=by_virtiofs)
@@ -143,10 +145,13 @@ class Starter:
         return Started(child, facts, console, shares)
 
     def _spawn(self, disks: list[Disk], shares: list[Share], *, die_with_parent: bool) -> Child:
-        inside = ["qga"]
-        if self._has_agent:
+        image = None if isinstance(self._image, DiskImage) else self._image
+        inside = [] if self._has_agent else [QGA]
+        if self._container.access is Access.AGENT:
             fitting = max(_FEWEST_PORTS, self._container.memory // _MEMORY_FOR_A_PORT)
-            inside = [agent_socket_name(number) for number in range(min(AGENT_PORTS, fitting))]
+            inside += [agent_socket_name(number) for number in range(min(AGENT_PORTS, fitting))]
+            if image is not None and not self._has_agent:
+                image = with_agent_archive(image)
         for left in self._directory.agent_sockets():  # of an earlier start
             left.unlink(missing_ok=True)
         names = ["monitor", "console", *inside]
@@ -163,7 +168,7 @@ class Starter:
                 memory=self._container.memory,
                 cpus=self._container.cpus,
                 cpu=self._options.cpu or self._image.cpu,
-                image=None if isinstance(self._image, DiskImage) else self._image,
+                image=image,
                 disks=disks,
                 shares=shares,
                 isolated=self._options.isolated,
@@ -301,11 +306,6 @@ class Starter:
             raise NotFoundError(f"there is no private key {private}")
         public = private.with_name(f"{private.name}.pub")
         return public.read_text().strip() if public.is_file() else ssh.public_key(private)
-
-
-def access_of(image: Bootable) -> Access:
-    """The way into a machine with this image, as far as the image shows it."""
-    return Access.AGENT if image.has_agent else Access.NONE
 
 
 def _served(shares: list[Share]) -> list[Share]:

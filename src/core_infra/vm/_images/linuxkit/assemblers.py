@@ -79,14 +79,15 @@ class OwnAssembler:
         self.write(self.plan([(str(file), file.read_bytes())], arch), directory)
 
     def write(self, plan: Plan, directory: Path) -> None:
-        """Build the image that was planned, and record how much memory its machines need."""
+        """Build the image that was planned, and record what its machines need and have."""
         from core_infra.vm._images.linuxkit.output import write_kernel_and_initrd  # noqa: PLC0415
 
         size = write_kernel_and_initrd(plan, directory, NAME)
         # The kernel gives half of the memory to its first file system. The packed one is there,
         # too, until it is unpacked.
         memory = max(_LEAST_MEMORY, 256 + (size * 21 // 10 >> 20))
-        (directory / FACTS).write_text(json.dumps({"memory": memory}))
+        facts = {"memory": memory, "has_virtiofs": "image" not in plan.file.kernel}
+        (directory / FACTS).write_text(json.dumps(facts))
 
 
 class LinuxKitProgram:

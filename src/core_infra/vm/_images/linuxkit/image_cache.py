@@ -139,7 +139,7 @@ def build_image(
 def _load(directory: Path, name: str) -> Image:
     image = load_kernel_set(directory / NAME)
     try:
-        memory = json.loads((directory / FACTS).read_bytes())["memory"]
-    except (OSError, ValueError, KeyError, TypeError):  # the program linuxkit does not say
-        memory = None
-    return replace(image, name=name, memory=memory)
+        facts = json.loads((directory / FACTS).read_bytes())
+        return replace(image, name=name, **facts)
+    except (OSError, ValueError, TypeError):  # the program linuxkit does not say
+        return replace(image, name=name)
