@@ -11,6 +11,7 @@ from core_infra.build._documents.contained import contained
 from core_infra.build._documents.lock_files.dependency import Dependency
 from core_infra.build._pipeline import carry_out
 from core_infra.build._preflight import make_plan
+from oci_images import Entry, layer, write_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,3 +49,22 @@ def test_the_crates_of_a_target_are_those_that_cargo_resolves(tmp_path: Path) ->
     project = copy_sample("rust", tmp_path / "app")
     plan = make_plan(project, targets=[HOST])
     assert contained(plan, ()) == ([], [])
+
+
+def test_a_release_of_a_linuxkit_image_has_what_the_image_was_made_of(tmp_path: Path) -> None:
+    database = b"P:musl\nV:1.2-r0\n"
+    digest = write_layout(
+        tmp_path / "image",
+        [layer([Entry("kernel", data=b"k"), Entry("lib/apk/db/installed", data=database)])],
+    )
+    project = tmp_path / "app"
+    project.mkdir()
+    address = f"oci-layout:{tmp_path}/image"
+    (project / "linuxkit.yml").write_text(f"kernel: {{image: '{address}'}}\ninit: ['{address}']\n")
+    package = carry_out(make_plan(project, goal="release", targets=[HOST], version="v1.0.0"))
+    sbom = json.loads((package.directory / "sbom.cdx.json").read_text())
+    parts = [(one["name"], one["version"]) for one in sbom["components"] if "purl" in one]
+    assert parts == [("musl", "1.2-r0"), ("image", digest)]
+    provenance = json.loads((package.directory / "provenance.intoto.json").read_text())
+    sources = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert {"uri": address, "digest": {"sha256": digest.removeprefix("sha256:")}} in sources

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from core_infra.build._builders.sources import history_of, sources_of
-from core_infra.build._documents.contained import contained
+from core_infra.build._documents.contained import contained, image_sources
 from core_infra.build._documents.lock_files.dependency import Dependency
 from core_infra.build._documents.origin import commit_source, sources_uri
 from core_infra.build._documents.provenance import Source
@@ -82,7 +82,12 @@ def account_of(plan: BuildPlan, built: Sequence[Artifact], started: float) -> Ac
     if plan.goal is not Goal.RELEASE:
         return found
     dependencies, unread = contained(plan, built)
-    return replace(found, dependencies=tuple(dependencies), unread=tuple(unread))
+    return replace(
+        found,
+        sources=(*found.sources, *image_sources(built)),
+        dependencies=tuple(dependencies),
+        unread=tuple(unread),
+    )
 
 
 def joined(accounts: Iterable[Account]) -> Account:

@@ -1,4 +1,4 @@
-"""The packages that are in the artifacts: asked of the compiler, else read from lock files."""
+"""The packages that are in the artifacts, as the compiler, lock files or images list them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from core_infra.build._builders.node import workspace_root
 from core_infra.build._builders.rust import TRIPLES
 from core_infra.build._documents.lock_files.dependency import Dependency, reachable
 from core_infra.build._documents.lock_files.read import dependencies, unread
+from core_infra.build._documents.provenance import PROVENANCE, Source
+from core_infra.build._documents.sbom import SBOM
 from core_infra.build._project import ProjectType
 from core_infra.build._sources.git import git_environment
 from core_infra.medium._local import LocalMedium
@@ -31,7 +33,8 @@ def contained(plan: BuildPlan, built: Sequence[Artifact]) -> tuple[list[Dependen
     """Return the packages in a release's artifacts, and why the list may be incomplete.
 
     Go programs contain the list of their modules; for Rust, cargo resolves the dependencies of each
-    target. For other types, the lock files have the packages that are needed at run time.
+    target; LinuxKit images have a bill of materials of their own. For other types, the lock files
+    have the packages that are needed at run time.
 
     Raises:
         CoreInfraError: a lock file is malformed or cannot be read.
@@ -46,9 +49,42 @@ def contained(plan: BuildPlan, built: Sequence[Artifact]) -> tuple[list[Dependen
         crates = [_crates(project, triple) for triple in targets]
         if all(one is not None for one in crates):
             return sorted({crate for one in crates for crate in one or ()}), []
+    if plan.type is ProjectType.LINUXKIT:
+        return sorted(_in_images(built)), []
     where = project if plan.type is not ProjectType.NODE else workspace_root(project)
     medium = LocalMedium(where)
     return dependencies(medium, "."), unread(medium, ".")
+
+
+def image_sources(built: Sequence[Artifact]) -> list[Source]:
+    """Return the OCI images that LinuxKit images were made of, with their digests."""
+    found = [
+        Source(one["uri"], one["digest"])
+        for document in _image_documents(built, PROVENANCE)
+        for one in document["predicate"]["buildDefinition"]["resolvedDependencies"]
+    ]
+    return list({(one.uri, *one.digest.items()): one for one in found}.values())
+
+
+def _in_images(built: Sequence[Artifact]) -> set[Dependency]:
+    """The OCI images and the packages that the documents of LinuxKit images list."""
+    return {
+        Dependency(
+            one["purl"].removeprefix("pkg:").partition("/")[0],
+            "/".join(part for part in (one.get("group"), one["name"]) if part),
+            one.get("version", ""),
+        )
+        for document in _image_documents(built, SBOM)
+        for one in document.get("components", ())
+        if "purl" in one
+    }
+
+
+def _image_documents(built: Sequence[Artifact], suffix: str) -> list[Any]:
+    """The documents ``NAME-suffix`` of images; none if the program linuxkit has built them."""
+    folders = sorted({Path(artifact.path) for artifact in built})
+    paths = [path for folder in folders for path in sorted(folder.glob(f"*-{suffix}"))]
+    return [json.loads(path.read_bytes()) for path in paths]
 
 
 def _in_programs(built: Sequence[Artifact]) -> set[Dependency] | None:
