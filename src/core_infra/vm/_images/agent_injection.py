@@ -38,8 +38,15 @@ if TYPE_CHECKING:
 _KEPT = 8
 
 _PLACE = "/usr/local/sbin/core-infra-agent"
+# QEMU's network without a gateway answers nothing by IPv6. The addresses that Linux makes of the
+# hardware address would be made anew in each clone, and announced: a quarter of what a clone costs.
+# An address that the image has configured itself (flag 80: permanent; scope 00: global) stays.
 _SCRIPT = f"""\
 #!/bin/sh
+if ! grep -q '^[^\t]*\t00000000\t' /proc/net/route &&
+    ! grep -q ' 00 8. *eth0$' /proc/net/if_inet6; then
+    echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6
+fi 2>/dev/null
 # The agent ends when it is killed, and is started again.
 while :; do {_PLACE} --port {PORT_NAME}; sleep 1; done </dev/null >/dev/null 2>&1 &
 """

@@ -132,6 +132,8 @@ def test_what_runtime_json_asks_for_is_prepared(machine: Machine) -> None:
 def test_the_machine_has_a_name_a_network_and_an_agent(machine: Machine) -> None:
     # A clone has a name of its own; containers have seen that of the file: above.
     assert " src 10.0.2.15" in machine.exec("ip route", check=True).stdout
+    # Without IPv6, which nothing answers here: a clone would announce its new addresses in vain.
+    assert "eth0" not in machine.read_text("/proc/net/if_inet6")
     assert machine.exec("oci-runtime exec volume busybox cat /data/new", check=True).stdout == (
         "kept\n"
     )
