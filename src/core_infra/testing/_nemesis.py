@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import Fault
-from core_infra.vm._names import name_of
+from core_infra.vm._names import name_of, several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,7 +146,7 @@ class Nemesis:
             InvalidError: a side is empty, or the machines are on no common network.
             NotFoundError: there is no such machine.
         """
-        given = self.machines[: len(self._machines) // 2] if side is None else _several(side)
+        given = self.machines[: len(self._machines) // 2] if side is None else several(side)
         names = [self._found(target) for target in given]
         rest = [name for name in self._machines if name not in names]
         if not names or not rest:
@@ -310,15 +310,8 @@ def _text(target: Target) -> str:
     return name_of(target)
 
 
-def _several(machines: object) -> list[Any]:
-    """Machines, of several or one."""
-    if isinstance(machines, Iterable) and not isinstance(machines, str):
-        return list(machines)
-    return [machines]
-
-
 def _networks(networks: object) -> list[Any]:
-    found = _several(networks)
+    found = several(networks)
     for network in found:
         if not callable(getattr(network, "isolate", None)):
             raise InvalidError(
@@ -346,7 +339,7 @@ def _roles(roles: object, machines: Mapping[str, Machine]) -> dict[str, Role]:
 
 def _by_name(machines: object) -> dict[str, Machine]:
     found: dict[str, Machine] = {}
-    for machine in _several(machines):
+    for machine in several(machines):
         name = name_of(machine)
         if isinstance(machine, str) or name in found:
             why = "only its name was given" if isinstance(machine, str) else "it was given twice"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
 from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
-from core_infra.vm._names import plain_name
+from core_infra.vm._names import is_plain_name
 
 if TYPE_CHECKING:
     import os
@@ -116,8 +116,7 @@ class Cluster:
             CoreInfraError: as :meth:`Launcher.clone`.
         """
         self._require_running()
-        given: object = name
-        if not isinstance(given, str) or not given or plain_name(given) != given:
+        if not is_plain_name(name):
             raise InvalidError(
                 f"cannot name a machine of a cluster {name!r}", todo="Use letters, digits, dashes."
             )
@@ -222,6 +221,7 @@ class PreparedCluster:
             name: its name within the launcher; None: ``cluster1``, ``cluster2``, ….
 
         Raises:
+            InvalidError: *name* is not a name, or another cluster has it.
             WrongStateError: it was closed.
             CoreInfraError: as :meth:`Launcher.clone`.
         """

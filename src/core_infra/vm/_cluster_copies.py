@@ -11,7 +11,7 @@ from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm._cluster import Cluster, PreparedCluster, restore
 from core_infra.vm._machine_lifecycle import MachineLifecycle
 from core_infra.vm._machine_snapshots import check_snapshot_name, reverted_to
-from core_infra.vm._names import plain_name
+from core_infra.vm._names import is_plain_name, plain_name
 from core_infra.vm._networks import Network, NetworkAddress, lan_of
 from core_infra.vm._prepared_machine import check_preparation
 from core_infra.vm._saved_cluster import (
@@ -59,7 +59,7 @@ class Clusters:
         self._cloner = cloner
         self._start = start
         self._numbers = itertools.count(1)
-        self._frames: dict[tuple[Cluster, str | None], list[Frames]] = {}
+        self._frames: dict[tuple[Cluster, str | None], dict[Lan, Frames]] = {}
 
     def prepare(
         self,
@@ -67,7 +67,7 @@ class Clusters:
         on_failure: Callable[[Cluster, BaseException], None] | None,
     ) -> PreparedCluster:
         """See :meth:`core_infra.vm.Launcher.prepare_cluster`."""
-        check_preparation(prepare)
+        check_preparation(prepare, on_failure)
         cluster = Cluster(f"prepared{next(self._numbers)}", self)
         try:
             prepare(cluster)
@@ -108,10 +108,11 @@ class Clusters:
         """The same."""
         check_snapshot_name(name)
         lifecycles = self._lifecycles(cluster)
-        sources, frames = self._capture(lifecycles, list(_lans(cluster).values()))
+        lans = list(_lans(cluster).values())
+        sources, frames = self._capture(lifecycles, lans)
         for lifecycle, source in zip(lifecycles, sources, strict=True):
             lifecycle.snapshots.add(name, source)
-        self._frames[cluster, name] = frames
+        self._frames[cluster, name] = dict(zip(lans, frames, strict=True))
 
     def revert(self, cluster: Cluster, name: str | None) -> None:
         """The same."""
@@ -130,11 +131,14 @@ class Clusters:
                 lifecycle.directory,
                 reverted_to(name),
                 lifecycle.networks.connect,
+                # One that has joined a copy starts without; and the others have it as a name.
+                lifecycle.networks.payload(),
             )
             for lifecycle in lifecycles
         ]
         lans = list(_lans(cluster).values())
-        under_way = list(zip(lans, self._frames[cluster, name], strict=True))
+        frames = self._frames[cluster, name]
+        under_way = [(lan, frames.get(lan, ())) for lan in lans]  # one may have been added since
         with contextlib.ExitStack() as replacing:
             for lifecycle in lifecycles:
                 replacing.enter_context(lifecycle.replacing())
@@ -237,7 +241,13 @@ class Clusters:
             name: its name within the launcher; None: ``cluster1``, ``cluster2``, ….
         """
         started = time.monotonic()
-        cluster = Cluster(name or f"cluster{next(self._numbers)}", self)
+        if name is None:
+            name = f"cluster{next(self._numbers)}"
+        if not is_plain_name(name):
+            raise InvalidError(
+                f"cannot name a cluster {name!r}", todo="Use letters, digits, dashes."
+            )
+        cluster = Cluster(name, self)
         with contextlib.ExitStack() as directories, contextlib.ExitStack() as undo:
             networks = {}
             for one in saved.networks:
@@ -268,7 +278,8 @@ class Clusters:
                 machines[machine.name] = self._live.add(lifecycle, started, info)
             undo.pop_all()
         restore(cluster, machines, networks)
-        self._frames[cluster, None] = [one.frames for one in saved.networks]
+        frames = {lan_of(networks[one.name]): one.frames for one in saved.networks}
+        self._frames[cluster, None] = frames
         return cluster
 
 

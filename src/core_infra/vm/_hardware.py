@@ -148,6 +148,12 @@ def check_positive(name: str, number: object) -> None:
         raise InvalidError(f"cannot use {name}={number!r}", why="it is a whole number, from 1")
 
 
+def check_switch(name: str, value: object) -> None:
+    """Raise InvalidError unless *value*, the argument *name*, is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidError(f"cannot use {name}={value!r}", why="it is True or False")
+
+
 def check_processor(wanted: object) -> None:
     """Raise InvalidError unless *wanted* can be a value of QEMU's ``-cpu``."""
     if wanted is not None and not (isinstance(wanted, str) and _CPU_MODEL.fullmatch(wanted)):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError, WrongStateError
+from core_infra.vm._hardware import check_switch
 from core_infra.vm._network.addresses import Subnet, free_subnet
 from core_infra.vm._network.lan import Lan
 from core_infra.vm._network.membership import Memberships
@@ -51,6 +52,7 @@ class Networks:
             WrongStateError: the launcher was closed.
         """
         _check(name, seed)
+        check_switch("outside", outside)
         with self._lock:
             if self._is_closed:
                 raise WrongStateError(
@@ -152,7 +154,7 @@ def checked_networks(networks: object) -> list[NetworkAddress]:
 def _check(name: object, seed: object) -> None:
     if not isinstance(name, str | None) or name == "" or not str(name).isprintable():
         raise InvalidError(f"cannot name a network {name!r}", why="it is a text of one line")
-    if not isinstance(seed, int):
+    if not isinstance(seed, int) or isinstance(seed, bool):
         raise InvalidError(f"cannot use seed={seed!r}", why="it is a whole number")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from core_infra._unpatched import os
 from core_infra.errors import InvalidError
@@ -13,6 +13,11 @@ from core_infra.errors import InvalidError
 def plain_name(name: str) -> str:
     """A machine's name in its cluster: without the cluster's, which follows an at sign."""
     return name.partition("@")[0]
+
+
+def is_plain_name(value: object) -> TypeGuard[str]:
+    """Whether a value can be the name of a machine in its cluster, or of a cluster."""
+    return isinstance(value, str) and value != "" and plain_name(value) == value
 
 
 def host_name(name: str) -> str:
@@ -39,16 +44,14 @@ def name_of(machine: object) -> str:
     """
     name = machine if isinstance(machine, str) else getattr(machine, "name", None)
     if isinstance(name, str) and (machine is name or hasattr(machine, "status")):
-        return plain_name(name)
+        plain = plain_name(name)
+        if plain and plain.isprintable():
+            return plain
     raise InvalidError(f"{machine!r} is not a machine", todo="Give a machine, or its name.")
 
 
-def names_of(machines: object) -> list[str]:
-    """The names of machines in their cluster; *machines*: several, or one.
-
-    Raises:
-        InvalidError: one of them is not a machine.
-    """
-    if isinstance(machines, Iterable) and not isinstance(machines, str):
-        return [name_of(machine) for machine in machines]
-    return [name_of(machines)]
+def several(values: object) -> list[Any]:
+    """Values of an argument that takes several, or one."""
+    if isinstance(values, Iterable) and not isinstance(values, str):
+        return list(values)
+    return [values]

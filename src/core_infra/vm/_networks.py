@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 from core_infra._unpatched import Path
 from core_infra.errors import InvalidError
 from core_infra.vm._fault import end_block
-from core_infra.vm._names import name_of, names_of
+from core_infra.vm._hardware import check_switch
+from core_infra.vm._names import name_of, several
 from core_infra.vm._network.faults import NetworkFault
 from core_infra.vm._network.lan import OUTSIDE, Lan
 from core_infra.vm._network.link_settings import LinkSettings, bits_per_second
@@ -146,7 +147,7 @@ class Network:
             InvalidError: there are fewer than two groups, or a machine is in two of them.
             NotFoundError: a machine is not on the network.
         """
-        found = [[self._name(name) for name in names_of(group)] for group in groups]
+        found = [[self._name(one) for one in several(group)] for group in groups]
         side = {name: number for number, group in enumerate(found) for name in group}
         if len(found) < 2 or not all(found):  # noqa: PLR2004 - a partition has two sides
             raise InvalidError(
@@ -277,9 +278,11 @@ class Network:
         return fault
 
     def _member(self, machine: Machine | str) -> Member:
-        name = name_of(machine)
-        status = "running" if isinstance(machine, str) else machine.status.value
-        return self._lan.member(name, "" if status == "running" else status)
+        name_of(machine)  # which raises, if it has none
+        if isinstance(machine, str):
+            return self._lan.member(machine, by_name=True)
+        status = machine.status.value
+        return self._lan.member(machine.name, "" if status == "running" else status)
 
     def _name(self, machine: Machine | str) -> str:
         return OUTSIDE if machine == OUTSIDE else self._member(machine).name
@@ -288,6 +291,7 @@ class Network:
         self, a: Machine | str, b: Machine | str, *, one_way: bool
     ) -> tuple[list[tuple[str, str]], str]:
         """The senders and receivers of a fault of two machines, and a text for reports."""
+        check_switch("one_way", one_way)
         first, second = self._name(a), self._name(b)
         if first == second:
             raise InvalidError(

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from core_infra.vm._vmm_process import VmmProcess
 
 
-def check_preparation(prepare: object) -> None:
+def check_preparation(prepare: object, on_failure: object) -> None:
     """Raise InvalidError unless something can be prepared with this."""
     if not callable(prepare):
         raise InvalidError(f"cannot prepare anything with {prepare!r}", why="it is not a function")
+    if on_failure is not None and not callable(on_failure):
+        raise InvalidError(f"cannot use on_failure={on_failure!r}", why="it is not a function")
 
 
 class PreparedMachine:
@@ -89,7 +91,7 @@ class MachinePreparer:
             depends: files and directories whose contents count for *cache*.
             on_failure: called with the machine and the error if *prepare* raises.
         """
-        check_preparation(prepare)
+        check_preparation(prepare, on_failure)
         if cache is not None and not isinstance(cache, str):
             raise InvalidError(f"cannot keep a prepared machine by {cache!r}", todo="Give a word.")
         code = None if cache is None else self._code.digest(prepare, cache)

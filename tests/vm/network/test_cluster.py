@@ -81,6 +81,8 @@ def test_a_connection_continues_in_each_copy(prepared: PreparedCluster) -> None:
             assert not reaches(one["a"], "b")
             assert reaches(two["a"], "b")
         assert reaches(one["a"], "b")
+        with pytest.raises(NotFoundError, match="a@one is not on the network net1: these are: a@"):
+            two.network.isolate(one["a"])
 
 
 def test_frames_under_way_arrive_in_the_copy(prepared: PreparedCluster) -> None:
@@ -119,12 +121,20 @@ def test_a_node_joins_a_copy(prepared: PreparedCluster) -> None:
         c = cluster.add_machine("c")
         assert reaches(cluster["a"], "c")
         assert reaches(c, "b")
+        net = cluster.add_network(name="later")
+        cluster.revert()
+        for source, target in ((cluster["a"], "c"), (c, "b")):
+            assert reaches(source, target)
+        assert net.machines == []
         with pytest.raises(AlreadyExistsError, match="'c'"):
             cluster.add_machine("c")
         with pytest.raises(NotFoundError, match=r"no machine 'd'.*a, b, c"):
             cluster["d"]
         with pytest.raises(InvalidError, match="cannot name a machine of a cluster ''"):
             cluster.add_machine("")
+    for name in ("", "a@b", 5):
+        with pytest.raises(InvalidError, match=f"cannot name a cluster {name!r}"):
+            prepared.copy(name)  # type: ignore[arg-type] # wrong
     for add in (cluster.add_network, lambda: cluster.add_machine("d")):
         with pytest.raises(WrongStateError, match="was stopped"):
             add()
@@ -146,6 +156,8 @@ def test_a_failed_preparation_leaves_nothing(launcher: Launcher) -> None:
         launcher.prepare_cluster(lambda _cluster: None)
     with pytest.raises(InvalidError, match="it is not a function"):
         launcher.prepare_cluster("a, b")  # type: ignore[arg-type] # wrong
+    with pytest.raises(InvalidError, match="on_failure=5"):
+        launcher.prepare_cluster(fail, on_failure=5)  # type: ignore[arg-type] # wrong
     assert launcher.leaks() == []
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import os
 import re
 import socketserver
 import subprocess
@@ -96,7 +97,9 @@ def test_an_error_of_a_function_that_chooses_frames_is_raised(pair: Pair) -> Non
     assert "no_such_field" in raised.value.__notes__[0]
 
 
-def test_a_capture_on_a_full_disk_is_one_error_and_the_network_goes_on(pair: Pair) -> None:
+def test_a_capture_that_cannot_be_is_one_error_and_the_network_goes_on(
+    pair: Pair, tmp_path: Path
+) -> None:
     net, a, _b = pair
     capture = net.pcap("/dev/full")
     assert reaches(a, "b")
@@ -104,6 +107,9 @@ def test_a_capture_on_a_full_disk_is_one_error_and_the_network_goes_on(pair: Pai
         capture.close()
     capture.close()
     assert reaches(a, "b")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InvalidError, match="it is a fifo"):
+        net.pcap(tmp_path / "fifo")
     with pytest.raises(InvalidError, match=r"cannot write the frames .* No such file"):
         net.pcap("/no/such/directory/frames.pcapng")
 
@@ -168,7 +174,13 @@ def test_three_machines_two_networks_and_a_router(launcher: Launcher) -> None:
         (lambda net: net.cut("a", "a"), InvalidError, "itself"),
         (lambda net: net.link("a", "b", loss=2), InvalidError, "loss=2"),
         (lambda net: net.link("a", "b", delay=-1), InvalidError, "delay=-1"),
+        (lambda net: net.link("a", "b", delay=True), InvalidError, "delay=True"),
         (lambda net: net.link("a", "b", rate="fast"), InvalidError, "rate='fast'"),
+        (lambda net: net.link("a", "b", rate=10**400), InvalidError, "rate=1000"),
+        (lambda net: net.cut("a", "b", one_way="no"), InvalidError, "one_way='no'"),
+        (lambda net: net.cut("a", "b@other"), NotFoundError, "b@other is not on the network"),
+        (lambda net: net.isolate(""), InvalidError, "'' is not a machine"),
+        (lambda net: net.isolate("\ud800"), InvalidError, "is not a machine"),
         (lambda net: net.partition(["a", "b"]), InvalidError, "two or more groups"),
         (lambda net: net.partition(["a"], ["b", "a"]), InvalidError, "a is named twice"),
         (lambda net: net.partition("a", "z"), NotFoundError, "z is not on the network"),
@@ -222,12 +234,12 @@ def test_wrong_networks_of_a_machine_are_errors(launcher: Launcher, pair: Pair) 
         start("outside", net)
     with pytest.raises(InvalidError, match="cannot put a machine on the networks"):
         launcher.clone(name="c", networks=net)  # type: ignore[arg-type] # wrong
-    for wrong in ({"name": ""}, {"name": "a\nb"}, {"name": 5}, {"seed": "x"}):
-        with pytest.raises(InvalidError, match=r"name a network|seed="):
+    for wrong in ({"name": ""}, {"name": "a\nb"}, {"name": 5}, {"seed": "x"}, {"outside": "no"}):
+        with pytest.raises(InvalidError, match=r"name a network|seed=|outside="):
             launcher.network(**wrong)
     for subnet in (
         *("10.9.0.0/30", "10.9.0.7/24", "x", "fd00::/64", "127.1.0.0/16", "10.0.2.0/24"),
-        *("224.0.0.0/24", "0.0.0.0/24"),
+        *("224.0.0.0/24", "0.0.0.0/24", "0.0.0.0/0", "126.0.0.0/7"),
     ):
         with pytest.raises(InvalidError, match=f"cannot use '?{re.escape(subnet)}'? as a subnet"):
             launcher.network(subnet)

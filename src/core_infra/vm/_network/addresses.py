@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 _SMALLEST = 28
 _DEFAULTS = "10.9.{}.0/24"
+_PORTS = "10.0.2.0/24"
 _NOT_POSSIBLE = {
     "0.0.0.0/8": "not those of hosts",
-    "10.0.2.0/24": "those of the card that each machine has for its ports",
+    _PORTS: "those of the card that each machine has for its ports",
     "127.0.0.0/8": "those of each host itself",
     "224.0.0.0/3": "those of groups, or reserved",
 }
@@ -49,18 +50,20 @@ class Subnet:
                 why=f"it has {self.ipv4.num_addresses} addresses, and some are reserved",
                 todo=f"Use a prefix of {_SMALLEST} bits at most.",
             )
-        why = next((why for taken, why in _NOT_POSSIBLE.items() if self._is_in(taken)), None)
+        why = next((why for taken, why in _NOT_POSSIBLE.items() if self._has_of(taken)), None)
         if why is not None:
             raise InvalidError(
                 f"cannot use {text} as a subnet",
-                why=f"its addresses are {why}",
+                why=f"it has addresses that are {why}",
                 todo="Use private addresses, such as 10.9.0.0/24.",
             )
         prefix = b"\xfd\x00" + self.ipv4.network_address.packed + bytes(10)
         self.ipv6 = ipaddress.IPv6Network((prefix, 64))
 
-    def _is_in(self, taken: str) -> bool:
-        return self.ipv4.subnet_of(ipaddress.IPv4Network(taken))
+    def _has_of(self, taken: str) -> bool:
+        """Whether it is in a block, or has all of it: of the block of ports, it may have more."""
+        block = ipaddress.IPv4Network(taken)
+        return self.ipv4.subnet_of(block) or (taken != _PORTS and self.ipv4.supernet_of(block))
 
     @property
     def host(self) -> ipaddress.IPv4Address:

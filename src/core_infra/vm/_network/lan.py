@@ -107,7 +107,7 @@ class Lan:
             AlreadyExistsError: another machine on the network has that name.
             WrongStateError: the network was closed.
         """
-        name, host = plain_name(name), host_name(name)
+        full, name, host = name, plain_name(name), host_name(name)
         with self._lock:
             self.require_open()
             if name == OUTSIDE:
@@ -126,7 +126,7 @@ class Lan:
             chosen = (
                 self.subnet.free(used) if address is None else self.subnet.checked(address, used)
             )
-            member = Member(name, host, self.switch.new_port(), chosen, card)
+            member = Member(name, full, host, self.switch.new_port(), chosen, card)
             self._members[name] = member
             return member
 
@@ -249,6 +249,11 @@ class Lan:
         """Write all frames to a file."""
         with self._lock:
             self.require_open()
+            if path.is_fifo():
+                raise InvalidError(
+                    f"cannot write the frames of the network {self.name} to {path}",
+                    why="it is a fifo, whose reader could stop all networks",
+                )
             if self.captured is not None:
                 raise WrongStateError(
                     f"cannot write the frames of the network {self.name} to {path}",
@@ -272,12 +277,13 @@ class Lan:
             if self.captured == path and not self.is_closed:
                 self._end_capture(path)
 
-    def member(self, name: str, state: str = "") -> Member:
+    def member(self, name: str, state: str = "", *, by_name: bool = False) -> Member:
         """A machine on it.
 
         Args:
-            name: the machine's.
+            name: the machine's in its launcher.
             state: why it may not be there.
+            by_name: its name in its cluster is enough; another cluster has machines of that name.
 
         Raises:
             NotFoundError: it is not on the network.
@@ -285,9 +291,9 @@ class Lan:
         """
         self.require_open()
         member = self._members.get(plain_name(name))
-        if member is not None:
+        if member is not None and (name == member.machine or (by_name and name == member.name)):
             return member
-        known = ", ".join(self._members) or "none"
+        known = ", ".join(member.machine for member in self.members()) or "none"
         raise NotFoundError(
             f"machine {name} is not on the network {self.name}",
             why=f"it is {state}" if state else f"these are: {known}",

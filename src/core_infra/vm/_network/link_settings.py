@@ -51,8 +51,9 @@ class LinkSettings:
         ):
             for name in names:
                 value: object = getattr(self, name)
-                if not isinstance(value, int | float) or not 0 <= value <= most:
-                    raise InvalidError(f"cannot use {name}={value!r}", why=f"it is {meaning}")
+                if isinstance(value, int | float) and 0 <= value <= most and value is not True:
+                    continue
+                raise InvalidError(f"cannot use {name}={value!r}", why=f"it is {meaning}")
         return self
 
     def requested(self) -> tuple[int, ...]:
@@ -82,14 +83,14 @@ def bits_per_second(rate: str | float | None) -> int:
         return 0
     found = _RATE.fullmatch(str(rate).lower())
     unit = _UNITS.get((found[2] or "bit") if found else "")
-    bits = int(float(found[1]) * unit) if found and unit else 0
-    if not 0 < bits <= _FASTEST:
+    bits = float(found[1]) * unit if found and unit else 0
+    if not 1 <= bits <= _FASTEST:
         raise InvalidError(
             f"cannot use rate={rate!r}",
             why="it is a number of bits in a second",
             todo=f"Use a unit of {', '.join(reversed(_UNITS))}, such as 1.5mbit.",
         )
-    return bits
+    return int(bits)
 
 
 def _shown(rate: int) -> str:

@@ -21,7 +21,8 @@ class Member:
     """A machine on a network.
 
     Attributes:
-        name: the machine's.
+        name: the machine's in its cluster.
+        machine: the machine's in its launcher: with its cluster's.
         host: its name as a host.
         port: the number of its card in the switch.
         address: its IPv4 address; the others are made of it.
@@ -31,6 +32,7 @@ class Member:
     """
 
     name: str
+    machine: str
     host: str
     port: int
     address: ipaddress.IPv4Address

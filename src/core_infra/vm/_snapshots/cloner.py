@@ -169,8 +169,9 @@ class Cloner:
         limit = timeouts.scaled(RESUME_TIMEOUT) * len(nodes)
 
         def resume(node: Node, process: VmmProcess) -> Mapping[str, str]:
+            nonce = node.source.nonce
             ack = self._verifier.resume(
-                process, name=node.name, nonce=node.source.nonce, limit=limit
+                process, name=node.name, nonce=nonce, limit=limit, cards=node.cards
             )
             return ack.info
 

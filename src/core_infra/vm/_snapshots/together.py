@@ -41,6 +41,7 @@ class Node(NamedTuple):
         directory: where its files go.
         past: what to append to the console's log first.
         connect: connects its cards.
+        cards: the setup of its cards, and the names of the others; empty: as they were saved.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Node(NamedTuple):
     directory: Path
     past: bytes
     connect: Callable[[VmmProcess], None]
+    cards: bytes = b""
 
 
 @contextlib.contextmanager
