@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra._unpatched import time
-from core_infra.errors import InvalidError, NotFoundError
+from core_infra.errors import InvalidError, NotFoundError, WrongStateError
 from core_infra.vm import (
     GuestCommandTimeoutError,
     Launcher,
@@ -66,6 +66,18 @@ def test_requests_of_a_disk_fail_as_long_as_the_block_lasts(machine: Machine) ->
     assert machine.active_faults() == []
 
 
+def test_corrupted_bytes_that_overlap_are_right_again_in_any_order(machine: Machine) -> None:
+    disk = machine.disk("vdb")
+    show = "dd if=/dev/vdb iflag=direct bs=4096 count=1 2>/dev/null | head -c 4 | xxd -p"
+    machine.exec("printf '\\0\\0\\0\\0' | dd of=/dev/vdb bs=4096 conv=sync,fsync", check=True)
+    first, second = disk.corrupt(0, 3), disk.corrupt(1, 3)
+    assert machine.exec(show).stdout == "ff0000ff\n"
+    first.heal()
+    assert machine.exec(show).stdout == "00ffffff\n"
+    second.heal()
+    assert machine.exec(show).stdout == "00000000\n"
+
+
 def test_a_slow_disk_takes_its_time_and_has_its_content(machine: Machine) -> None:
     machine.exec("printf core | dd of=/dev/vdb bs=4096 conv=sync,fsync", check=True)
     disk = machine.disk("/dev/vdb")
@@ -95,6 +107,8 @@ def test_the_clock_jumps_and_runs_wrong(machine: Machine) -> None:
     right = machine.exec(rate, check=True).stdout
     with machine.clock.skew(1.01):
         assert "10100" in machine.exec(rate, check=True).stdout
+        with machine.clock.skew(1.1), machine.clock.skew(1.1):
+            assert "11000" in machine.exec(rate, check=True).stdout, "Linux can do no more"
     assert machine.exec(rate, check=True).stdout == right
 
 
@@ -103,14 +117,39 @@ def test_a_machine_stands_still_lacks_memory_or_has_a_stuck_processor(machine: M
         assert machine.status is Status.PAUSED
         with pytest.raises(GuestCommandTimeoutError):
             machine.exec("true", timeout=0.2)
-        with pytest.raises(MachineStateError, match="it is paused"):
-            machine.snapshot("paused")
+        for call in (
+            lambda: machine.snapshot("paused"),
+            lambda: machine.clock.jump(5),
+            machine.memory.pressure,
+            machine.cpu.stuck,
+            machine.reboot,
+            machine.reset,
+            machine.power_off,
+        ):
+            with pytest.raises(MachineStateError, match="it is paused"):
+                call()
+    assert machine.active_faults() == []
     machine.pause()
     machine.resume()
     machine.resume()
     machine.exec("true", check=True)
+    first, second = machine.pause(), machine.pause()
+    first.heal()
+    assert machine.status is Status.PAUSED, "the second pause has not ended"
+    second.heal()
+    machine.exec("true", check=True)
+    jumped = machine.clock.jump(3600)
+    with machine.pause(), pytest.raises(MachineStateError, match=r"cannot end a fault.*is paused"):
+        jumped.heal()
+    assert abs(ahead(machine) - 3600) < 60
+    with jumped:
+        pass
+    with pytest.raises(WrongStateError, match="has ended before its block"), jumped:
+        pass
     available = "awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"
     with machine.memory.pressure(free=24):
+        with machine.memory.pressure(free=48):
+            pass
         assert int(machine.exec(available, check=True).stdout) < 32
     assert int(machine.exec(available, check=True).stdout) > 64
     with machine.cpu.stuck():

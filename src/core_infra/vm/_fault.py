@@ -6,6 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, Protocol, Self
 
 from core_infra._unpatched import time
+from core_infra.errors import WrongStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,14 @@ class Fault:
             self.ended = time.monotonic()
 
     def __enter__(self) -> Self:
+        if self.ended is not None:
+            raise WrongStateError(
+                f"a fault has ended before its block: {self.description}",
+                why="nothing would be broken within it",
+                todo="Start a new one in the with statement.",
+                needed="active",
+                found="ended",
+            )
         return self
 
     def __exit__(

@@ -146,7 +146,7 @@ class Machine(Guest):
         Raises:
             MachineStateError: the machine does not run.
         """
-        return self._lifecycle.faults.begin("paused", Paused())
+        return self._lifecycle.faults.begin("paused", Paused(self._lifecycle.faults))
 
     def resume(self) -> None:
         """Let a machine continue after :meth:`pause`; does nothing if it is not paused."""

@@ -122,6 +122,7 @@ class MachinePower:
         process = self._machine.process
         if self._machine.pause is not None:
             raise self._machine.pause
+        self._machine.faults.require_awake(f"cannot restart machine {process.spec.name}")
         return process
 
     def _ask_guest(self, process: VmmProcess, what: str, limit: float) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm._faults.guest import Paused
-from core_infra.vm._machine_state import MachineStateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,14 +113,7 @@ class MachineSnapshots:
     def process_to_save(self) -> VmmProcess:
         """The machine's process; MachineStateError if the machine cannot be saved now."""
         process = self._machine.process
-        if self._machine.faults.active(Paused):
-            raise MachineStateError(
-                f"cannot save machine {self._machine.spec.name}",
-                why="its guest must answer, and it is paused",
-                todo="resume() it first.",
-                needed="running",
-                found="paused",
-            )
+        self._machine.faults.require_awake(f"cannot save machine {self._machine.spec.name}")
         return process
 
     def add(self, name: str, source: CloneSource) -> None:

@@ -32,11 +32,15 @@ _MOST = 10**9  # seconds: three decades, so that the clock stays one that system
 class ClockEffect(Combined):
     """A wrong clock: all jumps are added to the host's time, and all rates multiplied.
 
+    Together the rates are no further from the host's than Linux can do.
+
     Args:
         faults: all faults of the machine.
         offset: seconds that it is ahead.
         rate: of the guest's seconds, in those of the host.
     """
+
+    needs_guest = True
 
     def __init__(self, faults: MachineFaults, *, offset: float = 0.0, rate: float = 1.0) -> None:
         super().__init__(faults)
@@ -46,7 +50,8 @@ class ClockEffect(Combined):
     def apply(self, process: VmmProcess, active: Sequence[ClockEffect]) -> None:
         """Set the guest's clock."""
         now = time.time_ns() + round(sum(each.offset for each in active) * 1e9)
-        process.agent.set_clock(now, rate=math.prod(each.rate for each in active))
+        rate = math.prod(each.rate for each in active)
+        process.agent.set_clock(now, rate=min(max(rate, _SLOWEST), _FASTEST))
 
 
 class MachineClock:
@@ -89,6 +94,7 @@ class MachineClock:
                 why="its time is real",
                 todo='Start it with time="virtual"; clock.jump() sets the clock of any machine.',
             )
+        self._faults.require_awake(f"cannot advance the clock of machine {process.spec.name}")
         limit = timeouts.limit(timeout, _HOST_SECONDS + total * _HOST_SECONDS / 3600)
         guest = Guest(lambda: process.agent)
         with self._timeline.step("advance the clock", f"by {total:g} s"):
@@ -117,7 +123,8 @@ class MachineClock:
     def skew(self, rate: float) -> MachineFault:
         """Run the guest's clocks at another rate: 1.01 gains 36 seconds in an hour.
 
-        At the end of the fault the clock has the host's time and rate.
+        At the end of the fault the clock has the host's time and rate. Several rates are
+        multiplied, but the clock runs no slower than 0.9, and no faster than 1.1.
 
         Raises:
             InvalidError: *rate* is not from 0.9 to 1.1, which is what Linux can do.

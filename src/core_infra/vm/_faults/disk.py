@@ -117,7 +117,7 @@ class MachineDisk:
                 f"cannot corrupt {length!r} bytes", why=f"it is a number from 1 to {_MOST}"
             )
         self._offset(self._offset(offset) + length - 1)
-        effect = Corruption(self._number, offset, length)
+        effect = Corruption(self._faults, self._number, offset, length)
         description = f"disk {self.name} is corrupt: {length} bytes at {offset}"
         return self._faults.begin(description, effect)
 

@@ -9,9 +9,11 @@ from core_infra.vm._faults.nbd import disk_content
 from core_infra.vm._faults.registry import Combined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from core_infra.vm._faults.disk_nodes import Rule
+    from core_infra.vm._faults.nbd import DiskContent
     from core_infra.vm._faults.registry import MachineFaults
     from core_infra.vm._vmm_process import VmmProcess
 
@@ -48,33 +50,51 @@ class BadRequests(Combined):
 
 
 class Corruption:
-    """Bytes of a disk that are inverted.
+    """Bytes of a disk that are inverted; where several overlap, each inverts them once.
 
     Args:
+        faults: all faults of the machine.
         disk: the disk's number.
         offset: of the first one.
         length: how many.
     """
 
     survives = True
+    needs_guest = False
+    stops = False
 
-    def __init__(self, disk: int, offset: int, length: int) -> None:
-        self._disk = disk
-        self._offset = offset
-        self._length = length
-        self._inverted = b""
+    def __init__(self, faults: MachineFaults, disk: int, offset: int, length: int) -> None:
+        self._faults = faults
+        self.disk = disk
+        self.offset = offset
+        self.length = length
+        self.expected = bytearray()  # what is there, unless the guest has written since
 
     def begin(self, process: VmmProcess) -> None:
         """Invert the bytes, once: they are on the disk, and stay there without power."""
-        if not self._inverted:
-            with disk_content(process.qmp, DiskNodes(process.qmp, self._disk).content) as content:
-                old = content.read(self._offset, self._length)
-                self._inverted = bytes(byte ^ 0xFF for byte in old)
-                content.write(self._offset, self._inverted)
+        if not self.expected:
+            with self._content(process) as content:
+                self.expected = bytearray(content.read(self.offset, self.length))
+                self._invert(content, range(self.length))
 
     def end(self, process: VmmProcess) -> None:
         """Invert them again, except those that the guest has written since."""
-        with disk_content(process.qmp, DiskNodes(process.qmp, self._disk).content) as content:
-            now = content.read(self._offset, self._length)
-            pairs = zip(now, self._inverted, strict=True)
-            content.write(self._offset, bytes(a ^ 0xFF if a == b else a for a, b in pairs))
+        with self._content(process) as content:
+            now = content.read(self.offset, self.length)
+            same = [n for n, byte in enumerate(now) if byte == self.expected[n]]
+            self.expected[:] = now
+            self._invert(content, same)
+
+    def _content(self, process: VmmProcess) -> AbstractContextManager[DiskContent]:
+        return disk_content(process.qmp, DiskNodes(process.qmp, self.disk).content)
+
+    def _invert(self, content: DiskContent, which: Iterable[int]) -> None:
+        """Invert bytes of this one, by their numbers, which the others then expect, too."""
+        others = [each for each in self._faults.active(Corruption) if each.disk == self.disk]
+        for number in which:
+            self.expected[number] ^= 0xFF
+            for other in others:
+                place = self.offset + number - other.offset
+                if other is not self and 0 <= place < len(other.expected):
+                    other.expected[place] ^= 0xFF
+        content.write(self.offset, bytes(self.expected))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core_infra.errors import InvalidError
+from core_infra.vm._faults.registry import Combined
 from core_infra.vm._guest.command import start_command
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._guest.waiting import OWN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core_infra.vm._faults.registry import MachineFault, MachineFaults
     from core_infra.vm._guest.command import RunningCommand
     from core_infra.vm._vmm_process import VmmProcess
@@ -17,41 +20,47 @@ if TYPE_CHECKING:
 _PLACE = "/run/core-infra-pressure"
 # Pages of a tmpfs are memory that the kernel can neither drop nor, without swap, write elsewhere.
 _FILL = f"""\
-[ ! -e {_PLACE}/fill ] || exit 0
 while read name kib unit; do [ "$name" = MemAvailable: ] && break; done </proc/meminfo
 fill=$((kib / 1024 - $0))
 [ $fill -gt 0 ] || exit 0
 mkdir -p {_PLACE} && mount -t tmpfs -o size=100% none {_PLACE} &&
     dd if=/dev/zero of={_PLACE}/fill bs=1048576 count=$fill 2>/dev/null
 """
-_RELEASE = f"umount {_PLACE} && rmdir {_PLACE}"
+_RELEASE = f"[ ! -e {_PLACE} ] || {{ umount {_PLACE} && rmdir {_PLACE}; }}"
 # Linux may divide the time between sessions first, by a priority of their own.
 _BUSY = "echo -20 >/proc/self/autogroup; renice -n -20 $$; while :; do :; done"
 _PROGRAM = "command -v taskset"
 
 
-class Pressure:
-    """Memory that nobody else in the guest can use."""
+class Pressure(Combined):
+    """Memory that nobody else in the guest can use; of several, the one that leaves least counts.
 
-    survives = True
+    Args:
+        faults: all faults of the machine.
+        free: MiB that remain available.
+    """
 
-    def __init__(self, free: int) -> None:
-        self._free = free
+    needs_guest = True
 
-    def begin(self, process: VmmProcess) -> None:
-        """Fill the memory."""
-        command = ["/bin/sh", "-c", _FILL, str(self._free)]
-        Guest(lambda: process.agent).exec(command, check=True, **OWN)
+    def __init__(self, faults: MachineFaults, free: int) -> None:
+        super().__init__(faults)
+        self.free = free
 
-    def end(self, process: VmmProcess) -> None:
-        """Release it."""
-        Guest(lambda: process.agent).exec(["/bin/sh", "-c", _RELEASE], **OWN)
+    def apply(self, process: VmmProcess, active: Sequence[Pressure]) -> None:
+        """Release the memory, and fill it again."""
+        guest = Guest(lambda: process.agent)
+        guest.exec(["/bin/sh", "-c", _RELEASE], **OWN)
+        if active:
+            free = min(each.free for each in active)
+            guest.exec(["/bin/sh", "-c", _FILL, str(free)], check=True, **OWN)
 
 
 class Stuck:
     """A program of the highest priority that does not leave a processor."""
 
     survives = True
+    needs_guest = True
+    stops = False
 
     def __init__(self, cpu: int) -> None:
         self._cpu = cpu
@@ -72,20 +81,16 @@ class Stuck:
             self._running.end()
 
 
-class Paused:
-    """A machine that stands still."""
+class Paused(Combined):
+    """A machine that stands still until the last pause has ended."""
 
     survives = False
+    stops = True
 
-    def begin(self, process: VmmProcess) -> None:
-        """Stop its processors."""
-        process.stands_still = True
-        process.qmp.execute("stop")
-
-    def end(self, process: VmmProcess) -> None:
-        """Let them continue."""
-        process.stands_still = False
-        process.qmp.execute("cont")
+    def apply(self, process: VmmProcess, active: Sequence[Paused]) -> None:
+        """Stop its processors, or let them continue."""
+        process.stands_still = bool(active)
+        process.qmp.execute("stop" if active else "cont")
 
 
 _MOST_FREE = 1 << 20
@@ -110,7 +115,9 @@ class MachineMemory:
             raise InvalidError(
                 f"cannot leave {free!r} MiB", why=f"it is a whole number, 0 to {_MOST_FREE}"
             )
-        return self._faults.begin(f"memory: at most {free} MiB available", Pressure(free))
+        return self._faults.begin(
+            f"memory: at most {free} MiB available", Pressure(self._faults, free)
+        )
 
 
 class MachineProcessors:

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from core_infra.vm._fault import Fault
+from core_infra.vm._machine_state import MachineStateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +25,13 @@ class Effect(Protocol):
 
     Attributes:
         survives: it is there again after the machine has been without power.
+        needs_guest: the guest must answer for it, so it cannot start or end while it is paused.
+        stops: the guest stands still.
     """
 
     survives: bool
+    needs_guest: bool
+    stops: bool
 
     def begin(self, process: VmmProcess) -> None:
         """Do it, to a machine that runs; again after each boot, and after each revert."""
@@ -43,6 +48,8 @@ class Combined(ABC):
     """
 
     survives = True
+    needs_guest = False
+    stops = False
 
     def __init__(self, faults: MachineFaults) -> None:
         self._faults = faults
@@ -107,6 +114,21 @@ class MachineFaults:
         """What is active, oldest first."""
         return [fault.description for fault in self._active]
 
+    def require_awake(self, what: str) -> None:
+        """Raise MachineStateError if the machine is paused by a fault, and its guest must answer.
+
+        Args:
+            what: what cannot be done then.
+        """
+        if any(fault.effect.stops for fault in self._active):
+            raise MachineStateError(
+                what,
+                why="its guest must answer, and it is paused",
+                todo="resume() it first.",
+                needed="running",
+                found="paused",
+            )
+
     def active(self, kind: type[_E]) -> list[_E]:
         """The effects of one kind that are active, oldest first."""
         return [fault.effect for fault in self._active if isinstance(fault.effect, kind)]
@@ -120,6 +142,8 @@ class MachineFaults:
         process = self._machine.process
         fault = MachineFault(description, effect, self)
         with self._lock:
+            if effect.needs_guest:
+                self.require_awake(f"cannot harm machine {process.spec.name}: {description}")
             self._active.append(fault)
             try:
                 effect.begin(process)
@@ -130,10 +154,16 @@ class MachineFaults:
         return fault
 
     def end(self, fault: Fault) -> None:
-        """End a fault, if it is active."""
+        """End a fault, if it is active.
+
+        Raises:
+            MachineStateError: the guest must answer for that, and it is paused; the fault stays.
+        """
         with self._lock:
             for active in self._active:
                 if active is fault:
+                    if active.effect.needs_guest and self._machine.runs:
+                        self.require_awake(f"cannot end a fault: {fault.description}")
                     self._active.remove(active)
                     active.finish()
                     if self._machine.runs:
