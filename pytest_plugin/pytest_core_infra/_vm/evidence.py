@@ -151,7 +151,8 @@ def sections(
     everywhere: list[Evidence | NetworkEvidence] = [*machines, *networks]
     if faults := [f"{one.name}: {fault}" for one in everywhere for fault in one.faults]:
         found.append(("core_vm: faults that were active", "\n".join(faults)))
-    found += map(_network, networks)
+    # Those of clusters that the test has stopped have nothing more.
+    found += [_network(one) for one in networks if one.machines or one.faults or one.capture]
     return [*found, *(section for one in machines for section in one.more)]
 
 

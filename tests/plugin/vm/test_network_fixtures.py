@@ -40,7 +40,8 @@ def test_a_network_is_healed_after_a_test_and_reported_with_its_faults(
             cluster.add_network(name="inner")
             cluster.add_machine("x")
         copy = core_vm_cluster(prepare)
-        assert copy()["x"].exec("hostname").stdout == "x\\n"
+        with copy() as ended:
+            assert ended["x"].exec("hostname").stdout == "x\\n"
         with copy().network.isolate("x"):
             assert not "on purpose"
     """
@@ -61,6 +62,7 @@ def test_a_network_is_healed_after_a_test_and_reported_with_its_faults(
             "fault: isolate x",
         ]
     )
+    result.stdout.no_fnmatch_line("*no machines*")
 
 
 def test_without_machines_its_tests_are_skipped(pytester: pytest.Pytester) -> None:
