@@ -51,6 +51,8 @@ def test_it_gives_up_in_the_end(machine: Machine) -> None:
     machine.exec("systemctl reset-failed worker && systemctl start worker", check=True)
 
 
-def test_it_starts_at_boot(machine: Machine) -> None:
+def test_it_starts_at_boot_and_the_disk_is_kept(machine: Machine) -> None:
+    machine.write_text("/srv/kept", "kept\n")
     machine.reboot(timeout=300)
+    assert machine.read_text("/srv/kept") == "kept\n"
     machine.wait_until_succeeds("systemctl is-active worker", timeout=120)
