@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from build_samples import need
 from core_infra._binaries import agent_binary
 from core_infra._host import SHORT_NAMES
+from core_infra.build._artifact import Target
+from core_infra.build._pipeline import carry_out
+from core_infra.build._preflight import make_plan
 from core_infra.errors import InvalidError, NotFoundError
 from core_infra.vm import Image, Launcher, Machine, load_image
 from core_infra.vm._access.interface import run_to_end
@@ -193,6 +197,34 @@ def test_an_image_of_another_architecture_is_emulated(tmp_path: Path) -> None:
         pytest.raises(NotFoundError, match=f"no version for linux/{SHORT_NAMES[host_arch()]}"),
     ):
         launcher.clone()
+
+
+PROGRAM = """\
+#!/bin/sh
+read -r text </etc/app.conf
+echo "$text" >/tmp/started
+"""
+
+
+def test_the_image_of_a_release_runs(launcher: Launcher, tmp_path: Path) -> None:
+    need("task")
+    app = tmp_path / "app"
+    (app / ".core").mkdir(parents=True)
+    oci = {"image": "ghcr.io/acme/app", "files": {"app.conf": "/etc/app.conf"}}
+    (app / ".core" / "build.yaml").write_text(json.dumps({"oci": oci}))
+    (app / "app.conf").write_text("of the release\n")
+    (app / "program").write_text(PROGRAM)
+    command = 'install -m 755 program "{{.OUTPUT_DIR}}/tool"'
+    tasks = {"version": "3", "tasks": {"build": {"cmds": [command]}}}
+    (app / "Taskfile.yml").write_text(json.dumps(tasks))
+    plan = make_plan(app, goal="release", targets=[Target("linux", SHORT_NAMES[host_arch()])])
+    released = carry_out(plan).directory / "app_oci.tar"
+    with launcher.clone(load_image(f"oci-archive:{released}"), entrypoint=True) as machine:
+        machine.wait_for_file("/tmp/started")
+        assert machine.read_text("/tmp/started") == "of the release\n"
+        stat = ["/run/core-infra/bin/stat", "-c", "%u %g", "/tmp/started"]
+        assert machine.exec(stat, check=True).stdout == "65532 65532\n"
+        assert machine.exec("id -u; command -v tool", check=True).stdout == "65532\n/usr/bin/tool\n"
 
 
 def test_it_has_the_name_of_its_address_and_is_listed(launcher: Launcher, layout: Path) -> None:
