@@ -175,7 +175,10 @@ def test_a_cut_body_is_gone_on_with(fake: FakeRegistry, tmp_path: Path) -> None:
         start = int(headers.get("range", "bytes=0-")[6:-1])
         ranges.append(start)
         piece = data[start : start + 100_000]
-        length = {"Content-Length": str(len(data) - start)}
+        length = {
+            "Content-Length": str(len(data) - start),
+            "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}",
+        }
         return (206 if start else 200), length, piece
 
     fake.answer = answer
@@ -211,6 +214,24 @@ def blob(data: Callable[[bytes], bytes], **headers: str) -> Callable[[FakeRegist
                 return None
             own = {key.replace("_", "-"): value for key, value in headers.items()}
             return 200, own, data(fake.blobs[fake.layer])
+
+        fake.answer = answer
+
+    return prepare
+
+
+def part(data: bytes, place: str) -> Callable[[FakeRegistry], None]:
+    """Half of a blob, and then this, as from that place."""
+
+    def prepare(fake: FakeRegistry) -> None:
+        def answer(path: str, headers: dict[str, str]) -> Answer | None:
+            if not path.endswith(fake.layer):
+                return None
+            whole = len(fake.blobs[fake.layer])
+            if "range" not in headers:
+                return 200, {"Content-Length": str(whole)}, fake.blobs[fake.layer][:150_000]
+            start = int(headers["range"][6:-1])
+            return 206, {"Content-Range": place.format(start=start, size=whole)}, data
 
         fake.answer = answer
 
@@ -257,6 +278,16 @@ FAULTS: dict[str, tuple[Callable[[FakeRegistry], None], type[CoreInfraError], st
     "no right to a token": (token(b"", 403), UnavailableError, "answers 403"),
     "another blob": (blob(lambda data: b"x" * len(data)), InvalidError, "not what its digest says"),
     "a blob for ever": (blob(lambda data: data * 2), InvalidError, "is too long"),
+    "another part of a blob": (
+        part(b"x" * 9, "bytes 0-8/{size}"),
+        UnavailableError,
+        "150000 came: another part came: bytes 0-8/",
+    ),
+    "a blob byte by byte": (
+        part(b"x", "bytes {start}-{start}/{size}"),
+        UnavailableError,
+        "cannot fetch all of .* came: the connection has ended",
+    ),
     "half a blob": (
         blob(lambda data: data[:1000], Content_Length="300000"),
         UnavailableError,

@@ -35,6 +35,7 @@ _TIMEOUT = 30.0
 _TRIES = 4
 _LONGEST_WAIT = 60.0
 _REDIRECTIONS = 5
+_PROGRESS = 64 << 10  # bytes that a connection must bring before the next one is made
 _CHUNK = 1 << 18
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _CHALLENGE = re.compile(r'([A-Za-z]+)="([^"]*)"')
@@ -114,7 +115,7 @@ class Registry:
             before, why = done, "the connection has ended"
             try:
                 with self._get(url, headers) as answer:
-                    skip = done if answer.status != http.HTTPStatus.PARTIAL_CONTENT else 0
+                    skip = _known_part(answer, done)
                     while piece := answer.read(_CHUNK):
                         if skip:
                             piece, skip = piece[skip:], max(0, skip - len(piece))
@@ -130,7 +131,8 @@ class Registry:
                 why = str(error) or type(error).__name__
             if done == descriptor.size:
                 return
-            tries = 0 if done > before else tries + 1
+            # A few bytes each time would be an endless number of requests.
+            tries = 0 if done - before >= _PROGRESS else tries + 1
             if tries == _TRIES:
                 raise UnavailableError(
                     f"cannot fetch all of {self._reference}",
@@ -306,6 +308,20 @@ def _shown(url: str) -> str:
     return urllib.parse.urlunsplit(
         (parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")
     )
+
+
+def _known_part(answer: http.client.HTTPResponse, done: int) -> int:
+    """Return how many of an answer's bytes have come before, if *done* of the whole have.
+
+    Raises:
+        http.client.HTTPException: it is another part than the one that was asked for.
+    """
+    if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
+        return done
+    part = answer.headers.get("Content-Range", "")
+    if not part.startswith(f"bytes {done}-"):
+        raise http.client.HTTPException(f"another part came: {part or 'none'}")
+    return 0
 
 
 def _delay(headers: Message, attempt: int) -> float:
