@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from core_infra.medium._medium import Medium
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
+_VARIANT = re.compile(r"(arm)(v[567])|(amd64)(v[1-4])")
+_MUSL = "_musl"
+UNIVERSAL = "universal"
+"""The architecture of a program for macOS that has one for each processor of Macs."""
+UNIVERSAL_PARTS = ("amd64", "arm64")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -23,7 +28,8 @@ class Target:
 
     Attributes:
         os: linux, darwin, windows, …
-        arch: amd64, arm64, …
+        arch: amd64, arm64, …; with a variant, as in ``armv7`` or ``amd64v3``; with ``_musl``, if it
+            is for that C library; for macOS also ``universal``.
 
     Raises:
         ArtifactError: a name has other characters than small letters, digits and ``_``.
@@ -48,6 +54,24 @@ class Target:
     def directory(self) -> str:
         """The name of its directory in the output directory: ``os_arch``."""
         return f"{self.os}_{self.arch}"
+
+    @property
+    def architecture(self) -> str:
+        """Go's name of the architecture, without a variant and a C library: arm for armv7."""
+        plain = self.arch.removesuffix(_MUSL)
+        match = _VARIANT.fullmatch(plain)
+        return (match[1] or match[3]) if match else plain
+
+    @property
+    def variant(self) -> str:
+        """The variant of the architecture: v7 for armv7; empty for the usual one."""
+        match = _VARIANT.fullmatch(self.arch.removesuffix(_MUSL))
+        return (match[2] or match[4]) if match else ""
+
+    @property
+    def is_musl(self) -> bool:
+        """Whether it is for systems with the C library musl."""
+        return self.arch.endswith(_MUSL)
 
     @classmethod
     def parse(cls, text: str) -> Target:

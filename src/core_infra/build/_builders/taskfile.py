@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from core_infra.build._builders.builder import Builder
 from core_infra.build._builders.environment import extra_flags
 from core_infra.build._builders.go import go_flags
+from core_infra.build._builders.go_packages import variant_variable
 from core_infra.build._builders.steps import BuilderPlan, Command, Step, Tool
 from core_infra.build._errors import ArtifactMissingError
 
@@ -48,7 +49,8 @@ def task_step(context: BuildContext, target: Target) -> Step:
     output = context.staging(target.directory)
     variables = {
         "GOOS": target.os,
-        "GOARCH": target.arch,
+        "GOARCH": target.architecture,
+        **variant_variable(target),
         "OUTPUT_DIR": str(output),
         "NAME": context.name,
         "VERSION": context.version,

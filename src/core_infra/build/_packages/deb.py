@@ -17,6 +17,7 @@ DEB_ARCHITECTURES = {
     "amd64": "amd64",
     "arm64": "arm64",
     "arm": "armhf",
+    "armv5": "armel",
     "386": "i386",
     "ppc64le": "ppc64el",
     "riscv64": "riscv64",

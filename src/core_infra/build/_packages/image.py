@@ -93,8 +93,9 @@ def _manifest(
         "revision": context.commit,
         "created": created,
     }
-    variant = {"variant": _VARIANTS[target.arch]} if target.arch in _VARIANTS else {}
-    platform = {"architecture": target.arch, "os": "linux", **variant}
+    name = target.variant or _VARIANTS.get(target.architecture, "")
+    variant = {"variant": name} if name else {}
+    platform = {"architecture": target.architecture, "os": "linux", **variant}
     config = {
         "created": created,
         **platform,

@@ -56,7 +56,7 @@ def package_problems(
         f"packages: {form} has no name for the architecture {target.arch}"
         for form in settings.formats
         for target in targets
-        if target.os == "linux" and target.arch not in _FORMATS[form][0]
+        if target.os == "linux" and not _architecture(form, target)
     ]
     if settings.formats and elsewhere:
         problems.append("packages: none of the targets is Linux")
@@ -80,6 +80,13 @@ def package_problems(
     return problems
 
 
+def _architecture(form: str, target: Target) -> str:
+    """A format's name of the architecture of a target; empty if it has none."""
+    known = _FORMATS[form][0]
+    plain = "" if target.variant == "v5" else known.get(target.architecture, "")
+    return known.get(target.arch, plain)
+
+
 def build_packages(plan: BuildPlan, built: Sequence[Artifact]) -> list[Artifact]:
     """Build the configured packages: one for each format and Linux target, with all its programs.
 
@@ -97,7 +104,7 @@ def build_packages(plan: BuildPlan, built: Sequence[Artifact]) -> list[Artifact]
 
 
 def _build(plan: BuildPlan, form: str, target: Target, programs: Sequence[Artifact]) -> Artifact:
-    context, (architectures, build) = plan.context, _FORMATS[form]
+    context, (_, build) = plan.context, _FORMATS[form]
     place = context.scratch(f"{form}-{target.arch}")
     shutil.rmtree(place, ignore_errors=True)
     root = place / "root"
@@ -106,7 +113,7 @@ def _build(plan: BuildPlan, form: str, target: Target, programs: Sequence[Artifa
     package = Package(
         name=name,
         version=package_version(context.version),
-        arch=architectures[target.arch],
+        arch=_architecture(form, target),
         root=root,
         epoch=context.epoch,
         settings=context.settings.packages,

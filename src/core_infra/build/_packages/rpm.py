@@ -16,6 +16,7 @@ RPM_ARCHITECTURES = {
     "amd64": "x86_64",
     "arm64": "aarch64",
     "arm": "armv7hl",
+    "armv6": "armv6hl",
     "386": "i686",
     "ppc64le": "ppc64le",
     "riscv64": "riscv64",
