@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
+import resource
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from core_infra.medium import (
     LocalMedium,
     Medium,
     MemoryMedium,
+    OutsideSandboxError,
     SandboxMedium,
     copy,
     load,
@@ -86,6 +89,27 @@ def test_a_tree_beyond_the_longest_path_is_deleted_and_else_refused(
     medium.delete_all("0" * 50)
     assert list(directory.iterdir()) == []
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+
+
+def test_a_deep_path_is_walked_with_few_descriptors(directory: Path) -> None:
+    inside = "/".join(["d"] * 200)
+    (directory / inside).mkdir(parents=True)
+    (directory / inside / "up").symlink_to("/".join([".."] * 150))
+    (directory / inside / "out").symlink_to("/".join([".."] * 201))
+    medium = SandboxMedium(directory, by_kernel=False)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    unused = (number for number in itertools.count() if number not in used)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (next(itertools.islice(unused, 60, None)), before[1])
+    )
+    try:
+        medium.write_text(f"{inside}/up/f", "x")
+        with pytest.raises(OutsideSandboxError):
+            medium.write_text(f"{inside}/out/f", "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (directory / "/".join(["d"] * 50) / "f").read_text() == "x"
 
 
 def test_a_copy_whose_paths_become_too_long_writes_nothing(directory: Path) -> None:

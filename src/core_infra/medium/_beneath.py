@@ -16,6 +16,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from core_infra.medium._errors import OUTSIDE
+from core_infra.medium._opening import identity_of, open_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,8 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 _LINKS = 40
 """How many links the kernel follows for one path."""
+_OPEN = 32
+"""The number of directories that are kept open at most."""
 
 _STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_PATH = getattr(os, "O_PATH", 0)
@@ -73,7 +76,7 @@ def open_by_kernel(root: int, path: str, flags: int) -> int:
 
 def open_by_walking(root: int, path: str, flags: int) -> int:
     """Do what :func:`open_by_kernel` does, one directory at a time."""
-    trail = [os.dup(root)]  # the directories from the root to here, for ".."
+    trail = _Trail(root)
     todo = _names(path)
     try:
         for _ in range(_LINKS + 1):
@@ -83,29 +86,71 @@ def open_by_walking(root: int, path: str, flags: int) -> int:
             todo = _names(link) + todo
         raise _failed(errno.ELOOP)
     finally:
-        for fd in trail:
-            os.close(fd)
+        trail.close()
 
 
-def _follow(trail: list[int], todo: list[str], flags: int) -> int | str:
+class _Trail:
+    """The directories from the root to where a path has led so far, for ``..``.
+
+    The last ones are kept open. Those above are opened again by ``..`` and must be the same: one
+    descriptor for each level of a deep path would reach the process's limit.
+
+    Args:
+        root: descriptor of the first.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._fds = [os.dup(root)]
+        self._above: list[tuple[int, int]] = []
+
+    @property
+    def here(self) -> int:
+        """Descriptor of the last."""
+        return self._fds[-1]
+
+    def enter(self, directory: int) -> None:
+        """Append a directory; its descriptor is owned from now on."""
+        self._fds.append(directory)
+        if len(self._fds) > _OPEN:
+            self._above.append(identity_of(self._fds[0]))
+            os.close(self._fds.pop(0))
+
+    def leave(self) -> None:
+        """Go back to the one before.
+
+        Raises:
+            OSError: OUTSIDE if there is none, ENOENT if it was moved.
+        """
+        if len(self._fds) == 1:
+            if not self._above:
+                raise _failed(OUTSIDE)
+            self._fds.insert(0, open_again(self._above[-1], self.here, _STEP))
+            self._above.pop()
+        os.close(self._fds.pop())
+
+    def close(self) -> None:
+        """Release the descriptors."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def _follow(trail: _Trail, todo: list[str], flags: int) -> int | str:
     """Open the names in *todo* one by one; return the open file at the end, or a link's target."""
     while True:
         name = todo.pop(0)
         if name == "..":
-            if len(trail) == 1:
-                raise _failed(OUTSIDE)
-            os.close(trail.pop())
+            trail.leave()
             name = "."
         try:
-            return os.readlink(name, dir_fd=trail[-1])
+            return os.readlink(name, dir_fd=trail.here)
         except OSError as error:
             if error.errno not in {errno.EINVAL, errno.ENOENT}:
                 raise
         try:
             if not todo:
-                return _open_last(name, flags, trail[-1])
+                return _open_last(name, flags, trail.here)
             if name != ".":
-                trail.append(os.open(name, _STEP, dir_fd=trail[-1]))
+                trail.enter(os.open(name, _STEP, dir_fd=trail.here))
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise

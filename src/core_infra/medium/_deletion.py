@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 
-from core_infra.medium._opening import DIRECTORY, TRIES
+from core_infra.medium._opening import DIRECTORY, TRIES, identity_of, open_again
 
 _OPEN = 32
 """The number of directories that are kept open at most; those above are opened again by ``..``."""
@@ -51,8 +51,7 @@ class _Level:
         self.name = name
         self.fd = fd
         self.inner = _unlink_files(fd)
-        status = os.fstat(fd)
-        self._identity = status.st_dev, status.st_ino
+        self._identity = identity_of(fd)
 
     def close(self) -> None:
         """Release its descriptor."""
@@ -62,10 +61,7 @@ class _Level:
 
     def reopen(self, below: int) -> None:
         """Open it again, from a directory in it."""
-        self.fd = os.open("..", DIRECTORY, dir_fd=below)
-        status = os.fstat(self.fd)
-        if (status.st_dev, status.st_ino) != self._identity:  # moved meanwhile: not ours any more
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self.fd = open_again(self._identity, below)
 
 
 def _delete_dir(directory: int, name: str) -> None:

@@ -149,6 +149,25 @@ def open_above_target(open_path: Open, where: str, made: Made) -> tuple[int, str
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
+def identity_of(directory: int) -> tuple[int, int]:
+    """The device and the inode of an open directory, to recognize it when it is opened again."""
+    status = os.fstat(directory)
+    return status.st_dev, status.st_ino
+
+
+def open_again(identity: tuple[int, int], below: int, flags: int = DIRECTORY) -> int:
+    """Open a directory again, from a directory in it.
+
+    Raises:
+        FileNotFoundError: the one below was moved meanwhile, so it is in another directory now.
+    """
+    directory = os.open("..", flags, dir_fd=below)
+    if identity_of(directory) != identity:
+        os.close(directory)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return directory
+
+
 def _is_link(directory: int, name: str) -> bool:
     try:
         return stat.S_ISLNK(os.lstat(name, dir_fd=directory).st_mode)
