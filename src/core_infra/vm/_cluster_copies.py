@@ -284,4 +284,8 @@ class Clusters:
 
 
 def _lans(cluster: Cluster) -> dict[str, Lan]:
-    return {name: lan_of(network) for name, network in cluster.networks.items()}
+    """The networks of a cluster; WrongStateError if one of them was closed."""
+    lans = {name: lan_of(network) for name, network in cluster.networks.items()}
+    for lan in lans.values():
+        lan.require_open()
+    return lans

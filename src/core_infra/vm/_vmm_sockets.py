@@ -58,13 +58,14 @@ class SocketPairs:
 
 
 def peek_messages(sock: socket.socket) -> list[bytes]:
-    """All messages in a packet socket, which stay there."""
+    """All messages in a packet socket, which stay there; none of them is empty."""
     frames = []
     sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
     try:
-        while True:
-            frames.append(sock.recv(_MAX_FRAME, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        while frame := sock.recv(_MAX_FRAME, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            frames.append(frame)
     except BlockingIOError:
-        return frames
+        pass
     finally:
         sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)
+    return frames  # if the other end was closed, nothing follows

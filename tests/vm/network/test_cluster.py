@@ -132,6 +132,12 @@ def test_a_node_joins_a_copy(prepared: PreparedCluster) -> None:
             cluster["d"]
         with pytest.raises(InvalidError, match="cannot name a machine of a cluster ''"):
             cluster.add_machine("")
+        cluster.network.close()
+        with pytest.raises(WrongStateError, match="the network net1 was closed"):
+            cluster.revert()
+        with pytest.raises(WrongStateError, match="the network net1 was closed"):
+            cluster.snapshot("later")
+        c.exec("true", check=True)
     for name in ("", "a@b", 5):
         with pytest.raises(InvalidError, match=f"cannot name a cluster {name!r}"):
             prepared.copy(name)  # type: ignore[arg-type] # wrong

@@ -14,6 +14,7 @@ from core_infra.errors import UnavailableError
 from core_infra.vm._network.inspection import Inspection
 from core_infra.vm._network.link_settings import LinkSettings
 from core_infra.vm._network.switch import Switch
+from core_infra.vm._vmm_sockets import peek_messages
 
 MACS = [bytes([2, 0, 0, 0, 0, number]) for number in range(3)]
 NET = 1
@@ -248,3 +249,14 @@ def test_a_capture_that_has_no_room_ends_with_a_whole_frame(wire: Wire, tmp_path
         at += length
     assert numbers == list(range(len(numbers)))
     assert 10 < len(numbers) < 50
+
+
+def test_frames_that_were_not_read_are_seen_and_stay_there_also_when_the_switch_has_gone() -> None:
+    card, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with card:
+        for frame in (b"one", b"two"):
+            theirs.send(frame)
+        assert peek_messages(card) == [b"one", b"two"]
+        theirs.close()
+        assert peek_messages(card) == [b"one", b"two"]
+        assert card.recv(9) == b"one"

@@ -186,6 +186,9 @@ class Lan:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Within the block frames are kept, and the time of their delays stands still."""
+        if self.is_closed:
+            yield
+            return
         self.switch.hold(self.number, on=True)
         try:
             yield
@@ -194,7 +197,7 @@ class Lan:
 
     def unread(self) -> int:
         """More than 0 while machines have not read all that was delivered to them."""
-        return self.switch.unread(self.number)
+        return 0 if self.is_closed else self.switch.unread(self.number)
 
     def frames_under_way(self, unread: Mapping[tuple[str, int], list[bytes]]) -> Frames:
         """The frames that machines have sent and that have not arrived; the network is held.
@@ -202,6 +205,8 @@ class Lan:
         Args:
             unread: what was delivered to a machine's card and not read, by name and card.
         """
+        if self.is_closed:
+            return ()
         self.switch.drain(self.number)
         names = {member.port: member.name for member in self.members()}
         delivered = (
