@@ -11,7 +11,8 @@
  *   flow.c      the bytes of a channel, as its windows allow
  *   channel.c   the open channels
  *   user.c      /etc/passwd and /etc/group
- *   tree.c      ends a process with all that it has started
+ *   tree.c      a process with all that it has started; ends these
+ *   waits.c     what these wait for
  *   spawn.c     starts a process
  *   terminal.c  opens a pseudoterminal
  *   command.c   EXEC and TERMINAL
@@ -22,6 +23,7 @@
  *   cards.c     the machine's cards on the networks of its run
  *   identity.c  a clone's own names, addresses and random numbers
  *   freeze.c    FREEZE and THAW
+ *   survey_content.c   what the content of changed files shows
  *   survey.c    what the machine looks like, for the report of a failed test
  *   dispatch.c  what each frame does
  *   main.c      arguments, and the loop
@@ -157,6 +159,7 @@ struct operations {            /* what each kind of channel does in its own way 
     void (*abandon)(struct channel *c);            /* the channel closes, done or not */
 };
 struct file;
+enum { MAX_LAST_WORDS = 1024 };
 struct channel {
     uint32_t id;               /* 0: closed */
     const struct operations *operations;
@@ -166,6 +169,7 @@ struct channel {
     pid_t pid;
     int status;                /* as of waitpid() */
     bool terminal;             /* out[0] is a terminal's master */
+    char last_words[MAX_LAST_WORDS]; /* of a command that the host has killed: what it waited for */
     struct file *file;
 };
 problem sink_accept(struct channel *c, const uint8_t *data, uint32_t size, bool *no_memory);
@@ -209,6 +213,10 @@ bool user_find(const char *name, struct user *u);  /* "": the agent's own */
 
 /* tree.c */
 void tree_kill(pid_t root);    /* the process, its session, and what descends from it */
+size_t tree_members(pid_t root, pid_t *found, size_t room);   /* those that tree_kill() ends */
+
+/* waits.c */
+void waits_describe(pid_t root, char *text, size_t size);     /* a line for each of these */
 
 /* spawn.c */
 enum stage { AS_USER, IN_DIRECTORY, RUN };
@@ -273,6 +281,10 @@ const char *set_identity(struct text host_name, struct text machine_id, const ui
 /* freeze.c */
 const char *freeze(void);                 /* NULL, or what went wrong */
 const char *thaw(void);                   /* NULL, or what went wrong */
+
+/* survey_content.c */
+struct stat;
+void survey_content(const char *path, const struct stat *s); /* records about a changed file */
 
 /* survey.c */
 int survey(const char *begin);            /* what was changed since then, in ns; an exit code */

@@ -177,16 +177,23 @@ static void start(struct channel *c, const struct request *r, const char *user, 
     free(who.text);
 }
 
+static void kill_all(struct channel *c) {
+    if (c->pid <= 0 || c->ended)
+        return;
+    tree_kill(c->pid);
+    kill(-c->pid, SIGKILL);
+}
+
 static void send_signal(struct channel *c, int signal) {
     if (c->pid <= 0 || c->ended)
         return;
-    if (signal == SIGKILL)
-        tree_kill(c->pid);
-    kill(-c->pid, signal);
-}
-
-static void kill_all(struct channel *c) {
-    send_signal(c, SIGKILL);
+    if (signal != SIGKILL) {
+        kill(-c->pid, signal);
+        return;
+    }
+    if (!*c->last_words) /* the host may send a second one, for what dies already */
+        waits_describe(c->pid, c->last_words, sizeof c->last_words);
+    kill_all(c);
 }
 
 /* A command that does not read its input, or whose pipe is broken, continues. */
@@ -199,7 +206,7 @@ static void pump(struct channel *c) {
         return;
     bool exited = WIFEXITED(c->status);
     int code = exited ? WEXITSTATUS(c->status) : WTERMSIG(c->status);
-    channel_done(c, exited ? EXITED : SIGNALED, (uint32_t)code, "");
+    channel_done(c, exited ? EXITED : SIGNALED, (uint32_t)code, exited ? "" : c->last_words);
 }
 
 problem command_start(const struct frame *f) {

@@ -10,10 +10,13 @@
  *   d kind mode uid size ctime path     a directory that standard input asks for
  *   E kind mode uid size ctime name     an entry of the directory above
  *   F kind mode uid size ctime path     another file that was changed
+ *   G text               the end of the file above, a log
+ *   I path               what runs the file above, a program, and is not there
  *   T path               the walk ended here: more was changed than is listed
  *   P pid parent start state rss command     a process
  *   L protocol port pid  a port that a program listens on
- *   S total free nodes free-nodes path  a file system, in bytes and inodes
+ *   W kind pid path      a lock on a file that a process holds
+ *   S total free nodes free-nodes flag path     a file system, in bytes and inodes; flag: ro or rw
  *   M total available    memory, in bytes
  *   K line               the kernel's log */
 #include "agent.h"
@@ -27,10 +30,12 @@
 #include <sys/klog.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { MOST_RECORDS = 20000, MOST_SYSTEMS = 64, MOST_SOCKETS = 512, MOST_WORDS = 400 };
+enum { MOST_LOCKS = 32 };
 enum { KERNEL_THREAD = 0x00200000 };
 
 static int64_t since; /* ns since the epoch */
@@ -107,6 +112,8 @@ static void changed(const struct stat *s) {
         directory('D', path);
     else
         file('F', s, path);
+    if (S_ISREG(s->st_mode))
+        survey_content(path, s);
     records++;
 }
 
@@ -177,9 +184,10 @@ static void file_systems(void) {
             was_walked(s.st_dev))
             continue;
         if (statvfs(where, &v) == 0 && v.f_blocks) {
-            printf("S\t%llu\t%llu\t%llu\t%llu\t%s", (unsigned long long)v.f_blocks * v.f_frsize,
+            printf("S\t%llu\t%llu\t%llu\t%llu\t%s\t%s",
+                   (unsigned long long)v.f_blocks * v.f_frsize,
                    (unsigned long long)v.f_bavail * v.f_frsize, (unsigned long long)v.f_files,
-                   (unsigned long long)v.f_ffree, where);
+                   (unsigned long long)v.f_ffree, v.f_flag & ST_RDONLY ? "ro" : "rw", where);
             end_record();
         }
         size_t length = (size_t)snprintf(path, sizeof path, "%s", where);
@@ -284,6 +292,45 @@ static void listeners(void) {
     }
 }
 
+/* The name of an open file of a process; false: it has none such. */
+static bool name_of(int pid, dev_t device, unsigned long long inode, char *name, size_t size) {
+    char directory[64];
+    struct stat s;
+    bool found = false;
+    snprintf(directory, sizeof directory, "/proc/%d/fd", pid);
+    DIR *files = opendir(directory);
+    for (struct dirent *e; files && !found && (e = readdir(files));) {
+        ssize_t n = -1;
+        if (isdigit(*e->d_name) && fstatat(dirfd(files), e->d_name, &s, 0) == 0 &&
+            s.st_dev == device && s.st_ino == inode)
+            n = readlinkat(dirfd(files), e->d_name, name, size - 1);
+        name[n > 0 ? n : 0] = 0;
+        found = n > 0;
+    }
+    if (files)
+        closedir(files);
+    return found;
+}
+
+/* What waits for a lock has an arrow before its kind; it is left out, since the pattern fails. */
+static void locks(void) {
+    FILE *table = fopen("/proc/locks", "re");
+    char line[256], kind[16], name[PATH_MAX];
+    int pid;
+    unsigned major, minor;
+    unsigned long long inode;
+    for (int n = 0; table && n < MOST_LOCKS && fgets(line, sizeof line, table);)
+        if (sscanf(line, "%*d: %15[A-Z] %*s %*s %d %x:%x:%llu", kind, &pid, &major, &minor,
+                   &inode) == 5 &&
+            name_of(pid, makedev(major, minor), inode, name, sizeof name)) {
+            printf("W\t%s\t%d\t%s", kind, pid, name);
+            end_record();
+            n++;
+        }
+    if (table)
+        fclose(table);
+}
+
 static void memory(void) {
     FILE *file = fopen("/proc/meminfo", "re");
     char key[32];
@@ -338,6 +385,7 @@ int survey(const char *begin) {
     read_sockets("/proc/net/udp6", "udp", 0x07);
     processes();
     listeners();
+    locks();
     memory();
     kernel_log();
     asked();

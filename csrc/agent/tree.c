@@ -66,6 +66,16 @@ static bool mark(pid_t root) {
     return any;
 }
 
+size_t tree_members(pid_t root, pid_t *found, size_t room) {
+    size_t n = 0;
+    look();
+    mark(root);
+    for (size_t i = 0; i < count && n < room; i++)
+        if (processes[i].member)
+            found[n++] = processes[i].pid;
+    return n;
+}
+
 /* All are stopped before any is killed: an orphan would not be known for the command's any more,
  * and what forks meanwhile is found in the next pass. */
 void tree_kill(pid_t root) {

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core_infra.errors import CoreInfraError
+from core_infra.vm import GuestCommandTimeoutError
+from core_infra.vm._guest.changes import compare
+from core_infra.vm._guest.survey import Lock, parse_survey
 from core_infra.vm._machine import record_of
 
 if TYPE_CHECKING:
@@ -107,6 +110,50 @@ def test_changes_of_files_processes_and_ports_are_found(own_machine: Machine) ->
     assert record_of(own_machine).changes().lost == [77]
     own_machine.revert()
     assert record_of(own_machine).changes().files == []
+
+
+def test_what_a_failure_left_behind_is_found(own_machine: Machine) -> None:
+    own_machine.exec(
+        "mkdir /mnt/ro; mount -t tmpfs -o ro none /mnt/ro; echo 'fatal: no db' > /var/log/app.log;"
+        "printf 'a\\0b' > /var/log/binary.log; echo nameserver 10.9.9.9 > /etc/resolv.conf;"
+        "printf '#!/no/python\\n' > /srv/script; printf '#!/bin/sh\\r\\n' > /srv/dos;"
+        "chmod 755 /srv/script /srv/dos; date -s '2020-01-01 00:00' > /dev/null",
+        check=True,
+    )
+    changes = record_of(own_machine).changes()
+    assert [(how, one.path, one.read_only) for how, one in changes.mounts] == [
+        ("mounted", "/mnt/ro", True)
+    ]
+    assert sorted(changes.logs) == [
+        ("/etc/resolv.conf", "nameserver 10.9.9.9\n"),
+        ("/var/log/app.log", "fatal: no db\n"),
+    ]
+    assert changes.broken == [("/srv/dos", "/bin/sh\r"), ("/srv/script", "/no/python")]
+    assert changes.clock_off < -86400 * 365
+    assert "clock was set back" in changes.notes[-1]
+
+
+def test_what_a_command_waited_for_when_its_time_was_up(own_machine: Machine) -> None:
+    own_machine.exec("mkfifo /srv/fifo", check=True)
+    began = time.monotonic()
+    for command in ("read x < /srv/fifo", "nc -l -p 99", "exec sleep 99"):
+        with pytest.raises(GuestCommandTimeoutError):
+            own_machine.exec(command, timeout=0.5)
+    own_machine.exec("true", check=True)  # after it, all that was sent before has arrived
+    waits = [step.waited_for() for step in record_of(own_machine).timeline.since(began)]
+    assert "opens /srv/fifo" in waits[0]
+    assert "waits for a connection to tcp [::]:99" in waits[1]
+    assert "sleep 99: sleeps" in waits[2]
+    assert waits[3] == ""
+
+
+def test_a_lock_is_shown_with_its_holder() -> None:
+    then = parse_survey(b"W\tPOSIX\t7\t/run/old\0")
+    now = parse_survey(
+        b"P\t7\t1\t5\tS\t4096\tappd -x\0W\tPOSIX\t7\t/run/old\0W\tFLOCK\t7\t/run/a b\0"
+    )
+    found = compare(then, now, resumed=[(0, 1)]).locks
+    assert found == [(Lock("FLOCK", 7, "/run/a b"), "appd -x")]
 
 
 def test_a_full_disk_is_found(own_machine: Machine) -> None:

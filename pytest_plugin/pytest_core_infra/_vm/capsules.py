@@ -19,6 +19,7 @@ from core_infra.vm._guest.results import WaitResult
 from core_infra.vm._machine import record_of
 from core_infra.vm._machine_state import Status
 from pytest_core_infra._vm.change_lines import change_lines
+from pytest_core_infra._vm.evidence import waits_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,6 +171,7 @@ def _step(step: Step, began: float) -> dict[str, Any]:
         "error": step.error,
         "note": step.note,
         "exit_code": step.exit_code,
+        "waited": "\n".join(waits_of(step)),
         "output": step.tail.decode("utf-8", "replace"),
     }
     if step.result is not None:

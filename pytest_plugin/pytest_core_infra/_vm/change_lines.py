@@ -8,14 +8,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from core_infra.vm._guest.changes import ChangedFile, Changes
-    from core_infra.vm._guest.survey import File, FileSystem, Process
+    from core_infra.vm._guest.survey import File, FileSystem, Lock, Process
 
 MOST_FILES = 30
+_MOST_LOGS = 3
+_LOG_LINES = 10
 _MOST = 15
 _LITTLE_MEMORY = 0.05
 _LONGEST = 100
 _KINDS = {"d": "directory", "l": "link", "s": "special file"}
-_STATES = {"Z": "has ended, and its parent has not noticed", "D": "waits for a device"}
+_STATES = {"Z": "has ended, and its parent {parent} has not noticed", "D": "waits for a device"}
 _STATES |= {"T": "stopped", "t": "stopped by a debugger"}
 
 
@@ -41,8 +43,17 @@ def change_lines(
         if len(shown) < len(found):
             lines.append(f"  … and {len(found) - len(shown)} more (-vv shows all)")
 
+    if changes.clock_off:
+        lines.append(_clock_line(changes.clock_off))
     at = _relative(clock)
     add("files", [_file_line(one, at) for one in _by_importance(changes.files)], MOST_FILES)
+    add(
+        "programs that cannot start",
+        [
+            f"{_plain(path)} needs {_plain(needed)}, which is not there"
+            for path, needed in changes.broken
+        ],
+    )
     add(
         "processes",
         [
@@ -63,11 +74,21 @@ def change_lines(
             ),
         ],
     )
+    add("file systems", [f"{how:9}  {_mount(one)}" for how, one in changes.mounts])
+    add("locks", [_lock_line(one, who) for one, who in changes.locks])
     add("no room", [_system_line(one) for one in changes.full])
     total, available = changes.memory
     if total and available < total * _LITTLE_MEMORY:
         lines.append(f"memory: {_size(available)} of {_size(total)} are left")
     add("the kernel's log", list(_new_in_log(changes.log, console))[-_MOST:])
+    most = None if everything else _LOG_LINES
+    for unit, text in changes.units:
+        lines += [f"failed unit {_plain(unit)}:", *_end(text, most)]
+    logs = changes.logs if everything else changes.logs[-_MOST_LOGS:]
+    for path, text in logs:
+        lines += [f"the end of {_plain(path)}:", *_end(text, most)]
+    if len(logs) < len(changes.logs):
+        lines.append(f"… and {len(changes.logs) - len(logs)} more logs (-vv shows all)")
     lines += [f"({note})" for note in changes.notes]
     return lines
 
@@ -119,7 +140,8 @@ def _owner(file: File) -> str:
 
 def _process(one: Process) -> str:
     state = _STATES.get(one.state)
-    return f"{one.pid} {_short(_plain(one.command))}" + (f" ({state})" if state else "")
+    note = f" ({state.format(parent=one.parent)})" if state else ""
+    return f"{one.pid} {_short(_plain(one.command))}{note}"
 
 
 def _by(command: str) -> str:
@@ -130,6 +152,26 @@ def _system_line(one: FileSystem) -> str:
     if one.size and one.free < one.size * 0.03:
         return f"{one.path}: {_size(one.free)} of {_size(one.size)} are free"
     return f"{one.path}: {one.free_nodes} of {one.nodes} inodes are free"
+
+
+def _clock_line(off: float) -> str:
+    days, rest = divmod(abs(off), 86400)
+    amount = f"{days:.0f} days" if days else f"{rest:.0f} s"
+    return f"clock: {amount} {'ahead of' if off > 0 else 'behind'} the host's"
+
+
+def _mount(one: FileSystem) -> str:
+    return f"{_plain(one.path)}{' read-only' if one.read_only else ''}"
+
+
+def _lock_line(one: Lock, command: str) -> str:
+    holder = f"{one.pid} {_short(_plain(command))}".rstrip()
+    return f"{_plain(one.path)} is locked by {holder}"
+
+
+def _end(text: str, most: int | None) -> list[str]:
+    lines = [f"  | {_short(_plain(line), 200)}" for line in text.splitlines()]
+    return lines if most is None else lines[-most:]
 
 
 def _new_in_log(log: Sequence[str], console: str) -> Iterator[str]:
@@ -148,8 +190,8 @@ def _size(number: int) -> str:
     return f"{size:.1f} GiB"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+def _short(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[:longest]} …"
 
 
 def _plain(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra.vm._guest.results import WaitResult, describe_exit, shown_output
+from core_infra.vm._guest.results import WaitResult, describe_exit, harmless, shown_output
 from core_infra.vm._guest.timeline import Step
 from pytest_core_infra._vm.change_lines import change_lines
 
@@ -235,16 +235,18 @@ def _outcome(step: Step) -> str:
     if result is not None:
         ending = describe_exit(result.exit_code)
         late = f" ({step.error.partition(': ')[0]})" if step.error else ""
-        return f"\n  {ending}, {result.duration:.3f} s{late}{shown_output(result)}"
+        waits = "".join(f"\n  waited | {harmless(line)}" for line in waits_of(step))
+        return f"\n  {ending}, {result.duration:.3f} s{late}{shown_output(result)}{waits}"
     if step.kind == "fault":
         return f"  ({step.note})"
     if step.kind == "stream":
         ending = "" if step.exit_code is None else f"{describe_exit(step.exit_code)}, "
         tail = step.tail.decode("utf-8", "replace").splitlines()[-10:]
-        lines = "".join(f"\n  output | {_plain(line)}" for line in tail)
+        lines = "".join(f"\n  output | {harmless(line)}" for line in tail)
         return f"\n  {ending}{step.error or 'followed by the test'}, {took}{lines}"
     return f"\n  failed: {step.error}, {took}" if step.error else f"  ({took})"
 
 
-def _plain(line: str) -> str:
-    return "".join(char if char.isprintable() or char == "\t" else "?" for char in line)
+def waits_of(step: Step) -> list[str]:
+    """What each process of a command waited for when its time was up."""
+    return [line.strip() for line in step.waited_for().splitlines()]

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 _RESTART = 10.0
 """Seconds, before scaling, in which a process must be there for a guest that restarts."""
 _SKEW = 50_000_000  # nanoseconds that a guest's clock may be off this host's
-COARSE = 10_000_000
-"""Nanoseconds that the time of a file's change, which is a tick's, may be before the clock's."""
+COARSE = 250_000_000
+"""Nanoseconds that the time of a file's change, which is a tick's, may be before the clock's: on a
+busy host, the ticks of an emulated guest come late."""
 
 
 def _clock(info: Mapping[str, str]) -> tuple[int, int]:

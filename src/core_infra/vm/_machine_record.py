@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import time
-from core_infra.errors import CoreInfraError
+from core_infra.errors import CoreInfraError, TimeoutExpiredError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest.changes import Changes, compare
-from core_infra.vm._guest.survey import Survey, parents, take_survey
+from core_infra.vm._guest.survey import Survey, failed_units, parents, take_survey
+from core_infra.vm._hardware import REAL
 from core_infra.vm._machine_lifecycle import COARSE
 from core_infra.vm._snapshots.resume import AgentGuest
 
 if TYPE_CHECKING:
     from core_infra.vm._guest.timeline import Timeline
     from core_infra.vm._machine_lifecycle import MachineLifecycle
+
+_CLOCK_ERROR = 5.0
+"""Seconds that a guest's clock may differ from the host's without being reported."""
 
 _LIMIT = 3.0
 """Seconds, before scaling, that the guest may take to report what has changed."""
@@ -69,6 +73,7 @@ class MachineRecord:
         """
         limit = timeouts.scaled(_LIMIT)
         resumed = self._lifecycle.resumed_at
+        asked = time.time()
         try:
             guest = AgentGuest(self._lifecycle.agent())
             now = take_survey(guest, self._agent, since=resumed[0][0], limit=limit)
@@ -78,9 +83,25 @@ class MachineRecord:
         then, notes = self._before(parents(now), limit)
         changes = compare(then, now, resumed=resumed)
         changes.notes += notes
+        try:
+            changes.units = failed_units(guest, limit=limit)
+        except TimeoutExpiredError:
+            changes.notes.append("which services failed is not known: systemd did not answer")
+        except CoreInfraError:
+            pass  # a guest without a shell has no systemd
+        changes.clock_off = self._clock_off(now.clock / 1e9, asked)
+        if changes.clock_off < 0:
+            changes.notes.append(
+                "files that were changed after the clock was set back are not known"
+            )
         open_now = {one.port for one in now.listeners if one.protocol.startswith("tcp")}
         changes.lost = sorted(self.timeline.ports - open_now)
         return changes
+
+    def _clock_off(self, clock: float, asked: float) -> float:
+        """Seconds that the guest's clock is ahead of the host's; 0 if it is right."""
+        is_right = asked - _CLOCK_ERROR <= clock <= time.time() + _CLOCK_ERROR
+        return 0.0 if is_right or self._lifecycle.spec.time != REAL else clock - asked
 
     @property
     def _agent(self) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ FAILING = """
         core_vm.exec("echo late")
         assert 0, "teardown failed"
 
+    def test_cause(core_vm):
+        core_vm.exec("echo '\\33[1mfatal' > /var/log/app.log; printf '#!/no/such\\n' > /srv/app")
+        core_vm.exec("chmod 755 /srv/app; mount -t tmpfs -o ro none /mnt; date -s 2020-01-01")
+        core_vm.exec("mkfifo /srv/fifo; read x < /srv/fifo", timeout=0.5)
+
     def test_setup(before): pass
 
     def test_teardown(after): pass
@@ -46,7 +52,7 @@ FAILING = """
 def test_a_failing_test_shows_what_its_machines_did(pytester: pytest.Pytester, runs: Path) -> None:
     pytester.makepyfile(test_it=FAILING)
     result = pytester.runpytest_subprocess("--core-vm")
-    result.assert_outcomes(failed=1, passed=1, errors=3)
+    result.assert_outcomes(failed=2, passed=1, errors=3)
     lines = result.stdout
     call = section(lines.str(), "_ test_call _")
     assert "GuestCommandError: command failed in the guest: ls '/no such place'" in call
@@ -59,6 +65,12 @@ def test_a_failing_test_shows_what_its_machines_did(pytester: pytest.Pytester, r
     assert "stdout | one\n  stderr | two" in call
     assert "$ ls '/no such place'\n  exit code 1, " in call
     assert "stderr | ls: /no such place: No such file or directory" in call
+    cause = section(lines.str(), "_ test_cause _")
+    assert "opens /srv/fifo" in cause.partition("waited | ")[2].partition("\n")[0]
+    assert re.search(r"^clock: \d{4} days behind the host's$", cause, re.MULTILINE)
+    assert "  /srv/app needs /no/such, which is not there\n" in cause
+    assert "  mounted    /mnt read-only\n" in cause
+    assert "the end of /var/log/app.log:\n  | \\x1b[1mfatal\n" in cause
     assert "$ echo early" in section(lines.str(), "_ ERROR at setup of test_setup _")
     assert "$ echo late" in section(lines.str(), "_ ERROR at teardown of test_teardown _")
     log = Path(call.partition("(all of it: ")[2].partition(")\n")[0])
@@ -69,7 +81,7 @@ def test_a_failing_test_shows_what_its_machines_did(pytester: pytest.Pytester, r
     assert "did not come up" in boot
     assert "The above exception" not in boot
     assert len(boot.splitlines()) < 10
-    lines.fnmatch_lines("core_vm: 3 machines, started in *.* s (median), *")
+    lines.fnmatch_lines("core_vm: 4 machines, started in *.* s (median), *")
     assert left_in(runs) == []
 
 

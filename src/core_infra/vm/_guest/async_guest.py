@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.channel import Chunk
     from core_infra.vm._guest.command import RunningCommand
     from core_infra.vm._guest.results import ExecResult, OutputLine
+    from core_infra.vm._guest.timeline import Step
 
 
 class FileCopier(Protocol):
@@ -70,9 +71,11 @@ class AsyncGuest:
         """Run a command to its end, and keep all its output; as ``Machine.exec``."""
         limit = timeouts.limit(timeout, 60)
         argv = as_argv(command)
-        with self._calls.executed(argv, limit, cwd, user) as record:
-            result = await self._run(argv, limit, input=input, env=env, cwd=cwd, user=user)
-            record(result)
+        with self._calls.executed(argv, limit, cwd, user) as step:
+            result = await self._run(
+                argv, limit, input=input, env=env, cwd=cwd, user=user, step=step
+            )
+            self._timeline.add_result(step, result)
         return result.check() if check else result
 
     def stream(
@@ -144,10 +147,17 @@ class AsyncGuest:
         env: Mapping[str, str] | None = None,
         cwd: str = "",
         user: str = "",
+        step: Step | None = None,
     ) -> ExecResult:
         def start() -> RunningCommand:
             return self._calls.start(
-                command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
+                command,
+                env=env,
+                cwd=cwd,
+                user=user,
+                timeout=limit,
+                no_input=input is None,
+                step=step,
             )
 
         async with AsyncGuestProcess(start, self._greet) as process:

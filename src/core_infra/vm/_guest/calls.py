@@ -86,26 +86,21 @@ class GuestCalls:
         return self.timeline.begin("stream", shown_call(as_argv(command), cwd, user))
 
     @contextlib.contextmanager
-    def executed(
-        self, argv: list[str], limit: float, cwd: str, user: str
-    ) -> Iterator[Callable[[ExecResult], None]]:
-        """Within the block, a command runs to its end; what it yields takes the result.
+    def executed(self, argv: list[str], limit: float, cwd: str, user: str) -> Iterator[Step]:
+        """Within the block, a command runs to its end; it yields its step, which takes the result.
 
         A command that was killed because its time was up, or because this host is full, has a
         result in the history, too.
         """
         with self.timeline.step("command", shown_call(argv, cwd, user)) as step:
-
-            def record(result: ExecResult) -> None:
-                self.timeline.add_result(step, result)
-
             try:
-                yield record
+                yield step
             except GuestCommandTimeoutError as error:
-                record(unfinished(error, limit))
+                self.timeline.add_result(step, unfinished(error, limit))
                 raise
             except HostFullError:
-                record(ExecResult(argv, -signal.SIGKILL, b"", b"", limit))
+                killed = ExecResult(argv, -signal.SIGKILL, b"", b"", limit)
+                self.timeline.add_result(step, killed)
                 raise
 
     def working(self) -> contextlib.AbstractContextManager[None]:

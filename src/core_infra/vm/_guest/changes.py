@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core_infra.vm._guest.survey import File, FileSystem, Listener, Process, Survey
+    from core_infra.vm._guest.survey import File, FileSystem, Listener, Lock, Process, Survey
 
 _FULL = 0.97
 _FEW = 5
@@ -53,7 +53,13 @@ class Changes:
         opened: ports that a program listens on, and none did, with its command.
         closed: ports that no program listens on any more, with the former one's command.
         lost: TCP ports that the test had waited for, and that no program listens on any more.
+        mounts: file systems that were mounted, unmounted or made read-only, and how.
         full: file systems without room.
+        locks: locks that processes hold on files, with the process's command.
+        logs: files that were written to and are logs, with their ends, the newest last.
+        broken: programs that were written, and the interpreter of each that is not there.
+        units: services that failed, with what they have logged.
+        clock_off: seconds that the guest's clock is ahead of the host's.
         memory: bytes, and those that programs can still get.
         log: lines of the kernel's log.
         notes: what could not be found out, and why.
@@ -66,7 +72,13 @@ class Changes:
     opened: list[tuple[Listener, str]] = field(default_factory=list)
     closed: list[tuple[Listener, str]] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    mounts: list[tuple[str, FileSystem]] = field(default_factory=list)
     full: list[FileSystem] = field(default_factory=list)
+    locks: list[tuple[Lock, str]] = field(default_factory=list)
+    logs: list[tuple[str, str]] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    units: list[tuple[str, str]] = field(default_factory=list)
+    clock_off: float = 0.0
     memory: tuple[int, int] = (0, 0)
     log: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -82,6 +94,12 @@ def compare(then: Survey | None, now: Survey, *, resumed: Sequence[tuple[int, in
         resumed: when the machine was started and handed out, and at each revert, in ns since 1970.
     """
     changes = Changes(full=[one for one in now.systems if _is_full(one)], memory=now.memory)
+    changes.logs = sorted(
+        (one for one in now.logs.items() if not _by_start(one[0], then, now, resumed)),
+        key=lambda one: now.files[one[0]].changed,
+    )
+    changes.broken = sorted(now.broken.items())
+    changes.locks = _locks(now, then)
     if now.truncated:
         changes.notes.append("more files were changed than are listed")
     if then is None:
@@ -105,6 +123,7 @@ def compare(then: Survey | None, now: Survey, *, resumed: Sequence[tuple[int, in
         if (one.pid, one.started) not in former
     ]
     changes.ended = [one for one in then.processes if (one.pid, one.started) not in current]
+    changes.mounts = _mounts(then.systems, now.systems)
     changes.opened = _ports(now, then)
     changes.closed = _ports(then, now)
     known = set(then.log)
@@ -141,12 +160,24 @@ def _files(then: Survey, now: Survey, resumed: Sequence[tuple[int, int]]) -> lis
             found.append(ChangedFile("created", path, None, file, unlisted))
             continue
         before = then.entries.get(parent, {}).get(name)
+        if before == file:
+            continue  # changed before the clone started, shortly
         if file.kind == "d" and (before is None or _same_owner(before, file)):
             continue  # its entries show what has changed
-        if path in then.files and any(begin <= file.changed < end for begin, end in resumed):
-            continue  # the start of a clone does that, such as its host name
+        if _by_start(path, then, now, resumed):
+            continue
         found.append(ChangedFile("changed", path, before, file))
     return found
+
+
+def _by_start(
+    path: str, then: Survey | None, now: Survey, resumed: Sequence[tuple[int, int]]
+) -> bool:
+    """Whether the start of the clone has changed a file, such as that of its host name."""
+    if then is None or path not in then.files:
+        return False
+    file = now.files[path]
+    return file == then.files[path] or any(begin <= file.changed < end for begin, end in resumed)
 
 
 def _topmost(path: str, directories: set[str]) -> str:
@@ -172,6 +203,24 @@ def _ports(these: Survey, those: Survey) -> list[tuple[Listener, str]]:
         if (one.protocol, one.port) not in known
     }
     return [found[key] for key in sorted(found)]
+
+
+def _locks(now: Survey, then: Survey | None) -> list[tuple[Lock, str]]:
+    known = set() if then is None else set(then.locks)
+    commands = {one.pid: one.command for one in now.processes}
+    return [(one, commands.get(one.pid, "")) for one in now.locks if one not in known]
+
+
+def _mounts(then: Sequence[FileSystem], now: Sequence[FileSystem]) -> list[tuple[str, FileSystem]]:
+    before, after = {one.path: one for one in then}, {one.path: one for one in now}
+    found = [("mounted", one) for one in now if one.path not in before]
+    found += [("unmounted", one) for one in then if one.path not in after]
+    found += [
+        ("remounted", one)
+        for one in now
+        if one.path in before and one.read_only != before[one.path].read_only
+    ]
+    return found
 
 
 def _is_full(system: FileSystem) -> bool:

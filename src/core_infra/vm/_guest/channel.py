@@ -93,6 +93,10 @@ class Channel:
         assert self._done is not None  # noqa: S101 - read() returned nothing
         return self._done
 
+    def last_words(self) -> str:
+        """What the processes of a command waited for when it was killed; "" before its end."""
+        return "" if self._done is None else self._done.message
+
     def write(self, data: bytes, deadline: float | None = None) -> None:
         """Queue input; waits while a whole window is queued already.
 

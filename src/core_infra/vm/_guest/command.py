@@ -170,6 +170,8 @@ class RunningCommand:
 
     def time_out(self, stdout: bytes, stderr: bytes) -> NoReturn:
         """Kill it, and raise GuestCommandTimeoutError with its output so far."""
+        if self.step is not None:
+            self.step.waited_for = self.channel.last_words
         self.end()
         partial = ExecResult(self.argv, -signal.SIGKILL, stdout, stderr, 0.0)
         assert self._timeout is not None  # noqa: S101 - else there was no deadline

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.async_guest import AsyncGuest
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.run_config import RunConfig
+    from core_infra.vm._guest.timeline import Step
 
 _COPY = 60.0
 _VIRTUAL = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
@@ -100,9 +101,9 @@ class Guest:
         """
         limit = timeouts.limit(timeout, 60)
         argv = as_argv(command)
-        with self._calls.executed(argv, limit, cwd, user) as record:
-            result = self._run(argv, limit, input=input, env=env, cwd=cwd, user=user)
-            record(result)
+        with self._calls.executed(argv, limit, cwd, user) as step:
+            result = self._run(argv, limit, input=input, env=env, cwd=cwd, user=user, step=step)
+            self._timeline.add_result(step, result)
         return result.check() if check else result
 
     def stream(
@@ -291,10 +292,17 @@ class Guest:
         env: Mapping[str, str] | None = None,
         cwd: str = "",
         user: str = "",
+        step: Step | None = None,
     ) -> ExecResult:
         """Run a command to its end; it is not added to the history."""
         running = self._calls.start(
-            command, env=env, cwd=cwd, user=user, timeout=limit, no_input=input is None
+            command,
+            env=env,
+            cwd=cwd,
+            user=user,
+            timeout=limit,
+            no_input=input is None,
+            step=step,
         )
         # The block kills the command if an exception such as Ctrl-C's interrupts it.
         with GuestProcess(running) as process:

@@ -164,11 +164,11 @@ def shown_output(result: ExecResult) -> str:
         if text:
             cut = "… " if len(text) > _SHOWN else ""
             lines = (cut + text[-_SHOWN:]).rstrip("\n").splitlines()
-            parts.append("".join(f"\n  {label} | {_harmless(line)}" for line in lines))
+            parts.append("".join(f"\n  {label} | {harmless(line)}" for line in lines))
     return "".join(parts)
 
 
-def _harmless(line: str) -> str:
+def harmless(line: str) -> str:
     """A line without control characters, which would act on the reader's terminal."""
     return "".join(
         char if char.isprintable() or char == "\t" else f"\\x{ord(char):02x}" for char in line

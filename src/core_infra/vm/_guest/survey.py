@@ -63,6 +63,14 @@ class Listener(NamedTuple):
     pid: int
 
 
+class Lock(NamedTuple):
+    """A lock on a file; *kind* is FLOCK, POSIX, …, *pid* the process that holds it."""
+
+    kind: str
+    pid: int
+    path: str
+
+
 class FileSystem(NamedTuple):
     """A file system: bytes and inodes, all of them and those that are free."""
 
@@ -71,6 +79,7 @@ class FileSystem(NamedTuple):
     free: int
     nodes: int
     free_nodes: int
+    read_only: bool = False
 
 
 @dataclass
@@ -82,8 +91,11 @@ class Survey:
         clock: the guest's clock, in ns since 1970.
         files: changed files by path, and directories.
         entries: of changed directories and of those that were asked for: their entries by name.
+        logs: the ends of changed files that are logs, by path.
+        broken: of changed programs, by path: the interpreter that they need and that is not there.
         processes: but no threads of the kernel.
         listeners: the ports that programs listen on.
+        locks: the locks on files.
         systems: the file systems that hold files.
         memory: bytes, and those that programs can still get.
         log: the kernel's.
@@ -94,8 +106,11 @@ class Survey:
     clock: int = 0
     files: dict[str, File] = field(default_factory=dict)
     entries: dict[str, dict[str, File]] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
+    locks: list[Lock] = field(default_factory=list)
     systems: list[FileSystem] = field(default_factory=list)
     memory: tuple[int, int] = (0, 0)
     log: list[str] = field(default_factory=list)
@@ -130,6 +145,33 @@ def take_survey(
     return parse_survey(result.stdout_bytes)
 
 
+_FAILED_UNITS = """
+[ -d /run/systemd/system ] || exit 0
+systemctl list-units --state=failed,auto-restart --plain --no-legend --full --no-pager |
+head -n 5 | while read -r unit rest; do
+    printf '%s\\n' "$unit"
+    journalctl --quiet --no-pager --output=cat --lines=10 --unit="$unit" 2>&1
+    printf '\\0'
+done
+"""
+"""Prints each unit with what it has logged, ended by a NUL."""
+
+
+def failed_units(guest: Guest, *, limit: float) -> list[tuple[str, str]]:
+    """The services of systemd that have failed, with the end of what each has logged.
+
+    Args:
+        guest: the machine's inside.
+        limit: seconds that it may take.
+
+    Raises:
+        CoreInfraError: it could not be done in time.
+    """
+    output = guest.exec(_FAILED_UNITS, cwd="/", user="0", timeout=limit).stdout_bytes
+    records = output.decode("utf-8", "replace").split("\0")[:-1]
+    return [(unit, text) for unit, _, text in (one.partition("\n") for one in records)]
+
+
 def parse_survey(output: bytes) -> Survey:
     """The survey that the agent has printed; what is not a record is left out."""
     survey = Survey()
@@ -150,15 +192,19 @@ class _Reader:
     def __init__(self, survey: Survey) -> None:
         self._survey = survey
         self._directory: dict[str, File] = {}
+        self._path = ""
         self.takers: dict[str, Callable[[str], None]] = {
             "U": self._clocks,
             "D": self._changed_directory,
             "d": self._asked_directory,
             "E": self._entry,
             "F": self._file,
+            "G": self._log,
+            "I": self._missing_interpreter,
             "T": self._truncated,
             "P": self._process,
             "L": self._listener,
+            "W": self._lock,
             "S": self._system,
             "M": self._memory,
             "K": survey.log.append,
@@ -182,8 +228,14 @@ class _Reader:
         self._directory[name] = file
 
     def _file(self, rest: str) -> None:
-        path, file = _file(rest)
-        self._survey.files[path] = file
+        self._path, file = _file(rest)
+        self._survey.files[self._path] = file
+
+    def _log(self, rest: str) -> None:
+        self._survey.logs[self._path] = rest
+
+    def _missing_interpreter(self, rest: str) -> None:
+        self._survey.broken[self._path] = rest
 
     def _truncated(self, _rest: str) -> None:
         self._survey.truncated = True
@@ -198,10 +250,14 @@ class _Reader:
         protocol, port, pid = rest.split("\t")
         self._survey.listeners.append(Listener(protocol, int(port), int(pid)))
 
+    def _lock(self, rest: str) -> None:
+        kind, pid, path = rest.split("\t", 2)
+        self._survey.locks.append(Lock(kind, int(pid), path))
+
     def _system(self, rest: str) -> None:
-        size, free, nodes, free_nodes, path = rest.split("\t", 4)
+        size, free, nodes, free_nodes, flag, path = rest.split("\t", 5)
         self._survey.systems.append(
-            FileSystem(path, int(size), int(free), int(nodes), int(free_nodes))
+            FileSystem(path, int(size), int(free), int(nodes), int(free_nodes), flag == "ro")
         )
 
     def _memory(self, rest: str) -> None:

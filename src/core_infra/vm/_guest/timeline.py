@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from core_infra._unpatched import time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from core_infra.vm._guest.results import ExecResult
 
@@ -33,6 +33,8 @@ class Step:
         exit_code: of a command that was followed, once it is known.
         tail: the end of the output of a command that was followed.
         error: the first line of the error that ended it; "" if none did.
+        waited_for: returns what the processes of a command waited for when it was killed because
+            its time was up: lines, which arrive a moment later.
         note: how long a fault was active, in words; otherwise "".
     """
 
@@ -44,6 +46,7 @@ class Step:
     exit_code: int | None = None
     tail: bytearray = dataclasses.field(default_factory=bytearray)
     error: str = ""
+    waited_for: Callable[[], str] = str
     note: str = ""
 
     def add_output(self, data: bytes) -> None:
