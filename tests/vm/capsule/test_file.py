@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -82,6 +87,54 @@ def test_something_else_is_one_clear_error(tmp_path: Path) -> None:
         Capsule(other)
 
 
+def hostile(path: Path, method: int, names: list[str], **manifest: object) -> None:
+    digests = dict.fromkeys(names, hashlib.sha256(bytes(1 << 20)).hexdigest())
+    text = {"kind": "core-infra capsule", "format": 2, "machines": [], "digests": digests}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name in names:
+            archive.writestr(name, bytes(1 << 20))
+        archive.writestr("capsule.json", json.dumps(text | manifest))
+
+
+def test_a_small_file_that_stands_for_a_large_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.capsule"
+    hostile(path, zipfile.ZIP_DEFLATED, ["state"])
+    assert path.stat().st_size < 10_000
+    with pytest.raises(InvalidError, match="its members are not as they were written"):
+        Capsule(path)
+    hostile(path, zipfile.ZIP_STORED, [])
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(20_000):
+            archive.writestr(f"{number:080}", b"")
+    with pytest.raises(InvalidError, match="its list of members is too large"):
+        Capsule(path)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"machines": [{"name": "a\x1b]0;evil\x07"}]},
+        {"machines": [{"name": "a", "disks": [{"path": "/a\nb"}]}]},
+        {"groups": [{"machines": ["\x9b2J"]}]},
+        {"digests": {"../../x\r": ""}},
+    ],
+    ids=str,
+)
+def test_what_a_terminal_would_obey_is_refused(tmp_path: Path, manifest: dict[str, object]) -> None:
+    path = tmp_path / "x.capsule"
+    hostile(path, zipfile.ZIP_STORED, [], **manifest)
+    with pytest.raises(InvalidError, match="is not a name") as caught:
+        Capsule(path)
+    assert str(caught.value).replace("\n", " ").isprintable()
+
+
+def test_other_files_than_regular_ones_are_refused_at_once(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(InvalidError, match="is not a capsule: it is not a regular file"):
+        Capsule(fifo)
+
+
 def test_a_state_that_unpacks_to_too_much_is_refused(whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.capsule"
     path.write_bytes(whole)
@@ -96,6 +149,44 @@ def test_what_failed_to_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), CapsuleWriter(tmp_path / "x.capsule") as writer:
         writer.add("state/vm1", fail)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.capsule"
+    program = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from core_infra.vm._capsule.file import CapsuleWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
+        "with CapsuleWriter(Path(sys.argv[1])) as writer:\n"
+        "    writer.add('state', lambda put: put(__import__('os').urandom(1 << 20)))\n"
+    )
+    argv = [sys.executable, "-c", program, str(path)]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "File too large" in ended.stderr.splitlines()[-1]
+    assert "Exception ignored" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "import sys; from pathlib import Path; from core_infra.vm._capsule.file import *\n"
+        "with CapsuleWriter(Path(sys.argv[1])) as writer:\n"
+        "    print(flush=True); sys.stdin.read()\n"
+    )
+    argv = [sys.executable, "-c", program, str(tmp_path / "x.capsule")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with CapsuleWriter(tmp_path / "y.capsule"):
+            assert len(list(tmp_path.glob(".*.part"))) == 2
+        other.kill()
+    assert sorted(one.name[0] for one in tmp_path.iterdir()) == [".", "y"]
+    with CapsuleWriter(tmp_path / "y.capsule"):
+        pass
+    assert [one.name for one in tmp_path.iterdir()] == ["y.capsule"]
 
 
 def test_what_a_guest_has_printed_cannot_leave_the_data_of_the_page() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.errors import CoreInfraError, NotFoundError
+from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.vm._capsule.disks import add_disks, extract_disks
 from core_infra.vm._capsule.file import Capsule, CapsuleWriter
 from core_infra.vm._capsule.machines import add_machines, machine_facts
@@ -118,3 +118,23 @@ def test_images_below_disks(tmp_path: Path, launcher: Launcher, whole: bool) -> 
     image.write_bytes(expected)
     with pytest.raises(NotFoundError, match="is not on this host: it has changed"):
         content("changed")
+
+
+@pytest.mark.parametrize("part", ["base", "layer"])
+def test_a_disk_that_leads_to_a_file_of_this_host_is_refused(tmp_path: Path, part: str) -> None:
+    secret, evil, fine = tmp_path / "secret", tmp_path / "evil.qcow2", tmp_path / "fine.qcow2"
+    secret.write_bytes(bytes(1 << 20))
+    qemu_img(fine, "create", "-q", "-f", "qcow2", str(fine), "1M")
+    base = ("-F", "raw", "-b", str(secret), str(evil))
+    leads = base if part == "base" else ("-o", f"data_file={secret}", str(evil), "1M")
+    qemu_img(evil, "create", "-q", "-f", "qcow2", *leads)
+    with CapsuleWriter(tmp_path / "one.capsule") as writer:
+        writer.add_file("base", evil if part == "base" else fine)
+        writer.add_file("layer", evil if part == "layer" else fine)
+        writer.set_manifest({"machines": []})
+    record = {"format": "qcow2", "read_only": False, "boot": False, "disc": False}
+    record |= {"base": "base", "layer": "layer"}
+    (tmp_path / "out").mkdir()
+    why = "it refers to '.*secret'" if part == "base" else "its data are in another file"
+    with pytest.raises(InvalidError, match=why):
+        extract_disks(Capsule(tmp_path / "one.capsule"), "one", [record], tmp_path / "out")

@@ -11,6 +11,7 @@ from core_infra._cli.vm.shared import exit_with, print_line
 from core_infra.vm._capsule.file import Capsule
 from core_infra.vm._capsule.page import page
 from core_infra.vm._capsule.wake import woken
+from core_infra.vm._guest.results import harmless
 
 
 @click.command("open", context_settings={"allow_interspersed_args": False})
@@ -35,7 +36,8 @@ def open_(capsule: str, argv: tuple[str, ...]) -> None:
             sys.stderr.buffer.write(result.stderr_bytes)
             code = result.exit_code
         else:
-            print_line(f"{found.manifest.get('test', 'a test')}: {machine.name} as it stood")
+            test = harmless(str(found.manifest.get("test", "a test")))
+            print_line(f"{test}: {machine.name} as it stood")
             code = machine.shell()
     exit_with(code)
 

@@ -13,7 +13,7 @@ from core_infra.errors import CoreInfraError, NotFoundError
 from core_infra.vm._cache import cache_root
 from core_infra.vm._disks import file_name
 from core_infra.vm._hardware import Disk
-from core_infra.vm._images.disk_files import disk_files
+from core_infra.vm._images.disk_files import check_layer, disk_files
 from core_infra.vm._images.formats import ImageFormat
 from core_infra.vm._images.qemu_img import qemu_img
 
@@ -105,6 +105,7 @@ def extract_disks(
         if not base.read_only:
             layer = directory / file_name(number)
             capsule.extract(record["layer"], layer, limit=_LARGEST)
+            check_layer(layer)
             # -u: it is over the same content, by another name.
             arguments = ("-u", "-f", "qcow2", "-F", base.format, "-b", str(base.path), str(layer))
             qemu_img(layer, "rebase", *arguments)
@@ -116,6 +117,7 @@ def _base(capsule: Capsule, machine: str, record: dict[str, Any], target: Path) 
     if "base" in record:
         path = target.with_suffix(f".{format_}")
         capsule.extract(record["base"], path, limit=_LARGEST)
+        disk_files(path, format_, alone=True)
     else:
         path = _found(machine, record)
     return Disk(

@@ -6,14 +6,17 @@ manifest and all digests are right; nothing of it is run before.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import sys
 import zipfile
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from core_infra._unpatched import Path, os
 from core_infra.errors import InvalidError, NotFoundError
+from core_infra.vm._free_space import free, no_room, written
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -29,6 +32,14 @@ _READABLE = (1, FORMAT)
 _KIND = "core-infra capsule"
 _MANIFEST = "capsule.json"
 _LARGEST_MANIFEST = 64 << 20
+_END, _END64 = b"PK\5\6", b"PK\6\7"
+_END_SIZE, _LOCATOR_SIZE = 22, 20
+_LARGEST_DIRECTORY = 1 << 20
+"""Bytes of the archive's list of members, which is read as a whole."""
+
+_LEAST_FREE = 256 << 20
+"""Bytes that unpacking leaves free on this host, or a twentieth of a small file system."""
+
 _PIECE = 1 << 20
 
 
@@ -46,7 +57,10 @@ class CapsuleWriter:
         self._manifest: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self._archive = zipfile.ZipFile(self._part, "w", zipfile.ZIP_STORED)
+        for part in self._path.parent.glob(f".*{SUFFIX}.*.part"):
+            _remove_abandoned(part)
+        self._file = _locked(self._part)
+        self._archive = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -55,10 +69,13 @@ class CapsuleWriter:
                 facts = {"kind": _KIND, "format": FORMAT, "digests": self._digests}
                 text = json.dumps(facts | self._manifest)
                 self._archive.writestr(_MANIFEST, text, zipfile.ZIP_DEFLATED)
-            self._archive.close()
-            if kind is None:
+                self._archive.close()
+                self._file.flush()
                 self._part.replace(self._path)
         finally:
+            self._archive.fp = None  # what failed is not completed when it is collected
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._part.unlink(missing_ok=True)
 
     def set_manifest(self, manifest: dict[str, Any]) -> None:
@@ -115,10 +132,10 @@ class Capsule:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            _check_end(path)
             with zipfile.ZipFile(path) as archive:
                 self.manifest = _read_manifest(archive)
-                for name, digest in self.manifest["digests"].items():
-                    _check(archive, name, digest)
+                _check_members(archive, self.manifest["digests"])
         except FileNotFoundError:
             raise NotFoundError(f"there is no capsule {path}") from None
         except IsADirectoryError:
@@ -137,9 +154,12 @@ class Capsule:
 
         Raises:
             InvalidError: it has more than *limit* bytes, or cannot be unpacked.
+            UnavailableError: this host has no room for it.
         """
         try:
+            least = _least_free(target.parent)
             with (
+                written(f"a part of {self.path}", target.parent),
                 zipfile.ZipFile(self.path) as archive,
                 archive.open(name) as member,
                 zstd.open(member, "rb") as source,
@@ -147,13 +167,68 @@ class Capsule:
             ):
                 while data := source.read(_PIECE):
                     _check_size(name, file.tell() + len(data), limit)
+                    if free(target.parent) < least:
+                        raise no_room(f"a part of {self.path}", target.parent)
                     file.write(data)
         except (ValueError, EOFError, zstd.ZstdError, zipfile.BadZipFile) as error:
             raise InvalidError(f"the capsule {self.path} is damaged", why=str(error)) from error
 
 
+def _locked(part: Path) -> IO[bytes]:
+    """A new file, with a lock that shows that its writer lives."""
+    while True:
+        file = part.open("w+b")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):  # removed as abandoned before it was locked
+            if os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                return file
+        file.close()
+
+
+def _remove_abandoned(part: Path) -> None:
+    """Remove what a process that was killed has left; a living one holds its lock."""
+    with contextlib.suppress(OSError), part.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+
+
 class _ForeignError(Exception):
     """The file is something else."""
+
+
+def _check_end(path: Path) -> None:
+    """Refuse a file whose list of members is too large to be read, or is not at its end."""
+    if not path.is_file():
+        if path.exists() and not path.is_dir():
+            raise _ForeignError("it is not a regular file")
+        return  # for the error of opening it
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _END_SIZE - _LOCATOR_SIZE))
+        tail = file.read()
+    end = tail[-_END_SIZE:]
+    if not end.startswith(_END) or end[-2:] != b"\0\0":
+        raise ValueError("it has no list of members at its end")
+    # One of 64 bits replaces it, and is needed beyond 4 GiB only.
+    has_other = tail.startswith(_END64) and size < 1 << 32
+    if has_other or int.from_bytes(end[12:16], "little") > _LARGEST_DIRECTORY:
+        raise ValueError("its list of members is too large")
+
+
+def _check_members(archive: zipfile.ZipFile, digests: dict[str, str]) -> None:
+    # Stored, and apart from each other: so no small file makes the reader read a large one.
+    infos = [archive.getinfo(name) for name in digests]
+    if sum(one.file_size for one in infos) > archive.start_dir or any(
+        one.compress_type != zipfile.ZIP_STORED for one in infos
+    ):
+        raise ValueError("its members are not as they were written")
+    for name, digest in digests.items():
+        _check(archive, name, digest)
+
+
+def _least_free(directory: Path) -> int:
+    status = os.statvfs(directory)
+    return min(_LEAST_FREE, status.f_blocks * status.f_frsize // 20)
 
 
 def _check(archive: zipfile.ZipFile, name: str, digest: str) -> None:
@@ -187,4 +262,22 @@ def _read_manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     machines, digests = found.get("machines"), found.get("digests")
     if not isinstance(machines, list) or not isinstance(digests, dict):
         raise ValueError("its manifest is incomplete")  # noqa: TRY004 - as of other damage
+    _check_texts([found.get("groups"), list(digests)])
+    for machine in machines:
+        if isinstance(machine, dict):
+            _check_texts({key: text for key, text in machine.items() if key in _SHOWN})
     return found
+
+
+_SHOWN = ("name", "status", "facts", "disks", "cards", "state")
+"""What messages show of a machine: a terminal must not obey it."""
+
+
+def _check_texts(value: object) -> None:
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError(f"{value[:80]!a} is not a name")
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for one in value:
+            _check_texts(one)

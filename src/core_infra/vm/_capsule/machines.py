@@ -60,8 +60,12 @@ def add_machines(
                     "networks": [_network(one) for one in saved.networks],
                 }
             )
-            for machine, one in zip(members, saved.machines, strict=True):
-                records[machine] = _add(writer, len(records), one, work, whole=whole)
+            try:
+                for machine, one in zip(members, saved.machines, strict=True):
+                    records[machine] = _add(writer, len(records), one, work, whole=whole)
+            finally:
+                for one in saved.machines:
+                    one.source.close()  # also those that a full disk has kept from being written
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return records, groups
@@ -84,7 +88,7 @@ def _add(
     except CoreInfraError as error:
         return {"why_not": f"it could not be saved: {error}"}
     finally:
-        source.close()
+        source.close()  # now: its memory is needed for the next one
         shutil.rmtree(place, ignore_errors=True)
     return {
         "state": f"{prefix}/state",

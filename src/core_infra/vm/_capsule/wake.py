@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from core_infra._unpatched import Path
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError, UnavailableError
 from core_infra.vm._capsule.disks import extract_disks
+from core_infra.vm._guest.results import harmless
 from core_infra.vm._guest.run_config import RunConfig
 from core_infra.vm._hardware import MINIMUM_MEMORY, REAL, check_processor
 from core_infra.vm._images.formats import ImageFormat
@@ -75,7 +76,8 @@ _WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, CoreInfra
 
 def _damaged(capsule: Capsule, error: Exception) -> InvalidError:
     return InvalidError(
-        f"the capsule {capsule.path} is damaged", why=f"{type(error).__name__}: {error}"
+        f"the capsule {capsule.path} is damaged",
+        why=harmless(f"{type(error).__name__}: {error}"),
     )
 
 
@@ -94,7 +96,7 @@ def _find(capsule: Capsule, name: str) -> dict[str, Any]:
     if wanted[0].get("state") not in capsule.manifest["digests"]:
         raise NotFoundError(
             f"the machine {wanted[0].get('name')} cannot be woken",
-            why=str(wanted[0].get("why_not") or "its state was not saved"),
+            why=harmless(str(wanted[0].get("why_not") or "its state was not saved")),
             todo="core-infra vm show shows what is known of it.",
         )
     return wanted[0]

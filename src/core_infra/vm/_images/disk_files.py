@@ -99,6 +99,17 @@ def disk_files(path: Path, format_: ImageFormat, *, alone: bool = False) -> list
     return found
 
 
+def check_layer(path: Path) -> None:
+    """Raise InvalidError unless a qcow2 layer is whole: its data in itself, and not encrypted.
+
+    What it builds upon is not looked at; the caller replaces that.
+    """
+    try:
+        _qcow2(path)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise _cannot(path, "its qcow2 header is damaged") from error
+
+
 def qcow_tables(path: Path) -> list[int]:
     """The ends of the tables of a qcow image of version 1: beyond a truncated file's end."""
     with path.open("rb") as file:
