@@ -71,7 +71,7 @@ FORGEJO_RELEASES = {
 }
 QUERIES = [
     queries.several("issue", queries.ISSUE, [1]),
-    queries.several("pullRequest", queries.PULL, [1]),
+    queries.several("pullRequest", queries.PULL, [1], queries.NEWEST),
     queries.several("pullRequest", f"{queries.HEAD} {queries.PULL}", [1]),
     *(queries.MERGING, queries.THREADS, queries.CONTEXTS, queries.REVIEWS, queries.ENQUEUE),
     *(queries.CLOSING, queries.EDITS),

@@ -79,6 +79,20 @@ class Root:
             raise LookupError(f"Could not resolve to a Repository with the name '{owner}/{name}'.")
         return self
 
+    def issues(self, _: Any, first: int, orderBy: dict[str, str]) -> Any:  # noqa: N803 - GitHub's
+        assert orderBy == {"field": "UPDATED_AT", "direction": "DESC"}
+        return {"nodes": self.changed(pulls=False)[:first]}
+
+    def pullRequests(self, _: Any, first: int, orderBy: dict[str, str]) -> Any:  # noqa: N802, N803
+        assert orderBy == {"field": "UPDATED_AT", "direction": "DESC"}
+        return {"nodes": self.changed(pulls=True)[:first]}
+
+    def changed(self, *, pulls: bool) -> list[dict[str, str]]:
+        server = self.server
+        some = [one for one, issue in server.issues.items() if (issue["pull"] is not None) is pulls]
+        times = sorted(map(server.news, some), reverse=True)
+        return [{"updatedAt": moment(NOW + timedelta(seconds=time))} for time in times]
+
     def issue(self, _: Any, number: int) -> Any:
         mine = self.server.issues.get(number)
         if mine is None or mine["pull"] is not None:

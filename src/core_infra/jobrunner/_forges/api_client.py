@@ -124,9 +124,9 @@ class ApiClient:
         """
         return self._parsed(kind, self._get(self._connection.address(path, query)).content, path)
 
-    def is_new(self, path: str, **query: object) -> bool:
-        """Whether something has changed since it was last asked for; raises as :meth:`get` does."""
-        return self._get(self._connection.address(path, query)).is_new
+    def get_text(self, path: str, **query: object) -> bytes:
+        """Get an answer as it is; raises as :meth:`get` does."""
+        return self._get(self._connection.address(path, query)).content
 
     def pages(
         self,

@@ -59,13 +59,11 @@ class Answer(NamedTuple):
         content: the body.
         next: the address of the next page; empty without one.
         headers: its other headers.
-        is_new: whether it differs from the last answer, as far as is known.
     """
 
     content: bytes
     next: str
     headers: Mapping[str, str]
-    is_new: bool = True
 
 
 class Connection:
@@ -221,7 +219,7 @@ class Connection:
         if status == _NOT_MODIFIED and known is not None:
             # A list can get another page without a change on this one.
             link = _next(response) if "link" in response.headers else known[1].next
-            answer = known[1]._replace(next=link, is_new=False)
+            answer = known[1]._replace(next=link)
             self._remember(key, known[0], answer)
             return answer
         text = self._redacted(_message(body))

@@ -196,8 +196,14 @@ class Forge(Protocol):
         """The address of the server's pages."""
         ...
 
-    def has_news(self, repo: Repo) -> bool:
-        """Whether anything but checks may have changed since this was last asked."""
+    def has_news(self, repo: Repo, reader: str = "", *, after_details: bool = False) -> bool:
+        """Whether anything but checks may have changed since a reader last asked this.
+
+        Args:
+            repo: the repository.
+            reader: who asks.
+            after_details: whether :meth:`details` was called just now, whose answer may say it.
+        """
         ...
 
     def epics(self, repo: Repo, label: str) -> Sequence[Epic]:

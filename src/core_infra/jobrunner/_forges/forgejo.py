@@ -109,9 +109,9 @@ class Forgejo:
         """The address of the server's pages."""
         return f"{self._api.url.scheme}://{self._site}"
 
-    def has_news(self, repo: Repo) -> bool:
+    def has_news(self, repo: Repo, reader: str = "", *, after_details: bool = False) -> bool:
         """Return True: Forgejo cannot say it without the whole answer."""
-        del repo
+        del repo, reader, after_details
         return True
 
     def repositories(self, owner: str) -> Sequence[str]:

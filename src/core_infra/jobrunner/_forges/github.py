@@ -81,6 +81,10 @@ class GitHub:
             clock=self.clock,
         )
         self._graphql = GraphQLClient(self._api)
+        self._newest: dict[Repo, bytes] = {}
+        """What was last changed in a repository."""
+        self._seen: dict[tuple[Repo, str], bytes] = {}
+        """What that was when each reader asked."""
 
     @property
     def host(self) -> str:
@@ -106,13 +110,19 @@ class GitHub:
         """The address of the server's pages."""
         return f"{self._api.url.scheme}://{self.site}"
 
-    def has_news(self, repo: Repo) -> bool:
-        """Whether an issue or pull request has changed since this was last asked; not of checks.
+    def has_news(self, repo: Repo, reader: str = "", *, after_details: bool = False) -> bool:
+        """Whether an issue or pull request has changed since a reader last asked; not of checks.
 
-        Costs nothing of the rate limit if nothing has.
+        Costs nothing of the rate limit if nothing has, and no request just after :meth:`details`.
         """
-        path = self._at(repo, "issues")
-        return self._api.is_new(path, state="all", sort="updated", direction="desc", per_page=1)
+        newest = self._newest.get(repo, b"")
+        changed = self._graphql.changed.get(repo) if after_details else ""
+        if not changed or changed != rest.changed_at(newest):
+            query = {"state": "all", "sort": "updated", "direction": "desc", "per_page": 1}
+            newest = self._newest[repo] = self._api.get_text(self._at(repo, "issues"), **query)
+        is_new = self._seen.get((repo, reader)) != newest
+        self._seen[repo, reader] = newest
+        return is_new
 
     def repositories(self, owner: str) -> Sequence[str]:
         """The names of the repositories of an organisation or user, without archived ones."""
@@ -157,10 +167,10 @@ class GitHub:
     def details(self, repo: Repo, pulls: Iterable[Pull]) -> dict[int, Details]:
         """Conflicts, checks and conversations of pull requests."""
         numbers = [pull.number for pull in pulls]
-        return {
-            one.number: self._details(repo, one)
-            for one in self._graphql.each(repo, numbers, "pullRequest", graphql.PULL, graphql.Pull)
-        }
+        found = self._graphql.each(
+            repo, numbers, "pullRequest", graphql.PULL, graphql.Pull, others=graphql.NEWEST
+        )
+        return {one.number: self._details(repo, one) for one in found}
 
     def pull(self, repo: Repo, number: int) -> tuple[Pull, Details]:
         """A pull request as it is now."""

@@ -69,10 +69,14 @@ resolveReviewThread(input: {threadId: $id}) { clientMutationId }
 }"""
 
 
-def several(field: str, fields: str, numbers: Iterable[int]) -> str:
-    """A query for several issues or pull requests at once."""
+_NEWEST = "first: 1, orderBy: {field: UPDATED_AT, direction: DESC}) { nodes { updatedAt } }"
+NEWEST = f"newestIssue: issues({_NEWEST} newestPull: pullRequests({_NEWEST}"
+
+
+def several(field: str, fields: str, numbers: Iterable[int], others: str = "") -> str:
+    """A query for several issues or pull requests at once, and other fields of the repository."""
     each = "\n".join(f"n{number}: {field}(number: {number}) {{ {fields} }}" for number in numbers)
-    return f"query Several({_ARGUMENTS}) {{ {_REPOSITORY} {{\n{each}\n}} }}"
+    return f"query Several({_ARGUMENTS}) {{ {_REPOSITORY} {{\n{others}\n{each}\n}} }}"
 
 
 class Model(BaseModel):
@@ -169,6 +173,25 @@ class Closing(Model):
     """The answer to :data:`CLOSING`."""
 
     closed_by_pull_requests_references: Paged[Head] | None
+
+
+class Changed(Model):
+    """When an issue or a pull request was last changed."""
+
+    updated_at: str
+
+
+class Newest(Model):
+    """The answer to :data:`NEWEST`."""
+
+    newest_issue: Nodes[Changed] | None = None
+    newest_pull: Nodes[Changed] | None = None
+
+    @property
+    def at(self) -> str:
+        """When anything was last changed; empty if there is nothing, or it is not known."""
+        lists = [one.each for one in (self.newest_issue, self.newest_pull) if one is not None]
+        return max((one.updated_at for some in lists for one in some), default="")
 
 
 class Issue(Closing):

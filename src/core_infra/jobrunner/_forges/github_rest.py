@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from core_infra.jobrunner._forges.rest_answers import Model
 
@@ -36,6 +36,12 @@ class Issue(Model):
         """Whether it has a label; GitHub ignores case."""
         names = (one if isinstance(one, str) else one.name or "" for one in self.labels)
         return name.lower() in {one.lower() for one in names}
+
+
+class Changed(Model):
+    """When an issue or a pull request was last changed."""
+
+    updated_at: str
 
 
 class Problem(Model):
@@ -79,5 +85,14 @@ class Branch(Model):
 
 ISSUE = TypeAdapter(Issue)
 ISSUES = TypeAdapter(list[Issue])
+_CHANGES = TypeAdapter(list[Changed])
 ANSWER = TypeAdapter(Answer)
 BRANCH = TypeAdapter(Branch)
+
+
+def changed_at(issues: bytes) -> str:
+    """When the issues of a list were last changed; empty if it does not say so."""
+    try:
+        return max((one.updated_at for one in _CHANGES.validate_json(issues)), default="")
+    except ValidationError:
+        return ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.jobrunner._forges import github_rest as rest
 from core_infra.jobrunner._forges.errors import ForgeAnswerError, ForgeRefusedError
-from core_infra.jobrunner._forges.github_graphql import parsed, several
+from core_infra.jobrunner._forges.github_graphql import Newest, parsed, several
 from core_infra.jobrunner._forges.rate_limits import is_about_limit
 from core_infra.jobrunner._logging import describe_error
 
@@ -38,6 +38,8 @@ class GraphQLClient:
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
+        self.changed: dict[Repo, str] = {}
+        """When anything in a repository was last changed, by the last query for that."""
 
     def one(self, repo: Repo, number: int, query: str, kind: type[T], **variables: object) -> T:
         """The fields of an issue or a pull request that a query asks for."""
@@ -46,13 +48,27 @@ class GraphQLClient:
         return parsed(kind, next(iter((data.get("repository") or {}).values()), None))
 
     def each(
-        self, repo: Repo, numbers: Iterable[int], field: str, fields: str, kind: type[T]
+        self,
+        repo: Repo,
+        numbers: Iterable[int],
+        field: str,
+        fields: str,
+        kind: type[T],
+        *,
+        others: str = "",
     ) -> Iterator[T]:
-        """The fields of several issues or pull requests; those that cannot be read are logged."""
+        """The fields of several issues or pull requests; those that cannot be read are logged.
+
+        With *others* :data:`~.github_graphql.NEWEST`, this sets :attr:`changed`.
+        """
         left = iter(number for number in dict.fromkeys(numbers) if number <= _NUMBER_MAX)
         while some := list(islice(left, _AT_ONCE)):
-            data = self._query(several(field, fields, some), {**repo._asdict()})
-            for found in (data.get("repository") or {}).values():
+            data = self._query(several(field, fields, some, others), {**repo._asdict()})
+            repository = data.get("repository") or {}
+            if others:
+                self.changed[repo] = parsed(Newest, repository).at
+            for number in some:
+                found = repository.get(f"n{number}")
                 if found is not None:  # the number is something else's, or not used
                     try:
                         yield parsed(kind, found)

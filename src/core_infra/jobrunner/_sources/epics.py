@@ -31,7 +31,8 @@ _READ_AGAIN = timedelta(minutes=10)
 _DETAILS_FRESH = timedelta(seconds=20)
 _DETAILS_AGAIN = timedelta(seconds=90)
 """How old the checks of pull requests may be. While nothing else changes, they are read at every
-second poll, so that thirty repositories need less than a quarter of GitHub's limit."""
+second poll, so that thirty repositories need less than a quarter of GitHub's limit. The same answer
+says whether there is news: each such poll is one request."""
 
 
 @dataclasses.dataclass
@@ -43,12 +44,28 @@ class _Reading:
         epics: its epics.
         todo: the children that are not done, each with its epic.
         children: those that exist, by repository and number.
+        pulls: the pull request of each child, by the child's repository and number.
     """
 
     at: datetime
     epics: list[Epic]
     todo: Todo
     children: dict[tuple[Repo, int], Child]
+    pulls: dict[tuple[Repo, int], Pull | None]
+
+    @property
+    def repos(self) -> set[Repo]:
+        """The repositories of its children."""
+        return {repo for _, repo, _ in self.todo}
+
+    @property
+    def wanted(self) -> dict[Repo, dict[int, Pull]]:
+        """The open pull requests of each repository."""
+        found: dict[Repo, dict[int, Pull]] = {}
+        for (repo, _), pull in self.pulls.items():
+            if pull is not None and pull.state == "OPEN":
+                found.setdefault(repo, {})[pull.number] = pull
+        return found
 
 
 class EpicSource:
@@ -100,17 +117,13 @@ class EpicSource:
 
     def poll(self) -> Iterator[PipelineSignal]:
         """Look at all epics."""
-        reading = self._read()
+        reading, details = self._read_all()
         for epic in reading.epics:
             if is_complete(epic, self._repo, self._forge.site):
                 yield self._signal(self._repo, epic)
-        pulls = {
-            (repo, number): _pull_of(child) for (repo, number), child in reading.children.items()
-        }
-        details = self._details_of(pulls)
         for epic, repo, number in reading.todo:
             if (child := reading.children.get((repo, number))) is not None:
-                pull = pulls[repo, number]
+                pull = reading.pulls[repo, number]
                 found = details.get((repo, pull.number), _UNKNOWN) if pull else _UNKNOWN
                 yield self._of_child(epic, repo, child, pull, found)
 
@@ -157,14 +170,35 @@ class EpicSource:
         """Read everything at the next poll, however new what is known is."""
         self._last = self._details = None
 
+    def _read_all(self) -> tuple[_Reading, dict[tuple[Repo, int], Details]]:
+        last = self._last
+        if last is not None and self._clock.now() - last.at >= _READ_AGAIN:
+            last = None
+        details = self._known_details()
+        asked: Collection[Repo] = ()
+        if last is not None and details is None:
+            details = self._read_details(last)
+            asked = last.wanted.keys()
+        # Asked before the rest: what changes while that is read is news at the next poll.
+        repos = [self._repo, *(last.repos - {self._repo} if last else ())]
+        news = [self._has_news(repo, after_details=repo in asked) for repo in repos]
+        if last is None or any(news):
+            self._last = self._details = details = None
+            last = self._last = self._read()
+        if details is None:
+            details = self._read_details(last)
+        return last, details
+
+    def _has_news(self, repo: Repo, *, after_details: bool) -> bool:
+        try:
+            return self._forge.has_news(repo, self.name, after_details=after_details)
+        except (ForgeRefusedError, ForgeNotFoundError):
+            if repo == self._repo:
+                raise
+            return False  # logged when its children are read
+
     def _read(self) -> _Reading:
         now = self._clock.now()
-        # Asked first: what changes while the rest is read is news at the next poll.
-        is_new = self._forge.has_news(self._repo)
-        last = self._last
-        if not is_new and last is not None and now - last.at < _READ_AGAIN:
-            return last
-        self._last = self._details = None
         epics = list(self._forge.epics(self._repo, self._label))
         todo = [(epic, *child) for epic in epics for child in self._children_of(epic)]
         wanted: dict[Repo, dict[int, None]] = {}
@@ -180,8 +214,8 @@ class EpicSource:
                 _LOG.error("children in %s: %s", "/".join(repo), describe_error(error))
                 continue
             children.update(((repo, number), child) for number, child in some.items())
-        self._last = _Reading(now, epics, todo, children)
-        return self._last
+        pulls = {key: _pull_of(child) for key, child in children.items()}
+        return _Reading(now, epics, todo, children, pulls)
 
     def _children_of(self, epic: Epic) -> list[tuple[Repo, int]]:
         """The children of an epic that are not done, of repositories that are looked at."""
@@ -210,24 +244,25 @@ class EpicSource:
             return repo.owner.lower() == self._repo.owner.lower()
         return repo in self._repos
 
-    def _details_of(
-        self, pulls: dict[tuple[Repo, int], Pull | None]
-    ) -> dict[tuple[Repo, int], Details]:
-        """The details of open pull requests; those of the last poll if they are young enough."""
-        wanted: dict[Repo, dict[int, Pull]] = {}
-        for (repo, _), pull in pulls.items():
-            if pull is not None and pull.state == "OPEN":
-                wanted.setdefault(repo, {})[pull.number] = pull
-        now = self._clock.now()
+    def _known_details(self) -> dict[tuple[Repo, int], Details] | None:
+        """The details of the last poll, if they are young enough."""
         # At the very same time only somebody who steps by hand asks again.
-        if self._details and timedelta(0) < (age := now - self._details[0]) < _DETAILS_AGAIN:
-            found = self._details[1]
-            if age > _DETAILS_FRESH:
-                self._details = None  # so not at the next poll
-            return found
+        if self._details is None:
+            return None
+        age = self._clock.now() - self._details[0]
+        if not timedelta(0) < age < _DETAILS_AGAIN:
+            return None
+        found = self._details[1]
+        if age > _DETAILS_FRESH:
+            self._details = None  # so not at the next poll
+        return found
+
+    def _read_details(self, reading: _Reading) -> dict[tuple[Repo, int], Details]:
+        """The details of open pull requests."""
+        now = self._clock.now()
         found = {
             (repo, number): details
-            for repo, some in wanted.items()
+            for repo, some in reading.wanted.items()
             for number, details in self._forge.details(repo, some.values()).items()
         }
         self._details = (now, found)
