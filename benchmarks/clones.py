@@ -31,6 +31,7 @@ from containers import podman, seconds
 
 from core_infra.vm import Launcher
 from core_infra.vm._images.image import Image
+from core_infra.vm._warm.client import cool
 
 COMMAND = "echo hi"
 MEMORY = 128
@@ -148,6 +149,31 @@ def suite(count: int) -> float:
         )
 
 
+ONE = "def test_one(core_vm): core_vm.exec('true', check=True)"
+EMPTY = "def test_one(): pass"
+
+
+def loop(count: int) -> dict[str, float]:
+    """Seconds of a whole pytest run of one test, in turns: of a developer who edits and tests."""
+    vm = ["--core-vm", f"--core-vm-memory={MEMORY}"]
+    runs = {
+        "pytest of an empty test (s)": (EMPTY, []),
+        "  of a test with a machine": (ONE, vm),
+        "  the same with --core-vm-warm": (ONE, [*vm, "--core-vm-warm=1"]),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "test_one.py")
+        for _ in range(count + 1):  # the first run makes the template, and does not count
+            for name, (text, options) in runs.items():
+                path.write_text(text)
+                command = ["python", "-m", "pytest", *options, "-q", "-p", "no:cacheprovider", path]
+                run = functools.partial(subprocess.run, command, check=True, capture_output=True)
+                taken[name].append(seconds(run))
+    cool()
+    return {name: statistics.median(values[1:]) for name, values in taken.items()}
+
+
 def rounds(peers: dict[str, Callable[[], float]], count: int) -> dict[str, float]:
     """The median of each peer, in turns."""
     taken: dict[str, list[float]] = {name: [] for name in peers}
@@ -190,6 +216,7 @@ def main() -> None:
         results["eight at once (s)"], results["  memory of each (MiB, PSS)"] = at_once(asked, 8)
         results |= in_sequence(asked, options.machines)
         results["a suite of 100 tests with a machine each (s)"] = suite(100)
+    results |= loop(max(5, options.rounds // 2))
     mine = results["a clone, from asking to its first output"]
     for name in ("podman run", "cold boot", "labgrid QEMUDriver"):
         if name in results:

@@ -51,13 +51,29 @@ def measure_commands(machine: Machine, rounds: int) -> dict[str, float]:
     }
 
 
+def measure_round_trips(machine: Machine, rounds: int) -> dict[str, float]:
+    """Medians in milliseconds on a warm clone, in turns with a bare echo over the same channel."""
+    agent = machine._lifecycle._process.agent
+    true, echo = [], []
+    for _ in range(rounds):
+        true.append(seconds(lambda: machine.exec("true")))
+        echo.append(seconds(lambda: agent.ping(5)))
+    mine, least = statistics.median(true) * 1000, statistics.median(echo) * 1000
+    return {"exec true on a clone (ms)": mine, "  a bare echo (ms)": least, "  ratio": mine / least}
+
+
 def measure_bytes(machine: Machine) -> dict[str, float]:
     """MiB/s out of a command, and into and out of one."""
+    out_of_one = seconds(lambda: machine.exec("head -c 1048576 /dev/zero", check=True))
     data = bytes(32 << 20)
     both = seconds(lambda: machine.exec("cat", input=data, check=True))
     machine.write_bytes("/tmp/big", data)
     out = seconds(lambda: machine.read_bytes("/tmp/big"))
-    return {"bytes out (MiB/s)": 32 / out, "bytes in and out again (MiB/s)": 32 / both}
+    return {
+        "1 MiB of output of a command (MiB/s)": 1 / out_of_one,
+        "bytes out (MiB/s)": 32 / out,
+        "bytes in and out again (MiB/s)": 32 / both,
+    }
 
 
 def main() -> None:
@@ -76,6 +92,9 @@ def main() -> None:
             stops.append(seconds(functools.partial(launcher.discard, machine)))
         results["boot to the first answer (s)"] = statistics.median(boots)
         results["stop (ms)"] = statistics.median(stops) * 1000
+        with launcher.clone() as machine:
+            measure_round_trips(machine, 10)
+            results |= measure_round_trips(machine, options.rounds)
         with launcher.boot() as machine:
             results |= measure_commands(machine, options.rounds)
             results |= measure_bytes(machine)

@@ -24,9 +24,16 @@
 enum { MAX_REPLACEMENTS = 32, DETAIL_SIZE = 116 };
 
 /* The protocol: fork_server.py has the same two records. One record is one packet. */
+enum lifetime {
+    INDEPENDENT,
+    WITH_PARENT,  /* the kernel kills the clone when its parent ends */
+    WITH_CONTROL, /* it ends when the other end of its control socket is closed; when it exits, it
+                   * says how, since only its parent can wait for it */
+};
+
 struct request {
-    uint32_t die_with_parent;
-    int32_t parent;              /* the requester: must be our parent, and will be the clone's */
+    uint32_t lifetime;           /* how long the clone lives */
+    int32_t parent;              /* must be our parent, and will be the clone's; 0: anyone */
     int64_t deadline;            /* CLOCK_MONOTONIC, nanoseconds */
     uint32_t count;              /* of targets; one descriptor for each, then the control's */
     int32_t targets[MAX_REPLACEMENTS];
@@ -48,6 +55,7 @@ enum outcome {
     NOT_RENEWED,   /* subject is the descriptor, error says why */
     NOT_RESUMED,   /* thread subject, error says why */
     UNKNOWN_LIBC,  /* where it keeps thread ids was not found */
+    EXITED,        /* this process has called exit(subject) */
 };
 
 struct reply {

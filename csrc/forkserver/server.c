@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 static int control;
+static enum lifetime lifetime;
 static const void *main_thread;
 static pid_t main_tid;
 
@@ -21,8 +22,10 @@ static bool answer(const struct reply *reply) {
     return send(control, reply, sizeof *reply, MSG_NOSIGNAL) == sizeof *reply;
 }
 
-/* Never ends: in a clone this is the thread that the process is known by. */
+/* Nobody sends requests any more. The thread never ends: in a clone the process is known by it. */
 static _Noreturn void retire(void) {
+    if (lifetime == WITH_CONTROL)
+        kill(getpid(), SIGKILL);
     for (;;)
         pause();
 }
@@ -63,14 +66,16 @@ static bool is_valid(const struct request *request, int given, struct reply *rep
     for (uint32_t i = 0; i < request->count; i++)
         if (fcntl(request->targets[i], F_GETFD) < 0 || request->targets[i] == control)
             return problem(reply, NOT_A_TARGET, request->targets[i]);
-    /* The clone will be our parent's child; only the parent can wait for it. */
-    return getppid() == request->parent || problem(reply, NOT_OUR_CHILD, getppid());
+    /* The clone will be our parent's child; only the parent can wait for it. Unless the requester
+     * can do without. */
+    return !request->parent || getppid() == request->parent || problem(reply, NOT_OUR_CHILD, getppid());
 }
 
 /* Checks the parent once the signal is armed: if it had ended before, none would ever be sent. */
 static void leave_template(const struct request *request) {
     setsid();
-    if (request->die_with_parent) {
+    lifetime = request->lifetime;
+    if (lifetime == WITH_PARENT) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != request->parent)
             _exit(1);
@@ -141,6 +146,13 @@ static void *serve(void *unused) {
         serve_one();
 }
 
+static void report_exit(int status, void *unused) {
+    (void)unused;
+    struct reply reply = {.outcome = EXITED, .subject = status};
+    if (lifetime == WITH_CONTROL)
+        answer(&reply);
+}
+
 /* Programs that QEMU starts have no use for us. */
 static void clean_environment(void) {
     const char *preloaded = getenv("LD_PRELOAD"), *others = preloaded ? strchr(preloaded, ':') : NULL;
@@ -167,6 +179,7 @@ static __attribute__((constructor)) void start(void) {
     clean_environment();
     main_thread = (const void *)pthread_self();
     main_tid = getpid();
+    on_exit(report_exit, NULL);
     sigfillset(&all);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8);
     pthread_create(&thread, NULL, serve, NULL);

@@ -70,6 +70,7 @@ class Machines:
                 network=self.settings.network,
                 outlive=self.settings.keep != "never",
                 processes=self._processes,
+                warm=self.settings.warm,
                 progress=self._progress,
                 witness=self._ending,
                 terminal=self._terminal,

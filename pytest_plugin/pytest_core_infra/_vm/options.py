@@ -119,6 +119,13 @@ OPTIONS = (
         "show running tests and machines on a board instead of dots, if the output is a terminal",
     ),
     Option(
+        "core_vm_warm",
+        "int",
+        "MINUTES",
+        "keep what machines are cloned from warm for the next run, in a helper process that ends "
+        "after this time (default: 0, off; in CI the ini file's value does not count)",
+    ),
+    Option(
         "core_vm_revert",
         "bool",
         "",
@@ -134,11 +141,13 @@ class Found(NamedTuple):
         value: a text, unless the ini file's format knows better.
         source: where it was found, for messages.
         base: the directory that a relative path is meant from.
+        is_from_ini: it is the ini file's.
     """
 
     value: Any
     source: str
     base: Path
+    is_from_ini: bool = False
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -189,7 +198,7 @@ def find(config: pytest.Config, name: str) -> Found | None:
     if value is None:
         return None
     base = config.inipath.parent if config.inipath else here
-    return Found(value, f"{name} = {value} in {config.inipath}", base)
+    return Found(value, f"{name} = {value} in {config.inipath}", base, is_from_ini=True)
 
 
 def switched_on(config: pytest.Config, name: str = "core_vm") -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ from core_infra.vm._hardware import MAXIMUM_CPUS, MINIMUM_MEMORY, check_network,
 from core_infra.vm._hypervisors import accelerator
 from core_infra.vm._images.addresses import rebased
 from core_infra.vm._images.image import checked_arch
-from pytest_core_infra._vm.options import find, switched_on
+from pytest_core_infra._vm.options import FALSE, find, switched_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
 KEEP = ("never", "failed", "always")
+_LONGEST_WARM = 24 * 60
 TRACE = ("retain-on-failure", "on", "off")
 
 
@@ -41,6 +43,7 @@ class Settings:
         trace_disks: capsules have the images of disks, too.
         report: the file for the page of the run; None: no page.
         live: show a board on the terminal instead of dots.
+        warm: minutes for which templates stay warm after the run; 0: they do not.
         revert: machines that tests share go back after each test to what they were before it.
     """
 
@@ -58,6 +61,7 @@ class Settings:
     trace_disks: bool
     report: Path | None
     live: bool
+    warm: int
     revert: bool
 
 
@@ -78,8 +82,16 @@ def read_settings(config: pytest.Config) -> Settings:
         trace_disks=switched_on(config, "core_vm_trace_disks"),
         report=_report(config),
         live=switched_on(config, "core_vm_live"),
+        warm=_warm(config),
         revert=switched_on(config, "core_vm_revert"),
     )
+
+
+def _warm(config: pytest.Config) -> int:
+    found = find(config, "core_vm_warm")
+    if found is None or (found.is_from_ini and os.environ.get("CI", "") not in ("", *FALSE)):
+        return 0
+    return _number(config, "core_vm_warm", least=0, most=_LONGEST_WARM) or 0
 
 
 def _report(config: pytest.Config) -> Path | None:

@@ -29,6 +29,7 @@ class Child:
         argv: the command.
         pid: its process id; it leads its own process group.
         reap: returns its exit code once it has ended; None waits for *pid*.
+        adopted: it is a child of another process, which reaps it at any time.
 
     Attributes:
         argv: the command as it was given.
@@ -39,12 +40,18 @@ class Child:
     """
 
     def __init__(
-        self, argv: Sequence[str], pid: int, reap: Callable[[], int] | None = None
+        self,
+        argv: Sequence[str],
+        pid: int,
+        reap: Callable[[], int] | None = None,
+        *,
+        adopted: bool = False,
     ) -> None:
         self.argv = list(argv)
         self.pid = pid
         self.started_at = time.monotonic()
         self.exit_code: int | None = None
+        self._adopted = adopted
         self._reap = reap or (lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         self._ended = Latch()
         self._lock = threading.Lock()
@@ -92,11 +99,17 @@ class Child:
         return self.exit_code
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to the program's process group; does nothing if the program has ended."""
+        """Send a signal to the program's process group; does nothing if the program has ended.
+
+        An adopted program gets it alone: its group may be another one's as soon as it has ended.
+        """
         with self._lock:
-            # Not yet reaped, so neither the pid nor the group's id can be reused.
-            if self.exit_code is None:
-                with contextlib.suppress(ProcessLookupError):
+            if self.exit_code is not None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                if self._adopted:
+                    signal.pidfd_send_signal(self._pidfd, number)
+                else:  # not yet reaped, so neither the pid nor the group's id can be reused
                     os.killpg(self.pid, number)
 
     def kill(self) -> None:
@@ -136,6 +149,12 @@ def _guard_prefix() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _GUARD, "core-infra"]
 
 
+def guarded(argv: Sequence[str]) -> list[str]:
+    """The command that starts *argv* so that it ends when this thread does, where one can."""
+    prefix = _guard_prefix()
+    return [*prefix, str(os.getpid()), *argv] if prefix else list(argv)
+
+
 def spawn(
     argv: Sequence[str],
     *,
@@ -166,8 +185,7 @@ def spawn(
         raise ProgramNotFoundError(
             f"cannot start {argv[0]!r}", why="no such program on PATH", todo="Is it installed?"
         )
-    prefix = _guard_prefix() if die_with_parent else []
-    command = [*prefix, str(os.getpid()), *argv] if prefix else list(argv)
+    command = guarded(argv) if die_with_parent else list(argv)
 
     def start() -> Child:
         popen = subprocess.Popen(

@@ -23,6 +23,7 @@ from core_infra.vm._snapshots.cloner import Cloner
 from core_infra.vm._snapshots.pool import affordable
 from core_infra.vm._snapshots.store import SnapshotStore
 from core_infra.vm._vmm_launch import FileGoneError
+from core_infra.vm._warm.client import WarmHelper
 
 if TYPE_CHECKING:
     import os
@@ -62,6 +63,8 @@ class Launcher:
         ready: how many clones of each kind are made before they are asked for; None: as many as
             this host's processors and memory allow.
         processes: how many processes start machines on this host at the same time.
+        warm: minutes for which a helper process keeps the sources of clones after this launcher
+            is closed, for later ones; 0: none does.
         progress: called with a line now and then while something takes long.
         witness: returns what is at work in this process, for the errors of a machine that was
             ended.
@@ -81,6 +84,7 @@ class Launcher:
         outlive: bool = False,
         ready: int | None = None,
         processes: int = 1,
+        warm: float = 0,
         progress: Callable[[str], None] | None = None,
         witness: Callable[[Machine], Ending | None] = lambda _machine: None,
         terminal: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
@@ -106,6 +110,7 @@ class Launcher:
             die_with_parent=not outlive,
             # A machine that may outlive this process must have an owner who ends it.
             ready=0 if outlive else ready,
+            warm=WarmHelper(warm) if warm else None,
         )
         self._starter = MachineStarter(
             self.hypervisor,

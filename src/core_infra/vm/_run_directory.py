@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from core_infra._unpatched import Path, os, shutil, signal, tempfile
+from core_infra._eventloop.sockets import short_path
+from core_infra._unpatched import Path, os, shutil, signal, socket, tempfile
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
 from core_infra.vm._free_space import MAKE_ROOM, no_room, written
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECORD = "machine.json"
+HELPERS = "warm-*.sock"
+"""The names of the sockets of warm helpers (``_warm``)."""
 INTERNAL = "."
 """What the names of directories begin with that belong to no machine of a user."""
 
@@ -233,11 +236,28 @@ def _sweep(base: Path) -> list[Swept]:
         shutil.rmtree(path, ignore_errors=True)
         lock.release(force=True)
         swept.append(Swept(path, ended))
+    for path in base.glob(HELPERS):
+        if (helper := connected(path)) is not None:
+            helper.close()
+        else:  # it was killed
+            path.unlink(missing_ok=True)
     for path in sorted(base.glob(f"{_KEPT}*")):
         if not _is_running(path):
             shutil.rmtree(path, ignore_errors=True)
             swept.append(Swept(path, 0))
     return swept
+
+
+def connected(path: Path) -> socket.socket | None:
+    """A connection with the warm helper whose socket this is; None if it does not run."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with short_path(path) as address:
+            connection.connect(address)
+    except OSError:
+        connection.close()
+        return None
+    return connection
 
 
 def _end(machine: Path) -> bool:

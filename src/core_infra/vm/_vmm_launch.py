@@ -19,13 +19,17 @@ from core_infra.vm._vmm_process import COMMAND, VmmProcess
 from core_infra.vm._vmm_sockets import CONNECTIONS, SocketPairs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+    from typing import IO, TypeAlias
 
     from core_infra.vm._hardware import Disk
     from core_infra.vm._hypervisors.fork_server import ForkServer
     from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor, MemoryFile
     from core_infra.vm._machine_spec import MachineSpec
+
+    Starter: TypeAlias = Callable[[Sequence[str], Sequence[int], IO[bytes]], Child]
+    """Starts a command with descriptors that it inherits, and a file for its output."""
 
 FORK_TIMEOUT = 1.0
 """Seconds, before scaling, that forking a hypervisor may take."""
@@ -48,6 +52,7 @@ def launch(
     die_with_parent: bool = True,
     past: bytes = b"",
     server: ForkServer | None = None,
+    start: Starter | None = None,
 ) -> VmmProcess:
     """Start the hypervisor for *spec*; nothing is waited for.
 
@@ -63,6 +68,7 @@ def launch(
         die_with_parent: it ends when this process does, however that ends.
         past: what its console had printed before.
         server: a fork server to put into it.
+        start: starts the process; None: it is a child of this one.
 
     Raises:
         FileGoneError: a file of the image, or of a disk, is not there any more.
@@ -90,13 +96,17 @@ def launch(
         elif has_library:
             command = preloaded(command)
         with (directory / LOG).open("wb") as output:
-            child = spawn(
-                command,
-                output=output,
-                pass_fds=[*fds.values(), *(server.fds() if server else ())],
-                die_with_parent=die_with_parent,
-                without_file_signals=True,
-            )
+            inherited = [*fds.values(), *(server.fds() if server else ())]
+            if start is not None:
+                child = start(command, inherited, output)
+            else:
+                child = spawn(
+                    command,
+                    output=output,
+                    pass_fds=inherited,
+                    die_with_parent=die_with_parent,
+                    without_file_signals=True,
+                )
         sockets.inherited()
         if server is not None:
             server.inherited()
@@ -164,7 +174,8 @@ def fork(
                 die_with_parent=die_with_parent,
                 timeout=scaled(FORK_TIMEOUT),
             )
-        child = Child(process.child.argv, pid)
+        reap = server.exit_code if server.adopted else None
+        child = Child(process.child.argv, pid, reap, adopted=server.adopted)
         with contextlib.ExitStack() as undo:
             undo.callback(child.kill)
             sockets.inherited()

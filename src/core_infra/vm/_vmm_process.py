@@ -96,6 +96,7 @@ class VmmProcess:
         self.accelerator = accelerator
         self.directory = directory
         self.fds = dict(fds)
+        self._ours = dict(sockets.ours)
         self.cards = [sockets.ours[name] for name in sockets.cards]
         self._unread = sockets.take_cards()
         self.server = server
@@ -150,6 +151,16 @@ class VmmProcess:
         self._asked = self._asked or why
         self.child.kill()
         self.disconnect()
+
+    def leave(self) -> None:
+        """Leave it to another process that has our :attr:`ends`, to which it belongs."""
+        _running.discard(self.child.pid)
+        self.disconnect()
+
+    @property
+    def ends(self) -> list[int]:
+        """Our ends of its connections."""
+        return [sock.fileno() for sock in self._ours.values()]
 
     def rename(self, name: str, directory: Path) -> None:
         """Make it the process of another machine, with its files in an empty *directory*."""

@@ -4,6 +4,7 @@ import pytest
 
 from core_infra.vm._hardware import DEFAULT_MEMORY
 from pytest_core_infra._vm.options import OPTIONS
+from pytest_core_infra._vm.settings import read_settings
 
 ONE_TEST = "def test_one(): pass"
 
@@ -85,6 +86,17 @@ def test_environment_switches_it_on_and_off(
     result.assert_outcomes(passed=1 - skipped, skipped=skipped)
 
 
+def test_only_the_ini_files_value_of_warm_does_not_count_in_ci(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeini("[pytest]\ncore_vm_warm = 5")
+    monkeypatch.setenv("CI", "false")
+    assert read_settings(pytester.parseconfig()).warm == 5
+    monkeypatch.setenv("CI", "true")
+    assert read_settings(pytester.parseconfig()).warm == 0
+    assert read_settings(pytester.parseconfig("--core-vm-warm=3")).warm == 3
+
+
 def test_values_in_toml_have_their_types(pytester: pytest.Pytester) -> None:
     pytester.makepyprojecttoml(
         '[tool.pytest]\ncore_vm = true\ncore_vm_memory = 104\ncore_vm_accel = "tcg"'
@@ -109,6 +121,7 @@ def test_image_in_the_ini_file_is_meant_from_there(
         ("--core-vm-memory=much", "--core-vm-memory=much: this must be a whole number"),
         ("--core-vm-memory=10", "--core-vm-memory=10: this must be at least 64"),
         ("--core-vm-cpus=0", "--core-vm-cpus=0: this must be 1 to 255"),
+        ("--core-vm-warm=-1", "--core-vm-warm=-1: this must be 0 to 1440"),
         ("--core-vm-accel=xen", "--core-vm-accel=xen: choose one of auto, kvm, hvf, tcg"),
         (
             "--core-vm-arch=vax",

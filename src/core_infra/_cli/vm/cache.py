@@ -20,6 +20,7 @@ from core_infra.vm._images.cached import prune_images, stored_images
 from core_infra.vm._images.conversion import all_converted
 from core_infra.vm._images.conversion import prune as prune_converted
 from core_infra.vm._snapshots.store import SnapshotStore
+from core_infra.vm._warm.client import cool, templates
 
 if TYPE_CHECKING:
     from core_infra.vm._images.cached import StoredImage
@@ -55,10 +56,14 @@ def command() -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(*, as_json: bool) -> None:
-    """List snapshots, images and converted disks, with their size on disk."""
+    """List snapshots, images and converted disks, with their size on disk, and warm templates.
+
+    A template is a stopped machine in memory, kept by pytest --core-vm-warm.
+    """
     rows = [_snapshot(one) for one in _store().all()]
     rows += [_image(one) for one in stored_images(cache_root())]
     rows += [_disk(one) for one in all_converted()]
+    rows += [_template(one) for one in templates()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -104,6 +109,12 @@ def prune(*, limit: int, older: float, as_json: bool) -> None:
     click.echo(f"{len(rows)} removed, {decimal(sum(row['bytes'] for row in rows))}")
 
 
+@command.command("cool")
+def cool_() -> None:
+    """End the warm templates that pytest --core-vm-warm keeps in memory."""
+    click.echo(f"{cool()} ended")
+
+
 def _prune_snapshots(limit: int) -> list[dict[str, Any]]:
     store = _store()
     rows = {one.key: _snapshot(one) for one in store.all()}  # read before their files go
@@ -129,6 +140,10 @@ def _image(one: StoredImage) -> dict[str, Any]:
 
 def _disk(one: Converted) -> dict[str, Any]:
     return _row("disk", one.path.stem, one.what, one.used, one.size)
+
+
+def _template(one: dict[str, Any]) -> dict[str, Any]:
+    return _row("template", one["key"], f"{one['what']}, in memory", one["created"], one["bytes"])
 
 
 def _row(kind: str, key: str, what: str, moment: float, size: int) -> dict[str, Any]:

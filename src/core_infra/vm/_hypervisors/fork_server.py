@@ -43,7 +43,8 @@ _REPLY = struct.Struct("=iii116s")
 # and for a busy host.
 _GRACE = 5.0
 
-_READY, _FORKED, _NOT_IDLE = 0, 1, 5
+_INDEPENDENT, _WITH_PARENT, _WITH_CONTROL = 0, 1, 2
+_READY, _FORKED, _NOT_IDLE, _EXITED = 0, 1, 5, 15
 _PROBLEMS = {
     2: "the library does not understand the request: it is of another version",
     3: "descriptor {subject} is to be replaced, but is not open there",
@@ -57,6 +58,7 @@ _PROBLEMS = {
     12: "descriptor {subject} can't be renewed in the clone: {error}",
     13: "thread {subject} can't be made anew in the clone: {error}",
     14: "its C library keeps thread ids where they can't be found",
+    _EXITED: "it has exited",
 }
 
 
@@ -100,23 +102,44 @@ class ForkServer:
     Start QEMU with :meth:`command` and :meth:`fds`, then call :meth:`inherited`. It must be a
     direct child of this process. Can be used from several threads.
 
+    Attributes:
+        adopted: the process is a child of another one than this, and so are its clones.
+
     Raises:
         UnavailableError: this host can't.
     """
 
     def __init__(self) -> None:
         _library()
-        self._serve(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        self._serve(adopted=False)
 
     @classmethod
-    def _of_clone(cls) -> Self:
+    def of_clone(cls, *, adopted: bool) -> Self:
+        """The fork server of a clone that :meth:`fork_for` is about to make."""
         server = cls.__new__(cls)
-        server._serve(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))  # noqa: SLF001
+        server._serve(adopted=adopted)  # noqa: SLF001
         return server
 
-    def _serve(self, ours: socket.socket, theirs: socket.socket) -> None:
-        self._ours = ours
-        self._theirs = theirs
+    @classmethod
+    def connected(cls, fd: int) -> Self:
+        """The fork server of a child of this process that another process has started it for.
+
+        Args:
+            fd: that one's end of the control socket; owned by this object from now on.
+        """
+        server = cls.of_clone(adopted=False)
+        server.close()
+        server._ours = socket.socket(fileno=fd)  # noqa: SLF001
+        return server
+
+    @property
+    def control(self) -> int:
+        """Our end of the control socket, for :meth:`connected`."""
+        return self._ours.fileno()
+
+    def _serve(self, *, adopted: bool) -> None:
+        self.adopted = adopted
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         self._ready = False
 
@@ -150,7 +173,8 @@ class ForkServer:
                 place: its end of a new connection, or another log as 1 and 2. They remain open
                 here. A connection that is not replaced is closed in the clone.
             die_with_parent: the kernel kills the clone when the thread that started the first
-                process ends, or this process, however it ends.
+                process ends, or this process, however it ends. An adopted clone ends itself when
+                this process ends or closes its fork server.
             timeout: seconds that all this may take.
 
         Raises:
@@ -164,11 +188,16 @@ class ForkServer:
                 why=f"a fork replaces {MAX_REPLACEMENTS} at most",
             )
         clock = _Clock(timeout)
-        clone = ForkServer._of_clone()
+        clone = ForkServer.of_clone(adopted=self.adopted)
+        dies = _WITH_CONTROL if self.adopted else _WITH_PARENT
         try:
-            request = _request(list(replacements), die_with_parent, clock)
-            with self._lock:
-                pid = self._ask(request, [*replacements.values(), *clone.fds()], clock)
+            pid = self._ask(
+                replacements,
+                clone.fds(),
+                clock,
+                lifetime=dies if die_with_parent else _INDEPENDENT,
+                parent=0 if self.adopted else os.getpid(),
+            )
             clone.inherited()
             clone._acknowledge(pid, clock)  # noqa: SLF001
         except BaseException:
@@ -176,13 +205,71 @@ class ForkServer:
             raise
         return Fork(pid, clone)
 
+    def fork_for(self, replacements: Mapping[int, int], control: int, *, timeout: float) -> int:
+        """Fork the process for another one, which adopts the clone.
+
+        Args:
+            replacements: as in :meth:`fork`.
+            control: the descriptor in :meth:`fds` of the clone's fork server over there, which
+                then calls :meth:`adopt`. The clone ends when that is closed.
+            timeout: seconds that all this may take.
+
+        Returns:
+            The clone's pid; it is a child of this process.
+
+        Raises:
+            CoreInfraError: as :meth:`fork` does.
+        """
+        return self._ask(
+            replacements,
+            [control],
+            _Clock(timeout),
+            lifetime=_WITH_CONTROL,
+            parent=os.getpid(),
+        )
+
+    def adopt(self, pid: int, timeout: float) -> None:
+        """Complete what another process has begun with :meth:`fork_for`.
+
+        Raises:
+            TimeoutExpiredError: the clone does not answer within *timeout* seconds.
+            UnavailableError: it has ended.
+        """
+        self.inherited()
+        self._acknowledge(pid, _Clock(timeout))
+
+    def exit_code(self) -> int:
+        """The exit code of an adopted process that has ended; SIGKILL's if it did not exit."""
+        with contextlib.suppress(OSError):
+            packet = self._ours.recv(_REPLY.size, socket.MSG_DONTWAIT)
+            if len(packet) == _REPLY.size:
+                outcome, _, subject, _ = _REPLY.unpack(packet)
+                if outcome == _EXITED:
+                    return int(subject)
+        return -signal.SIGKILL
+
     def close(self) -> None:
         """Close our end; the process lives on, but can't be forked any more."""
         self._ours.close()
         self._theirs.close()
 
-    def _ask(self, request: bytes, fds: list[int], clock: _Clock) -> int:
+    def _ask(
+        self,
+        replacements: Mapping[int, int],
+        control: list[int],
+        clock: _Clock,
+        *,
+        lifetime: int,
+        parent: int,
+    ) -> int:
         """Have the process forked; returns the clone's pid."""
+        targets = [*replacements, *[0] * (MAX_REPLACEMENTS - len(replacements))]
+        deadline = round(clock.deadline * 1e9)
+        request = _REQUEST.pack(lifetime, parent, deadline, len(replacements), *targets)
+        with self._lock:
+            return self._exchange(request, [*replacements.values(), *control], clock)
+
+    def _exchange(self, request: bytes, fds: list[int], clock: _Clock) -> int:
         if self._ours.fileno() < 0:
             raise WrongStateError(
                 "cannot fork the process: its fork server is closed", needed="open", found="closed"
@@ -251,12 +338,6 @@ class _Clock:
 
 def _ints(numbers: list[int]) -> array.array[int]:
     return array.array("i", numbers)
-
-
-def _request(targets: list[int], die_with_parent: bool, clock: _Clock) -> bytes:  # noqa: FBT001
-    padding = [0] * (MAX_REPLACEMENTS - len(targets))
-    deadline = round(clock.deadline * 1e9)
-    return _REQUEST.pack(die_with_parent, os.getpid(), deadline, len(targets), *targets, *padding)
 
 
 def _fail(outcome: int, number: int, subject: int, detail: str, timeout: float) -> NoReturn:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core_infra.vm._hypervisors.hypervisor import DisposableHypervisor
     from core_infra.vm._machine_spec import MachineSpec
     from core_infra.vm._snapshots.snapshot import Snapshot
+    from core_infra.vm._vmm_launch import Starter
     from core_infra.vm._vmm_process import VmmProcess
 
 _PIECE = 1 << 20
@@ -102,6 +103,7 @@ class SnapshotSource:
         past: bytes,
         die_with_parent: bool,
         server: ForkServer | None = None,
+        start: Starter | None = None,
     ) -> VmmProcess:
         """A new hypervisor that has loaded the snapshot; with *server*, one that can be forked."""
         self._origins.check()
@@ -117,6 +119,7 @@ class SnapshotSource:
             die_with_parent=die_with_parent,
             past=past,
             server=server,
+            start=start,
         )
         try:
             limit = scaled(RESTORE_TIMEOUT)

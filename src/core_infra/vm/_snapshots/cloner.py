@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from core_infra.vm._snapshots.store import SnapshotStore
     from core_infra.vm._snapshots.together import Node
     from core_infra.vm._vmm_process import VmmProcess
+    from core_infra.vm._warm.client import WarmHelper
 
 
 class Cloner:
@@ -46,6 +47,7 @@ class Cloner:
         progress: called with a line when something takes long.
         die_with_parent: clones end when this process does, however that ends.
         ready: how many clones of each source are made before they are asked for.
+        warm: keeps templates of machines that have booted for the next runs; None: nobody does.
     """
 
     def __init__(
@@ -57,14 +59,16 @@ class Cloner:
         *,
         die_with_parent: bool,
         ready: int,
+        warm: WarmHelper | None = None,
     ) -> None:
+        self._warm = warm
         self._hypervisor = hypervisor
         self._store = store
         self._make_directory = make_directory
         self._progress = progress
         self._die_with_parent = die_with_parent
         self._verifier = CloneVerifier()
-        self._builder = SourceBuilder(hypervisor, self._verifier, make_directory, progress)
+        self._builder = SourceBuilder(hypervisor, self._verifier, make_directory, progress, warm)
         self._lock = threading.Lock()
         self._sources: dict[str, CloneSource] = {}
         self._prepared: list[CloneSource] = []
@@ -315,6 +319,8 @@ class Cloner:
                 source.close()
             self._sources.clear()
             self._prepared.clear()
+        if self._warm is not None:
+            self._warm.close()
 
     def _make_ready(self, source: CloneSource) -> VmmProcess:
         name = f"ready{next(self._numbers)}"

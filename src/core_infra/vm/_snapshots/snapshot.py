@@ -7,6 +7,7 @@ privately.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +128,17 @@ def verify(snapshot: Snapshot) -> None:
             )
         if now - before.changed > _CLOCK_TICK_NS:
             _digests[before] = found
+
+
+def template_key(snapshot: Snapshot) -> str:
+    """What a template that was loaded from a verified snapshot depends on, as one digest.
+
+    The snapshot's key has the image, the agent, QEMU and its options. Its files must be those that
+    the template was loaded from; and a template serves one day only.
+    """
+    files = [stamp(snapshot.directory / name) for name in sorted(snapshot.digests)]
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    return hashlib.sha256(json.dumps([snapshot.key, files, today]).encode()).hexdigest()[:24]
 
 
 class Stamp(NamedTuple):

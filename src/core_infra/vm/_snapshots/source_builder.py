@@ -17,10 +17,11 @@ from core_infra.vm._snapshots import snapshot as files
 from core_infra.vm._snapshots.clone_source import ForkSource, SnapshotSource
 from core_infra.vm._snapshots.migration import save
 from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, quiesce, settle, unquiesce, warm_up
-from core_infra.vm._snapshots.snapshot import Snapshot
+from core_infra.vm._snapshots.snapshot import Snapshot, template_key
 from core_infra.vm._snapshots.warm_network import warm_up_network
 from core_infra.vm._vmm_launch import fork, launch
 from core_infra.vm._vmm_process import CONSOLE
+from core_infra.vm._warm.leases import lease, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from core_infra.vm._machine_spec import MachineSpec
     from core_infra.vm._snapshots.clone_source import CloneSource
     from core_infra.vm._snapshots.resume import CloneVerifier
+    from core_infra.vm._vmm_launch import Starter
     from core_infra.vm._vmm_process import VmmProcess
+    from core_infra.vm._warm.client import WarmHelper
 
 
 def fork_server(accelerator: str) -> ForkServer | None:
@@ -51,6 +54,7 @@ class SourceBuilder:
         verifier: resumes and verifies clones.
         make_directory: makes a directory for a machine of the given name.
         progress: called with a line when something takes long.
+        warm: keeps templates for the next runs; None: nobody does.
     """
 
     def __init__(
@@ -59,7 +63,9 @@ class SourceBuilder:
         verifier: CloneVerifier,
         make_directory: Callable[[str], Path],
         progress: Callable[[str], None],
+        warm: WarmHelper | None = None,
     ) -> None:
+        self._warm = warm
         self._hypervisor = hypervisor
         self._verifier = verifier
         self._make_directory = make_directory
@@ -129,6 +135,11 @@ class SourceBuilder:
         if accelerator != "tcg":
             return saved  # a processor's own virtual machine cannot be forked with its process
         try:
+            if self._warm is not None and booted and not spec.disks:
+                try:
+                    return self._warm_source(self._warm, saved, snapshot, spec, accelerator)
+                except UnavailableError as error:
+                    self._progress(f"no template is kept for the next run: {error}")
             return self._load_for_forks(saved, booted=booted)
         except UnavailableError as error:
             self._progress(f"clones are loaded and not forked: {error}")
@@ -150,12 +161,19 @@ class SourceBuilder:
 
     def _load_for_forks(self, saved: SnapshotSource, *, booted: bool) -> ForkSource:
         """Load a snapshot into a hypervisor that can be forked, and warm it up."""
+        process, nonce = self._template(saved, booted=booted)
+        return ForkSource(process, nonce, saved.past, saved)
+
+    def _template(
+        self, saved: SnapshotSource, *, booted: bool, start: Starter | None = None
+    ) -> tuple[VmmProcess, str]:
+        """A snapshot in a hypervisor that can be forked, warm and stopped; its agent's nonce."""
         server = ForkServer()
         name = f"source{next(self._numbers)}"
         directory = self._make_directory(name)
         try:
             process = saved.clone(
-                directory, name=name, past=b"", die_with_parent=True, server=server
+                directory, name=name, past=b"", die_with_parent=True, server=server, start=start
             )
         except BaseException:
             server.close()
@@ -168,11 +186,33 @@ class SourceBuilder:
                 warm_up_network(process)
             if booted:
                 settle(process)
-            nonce = quiesce(process, limit)
+            return process, quiesce(process, limit)
         except BaseException:
             process.end()
             raise
-        return ForkSource(process, nonce, saved.past, saved)
+
+    def _warm_source(
+        self,
+        helper: WarmHelper,
+        saved: SnapshotSource,
+        snapshot: Snapshot,
+        spec: MachineSpec,
+        accelerator: str,
+    ) -> ForkSource:
+        """A clone of the helper's template, which is made first if there is none."""
+        key = template_key(snapshot)
+        name = f"source{next(self._numbers)}"
+        directory = self._make_directory(name)
+        spec = dataclasses.replace(spec, name=name)
+        leased = lease(helper, key, spec, accelerator, directory)
+        if leased is None:
+            process, nonce = self._template(saved, booted=True, start=helper.spawn)
+            what = f"{spec.image.name}, {spec.memory} MiB, {spec.cpus} cpu"
+            leave(helper, key, process, nonce, what)
+            leased = lease(helper, key, spec, accelerator, directory)
+        if leased is None:
+            raise UnavailableError("the warm helper has lost a template")
+        return ForkSource(*leased, saved.past, saved)
 
     def copy(self, process: VmmProcess, nonce: str, past: bytes) -> CloneSource:
         """The source for clones of a machine that is quiesced, and stays so.
