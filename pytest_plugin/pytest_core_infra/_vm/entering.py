@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 def real_terminal(config: pytest.Config) -> Iterator[None]:
     """Within the block, pytest captures neither input nor output."""
     capture = config.pluginmanager.get_plugin("capturemanager")
-    # A debugger may have suspended it already, and then resumes it.
-    if capture is None or not capture.is_globally_capturing():
+    # A debugger has suspended it already, and still reads from the terminal after this.
+    if capture is None or (sys.stdin.isatty() and sys.stdout.isatty()):
         yield
         return
     capture.suspend(in_=True)

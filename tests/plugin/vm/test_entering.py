@@ -64,8 +64,15 @@ def test_a_shell_is_a_terminal_also_in_the_debugger(pytester: pytest.Pytester, r
     terminal.expect_exact(PROMPT)
     terminal.send("\x1d")
     terminal.expect_exact("(Pdb)")
+    terminal.sendline("p 6 * 7")
+    terminal.expect_exact("42")
+    terminal.sendline("core_vm.shell()")
+    terminal.expect_exact(PROMPT)
+    terminal.sendline("exit")
+    terminal.expect_exact("(Pdb)")
     terminal.sendline("c")
     terminal.expect(pexpect.EOF)
+    assert "AssertionError" in (terminal.before or "")
     assert "1 failed" in (terminal.before or "")
     assert left_in(runs) == []
 
