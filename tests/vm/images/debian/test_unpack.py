@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import CommandFailedError, InvalidError
+from core_infra.vm._free_space import HostFullError
 from core_infra.vm._images.debian.apt import Deb
 from core_infra.vm._images.debian.unpack import unpack
 from core_infra.vm._images.disk.ext4 import write_ext4
@@ -128,3 +129,17 @@ def test_equal_packages_make_equal_disks(tmp_path: Path) -> None:
         root = unpacked(tmp_path / number, *debs)
         write_ext4(tmp_path / f"{number}.raw", root, free=1 << 20)
     assert (tmp_path / "1.raw").read_bytes() == (tmp_path / "2.raw").read_bytes()
+
+
+def test_a_full_disk_is_called_that_in_each_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deb = make_deb(tmp_path, "one", {"usr/bin/one": "program" * 50_000})
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / f"{deb.path.stem}.tar").symlink_to("/dev/full")
+    with pytest.raises(
+        HostFullError, match=r"cannot write the package one to .*\n?Make room there"
+    ):
+        unpack([deb], "amd64", work, lambda _line: None)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from core_infra._unpatched import os, subprocess
 from core_infra.errors import CommandFailedError
+from core_infra.vm._free_space import no_room, says_full
 from core_infra.vm._images.debian.database import Unpacked, add_database
 from core_infra.vm._images.disk.tar_merge import TarMerger
 from core_infra.vm._images.disk.tree import Node, directory, find_directory
@@ -42,7 +43,7 @@ def unpack(
     Raises:
         InvalidError: a package is damaged, or two of them have the same file.
         CommandFailedError: dpkg-deb failed.
-        OSError: there is no room.
+        UnavailableError, OSError: there is no room.
     """
     progress(f"unpacking {len(debs)} packages")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -82,9 +83,9 @@ def _merge_usr(root: Node, name: str) -> None:
 
 def _unpacked(deb: Deb, work: Path) -> Unpacked:
     archive = work / f"{deb.path.stem}.tar"
-    control = io.BytesIO(_dpkg_deb("--ctrl-tarfile", deb, subprocess.PIPE))
+    control = io.BytesIO(_dpkg_deb("--ctrl-tarfile", deb, work, subprocess.PIPE))
     with archive.open("wb") as file:
-        _dpkg_deb("--fsys-tarfile", deb, file)
+        _dpkg_deb("--fsys-tarfile", deb, work, file)
     members = {}
     with tarfile.open(fileobj=control) as listed:
         for entry in listed:
@@ -96,11 +97,14 @@ def _unpacked(deb: Deb, work: Path) -> Unpacked:
     )
 
 
-def _dpkg_deb(how: str, deb: Deb, output: int | IO[bytes]) -> bytes:
+def _dpkg_deb(how: str, deb: Deb, work: Path, output: int | IO[bytes]) -> bytes:
     command = ["dpkg-deb", how, str(deb.path)]
-    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
+    english = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, env=english, stdout=output, stderr=subprocess.PIPE, check=False)
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip()
+        if says_full(why):
+            raise no_room(f"the package {deb.name}", work)
         raise CommandFailedError(
             f"cannot unpack the package {deb.name} {deb.version}",
             why=why,
