@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from core_infra.vm._vmm_process import VmmProcess
 
 
-_NEEDED = "the agent comes into an image by LinuxKit's init or by cloud-init: has it one of them?"
+_NEEDED = (
+    "the agent comes into an image by LinuxKit's init or cloud-init, or by core-infra image build "
+    "--agent: does it have one of them?"
+)
 
 _PATIENCE = 4
 

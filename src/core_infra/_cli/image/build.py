@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     help=f"Can be given several times; default: {FORMATS[0]}.",
 )
 @click.option(
+    "--agent",
+    is_flag=True,
+    help="Put core-infra's agent into the image: core_vm needs it in a disk or a disc.",
+)
+@click.option(
     "--documents",
     is_flag=True,
     help="Also write NAME-sbom.cdx.json and NAME-provenance.intoto.json: the images that it was "
@@ -62,6 +67,7 @@ def command(
     directory: str,
     arch: str,
     formats: tuple[str, ...],
+    agent: bool,
     documents: bool,
     source: str | None,
     packages: tuple[str, ...],
@@ -81,8 +87,10 @@ def command(
     then used as `core_vm(image="NAME")`, `--core-vm-image=NAME` and `core-infra vm run NAME`.
     """
     if source or packages or suite:
-        if files or formats or documents or output is None:
-            why = "--from and --package need -o NAME, and no FILES, --format or --documents."
+        if files or formats or agent or documents or output is None:
+            why = (
+                "--from and --package need -o NAME, and no FILES, --format, --agent or --documents."
+            )
             raise click.UsageError(why)
         kept = Kept(output, memory, cpus, replace=replace)
         click.echo(build_named(source or "debian", packages, suite, arch or None, kept))
@@ -102,6 +110,7 @@ def command(
         name=name,
         arch=arch,
         formats=formats or FORMATS[:1],
+        agent=agent,
         progress=print_line,
         describe=describe if documents else None,
     )

@@ -85,18 +85,25 @@ def with_agent(image: Bootable) -> tuple[Bootable, tuple[Disk, ...]]:
     return with_agent_archive(image), disks
 
 
+def agent_files(arch: str) -> dict[str, bytes]:
+    """Return the agent, and the script by which LinuxKit's init starts it, by their paths.
+
+    Raises:
+        UnavailableError: there is no agent for the architecture.
+    """
+    return {
+        _PLACE.lstrip("/"): agent_binary(arch),
+        "etc/init.d/999-core-infra-agent": _SCRIPT.encode(),
+    }
+
+
 def with_agent_archive(image: Image) -> Image:
     """The image of a kernel and an initrd, whose init starts the agent as LinuxKit's does.
 
     Raises:
         UnavailableError: there is no agent for its architecture.
     """
-    archive = cpio(
-        [
-            file(_PLACE, agent_binary(image.arch), 0o755),
-            file("etc/init.d/999-core-infra-agent", _SCRIPT.encode(), 0o755),
-        ]
-    )
+    archive = cpio([file(path, data, 0o755) for path, data in agent_files(image.arch).items()])
     initrd = image.initrd
     assert initrd is not None  # noqa: S101 - checked above
     status = initrd.stat()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 import stat
+import subprocess
 import sys
 import tarfile
 from io import BytesIO
@@ -302,3 +304,28 @@ def test_a_packed_tar_of_modules_is_unpacked(project: Path) -> None:
     )
     assert text(unpacked(build(project)), "usr/lib/modules/x") == "1"
     assert tarfile.is_tarfile(BytesIO(archive([])))
+
+
+def test_the_agent_is_put_into_an_image_that_is_to_have_it(project: Path) -> None:
+    tree = unpacked(build(project, agent=True), b"microcode")
+    assert at(tree, "usr/local/sbin/core-infra-agent").mode & 0o777 == 0o755
+    assert at(tree, "etc/init.d/999-core-infra-agent").mode & 0o777 == 0o755
+    with pytest.raises(KeyError):
+        at(unpacked(build(project, "plain"), b"microcode"), "usr/local")
+
+
+def test_what_a_killed_build_has_left_is_removed_by_the_next_one(project: Path) -> None:
+    # The signal comes while the image is written: its lines say when that is.
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from core_infra.vm._images.linuxkit.output import build_files\n"
+        "def progress(line):\n"
+        "    if line == 'writing the image': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "build_files([Path('linuxkit.yml')], Path('out'), name='n', arch='x86_64',\n"
+        "    formats=['tar'], progress=progress)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name[:12] for path in (project / "out").iterdir()] == [".assembling-"]
+    build(project, formats=["tar"])
+    assert [path.name for path in (project / "out").iterdir()] == ["n.tar"]

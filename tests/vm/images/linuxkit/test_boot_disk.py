@@ -10,6 +10,7 @@ import pytest
 
 from core_infra.errors import InvalidError, NotFoundError, UnavailableError
 from core_infra.process import LogPattern, Service
+from core_infra.vm import Launcher
 from core_infra.vm._images.image import host_arch
 from core_infra.vm._images.linuxkit import boot_disk
 from core_infra.vm._images.linuxkit.output import build_files
@@ -30,17 +31,25 @@ QEMU = ("qemu-system-x86_64", "-m", "1024", "-display", "none", "-serial", "stdi
 pytestmark = pytest.mark.skipif(host_arch() != "x86_64", reason="syslinux is for x86-64")
 
 
-def build(directory: Path, formats: Sequence[str], more: str = "") -> dict[str, Path]:
+def build(
+    directory: Path,
+    formats: Sequence[str],
+    more: str = "",
+    *,
+    text: str = FILE,
+    agent: bool = False,
+) -> dict[str, Path]:
     directory.mkdir(exist_ok=True)
     image = write_busybox(directory / "image")
     file = directory / "web.yml"
-    file.write_text(FILE.format(image=image, more=more))
+    file.write_text(text.format(image=image, more=more))
     made = build_files(
         [file],
         directory / "made",
         name="web",
         arch="x86_64",
         formats=formats,
+        agent=agent,
         progress=lambda _line: None,
     )
     return {path.suffix[1:]: path for path in made}
@@ -59,6 +68,15 @@ def test_disks_and_discs_boot(tmp_path: Path) -> None:
         machines = [service.start(*QEMU, *drive) for drive in drives.values()]
         for machine in machines:
             machine.wait_ready(LogPattern("it has booted"), timeout=300)
+
+
+@pytest.mark.long
+def test_a_disk_with_the_agent_is_a_machine_of_a_test(tmp_path: Path) -> None:
+    text = "services:\n- {{name: web, image: '{image}', command: [busybox, sleep, '10000']}}\n"
+    disk = build(tmp_path, ["qcow2"], text=text, agent=True)["qcow2"]
+    with Launcher(image=disk) as launcher:
+        machine = launcher.clone()
+        assert machine.exec("oci-runtime list -q", check=True).stdout == "web\n"
 
 
 def test_a_disc_can_be_read_and_has_what_uefi_boots(tmp_path: Path) -> None:

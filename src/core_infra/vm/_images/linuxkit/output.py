@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import stat
 import tempfile
 import zlib
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from core_infra.vm._free_space import written
+from core_infra.vm._images.agent_injection import agent_files
+from core_infra.vm._images.disk.tree import Node, Piece
 from core_infra.vm._images.linuxkit.archives import content, write_cpio, write_tar
 from core_infra.vm._images.linuxkit.assembly import Assembly
 from core_infra.vm._images.linuxkit.boot_disk import DISKS, Parts, write_disks
 from core_infra.vm._images.linuxkit.lock import find_lock
 from core_infra.vm._images.linuxkit.plan import make_plan
 from core_infra.vm._images.linuxkit.root import Root
+from core_infra.vm._images.oci.store import remove_if_left
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from core_infra.vm._images.disk.tree import Node
     from core_infra.vm._images.linuxkit.contents import Contents, Package
     from core_infra.vm._images.linuxkit.plan import Plan
 
@@ -30,6 +36,7 @@ _LEVEL = 6
 _GZIP = 31
 """Of zlib: the format of gzip, without a name and a time, on which the bytes would depend."""
 _ALIGNMENT = 4
+_WORK = ".assembling-"
 
 
 def build_files(
@@ -39,6 +46,7 @@ def build_files(
     name: str,
     arch: str,
     formats: Sequence[str],
+    agent: bool = False,
     progress: Callable[[str], None],
     describe: Callable[[Path, Contents], None] | None = None,
 ) -> list[Path]:
@@ -50,6 +58,7 @@ def build_files(
         name: what the names of the result begin with.
         arch: the machine's architecture, as ``uname -m`` prints it.
         formats: which of FORMATS are written.
+        agent: put core_infra's agent into the image.
         progress: is called with a line of text before anything slow.
         describe: is called with the directory of the files, before they are moved to where they
             belong, and with what they were made of; it can write more files there.
@@ -63,12 +72,17 @@ def build_files(
     plan = make_plan(texts, arch, bases=bases, lock=find_lock(files[:1]), progress=progress)
     with written("the image", directory):
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".assembling-") as work:
-            made = Path(work) / "made"
+        with _workspace(directory) as work:
+            made = work / "made"
             made.mkdir()
-            assembly = _assembled(plan, Path(work))
+            assembly = _assembled(plan, work)
+            if agent:
+                for path, data in agent_files(arch).items():
+                    pieces = (Piece(0, len(data), data=data),)
+                    node = Node(stat.S_IFREG | 0o755, size=len(data), pieces=pieces)
+                    assembly.root.add(path, node)
             loaders: tuple[Package, ...] = ()
-            parts = made if "kernel+initrd" in formats else Path(work)
+            parts = made if "kernel+initrd" in formats else work
             disks = [one for one in DISKS if one in formats]
             if disks or parts == made:
                 _write_kernel_and_initrd(assembly, plan, parts, name)
@@ -78,14 +92,34 @@ def build_files(
             if disks:
                 kernel, initrd = (parts / f"{name}-{end}" for end in ("kernel", "initrd.img"))
                 image = Parts(kernel, initrd, assembly.cmdline)
-                loaders = write_disks(
-                    image, made, name=name, formats=disks, plan=plan, work=Path(work)
-                )
+                loaders = write_disks(image, made, name=name, formats=disks, plan=plan, work=work)
             if describe is not None:
                 contents = assembly.contents()
                 packages = tuple(sorted({*contents.packages, *loaders}))
                 describe(made, replace(contents, packages=packages))
             return [path.replace(directory / path.name) for path in sorted(made.iterdir())]
+
+
+@contextmanager
+def _workspace(directory: Path) -> Iterator[Path]:
+    """A directory for the time of a build, locked; what killed builds have left is removed."""
+    above = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(above, fcntl.LOCK_EX)
+        for left in directory.glob(f"{_WORK}*"):
+            remove_if_left(left)
+        work = Path(tempfile.mkdtemp(prefix=_WORK, dir=directory))
+        lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    finally:
+        os.close(above)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(lock)
 
 
 def write_kernel_and_initrd(plan: Plan, directory: Path, name: str) -> int:
@@ -102,7 +136,7 @@ def write_kernel_and_initrd(plan: Plan, directory: Path, name: str) -> int:
     """
     with (
         written("the image", directory),
-        tempfile.TemporaryDirectory(dir=directory, prefix=".assembling-") as work,
+        tempfile.TemporaryDirectory(dir=directory, prefix=_WORK) as work,
     ):
         return _write_kernel_and_initrd(_assembled(plan, Path(work)), plan, directory, name)
 

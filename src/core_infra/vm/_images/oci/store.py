@@ -117,7 +117,7 @@ class Store:
             layout.write_text(json.dumps(_LAYOUT))
         with filelock.FileLock(self.root / ".lock"):
             for left in self.root.glob(".part-*"):
-                _remove_if_left(left)
+                remove_if_left(left)
             part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.root))
             lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -172,7 +172,7 @@ class Store:
         return None
 
 
-def _remove_if_left(part: Path) -> None:
+def remove_if_left(part: Path) -> None:
     """Remove what a killed process has left, unless another process holds its lock."""
     try:
         lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -180,7 +180,7 @@ def _remove_if_left(part: Path) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:  # it is locked, or the file system has no locks
         return
     else:
         shutil.rmtree(part, ignore_errors=True)
