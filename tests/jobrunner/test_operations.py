@@ -84,6 +84,20 @@ def test_a_webhook_only_polls_its_repository_now(make: Make, server: OperationsS
     assert (wanted.fresh, other.polls) == (2, 1)
 
 
+def test_webhooks_without_end_do_not_keep_other_repositories_from_being_polled(make: Make) -> None:
+    busy, other = Counted("github.com:acme/widgets"), Counted("github.com:acme/gears")
+    poller = make(Actor(), sources=[busy, other], clock=SystemClock(), poll_interval=0.2)
+    busy.refresh = lambda: None  # type: ignore[method-assign]
+    # Each poll of the one asks for the next.
+    busy.poll = lambda: poller.poll_now("acme/widgets") and []  # type: ignore[assignment, method-assign, return-value]
+    thread = threading.Thread(target=poller.run)
+    thread.start()
+    for _ in range(3):
+        assert other.polled.acquire(timeout=30)
+    poller.stop()
+    thread.join(30)
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
@@ -134,11 +148,14 @@ def test_health_and_readiness(make: Make, server: OperationsServer) -> None:
 
 
 def test_the_report_is_live(make: Make, server: OperationsServer) -> None:
-    poller = make(Actor(), clock=SystemClock())
+    said = "<script>alert(1)</script> \ud800"  # half a character, as JSON may have it
+    poller = make(Actor(do=lambda *_: said), clock=SystemClock())
     server.poller = poller
     assert "acme/widgets" not in ask(server, "/")[1]
     poller.run_once()
-    assert "acme/widgets" in ask(server, "/")[1]
+    page = ask(server, "/")[1]
+    assert "acme/widgets" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; ?" in page
 
 
 def test_what_was_given_up_is_tried_again_when_a_person_wants_it(

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import http.server
 import json
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from core_infra.jobrunner._poller import Poller
 
 _BODY_MAX = 1 << 20
+_LENGTH = re.compile("[0-9]{1,7}")
 _SIGNATURES = ("x-hub-signature-256", "x-forgejo-signature", "x-gitea-signature")
 _REPORT_DAYS = 7
 
@@ -87,7 +89,7 @@ class OperationsServer:
                 length = self.headers.get("content-length", "")
                 if self.path != "/hook":
                     self._send(Reply(HTTPStatus.NOT_FOUND, "not found\n"))
-                elif not length.isdecimal() or int(length) > _BODY_MAX:
+                elif not _LENGTH.fullmatch(length) or int(length) > _BODY_MAX:
                     self.close_connection = True
                     self._send(Reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large\n"))
                 else:

@@ -31,6 +31,10 @@ _LATE = 60.0
 """Seconds that a loop may be late before it counts as standing still."""
 _JITTER = 0.1
 """The part of the interval by which a pause may be longer."""
+_PROMPT = 5
+"""How many webhooks are followed at once in one interval; later ones are gathered."""
+_GATHER = 10.0
+"""Seconds for which webhooks are gathered, so that a busy repository does not use up its limit."""
 _PATIENCE_MIN = 0.1
 """Seconds: with a shorter interval, polls beside a running action would keep a processor busy."""
 
@@ -182,7 +186,11 @@ class Poller:
         # Bots that were started together must not ask their forge at the same moments for ever.
         left = self.config.poll_interval * random.uniform(1, 1 + _JITTER)  # noqa: S311 - no secret
         until = time.monotonic() + left
-        while not self._stop.is_set() and self.config.clock.wait(self._nudge, max(left, 0.0)):
+        clock, times = self.config.clock, 0
+        # However many webhooks come, the sources that nobody asks for have their turn.
+        while left > 0 and not self._stop.is_set() and clock.wait(self._nudge, left):
+            if (times := times + 1) > _PROMPT:
+                clock.wait(self._stop, min(_GATHER, max(until - time.monotonic(), 0.0)))
             self._nudge.clear()
             names, self._nudged = self._nudged, set()
             try:

@@ -39,7 +39,7 @@ def html_report(
     found = group_actions(entries)
     shown = found[: -limit - 1 : -1]
     rest = f"The latest {len(shown)} of {len(found)}." if len(shown) < len(found) else ""
-    return _template().substitute(
+    page = _template().substitute(
         now=html.escape(stamp(now)[:16].replace("T", " ")),
         numbers=_numbers(found),
         chain=_chain(checks),
@@ -48,6 +48,8 @@ def html_report(
         rows="".join(_row(action) for action in shown),
         rest=rest or ("" if found else "Nothing was done yet."),
     )
+    # JSON may have half a character, which no page can have.
+    return page.encode("utf-8", "replace").decode()
 
 
 def _template() -> string.Template:
