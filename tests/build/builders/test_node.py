@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from core_infra.build._preflight import make_plan
 from core_infra.build._project import ProjectType
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from core_infra.build._plan import BuildPlan
 
 
@@ -142,3 +141,39 @@ def test_fields_of_a_wrong_type_do_no_harm(fields: dict[str, object], tmp_path: 
     plan = make_plan(project)
     assert plan.builder is BUILDERS[ProjectType.NODE]
     assert plan.context.name == "app"
+
+
+def workspace(top: Path, member: dict[str, object], **fields: object) -> Path:
+    """A workspace with a member in plain JavaScript, whose directory is returned."""
+    inner = top / "packages/app"
+    inner.mkdir(parents=True)
+    content = {"private": True, "workspaces": ["packages/*"], **fields}
+    (top / "package.json").write_text(json.dumps(content))
+    (inner / "package.json").write_text(
+        json.dumps({"name": "@a/app", "version": "1.0.0", **member})
+    )
+    (inner / "index.js").write_text("")
+    (inner / "test.js").write_text("")
+    subprocess.run(["git", "init", "-q"], cwd=top, check=True)
+    return inner
+
+
+def test_a_package_without_its_own_script_is_built_by_its_workspace(tmp_path: Path) -> None:
+    need("npm", "git")
+    scripts = {"build": "echo types > packages/app/index.d.ts"}
+    project = workspace(tmp_path, {"files": ["index.js", "index.d.ts"]}, scripts=scripts)
+    made = carry_out(make_plan(project)).built[0]
+    assert set(tree(Path(made.path))) == {"index.d.ts", "index.js", "package.json"}
+    assert not (project / "index.d.ts").exists()
+
+
+def test_a_package_that_needs_no_script_is_what_npm_would_publish(tmp_path: Path) -> None:
+    need("npm", "git")
+    project = workspace(tmp_path / "a", {"files": ["index.js"]})
+    made = carry_out(make_plan(project)).built[0]
+    assert set(tree(Path(made.path))) == {"index.js", "package.json"}
+    packed = workspace(
+        tmp_path / "b", {"files": ["lib"], "scripts": {"prepack": "mkdir lib; cp index.js lib"}}
+    )
+    made = carry_out(make_plan(packed)).built[0]
+    assert set(tree(Path(made.path))) == {"lib/index.js", "package.json"}

@@ -79,6 +79,8 @@ MANAGERS = (
 class NodeBuilder(Builder):
     """Installs packages, then runs the script ``build``; its output directory is the artifact.
 
+    A package of a workspace may be built by the workspace's script, and one with ``files`` by none.
+
     The field ``packageManager``, else the lock file, determines bun, pnpm, yarn or npm. The script
     gets ``OUTPUT_DIR``. If that is empty afterwards, the artifact is ``dist``, ``build``, ``out``,
     ``.output`` or ``_site``; else the ``files`` of package.json, which npm would publish. If
@@ -114,11 +116,12 @@ class NodeBuilder(Builder):
         copy = context.copy("any")
         output = context.staging("any")
         env = {"OUTPUT_DIR": str(output / context.name), "npm_config_update_notifier": "false"}
-        build = (manager.name, "run", "build", *_separated(manager, extra_flags(context)))
-        commands = [Command(build, copy, env)]
+        place, script = _script(own, top, copy, Path(os.path.relpath(root, context.project_dir)))
+        run = (manager.name, "run", script, *_separated(manager, extra_flags(context)))
+        commands = [Command(run, place, env)] if script else []
         if not is_vendored(context.project_dir, "node_modules"):
             install = install_command(root, package, manager)
-            commands.insert(0, Command(install, copy, env))
+            commands.insert(0, Command(install, place, env))
         step = Step(
             name="any",
             target=None,
@@ -129,7 +132,7 @@ class NodeBuilder(Builder):
         node = Tool("node", ("node", "--version"), "Install Node.js: https://nodejs.org.")
         tool = Tool(manager.name, (manager.name, "--version"), manager.todo)
         tools = (tool,) if manager.name == "bun" else (node, tool)
-        problems = () if "build" in table(own, "scripts") else (_no_script(context),)
+        problems = () if script or own.get("files") else (_no_script(context),)
         return BuilderPlan((step,), tools, problems)
 
     def outside(self, project_dir: Path) -> list[Path]:
@@ -298,5 +301,24 @@ def _was_filled(directory: Path, epoch: int) -> bool:
     return any(path.is_file() and path.stat().st_mtime != epoch for path in directory.rglob("*"))
 
 
+def _script(
+    own: dict[str, object], top: dict[str, object], copy: Path, root: Path
+) -> tuple[Path, str]:
+    """The script that builds a package, and where: its own, or the one of its workspace.
+
+    Args:
+        own: the package.json of the package.
+        top: that of the workspace, or the same.
+        copy: the package in the copy of the sources.
+        root: the path of the workspace, relative to the package.
+    """
+    for script in ("build", "prepack"):  # npm runs prepack before it packs
+        if script in table(own, "scripts"):
+            return copy, script
+        if script == "build" and script in table(top, "scripts"):
+            return Path(os.path.normpath(copy / root)), script
+    return copy, ""
+
+
 def _no_script(context: BuildContext) -> str:
-    return f"{context.project_dir / 'package.json'} has no script 'build'"
+    return f"{context.project_dir / 'package.json'} has no script 'build', and no 'files'"
