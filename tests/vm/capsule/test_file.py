@@ -51,6 +51,16 @@ def test_it_has_what_was_written(whole: bytes, tmp_path: Path) -> None:
     assert read(path) == STATE
 
 
+def test_a_large_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)  # beyond it, the format has another end
+    path = tmp_path / "x.capsule"
+    with CapsuleWriter(path) as writer:
+        writer.add("state/vm1", lambda put: put(os.urandom(len(STATE))))
+        writer.set_manifest(MANIFEST)
+    assert b"PK\6\7" in path.read_bytes()
+    assert len(read(path)) == len(STATE)
+
+
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_capsule_is_an_error_or_harmless(

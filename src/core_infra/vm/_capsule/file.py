@@ -209,8 +209,8 @@ def _check_end(path: Path) -> None:
     end = tail[-_END_SIZE:]
     if not end.startswith(_END) or end[-2:] != b"\0\0":
         raise ValueError("it has no list of members at its end")
-    # One of 64 bits replaces it, and is needed beyond 4 GiB only.
-    has_other = tail.startswith(_END64) and size < 1 << 32
+    # One of 64 bits replaces it, and is written beyond 2 GiB only.
+    has_other = tail.startswith(_END64) and size <= zipfile.ZIP64_LIMIT
     if has_other or int.from_bytes(end[12:16], "little") > _LARGEST_DIRECTORY:
         raise ValueError("its list of members is too large")
 
