@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CoreInfraError, InvalidError
 from core_infra.vm._hardware import NAT
-from core_infra.vm._images.linuxkit.image_cache import template_image
 from core_infra.vm._launcher import Launcher
 from pytest_core_infra._vm.reporting import RunSummary
 
@@ -191,6 +190,8 @@ class Machines:
             return image
         if image is not None:
             raise InvalidError(f"a machine boots either image={image} or template={template!r}")
+        from core_infra.vm._images.linuxkit.image_cache import template_image  # noqa: PLC0415 - if used
+
         return template_image(template, variables or {}, progress=self._progress)
 
     def _counted(self, start: Callable[[], Machine]) -> Machine:

@@ -9,24 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core_infra import _lazy
-from core_infra.process._captured_run import CommandResult
 from core_infra.process._child import Child, spawn
-from core_infra.process._default_service import (
-    clear,
-    default,
-    get,
-    init,
-    kill,
-    list,  # noqa: A004 - of processes: this package is the namespace
-    output,
-    remove,
-    run,
-    run_with_options,
-    running,
-    set_default,
-    start,
-    start_with_options,
-)
 from core_infra.process._errors import (
     CannotKillError,
     CannotStartError,
@@ -37,24 +20,36 @@ from core_infra.process._errors import (
     RunTimeoutError,
     ServiceNotInitializedError,
 )
-from core_infra.process._events import (
-    ActionProcessExited,
-    ActionProcessKilled,
-    ActionProcessOutput,
-    ActionProcessStarted,
-    Stream,
-)
-from core_infra.process._leftovers import Leftover
-from core_infra.process._log_pattern import LogPattern
-from core_infra.process._options import RunOptions, ServiceOptions
-from core_infra.process._output import Piece, RingBuffer, StreamParts
-from core_infra.process._process import Probe, Process
-from core_infra.process._restart import RestartPolicy
-from core_infra.process._service import Service, new_service
-from core_infra.process._status import ProcessInfo, Status, Usage
-from core_infra.process._terminal import Terminal
 
 if TYPE_CHECKING:
+    from core_infra.process._captured_run import CommandResult
+    from core_infra.process._default_service import (
+        clear,
+        default,
+        get,
+        init,
+        kill,
+        list,  # noqa: A004 - of processes: this package is the namespace
+        output,
+        remove,
+        run,
+        run_with_options,
+        running,
+        set_default,
+        start,
+        start_with_options,
+    )
+    from core_infra.process._events import (
+        ActionProcessExited,
+        ActionProcessKilled,
+        ActionProcessOutput,
+        ActionProcessStarted,
+        Stream,
+    )
+    from core_infra.process._leftovers import Leftover
+    from core_infra.process._log_pattern import LogPattern
+    from core_infra.process._options import RunOptions, ServiceOptions
+    from core_infra.process._output import Piece, RingBuffer, StreamParts
     from core_infra.process._probes import (
         Check,
         CommandSucceeds,
@@ -63,6 +58,8 @@ if TYPE_CHECKING:
         TcpPort,
         UnixSocket,
     )
+    from core_infra.process._process import Probe, Process
+    from core_infra.process._restart import RestartPolicy
     from core_infra.process._runner.cancellation import Cancellation
     from core_infra.process._runner.durations import Durations
     from core_infra.process._runner.events import (
@@ -87,13 +84,49 @@ if TYPE_CHECKING:
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._runner.taskfile import TaskFile, TaskFileError, load_tasks
     from core_infra.process._runner.text_display import LineDisplay, LogDisplay
+    from core_infra.process._service import Service, new_service
     from core_infra.process._shared_process import SharedProcess, Start
+    from core_infra.process._status import ProcessInfo, Status, Usage
+    from core_infra.process._terminal import Terminal
 else:
-    # The runner, the probes (an HTTP client) and shared processes (file locks) are imported when
-    # one of their names is first used.
+    # Machines need hypervisors as children only; and the runner, the probes (an HTTP client) and
+    # shared processes (file locks) are not needed by all that start programs.
     __getattr__ = _lazy.exports(
         __name__,
         {
+            "._captured_run": ("CommandResult",),
+            "._default_service": (
+                "clear",
+                "default",
+                "get",
+                "init",
+                "kill",
+                "list",
+                "output",
+                "remove",
+                "run",
+                "run_with_options",
+                "running",
+                "set_default",
+                "start",
+                "start_with_options",
+            ),
+            "._events": (
+                "ActionProcessExited",
+                "ActionProcessKilled",
+                "ActionProcessOutput",
+                "ActionProcessStarted",
+                "Stream",
+            ),
+            "._leftovers": ("Leftover",),
+            "._log_pattern": ("LogPattern",),
+            "._options": ("RunOptions", "ServiceOptions"),
+            "._output": ("Piece", "RingBuffer", "StreamParts"),
+            "._process": ("Probe", "Process"),
+            "._restart": ("RestartPolicy",),
+            "._service": ("Service", "new_service"),
+            "._status": ("ProcessInfo", "Status", "Usage"),
+            "._terminal": ("Terminal",),
             "._probes": (
                 *("Check", "CommandSucceeds", "FileExists"),
                 *("HttpStatus", "TcpPort", "UnixSocket"),
