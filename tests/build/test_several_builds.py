@@ -104,8 +104,11 @@ def test_mistakes_in_builds_are_reported(builds: str, why: str) -> None:
 
 
 def test_builds_are_released_together_or_with_their_own_version(project: Path) -> None:
-    assert command(str(project), "--no-dry-run").exit_code == 0
+    done = command(str(project), "--no-dry-run")
+    assert done.exit_code == 0, done.output
     dist = project / "dist"
+    size = (dist / "cli_windows_amd64.zip").stat().st_size
+    assert f"cli_windows_amd64.zip          {size} B" in done.stderr.splitlines()
     assert {one.name for one in dist.glob("*_*.*")} == {
         "server_linux_amd64.tar.gz",
         "server_darwin_arm64.tar.gz",

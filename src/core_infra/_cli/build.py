@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from core_infra._cli.exit_codes import FULL
+from core_infra._cli.release_sizes import Sizes
 from core_infra._host import processors
 from core_infra.build._archives.archive import Format, Profile
 from core_infra.build._artifact import Target
@@ -240,11 +241,16 @@ def _plans(goal: Goal, chosen: dict[str, Any]) -> list[BuildPlan]:
 
 
 def _carry_out(plan: BuildPlan, chosen: dict[str, Any]) -> BuildResult:
+    before = Sizes(plan.context.output_dir)
     try:
         with _progress() as listener:
-            return carry_out(plan, twice=chosen["twice"], listener=listener)
+            result = carry_out(plan, twice=chosen["twice"], listener=listener)
     except RunInterruptedError as error:
         raise error.__cause__ or error from None  # the signal determines the exit code
+    if plan.goal is not Goal.BUILD:
+        for line in Sizes(result.directory).lines(before):
+            click.echo(line, err=True)
+    return result
 
 
 @contextlib.contextmanager
