@@ -232,7 +232,7 @@ class PreparedCluster:
         return self._copy(name)
 
     def close(self) -> None:
-        """End it; its copies live on. A second call does nothing."""
+        """End it; its copies live on, without an initial state. A second call does nothing."""
         if not self._is_closed:
             self._is_closed = True
             self._close()

@@ -116,6 +116,8 @@ class Clusters:
 
     def revert(self, cluster: Cluster, name: str | None) -> None:
         """The same."""
+        if name is not None:
+            check_snapshot_name(name)
         if (cluster, name) not in self._frames:
             known = [repr(one) for other, one in self._frames if other is cluster and one]
             raise NotFoundError(

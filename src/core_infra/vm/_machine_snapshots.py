@@ -175,4 +175,9 @@ class MachineSnapshots:
                 why="it was booted cold",
                 todo="Take a snapshot(name) when it is as you want it, and revert(name).",
             )
+        if not self.initial.is_whole():
+            raise NotFoundError(
+                f"machine {self._machine.spec.name} has no initial state to return to",
+                why="what it was cloned from was closed, or its files were removed",
+            )
         return self.initial

@@ -110,6 +110,8 @@ def test_a_cluster_is_reverted_together(prepared: PreparedCluster) -> None:
         continues(b, len(received(b)))
         cluster.revert()
         continues(b, len(received(b)))
+        with pytest.raises(InvalidError, match=r"cannot name a snapshot \[\]"):
+            cluster.revert([])  # type: ignore[arg-type] # wrong
         with pytest.raises(NotFoundError, match=r"no snapshot 'there'.*'here'"):
             cluster.revert("there")
         with a.pause(), pytest.raises(MachineStateError, match="it is paused"):
@@ -144,6 +146,20 @@ def test_a_node_joins_a_copy(prepared: PreparedCluster) -> None:
     for add in (cluster.add_network, lambda: cluster.add_machine("d")):
         with pytest.raises(WrongStateError, match="was stopped"):
             add()
+
+
+def test_a_copy_outlives_its_preparation_without_an_initial_state(launcher: Launcher) -> None:
+    def add(cluster: Cluster) -> None:
+        cluster.add_network()
+        cluster.add_machine("a")
+
+    prepared = launcher.prepare_cluster(add)
+    with prepared.copy() as cluster:
+        prepared.close()
+        for one in (cluster, cluster["a"]):
+            with pytest.raises(NotFoundError, match=r"no initial state .* was closed"):
+                one.revert()
+        cluster["a"].exec("true", check=True)
 
 
 def test_a_failed_preparation_leaves_nothing(launcher: Launcher) -> None:

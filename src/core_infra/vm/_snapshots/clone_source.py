@@ -60,7 +60,7 @@ class CloneSource(Protocol):
         """Copy what its disks have written to *directory*, as layers over the specified disks."""
 
     def is_whole(self) -> bool:
-        """Whether the files that it needs still exist."""
+        """Whether it was not closed, and the files that it needs still exist."""
 
     def close(self) -> None:
         """Release what it holds; its clones live on."""
@@ -175,6 +175,7 @@ class ForkSource:
         self._instance = process
         self._source = source
         self._origins = Origins(process.spec.disks, reopened=False)
+        self._is_closed = False
 
     def clone(
         self, directory: Path, *, name: str, past: bytes, die_with_parent: bool
@@ -194,11 +195,12 @@ class ForkSource:
         save_layers(self._instance.disks, self._instance.spec.disks, directory)
 
     def is_whole(self) -> bool:
-        """True: it needs no files that others could remove."""
-        return True
+        """Whether it was not closed; it needs no files that others could remove."""
+        return not self._is_closed
 
     def close(self) -> None:
         """End the stopped process."""
+        self._is_closed = True
         self._instance.end()
         shutil.rmtree(self._instance.directory, ignore_errors=True)
         if self._source is not None:
