@@ -43,6 +43,7 @@ def test_all_mistakes_at_once_each_with_its_line() -> None:
         "  net: relative\n"
         "  mounts: [{source: x}]\n"
         "  uid: nobody\n"
+        "  devices: [{path: /dev/x, type: q}, {path: all, type: a}]\n"
         "- {name: s, image: b}\n"
         "files:\n"
         "- {path: ../x, contents: a}\n"
@@ -52,7 +53,7 @@ def test_all_mistakes_at_once_each_with_its_line() -> None:
         "- {path: a, contents: a, mode: 0644}\n"
     )
     lines = [int(one.split(":")[1]) for one in found]
-    assert lines == [1, 2, 4, 5, 8, 12, 12, 13, 14, 14, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24]
+    assert lines == [*(1, 2, 4, 5, 8, 12, 12, 13, 14, 14, 14, 15, 16, 17, 18, 19), *range(21, 26)]
     text = "\n".join(found)
     for part in (
         "must be lower-case",
@@ -61,11 +62,19 @@ def test_all_mistakes_at_once_each_with_its_line() -> None:
         "there is no volume 'v'",
         "the volume 'r' is read-only",
         "no container has the name 'nobody'",
+        "devices[0].type: expected one of c, b, u, p, a",
         "another service has the same name 's'",
         "a file has either contents or source",
         "put it in quotes",
     ):
         assert part in text
+
+
+def test_a_volume_without_a_valid_name_is_not_offered() -> None:
+    found = mistakes(
+        "volumes: [{name: V}]\nonboot: [{name: s, image: a, binds: ['x:/x']}]\n",
+    )
+    assert found[-1].endswith("there is no volume 'x'; there are none. A path begins with /")
 
 
 def test_values_are_not_shown() -> None:

@@ -52,7 +52,8 @@ class LinuxKitFile:
     @property
     def read_only_volumes(self) -> dict[str, bool]:
         """Each volume's name, and whether it is read-only."""
-        return {str(one["name"]): bool(one.get("readonly")) for one in self.volumes}
+        named = (one for one in self.volumes if one["name"])  # not those with a mistake there
+        return {str(one["name"]): bool(one.get("readonly")) for one in named}
 
     def images(self) -> list[str]:
         """Return the addresses of all images, each once, in the order of their use."""
@@ -224,8 +225,8 @@ def volume_problem(mount: Mapping[str, Any], volumes: Mapping[str, bool]) -> str
     if source.startswith("/"):
         return None
     if source not in volumes:
-        names = ", ".join(volumes) or "none"
-        return f"there is no volume {source!r}; there are {names}. A path begins with /"
+        names = f"there are {', '.join(volumes)}" if volumes else "there are none"
+        return f"there is no volume {source!r}; {names}. A path begins with /"
     if volumes[source] and "ro" not in mount.get("options", ()):
         return f"the volume {source!r} is read-only; write SOURCE:DESTINATION:ro"
     return None

@@ -195,6 +195,7 @@ _MOUNT = _mapping(
     }
 )
 _RATES = each(_mapping(_numbers("major", "minor", "rate")))
+_DEVICES = ("c", "b", "u", "p", "a")  # as mknod(1) names them; a: all, of a rule for path: all
 _RESOURCES = _mapping(
     {
         "devices": each(
@@ -258,7 +259,8 @@ _CONTAINER: dict[str, Read] = {
     "devices": each(
         _mapping(
             {
-                **_strings("path", "type"),
+                **_strings("path"),
+                "type": one_of(_DEVICES),
                 "mode": _text(notations.octal),
                 **_numbers("major", "minor"),
             },
