@@ -70,6 +70,13 @@ def test_a_command_line_that_names_no_console_gets_one(prefix: Path) -> None:
     assert load_kernel_set(prefix).cmdline == "console=ttyS0 quiet netconsole=x"
 
 
+def test_serial_lines_of_other_architectures_are_left_out(prefix: Path) -> None:
+    line = "console=tty0 console=ttyS0 console=ttyAMA0,115200 quiet"  # as in LinuxKit's own files
+    prefix.with_name("web-cmdline").write_text(line)
+    image = load_kernel_set(prefix)
+    assert (image.cmdline, image.console) == ("console=tty0 console=ttyS0 quiet", "ttyS0")
+
+
 @pytest.mark.parametrize("missing", ["web-kernel", "web-initrd.img"])
 def test_a_missing_part_is_named(prefix: Path, missing: str) -> None:
     prefix.with_name(missing).unlink()

@@ -72,6 +72,9 @@ def kernel_image(
 ) -> Image:
     """The image of a kernel. ``console=`` and ``root=`` are added to *cmdline* if missing.
 
+    LinuxKit files name the serial lines of all architectures. The kernel prefers the last one that
+    is named: if it does not exist, ``/dev/console`` is the screen. So the others are left out.
+
     Raises:
         NotFoundError: the kernel does not exist.
         InvalidError: the file is not a bootable kernel.
@@ -79,6 +82,9 @@ def kernel_image(
     arch = arch_of_kernel(kernel)
     if disk is not None and not _ROOT.search(cmdline):
         cmdline = f"root=/dev/vda rw {cmdline}".rstrip()
+    others = {f"console={line}" for line in CONSOLES.values() if line != CONSOLES[arch]}
+    words = cmdline.split(" ")
+    cmdline = " ".join(word for word in words if word.partition(",")[0] not in others)
     if not _CONSOLE.search(cmdline):  # without one, a machine that fails prints nothing
         cmdline = f"console={CONSOLES[arch]} {cmdline}".rstrip()
     console = _CONSOLE.findall(cmdline)[-1]
