@@ -88,7 +88,7 @@ class MachineLifecycle:
         self._snapshotter = snapshotter
         self.snapshots = MachineSnapshots(self, snapshotter, source)
         self.resumed_at: list[tuple[int, int]] = []
-        self._restarted: Callable[[], None] = lambda: None
+        self._restart_listeners: list[Callable[[], None]] = []
         self._restart: cold.ColdRestart | None = None
         self.faults = MachineFaults(self)
         self._ports = ForwardedPorts()
@@ -243,11 +243,11 @@ class MachineLifecycle:
     @contextlib.contextmanager
     def on_restart(self, listener: Callable[[], None]) -> Iterator[None]:
         """Within it, *listener* is called on the supervisor's thread if the guest restarts."""
-        self._restarted = listener
+        self._restart_listeners.append(listener)
         try:
             yield
         finally:
-            self._restarted = lambda: None
+            self._restart_listeners.remove(listener)
 
     def replace(
         self, process: VmmProcess, info: Mapping[str, str], saved: Sequence[MachineFault] = ()
@@ -270,9 +270,8 @@ class MachineLifecycle:
         self.faults.begin_again(process, saved)
 
     def _session_begun(self, process: VmmProcess, info: Mapping[str, str]) -> None:
-        former = self.guest_info.get("boot_id")
+        has_restarted = info.get("boot_id") != self.guest_info.get("boot_id")
         self.guest_info = info
-        has_restarted = info.get("boot_id") != former
         if process.identity is not None and has_restarted:
             # Names of files in memory are lost by a reboot.
             process.agent.thaw(**process.identity._asdict())
@@ -281,9 +280,12 @@ class MachineLifecycle:
             self.faults.begin_again(process)
         self._ending = None
 
+    def _restarted(self) -> None:
+        for listener in list(self._restart_listeners):
+            listener()
+
     def _agent_if_running(self) -> AgentClient | None:
-        runs = self._status is Status.RUNNING and not self._process.agent.lost
-        return self._process.agent if runs else None
+        return self._process.agent if self.runs and not self._process.agent.lost else None
 
     def _watch(self, process: VmmProcess) -> None:
         process.qmp.on_event("VSERPORT_CHANGE", lambda data: self._port_changed(process, data))
@@ -293,8 +295,7 @@ class MachineLifecycle:
         process.on_pause(self._paused)
 
     def _paused(self) -> None:
-        line = f"machine {self.spec.name} resumes: there is room again"
-        self._listener(str(self.pause or line))
+        self._listener(str(self.pause or f"machine {self.spec.name} resumes: there is room again"))
 
     def without_ports(self) -> AbstractContextManager[None]:
         """No snapshot has ports: two machines cannot listen on one. Open connections stay."""
