@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from core_infra.process import (
     RunOptions,
     Service,
     ServiceOptions,
+    Status,
     Stream,
     new_service,
 )
@@ -132,6 +134,42 @@ def test_a_handler_may_start_programs_and_wait_for_them(service: Service, core: 
     core.register_action(follow, ActionProcessExited)
     service.run("true")
     assert outputs == ["from the handler\n"]
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_shutdown_waits_for_the_events_of_what_has_just_ended(
+    service: Service, core: Core, *, is_removed: bool
+) -> None:
+    released = threading.Event()
+    published: list[object] = []
+
+    def publish_late(event: object) -> None:
+        released.wait(30)
+        published.append(event)
+
+    core.register_action(publish_late)
+    process = service.start("sh", "-c", "sleep 0.01")
+    while process.status is not Status.EXITED:
+        time.sleep(0.001)
+    if is_removed:
+        service.remove(process.id)
+    threading.Timer(0.2, released.set).start()
+    service.shutdown()
+    assert isinstance(published[-1], ActionProcessExited)
+    assert process.done.is_set()
+
+
+def test_a_handler_may_shut_the_service_down(service: Service, core: Core) -> None:
+    ended = threading.Event()
+
+    def end(event: object) -> None:
+        if isinstance(event, ActionProcessExited):
+            service.shutdown()
+            ended.set()
+
+    core.register_action(end)
+    assert service.start("true").wait(30) == 0
+    assert ended.is_set()
 
 
 def test_a_handler_that_raises_is_logged_and_stops_nothing(

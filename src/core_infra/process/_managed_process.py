@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class Publisher(Protocol):
     """Publishes what happens to processes, the events of each one in order."""
 
+    def starting(self, process: ManagedProcess) -> None:
+        """It is about to be started; :meth:`ended` follows, whether it starts or not."""
+
     def started(self, process: ManagedProcess, pid: int) -> None:
         """It runs."""
 
@@ -34,7 +37,7 @@ class Publisher(Protocol):
         """The latch to wait for: ``process.done``, or ``over`` where that could never be set."""
 
     def close(self) -> None:
-        """There are no more processes."""
+        """No more processes are started; returns once the ends of the others are published."""
 
 
 class ManagedProcess(Process):
@@ -80,6 +83,7 @@ class ManagedProcess(Process):
         Args:
             report_at_once: report its start at once; else it may be reported with an early end.
         """
+        self._publisher.starting(self)
         self._life.start(report_at_once=report_at_once)
 
     def await_start(self) -> None:
@@ -103,6 +107,10 @@ class ManagedProcess(Process):
             CannotKillError: something still runs 10 seconds after it was killed.
         """
         self._await_stopped()
+
+    def await_done(self) -> None:
+        """Wait until all its events are published, once it is over."""
+        self._wait(None)
 
     def kill_leftovers(self, then: Callable[[CannotKillError | None], None]) -> None:
         """Kill what it has left behind, now that it is over, without waiting.

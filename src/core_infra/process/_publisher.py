@@ -8,8 +8,10 @@ import threading
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+from core_infra._eventloop.latch import Latch
 from core_infra._unpatched import os
 from core_infra.errors import WrongStateError
+from core_infra.process._errors import KILL_TIMEOUT
 from core_infra.process._events import (
     ActionProcessExited,
     ActionProcessKilled,
@@ -23,7 +25,6 @@ from core_infra.process._status import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from core_infra._eventloop.latch import Latch
     from core_infra.framework._bus import Bus
     from core_infra.process._managed_process import ManagedProcess
 
@@ -36,6 +37,9 @@ _log = logging.getLogger(__name__)
 
 class NullPublisher:
     """The publisher of a service without a core: publishes nothing."""
+
+    def starting(self, process: ManagedProcess) -> None:
+        """Nothing to do."""
 
     def started(self, process: ManagedProcess, pid: int) -> None:
         """Nothing to do."""
@@ -71,9 +75,16 @@ class BusPublisher:
         self._splitters: dict[tuple[str, Stream], LineSplitter] = {}
         self._unpublished = 0
         self._paused: dict[str, ManagedProcess] = {}
+        self._unfinished: dict[str, ManagedProcess] = {}
+        self._closing = False
+        self._drained = Latch()
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="core-infra-events", daemon=True)
         self._thread.start()
+
+    def starting(self, process: ManagedProcess) -> None:
+        """Expect its end."""
+        self._unfinished[process.id] = process
 
     def started(self, process: ManagedProcess, pid: int) -> None:
         """Publish that it runs."""
@@ -113,6 +124,8 @@ class BusPublisher:
             else:
                 self._publish(iter((exited,)))
             process.mark_done()
+            self._unfinished.pop(process.id, None)
+            self._end_if_finished()
 
         self._jobs.put(publish)
 
@@ -122,8 +135,13 @@ class BusPublisher:
         return process.over if on_this_thread else process.done
 
     def close(self) -> None:
-        """End the thread once everything is published."""
-        self._jobs.put(self._end)
+        """Wait until the ends of all but the detached are published; then the thread ends.
+
+        It waits no longer than for a program that cannot be killed, and not within a handler.
+        """
+        self._jobs.put(self._close)
+        if threading.current_thread() is not self._thread:
+            self._drained.wait(KILL_TIMEOUT)
 
     def _publish_lines(self, name: str, stream: Stream, data: bytes) -> None:
         splitter = self._splitters.setdefault((name, stream), LineSplitter())
@@ -171,8 +189,19 @@ class BusPublisher:
         except _EndOfThread:
             pass
 
-    def _end(self) -> None:
-        raise _EndOfThread
+    def _close(self) -> None:
+        self._closing = True
+        self._end_if_finished()
+
+    def _end_if_finished(self) -> None:
+        """End the thread if nobody waits for an end that is still to be published."""
+        if not self._closing:
+            return
+        processes = [*self._unfinished.values()]
+        if all(process.options.detach for process in processes):
+            self._drained.set()
+        if not processes:
+            raise _EndOfThread
 
 
 class _EndOfThread(BaseException):

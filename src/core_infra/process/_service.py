@@ -271,7 +271,8 @@ class Service:
     def shutdown(self) -> None:
         """Stop all processes but the detached, all at once, each with its own grace period.
 
-        What they left behind is killed. Nothing can be started after it.
+        What they left behind is killed. Nothing can be started after it. When it returns, all
+        their events have been published.
 
         Raises:
             CannotKillError: something still runs 10 seconds after it was killed; all else is gone.
@@ -281,15 +282,19 @@ class Service:
                 return  # a forked child: the programs belong to the parent
             with self._lock:
                 self._open = False
-            processes = self._own_running()
+            own = self._own()
+            processes = [process for process in own if process.status not in ENDED]
             for process in processes:
                 process.start_stopping()
             errors = [error for process in processes if (error := _await_stopped(process))]
             if not errors:
                 self._group.kill()
+            for process in own:  # also of those that had just ended
+                process.await_done()
         except BaseException:  # KeyboardInterrupt: perhaps shutdown() is not called again
-            for process in self._own_running():
-                process.start_stopping(0)
+            for process in self._own():
+                if process.status not in ENDED:
+                    process.start_stopping(0)
             self._group.start_killing()
             raise
         self._publisher.close()
@@ -308,10 +313,11 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.shutdown()
 
-    def _own_running(self) -> Sequence[ManagedProcess]:
+    def _own(self) -> Sequence[ManagedProcess]:
+        """All but the detached."""
         with self._lock:
             processes = [*self._processes.values()]
-        return [one for one in processes if one.status not in ENDED and not one.options.detach]
+        return [process for process in processes if not process.options.detach]
 
     def _give_up(self, process: ManagedProcess, error: BaseException) -> None:
         if process.id in self._processes:  # else _add() has raised
