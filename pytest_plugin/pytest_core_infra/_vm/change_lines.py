@@ -82,8 +82,7 @@ def change_lines(
         lines.append(f"memory: {_size(available)} of {_size(total)} are left")
     add("the kernel's log", list(_new_in_log(changes.log, console))[-_MOST:])
     most = None if everything else _LOG_LINES
-    for unit, text in changes.units:
-        lines += [f"failed unit {_plain(unit)}:", *_end(text, most)]
+    add("failed units", [_plain(unit) for unit in changes.units])
     logs = changes.logs if everything else changes.logs[-_MOST_LOGS:]
     for path, text in logs:
         lines += [f"the end of {_plain(path)}:", *_end(text, most)]

@@ -58,7 +58,7 @@ class Changes:
         locks: locks that processes hold on files, with the process's command.
         logs: files that were written to and are logs, with their ends, the newest last.
         broken: programs that were written, and the interpreter of each that is not there.
-        units: services that failed, with what they have logged.
+        units: units of systemd that failed.
         clock_off: seconds that the guest's clock is ahead of the host's.
         memory: bytes, and those that programs can still get.
         log: lines of the kernel's log.
@@ -77,7 +77,7 @@ class Changes:
     locks: list[tuple[Lock, str]] = field(default_factory=list)
     logs: list[tuple[str, str]] = field(default_factory=list)
     broken: list[tuple[str, str]] = field(default_factory=list)
-    units: list[tuple[str, str]] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
     clock_off: float = 0.0
     memory: tuple[int, int] = (0, 0)
     log: list[str] = field(default_factory=list)

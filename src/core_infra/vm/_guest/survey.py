@@ -148,17 +148,12 @@ def take_survey(
 _FAILED_UNITS = """
 [ -d /run/systemd/system ] || exit 0
 systemctl list-units --state=failed,auto-restart --plain --no-legend --full --no-pager |
-head -n 5 | while read -r unit rest; do
-    printf '%s\\n' "$unit"
-    journalctl --quiet --no-pager --output=cat --lines=10 --unit="$unit" 2>&1
-    printf '\\0'
-done
+head -n 15 | cut -d ' ' -f 1
 """
-"""Prints each unit with what it has logged, ended by a NUL."""
 
 
-def failed_units(guest: Guest, *, limit: float) -> list[tuple[str, str]]:
-    """The services of systemd that have failed, with the end of what each has logged.
+def failed_units(guest: Guest, *, limit: float) -> list[str]:
+    """The units of systemd that have failed.
 
     Args:
         guest: the machine's inside.
@@ -167,9 +162,7 @@ def failed_units(guest: Guest, *, limit: float) -> list[tuple[str, str]]:
     Raises:
         CoreInfraError: it could not be done in time.
     """
-    output = guest.exec(_FAILED_UNITS, cwd="/", user="0", timeout=limit).stdout_bytes
-    records = output.decode("utf-8", "replace").split("\0")[:-1]
-    return [(unit, text) for unit, _, text in (one.partition("\n") for one in records)]
+    return guest.exec(_FAILED_UNITS, cwd="/", user="0", timeout=limit).stdout.split()
 
 
 def parse_survey(output: bytes) -> Survey:

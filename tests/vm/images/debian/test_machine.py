@@ -42,17 +42,14 @@ def test_its_services_run_and_its_packages_are_configured(server: Machine) -> No
     assert server.exec("ls /usr/sbin/policy-rc.d").exit_code != 0
 
 
-def test_a_unit_that_failed_is_found_with_what_it_has_logged(server: Machine) -> None:
+def test_a_unit_that_failed_is_found(server: Machine) -> None:
     server.write_text(
         "/etc/systemd/system/app.service",
         "[Service]\nExecStart=/bin/sh -c 'echo cannot open db >&2; exit 3'\n",
     )
     server.exec("systemctl daemon-reload; systemctl start app", check=True)
     server.wait_until_succeeds("systemctl is-failed app.service")
-    ((unit, log),) = record_of(server).changes().units
-    assert unit == "app.service"
-    assert "cannot open db" in log
-    assert "status=3" in log
+    assert record_of(server).changes().units == ["app.service"]
 
 
 def test_a_unit_that_is_killed_restarts_and_a_reboot_keeps_the_disk(server: Machine) -> None:
