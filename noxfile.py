@@ -161,9 +161,9 @@ def pythons(session: nox.Session) -> None:
 @nox.session(default=False)
 def wheels(session: nox.Session) -> None:
     """A wheel for each platform and the source archive, in dist."""
-    hatchling, *rest = PYPROJECT["build-system"]["requires"]
+    builders = PYPROJECT["build-system"]["requires"]
     compiler = [line for line in PYPROJECT["dependency-groups"]["tests"] if "ziglang" in line]
-    session.install(hatchling, *rest, *compiler, "build", "check-wheel-contents", "twine")
+    session.install(*builders, *compiler, "build", "check-wheel-contents", "twine")
     build = ("python", "-m", "build", "--no-isolation")
     session.run(*build, "--sdist")
     listed = "import hatch_build; print(*hatch_build.PLATFORMS)"
