@@ -28,7 +28,11 @@ def describe_error(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """The beginning of a text, short enough for a line of the journal."""
+    """The beginning of a text, short enough for a line of the journal, as valid UTF-8.
+
+    JSON may have half a surrogate pair, which no file, page or message can have.
+    """
+    text = text.encode(errors="replace").decode()
     return text if len(text) <= _LENGTH_MAX else f"{text[:_LENGTH_MAX]}…"
 
 
