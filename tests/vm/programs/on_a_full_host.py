@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -77,7 +78,7 @@ def says_so_at_once(machine: Machine, small: Path) -> None:
     waste = wastes(small, 4 << 20)
     started = time.monotonic()
     for command in (FILL, "echo alive"):
-        with pytest.raises(MachinePausedError, match=r"\(tmpfs\) has 0 MiB free of 64 MiB"):
+        with pytest.raises(MachinePausedError, match=r"\(tmpfs\) has [0-3] MiB free of 64 MiB"):
             machine.exec(command, timeout=600)
     with pytest.raises(MachinePausedError):
         asyncio.run(machine.aio.exec("echo alive", timeout=600))
@@ -141,7 +142,8 @@ def a_machine_that_stays(small: Path) -> None:
         until(lambda: len(told) == len(["it is paused", "it resumes"]))
     assert outputs == ["written\n"]
     assert "machine stays is paused" in told[0]
-    assert "(tmpfs) has 0 MiB free" in told[0]
+    # Not always 0: a request for more than there is takes nothing, as fallocate on tmpfs.
+    assert re.search(r"\(tmpfs\) has [0-3] MiB free of 64 MiB", told[0]), told
     assert resume_if_possible(container, folder) is None
     access.close()
     child.kill()
