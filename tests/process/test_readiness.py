@@ -103,6 +103,27 @@ def test_the_error_has_the_wrong_status(server: Process) -> None:
         server.wait_ready(HttpStatus(f"http://127.0.0.1:{log.match[1]}/busy"), timeout=2)
 
 
+class SlowAfterwards:
+    """Answers once, and then only when its time is up."""
+
+    def __init__(self) -> None:
+        self.checks = 0
+
+    def check(self, process: Process, patience: float) -> str | None:  # noqa: ARG002 - of Probe
+        self.checks += 1
+        if self.checks == 1:
+            return "the answer is 503"
+        time.sleep(patience)
+        return "timed out"
+
+
+def test_a_check_that_the_end_of_the_time_cuts_short_hides_no_answer(service: Service) -> None:
+    probe = SlowAfterwards()
+    with pytest.raises(NotReadyError, match="the answer is 503"):
+        service.start("sleep", "60").wait_ready(probe, timeout=0.2)
+    assert probe.checks > 1
+
+
 def test_a_program_that_ends_is_not_waited_for(service: Service) -> None:
     process = service.start("sh", "-c", "echo cannot open config >&2; exit 3")
     before = time.monotonic()

@@ -76,7 +76,10 @@ def _wait(
         left = deadline - time.monotonic()
         ended = _has_ended(process)
         if left > 0 or ended or not why:  # after the deadline only if it was never checked
-            why = look(max(_MIN_PATIENCE, min(patience, left)))
+            answer = look(max(_MIN_PATIENCE, min(patience, left)))
+            # A check that the end of the time has cut short knows less than the one before it.
+            if answer is None or not why or left >= patience or time.monotonic() < deadline:
+                why = answer
         if process.status is Status.PENDING:
             why = "it has ended, and is to be started again"
         elif why is None:
