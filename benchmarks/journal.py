@@ -128,7 +128,7 @@ def sqlite(path: Path) -> Callable[[Sequence[str]], None]:
 
 
 def entries(number: int) -> list[Entry]:
-    """Entries, made anew: that is part of what an append costs."""
+    """Entries, made again each time: that is part of what an append costs."""
     return [Entry.of_result(SIGNAL, RESULT) for _ in range(number)]
 
 

@@ -26,7 +26,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def by_console(machine: Machine, number: int) -> None:
-    """Run a command as an expect script would; the number tells its output from its echo."""
+    """Run a command as an expect script would; the number is in its output alone, not its echo."""
     console = machine.console
     console.sendline(f"echo answer $(({number} + 0))=$?")
     console.expect_exact(f"answer {number}=0")

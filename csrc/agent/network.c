@@ -1,12 +1,12 @@
 /* The network cards of a clone: a hardware address of their own, and its announcement.
  *
- * Whoever has talked with the saved machine knows its former address, QEMU's user network for one,
+ * A peer of the saved machine knows its former address, QEMU's user network for one,
  * and would send there until that is forgotten, up to a minute. The kernel itself announces the
  * new one (gratuitous ARP, unsolicited neighbour advertisement) of all that is on the card, bridges
  * too, where the settings arp_notify and ndisc_notify are on; so they are, for that moment.
  *
  * A card whose IPv4 address is leased keeps its hardware address: DHCP clients take another one for
- * another card and ask anew, and the server in QEMU would give them another IPv4 address than the
+ * another card and ask again, and the server in QEMU would give them another IPv4 address than the
  * one that its forwarded ports lead to.
  */
 #include "agent.h"

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 
-/* The calls that the kernel begins anew after a handler, by stepping back onto the instruction
+/* The calls that the kernel restarts after a handler, by stepping back onto the instruction
  * (SA_RESTART). Waiting calls that are not here end with EINTR. */
 static inline bool restarts(long call) {
     switch (call) {

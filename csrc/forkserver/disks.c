@@ -50,7 +50,7 @@ static struct disk {
 static pthread_rwlock_t writing = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
 
-/* Anew each time: the file's directory may be renamed, and a clone's is another one. */
+/* Looked up each time: the file's directory may be renamed, and a clone's is another one. */
 static int open_log(int fd, int flags) {
     char link[32], path[MAX_PATH + sizeof LOG];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -68,7 +68,7 @@ static struct disk *known(const struct stat *s) {
     return NULL;
 }
 
-/* The place of a disk that is flushed may be taken: it is found anew with its next write. */
+/* The place of a disk that is flushed may be taken: it is looked up again with its next write. */
 static struct disk *new_disk(int fd, const struct stat *s) {
     for (struct disk *d = disks; d < disks + MAX_DISKS; d++) {
         if (d->end)

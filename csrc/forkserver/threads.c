@@ -1,4 +1,4 @@
-/* Parking the threads of this process, and making them anew in a clone of it.
+/* Parking the threads of this process, and creating them again in a clone of it.
  *
  * Each thread is sent a signal that names its slot. If it was waiting in the kernel, its handler
  * stays until it is released; in the clone, a new thread with the same stack, thread pointer and
@@ -278,7 +278,7 @@ static int resume(void *argument) {
     go_on(info, context);
 }
 
-/* In the clone: make all threads anew, and wait until they are out of the handler. */
+/* In the clone: create all threads again, and wait until they are out of the handler. */
 bool threads_resume(int64_t deadline, struct reply *reply) {
     const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
                       CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID |

@@ -60,7 +60,7 @@ static void serve(const struct epoll_event *event, int timer) {
     switch (watch->kind) {
     case TIMER:
         if (read(timer, &expirations, sizeof expirations) < 0)
-            return; /* it was set anew: what is due is delivered anyway */
+            return; /* it was set again: what is due is delivered anyway */
         break;
     case CARD:
         serve_card((struct port *)watch, event->events);

@@ -10,8 +10,9 @@ class Latch:
     """A one-way flag to wait for; like :class:`threading.Event`, but safe against signals.
 
     An Event takes its lock in Python code. An exception of a signal handler (KeyboardInterrupt) may
-    arrive between the acquisition and the block that releases it; then whoever sets the event waits
-    forever. Here each step is one call into C, and what an exception leaves behind is harmless.
+    arrive between the acquisition and the block that releases it; then the thread that sets the
+    event waits forever. Here each step is one call into C, and what an exception leaves behind is
+    harmless.
     """
 
     __slots__ = ("_is_set", "_waiting")

@@ -46,7 +46,7 @@ class OperationsServer:
     """Serves ``/health``, ``/ready``, ``/metrics``, ``/`` and ``POST /hook``.
 
     ``/health`` fails if the poller's loop stands still or a source hangs: the process must be
-    started anew then. ``/ready`` fails while another poller leads. ``/`` is the report of the last
+    restarted then. ``/ready`` fails while another poller leads. ``/`` is the report of the last
     week's actions. ``/hook`` receives webhooks of GitHub and Forgejo: with a right signature, the
     repository in it is polled now; nothing else in it is used, so a replay is harmless.
 

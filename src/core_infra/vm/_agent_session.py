@@ -1,4 +1,4 @@
-"""The session with a machine's agent, which begins anew when the agent or the guest restarts."""
+"""The session with a machine's agent, which starts over when the agent or the guest restarts."""
 
 from __future__ import annotations
 

@@ -327,7 +327,7 @@ class Launcher:
             prepare: called with a fresh machine: installs, migrates, seeds, starts servers.
             image: the image or its path; None: the launcher's.
             cache: a key to keep the prepared machine by, for later runs on this host too; None:
-                each run prepares it anew. It is prepared again when the key, the content of
+                each run prepares it again. It is prepared again when the key, the content of
                 *depends*, the image, its options, QEMU, or the code of *prepare* changes, with all
                 that this refers to in modules of yours. If that cannot be read, such as that of
                 an object with ``__call__``, *progress* gets a line that says so.

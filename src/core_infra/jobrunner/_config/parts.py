@@ -182,9 +182,9 @@ def _names(configs: Sequence[ForgeConfig], clients: _Clients) -> dict[int, str]:
     for host in twins:
         some = [one for one in configs if hosts[id(one)] == host]
         numbers = [str(number) for number in range(1, len(some) + 1)]
-        for told in ([*map(_owners, some)], [*map(_label, some)], numbers):
-            if len(set(told)) == len(some):
-                names |= {id(one): f"{host}:{what}" for one, what in zip(some, told, strict=True)}
+        for parts in ([*map(_owners, some)], [*map(_label, some)], numbers):
+            if len(set(parts)) == len(some):
+                names |= {id(one): f"{host}:{what}" for one, what in zip(some, parts, strict=True)}
                 break
     return names
 

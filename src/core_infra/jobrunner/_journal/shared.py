@@ -79,7 +79,7 @@ class SharedJournal(Journal):
         self._holds = False
         self._using = threading.RLock()
         self._replica = uuid.uuid4().hex
-        """Tells the entries of this object from those of others."""
+        """Distinguishes the entries of this object from those of others."""
         self._read_up_to = -1
 
     def lead(self) -> bool:

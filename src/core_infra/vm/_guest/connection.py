@@ -232,7 +232,7 @@ class AgentConnection:
             for frame in self._decoder.feed(data):
                 self._dispatch(frame)
         except ProtocolError as error:
-            # Both sides begin anew with the next HELLO, whatever state they are in.
+            # Both sides start over with the next HELLO, whatever state they are in.
             self.lose_session(error)
 
     def _dispatch(self, frame: Frame) -> None:

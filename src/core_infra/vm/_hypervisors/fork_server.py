@@ -1,12 +1,14 @@
 """Fork a running QEMU: a copy of the process, with all its threads, in milliseconds.
 
 QEMU has the library of this package preloaded and an end of a control socket. On request the
-library parks QEMU's threads, clones the process and makes the threads anew in the clone, which is
-a child of this process, not of the QEMU that it is a copy of. What such a clone has that a restored
-machine lacks is the translation of the guest's code, which under TCG costs more than all the rest.
+library parks QEMU's threads, clones the process and creates the threads again in the clone, which
+is a child of this process, not of the QEMU that it is a copy of. What such a clone has that a
+restored machine lacks is the translation of the guest's code, which under TCG costs more than all
+the rest.
 
 Sources: the fork server of AFL (Zalewski, 2014), for the idea; DMTCP (Ansel, Arya, Cooperman,
-2009), for making threads anew. ``docs/fork-server.md`` describes how it works and what it refuses.
+2009), for creating threads again. ``docs/fork-server.md`` describes how it works and what it
+refuses.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ _PROBLEMS = {
     10: "its clones would share memory: {detail}",
     11: "its clones would share descriptor {subject}: {detail}",
     12: "descriptor {subject} can't be renewed in the clone: {error}",
-    13: "thread {subject} can't be made anew in the clone: {error}",
+    13: "thread {subject} can't be created again in the clone: {error}",
     14: "its C library keeps thread ids where they can't be found",
     _EXITED: "it has exited",
 }

@@ -92,7 +92,7 @@ def kernel_release(kernel: Path) -> tuple[int, int] | None:
     """The first two numbers of a kernel's version, if the file shows them.
 
     Of a file that was removed after it was read, it is what the file had: machines are cloned
-    without it. Whoever boots one reports that the file is not there.
+    without it. The code that boots one reports that the file is missing.
     """
     try:
         status = kernel.stat()

@@ -103,7 +103,7 @@ class QemuHypervisor:
             # QEMU, so a broken boot is noticed at once. One that is up may reboot.
             *(["-incoming", "defer"] if incoming else ["-no-reboot"]),
         ]
-        # A saved state has it in its memory; a reboot needs it anew, if it still exists.
+        # A saved state has it in its memory; a reboot needs it again, if it still exists.
         if isinstance(image, Image) and not (incoming and not image.kernel.exists()):
             command += kernel(image, cpu, accelerator, self.version())
         return [

@@ -39,7 +39,7 @@ _KEPT = 8
 
 _PLACE = "/usr/local/sbin/core-infra-agent"
 # QEMU's network without a gateway answers nothing by IPv6. The addresses that Linux makes of the
-# hardware address would be made anew in each clone, and announced: a quarter of what a clone costs.
+# hardware address would be made again in each clone, and announced: a quarter of a clone's cost.
 # An address that the image has configured itself (flag 80: permanent; scope 00: global) stays.
 _SCRIPT = f"""\
 #!/bin/sh

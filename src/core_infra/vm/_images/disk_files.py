@@ -81,7 +81,7 @@ def disk_files(path: Path, format_: ImageFormat, *, alone: bool = False) -> list
     while todo:
         part = todo.pop(0)
         if part in found:
-            raise _cannot(path, f"{part.path} builds upon itself")
+            raise _cannot(path, f"{part.path} builds on itself")
         found.append(part)
         read = _READERS.get(part.format)
         try:
@@ -102,7 +102,7 @@ def disk_files(path: Path, format_: ImageFormat, *, alone: bool = False) -> list
 def check_layer(path: Path) -> None:
     """Raise InvalidError unless a qcow2 layer is whole: its data in itself, and not encrypted.
 
-    What it builds upon is not looked at; the caller replaces that.
+    What it builds on is not looked at; the caller replaces that.
     """
     try:
         _qcow2(path)
@@ -200,7 +200,7 @@ def _declared(path: Path, head: bytes, at: int) -> ImageFormat | None:
     try:
         return ImageFormat(text) if text else None
     except ValueError:
-        raise _cannot(path, f"it builds upon an image in the format {text!r}", _FLATTEN) from None
+        raise _cannot(path, f"it builds on an image in the format {text!r}", _FLATTEN) from None
 
 
 def _read(file: IO[bytes], at: int, size: int) -> bytes:
@@ -223,7 +223,7 @@ def _qcow(path: Path) -> list[tuple[str, ImageFormat]]:
     if struct.unpack_from(">I", head, 36)[0]:
         raise _cannot(path, "it is encrypted", _FLATTEN)
     if struct.unpack_from(">Q", head, 8)[0]:
-        raise _cannot(path, "it builds upon another image", _FLATTEN)
+        raise _cannot(path, "it builds on another image", _FLATTEN)
     return []
 
 
@@ -231,7 +231,7 @@ def _qed(path: Path) -> list[tuple[str, ImageFormat]]:
     with path.open("rb") as file:
         head = file.read(64)
     if struct.unpack_from("<Q", head, 16)[0] & _QED_BACKING:
-        raise _cannot(path, "it builds upon another image", _FLATTEN)
+        raise _cannot(path, "it builds on another image", _FLATTEN)
     return []
 
 
@@ -245,7 +245,7 @@ def _vhd(path: Path) -> list[tuple[str, ImageFormat]]:
     if struct.unpack_from(">I", tail, 60)[0] == _DIFFERENCING or (
         head.startswith(b"conectix") and struct.unpack_from(">I", head, 60)[0] == _DIFFERENCING
     ):
-        raise _cannot(path, "it builds upon another image", "Merge it with its parent.")
+        raise _cannot(path, "it builds on another image", "Merge it with its parent.")
     return []
 
 
@@ -263,7 +263,7 @@ def _vmdk(path: Path) -> list[tuple[str, ImageFormat]]:
             return []
     if found := _PARENT.search(descriptor):
         name = found[1][:200].decode(errors="replace")
-        raise _cannot(path, f"it builds upon another image, {name!r}", _FLATTEN)
+        raise _cannot(path, f"it builds on another image, {name!r}", _FLATTEN)
     if not refers:
         return []
     for sectors, name, first in _FLAT.findall(descriptor):

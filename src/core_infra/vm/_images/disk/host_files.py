@@ -51,7 +51,7 @@ def read_host_files(
 
     Args:
         top: the directory.
-        public: leave out what not every user may read, whoever asks.
+        public: leave out what not every user may read, also if the caller may.
         skip: returns why a path, relative to *top*, is left out; empty if it is not.
         mounted: directories that may be on another file system than the one above them.
 

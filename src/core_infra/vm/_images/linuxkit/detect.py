@@ -1,4 +1,4 @@
-"""Tells a LinuxKit file from a description of an image, which has the same extension."""
+"""Distinguishes a LinuxKit file from a description of an image, which has the same extension."""
 
 from __future__ import annotations
 
