@@ -197,6 +197,22 @@ def test_the_limit_holds_when_another_one_is_built(tmp_path: Path) -> None:
     assert [one.key for one in store.all()] == ["b"], "and never the one that was asked for"
 
 
+def ask_often(root: str, key: str) -> list[str]:
+    """Ask 60 times where there is room for no other snapshot; what was reported."""
+    reported: list[str] = []
+    store = SnapshotStore(Path(root), limit=1, progress=reported.append)
+    for _ in range(60):
+        store.get(key, build)
+    return reported
+
+
+def test_runs_that_remove_the_snapshots_of_each_other_do_not_notice(tmp_path: Path) -> None:
+    keys = [(str(tmp_path), key) for key in "aabbcc"]
+    with multiprocessing.get_context("spawn").Pool(len(keys)) as pool:
+        reported = [line for lines in pool.starmap(ask_often, keys) for line in lines]
+    assert not [line for line in reported if "damaged" in line]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 99}', "null"])
 def test_a_record_that_is_none_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD).write_text(text)

@@ -7,6 +7,7 @@ privately.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -66,8 +67,12 @@ class Snapshot:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes on the disk."""
-        return sum(path.stat().st_blocks * 512 for path in self.directory.iterdir())
+        """Bytes that it takes on the disk; fewer while another process removes it."""
+        total = 0
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.directory.iterdir():
+                total += path.stat().st_blocks * 512
+        return total
 
     def past(self) -> bytes:
         """What the console had printed before."""

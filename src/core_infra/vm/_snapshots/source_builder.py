@@ -19,7 +19,7 @@ from core_infra.vm._snapshots.migration import save
 from core_infra.vm._snapshots.resume import RESUME_TIMEOUT, quiesce, settle, unquiesce, warm_up
 from core_infra.vm._snapshots.snapshot import Snapshot, template_key
 from core_infra.vm._snapshots.warm_network import warm_up_network
-from core_infra.vm._vmm_launch import fork, launch
+from core_infra.vm._vmm_launch import FileGoneError, fork, launch
 from core_infra.vm._vmm_process import CONSOLE
 from core_infra.vm._warm.leases import lease, leave
 
@@ -130,8 +130,34 @@ class SourceBuilder:
             accelerator: how its instructions run.
             booted: it has just booted, and nobody has prepared it.
             temporary: the snapshot's files are removed with the source.
+
+        Raises:
+            FileGoneError: the snapshot was removed meanwhile.
         """
-        saved = SnapshotSource(self._hypervisor, spec, accelerator, snapshot, temporary=temporary)
+        try:
+            return self._loaded(
+                SnapshotSource(self._hypervisor, spec, accelerator, snapshot, temporary=temporary),
+                snapshot,
+                spec,
+                accelerator,
+                booted=booted,
+            )
+        except (FileNotFoundError, UnavailableError) as error:
+            if snapshot.state.exists():
+                raise
+            raise FileGoneError(
+                f"the snapshot {snapshot.directory} is gone", why="another process has removed it"
+            ) from error
+
+    def _loaded(
+        self,
+        saved: SnapshotSource,
+        snapshot: Snapshot,
+        spec: MachineSpec,
+        accelerator: str,
+        *,
+        booted: bool,
+    ) -> CloneSource:
         if accelerator != "tcg":
             return saved  # a processor's own virtual machine cannot be forked with its process
         try:
@@ -142,6 +168,8 @@ class SourceBuilder:
                     self._progress(f"no template is kept for the next run: {error}")
             return self._load_for_forks(saved, booted=booted)
         except UnavailableError as error:
+            if not saved.is_whole():
+                raise
             self._progress(f"clones are loaded and not forked: {error}")
             return saved
 

@@ -73,13 +73,19 @@ class SnapshotStore:
         """A snapshot whose memory QEMU can map: it opens the file to write, but never does."""
         if snapshot.memory is None or os.access(snapshot.memory, os.W_OK):
             return snapshot
+        read_snapshot(snapshot.directory)  # raises if another process has just removed it
         place = stand_in(self._root, f"{snapshot.memory} cannot be opened to write", room)
         if not (place / snapshot.key).exists():
             work = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{snapshot.key}-", dir=place))
-            for name in (*snapshot.digests, RECORD):
-                _copy_sparsely(snapshot.directory / name, work / name)
-            with contextlib.suppress(OSError):  # another thread has just done the same
-                work.rename(place / snapshot.key)
+            try:
+                for name in (*snapshot.digests, RECORD):
+                    _copy_sparsely(snapshot.directory / name, work / name)
+                with contextlib.suppress(OSError):  # another thread has just done the same
+                    work.rename(place / snapshot.key)
+            except FileNotFoundError as error:
+                raise NotFoundError(f"There is no snapshot in {snapshot.directory}") from error
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
         return read_snapshot(place / snapshot.key)
 
     def _at(self, root: Path) -> SnapshotStore:
@@ -97,14 +103,14 @@ class SnapshotStore:
             if (self._root / key).exists():  # damaged, or without its record
                 self._remove(self._root / key)
             self._sweep(key)
-            self._build(key, build)
+            snapshot = self._build(key, build)
         self.prune(self._limit, keep=key)
-        return read_snapshot(self._root / key)
+        return snapshot
 
     def all(self) -> list[Snapshot]:
         """All whole snapshots, the last used first."""
         found = []
-        for path in self._root.glob("*") if self._root.is_dir() else ():
+        for path in self._root.glob("[!.]*") if self._root.is_dir() else ():
             with contextlib.suppress(CoreInfraError, OSError):
                 found.append((path.joinpath(RECORD).stat().st_mtime_ns, read_snapshot(path)))
         return [snapshot for _, snapshot in sorted(found, key=lambda pair: -pair[0])]
@@ -129,16 +135,22 @@ class SnapshotStore:
 
     def _usable(self, key: str) -> Snapshot:
         snapshot = read_snapshot(self._root / key)
-        verify(snapshot)
+        try:
+            verify(snapshot)
+        except InvalidError:
+            read_snapshot(self._root / key)  # raises if another process has removed it meanwhile
+            raise
         with contextlib.suppress(OSError):  # a cache that cannot be written can be used
             os.utime(snapshot.directory / RECORD)
         return snapshot
 
-    def _build(self, key: str, build: Callable[[Path], Snapshot]) -> None:
+    def _build(self, key: str, build: Callable[[Path], Snapshot]) -> Snapshot:
         work = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{key}-", dir=self._root))
         try:
             write_snapshot(replace(build(work), key=key))
+            snapshot = read_snapshot(work)
             work.rename(self._root / key)
+            return replace(snapshot, directory=self._root / key)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
