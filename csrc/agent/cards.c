@@ -172,7 +172,8 @@ static struct address link_local(const uint8_t *mac) {
 }
 
 /* The kernel makes a link-local address when a card comes up. One that is up keeps it, so it is
- * replaced: to bring the card down and up would take a clone several milliseconds. */
+ * replaced: to bring the card down and up would take a clone several milliseconds. The new one first:
+ * with the last one, the kernel would remove the route and the groups, and make them anew. */
 static bool set_mac(size_t card, const struct ifreq *named, const uint8_t *mac, bool up) {
     struct ifreq request = *named;
     struct address former, fresh = link_local(mac);
@@ -185,8 +186,9 @@ static bool set_mac(size_t card, const struct ifreq *named, const uint8_t *mac, 
     memcpy(request.ifr_hwaddr.sa_data, mac, MAC);
     if (ioctl(ioctls, SIOCSIFHWADDR, &request) < 0)
         return false;
-    if (up && change_address(card, &former, RTM_DELADDR))
-        change_address(card, &fresh, RTM_NEWADDR);
+    if (up && change_address(card, &fresh, RTM_NEWADDR) &&
+        !change_address(card, &former, RTM_DELADDR))
+        change_address(card, &fresh, RTM_DELADDR); /* the guest makes its addresses otherwise */
     return true;
 }
 
