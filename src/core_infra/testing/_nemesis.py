@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import InvalidError, NotFoundError
-from core_infra.vm import Fault
+from core_infra.vm import Fault, Status
 from core_infra.vm._names import name_of, several
 
 if TYPE_CHECKING:
@@ -267,6 +267,11 @@ class Nemesis:
                     undo.callback(fault.heal)
                     begun.append(fault.heal)
             if not begun:
+                for name, machine in self._machines.items():
+                    if machine.status is Status.STOPPED:
+                        raise InvalidError(
+                            "cannot separate the machines", why=f"machine {name} was stopped"
+                        )
                 names = ", ".join(network.name for network in self._networks) or "none"
                 raise InvalidError(
                     "cannot separate the machines",

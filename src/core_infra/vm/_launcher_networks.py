@@ -144,7 +144,7 @@ def checked_networks(networks: object) -> list[NetworkAddress]:
     Raises:
         InvalidError: it is not a list of networks.
     """
-    if not isinstance(networks, Iterable):
+    if isinstance(networks, str) or not isinstance(networks, Iterable):
         raise InvalidError(
             f"cannot put a machine on the networks {networks!r}", todo="Give a list of networks."
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
+from core_infra.testing import Nemesis
 from core_infra.vm import Frame, HostFullError, Launcher, Machine, Network
 from vm.network.conftest import Pair, reaches
 
@@ -234,6 +235,8 @@ def test_wrong_networks_of_a_machine_are_errors(launcher: Launcher, pair: Pair) 
         start("outside", net)
     with pytest.raises(InvalidError, match="cannot put a machine on the networks"):
         launcher.clone(name="c", networks=net)  # type: ignore[arg-type] # wrong
+    with pytest.raises(InvalidError, match="cannot put a machine on the networks 'net1'"):
+        launcher.clone(name="c", networks="net1")  # type: ignore[arg-type] # wrong
     for wrong in ({"name": ""}, {"name": "a\nb"}, {"name": 5}, {"seed": "x"}, {"outside": "no"}):
         with pytest.raises(InvalidError, match=r"name a network|seed=|outside="):
             launcher.network(**wrong)
@@ -253,6 +256,10 @@ def test_a_stopped_machine_is_off_its_networks(launcher: Launcher, pair: Pair) -
     launcher.discard(c)
     with pytest.raises(NotFoundError, match=r"c is not on the network .* stopped"):
         net.cut(a, c)
+    with pytest.raises(NotFoundError, match=r"c is not on the network .* stopped"):
+        net.isolate("c")
+    with pytest.raises(InvalidError, match=r"cannot separate .* machine c was stopped"):
+        Nemesis([c], [net]).isolate("c")
     assert net.machines == ["a", "b"]
     assert reaches(a, net.address(b))
 

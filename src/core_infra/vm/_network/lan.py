@@ -84,6 +84,7 @@ class Lan:
         self.is_closed = False
         self.gateway = Gateway(subnet, self._connect_gateway, directory, outside=outside)
         self._members: dict[str, Member] = {}
+        self._left: set[str] = set()  # the names of machines that have ended
         self.history: deque[NetworkFault] = deque(maxlen=_REMEMBERED)
         self._faults = ActiveFaults(switch, self.number, seed)
         self._lock = threading.RLock()
@@ -144,6 +145,7 @@ class Lan:
         with self._lock:
             if self._members.get(member.name) is member:
                 del self._members[member.name]
+                self._left |= {member.name, member.machine}
                 self._faults.remove_port(member.name)
                 if not self.is_closed:
                     with contextlib.suppress(CoreInfraError):  # the switch has ended, too
@@ -298,11 +300,13 @@ class Lan:
         member = self._members.get(plain_name(name))
         if member is not None and (name == member.machine or (by_name and name == member.name)):
             return member
+        if not state and name in self._left:
+            state = "stopped"
         known = ", ".join(member.machine for member in self.members()) or "none"
         raise NotFoundError(
             f"machine {name} is not on the network {self.name}",
             why=f"it is {state}" if state else f"these are: {known}",
-            todo="Start it with networks=[…].",
+            todo="" if state else "Start it with networks=[…].",
         )
 
     def require_open(self) -> None:
