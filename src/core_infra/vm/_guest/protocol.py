@@ -23,7 +23,7 @@ from core_infra.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+    from ipaddress import IPv4Address, IPv6Address
 
 PROTOCOL_VERSION = 1
 MAGIC = b"CI"
@@ -219,15 +219,15 @@ class CardAddresses:
     Attributes:
         card: its number.
         mac: its hardware address.
-        ipv4: its address and the network's prefix.
+        ipv4: its address and the length of the network's prefix.
         ipv6: the same.
         gateway: where everything else is sent to; None: nowhere.
     """
 
     card: int
     mac: bytes
-    ipv4: IPv4Interface
-    ipv6: IPv6Interface
+    ipv4: tuple[IPv4Address, int]
+    ipv6: tuple[IPv6Address, int]
     gateway: IPv4Address | None = None
 
     def encode(self) -> bytes:
@@ -235,8 +235,8 @@ class CardAddresses:
         return b"".join(
             (
                 struct.pack("<I", self.card) + self.mac,
-                self.ipv4.packed + bytes([self.ipv4.network.prefixlen]),
-                self.ipv6.packed + bytes([self.ipv6.network.prefixlen]),
+                self.ipv4[0].packed + bytes([self.ipv4[1]]),
+                self.ipv6[0].packed + bytes([self.ipv6[1]]),
                 bytes(4) if self.gateway is None else self.gateway.packed,
             )
         )

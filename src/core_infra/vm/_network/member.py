@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from core_infra.vm._guest.protocol import CardAddresses
 from core_infra.vm._network.addresses import hardware_address
 
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Callable
 
     from core_infra.vm._guest.client import AgentClient
@@ -42,11 +42,10 @@ class Member:
 
     def settings(self, subnet: Subnet, *, outside: bool) -> CardAddresses:
         """What the guest's card is set to; *outside*: everything else goes to the gateway."""
-        address6 = subnet.ipv6_of(self.address)
         return CardAddresses(
             self.card,
             hardware_address(self.address),
-            ipaddress.IPv4Interface((self.address, subnet.ipv4.prefixlen)),
-            ipaddress.IPv6Interface((address6, subnet.ipv6.prefixlen)),
+            (self.address, subnet.ipv4.prefixlen),
+            (subnet.ipv6_of(self.address), subnet.ipv6.prefixlen),
             subnet.gateway if outside else None,
         )

@@ -29,16 +29,18 @@ def warm_up_network(process: VmmProcess) -> None:
     """Let the guest set up its cards, and answer on them; in the end they have no addresses."""
     cards: list[CardAddresses] = []
     for number in range(_ROUNDS):
-        address = ipaddress.IPv4Interface(f"192.0.2.{number + 1}/24")
-        address6 = ipaddress.IPv6Interface(f"fd00:c000:200::{number + 1}/64")
+        address = ipaddress.IPv4Address(f"192.0.2.{number + 1}")
+        address6 = ipaddress.IPv6Address(f"fd00:c000:200::{number + 1}")
         mac = b"\x02\x00" + address.packed
         cards = [
-            CardAddresses(card, mac[:5] + bytes([number << 4 | card]), address, address6)
+            CardAddresses(
+                card, mac[:5] + bytes([number << 4 | card]), (address, 24), (address6, 64)
+            )
             for card in range(len(process.cards))
         ]
-        process.agent.set_cards(cards, f"{address.ip}\twarm\n")
+        process.agent.set_cards(cards, f"{address}\twarm\n")
         for settings, card in zip(cards, process.cards, strict=True):
-            _exchange(card, settings.mac, address.ip)
+            _exchange(card, settings.mac, address)
     process.agent.set_cards([dataclasses.replace(card, mac=bytes(6)) for card in cards], "")
 
 
