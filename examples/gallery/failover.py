@@ -1,4 +1,4 @@
-"""Failover: redis with sentinel, and PostgreSQL with a standby; each test breaks its own copy.
+"""Failover: etcd, redis with sentinel, PostgreSQL with a standby; each test breaks its own copy.
 
 Each cluster is prepared once: servers configured, replicas filled. A copy continues there, with all
 connections, in a fraction of a second. The first run makes an image of Debian's packages and boots
@@ -6,6 +6,7 @@ it, which takes minutes without KVM. So this file is run by its name:
 ``pytest --core-vm examples/gallery/failover.py``.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -23,12 +24,14 @@ HARMS = {
     "paused": lambda nemesis: nemesis.pause("leader"),
 }
 HOSTS = {"a": "10.9.0.11", "b": "10.9.0.12", "c": "10.9.0.13"}
-SERVICES = "redis-server redis-sentinel postgresql@*"
+COPIES = 12
+SERVICES = "etcd redis-server redis-sentinel postgresql@*"
 
 
 @pytest.fixture(scope="session")
 def image(core_vm_image: Callable[..., Bootable]) -> Bootable:
-    return core_vm_image(packages=["postgresql", "redis-server", "redis-sentinel"])
+    stores = ["etcd-server", "etcd-client", "postgresql", "redis-server", "redis-sentinel"]
+    return core_vm_image(packages=stores)
 
 
 def nodes(cluster: Cluster, image: Bootable, *names: str) -> Iterator[Machine]:
@@ -38,6 +41,94 @@ def nodes(cluster: Cluster, image: Bootable, *names: str) -> Iterator[Machine]:
         machine = cluster.add_machine(name, image=image, networks=[net.at(HOSTS[name])])
         machine.exec(f"systemctl stop {SERVICES}", check=True)
         yield machine
+
+
+# etcd: three members, which elect a leader. A write is acknowledged if two of them have it.
+
+ETCDCTL = "ETCDCTL_API=3 etcdctl --command-timeout=20s"
+MEMBERS = ",".join(f"{name}=http://{host}:2380" for name, host in HOSTS.items())
+# Emulated machines on a busy host answer late: the times are five times the usual ones.
+MEMBER = """\
+ETCD_NAME={name}
+ETCD_DATA_DIR=/var/lib/etcd/store
+ETCD_HEARTBEAT_INTERVAL=500
+ETCD_ELECTION_TIMEOUT=5000
+ETCD_LISTEN_PEER_URLS=http://0.0.0.0:2380
+ETCD_INITIAL_ADVERTISE_PEER_URLS=http://{host}:2380
+ETCD_LISTEN_CLIENT_URLS=http://0.0.0.0:2379
+ETCD_ADVERTISE_CLIENT_URLS=http://{host}:2379
+ETCD_INITIAL_CLUSTER={members}
+"""
+
+
+@pytest.fixture(scope="session")
+def etcd(core_vm_cluster: Callable[..., Copies], image: Bootable) -> Copies:
+    def prepare(cluster: Cluster) -> None:
+        for machine in nodes(cluster, image, *HOSTS):
+            name = machine.name.partition("@")[0]
+            settings = MEMBER.format(name=name, host=HOSTS[name], members=MEMBERS)
+            machine.write_text("/etc/default/etcd", settings)
+            # It is ready when the members have found each other.
+            machine.exec("systemctl start --no-block etcd", check=True)
+        for machine in cluster:
+            machine.wait_until_succeeds(f"{ETCDCTL} endpoint health", timeout=120)
+
+    return core_vm_cluster(prepare)
+
+
+def put(machine: Machine, key: str, value: object) -> None:
+    machine.wait_until_succeeds(f"{ETCDCTL} put {key} {value}", timeout=120)
+
+
+def get(machine: Machine, key: str) -> str:
+    asked = f"{ETCDCTL} get --print-value-only {key}"
+    return machine.wait_until_succeeds(asked, timeout=120).stdout.strip()
+
+
+def etcd_leader(machine: Machine) -> str:
+    """The name of the node that a machine's member takes for the leader; empty if there is none."""
+    status = machine.exec(f"{ETCDCTL} endpoint status -w json", check=True).stdout
+    members = machine.exec(f"{ETCDCTL} member list -w json", check=True).stdout
+    leader = json.loads(status)[0]["Status"].get("leader")
+    names = {one["ID"]: one["name"] for one in json.loads(members)["members"]}
+    return str(names.get(leader, ""))
+
+
+@pytest.mark.parametrize("number", range(COPIES))
+def test_each_copy_of_etcd_has_only_its_own_data(etcd: Copies, number: int) -> None:
+    cluster = etcd()
+    assert get(cluster["a"], "number") == ""
+    put(cluster["b"], "number", number)
+    assert get(cluster["c"], "number") == str(number)
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+def test_members_elect_another_leader(etcd: Copies, harm: Harm) -> None:
+    cluster = etcd()
+    put(cluster["a"], "kept", "yes")
+    former = etcd_leader(cluster["a"])
+    one, other = (cluster[name] for name in HOSTS if name != former)
+    with harm(Nemesis(cluster, roles={"leader": lambda: former})):
+        put(one, "later", "yes")
+        assert get(other, "kept") == "yes"
+        assert etcd_leader(one) not in ("", former)
+    # Back again, the former leader knows what it has missed.
+    assert get(cluster[former], "later") == "yes"
+
+
+def test_an_isolated_leader_acknowledges_nothing(etcd: Copies) -> None:
+    cluster = etcd()
+    leader = etcd_leader(cluster["a"])
+    with cluster.network.isolate(leader):
+        refused = cluster[leader].exec(f"{ETCDCTL} --command-timeout=3s put key value")
+        assert refused.exit_code != 0
+
+
+def test_a_member_that_was_off_catches_up(etcd: Copies) -> None:
+    cluster = etcd()
+    with Nemesis(cluster).kill("c"):
+        put(cluster["a"], "missed", "yes")
+    assert get(cluster["c"], "missed") == "yes"
 
 
 # redis: three servers, each with a sentinel. Two sentinels that agree elect a new leader.
@@ -88,7 +179,7 @@ def redis_leader(machine: Machine) -> str:
     return next(name for name, host in HOSTS.items() if host == address)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(COPIES))
 def test_each_copy_of_redis_has_only_its_own_data(redis: Copies, number: int) -> None:
     cluster = redis()
     assert cluster["a"].exec("redis-cli dbsize", check=True).stdout == "0\n"
@@ -153,7 +244,7 @@ def sql(machine: Machine, statement: str) -> str:
     return result.stdout.strip()
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(COPIES))
 def test_each_copy_of_postgresql_has_only_its_own_data(postgresql: Copies, number: int) -> None:
     cluster = postgresql()
     sql(cluster["a"], f"insert into orders values ({number})")  # noqa: S608 - it is ours
@@ -178,3 +269,13 @@ def test_nothing_is_committed_without_the_standby(postgresql: Copies) -> None:
         result = cluster["a"].exec(["timeout", "5", *insert], user="postgres", cwd="/")
         assert result.exit_code == 124, result
         assert sql(cluster["b"], "select count(*) from orders") == "0"
+
+
+def test_a_standby_that_was_cut_off_catches_up(postgresql: Copies) -> None:
+    cluster = postgresql()
+    sql(cluster["a"], "alter system set synchronous_standby_names = ''")
+    sql(cluster["a"], "select pg_reload_conf()")
+    with cluster.network.isolate("b"):
+        sql(cluster["a"], "insert into orders values (1)")
+    read = "cd / && su postgres -c \"psql -qAt -c 'select count(*) from orders'\""
+    cluster["b"].wait_until_succeeds(f"{read} | grep -x 1", timeout=120)
