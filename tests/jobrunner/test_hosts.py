@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from core_infra.jobrunner import (
+    ActionStatus,
     Entry,
     FakeClock,
+    Index,
     NotLeaderError,
     Phase,
     Poller,
@@ -21,7 +24,7 @@ from core_infra.jobrunner import (
 from core_infra.jobrunner._journal.amendments import amend
 from core_infra.medium._errors import StorageError
 from jobs.actors import Actor, Teller
-from jobs.samples import signal
+from jobs.samples import FILE, NOON, end, intent, signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +79,26 @@ def test_an_action_that_a_lost_host_left_open_is_looked_up(journals: list[Shared
         (result,) = standby.run_once().results
     assert result.success
     assert [job.id for job in second.asked] == ["0" * 32]
+
+
+def test_what_a_host_has_pruned_does_not_come_back(
+    journals: list[SharedJournal], tmp_path: Path
+) -> None:
+    journals[0].write([intent(1), end(1, success=False, error="no answer"), intent(2)])
+    journals[0].write([end(2)])
+    assert journals[0].prune(NOON.date() + dt.timedelta(days=1)) == [FILE]
+    journals[1].write([intent(3), end(3)])
+    with SharedJournal(tmp_path / "a", Token(env="JOBS_DATABASE")) as again:
+        again.pull()
+        assert [entry.id for entry in again.entries()] == ["id-3", "id-3"]
+        assert not any(check.breaks for check in again.verify())
+        with Index(again) as index:
+            states = index.states(["id-1", "id-2", "id-3"])
+    assert [states[f"id-{number}"].status for number in (1, 2, 3)] == [
+        ActionStatus.FAILED,
+        ActionStatus.DONE,
+        ActionStatus.DONE,
+    ]
 
 
 def test_who_has_lost_the_connection_starts_nothing(

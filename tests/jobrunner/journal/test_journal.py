@@ -406,6 +406,20 @@ def test_a_day_that_is_written_to_after_pruning_goes_on_with_its_story(journal: 
     assert journal.files() == []
 
 
+def test_what_reaches_an_earlier_day_late_does_not_undo_a_later_one(journal: Journal) -> None:
+    """As what another host has written does."""
+    later = NOON + dt.timedelta(days=1)
+    journal.write([intent(1, ts=later, attempt=2)])
+    with Index(journal) as index:
+        journal.write([intent(1), end(1, success=False)])
+        index.catch_up()
+        (state,) = index.pending()
+        assert (state.id, state.attempt) == ("id-1", 2)
+        before = index.states(["id-1"])
+        index.rebuild()
+        assert index.states(before) == before
+
+
 def test_the_mode_follows_the_umask(base: Path, journal: Journal) -> None:
     old = os.umask(0o077)
     try:

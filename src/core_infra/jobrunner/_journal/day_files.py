@@ -42,6 +42,11 @@ def unpruned(path: str) -> str:
     return f"{path.removesuffix(STATES)}{SUFFIX}"
 
 
+def pruned(path: str) -> str:
+    """The path of the file of states that pruning makes from a file."""
+    return f"{path.removesuffix(SUFFIX)}{STATES}"
+
+
 def records(base: JournalDirectory) -> Iterator[str]:
     """The paths of all files, by repository and day; the states of a day before its file."""
     for owner in _directories(base, "."):
@@ -59,6 +64,11 @@ def read(base: JournalDirectory, path: str, *, start: int = 0) -> Iterator[tuple
             start += len(line)
             with contextlib.suppress(InvalidError):
                 yield Entry.decode(line), start
+
+
+def bare(entry: Entry) -> Entry:
+    """What pruning leaves of an entry: the state of its action."""
+    return dataclasses.replace(entry, signals={}, signal=None, error="")
 
 
 def digest_at(base: JournalDirectory, path: str, end: int) -> str:
@@ -82,14 +92,13 @@ def prune(base: JournalDirectory, before: dt.date) -> list[str]:
 def _keep_states(base: JournalDirectory, path: str) -> None:
     # Line by line and day by day, so that a rebuilt index reads the same history. After a kill
     # before the file is deleted, both are read, one after the other: the same history twice.
-    kept = f"{path.removesuffix(SUFFIX)}{STATES}"
+    kept = pruned(path)
     lines, head = [], first_digest(kept)
     for one in (kept, path):
         with contextlib.suppress(PathNotFoundError):  # not pruned before
             for entry, _ in read(base, one):
                 if entry.id:
-                    bare = dataclasses.replace(entry, signals={}, signal=None, error="")
-                    line, head = chained_line(head, bare.encode())
+                    line, head = chained_line(head, bare(entry).encode())
                     lines.append(line)
     if lines:
         base.write_bytes(kept, b"".join(lines), mode=0o600)

@@ -50,7 +50,8 @@ commit;
 """
 _INTENT = """
 insert into actions values (?, 0, ?, ?, ?, ?, ?) on conflict do update
-set status = 0, attempt = excluded.attempt, last = excluded.last, signal = excluded.signal
+set status = 0, attempt = excluded.attempt, signal = excluded.signal,
+    first = min(first, excluded.first), last = excluded.last
 """
 _SELECT = "select id, status, action, attempt, first, last, signal from actions"
 _WITHDRAWN = "delete from actions where id = ?"
@@ -156,6 +157,7 @@ class Index:
     def _catch_up(self) -> None:
         with self._transaction() as db:
             known = {path: (size, head) for path, size, head in db.execute("select * from files")}
+            extended = ""
             for path in list(day_files.records(self._directory)):
                 if path.endswith(STATES) and {path, unpruned(path)} & known.keys():
                     continue  # already read; what came later must stay
@@ -163,7 +165,10 @@ class Index:
                     size, head = known.get(path, (0, ""))
                     # What was read, and then lost with the power, may have been overwritten.
                     is_known = day_files.digest_at(self._directory, path, size) == head
-                    self._read(db, path, size if is_known else 0)
+                    # The later days of a repository count after what its earlier ones now have.
+                    repo = path.rpartition("/")[0]
+                    if self._read(db, path, size if is_known and repo != extended else 0):
+                        extended = repo
 
     def _rebuild(self) -> None:
         with self._lock:
@@ -237,7 +242,8 @@ class Index:
                     self._db.execute("rollback")
                 raise
 
-    def _read(self, db: sqlite3.Connection, path: str, size: int) -> None:
+    def _read(self, db: sqlite3.Connection, path: str, size: int) -> bool:
+        """Apply the entries from an offset on; return whether there are some."""
         end = size
         entries = []
         for entry, end in day_files.read(self._directory, path, start=size):  # noqa: B007 - the last one counts
@@ -245,6 +251,7 @@ class Index:
         _apply(db, entries)
         head = day_files.digest_at(self._directory, path, end)
         db.execute("insert or replace into files values (?, ?, ?)", (path, end, head))
+        return bool(entries)
 
     def _select(self, condition: str, *arguments: object) -> list[ActionState]:
         with _sqlite_errors(self._path), self._lock:

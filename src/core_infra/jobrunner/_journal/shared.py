@@ -8,7 +8,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_infra.errors import UnavailableError
+from core_infra.errors import InvalidError, UnavailableError
+from core_infra.jobrunner._journal import day_files
+from core_infra.jobrunner._journal.entry import Entry
 from core_infra.jobrunner._journal.hash_chain import body_of
 from core_infra.jobrunner._journal.journal import Journal
 from core_infra.medium._errors import PathNotFoundError, StorageError
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from core_infra.jobrunner._forges.endpoint import Secret
-    from core_infra.jobrunner._journal.entry import Entry
     from core_infra.jobrunner._journal.log_file import Span
 
 _LOCK = 0x636F7265
@@ -145,11 +146,14 @@ class SharedJournal(Journal):
     def _add(self, rows: Iterable[tuple[Any, ...]]) -> None:
         # Those that are in the files already are ours: written, or pulled before a kill.
         known: dict[str, set[bytes]] = {}
+        states: dict[str, set[bytes]] = {}
         new = []
         for path, raw in rows:
             if path not in known:
                 known[path] = set(self._bodies(path))
-            if (body := bytes(raw)) not in known[path]:
+                states[path] = set(self._bodies(day_files.pruned(path)))
+            body = bytes(raw)
+            if body not in known[path] and not (states[path] and _state(body) in states[path]):
                 new.append((path, body))
         if new:
             self.write_bodies(new)
@@ -207,3 +211,11 @@ class SharedJournal(Journal):
                 why=" ".join(str(error).split()),
                 todo="See whether it runs and lets this user connect and create a table.",
             ) from None  # the error may have the password
+
+
+def _state(body: bytes) -> bytes:
+    """What pruning leaves of a record; of one that is not an entry, all."""
+    try:
+        return day_files.bare(Entry.decode(body + b"}")).encode()
+    except InvalidError:
+        return body
