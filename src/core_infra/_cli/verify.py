@@ -18,7 +18,10 @@ from core_infra.medium._local import LocalMedium
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option(
-    "--key", "key_file", default="", help="The only public key to accept; requires a signature."
+    "--key",
+    "key_file",
+    default="",
+    help="The only public key to accept, OpenPGP or PEM; requires a signature.",
 )
 @click.option("--require-signature", is_flag=True, help="Fail if the release is not signed.")
 @click.option("--identity", default="", help="Who must have signed it by sigstore.")
@@ -43,7 +46,7 @@ def command(
 ) -> None:
     """Check all files of a release DIRECTORY.
 
-    It checks the signature (with gpg, against its keyring or --key), CHECKSUMS.txt, the manifest
+    It checks the signature (by gpg, against its keyring, or by --key), CHECKSUMS.txt, the manifest
     with its content digests, the bill of materials and the provenance.
     """
     if bool(identity) != bool(issuer):

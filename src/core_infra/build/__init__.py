@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from core_infra.build._secret import Secret
     from core_infra.build._signing.choose import Signers, choose_signers
     from core_infra.build._signing.gpg import GpgSigner, Signature, verify_gpg
+    from core_infra.build._signing.key import KeySigner, verify_key
     from core_infra.build._signing.macos import AppleNotary, CodesignSigner
     from core_infra.build._signing.signer import Signer
     from core_infra.build._signing.sigstore import SigstoreSigner, verify_sigstore
@@ -206,6 +207,7 @@ else:
             "._secret": ("Secret",),
             "._signing.choose": ("Signers", "choose_signers"),
             "._signing.gpg": ("GpgSigner", "Signature", "verify_gpg"),
+            "._signing.key": ("KeySigner", "verify_key"),
             "._signing.macos": ("AppleNotary", "CodesignSigner"),
             "._signing.signer": ("Signer",),
             "._signing.sigstore": ("SigstoreSigner", "verify_sigstore"),
@@ -251,6 +253,7 @@ __all__ = [
     "Goal",
     "GpgSigner",
     "HookSettings",
+    "KeySigner",
     "LinuxKitBuilder",
     "LinuxKitSettings",
     "ManifestEntry",
@@ -324,6 +327,7 @@ __all__ = [
     "read_checksum_file",
     "read_manifest",
     "verify_gpg",
+    "verify_key",
     "verify_release",
     "verify_sigstore",
     "write_checksum_file",

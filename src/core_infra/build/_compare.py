@@ -12,10 +12,11 @@ from core_infra.build._archives.contents import CHUNK, hash_file
 from core_infra.build._archives.reader import is_archive, member_chunks, read_archive
 from core_infra.build._documents.checksums import CHECKSUMS
 from core_infra.build._documents.manifest import MANIFEST
-from core_infra.build._documents.provenance import PROVENANCE
+from core_infra.build._documents.provenance import ENVELOPE, PROVENANCE
 from core_infra.build._documents.sbom import SBOM
 from core_infra.build._errors import ArchiveError
 from core_infra.build._signing.gpg import EXTENSION as GPG_EXTENSION
+from core_infra.build._signing.key import EXTENSION as KEY_EXTENSION
 from core_infra.build._signing.sigstore import EXTENSION as SIGSTORE_EXTENSION
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from core_infra.medium._medium import Medium
 
 _FIELDS = ("mode", "link", "content", "modified", "owner")
-_OF_ONE_RUN = {CHECKSUMS + GPG_EXTENSION, CHECKSUMS + SIGSTORE_EXTENSION}
-"""Signatures contain the time."""
-_DOCUMENTS = {CHECKSUMS, CHECKSUMS + GPG_EXTENSION, MANIFEST, PROVENANCE, SBOM}
+_SIGNATURES = (GPG_EXTENSION, KEY_EXTENSION, SIGSTORE_EXTENSION)
+_OF_ONE_RUN = {ENVELOPE, *(CHECKSUMS + extension for extension in _SIGNATURES)}
+"""Signatures contain the time, or a random number."""
+_DOCUMENTS = {CHECKSUMS, MANIFEST, PROVENANCE, SBOM, *_OF_ONE_RUN}
 _SHOWN = 8
 _GZIP_HEADER = 10
 
@@ -170,7 +172,8 @@ def _without_run(side: Side, name: str) -> object:
     """A document without what differs between two runs: times, and the checksum of these."""
     data = side.medium.read_bytes(side.path)
     if name == CHECKSUMS:
-        return [line for line in data.splitlines() if not line.endswith(PROVENANCE.encode())]
+        ends = (PROVENANCE.encode(), ENVELOPE.encode())
+        return [line for line in data.splitlines() if not line.endswith(ends)]
     try:
         del (statement := json.loads(data))["predicate"]["runDetails"]
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from core_infra.build._documents.manifest import MANIFEST
-from core_infra.build._documents.provenance import PROVENANCE, read_subjects
+from core_infra.build._documents.provenance import ENVELOPE, PROVENANCE, read_subjects
 from core_infra.build._documents.sbom import SBOM
 from core_infra.build._errors import VerificationError
 from core_infra.errors import CoreInfraError
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from core_infra.medium._medium import Medium
 
-DOCUMENTS = frozenset({MANIFEST, PROVENANCE, SBOM})
+DOCUMENTS = frozenset({ENVELOPE, MANIFEST, PROVENANCE, SBOM})
+VERSIONED = DOCUMENTS - {ENVELOPE}
+"""Those that have a version of their own."""
 
 
 def artifacts_of(sums: dict[str, str]) -> set[str]:

@@ -11,11 +11,11 @@ from core_infra.build._archives.contents import hash_file
 from core_infra.build._archives.reader import archive_content, is_archive
 from core_infra.build._documents.checksums import CHECKSUMS, read_checksum_file
 from core_infra.build._documents.manifest import MANIFEST, ManifestEntry, read_manifest
-from core_infra.build._documents.provenance import PROVENANCE
+from core_infra.build._documents.provenance import ENVELOPE, PROVENANCE
 from core_infra.build._documents.sbom import SBOM
 from core_infra.build._errors import VerificationError
 from core_infra.build._papers import (
-    DOCUMENTS,
+    VERSIONED,
     check_manifest_names,
     check_provenance,
     check_sbom,
@@ -23,6 +23,13 @@ from core_infra.build._papers import (
 )
 from core_infra.build._signing.gpg import EXTENSION as GPG_EXTENSION
 from core_infra.build._signing.gpg import verify_gpg
+from core_infra.build._signing.key import EXTENSION as KEY_EXTENSION
+from core_infra.build._signing.key import (
+    PUBLIC_KEY,
+    read_signature,
+    verify_envelope,
+    verify_key,
+)
 from core_infra.build._signing.sigstore import EXTENSION as SIGSTORE_EXTENSION
 from core_infra.build._signing.sigstore import check_bundle, verify_sigstore
 from core_infra.errors import CoreInfraError
@@ -32,7 +39,12 @@ if TYPE_CHECKING:
 
     from core_infra.medium._medium import Medium
 
-_UNLISTED = {CHECKSUMS, CHECKSUMS + GPG_EXTENSION, CHECKSUMS + SIGSTORE_EXTENSION}
+_UNLISTED = {
+    CHECKSUMS,
+    CHECKSUMS + GPG_EXTENSION,
+    CHECKSUMS + KEY_EXTENSION,
+    CHECKSUMS + SIGSTORE_EXTENSION,
+}
 """Files that the checksums cannot list: the checksums themselves and their signatures."""
 
 
@@ -90,8 +102,8 @@ def verify_release(
     Args:
         medium: where the directory is.
         directory: the release directory, with its CHECKSUMS.txt.
-        key_file: the only public key to accept; by default those of gpg's keyring are accepted.
-            With a key file, a signature is required.
+        key_file: the only public key to accept, an OpenPGP one or one in PEM; by default those of
+            gpg's keyring are accepted. With a key file, a signature is required.
         home: GnuPG's directory; by default its usual one.
         require_signature: whether a release without a signature is a problem.
         identity: the identity that must have signed the release by sigstore: an email address, or
@@ -112,10 +124,14 @@ def verify_release(
     if not medium.is_file(release.path(CHECKSUMS)):
         release.add(CHECKSUMS, "checksum", "the file is missing")
     else:
-        required = (require_signature and not identity) or bool(key_file)
-        release.check_signature(key_file, home, required=required)
+        is_pem = bool(key_file) and PUBLIC_KEY in medium.read_bytes(key_file)
+        pem = key_file if is_pem else ""
+        release.check_key_signature(pem)
+        if not pem:
+            required = (require_signature and not identity) or bool(key_file)
+            release.check_signature(key_file, home, required=required)
         release.check_bundle(identity, issuer)
-        release.check_files()
+        release.check_files(pem)
     report = VerificationReport(tuple(release.checks))
     if report.problems:
         raise VerificationError(
@@ -167,6 +183,23 @@ class _Release:
 
         self._attempt(name, "signature", check)
 
+    def check_key_signature(self, key_file: str) -> None:
+        """Check the signature by a key; without the public key, only that it is a signature."""
+        name = CHECKSUMS + KEY_EXTENSION
+        if name not in self._names:
+            if key_file:
+                self._add_missing(name, "signature", "not signed", "there is none")
+            return
+
+        def check() -> str:
+            if key_file:
+                checksums = self.path(CHECKSUMS)
+                return f"key {verify_key(self._medium, checksums, key_file=key_file)}"
+            read_signature(self._medium, self.path(CHECKSUMS))
+            return "by a key; give the public one as --key to check whose"
+
+        self._attempt(name, "signature", check)
+
     def check_signature(self, key_file: str, home: str, *, required: bool) -> None:
         name = CHECKSUMS + GPG_EXTENSION
         if name not in self._names:
@@ -181,7 +214,7 @@ class _Release:
 
         self._attempt(name, "signature", check)
 
-    def check_files(self) -> None:
+    def check_files(self, key_file: str) -> None:
         try:
             sums = read_checksum_file(self._medium, self.path(CHECKSUMS))
         except CoreInfraError as error:
@@ -194,20 +227,30 @@ class _Release:
         for name in self._names:
             if name not in sums and name not in _UNLISTED:
                 self.add(name, "listed", f"it is not in {CHECKSUMS}")
-        if found.get(PROVENANCE):
-            path = self.path(PROVENANCE)
-            check = functools.partial(check_provenance, self._medium, path, sums)
-            self._attempt(PROVENANCE, "provenance", check)
-        if found.get(SBOM):
-            check = functools.partial(check_sbom, self._medium, self.path(SBOM), sums)
-            self._attempt(SBOM, "sbom", check)
-        documents = {name: self.path(name) for name in sorted(DOCUMENTS) if found.get(name)}
-        if why := check_versions(self._medium, documents):
-            self.add(MANIFEST if MANIFEST in documents else SBOM, "version", why)
+        self._check_papers(sums, found, key_file)
         if not sums:
             self.add(CHECKSUMS, "checksum", "it lists no file")
         elif not any(found.values()):
             self.add(CHECKSUMS, "checksum", "none of the listed files is there")
+
+    def _check_papers(self, sums: dict[str, str], found: dict[str, str], key_file: str) -> None:
+        if found.get(PROVENANCE):
+            path = self.path(PROVENANCE)
+            check = functools.partial(check_provenance, self._medium, path, sums)
+            self._attempt(PROVENANCE, "provenance", check)
+        if found.get(ENVELOPE):
+            self._attempt(ENVELOPE, "provenance", lambda: self._check_envelope(key_file))
+        if found.get(SBOM):
+            check = functools.partial(check_sbom, self._medium, self.path(SBOM), sums)
+            self._attempt(SBOM, "sbom", check)
+        documents = {name: self.path(name) for name in sorted(VERSIONED) if found.get(name)}
+        if why := check_versions(self._medium, documents):
+            self.add(MANIFEST if MANIFEST in documents else SBOM, "version", why)
+
+    def _check_envelope(self, key_file: str) -> str:
+        path, payload = self.path(ENVELOPE), self.path(PROVENANCE)
+        key = verify_envelope(self._medium, path, payload=payload, key_file=key_file)
+        return f"key {key}" if key else ""
 
     def _add_missing(self, name: str, what: str, note: str, why: str) -> None:
         self.checks.append(Check(name, what, why, note, skipped=True))

@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from core_infra.build._signing.key import variable_of
 from core_infra.build._sources.git import LOCAL_VARIABLES
 
 if TYPE_CHECKING:
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from core_infra.build._config.settings import PublishSettings
 
 
-SECRET_VARIABLES = ("GPG_PASSPHRASE", "APPLE_APP_PASSWORD", "WINDOWS_CERTIFICATE_PASSWORD")
+SECRET_VARIABLES = (
+    "APPLE_APP_PASSWORD",
+    "GPG_PASSPHRASE",
+    "SIGNING_KEY_PASSPHRASE",
+    "WINDOWS_CERTIFICATE_PASSWORD",
+)
 """Secrets for signing tools, not for compilers, plug-ins or install scripts."""
 
 _CALLER = re.compile(r"INIT_CWD|npm_(?:package|lifecycle|config_local_prefix|command)|PNPM_SCRIPT_")
@@ -45,7 +51,8 @@ def build_environment(context: BuildContext) -> dict[str, str]:
     }
     given = dict(line.split("=", 1) for line in context.settings.build.env)
     tokens = [name for name in publishing_variables(context.settings.publish) if name not in given]
-    blank = {name: "" for name in (*SECRET_VARIABLES, *tokens) if name in os.environ}
+    secrets = (*SECRET_VARIABLES, variable_of(context.settings.sign.key), *tokens)
+    blank = {name: "" for name in secrets if name in os.environ}
     return fixed | given | blank
 
 

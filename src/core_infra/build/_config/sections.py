@@ -209,7 +209,8 @@ def _linuxkit(top: Fields, default: LinuxKitSettings) -> LinuxKitSettings:
 
 def read_signing(top: Fields, env: Mapping[str, str]) -> SigningSettings:
     """The section ``sign``."""
-    fields = top.section("sign", ("enabled", "gpg", "sigstore", "macos", "windows"), private=True)
+    names = ("enabled", "key", "gpg", "sigstore", "macos", "windows")
+    fields = top.section("sign", names, private=True)
     gpg = fields.section("gpg", ("key",))
     sigstore = fields.section("sigstore", ("identity", "issuer"))
     given = sigstore.required if sigstore else sigstore.optional
@@ -218,6 +219,8 @@ def read_signing(top: Fields, env: Mapping[str, str]) -> SigningSettings:
     source = values.Variables(env)
     return SigningSettings(
         enabled=fields.optional("enabled", Field.flag, default=True),
+        key=source.read(fields, "key", ""),
+        key_passphrase=Secret(env.get("SIGNING_KEY_PASSPHRASE", "")),
         gpg_key=source.read(gpg, "key", "GPG_KEY_ID"),
         gpg_passphrase=Secret(env.get("GPG_PASSPHRASE", "")),
         sigstore_identity=given("identity", values.line, ""),

@@ -106,7 +106,10 @@ class SigningSettings:
 
     Attributes:
         enabled: whether anything is signed.
-        gpg_key: the key that signs the checksums.
+        key: the private key in PEM that signs the checksums and the provenance: the path of a
+            file, or ``env://NAME``.
+        key_passphrase: its passphrase, only from ``SIGNING_KEY_PASSPHRASE``.
+        gpg_key: the key that signs the checksums by gpg.
         gpg_passphrase: its passphrase, only from ``GPG_PASSPHRASE``.
         sigstore_identity: who signs the checksums by sigstore: an address, or a workflow's URL.
         sigstore_issuer: the URL of the identity provider.
@@ -121,6 +124,8 @@ class SigningSettings:
     """
 
     enabled: bool = True
+    key: str = ""
+    key_passphrase: Secret = NO_SECRET
     gpg_key: str = ""
     gpg_passphrase: Secret = NO_SECRET
     sigstore_identity: str = ""

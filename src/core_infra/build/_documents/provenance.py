@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from core_infra.medium._medium import Medium
 
 PROVENANCE = "provenance.intoto.json"
+ENVELOPE = "provenance.dsse.json"
+"""The provenance again, signed by a key."""
 
 BUILD_TYPE = "https://core-infra.dev/build/v1"
 """Identifies the meaning of the parameters below; it is not the address of a page."""

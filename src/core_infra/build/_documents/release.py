@@ -10,7 +10,7 @@ from core_infra.build._artifact import Artifact
 from core_infra.build._documents.checksums import CHECKSUMS, checksum, write_checksum_file
 from core_infra.build._documents.manifest import MANIFEST, write_manifest
 from core_infra.build._documents.origin import builder_id, invocation
-from core_infra.build._documents.provenance import PROVENANCE, write_provenance
+from core_infra.build._documents.provenance import ENVELOPE, PROVENANCE, write_provenance
 from core_infra.build._documents.sbom import SBOM, write_sbom
 from core_infra.build._plan import Goal
 from core_infra.medium._local import LocalMedium
@@ -34,7 +34,7 @@ def describe(plan: BuildPlan, shipped: Sequence[Artifact], account: Account) -> 
         Their paths: those listed in the checksums, the signatures of the checksums, the checksums.
 
     Raises:
-        SigningError: signing the checksums failed.
+        SigningError: signing the provenance or the checksums failed.
         CoreInfraError: writing failed.
     """
     medium, context = LocalMedium(), plan.context
@@ -65,6 +65,9 @@ def describe(plan: BuildPlan, shipped: Sequence[Artifact], account: Account) -> 
             started=account.started,
             finished=int(time.time()),
         )
+        for attester in plan.signers.provenance:
+            attester.attest(medium, str(top / PROVENANCE), str(top / ENVELOPE))
+            paths.append(top / ENVELOPE)
     listed = [*shipped, *(checksum(medium, Artifact(str(path))) for path in paths)]
     checksums = str(top / CHECKSUMS)
     write_checksum_file(medium, listed, checksums)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core_infra.build._signing.gpg import GpgSigner
+from core_infra.build._signing.key import KeySigner
 from core_infra.build._signing.macos import AppleNotary, CodesignSigner
 from core_infra.build._signing.sigstore import SigstoreSigner
 from core_infra.build._signing.windows import OsslSigner, SigntoolSigner
@@ -26,11 +27,13 @@ class Signers:
         darwin: the signers of each program for macOS, in order.
         windows: the signers of each program for Windows.
         checksums: the signers of the release's checksums.
+        provenance: those that sign its provenance, too.
     """
 
     darwin: tuple[Signer, ...] = ()
     windows: tuple[Signer, ...] = ()
     checksums: tuple[Signer, ...] = ()
+    provenance: tuple[KeySigner, ...] = ()
 
     def for_os(self, name: str) -> tuple[Signer, ...]:
         """The signers of programs for an operating system."""
@@ -41,7 +44,13 @@ def choose_signers(sign: SigningSettings) -> Signers:
     """Create the signers of a configuration; does not call their ``check``."""
     if not sign.enabled:
         return Signers()
-    return Signers(darwin=_darwin(sign), windows=_windows(sign), checksums=_checksums(sign))
+    keys = (KeySigner(sign.key, passphrase=sign.key_passphrase),) if sign.key else ()
+    return Signers(
+        darwin=_darwin(sign),
+        windows=_windows(sign),
+        checksums=(*keys, *_checksums(sign)),
+        provenance=keys,
+    )
 
 
 def _darwin(sign: SigningSettings) -> tuple[Signer, ...]:
