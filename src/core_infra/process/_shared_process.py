@@ -106,7 +106,9 @@ class HostConnection:
         Args:
             patience: seconds to wait for the host's report.
         """
-        while not self._ended and select.select([self._connection], [], [], patience)[0]:
+        while not self._ended and (
+            b"\n" in self._received or select.select([self._connection], [], [], patience)[0]
+        ):
             message = self._receive()
             if message is None:
                 self._ended = "its host was killed, and so was it"
