@@ -111,6 +111,42 @@ def at_once(launcher: Launcher, count: int) -> tuple[float, float]:
     return taken, statistics.median(memory) / (1 << 20)
 
 
+def idle(launcher: Launcher, count: int, length: float = 20) -> dict[str, float]:
+    """What *count* machines that nobody uses cost for *length* seconds, each."""
+    machines = [launcher.clone() for _ in range(count)]
+    time.sleep(5)  # what the kernel does later after a start
+    processes = [psutil.Process(machine.pid) for machine in machines]
+    before = [_work(process) for process in processes]
+    start = time.perf_counter()
+    time.sleep(length)
+    taken = time.perf_counter() - start
+    work = [
+        (now[0] - then[0], now[1] - then[1])
+        for now, then in zip(map(_work, processes), before, strict=True)
+    ]
+    for machine in machines:
+        launcher.discard(machine)
+    return {
+        f"{count} idle machines (% of a processor each)": 100
+        * statistics.mean(processor for processor, _ in work)
+        / taken,
+        "  wake-ups of each (per second)": statistics.mean(wakes for _, wakes in work) / taken,
+    }
+
+
+def _work(process: psutil.Process) -> tuple[float, int]:
+    """Seconds on processors, and how often a thread has waited."""
+    tasks = list(Path(f"/proc/{process.pid}/task").iterdir())
+    nanoseconds = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+    waits = [
+        int(line.split()[1])
+        for task in tasks
+        for line in (task / "status").read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    ]
+    return nanoseconds / 1e9, sum(waits)
+
+
 def in_sequence(launcher: Launcher, count: int) -> dict[str, float]:
     """Machines one after another: the last ten beside the first ten, and what is left of them."""
     use(launcher)
@@ -214,6 +250,7 @@ def main() -> None:
         results |= rounds(slow, max(3, options.rounds // 5))
         pooled.close()
         results["eight at once (s)"], results["  memory of each (MiB, PSS)"] = at_once(asked, 8)
+        results |= idle(asked, 100)
         results |= in_sequence(asked, options.machines)
         results["a suite of 100 tests with a machine each (s)"] = suite(100)
     results |= loop(max(5, options.rounds // 2))

@@ -263,3 +263,9 @@ def test_a_kept_machine_outlives_its_launcher_and_can_be_reached() -> None:
         wait_gone(machine.pid)
     with Launcher() as other:
         assert directory in [entry.directory for entry in other.run.swept]
+
+
+def test_the_kernel_of_an_idle_machine_does_not_look_for_fragments_of_memory(
+    machine: Machine,
+) -> None:
+    assert machine.read_text("/proc/sys/vm/compaction_proactiveness") == "0\n"

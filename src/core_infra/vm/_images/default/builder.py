@@ -48,7 +48,12 @@ _UNUSED = 30 * 24 * 3600  # seconds; each upgrade of core-infra or of the host m
 # lsm=, psi=0: kernel code that does not run need not be translated again in every clone.
 # norandmaps: QEMU's translation of a program is for the addresses that the program had; at random
 # addresses, dynamic programs are translated again at each start, which takes six times as long.
-_COMMON = "panic=-1 random.trust_cpu=on init_on_alloc=0 noautogroup lsm= psi=0 norandmaps"
+# compaction_proactiveness=0: the kernel would look for fragments of memory twice a second, which is
+# most of what an idle guest does. A request for a large block still compacts.
+_COMMON = (
+    "panic=-1 random.trust_cpu=on init_on_alloc=0 noautogroup lsm= psi=0 norandmaps "
+    "sysctl.vm.compaction_proactiveness=0"
+)
 _CMDLINE = {"x86_64": f"tsc=reliable reboot=t {_COMMON}", "aarch64": _COMMON}
 
 
