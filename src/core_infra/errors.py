@@ -55,7 +55,8 @@ class CoreInfraError(Exception):
         def __getattr__(self, name: str) -> Any: ...
 
     def __str__(self) -> str:
-        head = f"{self.what}: {self.why}" if self.why else self.what
+        space = "" if self.why.startswith("\n") else " "  # a list begins on a line of its own
+        head = f"{self.what}:{space}{self.why}" if self.why else self.what
         return f"{head}\n{self.todo}" if self.todo else head
 
     def __reduce__(self) -> tuple[Any, ...]:

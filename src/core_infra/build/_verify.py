@@ -136,7 +136,7 @@ def verify_release(
     if report.problems:
         raise VerificationError(
             f"verification of the release {directory!r} failed",
-            why="\n".join(["", *report.problems]),
+            why="\n  ".join(["", *report.problems]) if report.problems[1:] else report.problems[0],
             todo="Do not use it; download it again, or ask its publisher.",
             problems=report.problems,
             report=report,
