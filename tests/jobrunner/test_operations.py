@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import http.client
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -14,6 +17,7 @@ import pytest
 
 from core_infra.errors import UnavailableError
 from core_infra.jobrunner import Phase, RecordedSource, SystemClock, Token
+from core_infra.jobrunner._bounded_http import BoundedHandler, BoundedServer
 from core_infra.jobrunner._journal.amendments import amend
 from core_infra.jobrunner._operations import OperationsServer
 from jobs.actors import Actor, Gate, Teller
@@ -204,3 +208,78 @@ def test_a_handler_that_gave_up_leaves_the_signal_to_the_next(make: Make, clock:
         poller.run_once()
         clock.advance(7200)
     assert (len(first.done), len(second.done)) == (2, 1)
+
+
+def get(server: OperationsServer, path: str, host: str) -> int:
+    """The status of a GET with this Host."""
+    with http_connection(server) as connection:
+        connection.request("GET", path, headers={"Host": host})
+        return connection.getresponse().status
+
+
+def http_connection(
+    server: OperationsServer,
+) -> contextlib.closing[http.client.HTTPConnection]:
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    return contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=30))
+
+
+def test_a_page_of_another_name_cannot_read_the_report(
+    make: Make, server: OperationsServer
+) -> None:
+    server.poller = make(Actor())
+    port = server.url.rpartition(":")[2]
+    for host in (f"127.0.0.1:{port}", f"LOCALHOST:{port}", "localhost", f"[::1]:{port}"):
+        assert get(server, "/", host) == 200
+    for host in (f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil", "[::1"):
+        assert get(server, "/", host) == 421
+        assert get(server, "/metrics", host) == 421
+        assert get(server, "/health", host) in {200, 503}
+
+
+@pytest.fixture
+def impatient() -> Iterator[BoundedServer]:
+    """Answers what arrives within half a second, to two clients at a time."""
+
+    class Handler(BoundedHandler):
+        def do_POST(self) -> None:  # noqa: N802 - of http.server
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.end_headers()
+
+    with BoundedServer(("127.0.0.1", 0), Handler, connections=2, request_time=0.5) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("start", [b"", b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n"])
+def test_a_request_that_trickles_in_is_cut_off(impatient: BoundedServer, start: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.server_port), 30) as client:
+        client.sendall(start)
+        client.settimeout(0.02)
+        while True:  # for ever, if the time began again with each byte
+            with contextlib.suppress(TimeoutError):
+                try:
+                    client.sendall(b"x")
+                    answer = client.recv(100)
+                except ConnectionError:
+                    answer = b""
+                break
+    assert answer == b""
+
+
+def test_more_connections_than_there_are_places_are_closed(impatient: BoundedServer) -> None:
+    address = ("127.0.0.1", impatient.server_port)
+    with contextlib.ExitStack() as clients:
+        silent = [clients.enter_context(socket.create_connection(address, 30)) for _ in range(2)]
+        one_more = clients.enter_context(socket.create_connection(address, 30))
+        assert one_more.recv(1) == b""
+        for client in silent:
+            assert client.recv(1) == b"", "their time is over"
+    post = b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"
+    with socket.create_connection(address, 30) as client:
+        client.sendall(post)
+        assert client.recv(100).startswith(b"HTTP/1.0 200")

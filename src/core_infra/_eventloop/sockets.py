@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 from typing import TYPE_CHECKING
 
 from core_infra._eventloop.supervisor import READ, WRITE, supervisor
-from core_infra._unpatched import os, socket
+from core_infra._unpatched import os, socket, time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from _typeshed import WriteableBuffer
 
 _CHUNK = 256 * 1024
 _MAX_ADDRESS = 107
@@ -131,6 +134,31 @@ class SocketLink:
         supervisor().unwatch(self._sock.fileno())
         self._sock.close()
         self._on_close()
+
+
+class Received(io.RawIOBase):
+    """What arrives on a connection before a deadline, however often a little of it arrives.
+
+    Reading raises TimeoutError at the deadline.
+
+    Args:
+        connection: a connected socket.
+        deadline: the time, by ``time.monotonic()``.
+    """
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
 
 
 @contextlib.contextmanager

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import http.server
+import ipaddress
 import json
 import re
 import threading
+import urllib.parse
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from core_infra.errors import CoreInfraError, UnavailableError
+from core_infra.jobrunner._bounded_http import BoundedHandler, BoundedServer
 from core_infra.jobrunner._journal.html_report import html_report
 from core_infra.jobrunner._logging import describe_error
 
@@ -26,6 +28,7 @@ _BODY_MAX = 1 << 20
 _LENGTH = re.compile("[0-9]{1,7}")
 _SIGNATURES = ("x-hub-signature-256", "x-forgejo-signature", "x-gitea-signature")
 _REPORT_DAYS = 7
+_OPEN = {"/health", "/ready"}
 
 
 class Reply(NamedTuple):
@@ -40,6 +43,12 @@ class Reply(NamedTuple):
     status: HTTPStatus
     text: str
     kind: str = "text/plain; charset=utf-8"
+
+
+_ELSEWHERE = Reply(
+    HTTPStatus.MISDIRECTED_REQUEST,
+    "this server listens on this host only, and does not have the name in Host\n",
+)
 
 
 class OperationsServer:
@@ -77,15 +86,12 @@ class OperationsServer:
         self._secret = secret
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            timeout = 10
-            server_version = "core-infra"
-            sys_version = ""
+        class Handler(BoundedHandler):
+            def do_GET(self) -> None:  # noqa: N802 - of http.server
+                path, host = self.path.partition("?")[0], self.headers.get("host", "")
+                self._send(outer.get(path) if outer.serves(path, host) else _ELSEWHERE)
 
-            def do_GET(self) -> None:
-                self._send(outer.get(self.path.partition("?")[0]))
-
-            def do_POST(self) -> None:
+            def do_POST(self) -> None:  # noqa: N802 - of http.server
                 length = self.headers.get("content-length", "")
                 if self.path != "/hook":
                     self._send(Reply(HTTPStatus.NOT_FOUND, "not found\n"))
@@ -106,14 +112,9 @@ class OperationsServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
+        self._is_local = _is_loopback(address)
         try:
-            self._server = Server((address, port), Handler)
+            self._server = BoundedServer((address, port), Handler)
         except (OSError, OverflowError) as error:
             raise UnavailableError(
                 f"cannot listen at {address}:{port}",
@@ -137,6 +138,19 @@ class OperationsServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def serves(self, path: str, host: str) -> bool:
+        """Whether to answer a GET for a host's name.
+
+        A page in a browser on this host can make its own name an address of this host (DNS
+        rebinding), and read what only this host may. ``/health`` and ``/ready`` say nothing secret.
+        """
+        if path in _OPEN or not self._is_local or not host:
+            return True
+        try:
+            return _is_loopback(urllib.parse.urlsplit(f"//{host}").hostname or "")
+        except ValueError:
+            return False
 
     def get(self, path: str) -> Reply:
         """Answer a GET."""
@@ -188,3 +202,10 @@ class OperationsServer:
         since = (now - timedelta(days=_REPORT_DAYS)).date()
         text = html_report(poller.config.journal.entries(since=since), (), now=now)
         return Reply(HTTPStatus.OK, text, "text/html; charset=utf-8")
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"

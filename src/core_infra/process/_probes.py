@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from core_infra._eventloop.sockets import short_path
+from core_infra._eventloop.sockets import Received, short_path
 from core_infra._unpatched import Path, os, socket, time
 from core_infra.errors import InvalidError
 from core_infra.framework._handlers import is_async
@@ -25,8 +25,6 @@ from core_infra.process._values import is_command, is_number, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from _typeshed import WriteableBuffer
 
     from core_infra.process._process import Probe, Process
 
@@ -278,27 +276,9 @@ def _status(connection: socket.socket, deadline: float) -> int:
     """Read the head of an answer; TimeoutError at the deadline, however often a little arrives."""
     with http.client.HTTPResponse(connection, method="GET") as response:
         response.fp.close()
-        response.fp = io.BufferedReader(_Received(connection, deadline))
+        response.fp = io.BufferedReader(Received(connection, deadline))
         response.begin()
         return response.status
-
-
-class _Received(io.RawIOBase):
-    """What arrives on a connection before the deadline."""
-
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self._connection = connection
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self._connection.settimeout(left)
-        return self._connection.recv_into(buffer)
 
 
 def _from_its_directory(process: Process, path: str) -> str:
