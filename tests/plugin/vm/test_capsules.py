@@ -116,6 +116,9 @@ def test_a_machine_wakes_up_as_it_stood(pytester: pytest.Pytester, runs: Path) -
     page = (pytester.path / shown.stdout.strip()).read_text()
     assert "as planned" in page
     assert "<b>" not in page
+    refused = cli(pytester.path, "show", name, "-o", f"{name}/page.html")
+    assert "cannot write" in refused.stderr
+    assert "Traceback" not in refused.stderr
     capsule.write_bytes(capsule.read_bytes()[:-100])
     assert "is damaged" in cli(pytester.path, "open", name, "true").stderr
 

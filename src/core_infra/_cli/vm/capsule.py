@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from core_infra._cli.vm.shared import exit_with, print_line
+from core_infra.medium import LocalMedium
 from core_infra.vm._capsule.file import Capsule
 from core_infra.vm._capsule.page import page
 from core_infra.vm._capsule.wake import woken
@@ -53,7 +54,7 @@ def show(capsule: str, output: Path | None) -> None:
     path, _ = _split(capsule)
     found = Capsule(path)
     target = output or path.with_suffix(".html")
-    target.write_text(page(found.manifest), encoding="utf-8")
+    LocalMedium().write_text(str(target), page(found.manifest))
     click.echo(target)
 
 
