@@ -236,6 +236,20 @@ def test_results_are_reported_on_the_epic(server: ForgeServer, poller: Poller) -
     assert len(server.comments[1]) == 1
 
 
+@pytest.mark.parametrize("said", ["> {}\n\nWhy?", "{} and here is what I think", "{}\n\nAgreed."])
+def test_a_report_that_a_person_has_quoted_or_added_to_is_not_edited(
+    server: ForgeServer, poller: Poller, said: str
+) -> None:
+    server.add_pull(50, body="closes #42", mergeable=False)
+    poller.run_once()
+    ((id_, text),) = server.comments[1]
+    edited = said.format(text)
+    server.comments[1] = [(id_, edited)]
+    server.issues[50]["pull"]["sha"] = "e" * 40
+    poller.run_once()
+    assert [body for _, body in server.comments[1]] == [edited, text]
+
+
 def test_a_dry_run_lists_each_request_and_sends_none(server: ForgeServer, poller: Poller) -> None:
     server.add_pull(50, body="closes #42", mergeable=False)
     server.add_pull(51, body="closes #44", open=False, merged=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _UNKNOWN = Details("UNKNOWN", "PENDING", 0, 0, None, None)
+_REPORT = re.compile(
+    r"`[^`\n]+` (?:was done for [^\n]+\.|failed for [^\n]+:\n\n```\n[^`]*\n```)", re.ASCII
+)
+"""A comment about a result."""
 _READ_AGAIN = timedelta(minutes=10)
 """After this, everything is read again, even if the forge says that nothing has changed."""
 _DETAILS_FRESH = timedelta(seconds=20)
@@ -147,13 +152,16 @@ class EpicSource:
         return self._forge.rights(self._repo)
 
     def report(self, result: ActionResult) -> None:
-        """Post the result of an action as a comment on the epic, or edit the one of its item."""
+        """Post the result of an action as a comment on the epic, or edit the one of its item.
+
+        A comment that quotes it, or that a person has added to, is not edited.
+        """
         if not (self._reports and result.epic):
             return
         marker = f"<!-- core-infra-report {result.item} -->"
         text = f"{_comment(result)}\n\n{marker}"
         for one in self._forge.comments(self._repo, result.epic, None):
-            if marker in one.body:
+            if _is_report(one.body, marker):
                 try:
                     if one.body != text:
                         self._forge.edit_comment(self._repo, one.id, text)
@@ -309,3 +317,9 @@ def _comment(result: ActionResult) -> str:
     if result.success:
         return f"`{result.action}` was done for {item}."
     return f"`{result.action}` failed for {item}:\n\n{in_block(result.error)}"
+
+
+def _is_report(body: str, marker: str) -> bool:
+    """Whether a comment is what :func:`_comment` has made, and nothing else."""
+    text = body.replace("\r\n", "\n").rstrip()
+    return text.endswith(marker) and bool(_REPORT.fullmatch(text.removesuffix(marker).rstrip()))
