@@ -22,6 +22,7 @@ from core_infra.jobrunner import (
     Token,
 )
 from core_infra.jobrunner._journal.amendments import amend
+from core_infra.medium import PathNotDirectoryError
 from core_infra.medium._errors import StorageError
 from jobs.actors import Actor, Teller
 from jobs.samples import FILE, NOON, end, intent, signal
@@ -99,6 +100,24 @@ def test_what_a_host_has_pruned_does_not_come_back(
         ActionStatus.DONE,
         ActionStatus.DONE,
     ]
+
+
+def test_what_could_not_be_written_here_is_pulled_later(
+    journals: list[SharedJournal], tmp_path: Path
+) -> None:
+    """As after the disk was full."""
+    journals[0].write([intent(1)])
+    journals[0].pull()
+    repository = (tmp_path / "a" / FILE).parent
+    repository.rename(tmp_path / "kept")
+    repository.write_text("in the way")
+    journals[0].close()
+    with pytest.raises(PathNotDirectoryError):
+        journals[0].write([end(1)])
+    repository.unlink()
+    (tmp_path / "kept").rename(repository)
+    journals[0].pull()
+    assert [entry.phase for entry in journals[0].entries()] == [Phase.INTENT, Phase.RESULT]
 
 
 def test_who_has_lost_the_connection_starts_nothing(

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_infra.errors import InvalidError, UnavailableError
+from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
 from core_infra.jobrunner._journal import day_files
 from core_infra.jobrunner._journal.entry import Entry
 from core_infra.jobrunner._journal.hash_chain import body_of
@@ -122,7 +122,12 @@ class SharedJournal(Journal):
                     raise psycopg.OperationalError("the connection that held the lock is lost")
                 with connection.transaction(), connection.cursor() as cursor:
                     cursor.executemany(_INSERT, rows)
-            return super().write(some)
+            try:
+                return super().write(some)
+            except CoreInfraError:
+                # They are in the database only: the next pull adds them, as those of others.
+                self._replica = uuid.uuid4().hex
+                raise
 
     def pull(self) -> bool:
         """Add what other hosts have written to the files of this one.
