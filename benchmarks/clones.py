@@ -1,6 +1,6 @@
 """The time from requesting a fresh machine to its first output, compared with peers.
 
-Run: python benchmarks/clones.py [--json FILE] [--rounds N] [--machines N]
+Run: python benchmarks/clones.py [--json FILE] [--rounds N] [--machines N] [--idle N]
 
 Peers, each in turns with ours so that load affects all equally:
 
@@ -112,8 +112,10 @@ def at_once(launcher: Launcher, count: int) -> tuple[float, float]:
 
 
 def idle(launcher: Launcher, count: int, length: float = 20) -> dict[str, float]:
-    """What *count* machines that nobody uses cost for *length* seconds, each."""
+    """What *count* machines at once take, cost while nobody uses them, and how they answer."""
+    start = time.perf_counter()
     machines = [launcher.clone() for _ in range(count)]
+    alive = time.perf_counter() - start
     time.sleep(5)  # what the kernel does later after a start
     processes = [psutil.Process(machine.pid) for machine in machines]
     before = [_work(process) for process in processes]
@@ -124,13 +126,21 @@ def idle(launcher: Launcher, count: int, length: float = 20) -> dict[str, float]
         (now[0] - then[0], now[1] - then[1])
         for now, then in zip(map(_work, processes), before, strict=True)
     ]
+    memory = sum(process.memory_full_info().pss for process in processes)
+    answers = []
+    for machine in machines:
+        start = time.perf_counter()
+        machine.exec("true", check=True)
+        answers.append(time.perf_counter() - start)
     for machine in machines:
         launcher.discard(machine)
     return {
-        f"{count} idle machines (% of a processor each)": 100
-        * statistics.mean(processor for processor, _ in work)
-        / taken,
+        f"{count} machines at once (s)": alive,
+        "  memory of all (GiB, PSS)": memory / (1 << 30),
+        "  idle (% of a processor, all)": 100 * sum(processor for processor, _ in work) / taken,
         "  wake-ups of each (per second)": statistics.mean(wakes for _, wakes in work) / taken,
+        "  an answer (s, median)": statistics.median(answers),
+        "  the slowest answer (s)": max(answers),
     }
 
 
@@ -225,7 +235,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--machines", type=int, default=200)
+    parser.add_argument("--machines", type=int, default=200, help="one after another")
+    parser.add_argument("--idle", type=int, default=100, help="at the same time")
     options = parser.parse_args()
     results: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
@@ -250,7 +261,7 @@ def main() -> None:
         results |= rounds(slow, max(3, options.rounds // 5))
         pooled.close()
         results["eight at once (s)"], results["  memory of each (MiB, PSS)"] = at_once(asked, 8)
-        results |= idle(asked, 100)
+        results |= idle(asked, options.idle)
         results |= in_sequence(asked, options.machines)
         results["a suite of 100 tests with a machine each (s)"] = suite(100)
     results |= loop(max(5, options.rounds // 2))
