@@ -1,4 +1,4 @@
-"""Detached signatures by a private key in PEM, as cosign and openssl read them."""
+"""Detached signatures by a private key in PEM, made by openssl, in the form that cosign writes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _MAKE_ONE = "Make a key with: openssl ecparam -genkey -name prime256v1 -noout -o
 class KeySigner:
     """Signs with a private key in PEM, of the kind EC or RSA; the signature is ``FILE.sig``.
 
-    It is the base64 text of an ASN.1 signature over SHA-256. ``cosign verify-blob --key`` accepts
-    it, and so does ``openssl dgst -sha256 -verify`` after decoding.
+    It is the base64 text of an ASN.1 signature over SHA-256, as ``cosign sign-blob --key`` writes
+    it; ``openssl dgst -sha256 -verify`` accepts it after decoding.
 
     Args:
         key: the path of the key's file, or ``env://NAME`` for the text of an environment variable.
@@ -85,13 +85,15 @@ class KeySigner:
         """
         private = self._private()
         payload = medium.read_bytes(path)
-        signature = self._signature(private, _to_be_signed(payload))
+        public, data = self._public(private), _to_be_signed(payload)
+        signature = self._signature(private, data)
+        _verify(data, signature, public, path)
         envelope = {
             "payloadType": _IN_TOTO,
             "payload": base64.b64encode(payload).decode(),
             "signatures": [
                 {
-                    "keyid": _fingerprint(self._public(private)),
+                    "keyid": _fingerprint(public),
                     "sig": base64.b64encode(signature).decode(),
                 }
             ],
