@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -241,6 +242,7 @@ def test_a_lock_is_honoured_and_checked(project: Path) -> None:
         (("ucode: ucode", "tar: modules.tar"), "has no file modules.tar"),
         (("oci-layout:other", "oci-layout:nowhere"), "no OCI image layout in .*nowhere"),
         (("source.txt", "nothing.txt"), r"cannot read .*nothing.txt, the source of etc/src"),
+        (("source.txt", "fifo"), r"cannot read .*fifo, the source of etc/src: it is not a regular"),
         ((", command: [serve]", ""), None),
         (("oci-layout:other, command: [serve]", "oci-layout:bare"), "web has nothing to run"),
     ],
@@ -249,6 +251,7 @@ def test_what_is_missing_is_one_sentence_and_leaves_nothing(
     project: Path, change: tuple[str, str], message: str | None
 ) -> None:
     write_layout(project / "bare", [layer([])])
+    os.mkfifo(project / "fifo")
     file = project / "linuxkit.yml"
     assert change[0] in FILE
     file.write_text(FILE.replace(*change))

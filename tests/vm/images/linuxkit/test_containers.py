@@ -144,6 +144,12 @@ EVERY = sorted(CAPABILITIES)
             "linux.resources.hugepageLimits",
             [{"pageSize": "2MB", "limit": 4}],
         ),
+        (
+            {"resources": {"hugepageLimits": ({"limit": 4},)}},
+            {},
+            "linux.resources.hugepageLimits",
+            [{"limit": 4}],
+        ),
         ({"maskedPaths": ["/proc/x"]}, {}, "linux.maskedPaths", ["/proc/x"]),
         ({"cgroupsPath": "a"}, {"cgroupsPath": "b"}, "linux.cgroupsPath", "a"),
     ],

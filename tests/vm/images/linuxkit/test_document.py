@@ -24,6 +24,15 @@ def mistakes(*texts: str) -> list[str]:
     return [str(one) for one in caught.value.mistakes]
 
 
+@pytest.mark.parametrize(
+    "kind", ["symlink: ''", "source: ''", "metadata: ''", "directory: false", "contents: null"]
+)
+def test_a_file_of_an_empty_kind_has_no_kind(kind: str) -> None:
+    found = mistakes(f"kernel: {{image: a}}\nfiles:\n- {{path: a, {kind}}}\n")
+    assert all(one.startswith("0.yml:3:") for one in found)
+    assert "a file needs one of" in found[0]
+
+
 def test_all_mistakes_at_once_each_with_its_line() -> None:
     found = mistakes(
         "kernel: {image: UPPER}\n"

@@ -241,7 +241,9 @@ class Assembly:
         if entry.get("source"):
             path = self._plan.source(entry)
             return None if path is None else _file(path, permissions)
-        text = entry["contents"] if "contents" in entry else self._metadata(entry["metadata"])
+        text = entry.get("contents")
+        if text is None:
+            text = self._metadata(entry["metadata"])
         return _text(text.encode("utf-8", "surrogateescape"), permissions)
 
     def _metadata(self, form: str) -> str:

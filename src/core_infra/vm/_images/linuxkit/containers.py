@@ -271,7 +271,10 @@ def _resources(given: Mapping[str, Any]) -> dict[str, Any]:
     found = {("blockIO" if name == "blockio" else name): _list(one) for name, one in given.items()}
     pages = found.get("hugepageLimits")
     if pages:
-        found["hugepageLimits"] = [one | {"pageSize": _page(one["pageSize"])} for one in pages]
+        found["hugepageLimits"] = [
+            one | {"pageSize": _page(one["pageSize"])} if "pageSize" in one else one
+            for one in pages
+        ]
     return found
 
 

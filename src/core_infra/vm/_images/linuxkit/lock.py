@@ -5,6 +5,7 @@ A tag moves; a digest does not. With a lock, each build takes exactly these imag
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,8 @@ class Lock:
             part.write_text("".join(lines))
             part.replace(self.path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on a read-only file system
+                part.unlink(missing_ok=True)
             why = error.strerror or str(error)
             raise UnavailableError(f"cannot write {self.path}", why=why) from error
 

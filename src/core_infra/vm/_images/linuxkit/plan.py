@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -92,7 +95,7 @@ class Plan:
         text = str(entry["source"])
         path = Path(text).expanduser() if text.startswith(_HOME) else beside(text, self.bases)
         try:
-            with path.open("rb"):
+            with open(path, "rb", opener=_regular_file):
                 return path
         except OSError as error:
             if entry.get("optional"):
@@ -164,3 +167,12 @@ def _code() -> str:
     for path in sorted([*here.glob("*.py"), *shared]):
         total.update(path.read_bytes())
     return total.hexdigest()
+
+
+def _regular_file(path: str, flags: int) -> int:
+    """Open a file; not a FIFO, which would wait for its writer."""
+    found = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return found

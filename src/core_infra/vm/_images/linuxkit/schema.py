@@ -156,7 +156,7 @@ def _file(field: Field) -> Values:
     kinds = [
         name
         for name in ("directory", "symlink", "contents", "source", "metadata")
-        if name in found and found[name] not in (False, None)
+        if found.get(name) or (name == "contents" and found.get(name) == "")  # an empty file
     ]
     if len(kinds) > 1:
         found.fields[kinds[1]].note(f"a file has either {kinds[0]} or {kinds[1]}")
