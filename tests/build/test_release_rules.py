@@ -81,6 +81,20 @@ def test_a_tag_of_another_version_than_the_packages_is_refused(
     assert not [one for one in plan.problems if "the release would be" in one]
 
 
+def test_a_version_is_released_from_the_commit_of_its_tag_only(tmp_path: Path) -> None:
+    text = '[project]\nname = "app"\nversion = "1.1"\n[build-system]\n'
+    project = repository(tmp_path / "app", {"pyproject.toml": text}, "v1.1.0")
+    after = "is that of the tag v1.1.0, and there are commits after it"
+    assert not [one for one in release(project).problems if after in one]
+    git(project, "commit", "-q", "--allow-empty", "-m", "later")
+    assert [one for one in release(project).problems if after in one]
+    assert not [one for one in release(project, snapshot=True).problems if after in one]
+    assert not [one for one in release(project, version="v1.1").problems if after in one]
+    (project / "pyproject.toml").write_text(text.replace("1.1", "1.2"))
+    git(project, "commit", "-qam", "1.2")
+    assert not [one for one in release(project).problems if after in one]
+
+
 def test_a_wheel_with_a_version_that_its_backend_computes_is_looked_at(tmp_path: Path) -> None:
     need("-m build", "-m setuptools")
     files = {

@@ -54,6 +54,13 @@ def release_problems(history: History, version: str, own: str) -> list[str]:
             "no tag is a version, and the project's own file has none: tag the commit "
             "(git tag v1.0.0), or use --version or --snapshot"
         )
+    later = _LATER.search(version)
+    if own and later and version == history.version and same_version(version[: later.start()], own):
+        problems.append(
+            f"version {own} of the package is that of the tag {history.tag}, and there are commits "
+            "after it. Raise the version in the project's file, check out the tag, or use "
+            "--snapshot"
+        )
     if why := version_problem(version, own):
         problems.append(why)
     return problems
