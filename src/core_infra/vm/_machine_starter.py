@@ -178,8 +178,8 @@ class MachineStarter:
             self._report_cold(error)
 
     def _report_cold(self, error: CoreInfraError) -> None:
-        if str(error) not in self._reported:
-            self._reported.add(str(error))
+        if error.what not in self._reported:  # the rest may say how much room there is now
+            self._reported.add(error.what)
             self._progress(f"machines are booted and not cloned: {error}")
 
     def _probe(self, image: Bootable, accelerator: str, limit: float) -> str | None:

@@ -285,6 +285,7 @@ def test_where_nothing_can_be_saved_machines_are_booted(
         monkeypatch.setattr(_cache, "free", lambda _directory: 0)  # nor is there room beside it
         with Launcher(accelerator="tcg", memory=128, image=image, progress=told.append) as other:
             assert other.clone().exec("echo on").stdout == "on\n"
+            (tmp_path / "other").write_bytes(bytes(64 << 20))  # there is less room now
             assert other.clone().exec("echo on").stdout == "on\n"
     reasons = [line for line in told if "booted and not cloned" in line]
     assert len(reasons) == 1
