@@ -11,7 +11,7 @@ from support import NoForkServer
 
 @pytest.fixture(scope="session")
 def launcher() -> Iterator[Launcher]:
-    with Launcher() as launcher:
+    with Launcher(progress=print) as launcher:  # a failing test shows why it was slow or cold
         yield launcher
 
 
