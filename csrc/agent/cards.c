@@ -172,8 +172,8 @@ static struct address link_local(const uint8_t *mac) {
 }
 
 /* The kernel makes a link-local address when a card comes up. One that is up keeps it, so it is
- * replaced: to bring the card down and up would take a clone several milliseconds. The new one first:
- * with the last one, the kernel would remove the route and the groups, and make them anew. */
+ * replaced: to bring the card down and up would take a clone several milliseconds. The new one comes
+ * first: with the last one, the kernel would remove the route and the groups, and make them again. */
 static bool set_mac(size_t card, const struct ifreq *named, const uint8_t *mac, bool up) {
     struct ifreq request = *named;
     struct address former, fresh = link_local(mac);

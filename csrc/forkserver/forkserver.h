@@ -1,10 +1,10 @@
 /* A fork server for QEMU: see docs/fork-server.md.
  *
  * Preloaded into QEMU, this library copies the running process on request: it parks all threads in
- * a signal handler and clones the process, and the clone creates its threads again where they stood.
- * Between the clone and the moment its threads run nothing here may allocate, or take any lock: the
- * memory is as the threads left it. The files, lowest first; each uses only what is declared above
- * its own part of this header:
+ * a signal handler and clones the process, and the clone creates its threads again where they
+ * stood. Between the clone and the moment its threads run nothing here may allocate, or take any
+ * lock: the memory is as the threads left it. The files, lowest first; each uses only what is
+ * declared above its own part of this header:
  *
  *   proc.c         what /proc says of this process
  *   descriptors.c  the clone's open files

@@ -120,7 +120,7 @@ class SlowAfterwards:
 def test_a_check_that_the_end_of_the_time_cuts_short_hides_no_answer(service: Service) -> None:
     probe = SlowAfterwards()
     with pytest.raises(NotReadyError, match="the answer is 503"):
-        service.start("sleep", "60").wait_ready(probe, timeout=0.2)
+        service.start("sleep", "60").wait_ready(probe, timeout=1, interval=0.001)
     assert probe.checks > 1
 
 

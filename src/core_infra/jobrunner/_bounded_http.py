@@ -57,9 +57,13 @@ class BoundedServer(http.server.ThreadingHTTPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Handle a connection; on its thread."""
         try:
-            super().process_request_thread(request, client_address)
+            self.finish_request(request, client_address)
+        except Exception:  # noqa: BLE001 - as the base class does
+            self.handle_error(request, client_address)
         finally:
+            # Before the client notices the end: its next connection has a place.
             self._free.release()
+            self.shutdown_request(request)
 
 
 class BoundedHandler(http.server.BaseHTTPRequestHandler):

@@ -114,7 +114,7 @@ def test_a_base_that_is_missing_is_said(tmp_path: Path) -> None:
         use(path)
 
 
-def test_an_image_that_builds_upon_itself_is_refused(tmp_path: Path) -> None:
+def test_an_image_that_builds_on_itself_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-u", "-b", "disk.qcow2", path, "1M")
     with pytest.raises(InvalidError, match="builds on itself"):
@@ -179,7 +179,7 @@ def test_no_sparse_vmdk_leads_out_by_a_descriptor_within(tmp_path: Path) -> None
         use(path)
 
 
-def test_no_vmdk_builds_upon_another(tmp_path: Path) -> None:
+def test_no_vmdk_builds_on_another(tmp_path: Path) -> None:
     path = tmp_path / "disk.vmdk"
     path.write_text(descriptor('RW 1 FLAT "x" 0', 'parentFileNameHint="/etc/passwd"'))
     with pytest.raises(InvalidError, match="builds on another image, '/etc/passwd'"):

@@ -65,8 +65,8 @@ def describe(plan: BuildPlan, shipped: Sequence[Artifact], account: Account) -> 
             started=account.started,
             finished=int(time.time()),
         )
-        for attester in plan.signers.provenance:
-            attester.attest(medium, str(top / PROVENANCE), str(top / ENVELOPE))
+        if plan.signers.provenance:
+            plan.signers.provenance.attest(medium, str(top / PROVENANCE), str(top / ENVELOPE))
             paths.append(top / ENVELOPE)
     listed = [*shipped, *(checksum(medium, Artifact(str(path))) for path in paths)]
     checksums = str(top / CHECKSUMS)

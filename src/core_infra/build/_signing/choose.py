@@ -27,13 +27,13 @@ class Signers:
         darwin: the signers of each program for macOS, in order.
         windows: the signers of each program for Windows.
         checksums: the signers of the release's checksums.
-        provenance: those that sign its provenance, too.
+        provenance: the one that signs its provenance, too.
     """
 
     darwin: tuple[Signer, ...] = ()
     windows: tuple[Signer, ...] = ()
     checksums: tuple[Signer, ...] = ()
-    provenance: tuple[KeySigner, ...] = ()
+    provenance: KeySigner | None = None
 
     def for_os(self, name: str) -> tuple[Signer, ...]:
         """The signers of programs for an operating system."""
@@ -44,12 +44,12 @@ def choose_signers(sign: SigningSettings) -> Signers:
     """Create the signers of a configuration; does not call their ``check``."""
     if not sign.enabled:
         return Signers()
-    keys = (KeySigner(sign.key, passphrase=sign.key_passphrase),) if sign.key else ()
+    key = KeySigner(sign.key, passphrase=sign.key_passphrase) if sign.key else None
     return Signers(
         darwin=_darwin(sign),
         windows=_windows(sign),
-        checksums=(*keys, *_checksums(sign)),
-        provenance=keys,
+        checksums=(*([key] if key else []), *_checksums(sign)),
+        provenance=key,
     )
 
 

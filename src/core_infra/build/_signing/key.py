@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import json
 import os
@@ -16,13 +15,13 @@ from core_infra.build._secret import NO_SECRET, Secret
 from core_infra.build._signing.tool import ToolResult, failed, pipe_with, run_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from core_infra.medium._medium import Medium
 
 EXTENSION = ".sig"
-PUBLIC_KEY = b"-----BEGIN PUBLIC KEY-----"
-"""How a file with a public key in PEM begins."""
+PUBLIC_KEY = b"PUBLIC KEY-----"
+"""What a file with a public key in PEM has, and one with a key of OpenPGP has not."""
 _IN_TOTO = "application/vnd.in-toto+json"
 _FROM_ENVIRONMENT = "env://"
 _MAKE_ONE = "Make a key with: openssl ecparam -genkey -name prime256v1 -noout -out release.key"
@@ -61,10 +60,7 @@ class KeySigner:
 
     def sign(self, medium: Medium, path: str) -> str:
         """Write the signature of a file to ``FILE.sig``."""
-        private = self._private()
-        data = medium.read_bytes(path)
-        signature = self._signature(private, data)
-        _verify(data, signature, self._public(private), path)
+        signature, _ = self._verified(medium.read_bytes(path), path)
         target = path + EXTENSION
         medium.write_bytes(target, base64.b64encode(signature) + b"\n")
         return target
@@ -83,22 +79,22 @@ class KeySigner:
             SigningError: openssl failed.
             CoreInfraError: reading or writing fails.
         """
-        private = self._private()
         payload = medium.read_bytes(path)
-        public, data = self._public(private), _to_be_signed(payload)
-        signature = self._signature(private, data)
-        _verify(data, signature, public, path)
+        signature, public = self._verified(_to_be_signed(payload), path)
+        signed = {"keyid": _fingerprint(public), "sig": base64.b64encode(signature).decode()}
         envelope = {
             "payloadType": _IN_TOTO,
             "payload": base64.b64encode(payload).decode(),
-            "signatures": [
-                {
-                    "keyid": _fingerprint(public),
-                    "sig": base64.b64encode(signature).decode(),
-                }
-            ],
+            "signatures": [signed],
         }
         medium.write_text(target, json.dumps(envelope) + "\n")
+
+    def _verified(self, data: bytes, path: str) -> tuple[bytes, bytes]:
+        """A signature, which was verified, and the public key."""
+        private = self._private()
+        public, signature = self._public(private), self._signature(private, data)
+        _verify(data, [signature], public, path)
+        return signature, public
 
     def _private(self) -> Secret:
         """The text of the key."""
@@ -174,7 +170,7 @@ def verify_key(medium: Medium, path: str, *, key_file: str) -> str:
         CoreInfraError: a file cannot be read.
     """
     public = _public_key(medium, key_file)
-    _verify(medium.read_bytes(path), read_signature(medium, path), public, path)
+    _verify(medium.read_bytes(path), [read_signature(medium, path)], public, path)
     return _fingerprint(public)
 
 
@@ -191,7 +187,7 @@ def read_signature(medium: Medium, path: str) -> bytes:
         signature = b""
     if not signature:
         what = f"{path + EXTENSION!r} is not a signature"
-        raise VerificationError(what, why="it is not a signature: it is not base64", problems=[])
+        raise VerificationError(what, why="it is not base64", problems=[])
     return signature
 
 
@@ -217,7 +213,7 @@ def verify_envelope(medium: Medium, path: str, *, payload: str, key_file: str = 
     try:
         envelope = json.loads(medium.read_bytes(path))
         contained = base64.b64decode(envelope["payload"], validate=True)
-        signatures = [base64.b64decode(_sig(one), validate=True) for one in envelope["signatures"]]
+        signatures = [base64.b64decode(one["sig"], validate=True) for one in envelope["signatures"]]
         kind = envelope["payloadType"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise VerificationError(what, why="it is not a DSSE envelope", problems=[]) from error
@@ -229,16 +225,8 @@ def verify_envelope(medium: Medium, path: str, *, payload: str, key_file: str = 
     if not key_file:
         return ""
     public = _public_key(medium, key_file)
-    for signature in signatures[:-1]:
-        with contextlib.suppress(SigningError):
-            _verify(_to_be_signed(contained), signature, public, path)
-            return _fingerprint(public)
-    _verify(_to_be_signed(contained), signatures[-1], public, path)
+    _verify(_to_be_signed(contained), signatures, public, path)
     return _fingerprint(public)
-
-
-def _sig(one: Mapping[str, str]) -> str:
-    return one["sig"]
 
 
 def _to_be_signed(payload: bytes) -> bytes:
@@ -254,20 +242,23 @@ def _public_key(medium: Medium, key_file: str) -> bytes:
     return ran.stdout
 
 
-def _verify(data: bytes, signature: bytes, public: bytes, path: str) -> None:
-    with pipe_with(signature) as made, pipe_with(public) as key:
-        argv = ["openssl", "dgst", "-sha256", "-keyform", "DER", "-verify", f"/dev/fd/{key}"]
-        argv += ["-signature", f"/dev/fd/{made}"]
-        ran = run_tool(argv, stdin=data, pass_fds=[made, key])
-    if ran.exit_code:
-        raise SigningError(
-            f"the signature of {path!r} is not valid",
-            why="it was made by another key, or for another file",
-            command=argv,
-            exit_code=ran.exit_code,
-            stdout=ran.stdout,
-            stderr=ran.stderr,
-        )
+def _verify(data: bytes, signatures: Sequence[bytes], public: bytes, path: str) -> None:
+    """Raise SigningError unless one of the signatures is of the data, by the key."""
+    for signature in signatures:
+        with pipe_with(signature) as made, pipe_with(public) as key:
+            argv = ["openssl", "dgst", "-sha256", "-keyform", "DER", "-verify", f"/dev/fd/{key}"]
+            argv += ["-signature", f"/dev/fd/{made}"]
+            ran = run_tool(argv, stdin=data, pass_fds=[made, key])
+        if not ran.exit_code:
+            return
+    raise SigningError(
+        f"the signature of {path!r} is not valid",
+        why="it was made by another key, or for another file",
+        command=argv,
+        exit_code=ran.exit_code,
+        stdout=ran.stdout,
+        stderr=ran.stderr,
+    )
 
 
 def _fingerprint(public: bytes) -> str:

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _UNKNOWN = Details("UNKNOWN", "PENDING", 0, 0, None, None)
-_REPORT = re.compile(
-    r"`[^`\n]+` (?:was done for [^\n]+\.|failed for [^\n]+:\n\n```\n[^`]*\n```)", re.ASCII
-)
+_REPORT = re.compile(r"`[^`\n]+` (?:was done for [^\n]+\.|failed for [^\n]+:\n\n```\n[^`]*\n```)")
 """A comment about a result."""
 _READ_AGAIN = timedelta(minutes=10)
 """After this, everything is read again, even if the forge says that nothing has changed."""
