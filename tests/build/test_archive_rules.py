@@ -58,6 +58,18 @@ def test_a_programs_archive_contains_the_licence_and_the_readme(tmp_path: Path) 
         assert names(package.directory / name) == ["LICENSE", "README.md", "tool"]
 
 
+def test_the_licence_is_at_the_top_of_a_directory_that_was_installed(tmp_path: Path) -> None:
+    directory = project(tmp_path / "app", "archive: {files: [LICENSE, README.md]}\n")
+    mkdir = 'mkdir "{{.OUTPUT_DIR}}/tool" && echo hi > "{{.OUTPUT_DIR}}/tool/README.md"'
+    taskfile = f"version: '3'\ntasks: {{build: {{cmds: ['{mkdir}']}}}}\n"
+    (directory / "Taskfile.yml").write_text(taskfile)
+    package = carry_out(make_plan(directory, goal="package", targets=TARGETS), twice=True)
+    with zipfile.ZipFile(package.directory / "tool_windows_amd64.zip") as archive:
+        assert archive.read("tool/README.md") == b"hi\n"
+        assert archive.read("tool/LICENSE") == b"LICENSE"
+        assert sorted(archive.namelist()) == ["tool/", "tool/LICENSE", "tool/README.md"]
+
+
 def test_names_and_files_are_configured(tmp_path: Path) -> None:
     yaml = "archive: {name: '{name}-{version}-{os}-{arch}', files: [docs/*], wrap: true}\n"
     directory = project(tmp_path / "app", yaml)

@@ -18,7 +18,7 @@ from core_infra.build._pipeline import carry_out
 from core_infra.build._plan import Goal
 from core_infra.build._preflight import make_plan
 from core_infra.build._project import ProjectType
-from core_infra.errors import NotFoundError
+from core_infra.errors import InvalidError, NotFoundError
 from core_infra.testing._toolchain import Toolchain
 
 if TYPE_CHECKING:
@@ -83,6 +83,52 @@ def test_a_broken_tool_is_reported_with_its_output(
 
     assert len(plan.problems) == 1
     assert "cannot load libx" in plan.problems[0]
+
+
+def test_tools_are_those_of_the_projects_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = copy_sample("rust", tmp_path / "project")
+    (project / "rust-toolchain.toml").write_text("")
+    line = "error: toolchain '9.9' is not installed"
+    for name in ("cargo", "rustc"):  # as rustup does
+        program = tmp_path / name
+        program.write_text(
+            f'#!/bin/sh\n[ -f rust-toolchain.toml ] && echo "{line}\n0: main"\nexit 1'
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    problems = make_plan(project).problems
+
+    assert [line in problem for problem in problems] == [True, True]
+
+
+@pytest.mark.parametrize("text", ["1\n2", "1\0", "x" * 101])
+def test_a_name_or_version_that_no_file_can_have_is_refused(text: str, tmp_path: Path) -> None:
+    project = copy_sample("taskfile", tmp_path / "project")
+    with pytest.raises(InvalidError, match="no artifact can have the version"):
+        make_plan(project, version=text)
+    with pytest.raises(InvalidError, match="no artifact can have the name"):
+        make_plan(project, name=text)
+
+
+def test_a_deleted_current_directory_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(NotFoundError, match="the current directory was deleted"):
+        make_plan()
+
+
+def test_a_configuration_that_is_a_dangling_link_is_reported(tmp_path: Path) -> None:
+    project = copy_sample("taskfile", tmp_path / "project")
+    (project / ".core").mkdir()
+    (project / ".core" / "build.yaml").symlink_to(tmp_path / "missing")
+    with pytest.raises(NotFoundError, match=r"build\.yaml"):
+        make_plan(project)
 
 
 def test_a_plan_is_json_and_tells_no_secret(tmp_path: Path) -> None:

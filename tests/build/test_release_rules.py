@@ -84,7 +84,7 @@ def test_a_tag_of_another_version_than_the_packages_is_refused(
 def test_a_version_is_released_from_the_commit_of_its_tag_only(tmp_path: Path) -> None:
     text = '[project]\nname = "app"\nversion = "1.1"\n[build-system]\n'
     project = repository(tmp_path / "app", {"pyproject.toml": text}, "v1.1.0")
-    after = "is that of the tag v1.1.0, and there are commits after it"
+    after = "that of the tag, and there are commits after it"
     assert not [one for one in release(project).problems if after in one]
     git(project, "commit", "-q", "--allow-empty", "-m", "later")
     assert [one for one in release(project).problems if after in one]
@@ -108,6 +108,9 @@ def test_a_wheel_with_a_version_that_its_backend_computes_is_looked_at(tmp_path:
     git(project, "tag", "v1.1")
     git(project, "tag", "-d", "v2.0")
     assert carry_out(release(project)).artifacts
+    git(project, "commit", "-q", "--allow-empty", "-m", "later")
+    with pytest.raises(InvalidError, match=r"has version 1\.1, that of the tag"):
+        carry_out(release(project))
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_infra.build._archives.archive import Format, archive_path
+from core_infra.build._archives.contents import BUNDLE
 from core_infra.build._builders.hooks import COPY as HOOKS_COPY
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from core_infra.build._artifact import Artifact
     from core_infra.build._plan import BuildPlan
 
@@ -44,10 +44,11 @@ def without_extension(name: str) -> tuple[str, str]:
 def archive_files(plan: BuildPlan, artifact: Artifact) -> dict[str, str]:
     """The files of the project that the archive of a program contains, by their names in it.
 
-    If there are hooks before archives, the files are taken from the copy that they ran in: they
-    may have made manuals or completions.
+    They are beside the program, or at the top of a directory with what was installed. If there are
+    hooks before archives, the files are taken from the copy that they ran in: they may have made
+    manuals or completions.
     """
-    if artifact.tree or not artifact.os:
+    if not artifact.os:
         return {}
     context = plan.context
     copy = context.copy(HOOKS_COPY) if context.settings.hooks.before_archive else None
@@ -57,6 +58,13 @@ def archive_files(plan: BuildPlan, artifact: Artifact) -> dict[str, str]:
         # One of several builds has the licence of the whole project, unless it has its own.
         found |= own or (_matching(context.home, pattern, context.outputs) if context.whole else {})
     found.pop(artifact.name, None)
+    if artifact.tree and not artifact.name.endswith(BUNDLE):
+        tree = Path(artifact.path)
+        return {
+            f"{tree.name}/{name}": path
+            for name, path in found.items()
+            if not (tree / name).exists()
+        }
     return found
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from core_infra.build._project import ProjectType
 
 
+_LENGTH_MAX = 100
+
+
 def make_plan(
     project: str | os.PathLike[str] = ".",
     *,
@@ -113,6 +116,8 @@ def make_plans(
         CoreInfraError: as :func:`make_plan` does.
     """
     where = _directory(project)
+    _check_text("name", request.name)
+    _check_text("version", request.version)
     settings = load_config(LocalMedium(where), ".")
     outputs = where / "dist" if output is None else Path(output).absolute()
     if not settings.builds:
@@ -164,6 +169,7 @@ def make_merge_plan(
         CoreInfraError: a file cannot be read.
     """
     where = _directory(project)
+    _check_text("version", version)
     request = Request(
         goal=Goal.RELEASE,
         packing=packing or Packing(),
@@ -181,7 +187,25 @@ def _directory(project: str | os.PathLike[str]) -> Path:
     Raises:
         NotFoundError: it does not exist.
     """
-    where = Path(project).absolute()
+    try:
+        where = Path(project).absolute()
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"cannot find {str(project)!r}", why="the current directory was deleted"
+        ) from error
     if not where.is_dir():
         raise NotFoundError(f"the directory {where} does not exist", path=str(where))
     return where
+
+
+def _check_text(what: str, text: str) -> None:
+    """Check a text that becomes part of commands and of the names of files.
+
+    Raises:
+        InvalidError: no artifact can have it.
+    """
+    if not text.isprintable() or len(text) > _LENGTH_MAX:
+        raise InvalidError(
+            f"no artifact can have the {what} {text[:_LENGTH_MAX]!r}",
+            why=f"it must be one line of at most {_LENGTH_MAX} characters",
+        )

@@ -54,13 +54,6 @@ def release_problems(history: History, version: str, own: str) -> list[str]:
             "no tag is a version, and the project's own file has none: tag the commit "
             "(git tag v1.0.0), or use --version or --snapshot"
         )
-    later = _LATER.search(version)
-    if own and later and version == history.version and same_version(version[: later.start()], own):
-        problems.append(
-            f"version {own} of the package is that of the tag {history.tag}, and there are commits "
-            "after it. Raise the version in the project's file, check out the tag, or use "
-            "--snapshot"
-        )
     if why := version_problem(version, own):
         problems.append(why)
     return problems
@@ -68,6 +61,12 @@ def release_problems(history: History, version: str, own: str) -> list[str]:
 
 def version_problem(version: str, own: str, what: str = "the package") -> str:
     """Why a release of this version cannot contain a package with its own; empty if it can."""
+    later = _LATER.search(version)
+    if own and later and same_version(version[: later.start()], own):
+        return (
+            f"{what} has version {own}, that of the tag, and there are commits after it. "
+            "Raise the version in the project's file, check out the tag, or use --snapshot"
+        )
     if not own or not states_version(version) or same_version(version, own):
         return ""
     return (

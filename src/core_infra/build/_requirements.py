@@ -28,13 +28,20 @@ if TYPE_CHECKING:
 _RESERVE = 64 << 20
 """Bytes for the output of a step, besides the copy of the sources: enough for a small program."""
 _VERSION = re.compile(r"\d+(?:\.\d+)+[\w.+-]*")
+_ERROR = re.compile(r"\s*(?:error|fatal)\b", re.IGNORECASE)
+"""The line of an error, which may be followed by a stack trace."""
 _TIMEOUT = 30.0
 
 
-def find_tools(tools: Sequence[Tool]) -> list[FoundTool]:
-    """Find programs, and get the version of each, in parallel."""
+def find_tools(tools: Sequence[Tool], directory: Path) -> list[FoundTool]:
+    """Find programs, and get the version of each, in parallel.
+
+    They run in the project's directory: for rustup and other version managers, it determines which
+    version runs.
+    """
+    where = str(directory)
     specs = [
-        RunSpec(str(number), tool.version[0], tool.version[1:], timeout=_TIMEOUT)
+        RunSpec(str(number), tool.version[0], tool.version[1:], dir=where, timeout=_TIMEOUT)
         for number, tool in enumerate(tools)
         if shutil.which(tool.version[0])
     ]
@@ -62,8 +69,9 @@ def _found(tool: Tool, result: RunResult | None) -> FoundTool:
     if result is None:
         return FoundTool(tool.name, "", "", _sentence(f"{tool.name} is not on PATH", tool))
     if not result.passed:
-        last = (result.output.strip().splitlines() or [result.reason.partition("\n")[0]])[-1]
-        what = f"{tool.name} does not work: {shlex.join(tool.version)} ended with {last!r}"
+        lines = result.output.strip().splitlines() or [result.reason.partition("\n")[0]]
+        shown = next((line for line in lines if _ERROR.match(line)), lines[-1])
+        what = f"{tool.name} does not work: {shlex.join(tool.version)} ended with {shown!r}"
         return FoundTool(tool.name, path, "", _sentence(what, tool))
     version = _VERSION.search(result.output)
     return FoundTool(tool.name, path, version[0] if version else "")

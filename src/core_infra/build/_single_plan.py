@@ -149,7 +149,8 @@ def _inspect_host(request: Request, found: Beginning) -> BuildPlan:
     goal, context, builder, targets = request.goal, found.context, found.builder, found.targets
     work = builder.plan(context, targets)
     packages = goal is not Goal.BUILD
-    tools = find_tools([*work.tools, *(package_tools(context, targets) if packages else ())])
+    needed = [*work.tools, *(package_tools(context, targets) if packages else ())]
+    tools = find_tools(needed, context.project_dir)
     problems = [*work.problems, *hook_problems(context, work.steps)]
     if packages:
         problems += package_problems(context, targets, part=bool(request.split))

@@ -10,6 +10,7 @@ import pytest
 from build_samples import copy_sample, need
 from core_infra.build._artifact import Target, host_target
 from core_infra.build._builders.programs import check_program
+from core_infra.build._config.settings import DEFAULT_TARGETS
 from core_infra.build._errors import ArtifactError
 from core_infra.build._pipeline import carry_out
 from core_infra.build._preflight import make_plan
@@ -176,6 +177,44 @@ def test_variables_that_contradict_the_configuration_are_reported(
     plan = make_plan(project, targets=[HOST])
     assert plan.problems == ()
     assert plan.notes == ("CGO_ENABLED=1 of the environment has no effect: build.cgo is false",)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "found"),
+    [
+        ("flags: [-ldflags=-X main.version=z]", "-ldflags=-X main.version=z has no effect"),
+        ("flags: [--ldflags, -s]", "--ldflags has no effect"),
+        ("env: [GOFLAGS=-ldflags=-s]", "-ldflags=-s has no effect"),
+        ("flags: [-ldflags=-s], ldflags: []", ""),
+        ("ldflags: ['-X main.version={{.Version}}']", "{{.Version}} in build.ldflags is not"),
+        ("ldflags: ['-X main.version={version}']", "{version} in build.ldflags is not replaced"),
+        ("ldflags: ['-X main.version=$VERSION']", "$VERSION in build.ldflags is not replaced"),
+    ],
+)
+def test_flags_that_would_be_lost_are_reported(yaml: str, found: str, tmp_path: Path) -> None:
+    need("go")
+    lay(tmp_path, {"main.go": PROGRAM, ".core/build.yaml": f"build: {{{yaml}}}\n"})
+    plan = make_plan(tmp_path, targets=[HOST])
+    assert [one[: len(found)] for one in (*plan.problems, *plan.notes)] == [found] * bool(found)
+
+
+def test_linker_flags_of_the_environment_are_reported_but_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("go")
+    monkeypatch.setenv("GOFLAGS", "-ldflags=-s")
+    plan = make_plan(lay(tmp_path, {"main.go": PROGRAM}), targets=[HOST])
+    assert not plan.problems
+    assert "GOFLAGS of the environment: -ldflags=-s has no effect" in plan.notes[0]
+
+
+def test_a_platform_that_go_does_not_know_is_reported(tmp_path: Path) -> None:
+    need("go")
+    lay(tmp_path, {"main.go": PROGRAM})
+    targets = [*DEFAULT_TARGETS, Target("linux", "armv7"), Target("darwin", "universal")]
+    assert not make_plan(tmp_path, targets=targets).problems
+    (problem,) = make_plan(tmp_path, targets=[*targets, Target("plan10", "amd64")]).problems
+    assert "Go cannot build for plan10/amd64" in problem
 
 
 def test_what_the_compiler_made_must_be_a_program(tmp_path: Path) -> None:

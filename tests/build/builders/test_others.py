@@ -287,8 +287,19 @@ def test_wails_3_is_built_by_its_taskfile(tmp_path: Path) -> None:
 def test_a_package_of_python_is_built_in_isolation_by_default(tmp_path: Path) -> None:
     project = copy_sample("python", tmp_path / "app")
     (command,) = make_plan(project).steps[0].commands
-    assert command.argv[1:3] == ("-m", "build")
+    assert command.argv[1:4] == ("-P", "-m", "build")
     assert "--no-isolation" not in command.argv
+
+
+def test_a_projects_own_build_py_is_not_the_program_that_builds_it(tmp_path: Path) -> None:
+    need("-m build", "-m setuptools")
+    project = copy_sample("python", tmp_path / "app")
+    (project / "build.py").write_text("print('not this one')\n")
+    (project / ".core").mkdir()
+    yaml = "build: {flags: [--no-isolation, --wheel]}\n"
+    (project / ".core" / "build.yaml").write_text(yaml)
+    (built,) = carry_out(make_plan(project)).built
+    assert built.name.endswith(".whl")
 
 
 def test_flags_of_the_project_reach_compilers_that_get_others_from_us(tmp_path: Path) -> None:

@@ -68,6 +68,18 @@ version = "8.2.0"
 source = { registry = "https://example.org/simple" }
 """
 
+COMPILED = """\
+a==1
+    # via app (pyproject.toml)
+b[x]==2
+    # via
+    #   -r requirements.in
+    #   a
+c==3  # comment
+    # via b
+pytest==8
+    # via -r dev.in
+"""
 REQUIREMENTS = "# what we use\nPy_YAML[libyaml]==6.0.2 ; python_version > '3'\nclick>=8\n-r x.txt\n"
 
 
@@ -284,6 +296,15 @@ POETRY = '[[package]]\nname = "a"\nversion = "1"\n%s\n[[package]]\nname = "b"\nv
             },
             [("pypi", "b", "2"), ("pypi", "django", "4.2"), ("pypi", "f", "1")],
         ),
+        (
+            {"requirements.txt": COMPILED, "pyproject.toml": "[project]\ndependencies = ['A>1']\n"},
+            [("pypi", "a", "1"), ("pypi", "b", "2"), ("pypi", "c", "3")],
+        ),
+        ({"requirements.txt": COMPILED, "pyproject.toml": "[project]\nname = 'x'\n"}, []),
+        (
+            {"requirements.txt": "a==1", "pyproject.toml": "[project]\ndynamic=['dependencies']"},
+            [("pypi", "a", "1")],
+        ),
         ({"uv.lock": UV_DEV}, [("pypi", "click", "8"), ("pypi", "colorama", "1")]),
         (
             {"poetry.lock": POETRY % ('groups = ["main"]', 'groups = ["dev"]')},
@@ -328,7 +349,7 @@ def test_what_is_shipped_is_listed_and_what_developers_use_is_not(
         ({"vcpkg.json": "{}"}, "vcpkg.json"),
         ({"CMakeLists.txt": "include(FetchContent)\nFetchContent_Declare(fmt)\n"}, "fetches"),
         ({"package.json": '{"dependencies": {"a": "1"}}'}, "no lock file"),
-        ({"pyproject.toml": "[project]\ndependencies = ['a']\n"}, "no lock file"),
+        ({"pyproject.toml": "[project]\ndependencies = ['a']\n"}, "a not in a lock file"),
         ({"requirements.txt": "a\nb==1\nc>=2"}, "a, c not pinned"),
     ],
 )

@@ -305,7 +305,7 @@ def source_date_epoch(env: Mapping[str, str] | None = None) -> int:
     if not (text.isascii() and text.isdigit()) or int(text[:12]) > _LAST:
         raise ArtifactError(
             f"{VARIABLE} is {text!r}",
-            why="it must be a number of seconds since 1970",
+            why=f"it must be a number of seconds since 1970, up to {_LAST}",
             todo="Try: export SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)",
         )
     return int(text)

@@ -14,7 +14,7 @@ from core_infra.build._builders.hooks import COPY as HOOKS_COPY
 from core_infra.build._builders.hooks import hook_specs, step_variables
 from core_infra.build._builders.sources import SourcesOwner, sources_of
 from core_infra.build._builders.workspace import move
-from core_infra.build._errors import BuildFailedError
+from core_infra.build._errors import ArtifactMissingError, BuildFailedError
 from core_infra.errors import CoreInfraError, UnavailableError
 from core_infra.process._runner.events import RunFinished, SpecFinished
 from core_infra.process._runner.runner import Runner
@@ -142,6 +142,7 @@ def _title(context: BuildContext, step: Step) -> str:
 def label(command: Command) -> str:
     """A command as two or three words: ``go build``, ``python -m build``."""
     program, *rest = command.argv
+    rest = [word for word in rest if word != "-P"]
     words = rest[:2] if rest[:1] == ["-m"] else rest[:1]
     return " ".join([program.rpartition("/")[2], *words])
 
@@ -215,7 +216,13 @@ def _hooks(context: BuildContext, step: Step, kind: str, after: str) -> Iterator
 def _collect(builder: StepOwner, context: BuildContext, step: Step) -> list[Artifact]:
     """Move the artifacts of a step beside the output directory, and return them."""
     made = []
-    for one in builder.collect(context, step):
+    found = builder.collect(context, step)
+    if not found:
+        raise ArtifactMissingError(
+            f"building {context.project_dir} for {_title(context, step)} made no artifacts",
+            why="all commands passed, and none of them wrote one",
+        )
+    for one in found:
         path = Path(one.path)
         inside = path.relative_to(context.staging()) if step.packed else one.name
         new = context.assembly() / inside

@@ -16,6 +16,7 @@ from core_infra.build._builders.go_packages import (
     find_mains,
     go_environment,
     local_modules,
+    platforms,
     variant_variable,
 )
 from core_infra.build._builders.programs import check_program
@@ -32,6 +33,9 @@ GO = Tool("go", ("go", "version"), "Install Go: https://go.dev/dl, or pip instal
 _MODULE = re.compile(r"^module\s+\"?([^\s\"]+)", re.MULTILINE)
 _LANGUAGE = re.compile(r"^go\s+1\.(\d+)", re.MULTILINE)
 _VENDORS_BY_ITSELF = 14
+_UNREPLACED = re.compile(r"\{\{.*?\}\}|\{(?:version|commit|date)\}|\$\{?[A-Za-z_]\w*\}?")
+"""What another tool, or build.stamp, replaces."""
+_LDFLAGS = re.compile(r"--?ldflags(?:=|$)")
 _MAJOR = re.compile(r"/v\d+$")
 
 
@@ -65,7 +69,7 @@ class GoBuilder(Builder):
             )
             steps.append(_step(context, target, mains))
         contradictions, notes = _contradictions(context, targets)
-        problems = [*dict.fromkeys(problems), *contradictions]
+        problems = [*dict.fromkeys(problems), *_unsupported(context, targets), *contradictions]
         return BuilderPlan(tuple(steps), (GO,), tuple(problems), notes=notes)
 
     def outside(self, project_dir: Path) -> list[Path]:
@@ -90,6 +94,15 @@ class GoBuilder(Builder):
 
 
 _NO_MUSL = "{0}: Go needs no build for musl. Without build.cgo, {1} runs there as well"
+
+
+def _unsupported(context: BuildContext, targets: Sequence[Target]) -> list[str]:
+    known = platforms(context) if any(one not in DEFAULT_TARGETS for one in targets) else set()
+    return [
+        f"Go cannot build for {target}: go tool dist list prints its platforms"
+        for target in targets
+        if known and any(f"{one.os}/{one.architecture}" not in known for one in _single([target]))
+    ]
 
 
 def _single(targets: Sequence[Target]) -> list[Target]:
@@ -128,10 +141,20 @@ def _contradictions(
         for name, (values, why) in fixed.items()
         if name in given and {given[name]} != values
     ]
+    lost = list(filter(_LDFLAGS.match, _all_flags(context))) if linker_flags(context) else []
+    text = f"{lost[0]} has no effect: write its value into build.ldflags" if lost else ""
+    own = [*context.settings.build.flags, *given.get("GOFLAGS", "").split()]
+    problems += [text] if lost and lost[0] in own else []
     notes = [
         f"{name}={os.environ[name]} of the environment has no effect: {why}"
         for name, (values, why) in fixed.items()
         if os.environ.get(name) and name not in given and {os.environ[name]} != values
+    ]
+    notes += [f"GOFLAGS of the environment: {text}"] if lost and lost[0] not in own else []
+    notes += [
+        f"{found[0]} in build.ldflags is not replaced: build.stamp has versions, commits and dates"
+        for found in map(_UNREPLACED.search, context.settings.build.ldflags)
+        if found
     ]
     return problems, tuple(notes)
 

@@ -41,6 +41,23 @@ def go_environment(context: BuildContext, target: Target) -> dict[str, str]:
     }
 
 
+def platforms(context: BuildContext) -> set[str]:
+    """All platforms that the Go of this project compiles for; none if it does not say."""
+    try:
+        done = subprocess.run(
+            ("go", "tool", "dist", "list"),
+            cwd=context.project_dir,
+            env={**os.environ, "GOFLAGS": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return set(done.stdout.split()) if done.returncode == 0 else set()
+
+
 def variant_variable(target: Target) -> dict[str, str]:
     """GOARM or GOAMD64 for a target with a variant."""
     if not target.variant:

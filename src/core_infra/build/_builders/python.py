@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from core_infra.build._artifact import Target
     from core_infra.build._builders.steps import BuildContext
 
+_BUILD = (sys.executable, "-P", "-m", "build")
+"""Without the working directory on the path: many projects have a build.py of their own."""
+
 
 class PythonBuilder(Builder):
     """``python -m build``: a wheel and an sdist, shipped as they are.
@@ -52,7 +55,7 @@ class PythonBuilder(Builder):
         del targets
         copy = context.copy("any")
         output = context.staging("any")
-        build = (sys.executable, "-m", "build", *extra_flags(context), "--outdir", str(output), ".")
+        build = (*_BUILD, *extra_flags(context), "--outdir", str(output), ".")
         env = {name: f"{inherited(context, name)} -g0".lstrip() for name in ("CFLAGS", "CXXFLAGS")}
         step = Step(
             name="any",
@@ -62,7 +65,7 @@ class PythonBuilder(Builder):
             copy=copy,
             packed=False,
         )
-        version = (sys.executable, "-m", "build", "--version")
+        version = (*_BUILD, "--version")
         return BuilderPlan((step,), (Tool("python -m build", version, "pip install build"),))
 
     def gather(self, context: BuildContext, step: Step) -> None:

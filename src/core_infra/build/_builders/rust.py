@@ -65,6 +65,8 @@ _LINKERS = {
 
 _CARGO = Tool("cargo", ("cargo", "--version"), "Install Rust: https://rustup.rs.")
 _RUSTC = Tool("rustc", ("rustc", "--version"), "Install Rust: https://rustup.rs.")
+_NO_TARGET = "target specification"
+"""In rustc's message that it does not know a target."""
 _LIBRARY = re.compile(r"(lib.+\.(a|so|dylib)|.+\.(dll|wasm))")
 
 
@@ -89,7 +91,7 @@ class RustBuilder(Builder):
         """One step for each target; the standard library for it must be installed."""
         problems = [problem for target in targets if (problem := _unknown(target))]
         known = [target for target in targets if str(target) in TRIPLES]
-        problems += [problem for target in known if (problem := _no_std(target))]
+        problems += [problem for target in known if (problem := _no_std(context, target))]
         steps = tuple(_step(context, target) for target in known)
         return BuilderPlan(steps, (_CARGO, _RUSTC), tuple(problems))
 
@@ -235,12 +237,16 @@ def _unknown(target: Target) -> str:
     return "" if str(target) in TRIPLES else f"the Rust target triple for {target} is not known"
 
 
-def _no_std(target: Target) -> str:
+def _no_std(context: BuildContext, target: Target) -> str:
     triple = TRIPLES[str(target)]
     if shutil.which("rustc") is None:
         return ""  # reported as a missing tool
     argv = ["rustc", "--print", "target-libdir", "--target", triple]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, cwd=context.project_dir, capture_output=True, text=True, check=False
+    )
+    if done.returncode and _NO_TARGET not in done.stderr:
+        return ""  # rustc does not work here, which is reported with the tools
     library = Path(done.stdout.strip() or "/nonexistent")
     if done.returncode == 0 and any(library.glob("libstd-*")):
         return ""

@@ -65,7 +65,9 @@ def load_config(
     variables = os.environ if env is None else env
     path = config_path(directory)
     data = b""
-    if medium.exists(path):
+    folder, name = posixpath.split(path)
+    # A dangling link is listed, and cannot be read.
+    if medium.exists(path) or (medium.is_dir(folder) and name in medium.list(folder)):
         with medium.open(path) as file:
             data = file.read(_SIZE_MAX + 1)  # enough to see that it is too large
     return read_yaml(

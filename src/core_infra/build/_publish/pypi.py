@@ -79,7 +79,7 @@ def upload_to_index(url: str, files: Sequence[File], *, report: Callable[[str], 
     Raises:
         PublishError: the index refuses one.
     """
-    argv = [sys.executable, "-m", "twine", "upload", "--verbose"]
+    argv = [sys.executable, "-P", "-m", "twine", "upload", "--verbose"]
     argv += ["--non-interactive", "--disable-progress-bar"]
     # Neither ~/.pypirc nor its passwords: only what is configured here.
     argv += ["--config-file", os.devnull, "--repository-url", url]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXTENSION = ".sigstore.json"
 _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle"
-_TOOL = (sys.executable, "-m", "sigstore")
+_TOOL = (sys.executable, "-P", "-m", "sigstore")  # not a sigstore.py of a downloaded release
 
 
 class SigstoreSigner:

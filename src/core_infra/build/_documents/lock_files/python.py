@@ -17,6 +17,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REQUIREMENT = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,#*]+))?(.*)"
 )
+_VIA = re.compile(r"\s*#\s*(?:via\b)?\s*([A-Za-z0-9][A-Za-z0-9._-]*)?")
+"""A comment of pip-compile: the package is there because another one needs it."""
 _INCLUDED = re.compile(r"(?:-r|--requirement)[\s=]+(\S+)")
 
 
@@ -96,6 +98,42 @@ def read_requirements(
                 yield from read_requirements(inner, read, seen | {path, inner})
         elif (match := _REQUIREMENT.match(line)) and "://" not in line:
             yield Dependency("pypi", normal(match[1]), match[2] or "")
+
+
+def of_the_wheel(
+    pinned: Iterable[Dependency], manifest: str, requirements: str
+) -> list[Dependency]:
+    """Those packages of requirements.txt that the project's wheel requires, itself or by others.
+
+    Which others, only the comments of pip-compile and uv say. The file may be for developers: if
+    pyproject.toml lists what the wheel requires, the rest is not shipped.
+
+    Args:
+        pinned: all packages of the file.
+        manifest: the text of pyproject.toml.
+        requirements: the text of the file.
+    """
+    declared = declared_names(manifest)
+    if declared is None:
+        return list(pinned)
+    needed_by: dict[str, set[str]] = {}
+    name = ""
+    for line in requirements.splitlines():
+        if (found := _VIA.match(line)) and name:
+            needed_by.setdefault(normal(found[1] or ""), set()).add(name)
+        elif match := _REQUIREMENT.match(line.strip()):
+            name = normal(match[1])
+    shipped = reachable(declared, lambda one: needed_by.get(one, ()))
+    return [one for one in pinned if one.name in shipped]
+
+
+def declared_names(manifest: str) -> list[str] | None:
+    """The names that ``project`` of pyproject.toml requires; None if it does not list them."""
+    project = tomllib.loads(manifest or "").get("project")
+    if not isinstance(project, dict) or "dependencies" in project.get("dynamic", ()):
+        return None
+    listed = project.get("dependencies", ())
+    return [normal(match[0]) for one in listed if (match := _NAME.match(str(one)))]
 
 
 def normal(name: str) -> str:

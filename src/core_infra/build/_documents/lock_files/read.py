@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-import tomllib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import yaml
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
     from core_infra.build._documents.lock_files.dependency import Dependency
     from core_infra.medium._medium import Medium
+
+T = TypeVar("T")
 
 
 class _Reader(NamedTuple):
@@ -84,8 +85,7 @@ def dependencies(medium: Medium, directory: str) -> list[Dependency]:
         found.update(_read(path, lambda: reader.read(medium.read_text(path), text)))  # noqa: B023
     requirements = posixpath.join(directory, _REQUIREMENTS)
     if medium.is_file(requirements) and not _has_lock(medium, directory, "uv.lock"):
-        pinned = _read(requirements, lambda: python.read_requirements(requirements, _text(medium)))
-        found.update(one for one in pinned if one.version)
+        found.update(one for one in _required(medium, directory) if one.version)
     for marker, inner in _FRONT_ENDS.items():
         if medium.is_file(posixpath.join(directory, marker)):
             found.update(dependencies(medium, posixpath.join(directory, inner)))
@@ -111,15 +111,22 @@ def unread(medium: Medium, directory: str) -> list[str]:
         if package.get("dependencies"):
             found.append(f"{_PACKAGE}: it has dependencies, but no lock file")
     if not _has_lock(medium, directory, "uv.lock"):
-        project = _parsed(tomllib.loads, text(_PROJECT)).get("project")
-        if isinstance(project, dict) and project.get("dependencies") and not text(_REQUIREMENTS):
-            found.append(f"{_PROJECT}: it has dependencies, but no lock file")
-        if text(_REQUIREMENTS):
-            path = posixpath.join(directory, _REQUIREMENTS)
-            listed = _read(path, lambda: python.read_requirements(path, _text(medium)))
-            loose = sorted({one.name for one in listed if not one.version})
-            found += [f"{_REQUIREMENTS}: {', '.join(loose)} not pinned by =="] if loose else []
+        listed = _required(medium, directory) if text(_REQUIREMENTS) else []
+        loose = sorted({one.name for one in listed if not one.version})
+        found += [f"{_REQUIREMENTS}: {', '.join(loose)} not pinned by =="] if loose else []
+        path = posixpath.join(directory, _PROJECT)
+        declared = _read(path, lambda: python.declared_names(text(_PROJECT)) or [])
+        missing = sorted(set(declared) - {one.name for one in listed})
+        found += [f"{_PROJECT}: {', '.join(missing)} not in a lock file"] if missing else []
     return found
+
+
+def _required(medium: Medium, directory: str) -> list[Dependency]:
+    """What the project requires by its requirements.txt; without a pin, the version is empty."""
+    read, path = _text(medium), posixpath.join(directory, _REQUIREMENTS)
+    pinned = _read(path, lambda: python.read_requirements(path, read))
+    manifest = posixpath.join(directory, _PROJECT)
+    return _read(manifest, lambda: python.of_the_wheel(pinned, read(manifest), read(path)))
 
 
 def _text(medium: Medium) -> Callable[[str], str]:
@@ -147,7 +154,7 @@ def _has_lock(medium: Medium, directory: str, kind: str) -> bool:
     return any(medium.is_file(posixpath.join(directory, one.name)) for one in group)
 
 
-def _read(path: str, read: Callable[[], Iterable[Dependency]]) -> list[Dependency]:
+def _read(path: str, read: Callable[[], Iterable[T]]) -> list[T]:
     try:
         return list(read())
     except (
