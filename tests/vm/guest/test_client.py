@@ -117,6 +117,29 @@ def test_an_agent_that_hangs_up_is_told(agent: HostileAgent) -> None:
         agent.channel()
 
 
+class DeafAgent(HostileAgent):
+    """Does not hear the first greeting, as if QEMU had dropped it when a former agent ended."""
+
+    greetings = 0
+
+    def say(self, kind: int, channel: int, payload: bytes = b"") -> None:
+        self.greetings += kind == FrameType.HELLO_ACK
+        if self.greetings != 1:
+            super().say(kind, channel, payload)
+
+
+def test_a_greeting_without_an_answer_is_repeated() -> None:
+    agent = DeafAgent()
+    assert agent.greetings == 2
+    agent.close()
+
+
+def test_an_agent_that_ends_before_it_is_greeted_is_not_waited_for(agent: HostileAgent) -> None:
+    agent.client.fail(GuestGoneError("the machine has ended"))
+    with pytest.raises(GuestGoneError, match="machine has ended"):
+        agent.client.hello(600)
+
+
 @pytest.mark.parametrize("what", ["clock", "entropy"])
 def test_a_clone_that_cannot_be_set_right_is_refused(agent: HostileAgent, what: str) -> None:
     agent.facts = b"%s_error=not permitted\n" % what.encode()

@@ -35,6 +35,8 @@ T = TypeVar("T")
 _ENTROPY_BYTES = 64
 _GLANCE = 1.0
 """Seconds between two checks of a guest that boots."""
+_GREETS_AGAIN = 1.0
+"""Seconds until a greeting without an answer is repeated; then twice as long each time."""
 _AT_LEAST = 2.0  # seconds that a request to a paused machine waits: there may be room again
 
 
@@ -88,7 +90,8 @@ class AgentConnection:
     def greet(self, timeout: float, hopeless: Callable[[], object] = lambda: False) -> HelloAck:
         """Begin a session: the agent resets, and reseeds the guest's kernel.
 
-        The call may come before the guest runs: QEMU holds the bytes until the agent reads.
+        The call may come before the guest runs: QEMU holds the bytes until the agent reads. It
+        drops those that come in the moment when an agent ends, so the greeting is repeated.
 
         Args:
             timeout: seconds until it must have answered.
@@ -99,10 +102,14 @@ class AgentConnection:
             GuestGoneError: the machine ended first.
         """
         self._on_work()
-        self._send(self._greeting(0))
-        deadline = time.monotonic() + timeout
+        again = time.monotonic()
+        deadline, patience = again + timeout, _GREETS_AGAIN
         while True:
-            left = deadline - time.monotonic()
+            now = time.monotonic()
+            if now >= again:
+                self._send(self._greeting(0))
+                again, patience = now + patience, 2 * patience
+            left = deadline - now
             try:
                 return self._greeted(min(left, _GLANCE))
             except TimeoutExpiredError:
@@ -154,9 +161,9 @@ class AgentConnection:
         """The machine has ended: calls under way, and all later ones, raise *error*."""
         with self._lock:
             self._error = self._error or error
-        for future in (self._hello, self._pong):
-            if not future.done():
-                future.set_exception(self._error)
+            for future in (self._hello, self._pong):
+                if not future.done():
+                    future.set_exception(self._error)
         self.lose_session(self._error)
 
     def pause(self, error: CoreInfraError | None, until: float) -> None:
@@ -186,9 +193,15 @@ class AgentConnection:
     def _greeting(self, clock_ns: int) -> Frame:
         nonce = os.urandom(16)
         self.nonce = nonce.hex()
-        self._hello = Future()
-        # On the thread that feeds the decoder.
-        supervisor().call(lambda: self._decoder.seek_hello(nonce))
+
+        def seek() -> None:
+            self._decoder.seek_hello(nonce)  # from here on, nobody answers a former greeting
+            with self._lock:
+                self._hello = Future()
+                if self._error is not None:
+                    self._hello.set_exception(copy.copy(self._error))
+
+        supervisor().call(seek)  # on the thread that feeds the decoder
         payload = encode_hello(nonce, clock_ns=clock_ns, entropy=os.urandom(_ENTROPY_BYTES))
         return Frame(FrameType.HELLO, 0, payload)
 
