@@ -57,13 +57,10 @@ _OPTIONS = (
 )
 _CACHED_PREFIX = re.compile(r"^CMAKE_INSTALL_PREFIX:\w+=(.*)$", re.MULTILINE)
 
+_PACK_CONFIG = "CPackConfig.cmake"
 _PACK_FILE = ".core-pack.cmake"
 _PACK = """\
-if(NOT EXISTS [==[{build}/CPackConfig.cmake]==])
-  message(FATAL_ERROR "The project includes CPack under a condition that does not hold: "
-    "turn its option on in build.flags of .core/build.yaml.")
-endif()
-include([==[{build}/CPackConfig.cmake]==])
+include([==[{build}/{config}]==])
 file(GLOB_RECURSE core_scripts [==[{build}/cmake_install.cmake]==])
 foreach(core_script IN LISTS core_scripts)
   file(STRINGS "${{core_script}}" core_found REGEX CMAKE_ABSOLUTE_DESTINATION_FILES)
@@ -73,6 +70,11 @@ foreach(core_script IN LISTS core_scripts)
 endforeach()
 """
 """Without DESTDIR, cpack installs files with an absolute destination on this host."""
+_PACK_OR_INSTALL = """\
+if [ -f "$0" ]; then exec cpack --config "$1" -B "$2"; fi
+DESTDIR="$3" exec cmake --install "$4" --config Release
+"""
+"""A project may include CPack under a condition; whether it holds, cmake finds out."""
 
 
 class CppBuilder(Builder):
@@ -127,7 +129,7 @@ class CppBuilder(Builder):
         """Move the packages, or the installed files; if there are none, the compiled files."""
         scratch, tree = context.scratch(step.name), step.output / context.name
         build = scratch / "build"
-        if not step.packed:
+        if (build / _PACK_CONFIG).is_file() and not step.packed:
             for path in (build / "packages").iterdir():
                 if path.is_file():
                     shutil.move(path, step.output / path.name)
@@ -186,19 +188,21 @@ def _cmake_step(context: BuildContext, target: Target, toolchain: str) -> Step:
         options.append(f"-DCPACK_SYSTEM_NAME={target.os}-{target.arch}")
     configure = ("cmake", "-S", str(source), "-B", str(build), *options, *extra_flags(context))
     compile_ = ("cmake", "--build", str(build), "--config", "Release")
+    # Not --prefix: rules with an absolute destination would install on this host.
+    installed = str(scratch / "installed")
     install = ("cmake", "--install", str(build), "--config", "Release")
-    pack = ("cpack", "--config", str(source / _PACK_FILE), "-B", str(build / "packages"))
-    last = Command(pack, source, env)
-    if not packages:
-        # Not --prefix: rules with an absolute destination would install on this host.
-        last = Command(install, source, {**env, "DESTDIR": str(scratch / "installed")})
+    last = Command(install, source, {**env, "DESTDIR": installed})
+    if packages:
+        pack = (str(source / _PACK_FILE), str(build / "packages"), installed, str(build))
+        argv = ("/bin/sh", "-c", _PACK_OR_INSTALL, str(build / _PACK_CONFIG), *pack)
+        last = Command(argv, source, env)
     return Step(
         name=str(target),
         target=target,
         commands=(Command(configure, source, env), Command(compile_, source, env), last),
         output=context.staging(target.directory),
         copy=source,
-        seeds={_PACK_FILE: _PACK.format(build=build)} if packages else {},
+        seeds={_PACK_FILE: _PACK.format(build=build, config=_PACK_CONFIG)} if packages else {},
         packed=not packages,
     )
 

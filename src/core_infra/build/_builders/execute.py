@@ -224,7 +224,8 @@ def _collect(builder: StepOwner, context: BuildContext, step: Step) -> list[Arti
         )
     for one in found:
         path = Path(one.path)
-        inside = path.relative_to(context.staging()) if step.packed else one.name
+        packed = step.packed or one.tree  # a directory cannot be shipped as it is
+        inside = path.relative_to(context.staging()) if packed else one.name
         new = context.assembly() / inside
         move(path, new)
         made.append(replace(one, path=str(new)))

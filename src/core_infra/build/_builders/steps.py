@@ -130,7 +130,7 @@ class Step:
             with the same one share the copy. None if the commands run in the project itself.
         seeds: additional files for the copy, as text, by their path in it.
         folders: directories to create before the commands run.
-        packed: whether the artifacts are archived for a release; if not, they are shipped as they
+        packed: whether the artifacts are archived for a release; if not, files are shipped as they
             are, at the top of the output directory.
     """
 
