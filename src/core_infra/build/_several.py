@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 from core_infra._suggestions import similar
 from core_infra.build._builders.registry import BUILDERS
-from core_infra.build._builders.steps import BuildContext, Whole
+from core_infra.build._builders.steps import Whole
 from core_infra.build._builders.workspace import WORK
 from core_infra.build._documents.account import accounts_of_parts
 from core_infra.build._part import find_parts, part_problems, read_part
 from core_infra.build._part_identity import common_of
 from core_infra.build._plan import BuildPlan, DiskSpace, Goal
-from core_infra.build._release_rules import snapshot_version
 from core_infra.build._requirements import check_keys, disk_space
 from core_infra.build._signing.choose import Signers, choose_signers
-from core_infra.build._single_plan import begin, epoch_of, file_name, kind_of, plan_build
+from core_infra.build._single_plan import begin, context_of, kind_of, plan_build
 from core_infra.build._sources.history import read_history
 from core_infra.errors import InvalidError, NotFoundError
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from core_infra.build._builders.steps import BuildContext
     from core_infra.build._config.settings import BuildConfig, NamedBuild
     from core_infra.build._single_plan import Beginning, Request
 
@@ -135,21 +135,9 @@ def whole_context(
 ) -> BuildContext:
     """The input for a release of several builds: the name and the version of the project."""
     history = read_history(where, prefix=settings.project.tag_prefix, output=outputs)
-    version = request.version or history.version
-    if request.goal is Goal.RELEASE:
-        version = version or _own_version(where, settings)
-        version = snapshot_version(history, version) if request.snapshot else version
-    return BuildContext(
-        project_dir=where,
-        output_dir=outputs,
-        name=file_name(settings.project.name) or file_name(where.name) or "app",
-        version=version,
-        commit=history.commit,
-        epoch=epoch_of(history),
-        settings=settings,
-        threads=request.threads,
-        launcher=request.launcher,
-    )
+    own = "" if request.version or history.version else _own_version(where, settings)
+    names = (settings.project.name,)
+    return context_of(request, where, settings, outputs, history, own=own, names=names)
 
 
 def _own_version(where: Path, settings: BuildConfig) -> str:

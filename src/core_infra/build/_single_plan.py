@@ -91,36 +91,72 @@ def begin(
     """
     kind = kind_of(where, settings, request.type)
     builder = request.builder or BUILDERS[kind.type]
-    goal, targets = request.goal, request.targets or _targets(settings, builder)
+    targets = request.targets or _targets(settings, builder)
     home, outputs = (whole.project_dir, whole.output_dir) if whole else (where, output)
     history = read_history(home, prefix=settings.project.tag_prefix, output=outputs)
     own = builder.own_version(where)
-    version = request.version or history.version or (own if goal is Goal.RELEASE else "")
-    refused = []
-    if goal is Goal.RELEASE and request.snapshot:
-        version = snapshot_version(history, version)
-    elif goal is Goal.RELEASE:
-        refused = release_problems(history, version, own)
-    context = BuildContext(
-        project_dir=where,
-        output_dir=output,
-        name=file_name(request.name or settings.project.binary or settings.project.name)
-        or file_name(builder.default_name(where))
-        or file_name(where.name)
-        or "app",
-        version=version,
-        commit=history.commit,
-        epoch=epoch_of(history),
-        settings=settings,
-        threads=request.threads,
-        launcher=request.launcher,
+    context = replace(
+        context_of(
+            request,
+            where,
+            settings,
+            output,
+            history,
+            own=own,
+            names=(
+                request.name or settings.project.binary or settings.project.name,
+                builder.default_name(where),
+            ),
+        ),
         workers=max(1, min(request.threads, len(targets))),
         whole=whole,
     )
+    refused = []
+    if request.goal is Goal.RELEASE and not request.snapshot:
+        refused = release_problems(history, context.version, own)
     check_output(context.project_dir, context.outputs)
     sources = sources_of(builder, context)
     context = replace(context, inside=sources.inside)
     return Beginning(kind, builder, targets, context, refused, sources.size)
+
+
+def context_of(
+    request: Request,
+    where: Path,
+    settings: BuildConfig,
+    output: Path,
+    history: History,
+    *,
+    own: str,
+    names: tuple[str, ...],
+) -> BuildContext:
+    """The input of a builder, or of a release of several builds.
+
+    Args:
+        request: what is to be built.
+        where: the directory of the build or the project.
+        settings: its configuration.
+        output: its output directory.
+        history: its repository.
+        own: the version in its own file, which a release without a tag has.
+        names: the names that it may have; the first that is not empty counts.
+    """
+    version = request.version or history.version
+    if request.goal is Goal.RELEASE:
+        version = version or own
+        version = snapshot_version(history, version) if request.snapshot else version
+    fit = map(file_name, (*names, where.name))
+    return BuildContext(
+        project_dir=where,
+        output_dir=output,
+        name=next(filter(None, fit), "app"),
+        version=version,
+        commit=history.commit,
+        epoch=_epoch_of(history),
+        settings=settings,
+        threads=request.threads,
+        launcher=request.launcher,
+    )
 
 
 def plan_build(
@@ -227,7 +263,7 @@ def file_name(text: str) -> str:
     return safe.strip(".-")
 
 
-def epoch_of(history: History) -> int:
+def _epoch_of(history: History) -> int:
     """The time that replaces the clock."""
     if VARIABLE in os.environ or history.time is None:
         return source_date_epoch()
