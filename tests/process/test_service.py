@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from core_infra._eventloop.supervisor import supervisor
 from core_infra.errors import InvalidError, TimeoutExpiredError, WrongStateError
 from core_infra.process import (
     FileExists,
@@ -33,6 +36,20 @@ if TYPE_CHECKING:
 def test_run_returns_the_output(service: Service) -> None:
     assert service.run("sh", "-c", "echo out; echo err >&2") in ("out\nerr\n", "err\nout\n")
     assert service.list() == []
+
+
+def test_output_is_freed_with_its_process_without_the_garbage_collector(service: Service) -> None:
+    gc.disable()
+    try:
+        process = service.start("sh", "-c", "echo out; echo err >&2")
+        process.wait()
+        freed = weakref.ref(process)
+        service.clear()
+        supervisor().call(lambda: None)  # it may still be within the last callback
+        del process
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_a_failure_carries_code_command_and_output(service: Service) -> None:

@@ -382,3 +382,4 @@ class Lifecycle:
         self.start_known.set()
         self._observer.on_end(error)
         self._end_reported = True
+        del self._observer  # it refers to us: its output would be kept until garbage is collected

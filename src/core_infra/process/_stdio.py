@@ -33,7 +33,7 @@ class Stdio:
         child_fds: the descriptors for the child, by their numbers in the child, until
             :meth:`hand_over`; without 0, its input is empty.
         writer: writes to its input; None if that is not a pipe or terminal of ours.
-        readers: read its outputs, from :meth:`start_reading` on.
+        readers: read its outputs, from :meth:`start_reading` on; those that are not closed.
         on_closed: called on the loop's thread once nobody has the other ends of its outputs.
     """
 
@@ -72,6 +72,7 @@ class Stdio:
                 for fd, stream in self._sources
             ]
             self.readers, self._sources = readers, []  # no signal can arrive in between
+            self._on_output = None  # the readers have it, until they are closed
         if self.writer is not None and isinstance(self._data, str | bytes):
             self.writer.send(self._data.encode() if isinstance(self._data, str) else self._data)
             self.writer.close()
@@ -83,7 +84,7 @@ class Stdio:
 
     def is_read(self) -> bool:
         """Whether there may be more to read."""
-        return any(reader.is_open for reader in self.readers)
+        return bool(self.readers)
 
     def catch_up(self) -> None:
         """Read what it has written so far; on the loop's thread."""
@@ -122,7 +123,9 @@ class Stdio:
             self.writer.abort()
 
     def _closed(self) -> None:
-        if self.on_closed is not None and not self.is_read():
+        # A closed one would keep the process, and so its output, until garbage is collected.
+        self.readers = [reader for reader in self.readers if reader.is_open]
+        if self.on_closed is not None and not self.readers:
             self.on_closed()
 
     def _close_child_fds(self) -> None:
