@@ -92,7 +92,13 @@ def test_a_version_is_released_from_the_commit_of_its_tag_only(tmp_path: Path) -
     assert not [one for one in release(project, version="v1.1").problems if after in one]
     (project / "pyproject.toml").write_text(text.replace("1.1", "1.2"))
     git(project, "commit", "-qam", "1.2")
-    assert not [one for one in release(project).problems if after in one]
+    assert not [one for one in release(project).problems if "version" in one]
+    assert release(project).context.version == "1.2"
+    assert release(project, snapshot=True).context.version.startswith("1.2-snapshot.")
+    (refused,) = [
+        one for one in release(project, version="v1.1.0-2-gabcdef0").problems if "version" in one
+    ]
+    assert "has version 1.2, but the release would be v1.1.0-2-gabcdef0" in refused
 
 
 def test_a_wheel_with_a_version_that_its_backend_computes_is_looked_at(tmp_path: Path) -> None:
@@ -111,6 +117,13 @@ def test_a_wheel_with_a_version_that_its_backend_computes_is_looked_at(tmp_path:
     git(project, "commit", "-q", "--allow-empty", "-m", "later")
     with pytest.raises(InvalidError, match=r"has version 1\.1, that of the tag"):
         carry_out(release(project))
+    (project / "setup.py").write_text(files["setup.py"].replace("1.1", "1.2"))
+    git(project, "commit", "-qam", "1.2")
+    with pytest.raises(InvalidError, match=r"1\.2, but the release would be v1\.1-2-g"):
+        carry_out(release(project))
+    (project / "setup.py").write_text(files["setup.py"].replace("1.1", "1.2.dev2+gabcdef0"))
+    git(project, "commit", "-qam", "as a backend does")
+    assert carry_out(release(project)).artifacts
 
 
 @pytest.mark.parametrize(

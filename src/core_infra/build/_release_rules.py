@@ -13,10 +13,25 @@ if TYPE_CHECKING:
 _LATER = re.compile(r"-\d+-g[0-9a-f]{4,}(?:-dirty)?$")
 """The end of the version of a commit after a tag."""
 
+_NAMES_COMMIT = re.compile(r"[.-]dev\d*|\+.*[0-9a-f]{7}")
+"""In the version that a build backend computes for a commit after a tag: 1.1.dev3+gabcdef0."""
+
 _SNAPSHOT = "-snapshot"
 _SHOWN = 3
 _PRE_RELEASES = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview": "rc"}
 _PART = re.compile(r"\d+|[a-z]+")
+
+
+def release_version(version: str, own: str) -> str:
+    """The version of a release: that of the tag, if this is its commit; else that of the package.
+
+    Args:
+        version: the version from the repository; empty without a tag.
+        own: the version that the package itself has; empty if it has none.
+    """
+    later = _LATER.search(version)
+    raised = bool(later and own and not same_version(version[: later.start()], own))
+    return own if raised or not version else version
 
 
 def snapshot_version(history: History, version: str) -> str:
@@ -66,6 +81,11 @@ def version_problem(version: str, own: str, what: str = "the package") -> str:
         return (
             f"{what} has version {own}, that of the tag, and there are commits after it. "
             "Raise the version in the project's file, check out the tag, or use --snapshot"
+        )
+    if own and later and not _NAMES_COMMIT.search(own):
+        return (
+            f"{what} has version {own}, but the release would be {version}. "
+            "Tag the commit, or use --version or --snapshot"
         )
     if not own or not states_version(version) or same_version(version, own):
         return ""

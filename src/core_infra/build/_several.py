@@ -135,7 +135,7 @@ def whole_context(
 ) -> BuildContext:
     """The input for a release of several builds: the name and the version of the project."""
     history = read_history(where, prefix=settings.project.tag_prefix, output=outputs)
-    own = "" if request.version or history.version else _own_version(where, settings)
+    own = "" if request.version else _own_version(where, settings)
     names = (settings.project.name,)
     return context_of(request, where, settings, outputs, history, own=own, names=names)
 

@@ -18,7 +18,7 @@ from core_infra.build._config.values import reserved_on_windows
 from core_infra.build._packages.packages import package_problems, package_tools
 from core_infra.build._plan import BuildPlan, Goal, Packing
 from core_infra.build._project import ProjectType, explain
-from core_infra.build._release_rules import release_problems, snapshot_version
+from core_infra.build._release_rules import release_problems, release_version, snapshot_version
 from core_infra.build._requirements import check_keys, disk_space, find_tools, missing_packages
 from core_infra.build._signing.choose import Signers, choose_signers
 from core_infra.build._sources.history import History, read_history
@@ -143,7 +143,7 @@ def context_of(
     """
     version = request.version or history.version
     if request.goal is Goal.RELEASE:
-        version = version or own
+        version = request.version or release_version(history.version, own)
         version = snapshot_version(history, version) if request.snapshot else version
     fit = map(file_name, (*names, where.name))
     return BuildContext(
