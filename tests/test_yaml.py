@@ -136,7 +136,7 @@ KINDS = {
     "linuxkit": Kind(
         linuxkit,
         "kernel:\n  image: linuxkit/kernel:6.6\n  cmdline: quiet\ninit: [a, b]\nservices:\n"
-        "  - name: a\n    image: b\n    binds.add: [/c:/d]\n    uid: 0\n    sysctl: {a: b}\n"
+        "  - name: a\n    image: b\n    binds.add: [/c:/d]\n    uid: 0\n    annotations: {a: b}\n"
         "files:\n  - {path: a, contents: '${A:-b}', mode: '0600'}\n",
         ("kernel:\n  imag: a\n", 2, "kernel.imag", "image"),
         ("init: {}\n", 1, "init", "a list, found a mapping"),

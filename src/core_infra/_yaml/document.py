@@ -10,6 +10,7 @@ from typing import TypeAlias
 import yaml
 
 from core_infra._yaml.mistakes import file_error, in_order
+from core_infra._yaml.scanner import Scanner
 from core_infra.errors import InvalidFileError, Mistake
 
 Entries: TypeAlias = dict[str, tuple[yaml.Node, yaml.Node]]
@@ -45,6 +46,7 @@ class Document:
         *,
         size_max: int = SIZE_MAX,
         null_is_missing: bool = False,
+        has_block_comments: bool = False,
     ) -> None:
         self.file = file
         self.mistakes: list[Mistake] = []
@@ -52,7 +54,7 @@ class Document:
         self.merged: dict[int, Entries] = {}
         self.merging: set[int] = set()
         self._text = ""
-        self.root = self._parse(data, size_max)
+        self.root = self._parse(data, size_max, has_block_comments=has_block_comments)
         self._reads = _READS_MAX + 4 * len(self._text)
 
     def check(self, error: type[InvalidFileError] = InvalidFileError) -> None:
@@ -82,7 +84,7 @@ class Document:
         ends = [found.end() for found in _LINE_BREAK.finditer(self._text)]
         return [0, *(end for end in ends if end < len(self._text))]
 
-    def _parse(self, data: bytes, size_max: int) -> yaml.Node | None:
+    def _parse(self, data: bytes, size_max: int, *, has_block_comments: bool) -> yaml.Node | None:
         if len(data) > size_max:
             size = f"{size_max >> 10} KiB"
             self.note(1, 1, "", f"the file is larger than {size}", f"at most {size}")
@@ -97,6 +99,7 @@ class Document:
         loader = None
         try:
             loader = _Loader(self._text)
+            loader.has_block_comments = has_block_comments
             return loader.get_single_node() or yaml.ScalarNode(f"{TAG}null", "")
         except yaml.MarkedYAMLError as error:
             self._note_syntax(error)
@@ -130,7 +133,7 @@ class _TooDeepError(yaml.MarkedYAMLError):
     """The document is nested too deeply."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Scanner):
     """Composes nodes. PyYAML recurses for each level, so their number is limited."""
 
     _depth = 0

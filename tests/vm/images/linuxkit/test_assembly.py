@@ -244,7 +244,7 @@ def test_a_lock_is_honoured_and_checked(project: Path) -> None:
         (("source.txt", "nothing.txt"), r"cannot read .*nothing.txt, the source of etc/src"),
         (("source.txt", "fifo"), r"cannot read .*fifo, the source of etc/src: it is not a regular"),
         ((", command: [serve]", ""), None),
-        (("oci-layout:other, command: [serve]", "oci-layout:bare"), "web has nothing to run"),
+        (("oci-layout:other, command: [serve]", "oci-layout:bare"), "web, on line 13, has nothing"),
     ],
 )
 def test_what_is_missing_is_one_sentence_and_leaves_nothing(

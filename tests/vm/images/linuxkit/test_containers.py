@@ -50,110 +50,158 @@ def test_what_docker_s_users_do_not_expect() -> None:
 
 
 EVERY = sorted(CAPABILITIES)
+SYSCTL = {"fs.mqueue.msg_max": "5"}
+MOUNT = {"destination": "/t", "type": "bind", "source": "/a"}
+RESOURCES = {
+    "memory": {"limit": -1, "disableOOMKiller": True},
+    "cpu": {"shares": 2, "realtimeRuntime": -1, "cpus": "0-1"},
+    "pids": {"limit": 3},
+    "network": {"classID": 4, "priorities": [{"name": "eth0", "priority": 1}]},
+}
+FIELDS: list[tuple[dict[str, Any], dict[str, Any], str, Any]] = [
+    ({"command": ["a"]}, {"command": ["b"]}, "process.args", ["a"]),
+    ({}, {"command": ["b"]}, "process.args", ["b"]),
+    ({"command": []}, {"command": ["b"]}, "process.args", None),
+    ({"env": ["A=1"]}, {}, "process.env", ["A=1"]),
+    ({"cwd": ""}, {"cwd": "/l"}, "process.cwd", "/l"),
+    ({"uid": "web", "gid": 7}, {"uid": 3}, "process.user", {"uid": 100, "gid": 7}),
+    ({"uid": 0}, {"uid": 3}, "process.user.uid", 0),
+    ({"additionalGids": ["root", "db", 9]}, {}, "process.user.additionalGids", [0, 101, 9]),
+    ({}, {"capabilities": ["CAP_KILL"]}, "process.capabilities.effective", ["CAP_KILL"]),
+    ({"capabilities": []}, {"capabilities": ["all"]}, "process.capabilities", None),
+    ({"capabilities": ["none"]}, {"capabilities": ["all"]}, "process.capabilities", None),
+    ({"capabilities": ["ALL"]}, {}, "process.capabilities.permitted", EVERY),
+    (
+        {"capabilities.add": ["CAP_CHOWN", "CAP_KILL"]},
+        {"capabilities": ["CAP_KILL"]},
+        "process.capabilities.effective",
+        ["CAP_KILL", "CAP_CHOWN"],
+    ),
+    (
+        {"capabilities": ["CAP_KILL"], "capabilities.add": ["CAP_CHOWN"]},
+        {},
+        "process.capabilities.effective",
+        ["CAP_KILL"],
+    ),
+    ({}, {"capabilities.add": ["CAP_KILL"]}, "process.capabilities", None),
+    (
+        {"capabilities": ["CAP_KILL"], "ambient": ["CAP_CHOWN"]},
+        {},
+        "process.capabilities",
+        {
+            "bounding": ["CAP_CHOWN", "CAP_KILL"],
+            "effective": ["CAP_KILL"],
+            "inheritable": ["CAP_CHOWN", "CAP_KILL"],
+            "permitted": ["CAP_CHOWN", "CAP_KILL"],
+            "ambient": ["CAP_CHOWN"],
+        },
+    ),
+    (
+        {"rlimits": ["nofile,1024,unlimited"]},
+        {},
+        "process.rlimits",
+        [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 2**64 - 1}],
+    ),
+    ({"noNewPrivileges": True}, {}, "process.noNewPrivileges", True),
+    ({"oomScoreAdj": 0}, {"oomScoreAdj": 5}, "process.oomScoreAdj", 0),
+    ({"readonly": True}, {}, "root", {"path": "rootfs", "readonly": True}),
+    ({"readonly": False}, {"readonly": True}, "root", {"path": "rootfs"}),
+    ({"hostname": "h", "uts": "new"}, {}, "hostname", "h"),
+    ({"sysctl": SYSCTL, "ipc": "new"}, {"sysctl": {"b": "2"}}, "linux.sysctl", SYSCTL),
+    ({"annotations": {"a": "1"}}, {}, "annotations", {"a": "1"}),
+    (
+        {"devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "mode": "0666"}]},
+        {},
+        "linux.devices",
+        [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}],
+    ),
+    (
+        {"devices": [{"path": "all", "type": "b"}]},
+        {},
+        "linux.resources.devices",
+        [{"allow": True, "type": "b", "access": "rwm"}],
+    ),
+    (
+        {
+            "net": "new",
+            "ipc": "new",
+            "uts": "/run/uts",
+            "pid": "host",
+            "userns": "new",
+        },
+        {},
+        "linux.namespaces",
+        [
+            {"type": "network"},
+            {"type": "ipc"},
+            {"type": "uts", "path": "/run/uts"},
+            {"type": "user"},
+            {"type": "mount"},
+        ],
+    ),
+    ({"net": "none"}, {}, "linux.namespaces.0", {"type": "network"}),
+    ({"net": "host"}, {"net": "new"}, "linux.namespaces.0", {"type": "pid"}),
+    ({"resources": {"blockio": {"weight": 5}}}, {}, "linux.resources.blockIO.weight", 5),
+    (
+        {"resources": {"hugepageLimits": ({"pageSize": 2 << 20, "limit": 4},)}},
+        {},
+        "linux.resources.hugepageLimits",
+        [{"pageSize": "2MB", "limit": 4}],
+    ),
+    (
+        {"resources": {"hugepageLimits": ({"limit": 4},)}},
+        {},
+        "linux.resources.hugepageLimits",
+        [{"limit": 4}],
+    ),
+    ({"maskedPaths": ["/proc/x"]}, {}, "linux.maskedPaths", ["/proc/x"]),
+    ({"cgroupsPath": "a"}, {"cgroupsPath": "b"}, "linux.cgroupsPath", "a"),
+    ({"readonlyPaths": ["/proc/x"]}, {}, "linux.readonlyPaths", ["/proc/x"]),
+    ({"readonlyPaths": []}, {"readonlyPaths": ["/x"]}, "linux.readonlyPaths", None),
+    ({}, {"rootfsPropagation": "shared"}, "linux.rootfsPropagation", "shared"),
+    (
+        {"uidMappings": [{"hostID": 1, "containerID": 0, "size": 9}]},
+        {},
+        "linux.uidMappings",
+        [{"hostID": 1, "containerID": 0, "size": 9}],
+    ),
+    ({}, {"gidMappings": [{"size": 9}]}, "linux.gidMappings", [{"size": 9}]),
+    ({"tmpfs": ["/t"]}, {}, "mounts.5.destination", "/t"),
+    ({"binds": ["/a:/t"]}, {"binds": ["/b:/t"]}, "mounts.5.source", "/a"),
+    ({"binds.add": ["/a:/t"]}, {}, "mounts.5.source", "/a"),
+    ({"mounts": [MOUNT]}, {}, "mounts.5", MOUNT),
+    *(
+        ({"resources": {name: RESOURCES[name]}}, {}, f"linux.resources.{name}", RESOURCES[name])
+        for name in RESOURCES
+    ),
+    (
+        {"resources": {"devices": ({"allow": False, "access": "rwm"},)}},
+        {},
+        "linux.resources.devices",
+        [{"allow": False, "access": "rwm"}],
+    ),
+]
+NOT_OF_CONFIG = {"runtime"}
+"""Fields that are for the init; see test_each_field_of_runtime."""
 
 
-@pytest.mark.parametrize(
-    ("entry", "label", "path", "expected"),
-    [
-        ({"command": ["a"]}, {"command": ["b"]}, "process.args", ["a"]),
-        ({}, {"command": ["b"]}, "process.args", ["b"]),
-        ({"command": []}, {"command": ["b"]}, "process.args", None),
-        ({"env": ["A=1"]}, {}, "process.env", ["A=1"]),
-        ({"cwd": ""}, {"cwd": "/l"}, "process.cwd", "/l"),
-        ({"uid": "web", "gid": 7}, {"uid": 3}, "process.user", {"uid": 100, "gid": 7}),
-        ({"uid": 0}, {"uid": 3}, "process.user.uid", 0),
-        ({"additionalGids": ["root", "db", 9]}, {}, "process.user.additionalGids", [0, 101, 9]),
-        ({}, {"capabilities": ["CAP_KILL"]}, "process.capabilities.effective", ["CAP_KILL"]),
-        ({"capabilities": []}, {"capabilities": ["all"]}, "process.capabilities", None),
-        ({"capabilities": ["none"]}, {"capabilities": ["all"]}, "process.capabilities", None),
-        ({"capabilities": ["ALL"]}, {}, "process.capabilities.permitted", EVERY),
-        (
-            {"capabilities.add": ["CAP_CHOWN", "CAP_KILL"]},
-            {"capabilities": ["CAP_KILL"]},
-            "process.capabilities.effective",
-            ["CAP_KILL", "CAP_CHOWN"],
-        ),
-        (
-            {"capabilities": ["CAP_KILL"], "capabilities.add": ["CAP_CHOWN"]},
-            {},
-            "process.capabilities.effective",
-            ["CAP_KILL"],
-        ),
-        ({}, {"capabilities.add": ["CAP_KILL"]}, "process.capabilities", None),
-        (
-            {"capabilities": ["CAP_KILL"], "ambient": ["CAP_CHOWN"]},
-            {},
-            "process.capabilities",
-            {
-                "bounding": ["CAP_CHOWN", "CAP_KILL"],
-                "effective": ["CAP_KILL"],
-                "inheritable": ["CAP_CHOWN", "CAP_KILL"],
-                "permitted": ["CAP_CHOWN", "CAP_KILL"],
-                "ambient": ["CAP_CHOWN"],
-            },
-        ),
-        (
-            {"rlimits": ["nofile,1024,unlimited"]},
-            {},
-            "process.rlimits",
-            [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 2**64 - 1}],
-        ),
-        ({"noNewPrivileges": True}, {}, "process.noNewPrivileges", True),
-        ({"oomScoreAdj": 0}, {"oomScoreAdj": 5}, "process.oomScoreAdj", 0),
-        ({"readonly": True}, {}, "root", {"path": "rootfs", "readonly": True}),
-        ({"readonly": False}, {"readonly": True}, "root", {"path": "rootfs"}),
-        ({"hostname": "h"}, {}, "hostname", "h"),
-        ({"sysctl": {"a": "1"}}, {"sysctl": {"b": "2"}}, "linux.sysctl", {"a": "1"}),
-        ({"annotations": {"a": "1"}}, {}, "annotations", {"a": "1"}),
-        (
-            {"devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "mode": "0666"}]},
-            {},
-            "linux.devices",
-            [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}],
-        ),
-        (
-            {"devices": [{"path": "all", "type": "b"}]},
-            {},
-            "linux.resources.devices",
-            [{"allow": True, "type": "b", "access": "rwm"}],
-        ),
-        (
-            {
-                "net": "new",
-                "ipc": "new",
-                "uts": "/run/uts",
-                "pid": "host",
-                "userns": "new",
-            },
-            {},
-            "linux.namespaces",
-            [
-                {"type": "network"},
-                {"type": "ipc"},
-                {"type": "uts", "path": "/run/uts"},
-                {"type": "user"},
-                {"type": "mount"},
-            ],
-        ),
-        ({"net": "none"}, {}, "linux.namespaces.0", {"type": "network"}),
-        ({"net": "host"}, {"net": "new"}, "linux.namespaces.0", {"type": "pid"}),
-        ({"resources": {"blockio": {"weight": 5}}}, {}, "linux.resources.blockIO.weight", 5),
-        (
-            {"resources": {"hugepageLimits": ({"pageSize": 2 << 20, "limit": 4},)}},
-            {},
-            "linux.resources.hugepageLimits",
-            [{"pageSize": "2MB", "limit": 4}],
-        ),
-        (
-            {"resources": {"hugepageLimits": ({"limit": 4},)}},
-            {},
-            "linux.resources.hugepageLimits",
-            [{"limit": 4}],
-        ),
-        ({"maskedPaths": ["/proc/x"]}, {}, "linux.maskedPaths", ["/proc/x"]),
-        ({"cgroupsPath": "a"}, {"cgroupsPath": "b"}, "linux.cgroupsPath", "a"),
-    ],
-)
+def fields_of(text: str) -> set[str]:
+    """The fields that a label may have where *text* has an unknown one."""
+    with pytest.raises(InvalidFileError) as caught:
+        label_settings("a", {LABEL: text})
+    return set(caught.value.mistakes[0].expected.removeprefix("one of ").split(", "))
+
+
+def test_each_field_has_a_row() -> None:
+    assert fields_of("{x-: 1}") == {name for row in FIELDS for one in row[:2] for name in one} | (
+        NOT_OF_CONFIG
+    )
+    rows = [row[0]["resources"] for row in FIELDS if "resources" in row[0]]
+    assert fields_of("resources: {x-: 1}") == {name for one in rows for name in one}
+    assert fields_of("runtime: {x-: 1}") == {name for row in RUNTIME for name in row[0]}
+
+
+@pytest.mark.parametrize(("entry", "label", "path", "expected"), FIELDS)
 def test_each_field(entry: dict[str, Any], label: dict[str, Any], path: str, expected: Any) -> None:
     found: Any = config(entry, label)
     for part in path.split("."):
@@ -239,6 +287,52 @@ def test_a_label_has_all_its_mistakes_and_the_image_s_name() -> None:
         *("capabilities[0]", "binds[0]", "name", "readonly"),
     ]
     assert label_settings("nginx:1", {}) == {}
+
+
+RUNTIME: list[tuple[dict[str, Any], dict[str, Any], Any]] = [
+    ({"cgroups": ["a"]}, {"cgroups": ["b"]}, ["a"]),
+    ({"mkdir": []}, {"mkdir": ["/b"]}, []),
+    (
+        {"mounts": ({"source": "/a", "destination": "b", "options": ("bind",), "type": ""},)},
+        {},
+        [{"source": "/a", "destination": "b", "options": ("bind",)}],
+    ),
+    ({"interfaces": [{"name": "eth1", "add": "dummy"}]}, {}, [{"name": "eth1", "add": "dummy"}]),
+    ({"bindNS": {"pid": "/run/p"}}, {"bindNS": {"net": "/run/n"}}, {"pid": "/run/p"}),
+    ({"namespace": "n"}, {"namespace": "m"}, "n"),
+]
+
+
+@pytest.mark.parametrize(("own", "label", "expected"), RUNTIME)
+def test_each_field_of_runtime(own: dict[str, Any], label: dict[str, Any], expected: Any) -> None:
+    (name,) = own
+    settings = Settings({"runtime": own, "readonly": True}, {"runtime": label})
+    found = runtime_config(settings, "/p", "/q")[name]
+    if name == "mounts":
+        found = found[1:]  # without that of the root
+    if name == "bindNS":
+        found = {key: value for key, value in found.items() if value}
+    assert found == expected
+    if name != "mounts":
+        other = runtime_config(Settings({"readonly": True}, {"runtime": own}), "/p", "/q")
+        assert other[name] == runtime_config(settings, "/p", "/q")[name] or label
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"hostname": "h"}, r"hostname needs a namespace .* its uts is the machine's\n.*uts: new"),
+        ({"sysctl": {"net.ipv4.ip_forward": "1"}, "net": "host"}, r"(?s)net.ipv4.*Write net: new"),
+        ({"sysctl": SYSCTL}, r"(?s)fs\.mqueue\.msg_max needs .*Write ipc: new"),
+    ],
+)
+def test_what_a_runtime_refuses_is_refused_when_the_image_is_built(
+    entry: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidError, match=message):
+        config(entry)
+    with pytest.raises(InvalidError, match=message):
+        config({}, entry)
 
 
 def test_what_the_init_prepares() -> None:

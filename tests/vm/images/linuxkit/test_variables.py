@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core_infra.errors import InvalidError
+from core_infra.vm._images.linuxkit.document import read_linuxkit
 from core_infra.vm._images.linuxkit.variables import (
     MissingVariablesError,
     apply_variables,
@@ -119,6 +120,13 @@ def expected(node: Any, value: str) -> Any:
     if isinstance(node, list):
         return [expected(inner, value) for inner in node]
     return node.replace("WORD", value)
+
+
+def test_a_value_stays_a_value_beside_tabs_and_lines_that_are_commented_out() -> None:
+    text = "kernel:\t# c\n  image: a\n  cmdline: ${V}\n"
+    text += "files:\n- path: a\n  contents: |\n# c\n    ${V}\n"
+    found = read_linuxkit([("f", apply_variables(text, {"V": "x: y"}).encode())])
+    assert (found.kernel["cmdline"], found.files[0]["contents"]) == ("x: y", "x: y\n")
 
 
 @given(st.text("${}AB:-x\n "))

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from core_infra.vm._images.image import Image
     from core_infra.vm._images.linuxkit.plan import Plan
-    from core_infra.vm._images.linuxkit.schema import Values
+    from core_infra.vm._images.linuxkit.readers import Values
 
 _RESOLVER = "/run/resolvconf/resolv.conf"
 _INSTALLED = "lib/apk/db/installed"
@@ -204,12 +204,12 @@ class Assembly:
                 settings, image.run, self._plan.file.ids, self._plan.file.read_only_volumes
             )
         except InvalidError as error:
-            error.what = f"{entry['name']} ({address}): {error.what}"
+            error.what = f"{entry['name']} ({address}), on line {entry.owner.line}: {error.what}"
             raise
-        if "args" not in config["process"]:
+        if not any(config["process"].get("args", ())[:1]):
             raise InvalidError(
-                f"the container {entry['name']} has nothing to run",
-                why=f"{address} has neither ENTRYPOINT nor CMD",
+                f"the container {entry['name']}, on line {entry.owner.line}, has nothing to run",
+                why=f"neither it nor {address} names a program (command, ENTRYPOINT, CMD)",
                 todo="Give it a command.",
             )
         if address not in self._roots:

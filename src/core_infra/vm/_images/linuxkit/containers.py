@@ -7,6 +7,7 @@ not.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from core_infra._yaml.reading import read_yaml
@@ -118,7 +119,25 @@ def container_config(
         "annotations": settings.get("annotations", {}),
         "linux": _linux(settings),
     }
+    _check_namespaces(config)
     return {name: value for name, value in config.items() if value}
+
+
+def _check_namespaces(config: Mapping[str, Any]) -> None:
+    """Refuse what a runtime refuses, since it would change the machine and not the container."""
+    own = {one["type"] for one in config["linux"]["namespaces"]}
+    needs = {"hostname": "uts"} if config["hostname"] else {}
+    for name in config["linux"].get("sysctl", ()):
+        with suppress(ValueError):  # a mistake of the file, which has its line
+            needs[name] = notations.sysctl_namespace(name)
+    for name, kind in needs.items():
+        if kind not in own:
+            field = {"network": "net", "user": "userns"}.get(kind, kind)
+            raise InvalidError(
+                f"{name} needs a namespace of the container's own",
+                why=f"its {field} is the machine's",
+                todo=f"Write {field}: new.",
+            )
 
 
 def runtime_config(settings: Settings, bundle: str, root: str) -> dict[str, Any]:

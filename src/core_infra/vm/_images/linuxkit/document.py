@@ -10,7 +10,7 @@ from core_infra._yaml.mistakes import file_error, in_order
 from core_infra._yaml.reading import read_document
 from core_infra.errors import InvalidFileError
 from core_infra.vm._images.linuxkit import notations
-from core_infra.vm._images.linuxkit.schema import Values, read_file
+from core_infra.vm._images.linuxkit.schema import read_file
 from core_infra.vm._images.oci.reference import is_oci
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core_infra._yaml.field import Field
+    from core_infra.vm._images.linuxkit.readers import Values
 
 SECTIONS = ("onboot", "onshutdown", "services")
 """The lists of containers, in the order in which they are numbered and built."""
@@ -52,7 +53,7 @@ class LinuxKitFile:
     @property
     def read_only_volumes(self) -> dict[str, bool]:
         """Each volume's name, and whether it is read-only."""
-        named = (one for one in self.volumes if one["name"])  # not those with a mistake there
+        named = (one for one in self.volumes if one.get("name"))  # not those with a mistake there
         return {str(one["name"]): bool(one.get("readonly")) for one in named}
 
     def images(self) -> list[str]:
@@ -85,7 +86,7 @@ def read_linuxkit(files: Sequence[tuple[str, bytes]]) -> LinuxKitFile:
     Raises:
         InvalidFileError: there are mistakes; it has all of them, without the files' values.
     """
-    documents = [Document(data, name) for name, data in files]
+    documents = [Document(data, name, has_block_comments=True) for name, data in files]
     found = LinuxKitFile()
     for document in documents:
         values = read_document(document, read_file)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from core_infra._host import SHORT_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -36,6 +38,53 @@ _DESTINATIONS = {
     "cgroup": "/sys/fs/cgroup",
     "mqueue": "/dev/mqueue",
 }
+PROPAGATIONS = tuple(
+    f"{more}{word}" for more in ("", "r") for word in ("shared", "slave", "private", "unbindable")
+)
+_OPTIONS = {
+    "tmpfs": "size nr_blocks nr_inodes mode uid gid huge mpol inode32 inode64 noswap quota "
+    "usrquota grpquota usrquota_block_hardlimit usrquota_inode_hardlimit "
+    "grpquota_block_hardlimit grpquota_inode_hardlimit casefold strict_encoding",
+    "devpts": "uid gid mode ptmxmode newinstance max",
+    "proc": "gid hidepid subset pidns",
+    "sysfs": "",
+    "mqueue": "",
+}
+"""What these file systems take, besides what all of them do."""
+_RECURSIVE = """
+ro rw suid nosuid dev nodev exec noexec atime noatime diratime nodiratime relatime norelatime
+strictatime nostrictatime symfollow nosymfollow
+"""
+_PLAIN = """
+defaults async sync dirsync loud silent mand nomand iversion noiversion lazytime nolazytime remount
+bind rbind tmpcopyup idmap ridmap copy-symlink src-nofollow dest-nofollow
+"""
+_FLAGS = (
+    *_PLAIN.split(),
+    *_RECURSIVE.split(),
+    *(f"r{flag}" for flag in _RECURSIVE.split()),
+    *PROPAGATIONS,
+)
+"""The options of runc and crun for all file systems."""
+_LABELS = ("context", "fscontext", "defcontext", "rootcontext")  # of SELinux
+_VALUES = {
+    "size": re.compile(r"[0-9]+[kmgtpe%]?", re.IGNORECASE),
+    "nr_blocks": re.compile(r"[0-9]+[kmgtpe]?", re.IGNORECASE),
+    "nr_inodes": re.compile(r"[0-9]+[kmgtpe]?", re.IGNORECASE),
+    **dict.fromkeys(("mode", "ptmxmode"), re.compile(r"[0-7]+")),
+    **dict.fromkeys(("uid", "gid"), re.compile(r"[0-9]+")),
+}
+_CPUS = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
+_INTERFACE = re.compile(r"(?!\.\.?$)[^/:\s]{1,15}")
+_IPC = "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced"
+_SYSCTLS = {
+    "net.": "network",
+    "fs.mqueue.": "ipc",
+    "user.": "user",
+    "kernel.domainname": "uts",
+    **dict.fromkeys((f"kernel.{name}" for name in _IPC.split()), "ipc"),
+}
+"""The settings of the kernel, or their beginnings, that belong to a kind of namespace."""
 _BIND_PARTS, _TMPFS_PARTS, _LIMIT_PARTS = (2, 3), 2, 3
 
 
@@ -66,6 +115,8 @@ def rlimit(text: str) -> dict[str, Any]:
     if name not in _LIMITS.split():
         raise ValueError(f"there is no limit {name!r}; there are {', '.join(_LIMITS.split())}")
     soft, hard = (_limit(part.strip()) for part in parts[1:])
+    if soft > hard:
+        raise ValueError(f"the soft limit {parts[1].strip()} is above the hard one")
     return {"type": f"RLIMIT_{name}", "hard": hard, "soft": soft}
 
 
@@ -91,7 +142,9 @@ def tmpfs(text: str) -> dict[str, Any]:
     parts = text.split(":")
     if len(parts) > _TMPFS_PARTS or not parts[0]:
         raise ValueError("a tmpfs is DESTINATION or DESTINATION:OPTIONS")
-    return _mount(parts[0], "tmpfs", "tmpfs", parts[1].split(",") if parts[1:] else [])
+    options = parts[1].split(",") if parts[1:] else []
+    _check_options("tmpfs", options)
+    return _mount(parts[0], "tmpfs", "tmpfs", options)
 
 
 def mount(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,11 +161,26 @@ def mount(fields: Mapping[str, Any]) -> dict[str, Any]:
         if kind not in _DESTINATIONS:
             raise ValueError("the mount needs a destination")
         destination = _DESTINATIONS[kind]
-    found = _mount(destination, kind, source or kind, list(fields.get("options") or ()))
+    options = list(fields.get("options") or ())
+    _check_options(kind, options)
+    found = _mount(destination, kind, source or kind, options)
     for name, own in (("uidmappings", "uidMappings"), ("gidmappings", "gidMappings")):
         if fields.get(name):
             found[own] = list(fields[name])
     return found
+
+
+def _check_options(kind: str, options: Sequence[str]) -> None:
+    """Raise ValueError if the kernel would refuse options; of other file systems, any may do."""
+    known = _OPTIONS.get(kind)
+    if known is None:
+        return
+    for option in options:
+        name, _, value = option.partition("=")
+        if name and name not in (*_FLAGS, *known.split(), *_LABELS):
+            raise ValueError(f"{kind} has no option {name!r}; it has {known or 'none of its own'}")
+        if name in _VALUES and not _VALUES[name].fullmatch(value):
+            raise ValueError(f"the option {name} of {kind} cannot be {value!r}")
 
 
 def octal(text: str) -> int:
@@ -146,6 +214,57 @@ def volume_name(text: str) -> str:
     if not VOLUME.fullmatch(text):
         raise ValueError("a volume's name has lower-case letters, digits, _ and -")
     return text
+
+
+def platform(text: str) -> str:
+    """Return the platform of a machine, without its variant: ``linux/arm64`` of linux/arm64/v8."""
+    system, _, rest = text.partition("/")
+    machine = rest.partition("/")[0]
+    if system != "linux" or machine not in SHORT_NAMES.values():
+        names = " and ".join(f"linux/{name}" for name in SHORT_NAMES.values())
+        raise ValueError(f"the platforms of machines are {names}")
+    return f"{system}/{machine}"
+
+
+def access(text: str) -> str:
+    """Check what a rule lets a container do with a device."""
+    if not set(text) <= set("rwm"):
+        raise ValueError("the access has the letters r (read), w (write) and m (mknod)")
+    return text
+
+
+def cpu_list(text: str) -> str:
+    """Check a list of processors or memory nodes."""
+    if text and not _CPUS.fullmatch(text):
+        raise ValueError("a list of processors or nodes has numbers and ranges, for example 0-3,5")
+    return text
+
+
+def interface(fields: Mapping[str, Any]) -> None:
+    """Check a network interface that a container gets."""
+    name, add = fields.get("name") or "", fields.get("add")
+    if not _INTERFACE.fullmatch(name):
+        raise ValueError("the interface needs a name of up to 15 characters, without / and spaces")
+    if add == "veth" and not fields.get("peer"):
+        raise ValueError("an interface of the kind veth needs a peer")
+
+
+def sysctl_namespace(name: str) -> str:
+    """Return the kind of namespace that a kernel's setting belongs to.
+
+    Raises:
+        ValueError: it belongs to none. A runtime refuses it: it would change the whole machine.
+    """
+    dotted = name if "/" not in name.split(".", maxsplit=1)[0] else name.replace("/", ".")
+    for start, kind in _SYSCTLS.items():
+        if dotted == start or (start.endswith(".") and dotted.startswith(start)):
+            return kind
+    if dotted == "kernel.hostname":
+        raise ValueError("it cannot be set in a container; use the field hostname")
+    raise ValueError(
+        "it cannot be set in a container; there are net.…, fs.mqueue.…, user.…, "
+        "kernel.domainname, and kernel.shm…, msg… and sem"
+    )
 
 
 def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from core_infra.vm._images.image import Image
     from core_infra.vm._images.linuxkit.document import LinuxKitFile
     from core_infra.vm._images.linuxkit.lock import Lock
-    from core_infra.vm._images.linuxkit.schema import Values
+    from core_infra.vm._images.linuxkit.readers import Values
     from core_infra.vm._images.oci.manifest import OciImage
 
 _HOME = "~/"

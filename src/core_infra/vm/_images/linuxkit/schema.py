@@ -13,10 +13,19 @@ from core_infra._yaml.field import Field
 from core_infra._yaml.reading import each, each_value, one_of
 from core_infra.errors import InvalidError
 from core_infra.vm._images.linuxkit import notations
+from core_infra.vm._images.linuxkit.readers import (
+    Values,
+    identifier,
+    mapping,
+    or_empty,
+    string,
+    text,
+    whole,
+)
 from core_infra.vm._images.oci.reference import is_oci, parse_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     Read = Callable[[Field], Any]
 
@@ -24,25 +33,11 @@ _PACKAGE = "@pkg:"
 _REGISTRY = "oci:"
 
 
-class Values(dict[str, Any]):
-    """The fields of a mapping that are given.
-
-    Attributes:
-        owner: the mapping in its document.
-        fields: the fields in it, for mistakes that only another part of the file shows.
-    """
-
-    def __init__(self, owner: Field, fields: Mapping[str, Field]) -> None:
-        super().__init__()
-        self.owner = owner
-        self.fields = fields
-
-
 def read_file(top: Field) -> Values:
     """Read a whole file. Errors do not show its values: the variables in it may be secrets."""
     if top.kind == "null":
         return Values(top, {})
-    found: Values = _mapping(_FILE)(top.private())
+    found: Values = mapping(_FILE)(top.private())
     return found
 
 
@@ -50,68 +45,13 @@ def read_label(top: Field) -> Values:
     """Read what an image's own label says of the containers that are made of it."""
     if top.kind == "null":
         return Values(top, {})
-    found: Values = _mapping(_CONTAINER)(top)
+    found: Values = mapping(_CONTAINER)(top)
     return found
-
-
-def _mapping(known: Mapping[str, Read], *required: str) -> Read:
-    """Reads a mapping with these fields."""
-
-    def read(field: Field) -> Values:
-        fields = field.fields(known)
-        found = Values(field, fields)
-        for name, read_one in known.items():
-            if name in fields:
-                found[name] = fields.optional(name, read_one, None)
-            elif name in required:
-                fields.required(name, read_one, None)
-        return found
-
-    return read
-
-
-def _string(field: Field) -> str:
-    # Versions of YAML differ in what else they take for strings without quotes.
-    if field.kind == "timestamp" or (field.kind == "int" and ":" in field.scalar):
-        return field.scalar
-    if field.kind == "bool" and field.scalar.lower() not in {"true", "false"}:
-        return field.scalar
-    return field.string()
-
-
-def _number(field: Field) -> int:
-    value = field.value() if field.kind == "int" else None
-    if not isinstance(value, int):
-        field.reject("a whole number")
-    return value
-
-
-def _id(field: Field) -> int | str:
-    if field.kind != "int":
-        return _string(field)
-    number = _number(field)
-    if not 0 <= number < 1 << 32:
-        field.reject("a number from 0 to 4294967295")
-    return number
-
-
-def _text(parse: Callable[[str], object]) -> Read:
-    """Reads a string that a notation can be made of."""
-
-    def read(field: Field) -> str:
-        text = _string(field)
-        try:
-            parse(text)
-        except ValueError as error:
-            field.fail(str(error))
-        return text
-
-    return read
 
 
 def _reference(field: Field) -> str:
     """Reads the address of an image: a name in a registry becomes a whole one."""
-    text = _string(field)
+    text = string(field)
     if text.startswith(_PACKAGE):
         field.fail(
             "a package of LinuxKit's sources (@pkg:) must be built by linuxkit; name its image here"
@@ -135,16 +75,35 @@ def _mount(field: Field) -> Values:
 
 def _capabilities(field: Field) -> tuple[str, ...]:
     items = field.items()
-    texts = [item.take(_string, "") for item in items]
+    texts = [item.take(string, "") for item in items]
     if [text.lower() for text in texts] in (["all"], ["none"]):
         return tuple(texts)
-    return each(_text(notations.capability))(field)
+    return each(text(notations.capability))(field)
 
 
-def _volume(field: Field) -> Values:
-    found: Values = _VOLUME(field)
-    if found.get("format") == "oci" and not found.get("image"):
-        field.note("a volume of format oci needs an image")
+def _device(field: Field) -> Values:
+    found: Values = _DEVICE(field)
+    if found.get("type") == "a" and found.get("path") != "all":
+        found.fields["type"].note("only the path all has the type a", "one of b, c, p, u")
+    return found
+
+
+def _interface(field: Field) -> Values:
+    found: Values = _INTERFACE(field)
+    try:
+        notations.interface(found)
+    except ValueError as error:
+        field.fail(str(error))
+    return found
+
+
+def _sysctl(field: Field) -> dict[str, str]:
+    found: dict[str, str] = _NAMED_STRINGS(field)
+    for name, entry in field.entries().items():
+        try:
+            notations.sysctl_namespace(name)
+        except ValueError as error:
+            entry.note_key(str(error))
     return found
 
 
@@ -165,28 +124,37 @@ def _file(field: Field) -> Values:
     return found
 
 
-_STRINGS = each(_string)
-_NAMED_STRINGS = each_value(_string)
+_STRINGS = each(string)
+_NAMED_STRINGS = each_value(string)
 
 
 def _strings(*names: str) -> dict[str, Read]:
-    return dict.fromkeys(names, _string)
+    return dict.fromkeys(names, string)
 
 
 def _lists(*names: str) -> dict[str, Read]:
     return dict.fromkeys(names, _STRINGS)
 
 
-def _numbers(*names: str) -> dict[str, Read]:
-    return dict.fromkeys(names, _number)
+def _numbers(read: Read, *names: str) -> dict[str, Read]:
+    return dict.fromkeys(names, read)
+
+
+def _signed(*names: str) -> dict[str, Read]:
+    return _numbers(whole(-(1 << 63), (1 << 63) - 1), *names)
+
+
+def _unsigned(*names: str) -> dict[str, Read]:
+    return _numbers(whole(0, (1 << 64) - 1), *names)
 
 
 def _flags(*names: str) -> dict[str, Read]:
     return dict.fromkeys(names, Field.flag)
 
 
-_ID_MAPPINGS = each(_mapping(_numbers("hostID", "containerID", "size")))
-_MOUNT = _mapping(
+_UINT16, _UINT32 = whole(0, (1 << 16) - 1), whole(0, (1 << 32) - 1)
+_ID_MAPPINGS = each(mapping(_numbers(_UINT32, "hostID", "containerID", "size")))
+_MOUNT = mapping(
     {
         **_strings("destination", "type", "source"),
         **_lists("options"),
@@ -194,125 +162,139 @@ _MOUNT = _mapping(
         "gidmappings": _ID_MAPPINGS,
     }
 )
-_RATES = each(_mapping(_numbers("major", "minor", "rate")))
+_RATES = each(mapping(_signed("major", "minor") | _unsigned("rate")))
 _DEVICES = ("c", "b", "u", "p", "a")  # as mknod(1) names them; a: all, of a rule for path: all
-_RESOURCES = _mapping(
+_WEIGHTS = _numbers(_UINT16, "weight", "leafWeight")
+_RULES = ("a", "b", "c")
+_DEVICE = mapping(
+    {
+        **_strings("path"),
+        "type": one_of(_DEVICES),
+        "mode": or_empty(text(notations.octal)),
+        **_signed("major", "minor"),
+    },
+    "path",
+    "type",
+)
+_RESOURCES = mapping(
     {
         "devices": each(
-            _mapping(
-                {**_flags("allow"), **_strings("type", "access"), **_numbers("major", "minor")}
+            mapping(
+                {
+                    **_flags("allow"),
+                    **_signed("major", "minor"),
+                    "type": or_empty(one_of(_RULES)),
+                    "access": text(notations.access),
+                }
             )
         ),
-        "memory": _mapping(
+        "memory": mapping(
             {
-                **_numbers("limit", "reservation", "swap", "kernel", "kernelTCP", "swappiness"),
+                **_signed("limit", "reservation", "swap", "kernel", "kernelTCP"),
+                **_unsigned("swappiness"),
                 **_flags("disableOOMKiller"),
             }
         ),
-        "cpu": _mapping(
+        "cpu": mapping(
             {
-                **_numbers("shares", "quota", "period", "realtimeRuntime", "realtimePeriod"),
-                **_strings("cpus", "mems"),
+                **_signed("quota", "realtimeRuntime"),
+                **_unsigned("shares", "period", "realtimePeriod"),
+                **dict.fromkeys(("cpus", "mems"), text(notations.cpu_list)),
             }
         ),
-        "pids": _mapping(_numbers("limit")),
-        "blockio": _mapping(
+        "pids": mapping(_signed("limit")),
+        "blockio": mapping(
             {
-                **_numbers("weight", "leafWeight"),
-                "weightDevice": each(_mapping(_numbers("major", "minor", "weight", "leafWeight"))),
+                **_WEIGHTS,
+                "weightDevice": each(mapping(_signed("major", "minor") | _WEIGHTS)),
                 "throttleReadBpsDevice": _RATES,
                 "throttleWriteBpsDevice": _RATES,
                 "throttleReadIOPSDevice": _RATES,
                 "throttleWriteIOPSDevice": _RATES,
             }
         ),
-        "hugepageLimits": each(_mapping(_numbers("pageSize", "limit"))),
-        "network": _mapping(
+        "hugepageLimits": each(mapping(_unsigned("pageSize", "limit"))),
+        "network": mapping(
             {
-                **_numbers("classID"),
-                "priorities": each(_mapping({**_strings("name"), **_numbers("priority")})),
+                **_numbers(_UINT32, "classID"),
+                "priorities": each(mapping({**_strings("name"), **_numbers(_UINT32, "priority")})),
             }
         ),
     }
 )
-_RUNTIME = _mapping(
+_INTERFACE = mapping(
+    {**_strings("name", "add", "peer"), **_flags("createInRoot")},
+)
+_RUNTIME = mapping(
     {
         **_lists("cgroups", "mkdir"),
         **_strings("namespace"),
         "mounts": each(_MOUNT),
-        "interfaces": each(_mapping({**_strings("name", "add", "peer"), **_flags("createInRoot")})),
-        "bindNS": _mapping(_strings("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")),
+        "interfaces": each(_interface),
+        "bindNS": mapping(_strings("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")),
     }
 )
 _CONTAINER: dict[str, Read] = {
-    **_strings("cwd", "hostname", "rootfsPropagation", "cgroupsPath"),
-    **dict.fromkeys(("pid", "ipc", "uts", "userns"), _text(notations.namespace)),
-    "net": _text(notations.network_namespace),
+    **_strings("cwd", "hostname", "cgroupsPath"),
+    "rootfsPropagation": or_empty(one_of(notations.PROPAGATIONS)),
+    **dict.fromkeys(("pid", "ipc", "uts", "userns"), text(notations.namespace)),
+    "net": text(notations.network_namespace),
     **dict.fromkeys(("capabilities", "capabilities.add", "ambient"), _capabilities),
-    **dict.fromkeys(("binds", "binds.add"), each(_text(notations.bind))),
-    "tmpfs": each(_text(notations.tmpfs)),
-    "rlimits": each(_text(notations.rlimit)),
+    **dict.fromkeys(("binds", "binds.add"), each(text(notations.bind))),
+    "tmpfs": each(text(notations.tmpfs)),
+    "rlimits": each(text(notations.rlimit)),
     **_lists("command", "env", "maskedPaths", "readonlyPaths"),
     **_flags("readonly", "noNewPrivileges"),
-    **_numbers("oomScoreAdj"),
+    "oomScoreAdj": whole(-1000, 1000),
     "mounts": each(_mount),
-    "devices": each(
-        _mapping(
-            {
-                **_strings("path"),
-                "type": one_of(_DEVICES),
-                "mode": _text(notations.octal),
-                **_numbers("major", "minor"),
-            },
-            "path",
-            "type",
-        )
-    ),
-    "uid": _id,
-    "gid": _id,
-    "additionalGids": each(_id),
+    "devices": each(_device),
+    "uid": identifier,
+    "gid": identifier,
+    "additionalGids": each(identifier),
     "resources": _RESOURCES,
-    "sysctl": _NAMED_STRINGS,
+    "sysctl": _sysctl,
     "uidMappings": _ID_MAPPINGS,
     "gidMappings": _ID_MAPPINGS,
     "annotations": _NAMED_STRINGS,
     "runtime": _RUNTIME,
 }
 _IMAGES = each(
-    _mapping(
-        {"name": _text(notations.container_name), "image": _reference} | _CONTAINER,
+    mapping(
+        {"name": text(notations.container_name), "image": _reference} | _CONTAINER,
         "name",
         "image",
     )
 )
-_ENTRY = _mapping(
+_ENTRY = mapping(
     {
         **_strings("path", "symlink", "contents", "source"),
-        "metadata": one_of(("yaml", "json")),
-        "mode": _text(notations.octal),
+        "metadata": or_empty(one_of(("yaml", "json"))),
+        "mode": or_empty(text(notations.octal)),
         **_flags("directory", "optional"),
-        "uid": _id,
-        "gid": _id,
+        "uid": identifier,
+        "gid": identifier,
     },
     "path",
 )
-_VOLUME = _mapping(
+_VOLUME = mapping(
     {
-        "name": _text(notations.volume_name),
-        "image": _reference,
+        "name": text(notations.volume_name),
+        "image": or_empty(_reference),
         **_flags("readonly"),
-        **_lists("platforms"),
+        "platforms": each(text(notations.platform)),
         "format": one_of(("oci", "filesystem")),
     },
     "name",
 )
 _FILE: dict[str, Read] = {
-    "kernel": _mapping({"image": _reference, **_strings("cmdline", "binary", "tar", "ucode")}),
+    "kernel": mapping(
+        {"image": or_empty(_reference), **_strings("cmdline", "binary", "tar", "ucode")}
+    ),
     "init": each(_reference),
     "onboot": _IMAGES,
     "onshutdown": _IMAGES,
     "services": _IMAGES,
-    "trust": _mapping(_lists("image", "org")),
+    "trust": mapping(_lists("image", "org")),
     "files": each(_file),
-    "volumes": each(_volume),
+    "volumes": each(_VOLUME),
 }

@@ -14,7 +14,7 @@ from core_infra.vm._images.oci.manifest import LARGEST, MANIFESTS
 
 if TYPE_CHECKING:
     from core_infra.vm._images.linuxkit.plan import Plan
-    from core_infra.vm._images.linuxkit.schema import Values
+    from core_infra.vm._images.linuxkit.readers import Values
     from core_infra.vm._images.oci.manifest import OciImage
 
 _NAME = "org.opencontainers.image.ref.name"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from core_infra._yaml.scanner import Scanner
 from core_infra.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ _DEEPEST = 100
 _NOT_YAML = (yaml.YAMLError, ValueError)  # such as an escape of an invalid character
 _FLOW_START = (yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken)
 _FLOW_END = (yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
+
+class _Loader(Scanner):
+    """Scans as the reader of LinuxKit files does."""
+
+    has_block_comments = True
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def substitute(marked: MarkedText) -> str:
     """
     try:
         tokens = _tokens(marked.text)
-        events = list(yaml.parse(marked.text))
+        events = list(yaml.parse(marked.text, _Loader))
     except _NOT_YAML:
         return marked.unquoted(marked.text)
     if not any(isinstance(token, _COLLECTIONS) for token in tokens):
@@ -93,7 +100,7 @@ def substitute(marked: MarkedText) -> str:
 
 def _tokens(text: str) -> list[yaml.Token]:
     found, depth = [], 0
-    for token in yaml.scan(text):
+    for token in yaml.scan(text, _Loader):
         depth += isinstance(token, _FLOW_START) - isinstance(token, _FLOW_END)
         if depth > _DEEPEST:  # PyYAML looks at all levels for each token
             raise yaml.YAMLError
@@ -161,7 +168,7 @@ def _quoted(value: str) -> str:
 
 def _same_structure(marked: MarkedText, before: Sequence[yaml.Event], filled: str) -> bool:
     try:
-        after = list(yaml.parse(filled))
+        after = list(yaml.parse(filled, _Loader))
     except _NOT_YAML:
         return False
     return [_shape(event, marked) for event in before] == [_shape(event, None) for event in after]
