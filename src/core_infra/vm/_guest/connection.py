@@ -35,7 +35,7 @@ T = TypeVar("T")
 _ENTROPY_BYTES = 64
 _GLANCE = 1.0
 """Seconds between two checks of a guest that boots."""
-_GREETS_AGAIN = 1.0
+_GREETS_AGAIN = 0.1
 """Seconds until a greeting without an answer is repeated; then twice as long each time."""
 _AT_LEAST = 2.0  # seconds that a request to a paused machine waits: there may be room again
 
@@ -109,11 +109,10 @@ class AgentConnection:
             if now >= again:
                 self._send(self._greeting(0))
                 again, patience = now + patience, 2 * patience
-            left = deadline - now
             try:
-                return self._greeted(min(left, _GLANCE))
+                return self._greeted(max(0.0, min(deadline, now + _GLANCE, again) - now))
             except TimeoutExpiredError:
-                if left <= _GLANCE or hopeless():
+                if time.monotonic() >= deadline or hopeless():
                     raise TimeoutExpiredError(
                         f"the guest agent did not answer within {timeout:.1f} s", timeout=timeout
                     ) from None
