@@ -101,6 +101,15 @@ def test_rpm_accepts_it(packages: Path, tmp_path: Path) -> None:
     shown = accepts("rpm", "-qp", "--nosignature", "--queryformat", query, package)
     assert shown == "greet 1.2.3~rc.1 aarch64 MIT Greets you core-infra 315532800"
     assert accepts("rpm", "-qpc", "--nosignature", package) == "/etc/greet/greet.conf\n"
+    query = "[%{FILEMODES:perms} %{FILEUSERNAME} %{FILEGROUPNAME} %{FILENAMES}\n]"
+    listed = accepts("rpm", "-qp", "--nosignature", "--queryformat", query, package)
+    assert listed.splitlines() == [  # its own directories as well, which are removed with it
+        "drwxr-xr-x root root /etc/greet",
+        "-rw-r--r-- root root /etc/greet/greet.conf",
+        "-rwxr-xr-x root root /usr/bin/greet",
+        "drwxr-xr-x root root /usr/share/doc/greet",
+        "-rw-r--r-- root root /usr/share/doc/greet/LICENSE",
+    ]
     unpack = f"rpm2cpio '{package}' | cpio -id --quiet"
     if subprocess.run(["sh", "-c", "command -v cpio"], capture_output=True, check=False).returncode:
         pytest.skip("needs the program cpio")

@@ -177,3 +177,20 @@ def test_a_package_that_needs_no_script_is_what_npm_would_publish(tmp_path: Path
     )
     made = carry_out(make_plan(packed)).built[0]
     assert set(tree(Path(made.path))) == {"lib/index.js", "package.json"}
+
+
+def test_a_package_without_files_and_script_is_all_that_npm_would_publish(tmp_path: Path) -> None:
+    need("node", "npm")
+    project = package(tmp_path / "app", version="1.0.0", scripts={"test": "x"})
+    (project / ".npmignore").write_text("test\n")
+    for name in ("index.js", "lib/a.js", "test/a.js"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("")
+    made = carry_out(make_plan(project), twice=True).built[0]
+    assert set(tree(Path(made.path))) == {"index.js", "lib/a.js", "package.json"}
+    text = json.loads((project / "package.json").read_text())
+    (project / "package.json").write_text(json.dumps({**text, "private": True}))
+    assert any("no script 'build'" in problem for problem in make_plan(project).problems)
+    (project / "package.json").write_text(json.dumps({**text, "main": "index.js", "files": []}))
+    made = carry_out(make_plan(project)).built[0]
+    assert set(tree(Path(made.path))) == {"index.js", "package.json"}

@@ -132,7 +132,7 @@ class NodeBuilder(Builder):
         node = Tool("node", ("node", "--version"), "Install Node.js: https://nodejs.org.")
         tool = Tool(manager.name, (manager.name, "--version"), manager.todo)
         tools = (tool,) if manager.name == "bun" else (node, tool)
-        problems = () if script or own.get("files") else (_no_script(context),)
+        problems = () if script or "files" in own or _is_plain(own) else (_no_script(context),)
         return BuilderPlan((step,), tools, problems)
 
     def outside(self, project_dir: Path) -> list[Path]:
@@ -264,10 +264,12 @@ def _take_published(copy: Path, target: Path) -> bool:
 def _packed_by_npm(copy: Path) -> list[str] | None:
     """The files that ``npm pack`` would pack; None if npm is not installed or refuses.
 
-    Nothing if package.json does not limit them: it would be the whole project.
+    Nothing if package.json does not limit them, but has a script: the files of the project are not
+    its result.
     """
-    named = read_json(copy / "package.json").get("files")
-    if not isinstance(named, list) or shutil.which("npm") is None:
+    package = read_json(copy / "package.json")
+    limited = isinstance(package.get("files"), list)
+    if not (limited or _is_plain(package)) or shutil.which("npm") is None:
         return None
     argv = ["npm", "pack", "--dry-run", "--json", "--ignore-scripts", "--offline"]
     done = subprocess.run(
@@ -316,6 +318,13 @@ def _script(
         if script == "build" and script in table(top, "scripts"):
             return Path(os.path.normpath(copy / root)), script
     return copy, ""
+
+
+def _is_plain(package: dict[str, object]) -> bool:
+    """Whether a package is published as it is: all files that neither git nor npm ignores."""
+    scripts = table(package, "scripts")
+    built = "files" in package or any(name in scripts for name in ("build", "prepack"))
+    return not built and not package.get("private") and bool(text(package, "version"))
 
 
 def _no_script(context: BuildContext) -> str:

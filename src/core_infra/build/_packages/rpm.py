@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from core_infra.build._signing.tool import failed, run_tool
@@ -65,7 +66,7 @@ def build_rpm(package: Package, place: Path, path: Path) -> None:
             url=f"URL: {_literal(settings.homepage)}\n" if settings.homepage else "",
             requires="".join(f"Requires: {_literal(one)}\n" for one in settings.rpm_depends),
             root=package.root,
-            files="\n".join(map(_listed, package.files)),
+            files="\n".join([*_own_directories(package), *map(_listed, package.files)]),
         )
     )
     macros = {
@@ -89,6 +90,13 @@ def build_rpm(package: Package, place: Path, path: Path) -> None:
     if ran.exit_code:
         raise failed(f"rpmbuild could not build {path.name}", argv, ran)
     shutil.move(place / "made" / "package.rpm", path)
+
+
+def _own_directories(package: Package) -> list[str]:
+    """The directories of no other package, which rpm removes with it only if they are listed."""
+    parents = {parent for name in package.files for parent in PurePosixPath(name).parents}
+    own = sorted(parent for parent in parents if package.name in parent.parts)
+    return [f'%dir "{_literal(str(one))}"' for one in own]
 
 
 def _listed(name: str) -> str:
