@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from core_infra.vm._images.linuxkit.assemblers import LinuxKitProgram, OwnAssemb
 from core_infra.vm._images.linuxkit.containers import LABEL
 from core_infra.vm._images.linuxkit.lock import find_lock, lock_path, write_lock
 from core_infra.vm._images.linuxkit.output import build_files
+from core_infra.vm._images.linuxkit.plan import make_plan
 from oci_images import Entry, folder, hard_link, layer, link, write_layout
 
 if TYPE_CHECKING:
@@ -332,3 +334,119 @@ def test_what_a_killed_build_has_left_is_removed_by_the_next_one(project: Path) 
     assert [path.name[:12] for path in (project / "out").iterdir()] == [".assembling-"]
     build(project, formats=["tar"])
     assert [path.name for path in (project / "out").iterdir()] == ["n.tar"]
+
+
+def write_platforms(directory: Path, **contents: bytes) -> None:
+    """Write a layout whose image has a version for each of some architectures."""
+    entries = []
+    for name, data in contents.items():
+        write_layout(directory, [layer([Entry("app", data=data)])], architecture=name)
+        (entry,) = json.loads((directory / "index.json").read_bytes())["manifests"]
+        entries.append(entry | {"platform": {"os": "linux", "architecture": name}})
+    index = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    digest = hashlib.sha256(index).hexdigest()
+    (directory / "blobs" / "sha256" / digest).write_bytes(index)
+    top = {"digest": f"sha256:{digest}", "size": len(index)}
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+
+
+@pytest.mark.parametrize(
+    ("platforms", "expected", "changes"),
+    [
+        ("", ["amd64", "arm64"], True),
+        (", platforms: [linux/amd64]", ["amd64"], False),
+        (", platforms: [linux/arm64/v8]", ["arm64"], True),
+        (", platforms: []", ["amd64", "arm64"], True),
+    ],
+)
+def test_a_volume_of_an_image_has_its_platforms(
+    project: Path, platforms: str, expected: list[str], changes: object
+) -> None:
+    write_platforms(project / "both", amd64=b"a", arm64=b"b")
+    volume = f"volumes: [{{name: v, image: oci-layout:both, format: oci{platforms}}}]"
+    text_of_file = f"kernel: {{image: oci-layout:kernel}}\ninit: [oci-layout:first]\n{volume}\n"
+    (project / "linuxkit.yml").write_text(text_of_file)
+    files = [("f", text_of_file.encode())]
+    tree = unpacked(build(project))
+    index = json.loads(text(tree, "containers/volumes/v/lower/index.json"))
+    assert [one["platform"]["architecture"] for one in index["manifests"]] == expected
+    before = make_plan(files, "x86_64", progress=print).identity()
+    write_platforms(project / "both", amd64=b"a", arm64=b"c")
+    assert (make_plan(files, "x86_64", progress=print).identity() != before) is changes
+    write_lock(project / "linuxkit.yml", progress=print)
+    build(project)
+
+
+def test_a_volume_of_an_image_needs_none_for_the_machine_itself(project: Path) -> None:
+    write_platforms(project / "arm", arm64=b"b")
+    head = "kernel: {image: oci-layout:kernel}\ninit: [oci-layout:first]\n"
+    file = project / "linuxkit.yml"
+    file.write_text(f"{head}volumes: [{{name: v, image: oci-layout:arm, format: oci}}]\n")
+    build(project)
+    write_platforms(project / "arm", s390x=b"b")
+    with pytest.raises(NotFoundError, match="oci-layout:arm has no version for linux/amd64 or lin"):
+        build(project, "other")
+
+
+KILLED = """
+import os, pathlib, shutil, signal, sys
+from core_infra.vm._images.linuxkit.output import build_files
+
+def build(name, at=-1):
+    def hook(event, arguments):
+        nonlocal at
+        if event in ("os.rename", "os.remove") and "out" in str(arguments[0]):
+            if not at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            at -= 1
+    if at >= 0:
+        sys.addaudithook(hook)
+    build_files([pathlib.Path("linuxkit.yml")], pathlib.Path("out"), name=name, arch="x86_64",
+        formats=["kernel+initrd", "tar"], progress=lambda _: None)
+
+def state():
+    return {path.name: path.read_bytes() for path in pathlib.Path("out").glob("n*")}
+
+def in_a_child(*arguments):
+    pid = os.fork()
+    if not pid:
+        build(*arguments)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+build("n")
+old = state()
+text = pathlib.Path("linuxkit.yml").read_text()
+pathlib.Path("linuxkit.yml").write_text(text.replace("contents: hello", "contents: changed"))
+pathlib.Path("kernel").rename("former")
+pathlib.Path("other-kernel").rename("kernel")
+build("n")
+new = state()
+changed = [name for name in old if old[name] != new[name]]
+assert len(changed) == 3, changed
+for at in range(100):
+    shutil.rmtree("out")
+    os.mkdir("out")
+    for name, data in old.items():
+        pathlib.Path("out", name).write_bytes(data)
+    ended = in_a_child("n", at)
+    found = state()
+    kinds = {found[name] == new[name] for name in changed if name in found}
+    assert len(kinds) < 2, f"killed at {at}: a mix of old and new"
+    build("m")
+    assert state() in (old, new), f"after a kill at {at}: not whole"
+    assert all(not name.startswith(".") for name in os.listdir("out")), at
+    if not ended:
+        sys.exit(print(at))
+"""
+
+
+def test_a_build_that_is_killed_leaves_the_old_files_or_the_new_ones(project: Path) -> None:
+    entries = [Entry("kernel", data=b"changed"), Entry("ucode", data=b"microcode")]
+    modules = archive([Entry("lib/modules/6/a.ko", data=b"other")])
+    write_layout(project / "other-kernel", [layer([*entries, Entry("kernel.tar", data=modules)])])
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED], check=False, text=True, capture_output=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) > 8  # it was killed between all steps

@@ -30,6 +30,7 @@ from core_infra.vm._images.linuxkit.contents import (
     host_package,
     installed_packages,
 )
+from core_infra.vm._images.linuxkit.document import is_layout
 from core_infra.vm._images.linuxkit.notations import octal
 from core_infra.vm._images.linuxkit.own_init import own_init, runtime_packages
 from core_infra.vm._images.linuxkit.root import Root, prepare, symlink
@@ -187,11 +188,10 @@ class Assembly:
     def _add_volume(self, volume: Values) -> None:
         place = f"containers/volumes/{volume['name']}"
         self.root.make(f"{place}/lower")
-        if volume.get("image"):
-            if volume.get("format") == "oci":
-                self.root.put(write_layout(volume, self._plan), f"{place}/lower")
-            else:
-                self.root.put(prepare(self._tree(volume["image"]), _RESOLVER), f"{place}/lower")
+        if is_layout(volume):
+            self.root.put(write_layout(volume, self._plan), f"{place}/lower")
+        elif volume.get("image"):
+            self.root.put(prepare(self._tree(volume["image"]), _RESOLVER), f"{place}/lower")
         self.root.make(f"{place}/{CHANGES}")
         self.root.make(f"{place}/merged")
 

@@ -57,10 +57,16 @@ class LinuxKitFile:
         return {str(one["name"]): bool(one.get("readonly")) for one in named}
 
     def images(self) -> list[str]:
-        """Return the addresses of all images, each once, in the order of their use."""
+        """Return the addresses of all images, each once."""
+        found = self.unpacked_images()
+        found += [one["image"] for one in self.volumes if is_layout(one)]
+        return list(dict.fromkeys(found))
+
+    def unpacked_images(self) -> list[str]:
+        """Return the addresses of the images whose files are used, in the order of their use."""
         found = [self.kernel["image"]] if "image" in self.kernel else []
         found += self.init
-        found += [one["image"] for one in self.volumes if one.get("image")]
+        found += [one["image"] for one in self.volumes if one.get("image") and not is_layout(one)]
         found += [one["image"] for _, one in self.all_containers()]
         return list(dict.fromkeys(found))
 
@@ -131,6 +137,11 @@ def shadowed(found: LinuxKitFile) -> list[str]:
     """Return the paths of files that the guest hides when it mounts its temporary directories."""
     paths = [str(one.get("path", "")).lstrip("/") for one in found.files]
     return [path for path in paths if path.startswith(_SHADOWED)]
+
+
+def is_layout(volume: Values) -> bool:
+    """Whether a volume holds an image itself, for several platforms, and not its files."""
+    return bool(volume.get("image")) and volume.get("format") == "oci"
 
 
 def _merge(found: LinuxKitFile, values: Values) -> None:

@@ -58,6 +58,10 @@ class Lock:
             )
         return found
 
+    def has(self, address: str, arch: str) -> bool:
+        """Whether it has the digest of an image for an architecture."""
+        return platform(arch) in self.digests.get(address, {})
+
     def write(self) -> None:
         """Write the file: whole, or not at all.
 

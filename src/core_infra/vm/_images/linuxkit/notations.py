@@ -38,6 +38,7 @@ _DESTINATIONS = {
     "cgroup": "/sys/fs/cgroup",
     "mqueue": "/dev/mqueue",
 }
+PLATFORMS = tuple(f"linux/{name}" for name in SHORT_NAMES.values())
 PROPAGATIONS = tuple(
     f"{more}{word}" for more in ("", "r") for word in ("shared", "slave", "private", "unbindable")
 )
@@ -220,10 +221,10 @@ def platform(text: str) -> str:
     """Return the platform of a machine, without its variant: ``linux/arm64`` of linux/arm64/v8."""
     system, _, rest = text.partition("/")
     machine = rest.partition("/")[0]
-    if system != "linux" or machine not in SHORT_NAMES.values():
-        names = " and ".join(f"linux/{name}" for name in SHORT_NAMES.values())
-        raise ValueError(f"the platforms of machines are {names}")
-    return f"{system}/{machine}"
+    found = f"{system}/{machine}"
+    if found not in PLATFORMS:
+        raise ValueError(f"the platforms of machines are {' and '.join(PLATFORMS)}")
+    return found
 
 
 def access(text: str) -> str:

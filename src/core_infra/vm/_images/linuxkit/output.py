@@ -10,9 +10,11 @@ import tempfile
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from core_infra.errors import InvalidError
 from core_infra.vm._free_space import written
 from core_infra.vm._images.agent_injection import agent_files
 from core_infra.vm._images.disk.tree import Node, Piece
@@ -36,7 +38,7 @@ _LEVEL = 6
 _GZIP = 31
 """Of zlib: the format of gzip, without a name and a time, on which the bytes would depend."""
 _ALIGNMENT = 4
-_WORK = ".assembling-"
+_WORK, _WHOLE = ".assembling-", "whole"
 
 
 def build_files(
@@ -97,7 +99,35 @@ def build_files(
                 contents = assembly.contents()
                 packages = tuple(sorted({*contents.packages, *loaders}))
                 describe(made, replace(contents, packages=packages))
-            return [path.replace(directory / path.name) for path in sorted(made.iterdir())]
+            return _put(made, directory)
+
+
+def _put(made: Path, directory: Path) -> list[Path]:
+    """Put files where they belong, in place of those of before; return them.
+
+    What is killed halfway leaves no mix of old and new files; the next build in the directory puts
+    the missing ones there.
+    """
+    names = sorted(path.name for path in made.iterdir())
+    for name in names:
+        if (directory / name).is_dir():
+            raise InvalidError(f"cannot write {directory / name}", why="it is a directory")
+    made.rename(made.with_name(_WHOLE))  # from here on, the new ones count
+    _finish(made.parent, directory)
+    return [directory / name for name in names]
+
+
+def _finish(work: Path, directory: Path) -> None:
+    """Put the files of a build where they belong, if it made all of them."""
+    whole = work / _WHOLE
+    names = sorted(path.name for path in whole.iterdir()) if whole.is_dir() else []
+    if len(names) > 1:  # no old one may stand beside a new one
+        for name in names:
+            (directory / name).unlink(missing_ok=True)
+    for name in names:
+        (whole / name).replace(directory / name)
+    if names:
+        whole.rmdir()
 
 
 @contextmanager
@@ -108,7 +138,7 @@ def _workspace(directory: Path) -> Iterator[Path]:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(above, fcntl.LOCK_EX)
         for left in directory.glob(f"{_WORK}*"):
-            remove_if_left(left)
+            remove_if_left(left, partial(_finish, directory=directory))
         work = Path(tempfile.mkdtemp(prefix=_WORK, dir=directory))
         lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with suppress(OSError):
@@ -118,7 +148,8 @@ def _workspace(directory: Path) -> Iterator[Path]:
     try:
         yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if not (work / _WHOLE).exists():  # otherwise the next build goes on with it
+            shutil.rmtree(work, ignore_errors=True)
         os.close(lock)
 
 

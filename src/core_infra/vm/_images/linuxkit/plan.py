@@ -11,13 +11,21 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra._host import SHORT_NAMES
 from core_infra.errors import CoreInfraError, InvalidError, NotFoundError
 from core_infra.vm._cache import cache_root
 from core_infra.vm._images.default.image import default_image
-from core_infra.vm._images.linuxkit.document import beside, located, read_linuxkit, shadowed
+from core_infra.vm._images.linuxkit.document import (
+    beside,
+    is_layout,
+    located,
+    read_linuxkit,
+    shadowed,
+)
+from core_infra.vm._images.linuxkit.notations import PLATFORMS, platform
 from core_infra.vm._images.linuxkit.own_init import own_init_key
 from core_infra.vm._images.manifest import MANIFEST
-from core_infra.vm._images.oci.sources import find_oci
+from core_infra.vm._images.oci.sources import find_digests, find_oci
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +49,7 @@ class Plan:
         bases: the directories that relative paths are looked for in.
         lock: the digests that the images must have; None takes what their tags name.
         images: the OCI image of each address, for *arch*.
+        layouts: the images of each address of a volume that holds an OCI layout, by architecture.
         default: the default image, if its kernel or its programs are used.
         progress: is called with a line of text before anything slow.
     """
@@ -51,6 +60,7 @@ class Plan:
     progress: Callable[[str], None]
     lock: Lock | None = None
     images: dict[str, OciImage] = field(default_factory=dict)
+    layouts: dict[str, dict[str, OciImage]] = field(default_factory=dict)
     default: Image | None = None
 
     @property
@@ -85,6 +95,31 @@ class Plan:
             )
         return found
 
+    def find_layout(self, volume: Values) -> None:
+        """Find the images of a volume that holds an OCI layout, for all its platforms.
+
+        Raises:
+            CoreInfraError: as :meth:`find` does.
+        """
+        address = volume["image"]
+        wanted = {platform(name) for name in volume.get("platforms") or ()}
+        found = self.layouts.setdefault(address, {})
+        archs = [arch for arch, name in SHORT_NAMES.items() if f"linux/{name}" in wanted]
+        for arch in archs or self._archs(address):
+            if arch not in found:
+                found[arch] = self.find(address, arch)
+        if not found:
+            raise NotFoundError(f"{address} has no version for {' or '.join(PLATFORMS)}")
+        self.images.setdefault(address, next(iter(found.values())))
+
+    def _archs(self, address: str) -> list[str]:
+        """Return the architectures that there is an image for."""
+        if self.lock is not None:
+            return [arch for arch in SHORT_NAMES if self.lock.has(address, arch)]
+        place = located(address, self.bases)
+        known = find_digests(place, cache_dir=cache_root(), refresh=False, progress=self.progress)
+        return [arch for arch in SHORT_NAMES if arch in known]
+
     def source(self, entry: Values) -> Path | None:
         """Return the host's file for an entry of ``files``; None if it is optional and not there.
 
@@ -112,6 +147,9 @@ class Plan:
         total.update(repr(self.file.metadata()).encode())
         for address, image in self.images.items():
             total.update(f"\0{address}\0{image.digest}".encode())
+        for address, images in sorted(self.layouts.items()):
+            digests = sorted((arch, image.digest) for arch, image in images.items())
+            total.update(f"\0{address}\0{digests}".encode())
         if self.default is not None:
             directory = self.default.kernel.parent
             total.update(f"\0{directory.name}\0".encode())
@@ -148,8 +186,11 @@ def make_plan(
         UnavailableError: a registry cannot be reached.
     """
     plan = Plan(read_linuxkit(files), arch, bases or [Path.cwd()], progress, lock)
-    for address in plan.file.images():
+    for address in plan.file.unpacked_images():
         plan.images[address] = plan.find(address, arch)
+    for volume in plan.file.volumes:
+        if is_layout(volume):
+            plan.find_layout(volume)
     if not plan.has_own_init:
         for path in shadowed(plan.file):
             progress(f"/{path} will be hidden: LinuxKit's init mounts a tmpfs above it")

@@ -7,9 +7,8 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from core_infra._host import SHORT_NAMES
-from core_infra.errors import NotFoundError
 from core_infra.vm._images.disk.tree import Node, Piece, directory, text_file
-from core_infra.vm._images.linuxkit.lock import platform
+from core_infra.vm._images.linuxkit.notations import platform
 from core_infra.vm._images.oci.manifest import LARGEST, MANIFESTS
 
 if TYPE_CHECKING:
@@ -21,27 +20,14 @@ _NAME = "org.opencontainers.image.ref.name"
 
 
 def write_layout(volume: Values, plan: Plan) -> Node:
-    """Return the tree of an OCI layout with an image: for all platforms, or for those given.
-
-    Raises:
-        NotFoundError: the image is not there for a platform that is given.
-    """
-    address, wanted = volume["image"], volume.get("platforms") or ()
+    """Return the tree of an OCI layout with an image: for all platforms, or for those given."""
+    address = volume["image"]
+    wanted = {platform(name) for name in volume.get("platforms") or ()}
     blobs: dict[str, Node] = {}
     entries: list[dict[str, Any]] = []
-    for arch in SHORT_NAMES:
-        if wanted and platform(arch) not in wanted:
-            continue
-        if arch == plan.arch:
-            image = plan.images[address]
-        else:
-            try:
-                image = plan.find(address, arch)
-            except NotFoundError:
-                if wanted:
-                    raise
-                continue
-        entries.append(_add(image, arch, address, blobs))
+    for arch, image in sorted(plan.layouts[address].items(), key=lambda one: SHORT_NAMES[one[0]]):
+        if not wanted or f"linux/{SHORT_NAMES[arch]}" in wanted:
+            entries.append(_add(image, arch, address, blobs))
     tree, folder = directory(), directory()
     folder.entries[b"sha256"] = directory()
     folder.entries[b"sha256"].entries = {name.encode(): blobs[name] for name in sorted(blobs)}

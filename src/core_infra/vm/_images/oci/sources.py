@@ -68,16 +68,21 @@ def find_oci(
 
 
 def find_digests(
-    address: str, *, cache_dir: Path, progress: Callable[[str], None]
+    address: str, *, cache_dir: Path, refresh: bool = True, progress: Callable[[str], None]
 ) -> dict[str, str]:
     """Return the digest of an image's manifest for each architecture, as its origin has it now.
 
-    Takes the arguments of :func:`find_oci`, and raises the same errors.
+    Takes the arguments of :func:`find_oci`, and raises the same errors. Without *refresh*, what a
+    registry has is not asked for if it is known.
     """
     scheme, _, rest = address.partition(":")
     store = Store(cache_dir / "oci")
     if scheme == "oci":
         reference = parse_reference(rest)
+        known = store.find(str(reference)) or {"digest": reference.digest}
+        if known["digest"] and not refresh:
+            with contextlib.suppress(NotFoundError, InvalidError):  # incomplete: asked for, then
+                return digests(_Local(store), known["digest"], store)
         progress(f"looking for {reference}")
         return digests(Mirrors(reference, progress), reference.version, store)
     if scheme == "oci-layout":

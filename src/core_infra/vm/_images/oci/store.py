@@ -23,7 +23,7 @@ from core_infra.vm._free_space import written
 from core_infra.vm._images.oci.reference import DIGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 _INDEX = "application/vnd.oci.image.index.v1+json"
@@ -113,9 +113,11 @@ class Store:
         blobs = self.root / "blobs" / "sha256"
         blobs.mkdir(parents=True, exist_ok=True)
         layout = self.root / "oci-layout"
-        if not layout.exists():
-            layout.write_text(json.dumps(_LAYOUT))
         with filelock.FileLock(self.root / ".lock"):
+            if not layout.exists():
+                part = self.root / ".oci-layout"
+                part.write_text(json.dumps(_LAYOUT))
+                part.replace(layout)
             for left in self.root.glob(".part-*"):
                 remove_if_left(left)
             part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.root))
@@ -172,8 +174,13 @@ class Store:
         return None
 
 
-def remove_if_left(part: Path) -> None:
-    """Remove what a killed process has left, unless another process holds its lock."""
+def remove_if_left(part: Path, first: Callable[[Path], None] = lambda _: None) -> None:
+    """Remove what a killed process has left, unless another process holds its lock.
+
+    Args:
+        part: its directory.
+        first: is called with it before; it can save what is worth it.
+    """
     try:
         lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -183,6 +190,7 @@ def remove_if_left(part: Path) -> None:
     except OSError:  # it is locked, or the file system has no locks
         return
     else:
+        first(part)
         shutil.rmtree(part, ignore_errors=True)
     finally:
         os.close(lock)
