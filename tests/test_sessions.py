@@ -206,6 +206,24 @@ def test_a_release_installs_what_its_tools_need(
     assert found == [sessions.requirement("build"), *installed]
 
 
+def test_pins_of_developers_do_not_conflict_with_what_core_infra_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "-e .[standard]\n-r more.txt\nmkdocs==1.6\npytest==1.0\nPluggy==0.1 \\\n  --hash=x\n"
+    (tmp_path / "requirements.txt").write_text(text)
+    (tmp_path / "mkdocs.yml").write_text("site_name: x\n")
+    monkeypatch.chdir(tmp_path)
+    read: list[str] = []
+    session = types.SimpleNamespace(
+        venv_backend="virtualenv",
+        install=lambda *words: read.append(Path(words[-1]).read_text()),
+        run=lambda *_words, **_options: None,
+        posargs=[],
+    )
+    sessions.release(session)  # type: ignore[arg-type] # all that it uses of one
+    assert read == [f"-e .[standard]\n-r {tmp_path}/more.txt\nmkdocs==1.6\n"]
+
+
 @pytest.mark.parametrize(
     ("origin", "url"),
     [

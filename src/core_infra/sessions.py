@@ -24,6 +24,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ _DOCS_REQUIREMENTS = ("docs/requirements.txt", "requirements-docs.txt", "require
 
 _NAME = "core-infra"
 _ROOT = Path(__file__).parents[2]
+_EXTRA = re.compile(r"extra\s*==\s*[\"']([^\"']+)")
 _REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*(.*)")  # a name, extras, the rest
 
 
@@ -171,17 +173,61 @@ def _install_tools(session: nox.Session, *extras: str) -> None:
         group = next((name for name in RELEASE_GROUPS if name in known), None)
         packages += _dependency_group(group) if group else []
         if _has_site():
-            packages += ["mkdocs", *([] if group else _docs_requirements())]
-    session.install(requirement(*extras), *packages)
+            packages.append("mkdocs")
+    listed = _docs_requirements() if "mkdocs" in packages and not group else ""
+    with tempfile.TemporaryDirectory(prefix="core-infra-") as directory:
+        if listed:
+            packages += ["-r", _without_pins(listed, _needed(_NAME, *extras), directory)]
+        session.install(requirement(*extras), *packages)
 
 
 def _has_site() -> bool:
     return any(Path(name).is_file() for name in ("mkdocs.yml", "mkdocs.yaml"))
 
 
-def _docs_requirements() -> list[str]:
-    found = next((name for name in _DOCS_REQUIREMENTS if Path(name).is_file()), None)
-    return ["-r", found] if found else []
+def _docs_requirements() -> str:
+    return next((name for name in _DOCS_REQUIREMENTS if Path(name).is_file()), "")
+
+
+def _without_pins(file: str, needed: set[str], directory: str) -> str:
+    """A requirements file without the packages that core-infra needs, in another version maybe.
+
+    The file is often for all developers of the project, and a site needs no ``pytest==8.3.5``.
+    """
+    lines = re.sub(r"\\\r?\n", " ", Path(file).read_text("utf-8")).splitlines()
+    kept = [
+        line
+        for line in lines
+        if not (match := _REQUIREMENT.match(line)) or _normal(match[1]) not in needed
+    ]
+    if kept == lines:
+        return file
+    top = Path(file).absolute().parent
+    included = re.compile(r"^\s*(-r|--requirement|-c|--constraint)[\s=]+(?=[^/\s])")
+    texts = [included.sub(lambda match: f"{match[1]} {top}/", line) for line in kept]
+    path = Path(directory, "requirements.txt")
+    path.write_text("".join(f"{text}\n" for text in texts), "utf-8")
+    return str(path)
+
+
+def _needed(name: str, *extras: str) -> set[str]:
+    """The names of the packages that an installed one needs, and what these need."""
+    found: set[str] = set()
+    waiting = [(name, extras)]
+    while waiting:
+        one, wanted = waiting.pop()
+        try:
+            lines = importlib.metadata.requires(one) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for line in lines:
+            extra = _EXTRA.search(line)
+            match = _REQUIREMENT.match(line)
+            inner = _normal(match[1]) if match else ""
+            if inner and inner not in found and (not extra or extra[1] in wanted):
+                found.add(inner)
+                waiting.append((inner, ()))
+    return found
 
 
 def _install_project(
