@@ -51,9 +51,10 @@ class CallerLoop(Loop):
 
     def wake(self) -> None:
         """End the current wait of the loop, if there is one; on any thread."""
-        with self._lock:
-            if self._open:
-                super().wake()
+        if threading.get_ident() != self._thread:
+            with self._lock:
+                if self._open:
+                    super().wake()
 
     def watch(self, fd: int, events: int, on_ready: Callable[[int], None]) -> None:
         """Call *on_ready(events)* on the loop's thread whenever *fd* is ready."""

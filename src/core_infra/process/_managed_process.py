@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from core_infra.process._errors import CannotKillError
     from core_infra.process._events import Stream
     from core_infra.process._options import Input, RunOptions
+    from core_infra.process._output import Piece
 
 
 class Publisher(Protocol):
@@ -119,6 +120,10 @@ class ManagedProcess(Process):
             then: called on the loop's thread, with None when nothing is left.
         """
         self._life.kill_leftovers(then)
+
+    def kept_output(self) -> Piece:
+        """Its kept output, once it is over."""
+        return self._output.ring.read()
 
     def pause_output(self) -> None:
         """Stop reading its output, so that it waits when it writes; on the loop's thread."""

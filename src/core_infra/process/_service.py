@@ -198,7 +198,7 @@ class Service:
                 self._forget(process)
         if process.timed_out or exit_code != 0:
             raise _run_error(process, exit_code)
-        return process.output()
+        return process.kept_output().data.decode(errors="replace")
 
     def get(self, name: str) -> Process:
         """Return a process by its id.
@@ -363,6 +363,11 @@ def start_managed(
         CoreInfraError: as :meth:`Service.start_with_options` does.
     """
     return service._start(options, loop, on_done, on_output)  # noqa: SLF001 - not for users
+
+
+def forget_managed(service: Service, process: ManagedProcess) -> None:
+    """Remove a process of the runner that is over."""
+    service._forget(process)  # noqa: SLF001 - not for users
 
 
 def _await_stopped(process: ManagedProcess) -> CannotKillError | None:

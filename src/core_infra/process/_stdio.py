@@ -73,7 +73,7 @@ class Stdio:
             ]
             self.readers, self._sources = readers, []  # no signal can arrive in between
             self._on_output = None  # the readers have it, until they are closed
-        if self.writer is not None and isinstance(self._data, str | bytes):
+        if self.writer is not None and isinstance(self._data, (str, bytes)):
             self.writer.send(self._data.encode() if isinstance(self._data, str) else self._data)
             self.writer.close()
 
@@ -133,7 +133,7 @@ class Stdio:
             os.close(self._to_close.pop())
 
     def _open_input(self, stdin: Input) -> None:
-        if stdin is None or isinstance(stdin, str | bytes):
+        if stdin is None or isinstance(stdin, (str, bytes)):
             if stdin is None or stdin:
                 theirs, ours = os.pipe2(os.O_CLOEXEC)
                 self._to_close.append(theirs)

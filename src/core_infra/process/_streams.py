@@ -81,9 +81,9 @@ class OutputReader:
 
     def pause(self) -> None:
         """Stop reading for now: a full pipe makes the program wait. On the loop's thread."""
-        self._paused = True
         if self._open:
             self._loop.unwatch(self._fd)
+        self._paused = True
 
     def resume(self) -> None:
         """Start to read, or go on; on the loop's thread, or before the first read."""
@@ -116,7 +116,8 @@ class OutputReader:
         """Stop reading; on the loop's thread."""
         if self._open:
             self._open = False
-            self._loop.unwatch(self._fd)
+            if not self._paused:
+                self._loop.unwatch(self._fd)
             _close(self._fd)
             self._on_end()
 

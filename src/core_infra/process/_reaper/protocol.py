@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _REQUEST = struct.Struct("=IIQQIiIIII")
 _REPLY = struct.Struct("=iiq")
 _END = struct.Struct("=QQQQQ")
+_NO_START, _NO_END = bytes(_REPLY.size), bytes(_END.size)
 _MAX_PACKET = 64 * 1024
 _NONBLOCKING = os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -202,18 +203,22 @@ class ProgramReport:
         Raises:
             ConnectionError: the reaper was killed.
         """
-        missing = [part for part in (self._start, self._end) if not any(part)]
-        with contextlib.suppress(BlockingIOError):
-            if missing and not os.readv(channel, missing):
+        if self._end != _NO_END:
+            return
+        missing = [self._start, self._end] if self._start == _NO_START else [self._end]
+        try:
+            if not os.readv(channel, missing):
                 raise ConnectionResetError
+        except BlockingIOError:
+            return
 
     def start(self) -> Reply | None:
         """The reply to the start; None if it has not arrived."""
-        return Reply(*_REPLY.unpack(self._start)) if any(self._start) else None
+        return Reply(*_REPLY.unpack(self._start)) if self._start != _NO_START else None
 
     def end(self) -> End | None:
         """How it ended; None if that has not arrived."""
-        if not any(self._end):
+        if self._end == _NO_END:
             return None
         status, at, user, system, peak = _END.unpack(self._end)
         code = os.waitstatus_to_exitcode(status)

@@ -92,7 +92,7 @@ def outcome(process: ManagedProcess, *, stopped: bool) -> Outcome:
             process.await_stopped()
     except TimeoutExpiredError as unkillable:
         error = unkillable
-    written = process.read()
+    written = process.kept_output()
     return Outcome(
         usage.wall if usage else 0.0,
         process.exit_code,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
 import uuid
@@ -14,11 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from core_infra._eventloop.supervisor import supervisor
 from core_infra._unpatched import time
 from core_infra.errors import CoreInfraError
-from core_infra.process._errors import ProcessNotFoundError
 from core_infra.process._output import LineSplitter
 from core_infra.process._runner import attempt
 from core_infra.process._runner.attempt import Outcome
-from core_infra.process._service import start_managed
+from core_infra.process._service import forget_managed, start_managed
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -104,7 +102,7 @@ class ServiceBackend:
                 self._service,
                 spec.options(),
                 loop=self._loop,
-                on_done=lambda: self._loop.post(lambda: self._finish(number)),
+                on_done=partial(self._loop.post, partial(self._finish, number)),
                 on_output=partial(self._on_output, spec.name) if self._on_lines else None,
             )
         except Exception as error:  # noqa: BLE001 - any error is the outcome of the spec
@@ -156,8 +154,7 @@ class ServiceBackend:
         if spec.retries and process.exit_code:
             self._failed[spec.name] = process
         self._on_outcome(spec.name, attempt.outcome(process, stopped=self._stopped))
-        with contextlib.suppress(ProcessNotFoundError):  # the service was cleared meanwhile
-            self._service.remove(process.id)
+        forget_managed(self._service, process)
 
     def _on_output(self, name: str, data: bytes) -> None:
         assert self._on_lines is not None  # noqa: S101 - else this is not called
