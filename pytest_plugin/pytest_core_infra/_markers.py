@@ -45,7 +45,7 @@ def argument_mistakes(
     """The mistakes in arguments, each without its subject."""
     for name, value in given.items():
         if name not in arguments:
-            from core_infra._suggestions import similar  # noqa: PLC0415 - imported only if it is used
+            from core_infra._wording import similar  # noqa: PLC0415 - imported only if it is used
 
             likely = similar(str(name), arguments.keys())
             yield f"has no argument {name!r}; it has {', '.join(arguments)}{likely}"

@@ -159,5 +159,7 @@ def _watch(request: pytest.FixtureRequest, title: str, medium: MemoryMedium) -> 
 def _changes(watched: _Watched) -> str:
     lines = str(watched.before.diff(watched.medium)).splitlines()
     if len(lines) > _LINES_MAX:
-        lines[_LINES_MAX:] = [f"… {len(lines) - _LINES_MAX} more lines"]
+        from core_infra._wording import count  # noqa: PLC0415 - imported only if it is used
+
+        lines[_LINES_MAX:] = [f"… {count(len(lines) - _LINES_MAX, 'more line')}"]
     return "\n".join(lines)

@@ -81,7 +81,7 @@ def test_a_webhook_only_polls_its_repository_now(make: Make, server: OperationsS
     body = json.dumps({"repository": {"full_name": "acme/Widgets"}, "evil": "ignored"}).encode()
     for header in ("X-Hub-Signature-256", "X-Forgejo-Signature"):
         value = f"sha256={signed(body)}" if "Hub" in header else signed(body)
-        assert ask(server, "/hook", body, **{header: value}) == (202, "1 sources are polled\n")
+        assert ask(server, "/hook", body, **{header: value}) == (202, "polled now: 1 source\n")
         assert wanted.polled.acquire(timeout=30)
     poller.stop()
     thread.join(30)

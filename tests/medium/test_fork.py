@@ -204,7 +204,7 @@ def test_the_difference_tells_what_was_added_removed_and_changed(original: Memor
         "+ dir/run (2 bytes)",
         "~ dir/sub/g (mode 644 → 600)",
         "- empty/",
-        "~ log (1 bytes) → log/",
+        "~ log (1 byte) → log/",
     ]
 
 

@@ -87,7 +87,7 @@ def test_the_report_of_a_failed_test_shows_what_it_changed(pytester: pytest.Pyte
         [
             "*- core_medium_from('projects/go'): what changed -*",
             "+ dist/",
-            "+ dist/app (1 bytes)",
+            "+ dist/app (1 byte)",
             "~ go.mod (18 → 18 bytes)",
             "    -go 1.22",
             "    +go 1.23",
@@ -123,7 +123,7 @@ def test_a_report_stays_readable_when_very_much_changed(pytester: pytest.Pyteste
     result = pytester.runpytest()
     result.assert_outcomes(passed=1, errors=2, failed=1)
     text = result.stdout.str()
-    assert "+ f098 (1 bytes)" in text
+    assert "+ f098 (1 byte)" in text
     assert "f099" not in text
     assert "… 202 more lines" in text
     assert text.count("what changed") == 2  # once for each test

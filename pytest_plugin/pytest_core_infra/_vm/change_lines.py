@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core_infra._wording import count
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -87,7 +89,7 @@ def change_lines(
     for path, text in logs:
         lines += [f"the end of {_plain(path)}:", *_end(text, most)]
     if len(logs) < len(changes.logs):
-        lines.append(f"… and {len(changes.logs) - len(logs)} more logs (-vv shows all)")
+        lines.append(f"… and {count(len(changes.logs) - len(logs), 'more log')} (-vv shows all)")
     lines += [f"({note})" for note in changes.notes]
     return lines
 

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from core_infra._wording import count
 from core_infra.vm._hardware import NAT
 
 if TYPE_CHECKING:
@@ -58,11 +59,6 @@ def swept(launcher: Launcher) -> list[str]:
     machines = f", {count(ended, 'machine')} that still ran" if ended else ""
     directories = count(len(found), "director", "y", "ies")
     return [f"core_vm: removed what earlier runs left: {directories}{machines}"]
-
-
-def count(number: int, noun: str, one: str = "", more: str = "s") -> str:
-    """A number with its noun: "1 machine", "2 machines"."""
-    return f"{number} {noun}{one if number == 1 else more}"
 
 
 def properties(uses: Sequence[tuple[str, float]], accelerator: str) -> list[tuple[str, object]]:

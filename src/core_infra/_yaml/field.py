@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import yaml
 
-from core_infra._suggestions import similar
+from core_infra._wording import similar
 from core_infra._yaml.document import DEPTH_MAX, TAG
 
 if TYPE_CHECKING:

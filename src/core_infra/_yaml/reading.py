@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from core_infra._suggestions import similar
+from core_infra._wording import similar
 from core_infra._yaml.document import SIZE_MAX, Document, TooManyError
 from core_infra._yaml.field import Field, Wrong
 from core_infra.errors import InvalidFileError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from core_infra._wording import count
 from core_infra.build._documents.manifest import MANIFEST
 from core_infra.build._documents.provenance import ENVELOPE, PROVENANCE, read_subjects
 from core_infra.build._documents.sbom import SBOM
@@ -44,7 +45,7 @@ def check_provenance(medium: Medium, path: str, sums: dict[str, str]) -> str:
             raise _wrong(PROVENANCE, f"it has another digest of {name}: {digest}")
     if missing := artifacts_of(sums) - set(subjects):
         raise _wrong(PROVENANCE, f"it does not cover {', '.join(sorted(missing))}")
-    return f"{len(subjects)} artifacts"
+    return count(len(subjects), "artifact")
 
 
 def check_sbom(medium: Medium, path: str, sums: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from core_infra._suggestions import similar
+from core_infra._wording import similar
 from core_infra.build._builders.registry import BUILDERS
 from core_infra.build._builders.steps import Whole
 from core_infra.build._builders.workspace import WORK

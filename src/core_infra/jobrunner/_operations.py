@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from core_infra._wording import count
 from core_infra.errors import CoreInfraError, UnavailableError
 from core_infra.jobrunner._bounded_http import BoundedHandler, BoundedServer
 from core_infra.jobrunner._journal.html_report import html_report
@@ -186,8 +187,8 @@ class OperationsServer:
             found = json.loads(body)["repository"]["full_name"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return Reply(HTTPStatus.ACCEPTED, "no repository\n")
-        count = self.poller.poll_now(str(found)) if self.poller is not None else 0
-        return Reply(HTTPStatus.ACCEPTED, f"{count} sources are polled\n")
+        polled = self.poller.poll_now(str(found)) if self.poller is not None else 0
+        return Reply(HTTPStatus.ACCEPTED, f"polled now: {count(polled, 'source')}\n")
 
     def _health(self) -> Reply:
         if self.poller is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra._wording import count
 from core_infra.medium._nodes import Dir, Link, data_of, info_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _named(path: str, node: Node) -> str:
     path = _safe(path)
     if isinstance(node, Link):
         return f"{path} -> {_safe(node.text)}"
-    return f"{path}/" if isinstance(node, Dir) else f"{path} ({info_of(node).size} bytes)"
+    return f"{path}/" if isinstance(node, Dir) else f"{path} ({count(info_of(node).size, 'byte')})"
 
 
 def _change(path: str, old: Node, new: Node) -> Iterator[str]:
@@ -81,7 +82,7 @@ def _change(path: str, old: Node, new: Node) -> Iterator[str]:
     if before.mode != after.mode:
         facts.append(f"mode {before.mode:o} → {after.mode:o}")
     if data_of(old) != data_of(new):
-        facts.append(f"{before.size} → {after.size} bytes")
+        facts.append(f"{before.size} → {count(after.size, 'byte')}")
     yield f"~ {_safe(path)} ({', '.join(facts)})"
     yield from _text_change(data_of(old), data_of(new))
 
@@ -96,7 +97,7 @@ def _text_change(old: bytes | bytearray, new: bytes | bytearray) -> Iterator[str
     for line in changes[:_LINES_MAX]:
         yield "    " + _safe(line[:_WIDTH_MAX]) + "…" * (len(line) > _WIDTH_MAX)
     if len(changes) > _LINES_MAX:
-        yield f"    … {len(changes) - _LINES_MAX} more lines"
+        yield f"    … {count(len(changes) - _LINES_MAX, 'more line')}"
 
 
 def _lines(data: bytes | bytearray) -> list[str] | None:

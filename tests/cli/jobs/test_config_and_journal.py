@@ -181,7 +181,7 @@ def test_a_signal_without_a_repository_costs_only_a_line(here: Path) -> None:
     done = jobs("once")
     assert done.exit_code == 0
     assert "acme/widgets#5" in done.stdout
-    assert "1 signals, 1 actions" in done.stdout
+    assert "1 signal, 1 action" in done.stdout
     assert "signal 1 of 'signals/bad.json': repo_owner is empty" in done.stderr
     assert out(here) == 1
 
@@ -221,11 +221,11 @@ def test_what_was_done_stays_done_after_pruning(here: Path) -> None:
     (file,) = (here / "journal").rglob("*.jsonl")
     file.rename(file.with_name("2020-01-01.jsonl"))
     assert jobs("prune", "2020-01-02").stdout == "acme/widgets/2020-01-01.jsonl\n"
-    assert "1 signals, 0 actions" in jobs("once").stdout
+    assert "1 signal, 0 actions" in jobs("once").stdout
     assert jobs("verify", "--reindex").exit_code == 0
-    assert "1 signals, 0 actions" in jobs("once").stdout
+    assert "1 signal, 0 actions" in jobs("once").stdout
     (here / "journal" / ".index.sqlite3").unlink()
-    assert "1 signals, 0 actions" in jobs("once").stdout
+    assert "1 signal, 0 actions" in jobs("once").stdout
     assert out(here) == 1
 
 
@@ -243,10 +243,10 @@ def test_replay_shows_what_other_handlers_would_decide(here: Path) -> None:
     put(here, "closed", child_number=6, pr_number=7, pr_state="OPEN", is_draft=True)
     assert jobs("once").exit_code == 0
     same = jobs("replay")
-    assert same.output.splitlines()[-1] == "0 of 2 decisions differ"
+    assert same.output.splitlines()[-1] == "0 of 2 decisions would differ"
     (here / "jobs.yaml").write_text(CONFIG.replace("OPEN}", "OPEN, is_draft: false}"))
     other = jobs("replay")
-    assert other.output.splitlines()[-1] == "1 of 2 decisions differ"
+    assert other.output.splitlines()[-1] == "1 of 2 decisions would differ"
     assert re.search(r"acme/widgets#7 +greet +-", other.output)
     assert "#5" not in other.output
     assert "#5" in jobs("replay", "--all").output
@@ -260,5 +260,5 @@ def test_a_signal_of_a_later_version_does_not_end_a_replay(here: Path) -> None:
         journal.write([intent(9, signal=later), intent(10, signal=None)])
     replayed = jobs("replay")
     assert replayed.exit_code == 0
-    assert replayed.output.splitlines()[-1] == "0 of 1 decisions differ"
+    assert replayed.output.splitlines()[-1] == "0 of 1 decision would differ"
     assert "there is no field from_the_future" in replayed.output

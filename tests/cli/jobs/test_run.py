@@ -64,10 +64,10 @@ def test_a_dry_run_lists_actions_and_does_nothing(here: Path) -> None:
 
 
 def test_once_acts_once(here: Path) -> None:
-    for actions in (1, 0):
+    for actions in ("1 action", "0 actions"):
         done = jobs(here, "once")
         assert done.returncode == 0, done.stderr
-        assert f"1 signals, {actions} actions" in done.stdout
+        assert f"1 signal, {actions}" in done.stdout
     assert (here / "out").read_text() == "hi\n"
     listed = jobs(here, "journal")
     assert "acme/widgets#5" in listed.stdout
@@ -83,7 +83,7 @@ def test_a_failure_is_an_exit_code_and_is_listed(here: Path) -> None:
 def test_verify_finds_a_changed_line(here: Path) -> None:
     jobs(here, "once")
     done = jobs(here, "verify", "--reindex")
-    assert (done.returncode, done.stdout) == (0, "2 lines in 1 files, 0 files changed\n")
+    assert (done.returncode, done.stdout) == (0, "2 lines in 1 file, 0 files changed\n")
     (file,) = (here / "journal").rglob("*.jsonl")
     file.write_text(file.read_text().replace('"success":true', '"success":false'))
     done = jobs(here, "verify")
@@ -93,10 +93,10 @@ def test_verify_finds_a_changed_line(here: Path) -> None:
 
 def test_replay_shows_other_decisions(here: Path) -> None:
     jobs(here, "once")
-    assert "0 of 1 decisions differ" in jobs(here, "replay").stdout
+    assert "0 of 1 decision would differ" in jobs(here, "replay").stdout
     (here / "jobs.yaml").write_text(CONFIG.replace("pr_state: OPEN", "pr_state: MERGED"))
     done = jobs(here, "replay")
-    assert "1 of 1 decisions differ" in done.stdout
+    assert "1 of 1 decision would differ" in done.stdout
     assert "greet" in done.stdout
 
 
@@ -114,7 +114,7 @@ def test_prune_deletes_old_files(here: Path) -> None:
     (file,) = (here / "journal").rglob("*.jsonl")
     file.rename(file.with_name("2020-01-01.jsonl"))
     assert jobs(here, "prune", "2020-01-02").stdout.count(".jsonl") == 1
-    assert "1 signals, 0 actions" in jobs(here, "once").stdout
+    assert "1 signal, 0 actions" in jobs(here, "once").stdout
 
 
 def test_a_journal_can_be_looked_at_without_a_file(here: Path) -> None:
@@ -238,8 +238,8 @@ def test_what_failed_is_tried_again_by_a_command(here: Path) -> None:
     assert "0 actions" in jobs(here, "once").stdout
     done = jobs(here, "retry", "acme/widgets#5")
     assert "sulk acme/widgets#5 will be tried again (it was failed)" in done.stdout
-    assert "1 actions" in jobs(here, "once").stdout
+    assert "1 action" in jobs(here, "once").stdout
     assert "is recorded as done" in jobs(here, "resolve", "acme/widgets#5").stdout
     assert jobs(here, "retry", "acme/widgets#5").returncode != 0
     assert "is forgotten" in jobs(here, "forget", "acme/widgets#5").stdout
-    assert "1 actions" in jobs(here, "once").stdout
+    assert "1 action" in jobs(here, "once").stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from core_infra._cli.vm.shared import print_line
+from core_infra._wording import count
 from core_infra.vm._images.linuxkit.lock import write_lock
 
 
@@ -20,4 +21,4 @@ def command(files: tuple[str, ...]) -> None:
     """
     for file in files:
         lock = write_lock(Path(file), progress=print_line)
-        click.echo(f"{lock.path}: {len(lock.digests)} images")
+        click.echo(f"{lock.path}: {count(len(lock.digests), 'image')}")

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core_infra._cli.jobs.group import pass_config, print_table
+from core_infra._wording import count
 from core_infra.jobrunner._config.parts import make_parts, open_journal
 from core_infra.jobrunner._journal.actions import group_actions
 from core_infra.jobrunner._journal.html_report import html_report
@@ -67,7 +68,7 @@ def show_replay(config: JobsConfig, since: dt.datetime | None, *, every: bool) -
                 cells = (f"{entry.ts:%Y-%m-%d %H:%M:%S}", item, entry.action, decision.now or "-")
                 table.add_row(*map(Text, cells))
     print_table(table)
-    click.echo(f"{different} of {total} decisions differ")
+    click.echo(f"{different} of {count(total, 'decision')} would differ")
 
 
 @click.command()
@@ -86,7 +87,8 @@ def verify(config: JobsConfig, *, reindex: bool) -> None:
             click.echo(f"{check.path}: line {found.line}: {how}")
     tampered = sum(check.tampered for check in checks)
     lines = sum(check.entries for check in checks)
-    click.echo(f"{lines} lines in {len(checks)} files, {tampered} files changed")
+    files = count(len(checks), "file")
+    click.echo(f"{count(lines, 'line')} in {files}, {count(tampered, 'file')} changed")
     if tampered:
         sys.exit(1)
 

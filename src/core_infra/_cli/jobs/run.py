@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core_infra._cli.jobs.group import ConfigChoice, pass_config, pass_source, print_table
+from core_infra._wording import count
 from core_infra.errors import CoreInfraError, InvalidError, UnavailableError
 from core_infra.framework._bus import Bus
 from core_infra.jobrunner._config.parts import close_parts, has_patterns, make_parts, open_journal
@@ -207,6 +208,7 @@ def _show(done: CycleReport) -> None:
         outcome = Text("done", "green") if result.success else Text(result.error, "red")
         table.add_row(Text(result.action), Text(result.item), outcome)
     print_table(table)
-    click.echo(f"{done.signals} signals, {len(done.results)} actions")
+    signals, actions = count(done.signals, "signal"), count(len(done.results), "action")
+    click.echo(f"{signals}, {actions}")
     if failed:
         sys.exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra._wording import count
 from core_infra.errors import CoreInfraError
 from core_infra.jobrunner._logging import describe_error
 
@@ -49,10 +50,12 @@ def _check(source: EpicSource, handlers: Sequence[JobHandler]) -> Iterator[Findi
     yield from _check_rights(source, source.rights(), handlers, merges)
     signals = list(source.poll())
     epics = source.epics
-    text = f"{epics} epics with the label {source.label!r}, {len(signals)} signals"
+    found = count(epics, "epic")
+    text = f"{found} with the label {source.label!r}, {count(len(signals), 'signal')}"
     yield Finding(source.name, text, is_wrong=not epics)
     for limit in source.limits:
-        text = f"{limit.remaining} of {limit.points} points of {limit.resource} are left"
+        points = count(limit.points, "point")
+        text = f"{limit.remaining} of {points} of {limit.resource} are left"
         yield Finding(source.name, f"{text} until {limit.resets_at:%H:%M} UTC")
     for signal in signals:
         for merge in merges:

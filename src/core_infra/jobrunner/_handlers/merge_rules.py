@@ -7,6 +7,7 @@ import fnmatch
 import re
 from typing import TYPE_CHECKING
 
+from core_infra._wording import count
 from core_infra.errors import InvalidError
 from core_infra.jobrunner._forges.forge import Merge
 
@@ -95,7 +96,7 @@ class MergeRules:
         if signal.changes_requested:
             yield "a reviewer wants changes"
         if signal.approvals < self.approvals:
-            yield f"it has {signal.approvals} of {self.approvals} approvals"
+            yield f"it has {signal.approvals} of {count(self.approvals, 'approval')}"
         yield from self._of_origin(signal)
 
     def _of_checks(self, signal: PipelineSignal) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections import Counter
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from core_infra._wording import count
 from core_infra.jobrunner._journal.actions import Action, group_actions
 from core_infra.jobrunner._signal import stamp
 
@@ -74,8 +75,9 @@ def _numbers(found: Sequence[Action]) -> str:
 def _chain(checks: Sequence[FileCheck]) -> str:
     wrong = [check for check in checks if check.tampered]
     if not wrong:
-        entries = sum(check.entries for check in checks)
-        return f'<p class="chain">{entries} lines in {len(checks)} files; every chain holds.</p>'
+        lines = count(sum(check.entries for check in checks), "line")
+        files = count(len(checks), "file")
+        return f'<p class="chain">{lines} in {files}; every chain holds.</p>'
     names = "".join(
         f"<li>{html.escape(check.path)}, line {check.breaks[0].line}</li>" for check in wrong
     )

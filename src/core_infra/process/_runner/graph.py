@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, NamedTuple
 
-from core_infra._suggestions import similar
+from core_infra._wording import similar
 from core_infra.errors import InvalidError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import signal
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from core_infra._suggestions import similar
+from core_infra._wording import similar
 from core_infra._yaml.document import Document
 from core_infra._yaml.field import Field
 from core_infra._yaml.mistakes import file_error, in_order

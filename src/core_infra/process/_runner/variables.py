@@ -8,7 +8,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from core_infra._suggestions import similar
+from core_infra._wording import similar
 from core_infra._yaml.field import Field
 from core_infra._yaml.reading import each
 from core_infra.errors import CoreInfraError, InvalidError, Mistake

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from pydantic import ValidationError
 
+from core_infra._wording import count
 from core_infra.errors import (
     AlreadyExistsError,
     InvalidError,
@@ -232,7 +233,7 @@ class State:
         left = len(error.readable)
         self._progress(
             f"{self.path} was damaged ({error.why}); it is kept as {aside}, and "
-            f"{left} {'machine' if left == 1 else 'machines'} of it could be read"
+            f"{count(left, 'machine')} of it could be read"
         )
 
 

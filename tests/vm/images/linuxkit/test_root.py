@@ -155,7 +155,7 @@ def test_what_an_initrd_cannot_hold() -> None:
     root = directory()
     root.entries = {b"a": able, b"b": able}
     write_cpio(root, bytes, warn=said.append)
-    assert said == ["an initrd cannot hold file capabilities; those of 1 files are left out"]
+    assert said == ["an initrd cannot hold file capabilities; those of 1 file are left out"]
     root.entries = {b"big": Node(stat.S_IFREG, size=1 << 32)}
     with pytest.raises(InvalidError, match="/big: it is larger than 4 GiB"):
         write_cpio(root, bytes)

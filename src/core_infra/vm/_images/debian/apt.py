@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from core_infra._unpatched import time
+from core_infra._wording import count
 from core_infra.errors import (
     CommandFailedError,
     CoreInfraError,
@@ -225,7 +226,7 @@ class Apt:
             )
         missing = [deb for deb in debs if not _is_whole(deb)]
         if missing:
-            self._progress(f"downloading {len(missing)} packages of {self._release}")
+            self._progress(f"downloading {count(len(missing), 'package')} of {self._release}")
             for deb in missing:  # apt trusts a file of the right size
                 deb.path.unlink(missing_ok=True)
             place = f"Dir::Cache::archives={self._archives}"

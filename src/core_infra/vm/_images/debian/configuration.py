@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core_infra._wording import count
 from core_infra.errors import CommandFailedError
 from core_infra.vm._images.disk.ext4 import write_ext4
 from core_infra.vm._images.disk.image import FREE
@@ -77,7 +78,8 @@ class Configuration:
         initrd.write_bytes(replace(self._recipe, scripts=scripts).initrd())
         base, name = self._recipe.base, self._recipe.name
         image = replace(base, initrd=initrd, disk=disk, name=name, memory=_MEMORY)
-        self._progress(f"configuring {len(self._recipe.packages)} packages in a machine")
+        packages = count(len(self._recipe.packages), "package")
+        self._progress(f"configuring {packages} in a machine")
         self._in_machine(image, lambda guest: self._run(guest, time, work))
         disk.unlink()
         _Changes(root, work / "changes.tar", time).apply()

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING
 
 from core_infra._unpatched import os, subprocess
+from core_infra._wording import count
 from core_infra.errors import CommandFailedError
 from core_infra.vm._free_space import no_room, says_full
 from core_infra.vm._images.debian.database import Unpacked, add_database
@@ -45,7 +46,7 @@ def unpack(
         CommandFailedError: dpkg-deb failed.
         UnavailableError, OSError: there is no room.
     """
-    progress(f"unpacking {len(debs)} packages")
+    progress(f"unpacking {count(len(debs), 'package')}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         unpacked = list(pool.map(lambda deb: _unpacked(deb, work), debs))
     root = directory()

@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from core_infra._wording import count
 from core_infra.errors import InvalidError
 from core_infra.vm._images.disk.tree import Node, Piece, directory, walk
 
@@ -65,8 +66,8 @@ def write_cpio(
         capable += first and _WARNED in node.xattrs
         data = node.target if node.is_link else b""
         length = (node.size if node.is_file else len(data)) if first else 0
-        count = 2 if node.is_dir else links[id(node)]
-        size += _write(write, _header(name, node, number, count, length))
+        names = 2 if node.is_dir else links[id(node)]
+        size += _write(write, _header(name, node, number, names, length))
         size += _write(write, data if first else b"")
         if first and node.is_file:
             for piece in content(node):
@@ -76,7 +77,8 @@ def write_cpio(
     size += _write(write, _header(_TRAILER, Node(0), 0, 1, 0))
     write(bytes(-size % _BLOCK))
     if capable:
-        warn(f"an initrd cannot hold file capabilities; those of {capable} files are left out")
+        files = count(capable, "file")
+        warn(f"an initrd cannot hold file capabilities; those of {files} are left out")
 
 
 def content(node: Node) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Suggestions for misspelt names."""
+"""Parts of sentences that several packages print."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def similar(name: str, names: Collection[str]) -> str:
 
     close = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def count(number: int, noun: str, one: str = "", more: str = "s") -> str:
+    """A number with its noun, as "1 machine"; "y" and "ies" make "1 entry", "2 entries"."""
+    return f"{number} {noun}{one if number == 1 else more}"
