@@ -126,6 +126,42 @@ def test_a_wheel_with_a_version_that_its_backend_computes_is_looked_at(tmp_path:
     assert carry_out(release(project)).artifacts
 
 
+def test_changes_that_git_was_told_to_ignore_are_uncommitted_all_the_same(tmp_path: Path) -> None:
+    need("task")
+    files = {"Taskfile.yml": json.dumps(TASK), "a b": "1", "é": "1", "kept": "1", "sparse": "1"}
+    project = repository(tmp_path / "app", files, "v1.0.0")
+    (project / "link").symlink_to("kept")
+    git(project, "add", "link")
+    git(project, "commit", "-q", "--amend", "-m", "one")
+    git(project, "tag", "-f", "v1.0.0")
+    git(project, "update-index", "--assume-unchanged", "a b", "é", "kept", "link")
+    git(project, "update-index", "--skip-worktree", "Taskfile.yml", "sparse")
+    (project / "sparse").unlink()
+    assert not release(project).problems
+    (project / "a b").write_text("2")
+    (project / "é").unlink()
+    (project / "Taskfile.yml").write_text(json.dumps(TASK, indent=1))
+    (problem,) = release(project).problems
+    assert all(name in problem for name in ("a b", "é", "Taskfile.yml"))
+    assert "kept" not in problem
+
+
+def test_changes_in_a_submodule_are_uncommitted_whatever_gitmodules_says(tmp_path: Path) -> None:
+    need("task")
+    inner = repository(tmp_path / "inner", {"a": "1"})
+    project = repository(tmp_path / "app", {"Taskfile.yml": json.dumps(TASK)})
+    add = ("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner), "sub")
+    git(project, *add)
+    git(project, "config", "-f", ".gitmodules", "submodule.sub.ignore", "all")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "two")
+    git(project, "tag", "v1.0.0")
+    assert not release(project).problems
+    (project / "sub" / "a").write_text("2")
+    (problem,) = release(project).problems
+    assert "uncommitted changes: sub" in problem
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -306,6 +306,18 @@ def test_a_package_of_python_is_built_in_isolation_by_default(tmp_path: Path) ->
     assert "--no-isolation" not in command.argv
 
 
+def test_a_profile_of_the_project_replaces_that_of_a_release(tmp_path: Path) -> None:
+    need("cargo")
+    project = copy_sample("rust", tmp_path / "app")
+    with (project / "Cargo.toml").open("a") as file:
+        file.write('\n[profile.dist]\ninherits = "dev"\n')
+    (project / ".core").mkdir()
+    (project / ".core" / "build.yaml").write_text("build: {flags: [--profile=dist]}\n")
+    plan = make_plan(project)
+    assert not any("--release" in line for line in words(plan))
+    assert all(program.tree is False for program in carry_out(plan).built)
+
+
 def test_a_projects_own_build_py_is_not_the_program_that_builds_it(tmp_path: Path) -> None:
     need("-m build", "-m setuptools")
     project = copy_sample("python", tmp_path / "app")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,8 +60,9 @@ class GoBuilder(Builder):
     def plan(self, context: BuildContext, targets: Sequence[Target]) -> BuilderPlan:
         """One step for each target; see ``go help build``."""
         steps, problems = [], []
-        for target in targets:
-            mains, problem = find_mains(context, *_single([target])[:1])
+        with ThreadPoolExecutor(max(1, context.threads)) as pool:
+            found = list(pool.map(lambda one: find_mains(context, _single([one])[0]), targets))
+        for target, (mains, problem) in zip(targets, found, strict=True):
             problems += [problem] if problem else []
             problems += (
                 [_NO_MUSL.format(target, f"{target.os}/{target.architecture}")]

@@ -176,7 +176,9 @@ def _list(
     packages = list(_objects(done.stdout))
     errors = [str(one["Error"].get("Err", "")) for one in packages if one.get("Error")]
     good = [one for one in packages if one.get("Name") and one.get("Dir")]
-    message = next(iter([*errors, *done.stderr.strip().splitlines()[:1]]), "")
+    lines = done.stderr.strip().splitlines()
+    lines = [line for line in lines if not line.startswith("go: downloading")] or lines
+    message = next(iter([*errors, *lines[:1]]), "")
     return good, " ".join(message.split())
 
 

@@ -65,6 +65,8 @@ _LINKERS = {
 
 _CARGO = Tool("cargo", ("cargo", "--version"), "Install Rust: https://rustup.rs.")
 _RUSTC = Tool("rustc", ("rustc", "--version"), "Install Rust: https://rustup.rs.")
+_FOLDERS = {"dev": "debug", "test": "debug", "bench": "release"}
+"""Where cargo puts what it builds with a profile of its own; else in a folder of its name."""
 _NO_TARGET = "target specification"
 """In rustc's message that it does not know a target."""
 _LIBRARY = re.compile(r"(lib.+\.(a|so|dylib)|.+\.(dll|wasm))")
@@ -107,7 +109,9 @@ class RustBuilder(Builder):
     def gather(self, context: BuildContext, step: Step) -> None:
         """Copy programs and libraries; a single program gets the project's binary name."""
         assert step.target is not None  # noqa: S101 - planned below
-        made = _target_dir(context, step.target) / TRIPLES[str(step.target)] / "release"
+        profile = _profile(context)
+        folder = _FOLDERS.get(profile, profile) or "release"
+        made = _target_dir(context, step.target) / TRIPLES[str(step.target)] / folder
         found = list(_products(made)) if made.is_dir() else []
         if not found:
             raise ArtifactMissingError(
@@ -129,7 +133,8 @@ def _step(context: BuildContext, target: Target) -> Step:
     triple = TRIPLES[str(target)]
     where = context.copy(str(target))  # build.rs may write there, and cargo a missing lock file
     locked = (_workspace_root(context.project_dir) / "Cargo.lock").is_file()
-    release = ("--release", "--target", triple, "--target-dir", str(_target_dir(context, target)))
+    profile = () if _profile(context) else ("--release",)
+    release = (*profile, "--target", triple, "--target-dir", str(_target_dir(context, target)))
     argv = (
         *("cargo", "build", *release, *(("--locked",) if locked else ())),
         *("--config", f"build.rustflags={json.dumps(_remapped(context, where))}"),
@@ -190,6 +195,15 @@ def _paths(value: object) -> Iterator[str]:
                 yield inner
             else:
                 yield from _paths(inner)
+
+
+def _profile(context: BuildContext) -> str:
+    """The profile that ``build.flags`` choose: ``--profile=dist``; empty for ``--release``."""
+    flags = extra_flags(context)
+    for flag, following in zip(flags, [*flags[1:], ""], strict=False):
+        if flag.startswith("--profile"):
+            return flag.partition("=")[2] or following
+    return ""
 
 
 def _target_dir(context: BuildContext, target: Target) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,9 @@ LOCAL_VARIABLES = (
 
 _GIT = ("git", "--no-optional-locks", "-c", "core.quotePath=false", "-c", "core.fsmonitor=false")
 _TIMEOUT = 120.0
+_ARGUMENTS = 1000
+_UNWATCHED = "Sshm"
+"""What ``git ls-files -v`` calls files that ``git status`` does not look at."""
 _DUBIOUS = "dubious ownership"
 _OWNED = re.compile(r"dubious ownership in repository at '([^'\n]+)'")
 
@@ -54,6 +58,29 @@ class Repository:
         """The paths of the ignored files, and of directories that are ignored as a whole."""
         options = ("-z", "--full-name", "--others", "--ignored", "--exclude-standard")
         return _split(self.ask("ls-files", *options, "--directory", "--", directory))
+
+    def hidden_changes(self) -> list[str]:
+        """The changed files that git was told to ignore: ``git update-index --assume-unchanged``.
+
+        Files that a sparse checkout leaves out do not count.
+        """
+        listed = _split(self.ask("ls-files", "-z", "-v"))
+        states = {line[2:]: line[0] for line in listed if line[0] in _UNWATCHED}
+        if not states:
+            return []
+        index = {}
+        for line in _split(self.ask("ls-files", "-z", "--stage")):
+            words, _, name = line.partition("\t")
+            index[name] = words.split(" ")[1]
+        changed = [name for name in states if not os.path.lexists(self.top / name)]
+        changed = [name for name in changed if states[name] not in "sS"]
+        there = [name for name in states if stat.S_ISREG(_mode(self.top / name))]
+        for start in range(0, len(there), _ARGUMENTS):
+            some = there[start : start + _ARGUMENTS]
+            digests = self.ask("hash-object", "--", *some).split()
+            both = zip(some, digests, strict=True)
+            changed += [name for name, digest in both if index.get(name) != digest]
+        return changed
 
     def ask(self, *words: str) -> str:
         """Return the output of a git command in the top directory.
@@ -144,6 +171,13 @@ def _run(directory: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
             why=f"git {words[0]} did not answer within {_TIMEOUT:.0f} s",
             path=str(directory),
         ) from error
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0
 
 
 def _split(output: str) -> list[str]:

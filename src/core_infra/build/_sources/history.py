@@ -173,7 +173,9 @@ def _order(version: str) -> tuple[tuple[int, ...], bool, str]:
 def _changes(
     repository: Repository, output: Path | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    listed = repository.ask("status", "--porcelain=v1", "-z", "--untracked-files=all")
+    # Whatever .gitmodules and the user's configuration say: submodules are part of the sources.
+    options = ("--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none")
+    listed = repository.ask("status", *options)
     output = output and output.resolve()
     changed, untracked = [], []
     fields = iter(listed.split("\0"))
@@ -187,4 +189,5 @@ def _changes(
             changed.append(name)
         elif not output or not (repository.top / name).is_relative_to(output):
             untracked.append(name)
-    return tuple(changed), tuple(untracked)
+    hidden = [name for name in repository.hidden_changes() if name not in changed]
+    return (*changed, *hidden), tuple(untracked)
