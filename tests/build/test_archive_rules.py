@@ -70,6 +70,13 @@ def test_the_licence_is_at_the_top_of_a_directory_that_was_installed(tmp_path: P
         assert sorted(archive.namelist()) == ["tool/", "tool/LICENSE", "tool/README.md"]
 
 
+def test_a_file_that_the_project_has_not_is_noted(tmp_path: Path) -> None:
+    app = project(tmp_path / "app", "archive: {files: [LICENSE, docs/manual.2, man/*]}\n")
+    (note,) = make_plan(app, goal="package").notes
+    assert note == "archive.files has docs/manual.2, which does not exist"
+    assert not make_plan(app).notes
+
+
 def test_names_and_files_are_configured(tmp_path: Path) -> None:
     yaml = "archive: {name: '{name}-{version}-{os}-{arch}', files: [docs/*], wrap: true}\n"
     directory = project(tmp_path / "app", yaml)

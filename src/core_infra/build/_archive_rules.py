@@ -11,6 +11,7 @@ from core_infra.build._builders.hooks import COPY as HOOKS_COPY
 
 if TYPE_CHECKING:
     from core_infra.build._artifact import Artifact
+    from core_infra.build._builders.steps import BuildContext
     from core_infra.build._plan import BuildPlan
 
 
@@ -66,6 +67,22 @@ def archive_files(plan: BuildPlan, artifact: Artifact) -> dict[str, str]:
             if not (tree / name).exists()
         }
     return found
+
+
+def missing_files(context: BuildContext) -> list[str]:
+    """The names in ``archive.files`` that are not patterns, and that the project does not have.
+
+    None if a hook may make them.
+    """
+    settings = context.settings
+    places = {context.project_dir, context.home}
+    return [
+        name
+        for name in settings.archive.files
+        if not settings.hooks.before_archive
+        and not set("*?[") & set(name)
+        and not any((place / name).exists() for place in places)
+    ]
 
 
 def _matching(directory: Path, pattern: str, output: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from core_infra.build._archive_rules import missing_files
 from core_infra.build._archives.contents import VARIABLE, source_date_epoch
 from core_infra.build._builders.hooks import hook_problems
 from core_infra.build._builders.registry import BUILDERS
@@ -173,6 +174,9 @@ def plan_build(
     notes = list(plan.notes)
     if (where / MISSPELT_CONFIG).exists():
         notes.append(f"{MISSPELT_CONFIG} is not read: its name must be {config_path('.')}")
+    if request.goal is not Goal.BUILD:
+        missing = missing_files(context)
+        notes += [f"archive.files has {name}, which does not exist" for name in missing]
     if where != context.home and (where / config_path(".")).exists():
         notes.append(
             f"{where / config_path('.')} is not read: its settings belong into builds of "
