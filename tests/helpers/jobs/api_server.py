@@ -124,12 +124,13 @@ class ApiServer:
                     )
                 self.send_response(reply.status)
                 headers = {"Content-Length": str(len(content)), **reply.headers}
+                if reply.raw is not None:
+                    # Said before, or the client may send its next request into the closing one.
+                    headers["Connection"] = "close"
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
-                if reply.raw is not None:
-                    self.close_connection = True
 
             do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815
 
