@@ -289,6 +289,27 @@ def test_a_tree_deeper_than_pythons_recursion_comes_and_goes(tmp_path: Path) -> 
         LocalMedium(tmp_path).delete_all("d")  # shutil.rmtree is recursive
 
 
+@pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()])
+def test_a_push_that_is_cut_off_leaves_nothing(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    (tmp_path / "a").write_bytes(b"a" * (1 << 20))
+    (tmp_path / "b").write_text("b")
+
+    def add(archive: tarfile.TarFile, path: str, **options: Any) -> None:
+        if Path(path).name == "b":
+            # The guest has begun to write: what arrives there is seen from here.
+            machine.wait_until_succeeds("ls -d /tmp/.core-infra-copy-*/a")
+            raise error
+        real(archive, path, **options)
+
+    real = tarfile.TarFile.add
+    monkeypatch.setattr(tarfile.TarFile, "add", add)
+    with pytest.raises((InvalidError, KeyboardInterrupt)):
+        machine.push(tmp_path, "/tmp/cut")
+    assert machine.exec("ls -A /tmp | grep -e cut -e core-infra-copy").stdout == ""
+
+
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 def test_what_is_not_a_file_is_refused_in_both_directions(
     machine: Machine, tmp_path: Path, kind: str

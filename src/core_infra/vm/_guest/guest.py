@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import signal
 import stat
 from typing import TYPE_CHECKING
 
 from core_infra._unpatched import os, time
-from core_infra.errors import CommandFailedError, InvalidError
+from core_infra.errors import CommandFailedError, CoreInfraError, InvalidError
 from core_infra.vm import _timeouts as timeouts
 from core_infra.vm._guest import file_transfer, tree_transfer, waiting
 from core_infra.vm._guest.atomic_write import atomic_file, atomic_tree
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from core_infra.vm._guest.client import AgentClient
     from core_infra.vm._guest.run_config import RunConfig
     from core_infra.vm._guest.timeline import Step
+
+_TIDY = 5.0
+"""Seconds that a copy which has failed may take to remove what has arrived."""
 
 _COPY = 60.0
 _VIRTUAL = {"9fa0", "62656572"}  # the magic numbers of procfs and sysfs, as statfs(2) has them
@@ -193,7 +198,11 @@ class Guest:
             if mode is None:
                 argv = tree_transfer.unpack_command(target, path)
                 with self._own(argv, limit) as process:
-                    tree_transfer.send_tree(process, path)
+                    try:
+                        tree_transfer.send_tree(process, path)
+                    except BaseException:
+                        self._end_copy(process)
+                        raise
                     self._require_success(process.collect(), f"cannot push {path} to {target!r}")
                 return
             if target.endswith("/"):
@@ -277,6 +286,12 @@ class Guest:
         once is left alone. TimeoutExpiredError after *timeout* seconds.
         """
         self._take(waiting.for_port(self._timeline, port, timeout))
+
+    def _end_copy(self, process: GuestProcess) -> None:
+        """End a copy that failed here; it removes what has arrived before it ends."""
+        with contextlib.suppress(CoreInfraError):
+            process.signal(signal.SIGTERM)
+            process.wait(_TIDY)
 
     def _own(self, argv: Sequence[str], limit: float) -> GuestProcess:
         """Start a command of our own, not the test's."""
