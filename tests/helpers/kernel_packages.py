@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import lz4.block  # type: ignore[import-untyped] # it has none
+import cramjam
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -24,7 +24,7 @@ APPLETS = ["[", "[[", "busybox", "cat", "init", "modprobe", "mount", "sh"]
 
 def lz4_legacy(data: bytes, block: int = 8 << 20) -> bytes:
     blocks = [
-        lz4.block.compress(data[start : start + block], store_size=False)
+        bytes(cramjam.lz4.compress_block(data[start : start + block], store_size=False))
         for start in range(0, len(data), block)
     ]
     return b"\x02\x21\x4c\x18" + b"".join(struct.pack("<I", len(b)) + b for b in blocks)

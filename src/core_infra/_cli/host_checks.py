@@ -42,7 +42,6 @@ EXTRAS = {
     "build": "core-infra build and release",
     "dask": "tasks on a Dask cluster",
     "jobs": "core-infra jobs with GitHub or Forgejo",
-    "lz4": "images whose kernel is packed by lz4",
     "metrics": "core-infra jobs run --metrics-port",
     "nox": "core_infra.sessions",
     "postgresql": "core-infra jobs on several hosts",

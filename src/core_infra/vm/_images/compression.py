@@ -10,17 +10,12 @@ import sys
 import zlib
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
-from core_infra.errors import InvalidError, UnavailableError
+from core_infra.errors import InvalidError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
-
-try:
-    import lz4.block as lz4  # type: ignore[import-untyped] # it has none
-except ModuleNotFoundError:  # the extra of this name; some systems do not have a wheel of it
-    lz4 = None
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,13 +31,12 @@ _FAILURES = (
     OSError,
     EOFError,
     ValueError,
-    *((lz4.LZ4BlockError,) if lz4 else ()),
 )
 
 
 def is_compressed(data: bytes) -> bool:
     """Whether ``data`` begins with the magic number of a method that can be unpacked here."""
-    return data.startswith((*_DECOMPRESSORS, *([_LZ4_MAGIC] if lz4 else [])))
+    return data.startswith((*_DECOMPRESSORS, _LZ4_MAGIC))
 
 
 def decompress(data: bytes, limit: int) -> bytes:
@@ -55,14 +49,7 @@ def decompress(data: bytes, limit: int) -> bytes:
 
     Raises:
         InvalidError: the method is unknown, or the data are damaged or cut off.
-        UnavailableError: they are packed with lz4, which is not installed.
     """
-    if lz4 is None and data.startswith(_LZ4_MAGIC):
-        raise UnavailableError(
-            "cannot unpack the data",
-            why="they are packed by lz4, and this needs the package lz4",
-            todo="Install it with: pip install core-infra[lz4]",
-        )
     try:
         if data.startswith(_LZ4_MAGIC):
             return _lz4(data, limit)
@@ -113,6 +100,9 @@ def _piece(file: IO[bytes], path: Path, size: int) -> bytes:
 
 
 def _lz4(data: bytes, limit: int) -> bytes:
+    import cramjam  # noqa: PLC0415 - only for a kernel that is unpacked
+
+    room = bytearray(_LZ4_BLOCK)
     blocks = []
     position = len(_LZ4_MAGIC)
     # A kernel's payload ends in its unpacked size: four bytes that are not a block.
@@ -120,7 +110,11 @@ def _lz4(data: bytes, limit: int) -> bytes:
         (size,) = struct.unpack_from("<I", data, position)
         position += _LZ4_SIZE
         block = data[position : position + size]
-        blocks.append(lz4.decompress(block, uncompressed_size=_LZ4_BLOCK))
+        try:
+            length = cramjam.lz4.decompress_block_into(block, room, output_len=_LZ4_BLOCK)
+        except cramjam.DecompressionError as error:
+            raise InvalidError("Packed data are damaged", why=str(error)) from error
+        blocks.append(bytes(room[:length]))
         limit -= len(blocks[-1])
         position += size
     return b"".join(blocks)
