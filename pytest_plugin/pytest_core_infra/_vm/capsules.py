@@ -24,6 +24,7 @@ from pytest_core_infra._vm.evidence import waits_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from core_infra.vm._capsule.moments import Moment
     from core_infra.vm._guest.timeline import Step
     from core_infra.vm._launcher import Launcher
     from core_infra.vm._machine import Machine
@@ -47,6 +48,7 @@ def write(
     networks: Sequence[NetworkEvidence],
     began: float,
     clock: float,
+    moments: Sequence[Moment] = (),
     with_states: bool = True,
     whole: bool = False,
 ) -> tuple[Path, bool]:
@@ -61,6 +63,7 @@ def write(
         networks: what is known of the test's networks.
         began: when the test began, on ``time.monotonic``.
         clock: the same in seconds since 1970.
+        moments: the machines as they stood before commands.
         with_states: put the machines themselves into it.
         whole: with the images below their disks, whatever their size.
 
@@ -74,11 +77,11 @@ def write(
         limit = "" if with_states else f"{MOST_STATES} capsules of this run have their machines"
         why_not = {machine: _why_not(machine, known) or limit for machine, known in machines}
         savable = [machine for machine, _ in machines if not why_not[machine]]
-        saved, groups = add_machines(writer, launcher, savable, whole=whole)
+        saved = add_machines(writer, launcher, savable, whole=whole, moments=moments)
         records = [
             _machine(machine, known, began, clock)
             | {"facts": _facts(machine, launcher)}
-            | saved.get(machine, {"why_not": why_not[machine]})
+            | saved.machines.get(machine, {"why_not": why_not[machine]})
             for machine, known in machines
         ]
         crash = getattr(report.longrepr, "reprcrash", None)
@@ -95,13 +98,14 @@ def write(
                 "versions": _versions(launcher),
                 "machines": records,
                 "networks": [_network(one, began) for one in networks],
-                "groups": groups,
+                "groups": saved.groups,
+                "moments": saved.moments,
             }
         )
     return path, any("state" in record for record in records)
 
 
-def section(path: Path, *, has_machine: bool) -> Section:
+def section(path: Path, *, has_machine: bool, moments: Sequence[Moment]) -> Section:
     """The section of a report that says where the capsule is and how to open it."""
     size = path.stat().st_size / 1e6
     with contextlib.suppress(ValueError):
@@ -110,7 +114,11 @@ def section(path: Path, *, has_machine: bool) -> Section:
     lines = [f"{path} ({size:.2f} MB)"]
     if has_machine:
         lines.append(f"enter the machine as it stood: core-infra vm open {name}")
-    lines.append(f"see the test as a page:        core-infra vm show {name}")
+    if numbers := [one.step.number for one in moments if one.saved is not None]:
+        last = numbers[-1]
+        others = f"  (or {numbers[0]} to {last - 1})" if len(numbers) > 1 else ""
+        lines.append(f"before command [{last}]: core-infra vm open {name} --at {last}{others}")
+    lines.append(f"see the test as a page: core-infra vm show {name}")
     return TITLE, "\n".join(lines)
 
 
@@ -170,6 +178,7 @@ def _step(step: Step, began: float) -> dict[str, Any]:
         "took": None if step.ended is None else round(step.ended - step.began, 4),
         "error": step.error,
         "note": step.note,
+        "number": step.number,
         "exit_code": step.exit_code,
         "waited": "\n".join(waits_of(step)),
         "output": step.tail.decode("utf-8", "replace"),

@@ -220,6 +220,8 @@ def step_text(step: Step, began: float, machine: str = "") -> str:
     what = step.what if len(step.what) <= _LONGEST else f"{step.what[:_LONGEST]} …"
     what = what.replace("\n", "\n    ")
     verb = _VERBS.get(step.kind, f"{step.kind} ")
+    if step.number:
+        verb = f"[{step.number}] {verb}"
     head = f"+{max(0.0, step.began - began):.3f} s  {f'{machine}  ' if machine else ''}"
     return f"{head}{verb}{what}".rstrip() + _outcome(step)
 

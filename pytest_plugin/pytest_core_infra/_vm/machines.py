@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from core_infra.errors import CoreInfraError, InvalidError
+from core_infra.vm._capsule.moments import Moments
 from core_infra.vm._hardware import NAT
 from core_infra.vm._launcher import Launcher
 from pytest_core_infra._vm.reporting import RunSummary
@@ -36,6 +37,7 @@ class Machines:
     Attributes:
         settings: the same.
         summary: what was started and kept.
+        moments: the machines of the test as they stood before its last commands.
     """
 
     def __init__(
@@ -54,6 +56,9 @@ class Machines:
         self._ending = ending
         self._terminal = terminal
         self._launcher: Launcher | None = None
+        self.moments = Moments(
+            0 if settings.trace == "off" else settings.trace_steps, lambda: self.launcher
+        )
 
     @property
     def launcher(self) -> Launcher:

@@ -107,6 +107,13 @@ OPTIONS = (
         "put the images of disks into capsules, too, so that they open on a host without these",
     ),
     Option(
+        "core_vm_trace_steps",
+        "int",
+        "N",
+        "keep the machines of a test as they stood before each of its last N commands, for "
+        "`core-infra vm open --at` (default: 0)",
+    ),
+    Option(
         "core_vm_report",
         "string",
         "FILE",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from core_infra.vm._capsule.moments import Moments
     from core_infra.vm._cluster import Cluster
     from core_infra.vm._faults.registry import MachineFault
     from core_infra.vm._machine import Machine
@@ -47,6 +48,11 @@ class MachineStarter(Protocol):
     @property
     def settings(self) -> Settings:
         """The settings of the run."""
+        ...
+
+    @property
+    def moments(self) -> Moments:
+        """Keeps the machines of the test as they stood before its commands."""
         ...
 
     def start(self, **options: Any) -> Machine:
@@ -139,6 +145,7 @@ class OwnedMachines:
 
     def _add(self, machine: Machine, *, reverts: bool) -> Machine:
         self.machines.append(machine)
+        self._starter.moments.watch(machine)
         self._since_when[machine] = record_of(machine).handed_out
         self._console_from[machine] = record_of(machine).console_at_start
         if reverts:
@@ -188,6 +195,8 @@ class OwnedMachines:
             found.trouble = str(machine.pause_reason)
         elif machine.status is Status.RUNNING:
             found.changes = record.changes()
+        elif machine.status is Status.PAUSED:
+            found.trouble = "it is paused"
         else:
             found.trouble = f"it has ended: {record.why_it_ended()}"
         faults = self._faults(machine)

@@ -138,6 +138,7 @@ class MachineRegistry:
         """Within the block, a test runs."""
         self.item, self._next = item, following
         self.began, self.began_clock = time.monotonic(), time.time()
+        self._machines.moments.clear()
         for owned in self._shared:
             owned.start_report()
         try:

@@ -219,6 +219,7 @@ class VmSession:
             networks = self._network_evidence(used)
             report.sections += self._capsule(item, call, used, known, report, networks=networks)
         if report.when == "teardown":
+            self._machines.moments.clear()
             if uses := [use for owned in used for use in owned.uses()]:
                 accelerator = self._machines.launcher.accelerator.name
                 report.user_properties += reporting.properties(uses, accelerator)
@@ -272,6 +273,8 @@ class VmSession:
             return []
         from pytest_core_infra._vm import capsules  # noqa: PLC0415 - only after a failure
 
+        with_states = self._capsules < capsules.MOST_STATES
+        moments = self._machines.moments.kept() if with_states else []
         try:
             path, has_machine = capsules.write(
                 item,
@@ -282,15 +285,16 @@ class VmSession:
                 networks=networks,
                 began=self._registry.began,
                 clock=self._registry.began_clock,
-                with_states=self._capsules < capsules.MOST_STATES,
+                moments=moments,
+                with_states=with_states,
                 whole=self._trace_disks,
             )
         except FAILURES as error:
             return [(capsules.TITLE, f"it could not be written: {error}")]
         item.stash[_CAPSULE] = True
-        self._capsules += has_machine
+        self._capsules += has_machine or bool(moments)
         item.user_properties.append(("core_vm_capsule", str(path)))
-        return [capsules.section(path, has_machine=has_machine)]
+        return [capsules.section(path, has_machine=has_machine, moments=moments)]
 
     def _end(self, ended: Sequence[OwnedMachines], report: pytest.TestReport) -> None:
         labels = [owned.owner.label for owned in ended]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KEEP = ("never", "failed", "always")
 _LONGEST_WARM = 24 * 60
+_MOST_MOMENTS = 100
 TRACE = ("retain-on-failure", "on", "off")
 
 
@@ -41,6 +42,7 @@ class Settings:
         enter: open a shell in the machine of the first test that fails.
         trace: which tests leave a capsule: "retain-on-failure", "on" (all), "off".
         trace_disks: capsules have the images of disks, too.
+        trace_steps: how many commands capsules can go back to before; 0: none.
         report: the file for the page of the run; None: no page.
         live: show a board on the terminal instead of dots.
         warm: minutes for which templates stay warm after the run; 0: they do not.
@@ -59,6 +61,7 @@ class Settings:
     enter: bool
     trace: str
     trace_disks: bool
+    trace_steps: int
     report: Path | None
     live: bool
     warm: int
@@ -80,6 +83,7 @@ def read_settings(config: pytest.Config) -> Settings:
         enter=switched_on(config, "core_vm_enter"),
         trace=_choice(config, "core_vm_trace", TRACE),
         trace_disks=switched_on(config, "core_vm_trace_disks"),
+        trace_steps=_number(config, "core_vm_trace_steps", least=0, most=_MOST_MOMENTS) or 0,
         report=_report(config),
         live=switched_on(config, "core_vm_live"),
         warm=_warm(config),

@@ -137,3 +137,75 @@ def test_capsules_of_all_tests_or_none(pytester: pytest.Pytester, runs: Path) ->
         "test_it.py-test_passes.capsule",
     ]
     assert left_in(runs) == []
+
+
+STEPS = """
+    import asyncio
+
+    def test_note(core_vm):
+        core_vm.exec("echo one > /srv/note")
+        core_vm.exec("echo two >> /srv/note")
+        with core_vm.stream("rm /srv/note; echo gone") as process:
+            assert len(list(process)) == 1
+        assert asyncio.run(core_vm.aio.exec("cat /srv/note")).exit_code == 0
+
+    def test_pair(core_network, core_vm_factory):
+        net = core_network()
+        a = core_vm_factory(name="a", networks=[net], disks=["64M"])
+        b = core_vm_factory(name="b", networks=[net])
+        port = a.port(22)
+        a.exec("echo first | dd of=/dev/vda conv=fsync")
+        b.exec("ping -c 1 a", check=True)
+        a.exec("echo later | dd of=/dev/vda conv=fsync")
+        a.power_cut()
+        b.exec("true")
+        assert False, "as planned"
+
+    def test_again(core_vm):
+        core_vm.exec("true")
+        core_vm.pause()
+        assert False, "as planned"
+"""
+
+
+def test_a_machine_wakes_up_before_a_command(pytester: pytest.Pytester, runs: Path) -> None:
+    pytester.makepyfile(test_it=STEPS)
+    result = pytester.runpytest_subprocess(
+        "--core-vm", "--core-vm-trace=retain-on-failure", "--core-vm-trace-steps=3"
+    )
+    result.assert_outcomes(failed=3)
+    names = [
+        f"core-vm-results/test_it.py-test_{name}.capsule" for name in ("note", "pair", "again")
+    ]
+    note, pair, again = names
+    result.stdout.fnmatch_lines(
+        [
+            "*[[]1] $ echo one > /srv/note",
+            "*[[]3] $ rm /srv/note; echo gone",
+            f"before command [[]4]: core-infra vm open {note} --at 4  (or 2 to 3)",
+        ]
+    )
+    assert left_in(runs) == []
+
+    def at(name: str, number: object, command: str) -> subprocess.CompletedProcess[str]:
+        return cli(pytester.path, "open", name, "--at", str(number), "sh", "-c", command)
+
+    assert at(note, 2, "cat /srv/note").stdout == "one\n"
+    assert at(note, "command 3", "cat /srv/note").stdout == "one\ntwo\n"
+    assert at(note, 4, "ls /srv").stdout == ""
+    assert "cannot go back to before command 1: it can to before 2, 3, 4" in at(note, 1, "").stderr
+    assert "'x' is not the number of a command" in at(note, "x", "").stderr
+
+    # Another machine of the network, which was on then, and has the frames and the disk of then.
+    look = at(f"{pair}:a", 3, "head -c 6 /dev/vda; ping -c 1 b > /dev/null && hostname")
+    assert (look.stdout, look.stderr) == ("first\na\n", "")
+    assert at(pair, 4, "hostname").stdout == "b\n"
+    assert "no machine 'a': it has: b" in at(f"{pair}:a", 4, "").stderr
+    assert at(again, 1, "hostname").stdout == "vm2\n"  # it was paused at the end
+    assert left_in(runs) == []
+
+    page = data_of(pytester.path / cli(pytester.path, "show", note).stdout.strip())
+    assert [one["number"] for one in page["moments"]] == [2, 3, 4]
+    assert [one["number"] for one in page["machines"][0]["steps"]] == [1, 2, 3, 4]
+    sizes = [(pytester.path / name).stat().st_size for name in (note, again)]
+    assert sizes[0] < 1.2 * sizes[1]  # three states in little more than the room of one

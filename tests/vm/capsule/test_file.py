@@ -208,3 +208,33 @@ def test_what_a_guest_has_printed_cannot_leave_the_data_of_the_page() -> None:
     assert "not shown" not in text
     assert "http:" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "https:" not in text
+
+
+def test_a_member_that_is_the_difference_to_another(tmp_path: Path) -> None:
+    base = os.urandom(3 << 20)
+    states = {"m/1": base, "m/2": base[: 1 << 20] + b"other" + base[1 << 20 :], "m/3": b""}
+    path = tmp_path / "x.capsule"
+    with CapsuleWriter(path) as writer:
+        writer.add("m/1", lambda put: put(base), is_base=True)
+        writer.add("m/2", lambda put: put(states["m/2"]), over="m/1")
+        writer.add("m/3", lambda put: put(b""), over="m/1")
+        writer.forget_bases()
+        writer.set_manifest(MANIFEST)
+    assert path.stat().st_size < 1.01 * len(base)
+    capsule = Capsule(path)
+    for number, (name, state) in enumerate(states.items()):
+        capsule.extract(name, tmp_path / str(number), limit=4 << 20)
+        assert (tmp_path / str(number)).read_bytes() == state
+    with pytest.raises(InvalidError, match="larger than it can be"):
+        capsule.extract("m/2", tmp_path / "small", limit=1 << 20)
+
+
+@pytest.mark.parametrize("over", [{"m/2": "m/0"}, {"m/2": "m/2"}, {"m/3": "m/1"}, [], {"m/2": []}])
+def test_a_difference_to_nothing_is_damage(tmp_path: Path, over: object) -> None:
+    path = tmp_path / "x.capsule"
+    with CapsuleWriter(path) as writer:
+        writer.add("m/1", lambda put: put(STATE), is_base=True)
+        writer.add("m/2", lambda put: put(STATE), over="m/1")
+        writer.set_manifest({**MANIFEST, "over": over})
+    with pytest.raises(InvalidError, match="is damaged"):
+        Capsule(path)

@@ -29,12 +29,12 @@ def capsule(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Pat
     machine.exec("echo kept > /srv/note", check=True)
     path = tmp_path_factory.mktemp("capsule") / "one.capsule"
     with CapsuleWriter(path) as writer:
-        records, groups = add_machines(writer, launcher, [machine], whole=False)
+        saved = add_machines(writer, launcher, [machine], whole=False)
         facts = machine_facts(
             machine.spec, record_of(machine).accelerator, launcher.hypervisor.version()
         )
-        one = {"name": machine.name, "facts": facts, **records[machine]}
-        writer.set_manifest({"machines": [one], "groups": groups})
+        one = {"name": machine.name, "facts": facts, **saved.machines[machine]}
+        writer.set_manifest({"machines": [one], "groups": saved.groups})
     assert machine.exec("cat /srv/note").stdout == "kept\n"  # it continues
     launcher.discard(machine)
     return path

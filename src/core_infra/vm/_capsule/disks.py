@@ -29,8 +29,19 @@ _SMALL = 4 << 20
 _LARGEST = 1 << 40
 
 
+_LARGEST_BASE = 256 << 20
+"""Bytes of a layer that those of earlier moments are stored as differences to."""
+
+
 def add_disks(
-    writer: CapsuleWriter, prefix: str, machine: SavedMachine, work: Path, *, whole: bool
+    writer: CapsuleWriter,
+    prefix: str,
+    machine: SavedMachine,
+    work: Path,
+    *,
+    whole: bool,
+    is_base: bool = False,
+    later: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Add the disks of a machine; return what :func:`extract_disks` needs, in types of JSON.
 
@@ -40,19 +51,31 @@ def add_disks(
         machine: the machine.
         work: an empty directory for temporary files.
         whole: with the images below, whatever their size.
+        is_base: those of earlier moments follow.
+        later: what this has returned of the same disks at a later moment.
 
     Raises:
         CoreInfraError: they cannot be read, or there is no room for them.
     """
     if machine.spec.disks:
         machine.source.save_disks(work)
-    return [
-        _add_disk(writer, f"{prefix}/disk{number}", disk, work / file_name(number), whole=whole)
-        for number, disk in enumerate(machine.spec.disks)
-    ]
+    records = []
+    for number, disk in enumerate(machine.spec.disks):
+        member, layer = f"{prefix}/disk{number}", work / file_name(number)
+        if later:
+            record = dict(later[number])
+            over = record.get("layer")
+        else:
+            record, over = _add_image(writer, member, disk, layer, whole=whole), None
+        if not disk.read_only:
+            record["layer"] = f"{member}/layer"
+            keep = is_base and layer.stat().st_size <= _LARGEST_BASE
+            writer.add_file(record["layer"], layer, is_base=keep, over=over)
+        records.append(record)
+    return records
 
 
-def _add_disk(
+def _add_image(
     writer: CapsuleWriter, member: str, disk: Disk, layer: Path, *, whole: bool
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
@@ -61,9 +84,6 @@ def _add_disk(
         "boot": disk.boot,
         "disc": disk.disc,
     }
-    if not disk.read_only:
-        writer.add_file(f"{member}/layer", layer)
-        record["layer"] = f"{member}/layer"
     files = disk_files(disk.path, ImageFormat(disk.format))
     if len(files) == 1 and (whole or disk.path.stat().st_size <= _SMALL):
         writer.add_file(f"{member}/base", disk.path)

@@ -1,7 +1,8 @@
 """The file of a capsule: a ZIP archive of a manifest, and of the states of machines.
 
 The manifest, ``capsule.json``, has the digest of each other member. A capsule is read only if its
-manifest and all digests are right; nothing of it is run before.
+manifest and all digests are right; nothing of it is run before. A member can be stored as the
+difference to another one, which zstd has then as a prefix, as with its option ``--patch-from``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SUFFIX = ".capsule"
 FORMAT = 2
@@ -41,6 +42,11 @@ _LEAST_FREE = 256 << 20
 """Bytes that unpacking leaves free on this host, or a twentieth of a small file system."""
 
 _PIECE = 1 << 20
+_LARGEST_BASE = 1280 << 20
+"""Bytes of a member that others are differences to; it is in memory while these are read."""
+
+_LARGEST_WINDOW = 31
+"""The binary logarithm of the bytes that zstd looks back at most."""
 
 
 class CapsuleWriter:
@@ -54,6 +60,8 @@ class CapsuleWriter:
         self._path = path
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._digests: dict[str, str] = {}
+        self._over: dict[str, str] = {}
+        self._bases: dict[str, bytes] = {}
         self._manifest: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -67,6 +75,8 @@ class CapsuleWriter:
         try:
             if kind is None:
                 facts = {"kind": _KIND, "format": FORMAT, "digests": self._digests}
+                if self._over:
+                    facts["over"] = self._over
                 text = json.dumps(facts | self._manifest)
                 self._archive.writestr(_MANIFEST, text, zipfile.ZIP_DEFLATED)
                 self._archive.close()
@@ -82,36 +92,63 @@ class CapsuleWriter:
         """What the capsule says, in types of JSON."""
         self._manifest = manifest
 
-    def add(self, name: str, produce: Callable[[Callable[[bytes], object]], object]) -> None:
+    def add(
+        self,
+        name: str,
+        produce: Callable[[Callable[[bytes], object]], object],
+        *,
+        is_base: bool = False,
+        over: str | None = None,
+    ) -> None:
         """Add a compressed member; *produce* is called with the function that writes it.
 
         If *produce* fails, what it has written stays a member, but is not listed.
+
+        Args:
+            name: the member's.
+            produce: writes it.
+            is_base: keep it in memory until :meth:`forget_bases`, for *over*.
+            over: store the difference to this member, if that is still in memory.
         """
-        options: dict[int, int] = {
-            zstd.CompressionParameter.compression_level: 1,
-            zstd.CompressionParameter.nb_workers: min(2, os.cpu_count() or 1),
-        }
-        compressor = zstd.ZstdCompressor(options=options)
+        base = None if over is None else self._bases.get(over)
+        compressor = _compressor(base)
         digest = hashlib.sha256()
+        pieces: list[bytes] = []
+
+        def compress(data: bytes) -> bytes:
+            if is_base:
+                pieces.append(bytes(data))
+            return compressor.compress(data)
+
         with self._archive.open(name, "w", force_zip64=True) as member:
 
             def put(data: bytes) -> None:
                 digest.update(data)
                 member.write(data)
 
-            produce(lambda data: put(compressor.compress(data)))
+            produce(lambda data: put(compress(data)))
             put(compressor.flush())
         self._digests[name] = digest.hexdigest()
+        if over is not None and base is not None:
+            self._over[name] = over
+        if is_base:
+            self._bases[name] = b"".join(pieces)
 
-    def add_file(self, name: str, path: Path) -> None:
-        """Add a file of this host as a member."""
+    def forget_bases(self) -> None:
+        """Free the memory of the members that others were differences to."""
+        self._bases.clear()
+
+    def add_file(
+        self, name: str, path: Path, *, is_base: bool = False, over: str | None = None
+    ) -> None:
+        """Add a file of this host as a member, as :meth:`add` does."""
 
         def produce(put: Callable[[bytes], object]) -> None:
             with path.open("rb") as file:
                 while data := file.read(_PIECE):
                     put(data)
 
-        self.add(name, produce)
+        self.add(name, produce, is_base=is_base, over=over)
 
 
 class Capsule:
@@ -161,17 +198,56 @@ class Capsule:
             with (
                 written(f"a part of {self.path}", target.parent),
                 zipfile.ZipFile(self.path) as archive,
-                archive.open(name) as member,
-                zstd.open(member, "rb") as source,
                 target.open("xb") as file,
             ):
-                while data := source.read(_PIECE):
-                    _check_size(name, file.tell() + len(data), limit)
+                for data in self._content(archive, name, limit):
                     if free(target.parent) < least:
                         raise no_room(f"a part of {self.path}", target.parent)
                     file.write(data)
         except (ValueError, EOFError, zstd.ZstdError, zipfile.BadZipFile) as error:
             raise InvalidError(f"the capsule {self.path} is damaged", why=str(error)) from error
+
+    def _content(self, archive: zipfile.ZipFile, name: str, limit: int) -> Iterator[bytes]:
+        """A member, piece by piece."""
+        base = self.manifest.get("over", {}).get(name)
+        prefix = None
+        if base is not None:
+            prefix = b"".join(self._content(archive, base, min(limit, _LARGEST_BASE)))
+        size = 0
+        with archive.open(name) as member, _reader(member, prefix) as source:
+            while data := source.read(_PIECE):
+                size += len(data)
+                _check_size(name, size, limit)
+                yield data
+
+
+def _compressor(base: bytes | None) -> zstd.ZstdCompressor:
+    parameter = zstd.CompressionParameter
+    options: dict[int, int] = {parameter.compression_level: 1}
+    if base is None:
+        options[parameter.nb_workers] = min(2, os.cpu_count() or 1)
+        return zstd.ZstdCompressor(options=options)
+    options |= {
+        parameter.enable_long_distance_matching: 1,
+        parameter.window_log: _window_log(base),
+    }
+    return zstd.ZstdCompressor(options=options, zstd_dict=_prefix(base))
+
+
+def _reader(member: IO[bytes], base: bytes | None) -> zstd.ZstdFile:
+    if base is None:
+        return zstd.ZstdFile(member)
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _window_log(base)}
+    return zstd.ZstdFile(member, options=options, zstd_dict=_prefix(base))
+
+
+def _prefix(base: bytes) -> tuple[zstd.ZstdDict, int]:
+    return zstd.ZstdDict(base, is_raw=True).as_prefix
+
+
+def _window_log(base: bytes) -> int:
+    """Far enough back for the same place in the base, and a quarter of it more."""
+    return max(20, min(_LARGEST_WINDOW, (len(base) * 5 // 4).bit_length()))
 
 
 def _locked(part: Path) -> IO[bytes]:
@@ -262,7 +338,12 @@ def _read_manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     machines, digests = found.get("machines"), found.get("digests")
     if not isinstance(machines, list) or not isinstance(digests, dict):
         raise ValueError("its manifest is incomplete")  # noqa: TRY004 - as of other damage
-    _check_texts([found.get("groups"), list(digests)])
+    _check_texts([found.get("groups"), found.get("moments"), list(digests)])
+    over = found.get("over", {})
+    if not isinstance(over, dict) or any(
+        one not in digests or base not in digests or base in over for one, base in over.items()
+    ):
+        raise ValueError("its differences are to nothing")
     for machine in machines:
         if isinstance(machine, dict):
             _check_texts({key: text for key, text in machine.items() if key in _SHOWN})

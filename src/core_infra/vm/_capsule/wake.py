@@ -39,24 +39,29 @@ _CLUSTER = "capsule"
 
 
 @contextlib.contextmanager
-def woken(capsule: Capsule, name: str = "") -> Iterator[Machine]:
+def woken(capsule: Capsule, name: str = "", *, before: int | None = None) -> Iterator[Machine]:
     """Within the block, a machine of a capsule runs again, as it stood when the test failed.
 
     So do the machines that it shares networks with, on their own copy of these.
 
     Args:
         capsule: the capsule.
-        name: the machine's; "": the first one that can be woken.
+        name: the machine's; "": the first one that can be woken, or that the command was for.
+        before: as it stood before this command of the test, by its number.
 
     Raises:
-        NotFoundError: the capsule has no such machine, or none that can be woken; or the image of a
-            disk is not on this host.
+        NotFoundError: the capsule has no such machine, or none that can be woken; no such command;
+            or the image of a disk is not on this host.
         UnavailableError: this host's QEMU cannot load it.
         InvalidError: what the capsule says of it makes no sense.
     """
-    chosen = _find(capsule, name)
+    state = capsule.manifest
+    if before is not None:
+        state = moment_of(capsule, before)
+        name = name or str(state["machine"])
+    chosen = _find(capsule, state, name)
     try:
-        records, networks = _group(capsule, chosen)
+        records, networks = _group(state, chosen)
         accelerator = str(chosen["facts"]["accelerator"])
         for record in records:  # before anything is started
             _spec(record, ())
@@ -81,8 +86,43 @@ def _damaged(capsule: Capsule, error: Exception) -> InvalidError:
     )
 
 
-def _find(capsule: Capsule, name: str) -> dict[str, Any]:
-    machines = [one for one in capsule.manifest["machines"] if isinstance(one, dict)]
+def moment_of(capsule: Capsule, number: int) -> dict[str, Any]:
+    """The moment before a command, like a manifest that has only this moment.
+
+    Raises:
+        NotFoundError: the capsule has no such moment.
+        InvalidError: what the capsule says of it makes no sense.
+    """
+    try:
+        moments = {int(one["number"]): one for one in capsule.manifest.get("moments", ())}
+        if number not in moments:
+            known = ", ".join(map(str, sorted(moments)))
+            raise NotFoundError(
+                f"the capsule cannot go back to before command {number}",
+                why=f"it can to before {known}" if known else "it has only the end of the test",
+                todo="Run the test again with --core-vm-trace-steps=N, which keeps the machines "
+                "before each of its last N commands.",
+            )
+        found = moments[number]
+        if found["why_not"]:
+            raise NotFoundError(
+                f"the capsule cannot go back to before command {number}",
+                why=harmless(str(found["why_not"])),
+            )
+        whole = {one["name"]: one for one in capsule.manifest["machines"]}
+        machines = [
+            {"name": one["name"], "facts": whole[one["name"]]["facts"], "log": "", **one}
+            for one in found["machines"]
+        ]
+        names = [one["name"] for one in machines]
+        groups = [{"machines": names, "networks": found["networks"]}]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(capsule, error) from error
+    return {**found, "machines": machines, "groups": groups}
+
+
+def _find(capsule: Capsule, state: Mapping[str, Any], name: str) -> dict[str, Any]:
+    machines = [one for one in state["machines"] if isinstance(one, dict)]
     names = ", ".join(str(one.get("name")) for one in machines) or "none"
     if name:
         wanted = [one for one in machines if name in _names(one)]
@@ -108,14 +148,14 @@ def _names(record: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _group(
-    capsule: Capsule, chosen: dict[str, Any]
+    state: Mapping[str, Any], chosen: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], tuple[SavedNetwork, ...]]:
     """The machines that share networks with the chosen one, itself included, and the networks."""
-    for group in capsule.manifest.get("groups", ()):
+    for group in state.get("groups", ()):
         if chosen["name"] in group["machines"]:
             records = [
                 one
-                for one in capsule.manifest["machines"]
+                for one in state["machines"]
                 if one["name"] in group["machines"] and one.get("state")
             ]
             return records, tuple(map(_network, group["networks"]))

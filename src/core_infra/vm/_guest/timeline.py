@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MOST_STEPS = 1000
 _MOST_OUTPUT = 32 * 1024
 _TAIL = 4 * 1024
+_COMMANDS = ("command", "stream")
 
 
 @dataclasses.dataclass(eq=False)
@@ -36,6 +37,8 @@ class Step:
         waited_for: returns what the processes of a command waited for when it was killed because
             its time was up: lines, which arrive a moment later.
         note: how long a fault was active, in words; otherwise "".
+        number: of a command whose machine was kept as it stood before it, among those of the test,
+            from 1; otherwise 0.
     """
 
     kind: str
@@ -48,6 +51,7 @@ class Step:
     error: str = ""
     waited_for: Callable[[], str] = str
     note: str = ""
+    number: int = 0
 
     def add_output(self, data: bytes) -> None:
         """Add output of a command that is followed; only the end is kept."""
@@ -74,9 +78,11 @@ class Timeline:
         history: the last results of commands and of calls that wait, newest last.
         dropped: how many older steps are no longer kept.
         ports: the TCP ports that the test has waited for, and that were listened on then.
+        before_command: called with the step of a command just before it starts.
     """
 
     def __init__(self) -> None:
+        self.before_command: Callable[[Step], object] = _nothing
         self.ports: set[int] = set()
         self.history: deque[ExecResult] = deque(maxlen=10)
         self._steps: deque[Step] = deque(maxlen=MOST_STEPS)
@@ -85,6 +91,9 @@ class Timeline:
     def begin(self, kind: str, what: str) -> Step:
         """Add a step that starts now."""
         step = Step(kind, what, time.monotonic())
+        if kind in _COMMANDS:
+            self.before_command(step)
+            step.began = time.monotonic()
         if len(self._steps) == MOST_STEPS:
             self.dropped += 1
         self._steps.append(step)
@@ -116,6 +125,10 @@ class Timeline:
     def since(self, moment: float) -> list[Step]:
         """The steps that were under way at a moment of ``time.monotonic``, or started later."""
         return [step for step in self._steps if step.ended is None or step.ended >= moment]
+
+
+def _nothing(_: Step) -> None:
+    pass
 
 
 def _shortened(output: bytes) -> bytes:
