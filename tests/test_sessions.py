@@ -120,13 +120,15 @@ def test_sessions_install_the_core_infra_that_nox_has(
     project.mkdir()
     (project / "noxfile.py").write_text(
         "import nox\nfrom core_infra import sessions\n"
-        "nox.session(sessions.tests)\nnox.session(sessions.plan, default=False)\n"
+        "\nnox.session(sessions.tests)\nnox.session(sessions.lint)\nnox.session(sessions.plan)\n"
     )
+    (project / "mypy.ini").write_text("[mypy]\nstrict = True\n")
     (project / "test_it.py").write_text(
-        "def test_it(core_medium):\n    core_medium.write_text('a', 'b')\n"
+        "from core_infra.medium import Medium\n\n\n"
+        'def test_it(core_medium: Medium) -> None:\n    core_medium.write_text("a", "b")\n'
     )
     (project / "Taskfile.yml").write_text("version: '3'\ntasks: {build: {cmds: ['true']}}\n")
-    names = ["tests", "plan"] if origin == "git" else ["tests"]
+    names = {"git": ["tests", "plan"], "path": ["tests", "lint"], "wheel": ["tests"]}[origin]
     done = subprocess.run(
         [python, "-m", "nox", "-s", *names],
         cwd=project,
@@ -164,6 +166,45 @@ def test_a_project_that_pins_core_infra_gets_what_it_pins(
     )
     sessions.tests(session)  # type: ignore[arg-type] # all that it uses of one
     assert installed == [*group, *([] if brings else [sessions.requirement()]), "pytest"]
+
+
+@pytest.mark.parametrize(
+    ("files", "installed", "checked"),
+    [
+        ({"setup.cfg": "[metadata]\nname = x\n"}, ["ruff"], None),
+        ({"pyproject.toml": "[dependency-groups]\nlint = ['a']\n"}, ["a", "ruff"], None),
+        ({"pyproject.toml": "[tool.mypy]\nfiles = ['x']\n"}, ["ruff", "mypy"], []),
+        ({"mypy.ini": "[mypy]\nstrict = True\n", "x.py": ""}, ["ruff", "mypy"], ["x.py"]),
+        ({".mypy.ini": "[mypy]\npackages = x\n"}, ["ruff", "mypy"], []),
+        (
+            {"setup.cfg": "[mypy]\nstrict = True\n", "src/x/y.py": "", "docs/z.md": ""},
+            ["-e", ".", "ruff", "mypy"],
+            ["src"],
+        ),
+    ],
+)
+def test_lint_checks_the_types_of_all_but_the_noxfile(
+    files: dict[str, str],
+    installed: list[str],
+    checked: list[str] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, text in {**files, "noxfile.py": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    found: list[str] = []
+    commands: list[tuple[str, ...]] = []
+    session = types.SimpleNamespace(
+        venv_backend="virtualenv",
+        install=lambda *words: found.extend(words),
+        run=lambda *words, **_options: commands.append(words),
+        posargs=[],
+    )
+    sessions.lint(session)  # type: ignore[arg-type] # all that it uses of one
+    assert [word for word in found if not word.startswith("core-infra")] == installed
+    assert commands[2:] == ([] if checked is None else [("mypy", *checked)])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ This module needs nothing but nox itself, whose environment may have little else
 
 from __future__ import annotations
 
+import configparser
 import importlib.metadata
 import json
 import re
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import nox
 
@@ -46,6 +47,8 @@ project has. Themes and plugins of MkDocs belong there."""
 
 _DOCS_REQUIREMENTS = ("docs/requirements.txt", "requirements-docs.txt", "requirements.txt")
 """Where a site without such a group lists its themes and plugins."""
+
+_NOT_TYPED = ("noxfile.py", "build", "dist", "node_modules", "venv")
 
 _NAME = "core-infra"
 _ROOT = Path(__file__).parents[2]
@@ -89,15 +92,17 @@ def jobs(session: nox.Session) -> None:
 
 def lint(session: nox.Session) -> None:
     """Style and types: ruff, and mypy if the project configures it; arguments go to ruff."""
-    typed = "mypy" in _pyproject().get("tool", {}) or Path("mypy.ini").exists()
-    if typed:
-        _install_project(session, LINT_GROUPS, "ruff", "mypy")
+    types = _mypy_settings()
+    if types is not None:
+        # With what tests import, so that mypy finds it.
+        _install_project(session, LINT_GROUPS, "ruff", "mypy", core_infra=True)
     elif _can_install(session):
-        session.install("ruff")
+        session.install(*_first_group(LINT_GROUPS), "ruff")
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
-    if typed:
-        session.run("mypy", *([] if _mypy_knows_files() else ["."]))
+    if types is not None:
+        known = {"files", "packages", "modules"} & types.keys()
+        session.run("mypy", *([] if known else _typed_paths()))
 
 
 def build(session: nox.Session) -> None:
@@ -169,12 +174,11 @@ def _install_tools(session: nox.Session, *extras: str) -> None:
     if "build" in extras:
         # The builders of Python packages and of documentation run these.
         packages += ["build"] if _is_python() else []
-        known = _pyproject().get("dependency-groups", {})
-        group = next((name for name in RELEASE_GROUPS if name in known), None)
-        packages += _dependency_group(group) if group else []
+        grouped = _first_group(RELEASE_GROUPS)
+        packages += grouped
         if _has_site():
             packages.append("mkdocs")
-    listed = _docs_requirements() if "mkdocs" in packages and not group else ""
+    listed = _docs_requirements() if "mkdocs" in packages and not grouped else ""
     with tempfile.TemporaryDirectory(prefix="core-infra-") as directory:
         if listed:
             packages += ["-r", _without_pins(listed, _needed(_NAME, *extras), directory)]
@@ -235,10 +239,7 @@ def _install_project(
 ) -> None:
     if not _can_install(session):
         return
-    known = _pyproject().get("dependency-groups", {})
-    group = next((name for name in groups if name in known), None)
-    # Through nox, because pip knows groups from version 25.1 on only.
-    requirements = _dependency_group(group) if group else []
+    requirements = _first_group(groups)
     if core_infra and not _brings_core_infra(requirements):
         requirements.append(requirement())
     # At once, so that pip finds what goes together.
@@ -255,6 +256,14 @@ def _brings_core_infra(requirements: Sequence[str]) -> bool:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _first_group(names: Sequence[str]) -> list[str]:
+    """The requirements of the first of some dependency groups that the project has."""
+    known = _pyproject().get("dependency-groups", {})
+    group = next((name for name in names if name in known), None)
+    # Through nox, because pip knows groups from version 25.1 on only.
+    return _dependency_group(group) if group else []
 
 
 def _dependency_group(name: str) -> list[str]:
@@ -288,5 +297,29 @@ def _is_python() -> bool:
     return bool(described) or any(Path(name).is_file() for name in ("setup.py", "setup.cfg"))
 
 
-def _mypy_knows_files() -> bool:
-    return "files" in _pyproject().get("tool", {}).get("mypy", {}) or Path("mypy.ini").exists()
+def _mypy_settings() -> Mapping[str, Any] | None:
+    """The project's settings for mypy, from the file that mypy reads; None if there are none."""
+    for name in ("mypy.ini", ".mypy.ini", "pyproject.toml", "setup.cfg"):
+        if name == "pyproject.toml":
+            if "mypy" in (tools := _pyproject().get("tool", {})):
+                return dict(tools["mypy"])
+        elif Path(name).is_file():
+            parser = configparser.RawConfigParser()
+            parser.read(name, "utf-8")
+            if parser.has_section("mypy"):
+                return dict(parser["mypy"])
+    return None
+
+
+def _typed_paths() -> list[str]:
+    """What mypy checks if its settings do not say: all but noxfile.py, whose nox is elsewhere."""
+    paths = [
+        path.name
+        for path in sorted(Path().iterdir())
+        if not path.name.startswith(".") and path.name not in _NOT_TYPED
+    ]
+    return [
+        name
+        for name in paths
+        if name.endswith(".py") or next(Path(name).glob("**/*.py"), None) is not None
+    ] or ["."]
