@@ -74,6 +74,17 @@ def test_every_handler_runs_and_the_errors_come_back_together(bus: Bus) -> None:
     )
 
 
+def test_a_plain_handler_around_an_async_one_is_an_error(bus: Bus) -> None:
+    async def wait_for(_message: object) -> None: ...
+
+    bus.register_action(lambda message: wait_for(message))  # noqa: PLW0108 - a wrapper
+    sends: list[Callable[[], None]] = [lambda: bus.action("x"), lambda: bus.actions(["x", "y"])]
+    for send in sends:
+        with pytest.raises(ActionError) as caught:
+            send()
+        assert "a coroutine, which is not awaited" in str(caught.value)
+
+
 def test_one_error_is_a_group_as_well(bus: Bus) -> None:
     bus.register_action(failing(ValueError("bad")))
     with pytest.raises(ActionError) as caught:

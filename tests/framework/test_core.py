@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
+from core_infra.errors import (
+    AlreadyExistsError,
+    CoreInfraError,
+    InvalidError,
+    NotFoundError,
+    WrongStateError,
+)
 from core_infra.framework import (
     Core,
     CoreStatus,
@@ -135,6 +141,37 @@ class StopsLater:
 def test_a_service_with_an_async_life_is_refused(service: object) -> None:
     with pytest.raises(InvalidError, match=r"on_\w+ of the service 'a' is async"):
         Core(with_name("a", lambda _core: service))
+
+
+def around(function: Any) -> Any:
+    """A plain function around an async one, as many decorators make it."""
+
+    def wrapper(*args: object) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+class StartsByWrapper:
+    on_startup = around(StartsLater.on_startup)
+
+
+class StopsByWrapper:
+    on_shutdown = around(StopsLater.on_shutdown)
+
+
+@pytest.mark.parametrize(
+    ("factory", "what"),
+    [
+        (lambda _core: StartsByWrapper(), "on_startup"),
+        (lambda _core: StopsByWrapper(), "on_shutdown"),
+        (around(make_later), "the factory of the service 'a'"),
+    ],
+)
+def test_a_coroutine_that_nobody_would_await_is_an_error(factory: Any, what: str) -> None:
+    with pytest.raises(CoreInfraError) as caught, Core(with_name("a", factory)):
+        pass
+    assert f"{what} has returned a coroutine, which is not awaited" in str(caught.value)
 
 
 def test_a_factory_that_forgets_its_return_is_an_error() -> None:

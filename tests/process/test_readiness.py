@@ -353,3 +353,8 @@ async def answer() -> bool:
 def test_what_is_no_probe_is_refused(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidError):
         make()
+
+
+def test_a_check_around_an_async_function_is_never_true(service: Service) -> None:
+    with pytest.raises(InvalidError, match="a coroutine, which is not awaited"):
+        service.start("sleep", "60").wait_ready(Check(lambda: answer()))  # noqa: PLW0108

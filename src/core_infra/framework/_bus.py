@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from core_infra.errors import WrongStateError
 from core_infra.framework._errors import ActionError, UnhandledError, is_fatal, together
-from core_infra.framework._handlers import DECLINED, Handlers, shorten
+from core_infra.framework._handlers import DECLINED, Handlers, refuse_coroutine, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -97,7 +97,8 @@ class Bus:
         errors: tuple[BaseException, ...] = ()
         for call in self._actions.calls[type(message)]:
             try:
-                call(message)
+                if (value := call(message)) is not None:
+                    refuse_coroutine(value, "a handler")
             except BaseException as error:  # noqa: BLE001 - raised below, with the others
                 errors = (*errors, error)
                 if is_fatal(error):
@@ -131,7 +132,8 @@ class Bus:
                     continue
                 table, kind, only = handlers.calls, type(message), calls[0]
             try:  # looping over a single handler takes as long as calling it
-                only(message)
+                if (value := only(message)) is not None:
+                    refuse_coroutine(value, "a handler")
             except BaseException as error:  # noqa: BLE001 - raised below
                 errors = (error,)
                 break

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeVar, runtime_c
 from core_infra.errors import AlreadyExistsError, InvalidError, NotFoundError, WrongStateError
 from core_infra.framework._bus import Bus
 from core_infra.framework._errors import ShutdownError, StartupError, is_fatal, together
-from core_infra.framework._handlers import is_async
+from core_infra.framework._handlers import is_async, refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +171,8 @@ class Core(Bus):
         try:
             for name, service in self._services.items():
                 if isinstance(service, Startable):
-                    service.on_startup()
+                    returned = service.on_startup()  # type: ignore[func-returns-value]
+                    refuse_coroutine(returned, "on_startup")
                 self._started.append(name)
         except BaseException as error:  # noqa: BLE001 - raised below, with the others
             error.add_note(f"while starting the service {name!r}")
@@ -225,6 +226,7 @@ class Core(Bus):
 
     def _make(self, name: str, factory: Callable[[Core], object]) -> object:
         service = factory(self)
+        refuse_coroutine(service, f"the factory of the service {name!r}")
         if service is None:
             raise InvalidError(
                 f"the factory of the service {name!r} returned None",
@@ -247,7 +249,8 @@ class Core(Bus):
             try:
                 service = self._services[name]
                 if isinstance(service, Stoppable):
-                    service.on_shutdown()
+                    returned = service.on_shutdown()  # type: ignore[func-returns-value]
+                    refuse_coroutine(returned, "on_shutdown")
             except BaseException as error:  # noqa: BLE001 - the others must be shut down as well
                 error.add_note(f"while shutting down the service {name!r}")
                 errors.append(error)

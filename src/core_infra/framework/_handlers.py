@@ -186,6 +186,21 @@ def is_async(function: object) -> bool:
     )
 
 
+def refuse_coroutine(value: object, caller: str) -> None:
+    """Raise InvalidError for what a plain function around an async one returns: nothing has run.
+
+    Args:
+        value: what the function returned.
+        caller: names the function in the error.
+    """
+    if inspect.iscoroutine(value):
+        value.close()
+        raise InvalidError(
+            f"{caller} has returned a coroutine, which is not awaited",
+            todo="Give a function that returns when all is done, as by asyncio.run().",
+        )
+
+
 def _has_true_class(kind: type) -> bool:
     """Whether its instances cannot claim another ``__class__``, as mocks do."""
     return not any("__class__" in vars(base) for base in kind.__mro__[:-1])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from core_infra._eventloop.sockets import Received, short_path
 from core_infra._unpatched import Path, os, socket, time
 from core_infra.errors import InvalidError
-from core_infra.framework._handlers import is_async
+from core_infra.framework._handlers import is_async, refuse_coroutine
 from core_infra.process._listeners import foreign_listener, foreign_unix_listener
 from core_infra.process._values import is_command, is_number, is_whole
 
@@ -264,6 +264,7 @@ class Check:
             answer = self.function()
         except Exception as error:  # noqa: BLE001 - reported, if the time is over
             return f"{type(error).__name__}: {error}"
+        refuse_coroutine(answer, repr(self))
         return None if answer else f"it returned {answer!r}"
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from core_infra._unpatched import time
-from core_infra.errors import CommandFailedError, InvalidError, TimeoutExpiredError
+from core_infra.errors import CommandFailedError, TimeoutExpiredError
+from core_infra.framework._handlers import refuse_coroutine
 from core_infra.process._service import Service, start_managed
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from core_infra.process._managed_process import ManagedProcess
     from core_infra.process._runner.spec import RunSpec
     from core_infra.process._status import Usage
@@ -66,8 +64,8 @@ def call(spec: RunSpec) -> Outcome:
     start = time.monotonic()
     try:
         value = spec.call()
-        error = _not_awaited(spec, value) if inspect.iscoroutine(value) else None
-        return Outcome(time.monotonic() - start, value=None if error else value, error=error)
+        refuse_coroutine(value, f"the call of {spec.name!r}")
+        return Outcome(time.monotonic() - start, value=value)
     except CommandFailedError as error:
         return Outcome(time.monotonic() - start, output_bytes=_written(error), error=error)
     except BaseException as error:  # noqa: BLE001 - any error is the outcome of the spec
@@ -142,14 +140,6 @@ def _command(spec: RunSpec, key: str, service: Service) -> Outcome:
             del _running[key][spec.name]
             if not _running[key]:
                 del _running[key]
-
-
-def _not_awaited(spec: RunSpec, value: Coroutine[Any, Any, Any]) -> InvalidError:
-    value.close()
-    return InvalidError(
-        f"the call of {spec.name!r} has returned a coroutine, which is not awaited",
-        todo="Give a function that returns when all is done, as by asyncio.run().",
-    )
 
 
 def _written(error: CommandFailedError) -> bytes:
