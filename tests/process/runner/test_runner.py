@@ -368,3 +368,19 @@ def test_ctrl_c_ends_many_in_one_grace_period(service: Service, tmp_path: Path) 
     latest = max(one.started + one.duration for one in ends)
     earliest = min(one.started + one.duration for one in ends)
     assert latest - earliest < count * ends[0].spec.options().grace_period / 2
+
+
+class Listens:
+    async def __call__(self, _event: object) -> None: ...
+
+
+@pytest.mark.parametrize("listener", [5, Listens(), Listens().__call__])
+def test_a_listener_that_cannot_be_called_is_refused(service: Service, listener: Any) -> None:
+    with pytest.raises(InvalidError, match="it must be a function, and not an async one"):
+        Runner(service, listener=listener)
+
+
+def test_what_is_no_executor_is_refused(service: Service) -> None:
+    executor: Any = 5
+    with pytest.raises(InvalidError, match="executor is 5: it must be an Executor"):
+        Runner(service).run_all([RunSpec("a", "true")], executor=executor)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_infra._host import processors
 from core_infra.errors import InvalidError
+from core_infra.framework._handlers import is_async
 from core_infra.process._runner.backends import ExecutorBackend, ServiceBackend
 from core_infra.process._runner.cancellation import Cancellation
 from core_infra.process._runner.engine import Engine, Stop
@@ -81,6 +82,11 @@ class Runner:
             raise InvalidError(f"service is {service!r}", why="it must be a Service")
         if pools is not None and not isinstance(pools, Mapping):
             raise InvalidError(f"pools is {pools!r}", why="it must be a dict")
+        call: Any = listener
+        if call is not None and (not callable(call) or is_async(call)):
+            raise InvalidError(
+                f"listener is {call!r}", why="it must be a function, and not an async one"
+            )
         self._service = service
         self._workers = workers
         self._pools = dict(pools or {})
@@ -119,11 +125,14 @@ class Runner:
                 results come last.
 
         Raises:
-            InvalidError: the timeout is not above 0, or *cancel* is not a Cancellation.
+            InvalidError: the timeout is not above 0, *cancel* is not a Cancellation, or *executor*
+                is not an Executor.
             InvalidGraphError: the specs cannot be run together; nothing has been started.
             RunAllTimeoutError: the time was over; it has the result.
             RunInterruptedError: a KeyboardInterrupt has stopped the run; it has the result.
         """
+        if executor is not None and not callable(getattr(executor, "submit", None)):
+            raise InvalidError(f"executor is {executor!r}", why="it must be an Executor")
         graphs = [self._graph(_listed("specs", specs), None)]
         if cleanup:
             graphs.append(self._graph(_listed("cleanup", cleanup), None))
