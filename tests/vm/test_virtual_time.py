@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING
 
 import pexpect
@@ -64,3 +65,13 @@ def test_real_and_virtual_time_do_not_mix(launcher: Launcher, machine: Machine) 
         launcher.clone(time="unreal")
     with pytest.raises(InvalidError, match="virtual time and 2 cpus"):
         launcher.clone(time="virtual", cpus=2)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a timer of PCs")
+def test_no_timer_runs_that_the_guest_has_turned_off(machine: Machine) -> None:
+    """QEMU 10 runs an HPET on: 250 wake-ups of an idle machine in each second."""
+    sources = machine.read_text(
+        "/sys/devices/system/clocksource/clocksource0/available_clocksource"
+    )
+    assert "hpet" not in sources
+    assert "hpet" not in machine.read_text("/proc/timer_list")
