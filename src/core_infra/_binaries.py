@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 from core_infra._unpatched import Path
 from core_infra.errors import UnavailableError
 
@@ -26,6 +28,37 @@ def init_binary(arch: str) -> bytes:
     return _for_guests("init", "first process", arch)
 
 
+def host_program(file: str, what: str) -> Path:
+    """A program or library for this host.
+
+    Args:
+        file: its name before the architecture, and its suffix: ``reaper``, ``forkserver.so``.
+        what: what it is, for the error.
+
+    Raises:
+        UnavailableError: it was not compiled for this host.
+    """
+    name, dot, suffix = file.partition(".")
+    path = BINARIES / f"{name}-{platform.machine()}{dot}{suffix}"
+    if not path.is_file():
+        raise UnavailableError(
+            f"there is no {what} for {platform.machine()}: {path}",
+            why=f"it is compiled for {' and '.join(ARCHITECTURES)} when core-infra is built",
+            todo=_how_to_compile(),
+        )
+    return path
+
+
+def _how_to_compile() -> str:
+    if (BINARIES.parents[2] / "hatch_build.py").is_file():
+        return "Install the tree (pip install -e .), or compile it: python hatch_build.py"
+    return (
+        "The wheel for all platforms does not have it. Install the one for this platform, or "
+        "compile it: CORE_INFRA_CC=cc pip install --force-reinstall --no-deps "
+        "--no-binary core-infra core-infra"
+    )
+
+
 def _for_guests(name: str, what: str, arch: str) -> bytes:
     if arch not in ARCHITECTURES:
         raise UnavailableError(
@@ -38,8 +71,8 @@ def _for_guests(name: str, what: str, arch: str) -> bytes:
     if not path.is_file():
         raise UnavailableError(
             f"the {what} for {arch} is missing: {path}",
-            why="it is compiled when core-infra is built or installed, and this tree was not",
-            todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
+            why="it is compiled when core-infra is built",
+            todo=_how_to_compile(),
             arch=arch,
         )
     return path.read_bytes()

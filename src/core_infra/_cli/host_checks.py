@@ -146,15 +146,16 @@ def _programs() -> Finding:
 
 def _forks() -> Finding:
     name = "fork server"
-    if fork_server.can_preload():
+    why = fork_server.why_not()
+    if why is None:
         return Finding(_MACHINES, name, State.OK, "clones are forks of a running QEMU")
     return Finding(
         _MACHINES,
         name,
         State.MISSING,
-        "this host cannot preload it into QEMU",
+        why.why or why.what,
         "clones in milliseconds: they are restored from a snapshot instead, which takes seconds",
-        "Use a host with the GNU C library.",
+        why.todo,
     )
 
 

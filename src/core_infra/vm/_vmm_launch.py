@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from core_infra.errors import NotFoundError, UnavailableError
 from core_infra.process._child import Child, spawn
 from core_infra.vm import _disks as layering
-from core_infra.vm._hypervisors.fork_server import can_preload, preloaded
+from core_infra.vm._hypervisors.fork_server import preloaded, why_not
 from core_infra.vm._images.image import Image
 from core_infra.vm._io_pause import LOG
 from core_infra.vm._run_directory import write_record
@@ -75,7 +75,7 @@ def launch(
         CoreInfraError: it cannot be started.
     """
     _require_files(spec, incoming=incoming)
-    has_library = server is not None or can_preload()
+    has_library = server is not None or why_not() is None
     if written is None:
         below = spec.disks if disks is None else disks
         written = layering.layers(below, directory, volatile=has_library)

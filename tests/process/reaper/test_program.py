@@ -85,7 +85,7 @@ def test_a_reaper_that_cannot_be_started_is_the_error(
 ) -> None:
     binary = tmp_path / "reaper"
     binary.touch()
-    monkeypatch.setattr(reaper_program, "_binary", lambda: binary)
+    monkeypatch.setattr(reaper_program, "host_program", lambda *_: binary)
     with pytest.raises(UnavailableError, match=r"reaper.*Permission denied"):
         reaper_program.start_reaper((0, 0))
 

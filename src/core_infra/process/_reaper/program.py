@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import platform
 import resource
 
-from core_infra._binaries import BINARIES
-from core_infra._unpatched import Path, os, subprocess
+from core_infra._binaries import host_program
+from core_infra._unpatched import os, subprocess
 from core_infra.errors import UnavailableError
 from core_infra.process._listeners import proc_is_ours
 
@@ -26,7 +25,7 @@ def start_reaper(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
     Raises:
         UnavailableError: it is missing, or the system does not start it.
     """
-    binary = _binary()
+    binary = host_program("reaper", "reaper of processes")
     try:
         popen = subprocess.Popen(
             [binary, *map(str, fds)],
@@ -43,17 +42,6 @@ def start_reaper(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         ) from error
     _warn_of_limits()
     return popen
-
-
-def _binary() -> Path:
-    path = BINARIES / f"reaper-{platform.machine()}"
-    if not path.is_file():
-        raise UnavailableError(
-            f"there is no reaper of processes for {platform.machine()}: {path}",
-            why="it is compiled for x86_64 and aarch64 when core-infra is built or installed",
-            todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
-        )
-    return path
 
 
 def _warn_of_limits() -> None:

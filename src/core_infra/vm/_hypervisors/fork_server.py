@@ -16,13 +16,12 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
-import platform
 import struct
 import sys
 import threading
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
-from core_infra._binaries import BINARIES
+from core_infra._binaries import host_program
 from core_infra._unpatched import os, shutil, signal, socket, time
 from core_infra.errors import (
     CoreInfraError,
@@ -76,13 +75,13 @@ def preloaded(command: Sequence[str]) -> list[str]:
     return [_ENV, f"LD_PRELOAD={preload}", *command]
 
 
-def can_preload() -> bool:
-    """Whether this host can preload the library into a program."""
+def why_not() -> UnavailableError | None:
+    """Why this host cannot preload the library into a program; None if it can."""
     try:
         _library()
-    except UnavailableError:
-        return False
-    return True
+    except UnavailableError as error:
+        return error
+    return None
 
 
 class Fork(NamedTuple):
@@ -369,11 +368,9 @@ def _gone(error: OSError | None) -> UnavailableError:
 
 def _library() -> str:
     """The library for this host."""
-    path = BINARIES / f"forkserver-{platform.machine()}.so"
+    path = host_program("forkserver.so", "fork server")
     if not sys.platform.startswith("linux"):
         why = "it needs Linux"
-    elif not path.is_file():
-        why = f"the library is missing: {path}"
     elif set(str(path)) & set(" :"):
         why = f"a library can't be preloaded from a path with a space or a colon: {path}"
     elif shutil.which(_ENV) is None:

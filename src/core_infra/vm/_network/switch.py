@@ -9,12 +9,11 @@ from __future__ import annotations
 import array
 import enum
 import itertools
-import platform
 import struct
 import threading
 from typing import TYPE_CHECKING
 
-from core_infra._binaries import BINARIES
+from core_infra._binaries import host_program
 from core_infra._unpatched import os, socket
 from core_infra.errors import UnavailableError
 from core_infra.process._child import spawn
@@ -224,11 +223,4 @@ def switch_program() -> Path:
     Raises:
         UnavailableError: it was not compiled for this host.
     """
-    path = BINARIES / f"switch-{platform.machine()}"
-    if not path.is_file():
-        raise UnavailableError(
-            "machines cannot have networks on this host",
-            why=f"the program {path} is missing",
-            todo="Install the tree (pip install -e .), or compile it: python hatch_build.py",
-        )
-    return path
+    return host_program("switch", "switch for networks of machines")
