@@ -144,7 +144,7 @@ STEPS = """
 
     def test_note(core_vm):
         core_vm.exec("echo one > /srv/note")
-        core_vm.exec("echo two >> /srv/note")
+        core_vm.exec("echo two >> /srv/note\\ntrue")
         with core_vm.stream("rm /srv/note; echo gone") as process:
             assert len(list(process)) == 1
         assert asyncio.run(core_vm.aio.exec("cat /srv/note")).exit_code == 0

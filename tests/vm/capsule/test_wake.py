@@ -138,3 +138,36 @@ def test_a_disk_that_leads_to_a_file_of_this_host_is_refused(tmp_path: Path, par
     why = "it refers to '.*secret'" if part == "base" else "its data are in another file"
     with pytest.raises(InvalidError, match=why):
         extract_disks(Capsule(tmp_path / "one.capsule"), "one", [record], tmp_path / "out")
+
+
+MOMENT = {
+    "number": 1,
+    "machine": "one",
+    "what": "a\nb",
+    "why_not": "",
+    "machines": [],
+    "networks": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("moments", "error", "message"),
+    [
+        ([], NotFoundError, "it has only the end of the test"),
+        ([{**MOMENT, "number": 2}], NotFoundError, "it can to before 2"),
+        ([{**MOMENT, "why_not": "it was\033[2J off"}], NotFoundError, r"it was\\x1b\[2J off"),
+        ([{**MOMENT, "number": "x"}], InvalidError, "is damaged"),
+        ([{**MOMENT, "machines": [{"name": "other"}]}], InvalidError, "is damaged"),
+        ([{**MOMENT, "machines": 3}], InvalidError, "is damaged"),
+        ([{"number": 1}], InvalidError, "is damaged"),
+        ([3], InvalidError, "is damaged"),
+        (3, InvalidError, "is damaged"),
+    ],
+)
+def test_moments_without_sense_are_one_error(
+    capsule: Path, moments: object, error: type[CoreInfraError], message: str
+) -> None:
+    found = Capsule(capsule)
+    found.manifest["moments"] = moments
+    with pytest.raises(error, match=message), woken(found, before=1):
+        pytest.fail("it was woken")

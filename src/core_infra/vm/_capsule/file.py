@@ -338,7 +338,9 @@ def _read_manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     machines, digests = found.get("machines"), found.get("digests")
     if not isinstance(machines, list) or not isinstance(digests, dict):
         raise ValueError("its manifest is incomplete")  # noqa: TRY004 - as of other damage
-    _check_texts([found.get("groups"), found.get("moments"), list(digests)])
+    _check_texts([found.get("groups"), list(digests)])
+    for moment in found.get("moments", ()):
+        _check_texts([moment["machine"], moment["machines"], moment["networks"]])
     over = found.get("over", {})
     if not isinstance(over, dict) or any(
         one not in digests or base not in digests or base in over for one, base in over.items()
