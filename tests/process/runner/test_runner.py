@@ -380,6 +380,25 @@ def test_a_listener_that_cannot_be_called_is_refused(service: Service, listener:
         Runner(service, listener=listener)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"durations": "x"}, "durations is 'x': it must be a Durations"),
+        ({"freshness": 1}, "freshness is 1: it must be a Freshness"),
+        ({"pools": ["db"]}, "pools is \\['db'\\]: it must be a dict"),
+        ({"pools": {1: 1}}, "the pool 1 cannot have 1 places"),
+        ({"pools": {"db": "x"}}, "the pool 'db' cannot have 'x' places"),
+        ({"pools": {"db": True}}, "the pool 'db' cannot have True places"),
+        ({"pools": {"db": 0}}, "the pool 'db' cannot have 0 places"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused(
+    service: Service, arguments: Any, message: str
+) -> None:
+    with pytest.raises(InvalidError, match=message):
+        Runner(service, **arguments)
+
+
 def test_what_is_no_executor_is_refused(service: Service) -> None:
     executor: Any = 5
     with pytest.raises(InvalidError, match="executor is 5: it must be an Executor"):

@@ -15,8 +15,10 @@ from core_infra.errors import InvalidError
 from core_infra.framework._handlers import is_async
 from core_infra.process._runner.backends import ExecutorBackend, ServiceBackend
 from core_infra.process._runner.cancellation import Cancellation
+from core_infra.process._runner.durations import Durations
 from core_infra.process._runner.engine import Engine, Stop
 from core_infra.process._runner.events import RunStarted
+from core_infra.process._runner.freshness import Freshness
 from core_infra.process._runner.freshness_backend import FreshnessBackend
 from core_infra.process._runner.graph import Graph, check_apart
 from core_infra.process._runner.results import RunAllTimeoutError, RunInterruptedError
@@ -31,9 +33,7 @@ if TYPE_CHECKING:
 
     from core_infra._eventloop.loop import Loop
     from core_infra.process._runner.backends import Backend, OnLines, OnOutcome
-    from core_infra.process._runner.durations import Durations
     from core_infra.process._runner.events import RunEvent
-    from core_infra.process._runner.freshness import Freshness
     from core_infra.process._runner.results import RunAllResult
     from core_infra.process._runner.schedule import RunPlan
 
@@ -80,8 +80,19 @@ class Runner:
             raise InvalidError(f"a run cannot have {workers!r} workers", todo="Give at least 1.")
         if not isinstance(service, Service):
             raise InvalidError(f"service is {service!r}", why="it must be a Service")
-        if pools is not None and not isinstance(pools, Mapping):
-            raise InvalidError(f"pools is {pools!r}", why="it must be a dict")
+        for name, value, kind in (
+            ("durations", durations, Durations),
+            ("freshness", freshness, Freshness),
+            ("pools", pools, Mapping),
+        ):
+            if value is not None and not isinstance(value, kind):
+                what = "dict" if kind is Mapping else kind.__name__
+                raise InvalidError(f"{name} is {value!r}", why=f"it must be a {what}")
+        for pool, places in (pools or {}).items():
+            if not _is_name(pool) or not _is_count(places):
+                raise InvalidError(
+                    f"the pool {pool!r} cannot have {places!r} places", todo="Give at least 1."
+                )
         call: Any = listener
         if call is not None and (not callable(call) or is_async(call)):
             raise InvalidError(
@@ -261,6 +272,10 @@ class Runner:
                 result=result,
             )
         return result
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_count(value: Any) -> bool:
