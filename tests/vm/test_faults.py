@@ -202,3 +202,11 @@ def test_what_cannot_be_a_fault_is_one_error(machine: Machine) -> None:
         with pytest.raises(InvalidError, match=message):
             wrong_call()
     assert machine.active_faults() == []
+
+
+def test_a_snapshot_leaves_a_wrong_clock_wrong(machine: Machine) -> None:
+    with machine.clock.jump(+86400):
+        machine.snapshot("wrong")
+        assert int(machine.exec("date +%s").stdout) - time.time() > 80000
+    machine.snapshot("right")
+    assert abs(int(machine.exec("date +%s").stdout) - time.time()) < 80000

@@ -75,3 +75,10 @@ def test_no_timer_runs_that_the_guest_has_turned_off(machine: Machine) -> None:
     )
     assert "hpet" not in sources
     assert "hpet" not in machine.read_text("/proc/timer_list")
+
+
+def test_a_snapshot_leaves_the_clock_of_the_machine_alone(machine: Machine) -> None:
+    machine.clock.advance(hours=1)
+    date = int(machine.exec("date +%s").stdout)
+    machine.snapshot("clock")
+    assert 0 <= int(machine.exec("date +%s").stdout) - date < 1800

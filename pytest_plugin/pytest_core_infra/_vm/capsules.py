@@ -115,8 +115,8 @@ def section(path: Path, *, has_machine: bool, moments: Sequence[Moment]) -> Sect
     if has_machine:
         lines.append(f"enter the machine as it stood: core-infra vm open {name}")
     if numbers := [one.step.number for one in moments if one.saved is not None]:
-        last = numbers[-1]
-        others = f"  (or {numbers[0]} to {last - 1})" if len(numbers) > 1 else ""
+        *earlier, last = numbers
+        others = f"  (or {', '.join(map(str, earlier))})" if earlier else ""
         lines.append(f"before command [{last}]: core-infra vm open {name} --at {last}{others}")
     lines.append(f"see the test as a page: core-infra vm show {name}")
     return TITLE, "\n".join(lines)

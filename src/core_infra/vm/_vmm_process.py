@@ -54,6 +54,24 @@ class Identity(NamedTuple):
     mac: bytes
 
 
+class ClockSetting(NamedTuple):
+    """A guest's clock: right, or wrong on purpose.
+
+    Attributes:
+        ahead: nanoseconds that it was ahead of the host's when it was set.
+        rate: of its seconds, in those of the host.
+        since: when it was set, in the host's nanoseconds since 1970.
+    """
+
+    ahead: int = 0
+    rate: float = 1.0
+    since: int = 0
+
+    def at(self, now: int) -> int:
+        """What it shows when the host's clock shows *now*, in nanoseconds since 1970."""
+        return now + self.ahead + round((now - self.since) * (self.rate - 1))
+
+
 class VmmProcess:
     """A VMM process: the process itself, its monitor, its guest's agent, its console.
 
@@ -75,6 +93,7 @@ class VmmProcess:
     Attributes:
         stands_still: it is paused, and virtual time does not pass.
         identity: what its guest was given that differs from other clones; None: nothing.
+        clock: what its guest's clock shows on purpose.
     """
 
     def __init__(
@@ -90,6 +109,7 @@ class VmmProcess:
         past: bytes = b"",
         server: ForkServer | None = None,
     ) -> None:
+        self.clock = ClockSetting()
         self.child = child
         self.disks = tuple(disks)
         self.spec = spec

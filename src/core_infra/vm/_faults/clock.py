@@ -14,6 +14,7 @@ from core_infra.vm._faults.registry import Combined
 from core_infra.vm._guest.guest import Guest
 from core_infra.vm._guest.waiting import OWN
 from core_infra.vm._hardware import VIRTUAL
+from core_infra.vm._vmm_process import ClockSetting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,9 +50,11 @@ class ClockEffect(Combined):
 
     def apply(self, process: VmmProcess, active: Sequence[ClockEffect]) -> None:
         """Set the guest's clock."""
-        now = time.time_ns() + round(sum(each.offset for each in active) * 1e9)
-        rate = math.prod(each.rate for each in active)
-        process.agent.set_clock(now, rate=min(max(rate, _SLOWEST), _FASTEST))
+        ahead = round(sum(each.offset for each in active) * 1e9)
+        rate = min(max(math.prod(each.rate for each in active), _SLOWEST), _FASTEST)
+        now = time.time_ns()
+        process.clock = ClockSetting(ahead, rate, now)
+        process.agent.set_clock(now + ahead, rate=rate)
 
 
 class MachineClock:

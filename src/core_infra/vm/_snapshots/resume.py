@@ -137,7 +137,8 @@ def freeze_processes(process: VmmProcess, limit: float) -> None:
 def unquiesce(process: VmmProcess, limit: float) -> None:
     """Let a machine that was quiesced continue as itself, in the session that it had."""
     process.qmp.execute("cont")
-    process.agent.set_clock(time.time_ns(), limit)
+    if process.spec.time != VIRTUAL:  # that stood still with the machine
+        process.agent.set_clock(process.clock.at(time.time_ns()), limit)
     process.agent.thaw(timeout=limit)
 
 
