@@ -115,8 +115,8 @@ def section(path: Path, *, has_machine: bool, moments: Sequence[Moment]) -> Sect
     if has_machine:
         lines.append(f"enter the machine as it stood: core-infra vm open {name}")
     if numbers := [one.step.number for one in moments if one.saved is not None]:
-        *earlier, last = numbers
-        others = f"  (or {', '.join(map(str, earlier))})" if earlier else ""
+        first, last = numbers[0], numbers[-1]
+        others = {0: "", 1: f"  (or {first})"}.get(last - first, f"  (or {first} to {last - 1})")
         lines.append(f"before command [{last}]: core-infra vm open {name} --at {last}{others}")
     lines.append(f"see the test as a page: core-infra vm show {name}")
     return TITLE, "\n".join(lines)

@@ -182,7 +182,7 @@ def test_a_machine_wakes_up_before_a_command(pytester: pytest.Pytester, runs: Pa
         [
             "*[[]1] $ echo one > /srv/note",
             "*[[]3] $ rm /srv/note; echo gone",
-            f"before command [[]4]: core-infra vm open {note} --at 4  (or 2, 3)",
+            f"before command [[]4]: core-infra vm open {note} --at 4  (or 2 to 3)",
         ]
     )
     assert left_in(runs) == []
