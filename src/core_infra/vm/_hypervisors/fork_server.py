@@ -368,10 +368,10 @@ def _gone(error: OSError | None) -> UnavailableError:
 
 def _library() -> str:
     """The library for this host."""
-    path = host_program("forkserver.so", "fork server")
     if not sys.platform.startswith("linux"):
-        why = "it needs Linux"
-    elif set(str(path)) & set(" :"):
+        raise UnavailableError("this host has no fork server for QEMU", why="it needs Linux")
+    path = host_program("forkserver.so", "fork server")
+    if set(str(path)) & set(" :"):
         why = f"a library can't be preloaded from a path with a space or a colon: {path}"
     elif shutil.which(_ENV) is None:
         why = f"there is no {_ENV}"
