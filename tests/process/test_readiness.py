@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 import threading
 import time
@@ -26,6 +27,7 @@ from core_infra.process import (
     TcpPort,
     UnixSocket,
 )
+from core_infra.process._listeners import sockets_of
 from process_programs import PYTHON, program
 
 if TYPE_CHECKING:
@@ -358,3 +360,23 @@ def test_what_is_no_probe_is_refused(make: Callable[[], object]) -> None:
 def test_a_check_around_an_async_function_is_never_true(service: Service) -> None:
     with pytest.raises(InvalidError, match="a coroutine, which is not awaited"):
         service.start("sleep", "60").wait_ready(Check(lambda: answer()))  # noqa: PLW0108
+
+
+def test_a_program_that_has_ended_hides_no_sockets() -> None:
+    """For an ordinary user, its descriptors may not be read any more: they belong to root."""
+    tester = os.fork()
+    if tester == 0:
+        code = 2
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            ended = os.fork()
+            if ended == 0:
+                os._exit(0)
+            os.waitid(os.P_PID, ended, os.WEXITED | os.WNOWAIT)
+            code = int(sockets_of([ended]) != (set(), set()))
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(tester, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

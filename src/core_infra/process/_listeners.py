@@ -75,7 +75,8 @@ def sockets_of(pids: Collection[int]) -> tuple[set[int], set[int]]:
                     if kind == "socket":
                         inodes.add(int(number.strip("[]")))
         except PermissionError:
-            hidden |= _users(pid)
+            if _has_memory(pid):
+                hidden |= _users(pid)
         except OSError:
             pass  # it has ended
     return inodes, hidden
@@ -115,6 +116,16 @@ def foreign_listener(connection: socket.socket, pids: Collection[int]) -> str | 
     if any(one.inode in inodes or one.user in hidden for one in found):
         return None
     return f"{found[0]} is another program's{_owner(found[0].inode)}"
+
+
+def _has_memory(pid: int) -> bool:
+    """Whether a process has not ended: one that ends gives up its memory before its descriptors.
+
+    From then on its ``/proc/PID/fd`` belongs to root, whoever it ran as.
+    """
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/statm").read_text().split()[0] != "0"
+    return False
 
 
 def _users(pid: int) -> set[int]:
